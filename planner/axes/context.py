@@ -1,0 +1,39 @@
+"""Context parallelism: a sequence cut over ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.axes.rule import Mask, Rule, choose, divisors
+from planner.layouts import Layouts
+from planner.problem import Problem
+
+SHORTEST_TOKENS = 1024
+"""Degrees that leave a rank fewer tokens than this are not tried unless the scenario names them."""
+
+
+def candidates(problem: Problem, num_gpus: int) -> list[int]:
+    """Degrees tried: divisors of the GPU count that leave each rank at least 1,024 tokens."""
+    longest = max(w.sequence_length for w in problem.wishes)
+    usual = divisors(num_gpus, max(1, longest // SHORTEST_TOKENS)) if problem.engine.context_parallel else [1]
+    return choose(problem.scenario.layout.context_parallel, usual)
+
+
+def _supported(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray((layouts.context_parallel == 1) | problem.engine.context_parallel)
+
+
+def _sequence(problem: Problem, layouts: Layouts) -> Mask:
+    cp = layouts.context_parallel
+    return np.asarray((cp == 1) | (layouts.sequence_length % (2 * cp) == 0))
+
+
+RULES = (Rule("context_parallel_supported", "the engine has context parallelism", _supported),)
+ENGINE_RULES = (
+    Rule(
+        "sequence_divides_context",
+        "sequence_length is a multiple of 2 * context_parallel",
+        _sequence,
+        "Megatron-LM megatron/training/arguments.py:1296",
+    ),
+)

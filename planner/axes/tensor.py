@@ -1,0 +1,75 @@
+"""Tensor parallelism, and the sequence parallelism that goes with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.axes.rule import Mask, Rule, choose, divisors
+from planner.layouts import Layouts
+from planner.problem import Problem
+
+
+def candidates(problem: Problem, num_gpus: int) -> list[int]:
+    """Degrees tried: divisors of the GPU count up to the number of heads."""
+    usual = divisors(num_gpus, problem.architecture.num_attention_heads) if problem.engine.tensor_parallel else [1]
+    return choose(problem.scenario.layout.tensor_parallel, usual)
+
+
+def _supported(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray((layouts.tensor_parallel == 1) | problem.engine.tensor_parallel)
+
+
+def _heads(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(problem.architecture.num_attention_heads % layouts.tensor_parallel == 0)
+
+
+def _kv_heads(problem: Problem, layouts: Layouts) -> Mask:
+    kv, tp = problem.architecture.num_key_value_heads, layouts.tensor_parallel
+    return np.asarray((kv % tp == 0) | (tp % kv == 0))
+
+
+def _sequence(problem: Problem, layouts: Layouts) -> Mask:
+    local = layouts.sequence_length // layouts.context_parallel
+    return np.asarray((layouts.sequence_parallel == 0) | (local % layouts.tensor_parallel == 0))
+
+
+def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
+    keep = np.ones(len(layouts), dtype=bool)
+    if not problem.scenario.limits.tensor_parallel_inside_domain:
+        return np.asarray(keep)
+    pairs = np.stack([layouts.num_gpus, layouts.tensor_parallel], axis=1)
+    for gpus, tp in np.unique(pairs, axis=0).tolist():
+        if tp > 1:
+            inside = tp <= gpus and problem.clusters[gpus].group(tp, 1).inside_domain
+            keep &= inside | (layouts.num_gpus != gpus) | (layouts.tensor_parallel != tp)
+    return np.asarray(keep)
+
+
+RULES = (
+    Rule("tensor_parallel_supported", "the engine has tensor parallelism", _supported),
+    Rule(
+        "tensor_parallel_inside_domain",
+        "a tensor-parallel group stays inside one NVLink domain (limits.tensor_parallel_inside_domain)",
+        _inside_domain,
+    ),
+)
+ENGINE_RULES = (
+    Rule(
+        "heads_divide_tensor",
+        "num_attention_heads is a multiple of tensor_parallel",
+        _heads,
+        "Megatron-LM core/transformer/transformer_config.py:1323",
+    ),
+    Rule(
+        "kv_heads_divide_tensor",
+        "num_key_value_heads and tensor_parallel divide one another",
+        _kv_heads,
+        "Megatron-LM core/transformer/transformer_config.py:1338",
+    ),
+    Rule(
+        "sequence_divides_tensor",
+        "with sequence parallelism, the tokens of one context rank are a multiple of tensor_parallel",
+        _sequence,
+        "Megatron-LM core/tensor_parallel/mappings.py:74",
+    ),
+)

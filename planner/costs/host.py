@@ -1,0 +1,46 @@
+"""Host memory of one node: copies of weights, offloaded optimizer state, checkpoint staging."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.ledger import Item
+from planner.costs.memory import StageMemory
+from planner.layouts import Layouts
+from planner.problem import Problem
+
+OS_GIB = 16.0
+"""Operating system, Python processes and data loading of one node (assumed)."""
+
+
+def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
+    """Host memory of the fullest node for each row, stages even. [bytes]
+
+    Copies are kept by each rank, so they are replicated over data parallelism. Staging of a checkpoint holds the
+    weights of the node's ranks once more in 16 bit. Source: planner/schema/engine.py, Colocation.host_weight_copies.
+    """
+    a = problem.architecture
+    even = np.asarray(-(-a.num_hidden_layers // layouts.pipeline_parallel))
+    memory = StageMemory(problem, layouts, np.zeros_like(even), even, np.zeros_like(even))
+    per_host = problem.node.gpus_per_host or problem.node.gpus_per_node
+    ranks = np.minimum(layouts.num_gpus, per_host)
+    local = memory.parameters[0] + memory.parameters[1]
+    items = [Item("system", np.ones(len(layouts)) * OS_GIB * 2**30, "assumed")]
+    coloc = problem.engine.colocation
+    if problem.is_rl and coloc is not None:
+        for name in coloc.host_weight_copies:
+            if name == "reference" and problem.scenario.rl is not None and not problem.scenario.rl.reference_model:
+                continue
+            copy = ranks * local * problem.precision.weight_bytes
+            items.append(Item(f"weight copy ({name})", copy, coloc.source))
+    cut = np.where(layouts.zero_stage >= 1, memory.shards[0], 1.0)
+    cut_expert = np.where(layouts.zero_stage >= 1, memory.shards[1], 1.0)
+    state = memory.trainable[0] / cut + memory.trainable[1] / cut_expert
+    held = state * problem.optimizer_state_bytes[layouts.optimizer]
+    asleep = problem.is_rl and coloc is not None
+    if problem.scenario.layout.optimizer_offload or asleep:
+        held = held if problem.scenario.layout.optimizer_offload else held + state * problem.gradient_bytes
+        name = "optimizer on the host" if problem.scenario.layout.optimizer_offload else "sleeping trainer's state"
+        items.append(Item(name, ranks * held, "state of this node's ranks"))
+    items.append(Item("checkpoint staging", ranks * local * 2.0, "16-bit weights of this node's ranks once"))
+    return tuple(items)

@@ -1,0 +1,133 @@
+"""Seconds of single kernels and collectives on the problem's own GPU and cluster, for all rows at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from planner import measured
+from planner.formulas import attention, gemm
+from planner.formulas.gemm import GemmGrid
+from planner.layouts import Floats, Ints
+from planner.problem import Problem
+from planner.schema.catalog import Collective
+
+Pass = Literal["forward", "backward"]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What one GPU and one communicator can do."""
+
+    problem: Problem
+
+    @cached_property
+    def _grid(self) -> GemmGrid:
+        return measured.gemm_grid(self.problem.grid_gpu.gemm_grid or "")
+
+    @cached_property
+    def _own_grid(self) -> bool:
+        return self.problem.gpu.gemm_grid is not None and self.problem.precision.compute in ("bf16", "fp16")
+
+    @cached_property
+    def peak_tflops(self) -> float:
+        """Dense peak in the precision that is computed in. [TFLOP/s]"""
+        return self.problem.gpu.dense_tflops[self.problem.precision.compute]
+
+    def gemm(self, *, m: Floats, n: Floats, k: Floats) -> Floats:
+        """One matrix product. [s]"""
+        if self._own_grid:
+            return np.asarray(gemm.grid_gemm_seconds(self._grid, m=m, n=n, k=k))
+        gpu = self.problem.gpu
+        seconds = gemm.scaled_gemm_seconds(
+            self._grid,
+            m=m,
+            n=n,
+            k=k,
+            peak_tflops=self.peak_tflops,
+            memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
+            sustained_fraction=gpu.sustained_gemm_fraction,
+        )
+        return np.asarray(seconds)
+
+    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
+        """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]"""
+        if which == "forward":
+            return self.gemm(m=tokens, n=out, k=into)
+        inputs = self.gemm(m=tokens, n=into, k=out)
+        if self.problem.scenario.adapter is not None:
+            return inputs
+        return inputs + self.gemm(m=out, n=into, k=tokens)
+
+    def experts(self, *, experts: Floats, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
+        """The same for a group of experts that each work on `tokens`. [s]"""
+        floor = self._grid.floor_seconds
+        one = self.linear(tokens=np.maximum(tokens, 1.0), out=out, into=into, which=which)
+        return floor + experts * np.maximum(one - floor, 0.0)
+
+    def attention(
+        self, *, sequence_length: Floats, micro_batch_size: Floats, heads: Floats, kv_heads: Floats, which: Pass
+    ) -> Floats:
+        """Causal flash attention over local heads, layers with a window weighed in. [s]"""
+        a, gpu = self.problem.architecture, self.problem.gpu
+        curve = attention.attention_curve(
+            chip=gpu.chip,
+            peak_tflops=gpu.dense_tflops.get("bf16", self.peak_tflops),
+            forward_tflops=gpu.attention_forward_tflops,
+        )
+        windowed = a.sliding_window_layers / a.num_hidden_layers if a.sliding_window else 0.0
+        seconds = np.asarray(0.0)
+        for window, share in ((None, 1 - windowed), (a.sliding_window, windowed)):
+            if share > 0:
+                seconds = seconds + share * np.asarray(
+                    attention.flash_attention_seconds(
+                        curve,
+                        sequence_length=sequence_length,
+                        micro_batch_size=micro_batch_size,
+                        heads=heads,
+                        kv_heads=kv_heads,
+                        head_dim=a.head_dim,
+                        memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
+                        backward=which == "backward",
+                        value_head_dim=a.v_head_dim,
+                        window=window,
+                    )
+                )
+        return seconds
+
+    def elementwise(self, size_bytes: Floats) -> Floats:
+        """A kernel that reads and writes so many bytes. [s]"""
+        seconds = attention.memory_bound_seconds(
+            size_bytes=size_bytes, memory_gb_per_s=self.problem.gpu.memory_bandwidth_gb_per_s
+        )
+        return np.asarray(seconds)
+
+    def collective(self, op: Collective, *, num_gpus: Ints, size: Ints, stride: Ints, size_bytes: Floats) -> Floats:
+        """A collective of groups of `size` ranks that lie `stride` apart; buffers as nccl-tests counts them. [s]"""
+        num_gpus, size, stride, size_bytes = np.broadcast_arrays(num_gpus, size, stride, size_bytes)
+        seconds = np.zeros(size_bytes.shape)
+        keys = np.stack([num_gpus.ravel(), size.ravel(), stride.ravel()], axis=1)
+        flat, sizes = seconds.reshape(-1), size_bytes.reshape(-1)
+        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+        for index, (gpus, ranks, step) in enumerate(unique.tolist()):
+            if ranks > 1:
+                cluster = self.problem.clusters[gpus]
+                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                flat[rows] = cluster.collective_seconds(op, cluster.group(ranks, step), sizes[rows])
+        return flat.reshape(size_bytes.shape)
+
+    def point_to_point(self, *, num_gpus: Ints, stride: Ints, size_bytes: Floats) -> Floats:
+        """One rank sends to the rank `stride` further on. [s]"""
+        num_gpus, stride, size_bytes = np.broadcast_arrays(num_gpus, stride, size_bytes)
+        flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
+        keys = np.stack([num_gpus.ravel(), stride.ravel()], axis=1)
+        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+        for index, (gpus, step) in enumerate(unique.tolist()):
+            if step < gpus:
+                cluster = self.problem.clusters[gpus]
+                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                flat[rows] = cluster.point_to_point_seconds(cluster.group(2, step), sizes[rows])
+        return flat.reshape(size_bytes.shape)

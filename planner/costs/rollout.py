@@ -1,0 +1,216 @@
+"""The rollout engine of a colocated RL step: its memory while awake, and how long it generates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from planner.costs.kernels import Kernels
+from planner.costs.ledger import Item
+from planner.formulas.lengths import survival
+from planner.layouts import Floats, Ints
+from planner.problem import Problem
+from planner.schema.engine import RolloutEngine
+from planner.schema.scenario import Rl
+from planner.units import GB, GIB
+
+STEPS = 48
+"""Points at which the decaying batch is evaluated between the first and the longest token."""
+GEMM_SHARE = 0.6
+"""Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
+ROLLOUT_MOMENTS = ("rollout", "weight_sync")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Columns of rollout choices: one candidate a row."""
+
+    num_gpus: Ints
+    wish: Ints
+    tensor_parallel: Ints
+    gpu_memory_utilization: Floats
+
+    def __len__(self) -> int:
+        return int(self.num_gpus.shape[0])
+
+    def take(self, index: object) -> Rollouts:
+        """The rows that a mask or an index selects."""
+        return replace(self, **{f.name: np.atleast_1d(getattr(self, f.name)[index]) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class RolloutCosts:
+    """Memory and time of every rollout choice."""
+
+    problem: Problem
+    choices: Rollouts
+
+    @property
+    def _rl(self) -> Rl:
+        assert self.problem.scenario.rl is not None
+        return self.problem.scenario.rl
+
+    @property
+    def _engine(self) -> RolloutEngine:
+        assert self.problem.rollout_engine is not None
+        return self.problem.rollout_engine
+
+    def _by_wish(self, name: str) -> Floats:
+        return np.array([float(getattr(w, name)) for w in self.problem.wishes])[self.choices.wish]
+
+    @cached_property
+    def weights_bytes(self) -> Floats:
+        """Weights of the rollout engine on one GPU. [bytes]"""
+        return self.problem.parameters.total * self.problem.precision.weight_bytes / self.choices.tensor_parallel
+
+    @cached_property
+    def kv_bytes_per_token(self) -> Floats:
+        """Key-value cache of one token on one GPU, exact for grouped-query attention. [bytes]
+
+            2 * layers * max(kv_heads / tp, 1) * head_dim * bytes     (latent attention: layers * (kv_lora + rope) * bytes)
+
+        Source: vLLM and SGLang cache layouts; heads are replicated beyond kv_heads ranks.
+        """
+        a, each = self.problem.architecture, self._engine.kv_bytes
+        if a.is_mla:
+            width = (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0)
+            return np.full(len(self.choices), a.num_hidden_layers * width * each)
+        heads = np.maximum(a.num_key_value_heads / self.choices.tensor_parallel, 1.0)
+        return 2 * a.num_hidden_layers * heads * a.head_dim * each
+
+    @cached_property
+    def static_bytes(self) -> Floats:
+        """The memory fraction in bytes: weights and key-value pool. [bytes]"""
+        return self.choices.gpu_memory_utilization * self.problem.usable_gib * GIB
+
+    @cached_property
+    def pool_tokens(self) -> Floats:
+        """Tokens that the key-value pool of one engine holds."""
+        return np.asarray(np.maximum(0.0, self.static_bytes - self.weights_bytes) / self.kv_bytes_per_token)
+
+    @cached_property
+    def longest_fits(self) -> Floats:
+        """1 where the pool can hold the longest request; otherwise it can never finish."""
+        return (self.pool_tokens >= self._by_wish("sequence_length")).astype(float)
+
+    def ledger(self, moment: str) -> tuple[Item, ...]:
+        """GPU memory while the engine generates, or while it takes new weights. [bytes]"""
+        engine, coloc, tp = self._engine, self.problem.colocation, self.choices.tensor_parallel
+        same = np.ones(len(self.choices))
+        source = f"catalogs/rollouts/{engine.id}.yaml"
+        weights = Item("rollout weights", self.weights_bytes, "parameters * bytes / rollout tensor_parallel")
+        outside = (
+            Item("CUDA context", same * engine.cuda_context_gib * GIB, source),
+            Item("NCCL buffers", (tp > 1) * engine.nccl_gib_per_group * GIB, source),
+            Item("sleeping trainer", same * coloc.trainer_residual_gib * GIB, coloc.source),
+        )
+        if moment == "weight_sync":
+            buckets = same * coloc.sync_buckets * coloc.sync_bucket_gib * GIB
+            trainer: tuple[Item, ...] = ()
+            if coloc.trainer_on_gpu_during_sync:
+                held = self.problem.parameters.total * self.problem.precision.weight_bytes / self.choices.num_gpus
+                trainer = (Item("trainer weights", held, coloc.source),)
+            return (weights, *trainer, Item("sync buckets", buckets, coloc.source), *outside)
+        pool = np.maximum(0.0, self.static_bytes - self.weights_bytes)
+        runtime = engine.runtime_reserve_gib + engine.runtime_reserve_gib_per_tensor_parallel * tp
+        return (
+            weights,
+            Item("key-value pool", pool, f"{engine.fraction_flag} * usable memory - weights"),
+            Item("rollout activations and CUDA graphs", runtime * GIB, source),
+            *outside,
+        )
+
+    @cached_property
+    def engines(self) -> Floats:
+        """Rollout engines on the cluster."""
+        return self.choices.num_gpus / self.choices.tensor_parallel
+
+    @cached_property
+    def samples_per_engine(self) -> Floats:
+        """Samples that one engine generates in a rollout."""
+        return np.ceil(self._by_wish("samples") / self.engines)
+
+    @cached_property
+    def concurrency(self) -> Floats:
+        """Samples that one engine decodes at once, bound by requests and by the key-value pool."""
+        mean_tokens = self._by_wish("mean_sequence_length")
+        fits = np.floor(self.pool_tokens / mean_tokens)
+        return np.maximum(1.0, np.minimum(np.minimum(self._engine.max_concurrency, fits), self.samples_per_engine))
+
+    def _decode_step(self, batch: Floats, context: Floats) -> Floats:
+        """Seconds of one decode step of `batch` sequences with `context` tokens each; shape [rows, points]. [s]
+
+        max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces + overhead
+        """
+        problem, engine, tp = self.problem, self._engine, self.choices.tensor_parallel[:, None]
+        bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
+        kernels = Kernels(problem)
+        p = problem.parameters
+        activated = p.active_per_token * problem.precision.weight_bytes / tp
+        touched = np.minimum(self.weights_bytes[:, None], activated * np.maximum(batch, 1.0))
+        if not problem.architecture.is_moe:
+            touched = self.weights_bytes[:, None] * np.ones_like(batch)
+        products = 2.0 * p.active_per_token * batch / tp / (GEMM_SHARE * kernels.peak_tflops * 1e12)
+        cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
+        message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
+        reduced = kernels.collective(
+            "all_reduce",
+            num_gpus=self.choices.num_gpus[:, None],
+            size=self.choices.tensor_parallel[:, None],
+            stride=np.ones_like(self.choices.tensor_parallel)[:, None],
+            size_bytes=message,
+        )
+        fixed = engine.step_overhead_us * 1e-6
+        layers = problem.architecture.num_hidden_layers
+        return np.asarray(np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed)
+
+    @cached_property
+    def time(self) -> tuple[Item, ...]:
+        """Seconds of generation by cause: prefill, full batch while requests wait, tail to the longest sample."""
+        rl, choices = self._rl, self.choices
+        maximum = self._by_wish("response_length")[:, None]
+        mean_tokens = (self._by_wish("mean_sequence_length") - rl.prompt_length)[:, None]
+        samples, batch = self.samples_per_engine[:, None], self.concurrency[:, None]
+        edges = maximum * np.linspace(0.0, 1.0, STEPS + 1)[None, :]
+        middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, np.diff(edges, axis=1)
+        alive = np.stack(
+            [
+                survival(
+                    tokens=row,
+                    mean=rl.response_distribution.mean,
+                    p99=rl.response_distribution.p99,
+                    maximum=float(longest[0]),
+                )
+                for row, longest in zip(middle, maximum, strict=True)
+            ]
+        )
+        context = rl.prompt_length + middle
+        any_alive = 1.0 - (1.0 - alive) ** batch
+        decode = self._decode_step(np.maximum(batch * alive, 1.0), context)
+        tail = (any_alive * width * decode).sum(axis=1)
+        waiting = np.maximum(0.0, samples - batch) * mean_tokens / batch
+        steady = self._decode_step(batch, rl.prompt_length + mean_tokens / 2)
+        queue = (waiting * steady)[:, 0]
+        prompts = self._by_wish("rollout_batch_size") if self._engine.shares_prompt_prefix else self._by_wish("samples")
+        flop = 2.0 * self.problem.parameters.active_per_token * rl.prompt_length * prompts / self.engines
+        rate = GEMM_SHARE * Kernels(self.problem).peak_tflops * 1e12 * choices.tensor_parallel
+        source = f"catalogs/rollouts/{self._engine.id}.yaml; planner/costs/rollout.py"
+        return (
+            Item("prefill", flop / rate, source),
+            Item("decode, requests waiting", queue, source),
+            Item("decode, last batch to its longest sample", tail, source),
+        )
+
+    @cached_property
+    def switch_time(self) -> tuple[Item, ...]:
+        """Seconds of weight sync, and of putting one side to sleep and waking the other."""
+        coloc, problem = self.problem.colocation, self.problem
+        held = problem.parameters.total * problem.precision.weight_bytes
+        moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
+        trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
+        return (
+            Item("weight sync", moved + coloc.sync_fixed_seconds, coloc.source),
+            Item("sleep and wake", 2 * trainer, "trainer state of about 16 B a parameter to the host and back, twice"),
+        )

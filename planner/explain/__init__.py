@@ -1,0 +1,1 @@
+"""Readers of an outcome that say why."""

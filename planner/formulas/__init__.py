@@ -1,0 +1,1 @@
+"""Pure mathematics: keyword scalars or arrays in, the same shape out, each with its source."""

@@ -1,0 +1,294 @@
+"""How many parameters a decoder-only network has, exactly, split by how parallelism treats them.
+
+Checked by equality against counts made with transformers 5.23.0 on the meta device for every model of the catalog:
+`AutoModelForCausalLM.from_config`, tied weights once, buffers excluded, layers that predict further tokens not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+ALL_LINEAR = "all-linear"
+"""LoRA on every linear layer of a block; not on embeddings, head or router."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The fields of an architecture that decide its parameter count; names are those of config.json."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool = False
+    gated_mlp: bool = True
+    norm: str = "rmsnorm"
+    norms_per_layer: int = 2
+    qk_norm: str = "none"
+    learned_positions: int | None = None
+    attention_bias: bool = False
+    attention_out_bias: bool = False
+    attention_sinks: bool = False
+    mlp_bias: bool = False
+    router_bias: bool = False
+    q_lora_rank: int | None = None
+    kv_lora_rank: int | None = None
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    num_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    shared_expert_intermediate_size: int = 0
+    shared_expert_gate: bool = False
+    first_k_dense_replace: int = 0
+
+    @classmethod
+    def of(cls, architecture: object) -> Shape:
+        """Of anything that has these attributes, such as a catalog entry."""
+        return cls(*(getattr(architecture, name) for name in _FIELDS))
+
+
+_FIELDS = tuple(field.name for field in fields(Shape))
+
+
+@dataclass(frozen=True)
+class LayerParameters:
+    """Parameters of one transformer layer. [elements]"""
+
+    attention_sharded: int
+    """Query, key, value (or latent up-projections) and output matrices, biases of the first three, attention sinks."""
+    attention_replicated: int
+    """Query/key norms, output bias, and the down-projections of latent attention with their norms."""
+    norm: int
+    """The norms over the hidden size."""
+    dense_mlp_sharded: int
+    dense_mlp_replicated: int
+    """Bias of the down-projection."""
+    router: int
+    """Router matrix and bias, and the gate of the shared expert."""
+    routed_experts: int
+    """All experts of the layer together."""
+    shared_experts: int
+
+    @property
+    def total(self) -> int:
+        """The whole layer. [elements]"""
+        return (
+            self.attention_sharded
+            + self.attention_replicated
+            + self.norm
+            + self.dense_mlp_sharded
+            + self.dense_mlp_replicated
+            + self.router
+            + self.routed_experts
+            + self.shared_experts
+        )
+
+
+@dataclass(frozen=True)
+class ArchitectureParameters:
+    """Parameters of a whole network. [elements]"""
+
+    embedding: int
+    position_embedding: int
+    lm_head: int
+    """0 where the head is tied to the embedding."""
+    final_norm: int
+    dense_layer: LayerParameters
+    """A layer with a dense MLP, also where the network has none such (num_dense_layers 0)."""
+    moe_layer: LayerParameters | None
+    num_dense_layers: int
+    num_moe_layers: int
+    routed_experts_idle: int
+    """Routed-expert parameters that one token does not visit, over all layers."""
+
+    @property
+    def total(self) -> int:
+        """All parameters, tied weights once. [elements]"""
+        moe = self.moe_layer.total * self.num_moe_layers if self.moe_layer is not None else 0
+        ends = self.embedding + self.position_embedding + self.lm_head + self.final_norm
+        return ends + self.dense_layer.total * self.num_dense_layers + moe
+
+    @property
+    def active_per_token(self) -> int:
+        """All but the routed experts that a token does not visit; embedding and head included. [elements]"""
+        return self.total - self.routed_experts_idle
+
+
+def count_parameters(architecture: object) -> ArchitectureParameters:
+    """Exact parameter count of a catalog architecture (or of any object with the fields of Shape).
+
+    With h hidden_size, a heads, g key/value heads, d head_dim, f intermediate_size, V vocab_size, E experts:
+
+        attention  h (a + 2g) d + a d h                      (+ biases, q/k norms, sinks)
+        latent     h q + q a (n + r) + h (c + r) + c a (n + v) + a v h + q + c
+                   q, c the query and key/value ranks; n, r, v the nope, rope and value head sizes;
+                   without q_lora_rank the query matrix is h a (n + r)
+        MLP        3 h f gated, 2 h f plain                  (+ biases)
+        MoE        E times an MLP of moe_intermediate_size + the shared MLP + router h E
+        ends       V h + V h unless tied + learned positions times h + final norm
+
+    Source: modelling code of transformers 5.23.0; Llama-3-8B gives 8,030,261,248, DeepSeek-V3 671,026,404,352.
+    """
+    return _count(Shape.of(architecture))
+
+
+def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
+    """Trainable parameters of LoRA adapters. [elements]
+
+        rank (inputs + outputs)   for every adapted matrix, in every layer, in every expert
+
+    Targets are the module names of Hugging Face (q_proj, gate_up_proj, c_attn, kv_b_proj, ...) or Megatron (linear_qkv,
+    linear_proj, linear_fc1, linear_fc2), or `all-linear`. A fused name is one adapter over the fused matrix.
+    Source: Hu et al. 2021, arXiv:2106.09685; Llama-3-8B at rank 16 on all linear layers has 41,943,040.
+    """
+    shape = Shape.of(architecture)
+    names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
+    attention, mlp = _attention_matrices(shape), _mlp_matrices(shape)
+    unknown = [name for name in names if name != ALL_LINEAR and name not in attention and name not in mlp]
+    if unknown:
+        known = ", ".join([ALL_LINEAR, *attention, *mlp])
+        raise ValueError(f"no linear layer is named {', '.join(unknown)}; this architecture has {known}")
+    widths = _mlp_widths(shape)
+    total = 0
+    for name in _all_linear(shape) if ALL_LINEAR in names else names:
+        if name in attention:
+            total += rank * sum(attention[name]) * shape.num_hidden_layers
+        else:
+            total += sum(rank * (shape.hidden_size + mlp[name] * width) * count for width, count in widths)
+    return total
+
+
+@lru_cache(maxsize=256)
+def _count(s: Shape) -> ArchitectureParameters:
+    h = s.hidden_size
+    norm = h if s.norm == "rmsnorm" else 2 * h
+    sharded, replicated = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
+    dense_mlp = _mlp(s, s.intermediate_size)
+    dense = LayerParameters(
+        attention_sharded=sharded,
+        attention_replicated=replicated,
+        norm=s.norms_per_layer * norm,
+        dense_mlp_sharded=dense_mlp - (h if s.mlp_bias else 0),
+        dense_mlp_replicated=h if s.mlp_bias else 0,
+        router=0,
+        routed_experts=0,
+        shared_experts=0,
+    )
+    num_dense, num_moe, idle, moe = s.num_hidden_layers, 0, 0, None
+    if s.num_experts is not None:
+        width, active = s.moe_intermediate_size or 0, s.num_experts_per_tok or 0
+        num_dense = s.first_k_dense_replace
+        num_moe = s.num_hidden_layers - num_dense
+        expert = _mlp(s, width)
+        idle = num_moe * (s.num_experts - active) * expert
+        shared = s.shared_expert_intermediate_size
+        moe = LayerParameters(
+            attention_sharded=sharded,
+            attention_replicated=replicated,
+            norm=s.norms_per_layer * norm,
+            dense_mlp_sharded=0,
+            dense_mlp_replicated=0,
+            router=(h + s.router_bias) * s.num_experts + (h if s.shared_expert_gate else 0),
+            routed_experts=s.num_experts * expert,
+            shared_experts=_mlp(s, shared) if shared else 0,
+        )
+    return ArchitectureParameters(
+        embedding=s.vocab_size * h,
+        position_embedding=(s.learned_positions or 0) * h,
+        lm_head=0 if s.tie_word_embeddings else s.vocab_size * h,
+        final_norm=norm,
+        dense_layer=dense,
+        moe_layer=moe,
+        num_dense_layers=num_dense,
+        num_moe_layers=num_moe,
+        routed_experts_idle=idle,
+    )
+
+
+def _grouped_query_attention(s: Shape) -> tuple[int, int]:
+    """Sharded and replicated parameters of multi-head or grouped-query attention."""
+    query, key = s.num_attention_heads * s.head_dim, s.num_key_value_heads * s.head_dim
+    sharded = s.hidden_size * (query + 2 * key) + query * s.hidden_size
+    sharded += (query + 2 * key if s.attention_bias else 0) + (s.num_attention_heads if s.attention_sinks else 0)
+    replicated = s.hidden_size if s.attention_out_bias else 0
+    return sharded, replicated + {"none": 0, "head": 2 * s.head_dim, "full": query + key}[s.qk_norm]
+
+
+def _mla(s: Shape) -> tuple[int, int]:
+    """Sharded and replicated parameters of multi-head latent attention."""
+    h, a, c = s.hidden_size, s.num_attention_heads, s.kv_lora_rank or 0
+    nope, rope, v = s.qk_nope_head_dim or 0, s.qk_rope_head_dim or 0, s.v_head_dim or 0
+    sharded = c * a * (nope + v) + a * v * h
+    replicated = h * (c + rope) + c + (h if s.attention_out_bias else 0) + (c + rope if s.attention_bias else 0)
+    if s.q_lora_rank is None:
+        sharded += h * a * (nope + rope)
+    else:
+        sharded += s.q_lora_rank * a * (nope + rope)
+        replicated += h * s.q_lora_rank + s.q_lora_rank + (s.q_lora_rank if s.attention_bias else 0)
+    return sharded, replicated
+
+
+def _mlp(s: Shape, width: int) -> int:
+    """One MLP or expert of that width, biases included."""
+    inputs = 2 if s.gated_mlp else 1
+    return (inputs + 1) * s.hidden_size * width + (inputs * width + s.hidden_size if s.mlp_bias else 0)
+
+
+def _mlp_widths(s: Shape) -> list[tuple[int, int]]:
+    """(width, how many) of all MLPs of the network: dense layers, routed experts, shared experts."""
+    if s.num_experts is None:
+        return [(s.intermediate_size, s.num_hidden_layers)]
+    moe_layers = s.num_hidden_layers - s.first_k_dense_replace
+    return [
+        (s.intermediate_size, s.first_k_dense_replace),
+        (s.moe_intermediate_size or 0, moe_layers * s.num_experts),
+        (s.shared_expert_intermediate_size, moe_layers if s.shared_expert_intermediate_size else 0),
+    ]
+
+
+def _mlp_matrices(s: Shape) -> dict[str, int]:
+    """Names of MLP matrices, and how many MLP widths stand on the side that is not the hidden size."""
+    names = {"up_proj": 1, "down_proj": 1, "linear_fc1": 2 if s.gated_mlp else 1, "linear_fc2": 1}
+    return {"gate_proj": 1, **names, "gate_up_proj": 2} if s.gated_mlp else {**names, "c_fc": 1, "fc1": 1, "fc2": 1}
+
+
+def _attention_matrices(s: Shape) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the attention matrices by name."""
+    h, a = s.hidden_size, s.num_attention_heads
+    if s.kv_lora_rank is not None:
+        nope, rope, v = s.qk_nope_head_dim or 0, s.qk_rope_head_dim or 0, s.v_head_dim or 0
+        query = {"q_proj": (h, a * (nope + rope))}
+        if s.q_lora_rank is not None:
+            query = {"q_a_proj": (h, s.q_lora_rank), "q_b_proj": (s.q_lora_rank, a * (nope + rope))}
+        return {
+            **query,
+            "kv_a_proj_with_mqa": (h, s.kv_lora_rank + rope),
+            "kv_b_proj": (s.kv_lora_rank, a * (nope + v)),
+            "o_proj": (a * v, h),
+            "linear_proj": (a * v, h),
+        }
+    query_width, key_width = a * s.head_dim, s.num_key_value_heads * s.head_dim
+    fused = (h, query_width + 2 * key_width)
+    return {
+        "q_proj": (h, query_width),
+        "k_proj": (h, key_width),
+        "v_proj": (h, key_width),
+        "o_proj": (query_width, h),
+        "qkv_proj": fused,
+        "c_attn": fused,
+        "linear_qkv": fused,
+        "linear_proj": (query_width, h),
+    }
+
+
+def _all_linear(s: Shape) -> list[str]:
+    fused = {"qkv_proj", "c_attn", "linear_qkv", "linear_proj"}
+    mlp = ["gate_proj", "up_proj", "down_proj"] if s.gated_mlp else ["up_proj", "down_proj"]
+    return [name for name in _attention_matrices(s) if name not in fused] + mlp

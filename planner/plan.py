@@ -1,0 +1,217 @@
+"""A plan: one layout re-costed in floats from the ledgers, without the solver. What reports and launchers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.costs.host import host_ledger
+from planner.costs.ledger import Item, total
+from planner.costs.memory import StageMemory, moments
+from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts, Rollouts
+from planner.costs.time import StepTime, step_items
+from planner.layouts import Layouts
+from planner.problem import Problem, WishCombination
+from planner.space import host_memory_gib
+from planner.units import GIB
+
+PHASES = {
+    "backward": "training, backward",
+    "recomputation": "training, recomputing a layer",
+    "loss": "training, logits and loss",
+    "optimizer": "optimizer step",
+    "log_prob": "log-probabilities",
+    "rollout": "rollout",
+    "weight_sync": "weight sync",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named amount: GiB in a memory ledger, seconds in a time ledger."""
+
+    name: str
+    amount: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """The ledger of one stage in one phase. `stage` is None for the rollout engine, which has no stages."""
+
+    stage: int | None
+    phase: str
+    items: tuple[Entry, ...]
+
+    @property
+    def total_gib(self) -> float:
+        """Sum of the items. [GiB]"""
+        return sum(item.amount for item in self.items)
+
+
+@dataclass(frozen=True)
+class RolloutChoice:
+    """The chosen rollout engine settings."""
+
+    tensor_parallel: int
+    gpu_memory_utilization: float
+    concurrency: int
+    """Samples one engine decodes at once."""
+    samples_per_engine: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layout with its ledgers. Everything in it is recomputed from the cost functions."""
+
+    problem: Problem
+    layout: dict[str, int]
+    """One row of `Layouts` as plain integers."""
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+    rollout: RolloutChoice | None
+    memory: tuple[PhaseMemory, ...]
+    time: tuple[Entry, ...]
+    """Seconds by cause; they add up to the step."""
+    phases: tuple[tuple[str, float], ...]
+    """Seconds by phase of the step."""
+    host: tuple[Entry, ...]
+    """Host memory of one node. [GiB]"""
+
+    @property
+    def wish(self) -> WishCombination:
+        """The wishes this plan grants."""
+        return self.problem.wishes[self.layout["wish"]]
+
+    @property
+    def binding(self) -> PhaseMemory:
+        """The fullest stage and phase."""
+        return max(self.memory, key=lambda phase: phase.total_gib)
+
+    @property
+    def peak_gib(self) -> float:
+        """Largest memory over stages and phases. [GiB]"""
+        return self.binding.total_gib
+
+    @property
+    def headroom_gib(self) -> float:
+        """Usable memory less the peak. [GiB]"""
+        return self.problem.usable_gib - self.peak_gib
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of one optimizer step; in RL of one rollout and its training. [s]"""
+        return sum(entry.amount for entry in self.time)
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences (RL: trained samples) of one step."""
+        steps = self.problem.scenario.rl.steps_per_rollout if self.problem.scenario.rl else 1
+        return self.layout["global_batch_size"] * steps
+
+    @property
+    def samples_per_second(self) -> float:
+        """Sequences (RL: trained samples) a second."""
+        return self.sequences_per_step / self.step_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on a second; padding is not counted."""
+        return self.samples_per_second * self.layout["mean_sequence_length"]
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOP utilisation of the optimizer step (in RL of training, without rollout).
+
+            (6 N + 12 L a d s) tokens / (seconds * GPUs * dense peak),  N without the input embedding
+
+        Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B (attention counted in full).
+        """
+        a, p = self.problem.architecture, self.problem.parameters
+        used = p.active_per_token - p.embedding - p.position_embedding
+        used += p.embedding if a.tie_word_embeddings else 0
+        attention = 12 * a.num_hidden_layers * a.query_width * self.layout["mean_sequence_length"]
+        flop = (6 * used + attention) * self.sequences_per_step * self.layout["mean_sequence_length"]
+        seconds = sum(amount for name, amount in self.phases if name in ("training", "update"))
+        peak = self.problem.gpu.dense_tflops[self.problem.precision.compute] * 1e12
+        return float(flop / (seconds * self.layout["num_gpus"] * peak))
+
+    @property
+    def critical(self) -> bool:
+        """True where less is free than one spike of the allocator may take."""
+        return self.headroom_gib < self.problem.usable_gib * self.problem.engine.critical_headroom_fraction
+
+
+def _entries(items: tuple[Item, ...], place: Any, scale: float) -> tuple[Entry, ...]:
+    """Items of a ledger at one place, those that are zero left out."""
+    out = []
+    for item in items:
+        amount = float(np.asarray(item.amount).reshape(-1)[place] if np.ndim(item.amount) else item.amount) / scale
+        if amount != 0:
+            out.append(Entry(item.name, amount, item.source))
+    return tuple(out)
+
+
+def make_plan(
+    problem: Problem,
+    layouts: Layouts,
+    row: int,
+    layers: tuple[int, ...],
+    recomputed: tuple[int, ...],
+    rollouts: Rollouts | None,
+    choice: int | None,
+) -> Plan:
+    """Cost one layout from the ledgers."""
+    one = layouts.take(row)
+    stages = len(layers)
+    wide = one.expand()
+    index = np.arange(stages, dtype=np.int64)[None, :]
+    n, r = (np.array([values], dtype=np.int64) for values in (layers, recomputed))
+    memory = StageMemory(problem, wide, index, n, r)
+    phases = []
+    for stage in range(stages):
+        for moment in moments(problem):
+            items = tuple(Item(i.name, np.broadcast_to(i.amount, (1, stages)), i.source) for i in memory.ledger(moment))
+            if (moment == "loss" and stage != stages - 1) or (moment == "recomputation" and not recomputed[stage]):
+                continue
+            phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB)))
+    step = StepTime(problem, wide, index)
+    visits = step_items(step, layers=n, recomputed=r, stages=np.ones((1, stages)))
+    entries: list[Entry] = []
+    seconds: list[tuple[str, float]] = []
+    chosen = None
+    if rollouts is not None and choice is not None:
+        costs = RolloutCosts(problem, rollouts.take(choice))
+        phases += [PhaseMemory(None, m, _entries(costs.ledger(m), 0, GIB)) for m in ROLLOUT_MOMENTS]
+        entries += _entries(costs.time, 0, 1.0) + _entries(costs.switch_time, 0, 1.0)
+        seconds.append(("rollout", float(total(costs.time)[0])))
+        seconds.append(("weight sync and switching", float(total(costs.switch_time)[0])))
+        chosen = RolloutChoice(
+            tensor_parallel=int(costs.choices.tensor_parallel[0]),
+            gpu_memory_utilization=float(costs.choices.gpu_memory_utilization[0]),
+            concurrency=int(costs.concurrency[0]),
+            samples_per_engine=int(costs.samples_per_engine[0]),
+        )
+    names = {"train": "training", "score": "log-probabilities", "update": "update"}
+    for name, (items, whole) in visits.items():
+        prefix = "" if name != "score" else "log-probabilities: "
+        entries += [Entry(prefix + e.name, e.amount, e.source) for e in _entries(items, 0, 1.0)]
+        seconds.append((names[name], float(whole[0])))
+    return Plan(
+        problem=problem,
+        layout=one.row(0),
+        layers=layers,
+        recomputed=recomputed,
+        rollout=chosen,
+        memory=tuple(phases),
+        time=tuple(entries),
+        phases=tuple(seconds),
+        host=_entries(host_ledger(problem, one), 0, GIB),
+    )
+
+
+def host_total_gib(plan: Plan) -> tuple[float, float | None]:
+    """(host memory needed on one node, host memory of the node). [GiB]"""
+    return sum(entry.amount for entry in plan.host), host_memory_gib(plan.problem)

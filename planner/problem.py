@@ -1,0 +1,347 @@
+"""Scenario + catalog -> Problem: every name looked up, every wish spelt out, nothing left to read."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from planner.catalog import Catalog
+from planner.errors import InputError, Place
+from planner.errors import Problem as Wrong
+from planner.formulas.parameters import ArchitectureParameters, count_parameters
+from planner.layouts import Floats
+from planner.read import Document
+from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
+from planner.schema.engine import Colocation, Engine, RolloutEngine
+from planner.schema.scenario import WISH_ORDER, IntWish, NameWish, Scenario
+from planner.topology import Cluster
+
+DEFAULT_GRID_GPU = "h100-sxm5-80gb"
+"""Whose GEMM grid is scaled for a GPU that names no relative."""
+
+
+@dataclass(frozen=True)
+class WishCombination:
+    """One way to grant or give up wishes."""
+
+    sequence_length: int
+    """Longest sequence [tokens]; in RL prompt + largest response."""
+    mean_sequence_length: int
+    """[tokens]"""
+    response_length: int
+    n_samples_per_prompt: int
+    rollout_batch_size: int
+    optimizer: int
+    """Index into Problem.optimizers."""
+    given_up: tuple[str, ...]
+    """Names of the wishes that this combination does not grant."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of one rollout (RL)."""
+        return self.rollout_batch_size * self.n_samples_per_prompt
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scenario with all names resolved. Frozen; what-ifs make a new one."""
+
+    scenario: Scenario
+    document: Document
+    architecture: Architecture
+    engine: Engine
+    precision: Precision
+    base_precision: Precision
+    optimizers: tuple[Optimizer, ...]
+    node: Node
+    gpu: Gpu
+    grid_gpu: Gpu
+    """The GPU whose measured GEMM grid is used: this one, or a relative that is scaled."""
+    num_gpus: tuple[int, ...]
+    """GPU counts that may be used, ascending."""
+    rollout_engine: RolloutEngine | None
+    wishes: tuple[WishCombination, ...]
+    """Best first: fewest given up, then in playbook order, then by how much."""
+    usable_gib: float
+    headroom_gib: float
+    """GiB that must stay free."""
+    headroom_from: str
+    """Where that number comes from."""
+    provenance: tuple[tuple[str, str], ...]
+    """(file, sha256) of every catalog file used."""
+
+    @cached_property
+    def parameters(self) -> ArchitectureParameters:
+        """Exact parameter counts by tensor class."""
+        return count_parameters(self.architecture)
+
+    @cached_property
+    def clusters(self) -> dict[int, Cluster]:
+        """A cluster for each GPU count."""
+        return {count: Cluster(self.node, self.gpu, count) for count in self.num_gpus}
+
+    @property
+    def is_rl(self) -> bool:
+        """True for reinforcement learning."""
+        return self.scenario.rl is not None
+
+    @property
+    def colocation(self) -> Colocation:
+        """Residuals of the colocated RL stack; only for RL."""
+        assert self.engine.colocation is not None
+        return self.engine.colocation
+
+    @cached_property
+    def optimizer_state_bytes(self) -> Floats:
+        """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""
+        states = self.engine.states
+        scale = self.weight_bytes / 4 if states.moments_follow_weights else 1.0
+        return np.array([o.state_bytes * scale + o.master_bytes * states.keeps_master for o in self.optimizers])
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes a trainable parameter of the stored weights."""
+        stored = self.engine.states.weight_bytes
+        return self.precision.weight_bytes if stored == "precision" else stored
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes a trainable parameter of the gradient."""
+        stored = self.engine.states.gradient_bytes
+        return self.precision.weight_bytes if stored == "precision" else stored
+
+    def place(self, *path: str | int) -> Place:
+        """Where something stands in the scenario."""
+        return self.document.place(path)
+
+
+def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem:
+    """Look up every name of a scenario and spell out its wishes.
+
+    Raises InputError for an unknown name or for parts that contradict each other.
+    """
+    wrong: list[Wrong] = []
+
+    def find(kind: str, name: str, *path: str | int) -> Any:
+        try:
+            return catalog.find(kind, name, where=document.place(path))
+        except InputError as error:
+            wrong.extend(error.problems)
+            return None
+
+    architecture = find("models", scenario.model, "model")
+    engine = find("engines", scenario.engine, "engine")
+    node = find("nodes", scenario.cluster.node, "cluster", "node")
+    precision = find("precisions", scenario.precision, "precision")
+    base = precision
+    if scenario.adapter is not None:
+        base = find("precisions", scenario.adapter.base_precision, "adapter", "base_precision")
+    names = scenario.optimizer.allow if isinstance(scenario.optimizer, NameWish) else [scenario.optimizer]
+    if isinstance(scenario.optimizer, NameWish):
+        names = [scenario.optimizer.want, *(n for n in names if n != scenario.optimizer.want)]
+    optimizers = [find("optimizers", name, "optimizer") for name in names]
+    gpu: Any = find("gpus", node.gpu, "cluster", "node") if node is not None else None
+    rollout = None
+    if scenario.rl is not None and engine is not None:
+        if engine.colocation is None:
+            wrong.append(
+                Wrong(
+                    f"engine {engine.id} has no rollout engine",
+                    document.place(("engine",)),
+                    "task: rl needs an engine that also generates samples",
+                    "engine: slime",
+                )
+            )
+        else:
+            rollout = find("rollouts", engine.colocation.rollout_engine, "engine")
+    if wrong:
+        raise InputError(wrong)
+    grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    wrong = _contradictions(document, scenario, engine, precision, node, gpu)
+    if wrong:
+        raise InputError(wrong)
+
+    usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
+    if scenario.limits.headroom_gib is not None:
+        headroom, headroom_from = scenario.limits.headroom_gib, "limits.headroom_gib of the scenario"
+    else:
+        headroom = usable * engine.default_headroom_fraction
+        headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
+    return Problem(
+        scenario=scenario,
+        document=document,
+        architecture=architecture,
+        engine=engine,
+        precision=precision,
+        base_precision=base,
+        optimizers=tuple(optimizers),
+        node=node,
+        gpu=gpu,
+        grid_gpu=grid_gpu,
+        num_gpus=_gpu_counts(scenario, node),
+        rollout_engine=rollout,
+        wishes=_wish_combinations(scenario, len(optimizers)),
+        usable_gib=usable,
+        headroom_gib=headroom,
+        headroom_from=headroom_from,
+        provenance=tuple(sorted(catalog.used().items())),
+    )
+
+
+def _contradictions(
+    document: Document, scenario: Scenario, engine: Engine, precision: Precision, node: Node, gpu: Gpu
+) -> list[Wrong]:
+    """Things that no layout could mend, with the place that says so."""
+    wrong = []
+    layout = scenario.layout
+
+    def refuse(what: str, because: str, attempt: str, *path: str | int) -> None:
+        wrong.append(Wrong(what, document.place(path), because, attempt))
+
+    if not precision.trainable:
+        refuse(
+            f"precision {precision.id} cannot be trained in",
+            "it only holds frozen weights",
+            "precision: bf16 (and adapter.base_precision: " + precision.id + " to hold a frozen base in it)",
+            "precision",
+        )
+    elif precision.compute not in gpu.dense_tflops:
+        refuse(
+            f"{gpu.name} has no {precision.compute} matrix units",
+            f"the catalog lists {', '.join(sorted(gpu.dense_tflops))} for it",
+            "precision: " + ("fp16" if "fp16" in gpu.dense_tflops else "fp32"),
+            "precision",
+        )
+    if scenario.limits.headroom_gib is not None and scenario.limits.headroom_gib >= gpu.usable_gib:
+        refuse(
+            f"headroom_gib {scenario.limits.headroom_gib} leaves no memory",
+            f"{gpu.name} has {gpu.usable_gib:.2f} GiB usable",
+            f"headroom_gib: {gpu.usable_gib * engine.default_headroom_fraction:.1f}",
+            "limits",
+            "headroom_gib",
+        )
+    counts = scenario.cluster.num_gpus
+    for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
+        if count > node.gpus_per_node and count % node.gpus_per_node:
+            refuse(
+                f"{count} GPUs are not whole nodes",
+                f"{node.id} has {node.gpus_per_node} GPUs a node",
+                f"num_gpus: {count // node.gpus_per_node * node.gpus_per_node}",
+                "cluster",
+                "num_gpus",
+            )
+        elif count < node.gpus_per_node and node.gpus_per_node % count:
+            refuse(
+                f"{count} GPUs are no even share of a node",
+                f"{node.id} has {node.gpus_per_node} GPUs a node",
+                f"num_gpus: {max(d for d in range(1, count + 1) if node.gpus_per_node % d == 0)}",
+                "cluster",
+                "num_gpus",
+            )
+    if layout.optimizer_offload and not engine.optimizer_offload:
+        refuse(
+            f"engine {engine.id} does not offload the optimizer",
+            "its catalog file says optimizer_offload: false",
+            "optimizer_offload: false",
+            "layout",
+            "optimizer_offload",
+        )
+    if layout.recompute == "per_stage" and not engine.recompute.per_stage:
+        refuse(
+            f"engine {engine.id} takes one number of recomputed layers for all stages",
+            "its catalog file says recompute.per_stage: false",
+            "recompute: uniform",
+            "layout",
+            "recompute",
+        )
+    if layout.layers_per_stage != "even" and engine.pipeline.uneven == "no":
+        refuse(
+            f"engine {engine.id} only splits layers evenly",
+            "its catalog file says pipeline.uneven: no",
+            "layers_per_stage: even",
+            "layout",
+            "layers_per_stage",
+        )
+    if layout.recompute_method is not None and layout.recompute_method not in engine.recompute.methods:
+        refuse(
+            f"engine {engine.id} has no recompute method {layout.recompute_method}",
+            f"it has {', '.join(engine.recompute.methods) or 'none'}",
+            "leave recompute_method out",
+            "layout",
+            "recompute_method",
+        )
+    return wrong
+
+
+def _gpu_counts(scenario: Scenario, node: Node) -> tuple[int, ...]:
+    """GPU counts that may be used: shares of one node, or whole nodes."""
+    counts = scenario.cluster.num_gpus
+    if isinstance(counts, list):
+        return tuple(sorted(set(counts)))
+    if counts is not None:
+        return (counts,)
+    limit = scenario.cluster.max_gpus or 0
+    per_node = node.gpus_per_node
+    shares = [n for n in range(1, min(limit, per_node) + 1) if per_node % n == 0]
+    return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
+
+
+def _allowed(value: int | IntWish | None) -> list[int]:
+    """Values of a wish, the wanted one first."""
+    if isinstance(value, IntWish):
+        return [value.want, *(v for v in value.allow if v != value.want)]
+    return [value] if value is not None else [0]
+
+
+def _wish_combinations(scenario: Scenario, optimizers: int) -> tuple[WishCombination, ...]:
+    """Every way to grant wishes, best first.
+
+    Order: fewest given up; then wishes that stand late in the playbook are kept longest; then how far each is given up.
+    """
+    rl = scenario.rl
+    order: list[str] = list(scenario.playbook or [])
+    order += [name for name in WISH_ORDER if name not in order]
+    options = {
+        "sequence_length": _allowed(scenario.batch.sequence_length),
+        "response_length": _allowed(rl.response_length) if rl else [0],
+        "n_samples_per_prompt": _allowed(rl.n_samples_per_prompt) if rl else [0],
+        "rollout_batch_size": _allowed(rl.rollout_batch_size) if rl else [0],
+        "optimizer": list(range(optimizers)),
+    }
+    ranked = []
+    for levels in itertools.product(*(range(len(options[name])) for name in order)):
+        level = dict(zip(order, levels, strict=True))
+        given_up = tuple(name for name in order if level[name])
+        key = (len(given_up), tuple(min(1, n) for n in reversed(levels)), tuple(reversed(levels)))
+        value = {name: options[name][level[name]] for name in order}
+        ranked.append((key, _combination(scenario, value, given_up)))
+    ranked.sort(key=lambda pair: pair[0])
+    return tuple(combination for _, combination in ranked)
+
+
+def _combination(scenario: Scenario, value: dict[str, int], given_up: tuple[str, ...]) -> WishCombination:
+    from planner.formulas.lengths import truncated_mean_tokens
+
+    if scenario.rl is None:
+        longest = value["sequence_length"]
+        mean = min(longest, scenario.batch.mean_sequence_length or longest)
+    else:
+        rl = scenario.rl
+        longest = rl.prompt_length + value["response_length"]
+        mean_response = truncated_mean_tokens(
+            mean=rl.response_distribution.mean, p99=rl.response_distribution.p99, maximum=value["response_length"]
+        )
+        mean = rl.prompt_length + max(1, round(mean_response))
+    return WishCombination(
+        sequence_length=longest,
+        mean_sequence_length=mean,
+        response_length=value["response_length"],
+        n_samples_per_prompt=value["n_samples_per_prompt"],
+        rollout_batch_size=value["rollout_batch_size"],
+        optimizer=value["optimizer"],
+        given_up=given_up,
+    )

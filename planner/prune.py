@@ -1,0 +1,202 @@
+"""Rows that cannot hold the answer, dropped before the model is built; each with its rule, each counted.
+
+Nothing is dropped on a guess: a row goes when no number of recomputed layers makes it fit, when a better combination of
+wishes is proved to fit, or when even its lower bound is slower than a plan in hand by more than the near-tie band.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_levels
+from planner.layouts import Floats, Ints
+from planner.problem import Problem
+from planner.space import Removed
+from planner.splits import Splitter
+from planner.tables import keys
+from planner.units import GIB, KIB
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Per row: no point of it is faster than `bound`, and a feasible one takes `seconds`."""
+
+    bound: Floats
+    seconds: Floats
+    rounding_only: int
+    """Points that fit in floats and not in rounded-up integers."""
+    points: int
+    """(row, recomputed layers) points looked at one by one; 0 where splits are bounded in closed form."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What is left for the solver."""
+
+    rows: Ints
+    choices: Ints
+    longest_seconds: float
+    """Seconds that no optimal step exceeds."""
+    removed: tuple[Removed, ...]
+    rounding_only: int
+    feasible_rows: int
+    wish: int | None
+    """Index of the wish combination that is granted; None where nothing fits."""
+
+
+def limit_bytes(problem: Problem) -> float:
+    """Usable memory less the headroom demanded. [bytes]"""
+    return capacity_bytes(problem) - problem.headroom_gib * GIB
+
+
+def prune(
+    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, bounds: Bounds, refuted: frozenset[int]
+) -> Pruned:
+    """Find the best wishes that may fit, and the rows that may hold the fastest plan under them.
+
+    `refuted` holds wish combinations that the solver has proved infeasible although no closed form could.
+    """
+    fits = np.isfinite(bounds.bound) & ~np.isin(costs.layouts.wish, sorted(refuted))
+    removed = []
+    if not fits.all():
+        text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
+        removed.append(Removed("memory", text, int((~fits).sum())))
+    extra, choice_fits = _rollout_seconds(problem, costs, rollouts, removed)
+    partnered = fits & np.isfinite(extra)
+    if rollouts is not None and (fits & ~partnered).any():
+        text = "no rollout choice fits beside this layout's GPUs and wishes"
+        removed.append(Removed("no_rollout", text, int((fits & ~partnered).sum())))
+    if not partnered.any():
+        nothing = np.zeros(0, dtype=np.int64)
+        return Pruned(nothing, nothing, 1.0, tuple(removed), bounds.rounding_only, 0, None)
+    wish = int(costs.layouts.wish[partnered].min())
+    granted = costs.layouts.wish == wish
+    if (partnered & ~granted).any():
+        text = "a combination with fewer wishes given up fits"
+        removed.append(Removed("wishes", text, int((partnered & ~granted).sum())))
+    alive = partnered & granted
+    with np.errstate(invalid="ignore"):
+        best = float((bounds.seconds + extra)[alive].min())
+        if not math.isfinite(best):
+            best = float((_longest(problem, costs) + extra)[alive].max())
+        longest = best * (1 + problem.scenario.search.near_tie) * (1 + 1e-6)
+        near = alive & (bounds.bound + extra <= longest)
+    if (alive & ~near).any():
+        text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
+        removed.append(Removed("slower", text, int((alive & ~near).sum())))
+    rows = np.flatnonzero(near)
+    picked = np.zeros(0, dtype=np.int64)
+    if rollouts is not None:
+        used = np.unique(keys(costs.layouts.num_gpus, costs.layouts.wish)[rows])
+        of_key = np.isin(keys(rollouts.choices.num_gpus, rollouts.choices.wish), used)
+        picked = np.flatnonzero(of_key & choice_fits & (rollouts.seconds <= longest))
+    return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
+
+
+def _rollout_seconds(
+    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, removed: list[Removed]
+) -> tuple[Floats, np.ndarray]:
+    """(least rollout seconds beside each row, which rollout choices fit)."""
+    if rollouts is None:
+        return np.zeros(len(costs.layouts)), np.zeros(0, dtype=bool)
+    fits = np.ceil(rollouts.peak_bytes / KIB) * KIB <= math.floor(limit_bytes(problem) / KIB) * KIB
+    if not fits.all():
+        text = "the rollout engine's static fraction and reserve leave less than the headroom"
+        removed.append(Removed("rollout_memory", text, int((~fits).sum())))
+    best: dict[int, float] = {}
+    for key, seconds in zip(
+        keys(rollouts.choices.num_gpus, rollouts.choices.wish)[fits].tolist(),
+        rollouts.seconds[fits].tolist(),
+        strict=True,
+    ):
+        best[key] = min(seconds, best.get(key, math.inf))
+    row_keys = keys(costs.layouts.num_gpus, costs.layouts.wish)
+    return np.array([best.get(key, math.inf) for key in row_keys.tolist()]), fits
+
+
+def row_bounds(problem: Problem, costs: RowCosts) -> Bounds:
+    """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise."""
+    spec = problem.scenario.layout
+    if spec.layers_per_stage != "free" and spec.recompute == "uniform":
+        return _enumerated(problem, costs)
+    return _closed_form(problem, costs)
+
+
+def _enumerated(problem: Problem, costs: RowCosts) -> Bounds:
+    """Every number of recomputed layers of every row."""
+    rows = len(costs.layouts)
+    best = np.full(rows, math.inf)
+    layers = even_layers(problem, costs.layouts, costs.stages)
+    most = layers.max(axis=1, initial=0)
+    limit = limit_bytes(problem)
+    rounding, points = 0, 0
+    for count in np.unique(most).tolist():
+        group = np.flatnonzero(most == count)
+        for level in recompute_levels(problem, count):
+            recomputed = np.minimum(layers[group], level)
+            exact = costs.peak_bytes(group, layers[group], recomputed) <= limit
+            rounded = integer_peak_kib(costs, group, layers[group], recomputed) <= math.floor(limit / KIB)
+            rounding += int((exact & ~rounded).sum())
+            points += len(group)
+            fits = group[rounded]
+            seconds = costs.step_seconds(fits, layers[fits], recomputed[rounded])
+            best[fits] = np.minimum(best[fits], seconds)
+    return Bounds(best, best, rounding, points)
+
+
+def integer_peak_kib(costs: RowCosts, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:
+    """The same peak in the solver's integers: every coefficient rounded up to a KiB. [KiB]"""
+    exists = costs.exists[rows] > 0
+    peak = np.zeros(len(rows))
+    for c in costs.memory.values():
+        value = np.ceil(c.layer[rows] / KIB) * layers + np.ceil(c.recomputed[rows] / KIB) * recomputed
+        peak = np.maximum(peak, np.where(exists, value + np.ceil(c.end[rows] / KIB), 0.0).max(axis=1))
+    return peak
+
+
+def _closed_form(problem: Problem, costs: RowCosts) -> Bounds:
+    """Cheap bounds of all rows, then exact splits in order of the cheap bound until none can win."""
+    rows = len(costs.layouts)
+    bound, seconds = np.full(rows, math.inf), np.full(rows, math.inf)
+    cheap = _cheap_bound(problem, costs)
+    splitter = Splitter(costs, limit_bytes(problem))
+    tie = 1 + problem.scenario.search.near_tie
+    best: dict[int, float] = {}
+    wish = costs.layouts.wish
+    for row in np.lexsort((cheap, wish)).tolist():
+        known = best.get(int(wish[row]), math.inf)
+        if problem.rollout_engine is None and cheap[row] > known * tie * (1 + 1e-6):
+            bound[row] = cheap[row]
+            continue
+        if problem.rollout_engine is None and best and min(best) < wish[row]:
+            bound[row] = cheap[row]
+            continue
+        split = splitter.split(row)
+        bound[row], seconds[row] = split.bound_seconds, split.seconds
+        if split.seconds < known:
+            best[int(wish[row])] = split.seconds
+    return Bounds(bound, seconds, 0, 0)
+
+
+def _longest(problem: Problem, costs: RowCosts) -> Floats:
+    """Time of each row if one stage held every layer and recomputed it: no split is slower. [s]"""
+    total = problem.architecture.num_hidden_layers
+    seconds = np.zeros(len(costs.layouts))
+    for c, heavy, light in costs.time.values():
+        whole = (c.layer[:, 0] + c.recomputed[:, 0]) * total + (c.end * costs.exists).sum(axis=1)
+        seconds += whole * (heavy + light)
+    return seconds
+
+
+def _cheap_bound(problem: Problem, costs: RowCosts) -> Floats:
+    """Time of each row if nothing were recomputed and layers could be cut at will. [s]"""
+    total = problem.architecture.num_hidden_layers
+    stages = costs.layouts.pipeline_parallel
+    bound = np.zeros(len(costs.layouts))
+    for c, heavy, light in costs.time.values():
+        whole = c.layer[:, 0] * total + (c.end * costs.exists).sum(axis=1)
+        bound += whole * (heavy / stages + light)
+    return bound

@@ -1,0 +1,271 @@
+"""Shapes of the facts about the world: GPUs, node types, architectures, optimizers, precisions, prices.
+
+File name = id. Architecture fields use Hugging Face `config.json` names verbatim.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from planner.schema.base import Frozen, Source
+
+LinkKind = Literal["switch", "full_mesh", "bridged_pairs", "hybrid_cube_mesh", "pcie_tree", "none"]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+
+
+class Gpu(Frozen):
+    """One GPU model. Memory is binary, bandwidth and FLOP are decimal."""
+
+    id: str
+    name: str
+    vendor: Literal["nvidia", "amd"]
+    chip: str
+    """Chip generation and compute capability, such as 'Hopper sm_90'."""
+    sm_count: int | None = None
+    memory_marketed_gb: float
+    """The vendor's label; never used as a capacity."""
+    memory_total_mib: float | None = None
+    """What nvidia-smi shows as total."""
+    usable_gib: float = Field(gt=0)
+    """What the driver leaves to torch, lower end of what was seen (torch.cuda.mem_get_info total)."""
+    usable_gib_inferred: bool = False
+    """True where usable_gib is derived from the total, not seen."""
+    memory_bandwidth_gb_per_s: float = Field(gt=0)
+    dense_tflops: dict[str, float] = Field(min_length=1)
+    """Vendor peak without sparsity by precision id: fp32, tf32, bf16, fp16, fp8, int8 (TOP/s), fp4."""
+    sustained_gemm_fraction: float | None = Field(default=None, gt=0, le=1)
+    """Share of the dense bf16 peak that large GEMMs sustain, where measured."""
+    gemm_grid: str | None = None
+    """File in catalogs/measured/ with this device's own measured bf16 GEMM grid."""
+    gemm_grid_from: str | None = None
+    """Id of the GPU whose grid is scaled by peak FLOP and bandwidth when this one has none of its own."""
+    attention_forward_tflops: float | None = None
+    """Peak of causal FlashAttention forward, head_dim 128, FLOPs of the causal half only."""
+    nvlink_gb_per_s: float | None = None
+    """One direction, all links of one GPU (NVLink, or Infinity Fabric on AMD)."""
+    pcie_gb_per_s: float = Field(gt=0)
+    """One direction, x16 as wired, spec."""
+    peer_to_peer: bool = True
+    """False where the driver forbids GPU-to-GPU copies over PCIe (GeForce)."""
+    tdp_w: float | None = None
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)
+
+
+class Nics(Frozen):
+    """Network adapters of one node."""
+
+    count: int = Field(ge=0)
+    gbit_per_s_each: float = Field(ge=0)
+    fabric: str
+    gb_per_s_per_gpu: float = Field(ge=0)
+    """One direction, decimal GB/s, that each GPU can use when all use their share."""
+
+
+class NodeLinks(Frozen):
+    """How the GPUs of one node are linked; one direction, decimal GB/s."""
+
+    kind: LinkKind
+    gb_per_s_per_gpu: float | None = None
+    """All links of one GPU together (NVLink, Infinity Fabric, or PCIe for a pcie_tree)."""
+    gb_per_s_per_pair: float | None = None
+    """full_mesh and bridged_pairs: the direct link between two neighbours."""
+    gb_per_s_per_link: float | None = None
+    """hybrid_cube_mesh: one link."""
+    edges: list[tuple[int, int, int]] = Field(default_factory=list)
+    """hybrid_cube_mesh: (gpu, gpu, number of links)."""
+    pcie_gb_per_s: float | None = None
+    """PCIe path of one GPU, x16 one direction."""
+    gpus_per_pcie_switch: int = Field(default=2, ge=1)
+    gpus_per_socket: int = Field(default=4, ge=1)
+    in_network_reduction: bool = False
+    """The switch reduces in flight (NVLink SHARP)."""
+    measured_as: str | None = None
+    """Device name in catalogs/measured/nccl.csv whose intra-node curves hold here."""
+    pcie_bus_gb_per_s: dict[int, float] = Field(default_factory=dict)
+    """Measured all-reduce bus bandwidth over PCIe by group size, where there is no better link."""
+
+
+class Node(Frozen):
+    """One node type: GPUs, the links between them, network adapters, host memory."""
+
+    id: str
+    name: str
+    gpu: str
+    gpus_per_node: int = Field(ge=1)
+    """GPUs inside one NVLink domain or host; an NVL72 rack counts 72."""
+    links: NodeLinks
+    nics: Nics
+    host_memory_gib: float | None = None
+    """Lower end where builds differ."""
+    gpus_per_host: int | None = None
+    """Only where one NVLink domain spans several hosts (GB200 NVL72: 4)."""
+    cpu: str | None = None
+    cloud: str | None = None
+    instance: str | None = None
+    bus_gb_per_s_inter: dict[Collective, float] = Field(default_factory=dict)
+    """Measured large-message bus bandwidth between several such nodes, per GPU as nccl-tests prints it."""
+    bus_gb_per_s_intra: dict[str, float] = Field(default_factory=dict)
+    """Measured large-message bus bandwidth inside the node, e.g. all_reduce_8: 480."""
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)
+
+
+class ParameterCounts(Frozen):
+    """Exact published counts, used to check the counting formulas, never as their input."""
+
+    total: int
+    active_per_token: int | None = None
+    non_embedding: int | None = None
+    by_group: dict[str, int] = Field(default_factory=dict)
+    counted_with: str | None = None
+
+
+class Architecture(Frozen):
+    """A decoder-only network; names are those of its Hugging Face config.json."""
+
+    id: str
+    hf_id: str | None = None
+    model_type: str
+    hidden_size: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    num_key_value_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    """Query/key head size; for multi-head latent attention qk_nope_head_dim + qk_rope_head_dim."""
+    intermediate_size: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    max_position_embeddings: int | None = None
+    tie_word_embeddings: bool = False
+    hidden_act: str = "silu"
+    gated_mlp: bool = True
+    """Two input projections (SwiGLU, GeGLU) instead of one."""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norms_per_layer: int = Field(default=2, ge=1)
+    """Norms over the hidden size in one layer (Gemma has 4)."""
+    qk_norm: Literal["none", "head", "full"] = "none"
+    """Query/key norms over one head, or over the full projection width."""
+    learned_positions: int | None = None
+    """Rows of a learned position embedding; none with rotary positions."""
+    attention_bias: bool = False
+    """Bias on the query, key and value projections."""
+    attention_out_bias: bool = False
+    attention_sinks: bool = False
+    """One learned scalar a query head (gpt-oss)."""
+    mlp_bias: bool = False
+    """Bias on every MLP (or expert) projection."""
+    router_bias: bool = False
+    sliding_window: int | None = None
+    sliding_window_layers: int = 0
+    """How many layers attend only to the window."""
+    q_lora_rank: int | None = None
+    kv_lora_rank: int | None = None
+    qk_nope_head_dim: int | None = None
+    qk_rope_head_dim: int | None = None
+    v_head_dim: int | None = None
+    num_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    shared_expert_intermediate_size: int = 0
+    """Width of all shared experts of one layer together."""
+    shared_expert_gate: bool = False
+    first_k_dense_replace: int = 0
+    """Leading layers with a dense MLP although the rest route."""
+    num_nextn_predict_layers: int = 0
+    attention_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    parameters: ParameterCounts | None = None
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Architecture:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        if self.is_moe and (self.num_experts_per_tok is None or self.moe_intermediate_size is None):
+            raise ValueError("num_experts needs num_experts_per_tok and moe_intermediate_size")
+        if self.is_mla and None in (self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim):
+            raise ValueError("kv_lora_rank needs qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
+        return self
+
+    @property
+    def is_moe(self) -> bool:
+        """True where some layers route tokens to experts."""
+        return self.num_experts is not None
+
+    @property
+    def is_mla(self) -> bool:
+        """True for multi-head latent attention."""
+        return self.kv_lora_rank is not None
+
+    @property
+    def query_width(self) -> int:
+        """Width of all query heads."""
+        return self.num_attention_heads * self.head_dim
+
+    @property
+    def key_value_width(self) -> int:
+        """Width of all key heads, which is that of all value heads too (grouped-query attention)."""
+        return self.num_key_value_heads * self.head_dim
+
+    @property
+    def attention_out_width(self) -> int:
+        """Width that enters the output projection."""
+        return self.num_attention_heads * (self.v_head_dim if self.v_head_dim is not None else self.head_dim)
+
+
+class Optimizer(Frozen):
+    """What an optimizer keeps for each trainable parameter."""
+
+    id: str
+    name: str
+    state_bytes: float = Field(ge=0)
+    """Bytes a parameter of moments and the like, without the fp32 master copy."""
+    master_bytes: float = Field(ge=0)
+    """Bytes a parameter of the fp32 master copy, where the optimizer keeps one beside 16-bit weights."""
+    factored: bool = False
+    """State grows with rows + columns, not with elements (Adafactor); state_bytes then counts the rest."""
+    transient_bytes: float = Field(default=0, ge=0)
+    """Bytes a parameter of the largest temporary inside the step, on the shard being updated."""
+    memory_passes_bytes: float = Field(gt=0)
+    """Bytes read and written a parameter in one step; sets the time of a step."""
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)
+
+
+class Precision(Frozen):
+    """A number format."""
+
+    id: str
+    name: str
+    weight_bytes: float = Field(gt=0)
+    """Bytes a weight, block scales included."""
+    compute: str
+    """Key into Gpu.dense_tflops for matrix products."""
+    activation_bytes: float = Field(gt=0)
+    """Bytes an activation element kept for backward."""
+    trainable: bool
+    """False for formats that only hold frozen weights (int8, int4, nf4)."""
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)
+
+
+class Price(Frozen):
+    """One offer: what one GPU-hour costs. US dollars, list prices without tax."""
+
+    id: str
+    provider: str
+    instance: str
+    node: str | None = None
+    """Node type of this instance, where the catalog has one; only such offers can be planned on."""
+    gpu: str
+    gpus_per_instance: int = Field(ge=1)
+    on_demand_usd_per_gpu_hour: float | None = None
+    spot_usd_per_gpu_hour: float | None = None
+    """A snapshot, or the median of one."""
+    reserved_usd_per_gpu_hour: float | None = None
+    region: str | None = None
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)

@@ -1,0 +1,257 @@
+"""Shape of a training engine and of a rollout engine: everything that differs between engines is data, not code.
+
+A tensor is described by what it is as wide as (`width`), how many bytes an element all its copies take together, and
+over which ranks it is cut (`shard`). `costs/memory.py` multiplies these out; it has no branch on an engine's name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.schema.base import Frozen, Source
+
+Width = Literal[
+    "hidden",  # hidden_size
+    "query",  # all query heads
+    "key_value",  # keys and values together
+    "attention_out",  # what enters the output projection
+    "heads",  # one number a query head
+    "ffn",  # intermediate_size of a dense MLP
+    "expert_ffn",  # num_experts_per_tok * moe_intermediate_size
+    "expert_hidden",  # num_experts_per_tok * hidden_size: each token once per chosen expert
+    "shared_ffn",  # shared_expert_intermediate_size
+    "experts",  # num_experts: router logits and probabilities
+    "expert_choices",  # num_experts_per_tok: one number a chosen expert
+    "lora_latent",  # q_lora_rank + kv_lora_rank + qk_rope_head_dim of latent attention
+    "key_value_up",  # latent attention: keys and values after their up-projection
+    "vocab",  # padded vocabulary
+    "one",  # one number a token
+]
+Shard = Literal[
+    "tensor",  # divided by tensor_parallel
+    "sequence",  # divided by tensor_parallel when sequence parallel is on, whole otherwise
+    "none",  # whole on each rank
+    "expert_tensor",  # routed tokens of one rank: divided by expert_tensor_parallel
+]
+When = Literal[
+    "always",
+    "dense",
+    "moe",
+    "shared_experts",
+    "mla",
+    "not_mla",
+    "gated",
+    "ungated",
+    "gated_dense",
+    "ungated_dense",
+    "gathered",  # sequence parallel on and tensor_parallel > 1
+    "dropout",
+    "unfused_attention",
+    "tensor_parallel",
+    "trainable_base",
+    "qk_norm",
+]
+
+
+class Tensor(Frozen):
+    """One kind of tensor, per token of a micro-batch on one context-parallel rank."""
+
+    name: str
+    width: Width
+    bytes: float = Field(gt=0)
+    """Bytes an element, all copies of this kind together."""
+    shard: Shard = "tensor"
+    when: When = "always"
+    source: str
+    """Formula or measurement this entry comes from."""
+
+
+class States(Frozen):
+    """What one parameter keeps."""
+
+    weight_bytes: float | Literal["precision"] = "precision"
+    """Bytes a parameter of the stored weights; `precision` takes the compute precision's."""
+    gradient_bytes: float | Literal["precision"] = 4
+    """Bytes a parameter of the gradient kept until the step."""
+    keeps_master: bool = True
+    """The optimizer keeps its own fp32 copy (where it has one); false where the weights are the fp32 copy."""
+    moments_follow_weights: bool = False
+    """The optimizer keeps its moments in the weights' own format (plain torch optimizers on 16-bit weights)."""
+    shard_over_context: bool = True
+    """State is sharded over data * context parallel ranks, not data alone."""
+    source: str
+
+
+class ZeroThree(Frozen):
+    """Transient whole layers of an engine that shards the weights themselves."""
+
+    gathered_units: float = Field(ge=0)
+    """Whole layers that lie gathered at once (the running one and prefetched ones)."""
+    gathered_bytes: float = 2
+    reduced_units: float = Field(ge=0)
+    """Whole layers' gradients that lie unreduced at once."""
+    reduced_bytes: float = 4
+    source: str
+
+
+class Reserve(Frozen):
+    """From allocated to reserved: what the caching allocator holds beyond what is in use."""
+
+    median: float = Field(ge=1)
+    p90: float = Field(ge=1)
+    maximum: float = Field(ge=1)
+    source: str
+
+
+class Overhead(Frozen):
+    """What a process holds outside the allocator."""
+
+    cuda_context_gib: float = Field(ge=0)
+    nccl_gib_per_group: float = Field(ge=0)
+    """For each communicator over more than one rank that the layout needs."""
+    framework_gib: float = Field(default=0, ge=0)
+    source: str
+
+
+class Recompute(Frozen):
+    """Which activation recomputation the engine offers."""
+
+    granularities: list[Literal["none", "selective", "full"]]
+    methods: list[Literal["block", "uniform"]] = Field(default_factory=list)
+    """block: the first N layers of each stage; uniform: every layer, in groups of N."""
+    per_stage: bool = False
+    """Each stage may have its own number (needs a custom layout where the engine has one flag)."""
+    partial: bool = True
+    """Fewer layers than the stage has may be recomputed."""
+
+
+class Pipeline(Frozen):
+    """Which pipelines the engine offers."""
+
+    supported: bool = True
+    virtual: bool = False
+    uneven: Literal["no", "first_last", "any"] = "no"
+
+
+class Overlap(Frozen):
+    """Share of a collective that hides behind computation, at best."""
+
+    tensor: float = Field(ge=0, le=1)
+    data: float = Field(ge=0, le=1)
+    source: str
+
+
+class Colocation(Frozen):
+    """Residuals of an RL stack whose trainer and rollout engine share the GPUs."""
+
+    rollout_engine: str
+    trainer_residual_gib: float
+    """Left by the sleeping trainer while the rollout engine is awake."""
+    rollout_residual_gib: float
+    """Left by the sleeping rollout engine (CUDA context, graphs) while the trainer is awake."""
+    trainer_on_gpu_during_sync: bool
+    sync_bucket_gib: float
+    sync_buckets: int = 2
+    sync_gb_per_s_per_gpu: float = Field(gt=0)
+    """Effective rate of moving new weights into the rollout engine, a GPU."""
+    sync_fixed_seconds: float = Field(ge=0)
+    wake_gb_per_s: float = Field(gt=0)
+    """Host-device rate of sleeping and waking."""
+    host_weight_copies: list[str]
+    """Named copies of the weights each rank keeps in host memory."""
+    chunked_log_probs: bool = False
+    source: str
+
+
+class Engine(Frozen):
+    """A training engine (or RL stack): what it keeps, shards, gathers, buffers and refuses."""
+
+    id: str
+    name: str
+    version: str
+    """The release whose behaviour this file states."""
+    launch: str | None = None
+    """Name of the launcher that speaks its flags."""
+    zero_stages: list[int] = Field(min_length=1)
+    """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
+    tensor_parallel: bool = True
+    context_parallel: bool = True
+    expert_parallel: bool = True
+    data_parallel: bool = True
+    sequence_parallel: Literal["always", "never", "choice"] = "always"
+    """With tensor parallelism, are norms and residuals cut along the sequence."""
+    pipeline: Pipeline
+    recompute: Recompute
+    states: States
+    zero_three: ZeroThree | None = None
+    saved: list[Tensor] = Field(min_length=1)
+    """Kept by one layer for its backward pass, nothing recomputed."""
+    saved_by_adapter: list[Tensor] = Field(default_factory=list)
+    stub: list[Tensor] = Field(min_length=1)
+    """Kept by a layer that is recomputed in full."""
+    backward: list[Tensor] = Field(min_length=1)
+    """Temporary while one layer runs backward."""
+    loss: list[Tensor] = Field(min_length=1)
+    """Temporary while the last stage computes logits, loss and their gradient."""
+    log_prob: list[Tensor] = Field(default_factory=list)
+    """Temporary while the last stage computes log-probabilities without a gradient (RL)."""
+    weight_gradient_buffer_bytes: float = 0
+    """Bytes an element of one buffer for each distinct weight shape of a layer, and of the head."""
+    weight_gradient_buffer_source: str | None = None
+    routed_imbalance: float = Field(default=1.0, ge=1)
+    """Tokens of the busiest expert-parallel rank relative to an even share."""
+    vocab_divisible_by: int = 1
+    """The vocabulary is padded to a multiple of this times tensor_parallel."""
+    fused_attention: bool = True
+    reserve: Reserve
+    expandable_segments: bool = False
+    overhead: Overhead
+    overlap: Overlap
+    default_headroom_fraction: float = Field(gt=0, lt=1)
+    """Share of usable memory left free when the scenario does not say, from the spread of `reserve`."""
+    critical_headroom_fraction: float = Field(gt=0, lt=1)
+    """Below this share a plan is called critical: one spike of the allocator away from an out-of-memory error."""
+    headroom_source: str
+    colocation: Colocation | None = None
+    rules: list[str] = Field(default_factory=list)
+    """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
+    optimizer_offload: bool = False
+    gradient_reduce_bytes: float | Literal["precision"] = 4
+    """Bytes a parameter that data-parallel ranks reduce."""
+    elementwise_factor: float = Field(default=1.0, gt=0)
+    """Bytes that elementwise kernels move relative to fused ones."""
+    notes: str | None = None
+    sources: list[Source] = Field(min_length=1)
+
+
+class RolloutEngine(Frozen):
+    """An inference engine that generates the samples of an RL step."""
+
+    id: str
+    name: str
+    version: str
+    fraction_flag: str
+    """Name of its memory fraction in launch files."""
+    fraction_of: Literal["total", "usable"]
+    runtime_reserve_gib: float = Field(ge=0)
+    """Beside the static fraction: activations, CUDA graphs, workspace."""
+    runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
+    cuda_context_gib: float = Field(ge=0)
+    nccl_gib_per_group: float = Field(ge=0)
+    kv_bytes: float = Field(default=2, gt=0)
+    """Bytes an element of the key-value cache."""
+    max_concurrency: int = Field(gt=0)
+    """Requests one engine runs at once."""
+    shares_prompt_prefix: bool = True
+    """Prompts shared by several samples are prefilled once."""
+    step_overhead_us: float = Field(ge=0)
+    """Scheduler and launch time of one decode step that no kernel hides."""
+    bandwidth_fraction: float = Field(gt=0, le=1)
+    """Share of the GPU's memory bandwidth that decoding reaches."""
+    fractions: list[float] = Field(min_length=1)
+    """Memory fractions tried when the scenario leaves them open."""
+    time_error: str
+    """Known error of rollout times made from these constants."""
+    sources: list[Source] = Field(min_length=1)

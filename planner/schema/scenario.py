@@ -1,0 +1,324 @@
+"""Shape of a question: a scenario file, and a budget file.
+
+`IntChoice` is a pin (4), a list ([1, 2, 4]), a range ({min: 1, max: 8}) or `any`.
+`Wish` is a pin (8192) or {want: 8192, allow: [8192, 4096]}: given up only when nothing fits otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from planner.schema.base import Frozen, Source
+
+WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
+"""Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
+
+PositiveInt = Annotated[int, Field(ge=1, le=2**31, strict=True)]
+
+
+class IntRange(Frozen):
+    """Every legal value between two bounds, both included."""
+
+    min: PositiveInt | None = None
+    max: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntRange:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+IntChoice = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | IntRange | Literal["any"]
+CountChoice = (
+    Annotated[int, Field(ge=0, strict=True)]
+    | Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
+    | IntRange
+    | Literal["any", "all"]
+)
+
+
+class IntWish(Frozen):
+    """A value one wants, and those one would take when nothing fits otherwise, best first."""
+
+    want: PositiveInt
+    allow: Annotated[list[PositiveInt], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _wanted_is_allowed(self) -> IntWish:
+        if self.want not in self.allow:
+            raise ValueError(f"want {self.want} is not among allow {self.allow}")
+        return self
+
+
+class NameWish(Frozen):
+    """A name one wants, and those one would take when nothing fits otherwise, best first."""
+
+    want: str
+    allow: Annotated[list[str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _wanted_is_allowed(self) -> NameWish:
+        if self.want not in self.allow:
+            raise ValueError(f"want {self.want} is not among allow {self.allow}")
+        return self
+
+
+class ClusterSpec(Frozen):
+    """The machines."""
+
+    node: str
+    """Id of a node type in the catalog."""
+    num_gpus: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    """GPUs used; a list lets the planner choose. Whole nodes, or a share of one."""
+    max_gpus: PositiveInt | None = None
+    """Instead of num_gpus: any number up to this that makes even groups (a share of one node, or whole nodes)."""
+    usable_gib: Annotated[float, Field(gt=0)] | None = None
+    """Overrides what the catalog says the driver leaves to torch on one GPU."""
+    host_memory_gib: Annotated[float, Field(gt=0)] | None = None
+    """Host memory of one node, where it differs from the catalog."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> ClusterSpec:
+        if (self.num_gpus is None) == (self.max_gpus is None):
+            raise ValueError("give exactly one of num_gpus and max_gpus")
+        return self
+
+
+class Adapter(Frozen):
+    """Low-rank adapters on a frozen base."""
+
+    rank: PositiveInt
+    targets: list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
+    )
+    base_precision: str = "bf16"
+    """Precision id in which the frozen base is held (nf4 makes it QLoRA)."""
+
+
+class Batch(Frozen):
+    """Work of one optimizer step."""
+
+    global_batch_size: PositiveInt | None = None
+    """Sequences. In RL it follows from rollout_batch_size * n_samples_per_prompt / steps_per_rollout."""
+    sequence_length: PositiveInt | IntWish | None = None
+    """Tokens. In RL it is prompt_length + the response maximum."""
+    micro_batch_size: IntChoice = "any"
+    """Sequences one pipeline pass works on."""
+    mean_sequence_length: PositiveInt | None = None
+    """Tokens really in a sequence where lengths vary and padding is removed; times follow it, memory the maximum."""
+
+
+class Distribution(Frozen):
+    """Lengths of responses before the maximum cuts them: log-normal with this mean and 99th percentile [tokens]."""
+
+    mean: PositiveInt
+    p99: PositiveInt
+
+    @model_validator(mode="after")
+    def _lognormal(self) -> Distribution:
+        if not 1.0 < self.p99 / self.mean < 14.0:
+            raise ValueError("p99 must lie between 1 and 14 times the mean for a log-normal to exist")
+        return self
+
+
+class Rollout(Frozen):
+    """Decisions about the rollout engine."""
+
+    tensor_parallel: IntChoice = "any"
+    gpu_memory_utilization: (
+        Annotated[float, Field(gt=0, lt=1)]
+        | Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+        | Literal["any"]
+    ) = "any"
+    """Static memory fraction of the rollout engine (weights and key-value pool)."""
+
+
+class Rl(Frozen):
+    """One step of reinforcement learning with grouped samples (GRPO and its relatives)."""
+
+    algorithm: Literal["grpo"] = "grpo"
+    prompt_length: PositiveInt
+    response_length: PositiveInt | IntWish
+    """Largest response [tokens]."""
+    response_distribution: Distribution
+    rollout_batch_size: PositiveInt | IntWish
+    """Prompts of one rollout."""
+    n_samples_per_prompt: PositiveInt | IntWish
+    steps_per_rollout: PositiveInt = 1
+    """Optimizer steps made from one rollout."""
+    reference_model: bool = True
+    """A frozen reference scores every sample (KL term)."""
+    old_log_probs: bool = True
+    """The trainer scores every sample once more before the update."""
+    rollout: Rollout = Rollout()
+
+
+class LayoutSpec(Frozen):
+    """Decisions of the training layout; what is left out is free."""
+
+    tensor_parallel: IntChoice = "any"
+    pipeline_parallel: IntChoice = "any"
+    virtual_pipeline: IntChoice = 1
+    """Chunks of layers on each stage (interleaved 1F1B)."""
+    data_parallel: IntChoice = "any"
+    context_parallel: IntChoice = "any"
+    expert_parallel: IntChoice = "any"
+    expert_tensor_parallel: IntChoice = "any"
+    zero_stage: CountChoice = "any"
+    sequence_parallel: bool | None = None
+    """Only where the engine leaves the choice."""
+    layers_per_stage: Literal["even", "free"] | Annotated[list[PositiveInt], Field(min_length=1)] = "even"
+    recompute: Literal["uniform", "per_stage"] = "uniform"
+    """One number of recomputed layers for all stages, or each stage its own."""
+    recompute_method: Literal["block", "uniform"] | None = None
+    recomputed_layers: CountChoice = "any"
+    """Layers of each stage that are really recomputed; `all` for every one."""
+    optimizer_offload: bool = False
+    """Optimizer state and step on the host."""
+
+
+class Limits(Frozen):
+    """Hard limits."""
+
+    headroom_gib: Annotated[float, Field(ge=0)] | None = None
+    """GiB of usable memory that must stay free on every GPU; by default the engine's own share."""
+    tensor_parallel_inside_domain: bool = True
+    """A tensor-parallel group stays inside one NVLink domain (or PCIe bridge)."""
+    host_memory: bool = True
+    """Copies and offloaded state must fit the host."""
+    max_sequences_per_micro_batch: PositiveInt = 64
+
+
+class Published(Frozen):
+    """Rows of somebody's published table, per GPU, in the unit they print (decimal GB)."""
+
+    source: Source
+    rows_gb: dict[str, float]
+    total_gb: float
+    relative_throughput: str | None = None
+    stability: str | None = None
+
+
+class Column(Frozen):
+    """One configuration to show beside the plan: overrides of this scenario, and what was published about it."""
+
+    name: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    published: Published | None = None
+    baseline: bool = False
+    """Throughput of every other column is printed relative to this one."""
+
+
+class Change(Frozen):
+    """One published change, priced alone."""
+
+    name: str
+    set: dict[str, Any]
+
+
+class Comparison(Frozen):
+    """What to print beside the plan."""
+
+    columns: list[Column] = Field(default_factory=list)
+    changes_from: str | None = None
+    """Name of the column whose configuration each change is applied to, alone."""
+    changes_set: dict[str, Any] = Field(default_factory=dict)
+    """Overrides on top of that column before any change (for instance fewer GPUs)."""
+    changes: list[Change] = Field(default_factory=list)
+    remarks: list[str] = Field(default_factory=list)
+    """Contradictions of the published figures that arithmetic alone does not show."""
+
+
+class Search(Frozen):
+    """How long and how to search."""
+
+    time_limit_s: Annotated[float, Field(gt=0)] = 60
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    near_tie: Annotated[float, Field(ge=0, lt=0.2)] = 0.005
+    """Plans within this share of the best throughput are told apart by headroom, then simplicity."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+def _text(value: object) -> object:
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+class Scenario(Frozen):
+    """A question to the planner."""
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    question: Annotated[str, BeforeValidator(_text)] | None = None
+    task: Literal["pretrain", "sft", "rl"]
+    model: str
+    """Architecture id, or path of a Hugging Face config.json."""
+    engine: str
+    cluster: ClusterSpec
+    precision: str = "bf16"
+    optimizer: str | NameWish = "adamw"
+    adapter: Adapter | None = None
+    batch: Batch = Batch()
+    rl: Rl | None = None
+    layout: LayoutSpec = LayoutSpec()
+    limits: Limits = Limits()
+    playbook: (
+        list[Literal["sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer"]]
+        | None
+    ) = None
+    """Own order in which wishes are given up, first one first."""
+    compare: Comparison = Comparison()
+    search: Search = Search()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Scenario:
+        if self.task == "rl":
+            if self.rl is None:
+                raise ValueError("task rl needs a block rl:")
+            if self.batch.global_batch_size is not None or self.batch.sequence_length is not None:
+                raise ValueError(
+                    "in RL, global_batch_size and sequence_length follow from the block rl: and cannot be set in batch:"
+                )
+        else:
+            if self.rl is not None:
+                raise ValueError(f"the block rl: needs task: rl, not task: {self.task}")
+            if self.batch.global_batch_size is None or self.batch.sequence_length is None:
+                raise ValueError("batch: needs global_batch_size and sequence_length")
+        return self
+
+
+class Job(Frozen):
+    """Work with a deadline."""
+
+    name: str
+    scenario: str
+    """Scenario file, relative to the budget file; its cluster is replaced by each offer."""
+    tokens: Annotated[float, Field(gt=0)]
+    """Tokens to train on (RL: prompt and response tokens of trained samples)."""
+    deadline_days: Annotated[float, Field(gt=0)]
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class Offer(Frozen):
+    """Machines that can be had."""
+
+    price: str
+    """Id of a price in the catalog."""
+    nodes: Annotated[list[PositiveInt], Field(min_length=1)]
+    """Node counts that may be rented."""
+    terms: Literal["on_demand", "spot", "reserved"] = "on_demand"
+
+
+class Budget(Frozen):
+    """Which offers meet every deadline at the least cost."""
+
+    name: str
+    question: Annotated[str, BeforeValidator(_text)] | None = None
+    jobs: Annotated[list[Job], Field(min_length=1)]
+    offers: Annotated[list[Offer], Field(min_length=1)]
+    max_usd: Annotated[float, Field(gt=0)] | None = None
+    max_nodes_at_once: PositiveInt | None = None
+    """Machines rented at the same time, over all jobs."""
+    goodput: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the time that is really trained (restarts, checkpoints); stated, not guessed."""

@@ -1,0 +1,135 @@
+"""Solve tables: goal after goal, with the proof of each."""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import dataclass
+from typing import Any
+
+from planner.errors import InternalError
+from planner.solver.constraints import GROUPS
+from planner.solver.model import Model, declare
+from planner.solver.objective import goals
+from planner.solver.selftest import refuse_broken_solver
+from planner.tables import Tables
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A plan in hand to start from."""
+
+    row: int
+    """Position in the tables' rows."""
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which values; never a number to report."""
+
+    status: str
+    """optimal, feasible, infeasible or unknown."""
+    row: int | None
+    """Position in the tables' rows."""
+    choice: int | None
+    """Position in the tables' rollout choices."""
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+    time: int
+    """Objective in time units."""
+    bound: int
+    """Proved lower bound of the first goal in time units."""
+    headroom: int
+    """In memory units."""
+    solves: int
+    wall_seconds: float
+
+
+NOTHING = Answer("infeasible", None, None, (), (), 0, 0, 0, 0, 0.0)
+
+
+def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int, hint: Hint | None = None) -> Answer:
+    """The best assignment by the order of goals, or the proof that there is none.
+
+    Raises InternalError for a solver that fails its self-test or calls the model invalid.
+    """
+    from ortools.sat.python import cp_model
+
+    refuse_broken_solver(cp_model)
+    if not tables.rows or tables.capacity < tables.headroom:
+        return NOTHING
+    started = clock.monotonic()
+    model = declare(cp_model, tables)
+    for group in GROUPS:
+        group(model)
+    if hint is not None:
+        _hint(model, hint)
+    best: dict[str, Any] | None = None
+    first_bound, proved, solves = 0, True, 0
+    for goal in goals(model):
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = workers
+        solver.parameters.random_seed = seed
+        left = time_limit_s - (clock.monotonic() - started)
+        if best is not None and left <= 0:
+            proved = False
+            break
+        solver.parameters.max_time_in_seconds = max(0.05, left)
+        model.cp.minimize(goal.expression)
+        status: Any = solver.solve(model.cp)
+        solves += 1
+        if status == cp_model.MODEL_INVALID:
+            raise InternalError(f"CP-SAT calls the model invalid: {model.cp.validate()}")
+        if status == cp_model.INFEASIBLE:
+            if best is not None:
+                raise InternalError(f"goal {goal.name} has no solution although the goal before it had one")
+            return Answer("infeasible", None, None, (), (), 0, 0, 0, solves, clock.monotonic() - started)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            proved = False
+            if best is None:
+                return Answer("unknown", None, None, (), (), 0, 0, 0, solves, clock.monotonic() - started)
+            break
+        best = _read(solver, model)
+        if goal.name == "time":
+            first_bound = round(solver.best_objective_bound)
+        if status != cp_model.OPTIMAL:
+            proved = False
+            break
+        least = round(solver.objective_value)
+        model.cp.add(goal.expression <= goal.fix(least))
+    assert best is not None
+    return Answer(
+        status="optimal" if proved else "feasible",
+        bound=first_bound,
+        solves=solves,
+        wall_seconds=clock.monotonic() - started,
+        **best,
+    )
+
+
+def _read(solver: Any, model: Model) -> dict[str, Any]:
+    """The decisions, and the time and headroom they have in the tables (the variables themselves may be slack)."""
+    tables = model.tables
+    picked = next(i for i, b in enumerate(model.picked) if solver.boolean_value(b))
+    chosen = next((i for i, b in enumerate(model.chosen) if solver.boolean_value(b)), None)
+    row, choice = tables.rows[picked], tables.choices[chosen] if chosen is not None else None
+    layers = tuple(solver.value(v) for v in model.layers[: row.stages])
+    recomputed = tuple(solver.value(v) for v in model.recomputed[: row.stages])
+    return {
+        "row": picked,
+        "choice": chosen,
+        "layers": layers,
+        "recomputed": recomputed,
+        "time": row.time(layers, recomputed) + (choice.time if choice is not None else 0),
+        "headroom": tables.capacity - max(row.peak(layers, recomputed), choice.memory if choice is not None else 0),
+    }
+
+
+def _hint(model: Model, hint: Hint) -> None:
+    for place, pick in enumerate(model.picked):
+        model.cp.add_hint(pick, int(place == hint.row))
+    for stage, (layers, recomputed) in enumerate(zip(model.layers, model.recomputed, strict=True)):
+        inside = stage < len(hint.layers)
+        model.cp.add_hint(layers, hint.layers[stage] if inside else 0)
+        model.cp.add_hint(recomputed, hint.recomputed[stage] if inside else 0)
