@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Catalog:
         self.folders = tuple(Path(folder) for folder in folders)
         self._files: dict[str, dict[str, Path]] = {}
         self._entries: dict[tuple[str, str], tuple[Any, Document]] = {}
+        self._documents: dict[tuple[str, str], Document] = {}
         self._used: dict[str, str] = {}
 
     def find(self, kind: str, name: str, where: Place | None = None) -> Any:
@@ -56,8 +58,9 @@ class Catalog:
             if kind == "models" and (outside := self._outside_model(name, where)) is not None:
                 return outside
             raise InputError(_unknown(kind, name, sorted(files), where))
-        entry, document = self._load(kind, name)
-        self._used[f"{kind}/{name}.yaml"] = document.sha256
+        entry, _ = self._load(kind, name)
+        for used in self._lineage(kind, name):
+            self._used[f"{kind}/{used}.yaml"] = self._read(kind, used).sha256
         return entry
 
     def ids(self, kind: str) -> list[str]:
@@ -107,9 +110,34 @@ class Catalog:
     def _load(self, kind: str, name: str) -> tuple[Any, Document]:
         key = (kind, name)
         if key not in self._entries:
-            document = read_document(self._index(kind)[name])
+            document = self._read(kind, name)
+            for base in self._lineage(kind, name)[1:]:
+                document = replace(document, data={**self._read(kind, base).data, **document.data})
+            if isinstance(document.data, dict):
+                document = replace(document, data={k: v for k, v in document.data.items() if k != "extends"})
             self._entries[key] = (validate(document, schema_of(kind)), document)
         return self._entries[key]
+
+    def _read(self, kind: str, name: str) -> Document:
+        """One file as it stands."""
+        if (kind, name) not in self._documents:
+            self._documents[kind, name] = read_document(self._index(kind)[name])
+        return self._documents[kind, name]
+
+    def _lineage(self, kind: str, name: str) -> list[str]:
+        """An entry and those it extends: a file may say `extends: other` and state only what differs."""
+        names = [name]
+        while True:
+            document = self._read(kind, names[-1])
+            base = document.data.get("extends") if isinstance(document.data, dict) else None
+            if base is None:
+                return names
+            where = document.place(("extends",))
+            if base not in self._index(kind):
+                raise InputError(_unknown(kind, str(base), self.ids(kind), where))
+            if base in names:
+                raise InputError(Problem(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
+            names.append(base)
 
     def _outside_model(self, name: str, where: Place | None) -> Any:
         """An architecture that is not a catalog entry by its id, or None where the name cannot mean one."""

@@ -69,7 +69,7 @@ class RolloutCosts:
     def kv_bytes_per_token(self) -> Floats:
         """Key-value cache of one token on one GPU, exact for grouped-query attention. [bytes]
 
-            2 * layers * max(kv_heads / tp, 1) * head_dim * bytes     (latent attention: layers * (kv_lora + rope) * bytes)
+            2 * layers * max(kv_heads / tp, 1) * head_dim * bytes     (latent: layers * (kv_lora + rope) * bytes)
 
         Source: vLLM and SGLang cache layouts; heads are replicated beyond kv_heads ranks.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -59,7 +60,7 @@ def square_root_checkpoint_layers(*, num_hidden_layers: int) -> int:
 
     Source: Chen et al. 2016, arXiv:1604.06174.
     """
-    return max(1, round(float(num_hidden_layers) ** 0.5))
+    return max(1, round(math.sqrt(num_hidden_layers)))
 
 
 def in_flight_layers_factor(
