@@ -1,4 +1,7 @@
-"""Exhaustive enumeration with the float model: the same answer as the solver's, or one of them is wrong."""
+"""Exhaustive enumeration: the same answer as the solver's, or one of them is wrong.
+
+Points are compared in floats, or on the solver's grid of integers (`Rounded`), where no tie is decided by rounding.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,20 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_kind, recompute_levels
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
+from planner.rounding import Rounded, limit_bytes, slowest_near_tie
 from planner.tables import choice_ranks, keys, row_ranks
-from planner.units import GIB
 
 DEFAULT_POINTS = 200_000
 """Spaces up to this size are enumerated after every solve."""
+FLOAT_NOISE = 1e-12
+"""Sums of the same seconds in another order may differ by this share."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Points:
-    """Splits of one row, all of them: shape [points, stages]."""
+class _Batch:
+    """The points of one row that fit; memory and time in floats, or in units of the grid."""
 
     row: int
     layers: Ints
     recomputed: Ints
+    peak: Floats
+    spent: Floats
 
 
 def _compositions(total: int, parts: int, step: int) -> Iterator[tuple[int, ...]]:
@@ -53,9 +61,6 @@ def _compositions(total: int, parts: int, step: int) -> Iterator[tuple[int, ...]
 
 def count_points(problem: Problem, costs: RowCosts, rollouts: RolloutTable | None) -> int:
     """Points of the space: rows times splits times recomputed layers, and rollout choices beside them."""
-    spec = problem.scenario.layout
-    layers = problem.architecture.num_hidden_layers
-    free, per_stage = spec.layers_per_stage == "free", spec.recompute == "per_stage"
     lay = costs.layouts
     beside: dict[int, int] = {}
     if rollouts is not None:
@@ -64,143 +69,198 @@ def count_points(problem: Problem, costs: RowCosts, rollouts: RolloutTable | Non
     points = 0
     shapes = np.stack([lay.pipeline_parallel, lay.virtual_pipeline, keys(lay.num_gpus, lay.wish)], axis=1)
     unique, counts = np.unique(shapes, axis=0, return_counts=True)
+    sizes: dict[tuple[int, int], int] = {}
     for (stages, chunks, key), rows in zip(unique.tolist(), counts.tolist(), strict=True):
-        splits = math.comb(max(0, layers // chunks - 1), stages - 1) if free else 1
-        most = layers - stages + 1 if free else -(-layers // stages)
-        levels = len(recompute_levels(problem, most))
-        each = levels ** (stages if per_stage else 1)
-        points += rows * splits * each * (beside.get(key, 0) if rollouts is not None else 1)
+        if (stages, chunks) not in sizes:
+            sizes[stages, chunks] = _count_splits(problem, stages, chunks)
+        points += rows * sizes[stages, chunks] * (beside.get(key, 0) if rollouts is not None else 1)
     return points
 
 
-def _splits(problem: Problem, costs: RowCosts, row: int) -> Points:
-    spec = problem.scenario.layout
+def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
+    """Splits of layers over stages, each with its numbers of recomputed layers."""
+    spec, total = problem.scenario.layout, problem.architecture.num_hidden_layers
+    every = recompute_kind(problem) == "all"
+
+    @cache
+    def levels(layers: int) -> int:
+        return 1 if every else len(recompute_levels(problem, layers))
+
+    if spec.layers_per_stage != "free":
+        split = spec.layers_per_stage if isinstance(spec.layers_per_stage, list) else [total // stages] * stages
+        return math.prod(map(levels, split)) if spec.recompute == "per_stage" else levels(max(split))
+    parts, dense = total // chunks, -(-_leading_dense(problem) // chunks)
+
+    def ways(weights: list[int]) -> int:
+        """Sum over splits into `stages` parts of the product of their weights; weights[k] is that of k chunks."""
+        # Coefficients of a polynomial, packed into one integer: a power of it is one big multiplication.
+        bits = stages * max(1, sum(weights)).bit_length() + 1
+        mask, packed = (1 << bits * (parts + 1)) - 1, sum(w << bits * k for k, w in enumerate(weights))
+        product = sum(w << bits * k for k, w in enumerate(weights) if k >= dense)
+        rest = stages - 1
+        while rest:
+            if rest & 1:
+                product = product * packed & mask
+            packed, rest = packed * packed & mask, rest >> 1
+        return product >> bits * parts & ((1 << bits) - 1)
+
+    if total % chunks:
+        return 0
+    if spec.recompute == "per_stage":
+        return ways([0, *(levels(k * chunks) for k in range(1, parts + 1))])
+    upto = [ways([0] + [1] * most + [0] * (parts - most)) for most in range(parts + 1)]
+    return sum((upto[most] - upto[most - 1]) * levels(most * chunks) for most in range(1, parts + 1))
+
+
+def _leading_dense(problem: Problem) -> int:
+    return problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
+
+
+def _splits(problem: Problem, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
+    """All (layers, recomputed layers) of one row, each of shape [points, stages]."""
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
     total = problem.architecture.num_hidden_layers
-    dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
-    if spec.layers_per_stage == "free":
+    if problem.scenario.layout.layers_per_stage == "free":
+        dense = _leading_dense(problem)
         options = [c for c in _compositions(total, stages, chunks) if c[0] >= dense]
     else:
         options = [tuple(int(n) for n in even_layers(problem, costs.layouts.take(row), stages)[0])]
-    layers, recomputed = [], []
-    for split in options:
-        for levels in _levels(problem, split):
-            layers.append(split)
-            recomputed.append(levels)
-    shape = (len(layers), stages)
+    points = [(split, levels) for split in options for levels in _levels(problem, split)]
     width = ((0, 0), (0, costs.stages - stages))
-    return Points(
-        row,
-        np.pad(np.array(layers, dtype=np.int64).reshape(shape), width),
-        np.pad(np.array(recomputed, dtype=np.int64).reshape(shape), width),
+    layers, recomputed = (
+        np.pad(np.array([point[part] for point in points], dtype=np.int64).reshape(len(points), stages), width)
+        for part in (0, 1)
     )
+    return layers, recomputed
 
 
 def _levels(problem: Problem, split: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Recomputed layers of each stage that the scenario and the engine allow for one split."""
-    spec = problem.scenario.layout
     if recompute_kind(problem) == "all":
         yield split
-    elif spec.recompute == "per_stage":
+    elif problem.scenario.layout.recompute == "per_stage":
         yield from itertools.product(*(recompute_levels(problem, n) for n in split))
-    elif spec.layers_per_stage == "free":
-        for level in recompute_levels(problem, min(split)):
-            yield (level,) * len(split)
     else:
         for level in recompute_levels(problem, max(split)):
             yield tuple(min(level, n) for n in split)
 
 
-def enumerate_best(problem: Problem, costs: RowCosts, rollouts: RolloutTable | None) -> Best | None:
-    """The best point of the whole space by the order of goals, in floats; None where nothing fits."""
-    limit = capacity_bytes(problem) - problem.headroom_gib * GIB
-    ranks, order = row_ranks(costs), choice_ranks(rollouts) if rollouts is not None else None
-    lay = costs.layouts
-    row_keys = keys(lay.num_gpus, lay.wish)
+def enumerate_best(
+    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, grid: Rounded | None = None
+) -> Best | None:
+    """The best point of the whole space by the order of goals; None where nothing fits.
+
+    With a grid, points are compared in its integers, and every point's integers are held against its floats.
+    """
     batches = []
-    for row in range(len(lay)):
-        points = _splits(problem, costs, row)
-        if not len(points.layers):
+    for row in range(len(costs.layouts)):
+        layers, recomputed = _splits(problem, costs, row)
+        if not len(layers):
             continue
-        where = np.full(len(points.layers), row)
-        peak = costs.peak_bytes(where, points.layers, points.recomputed)
+        where = np.full(len(layers), row)
+        if grid is None:
+            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(problem)
+        else:
+            grid.agree(where, layers, recomputed)
+            peak, limit = grid.peak(where, layers, recomputed), float(grid.limit)
         fits = peak <= limit
         if fits.any():
-            seconds = costs.step_seconds(where[fits], points.layers[fits], points.recomputed[fits])
-            batches.append((row, points.layers[fits], points.recomputed[fits], peak[fits], seconds))
+            point = where[fits], layers[fits], recomputed[fits]
+            spent = costs.step_seconds(*point) if grid is None else grid.step(*point)
+            batches.append(_Batch(row, layers[fits], recomputed[fits], peak[fits], spent))
     if not batches:
         return None
-    by_key: dict[int, Ints] = {}
-    if rollouts is not None:
-        choice_keys = keys(rollouts.choices.num_gpus, rollouts.choices.wish)
-        for key in np.unique(choice_keys).tolist():
-            by_key[key] = np.flatnonzero((choice_keys == key) & (rollouts.peak_bytes <= limit))
-    for wish in sorted({int(lay.wish[row]) for row, *_ in batches}):
-        found = _best_of(
-            problem, costs, rollouts, [b for b in batches if lay.wish[b[0]] == wish], by_key, row_keys, ranks, order
-        )
+    wishes = costs.layouts.wish
+    for wish in sorted({int(wishes[batch.row]) for batch in batches}):
+        found = _best_of(problem, costs, rollouts, grid, [b for b in batches if wishes[b.row] == wish])
         if found is not None:
             return found
     return None
 
 
+@dataclass(frozen=True)
+class _Choices:
+    """Rollout choices that fit, by key; memory and time as in `_Batch`."""
+
+    by_key: dict[int, list[int]]
+    peak: Floats
+    spent: Floats
+    ranks: Ints
+
+
+def _choices(problem: Problem, rollouts: RolloutTable | None, grid: Rounded | None) -> _Choices | None:
+    if rollouts is None:
+        return None
+    if grid is None:
+        peak, spent, limit = rollouts.peak_bytes, rollouts.seconds, limit_bytes(problem)
+    else:
+        peak, spent, limit = grid.choice_memory, grid.choice_time, float(grid.limit)
+    by_key: dict[int, list[int]] = {}
+    for place, key in enumerate(keys(rollouts.choices.num_gpus, rollouts.choices.wish).tolist()):
+        if peak[place] <= limit:
+            by_key.setdefault(key, []).append(place)
+    return _Choices(by_key, peak, spent, choice_ranks(rollouts))
+
+
 def _best_of(
-    problem: Problem,
-    costs: RowCosts,
-    rollouts: RolloutTable | None,
-    batches: list[tuple[int, Ints, Ints, Floats, Floats]],
-    by_key: dict[int, Ints],
-    row_keys: Ints,
-    ranks: Ints,
-    order: Ints | None,
+    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, grid: Rounded | None, batches: list[_Batch]
 ) -> Best | None:
     """The best point among rows with the same wishes."""
-    least = math.inf
-    for row, _, _, _, seconds in batches:
-        extra = 0.0
-        if rollouts is not None:
-            beside = by_key.get(int(row_keys[row]), np.zeros(0, dtype=np.int64))
-            if not len(beside):
-                continue
-            extra = float(rollouts.seconds[beside].min())
-        least = min(least, float(seconds.min()) + extra)
-    if not math.isfinite(least):
+    lay, ranks, choices = costs.layouts, row_ranks(costs), _choices(problem, rollouts, grid)
+    row_keys = keys(lay.num_gpus, lay.wish)
+    pairs = [
+        (batch, place)
+        for batch in batches
+        for place in ([None] if choices is None else choices.by_key.get(int(row_keys[batch.row]), []))
+    ]
+    if not pairs:
         return None
-    within = least * (1 + problem.scenario.search.near_tie)
-    capacity = capacity_bytes(problem)
-    best: tuple[tuple[object, ...], Best] | None = None
-    for row, layers, recomputed, peak, seconds in batches:
-        beside = by_key.get(int(row_keys[row]), np.zeros(0, dtype=np.int64)) if rollouts is not None else np.array([-1])
-        for j in beside.tolist():
-            extra = float(rollouts.seconds[j]) if rollouts is not None else 0.0
-            awake = float(rollouts.peak_bytes[j]) if rollouts is not None else 0.0
-            near = np.flatnonzero(seconds + extra <= within)
-            if not len(near):
-                continue
-            stages = int(costs.layouts.pipeline_parallel[row])
-            free = np.minimum(capacity - peak[near], capacity - awake)
-            top = near[free >= free.max()]
-            for point in top.tolist():
-                split = tuple(int(n) for n in layers[point, :stages])
-                again = tuple(int(n) for n in recomputed[point, :stages])
-                headroom = float(min(capacity - peak[point], capacity - awake))
-                uneven = int(len(set(split)) > 1)
-                goal = (
-                    -round(headroom),
-                    int(costs.simplicity[row]) + uneven,
-                    int(ranks[row]),
-                    again,
-                    split,
-                    int(order[j]) if order is not None else 0,
-                )
-                if best is None or goal < best[0]:
-                    found = Best(
-                        row,
-                        split,
-                        again,
-                        j if rollouts is not None else None,
-                        float(seconds[point]) + extra,
-                        headroom,
-                    )
-                    best = (goal, found)
-    return best[1] if best is not None else None
+
+    def beside(place: int | None) -> tuple[float, float]:
+        """(time, memory) of a rollout choice."""
+        if place is None or choices is None:
+            return 0, 0
+        return choices.spent[place].item(), choices.peak[place].item()
+
+    least = min(batch.spent.min().item() + beside(place)[0] for batch, place in pairs)
+    within = slowest_near_tie(least, problem.scenario.search.near_tie) * (1 if grid is not None else 1 + FLOAT_NOISE)
+    best: tuple[tuple[object, ...], _Batch, int, int | None] | None = None
+    for batch, place in pairs:
+        extra, awake = beside(place)
+        near = np.flatnonzero(batch.spent + extra <= within)
+        if not len(near):
+            continue
+        used = np.round(np.maximum(batch.peak[near], awake))
+        stages = int(lay.pipeline_parallel[batch.row])
+        for point in near[used <= used.min()].tolist():
+            split, again = (tuple(part[point, :stages].tolist()) for part in (batch.layers, batch.recomputed))
+            goal = (
+                round(max(batch.peak[point].item(), awake)),
+                int(costs.simplicity[batch.row]) + int(len(set(split)) > 1),
+                int(ranks[batch.row]),
+                again,
+                split,
+                0 if place is None or choices is None else int(choices.ranks[place]),
+            )
+            if best is None or goal < best[0]:
+                best = (goal, batch, point, place)
+    return _described(problem, costs, rollouts, *best[1:]) if best is not None else None
+
+
+def _described(
+    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, batch: _Batch, point: int, place: int | None
+) -> Best:
+    """A point with its float costs."""
+    stages = int(costs.layouts.pipeline_parallel[batch.row])
+    one = np.array([batch.row]), batch.layers[[point]], batch.recomputed[[point]]
+    seconds, used = float(costs.step_seconds(*one)[0]), float(costs.peak_bytes(*one)[0])
+    if rollouts is not None and place is not None:
+        seconds, used = seconds + float(rollouts.seconds[place]), max(used, float(rollouts.peak_bytes[place]))
+    return Best(
+        batch.row,
+        tuple(batch.layers[point, :stages].tolist()),
+        tuple(batch.recomputed[point, :stages].tolist()),
+        place,
+        seconds,
+        capacity_bytes(problem) - used,
+    )

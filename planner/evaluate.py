@@ -19,6 +19,9 @@ from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.units import GIB
 
+ONLY_WHERE_RECOMPUTED = ("recomputation",)
+"""Moments that a stage without recomputed layers does not have."""
+
 
 @dataclass(frozen=True)
 class Coefficients:
@@ -95,9 +98,10 @@ class RowCosts:
         """Largest memory over stages and moments for points; layers and recomputed have shape [points, stages]."""
         exists = self.exists[rows] > 0
         peak = np.zeros(len(rows))
-        for c in self.memory.values():
+        for name, c in self.memory.items():
+            happens = exists & (recomputed > 0) if name in ONLY_WHERE_RECOMPUTED else exists
             value = c.layer[rows] * layers + c.recomputed[rows] * recomputed + c.end[rows]
-            peak = np.maximum(peak, np.where(exists, value, 0.0).max(axis=1))
+            peak = np.maximum(peak, np.where(happens, value, 0.0).max(axis=1))
         return peak
 
     def step_seconds(self, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:

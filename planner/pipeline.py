@@ -33,7 +33,6 @@ OPEN_COLUMNS = (
     ("expert_tensor_parallel", "layout.expert_tensor_parallel"),
     ("micro_batch_size", "batch.micro_batch_size"),
     ("zero_stage", "layout.zero_stage"),
-    ("wish", "a wish (give one value instead of want and allow)"),
 )
 
 
@@ -94,6 +93,9 @@ def estimate(document: Document, catalog: Catalog | None = None) -> Plan:
         for name, path in OPEN_COLUMNS
         if len(set(getattr(layouts, name).tolist())) > 1
     ]
+    if len(problem.wishes) > 1:
+        granted = sorted({name for wish in problem.wishes for name in wish.given_up})
+        loose += [f"the wish {name} (give one value instead of want and allow)" for name in granted]
     if problem.scenario.layout.layers_per_stage == "free":
         loose.append("layout.layers_per_stage (free)")
     if space.rollouts is not None and len(space.rollouts) > 1:

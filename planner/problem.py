@@ -12,11 +12,11 @@ import numpy as np
 from planner.catalog import Catalog
 from planner.errors import InputError, Place
 from planner.errors import Problem as Wrong
-from planner.formulas.parameters import ArchitectureParameters, count_parameters
+from planner.formulas.parameters import ArchitectureParameters, count_parameters, lora_parameters
 from planner.layouts import Floats
 from planner.read import Document
 from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
-from planner.schema.engine import Colocation, Engine, RolloutEngine
+from planner.schema.engine import Colocation, Engine, RolloutEngine, configured
 from planner.schema.scenario import WISH_ORDER, IntWish, NameWish, Scenario
 from planner.topology import Cluster
 
@@ -100,7 +100,10 @@ class Problem:
         """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""
         states = self.engine.states
         scale = self.weight_bytes / 4 if states.moments_follow_weights else 1.0
-        return np.array([o.state_bytes * scale + o.master_bytes * states.keeps_master for o in self.optimizers])
+        own = states.moment_bytes
+        moments = [o.state_bytes * scale if own is None else min(own, o.state_bytes) for o in self.optimizers]
+        master = [o.master_bytes * states.keeps_master for o in self.optimizers]
+        return np.array(moments) + np.array(master)
 
     @property
     def weight_bytes(self) -> float:
@@ -162,8 +165,13 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         raise InputError(wrong)
     grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
     wrong = _contradictions(document, scenario, engine, precision, node, gpu)
+    wrong += _work_contradictions(document, scenario, architecture)
     if wrong:
         raise InputError(wrong)
+    for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
+        catalog.data_file(measured)
+
+    engine = configured(engine, [*scenario.engine_options, precision.id], scenario.layout.recompute_modules)
 
     usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
     if scenario.limits.headroom_gib is not None:
@@ -198,10 +206,29 @@ def _contradictions(
     """Things that no layout could mend, with the place that says so."""
     wrong = []
     layout = scenario.layout
+    named = (
+        ("option", "engine_options", scenario.engine_options, list(engine.options), ("engine_options",)),
+        (
+            "module to recompute",
+            "layout.recompute_modules",
+            layout.recompute_modules,
+            engine.recompute_modules,
+            ("layout", "recompute_modules"),
+        ),
+    )
 
     def refuse(what: str, because: str, attempt: str, *path: str | int) -> None:
         wrong.append(Wrong(what, document.place(path), because, attempt))
 
+    for what, key, asked, known, path in named:
+        for name in asked:
+            if name not in known:
+                refuse(
+                    f"engine {engine.id} has no {what} {name}",
+                    f"it has {', '.join(known) or 'none'}",
+                    f"leave {name} out of {key}",
+                    *path,
+                )
     if not precision.trainable:
         refuse(
             f"precision {precision.id} cannot be trained in",
@@ -274,6 +301,30 @@ def _contradictions(
             "layout",
             "recompute_method",
         )
+    return wrong
+
+
+def _work_contradictions(document: Document, scenario: Scenario, architecture: Architecture) -> list[Wrong]:
+    """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
+    wrong = []
+    if scenario.adapter is not None:
+        try:
+            lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))
+        except ValueError as error:
+            what = f"adapter.targets does not fit {architecture.id}"
+            wrong.append(Wrong(what, document.place(("adapter", "targets")), str(error), "targets: [all-linear]"))
+    rl = scenario.rl
+    if rl is not None:
+        samples = _allowed(rl.rollout_batch_size)[0] * _allowed(rl.n_samples_per_prompt)[0]
+        if samples % rl.steps_per_rollout:
+            wrong.append(
+                Wrong(
+                    f"{samples} samples of a rollout are not {rl.steps_per_rollout} equal optimizer steps",
+                    document.place(("rl", "steps_per_rollout")),
+                    "rollout_batch_size * n_samples_per_prompt must be a multiple of steps_per_rollout",
+                    f"steps_per_rollout: {max(d for d in range(1, rl.steps_per_rollout + 1) if samples % d == 0)}",
+                )
+            )
     return wrong
 
 

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_levels
+from planner.evaluate import RolloutTable, RowCosts, even_layers, recompute_levels
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
+from planner.rounding import Rounded, limit_bytes, slowest_near_tie
 from planner.space import Removed
 from planner.splits import Splitter
 from planner.tables import keys
-from planner.units import GIB, KIB
+
+SLACK = 1e-5
+"""Rows this much beyond the near-tie band are kept: more than rounding times to units can move a step."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class Bounds:
     bound: Floats
     seconds: Floats
     rounding_only: int
-    """Points that fit in floats and not in rounded-up integers."""
+    """Points (rows, where splits are bounded in closed form) that fit in floats and not in rounded-up integers."""
     points: int
     """(row, recomputed layers) points looked at one by one; 0 where splits are bounded in closed form."""
+    rounded: Rounded
+    """The grid on which memory was compared."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,6 @@ class Pruned:
     """Index of the wish combination that is granted; None where nothing fits."""
 
 
-def limit_bytes(problem: Problem) -> float:
-    """Usable memory less the headroom demanded. [bytes]"""
-    return capacity_bytes(problem) - problem.headroom_gib * GIB
-
-
 def prune(
     problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, bounds: Bounds, refuted: frozenset[int]
 ) -> Pruned:
@@ -64,7 +64,7 @@ def prune(
     if not fits.all():
         text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
         removed.append(Removed("memory", text, int((~fits).sum())))
-    extra, choice_fits = _rollout_seconds(problem, costs, rollouts, removed)
+    extra, choice_fits = _rollout_seconds(costs, rollouts, bounds.rounded, removed)
     partnered = fits & np.isfinite(extra)
     if rollouts is not None and (fits & ~partnered).any():
         text = "no rollout choice fits beside this layout's GPUs and wishes"
@@ -82,7 +82,7 @@ def prune(
         best = float((bounds.seconds + extra)[alive].min())
         if not math.isfinite(best):
             best = float((_longest(problem, costs) + extra)[alive].max())
-        longest = best * (1 + problem.scenario.search.near_tie) * (1 + 1e-6)
+        longest = slowest_near_tie(best, problem.scenario.search.near_tie) * (1 + SLACK)
         near = alive & (bounds.bound + extra <= longest)
     if (alive & ~near).any():
         text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
@@ -97,12 +97,12 @@ def prune(
 
 
 def _rollout_seconds(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, removed: list[Removed]
+    costs: RowCosts, rollouts: RolloutTable | None, rounded: Rounded, removed: list[Removed]
 ) -> tuple[Floats, np.ndarray]:
     """(least rollout seconds beside each row, which rollout choices fit)."""
     if rollouts is None:
         return np.zeros(len(costs.layouts)), np.zeros(0, dtype=bool)
-    fits = np.ceil(rollouts.peak_bytes / KIB) * KIB <= math.floor(limit_bytes(problem) / KIB) * KIB
+    fits = rounded.choice_memory <= rounded.limit
     if not fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"
         removed.append(Removed("rollout_memory", text, int((~fits).sum())))
@@ -117,58 +117,53 @@ def _rollout_seconds(
     return np.array([best.get(key, math.inf) for key in row_keys.tolist()]), fits
 
 
-def row_bounds(problem: Problem, costs: RowCosts) -> Bounds:
+def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
     """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise."""
     spec = problem.scenario.layout
+    if not len(rounded.costs.layouts):
+        return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
     if spec.layers_per_stage != "free" and spec.recompute == "uniform":
-        return _enumerated(problem, costs)
-    return _closed_form(problem, costs)
+        return _enumerated(problem, rounded)
+    return _closed_form(problem, rounded)
 
 
-def _enumerated(problem: Problem, costs: RowCosts) -> Bounds:
+def _enumerated(problem: Problem, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
+    costs = rounded.costs
     rows = len(costs.layouts)
     best = np.full(rows, math.inf)
     layers = even_layers(problem, costs.layouts, costs.stages)
     most = layers.max(axis=1, initial=0)
-    limit = limit_bytes(problem)
+    exact_limit = limit_bytes(problem)
     rounding, points = 0, 0
     for count in np.unique(most).tolist():
         group = np.flatnonzero(most == count)
         for level in recompute_levels(problem, count):
             recomputed = np.minimum(layers[group], level)
-            exact = costs.peak_bytes(group, layers[group], recomputed) <= limit
-            rounded = integer_peak_kib(costs, group, layers[group], recomputed) <= math.floor(limit / KIB)
-            rounding += int((exact & ~rounded).sum())
+            exact = costs.peak_bytes(group, layers[group], recomputed) <= exact_limit
+            inside = rounded.peak(group, layers[group], recomputed) <= rounded.limit
+            rounding += int((exact & ~inside).sum())
             points += len(group)
-            fits = group[rounded]
-            seconds = costs.step_seconds(fits, layers[fits], recomputed[rounded])
+            fits = group[inside]
+            seconds = costs.step_seconds(fits, layers[fits], recomputed[inside])
             best[fits] = np.minimum(best[fits], seconds)
-    return Bounds(best, best, rounding, points)
+    return Bounds(best, best, rounding, points, rounded)
 
 
-def integer_peak_kib(costs: RowCosts, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:
-    """The same peak in the solver's integers: every coefficient rounded up to a KiB. [KiB]"""
-    exists = costs.exists[rows] > 0
-    peak = np.zeros(len(rows))
-    for c in costs.memory.values():
-        value = np.ceil(c.layer[rows] / KIB) * layers + np.ceil(c.recomputed[rows] / KIB) * recomputed
-        peak = np.maximum(peak, np.where(exists, value + np.ceil(c.end[rows] / KIB), 0.0).max(axis=1))
-    return peak
-
-
-def _closed_form(problem: Problem, costs: RowCosts) -> Bounds:
+def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     """Cheap bounds of all rows, then exact splits in order of the cheap bound until none can win."""
+    costs = rounded.costs
     rows = len(costs.layouts)
     bound, seconds = np.full(rows, math.inf), np.full(rows, math.inf)
     cheap = _cheap_bound(problem, costs)
-    splitter = Splitter(costs, limit_bytes(problem))
-    tie = 1 + problem.scenario.search.near_tie
+    splitter = Splitter(problem, rounded)
+    tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
     best: dict[int, float] = {}
+    rounding = 0
     wish = costs.layouts.wish
     for row in np.lexsort((cheap, wish)).tolist():
         known = best.get(int(wish[row]), math.inf)
-        if problem.rollout_engine is None and cheap[row] > known * tie * (1 + 1e-6):
+        if problem.rollout_engine is None and cheap[row] > known * tie:
             bound[row] = cheap[row]
             continue
         if problem.rollout_engine is None and best and min(best) < wish[row]:
@@ -176,9 +171,10 @@ def _closed_form(problem: Problem, costs: RowCosts) -> Bounds:
             continue
         split = splitter.split(row)
         bound[row], seconds[row] = split.bound_seconds, split.seconds
+        rounding += not math.isfinite(split.bound_seconds) and splitter.only_rounding_excludes(row)
         if split.seconds < known:
             best[int(wish[row])] = split.seconds
-    return Bounds(bound, seconds, 0, 0)
+    return Bounds(bound, seconds, rounding, 0, rounded)
 
 
 def _longest(problem: Problem, costs: RowCosts) -> Floats:

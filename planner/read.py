@@ -105,7 +105,7 @@ def with_overrides(document: Document, arguments: Sequence[str]) -> Document:
                     f"--set {argument}: expected path=value",
                     place,
                     because="a path is keys joined by dots, with [n] for the n-th item of a list",
-                    attempt="--set cluster.num_nodes=4  or  --set 'targets[0]=q_proj'",
+                    attempt="--set cluster.num_gpus=4  or  --set 'targets[0]=q_proj'",
                 )
             )
         value = parse_document(text, place.file).data if text.strip() else None

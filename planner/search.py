@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from planner.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.errors import InternalError
 from planner.evaluate import RolloutTable, RowCosts
 from planner.plan import Plan, make_plan
 from planner.problem import Problem
-from planner.prune import Bounds, Pruned, prune, row_bounds
+from planner.prune import Pruned, prune, row_bounds
+from planner.rounding import MEMORY_UNITS, Rounded
 from planner.space import Removed, Space, build_space
-from planner.tables import Tables, build_tables
+from planner.tables import RangeTooWide, Tables, build_tables
 from planner.verify import verify
 
 TIME_ERROR = "step times are a first-principles estimate: error not yet measured against published runs"
@@ -41,6 +41,8 @@ class Proof:
     """Layouts that fit in floats and that only rounding to KiB excludes."""
     enumerated: int | None
     """Points enumerated as a check of the solver; None where it was not done."""
+    decided_by_rounding: bool = False
+    """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,33 @@ def search(problem: Problem, *, check_points: int = DEFAULT_POINTS, time_limit_s
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError.
     """
-    watch: list[tuple[str, float]] = []
+    watch: dict[str, float] = {}
     started = clock.monotonic()
 
     def lap(name: str) -> None:
-        watch.append((name, clock.monotonic() - started - sum(s for _, s in watch)))
+        spent = clock.monotonic() - started - sum(watch.values())
+        watch[name] = watch.get(name, 0.0) + spent
 
     space = build_space(problem)
     lap("space")
     costs = RowCosts(problem, space.layouts)
     rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
     points = count_points(problem, costs, rollouts)
-    bounds = row_bounds(problem, costs) if len(space.layouts) else Bounds(np.zeros(0), np.zeros(0), 0, 0)
-    lap("costs and bounds")
+    lap("costs")
     limit = time_limit_s if time_limit_s is not None else problem.scenario.search.time_limit_s
-    refuted: set[int] = set()
-    while True:
-        pruned = prune(problem, costs, rollouts, bounds, frozenset(refuted))
-        answer, plan, bound = _solve(problem, costs, rollouts, pruned, space, limit)
-        if answer != "infeasible" or pruned.wish is None:
+    for unit in MEMORY_UNITS:
+        try:
+            pruned, grid, found = _search(problem, Rounded(costs, rollouts, 1.0, unit), space, limit, lap)
             break
-        refuted.add(pruned.wish)
-    lap("solver")
-    status = "infeasible" if pruned.wish is None else answer
-    enumerated = None
+        except RangeTooWide:
+            if unit == MEMORY_UNITS[-1]:
+                raise
+    status, plan, bound = found
+    enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
-        _check(problem, costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
+        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
+        if by_rounding:
+            _check(costs, rollouts, plan, enumerate_best(problem, costs, rollouts, grid))
         enumerated = points
         lap("enumeration check")
     gap = None
@@ -102,20 +105,39 @@ def search(problem: Problem, *, check_points: int = DEFAULT_POINTS, time_limit_s
         solver_rows=len(pruned.rows),
         rounding_only=pruned.rounding_only,
         enumerated=enumerated,
+        decided_by_rounding=by_rounding,
     )
-    return Outcome(problem, status, plan, proof, tuple(watch))
+    return Outcome(problem, status, plan, proof, tuple(watch.items()))
 
 
-def _solve(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, pruned: Pruned, space: Space, limit: float
-) -> tuple[str, Plan | None, float | None]:
-    """(status, verified plan, proved bound in seconds) of what is left after pruning."""
+Found = tuple[str, Plan | None, float | None]
+"""(status, verified plan, proved bound in seconds)"""
+
+
+def _search(
+    problem: Problem, rounded: Rounded, space: Space, limit: float, lap: Callable[[str], None]
+) -> tuple[Pruned, Rounded, Found]:
+    """Best wishes first: prune and solve, until a combination of wishes is not refuted."""
+    bounds = row_bounds(problem, rounded)
+    lap("bounds")
+    refuted: set[int] = set()
+    while True:
+        pruned = prune(problem, rounded.costs, rounded.rollouts, bounds, frozenset(refuted))
+        if pruned.wish is None:
+            return pruned, rounded, ("infeasible", None, None)
+        tables, grid = build_tables(problem, rounded, pruned.rows, pruned.choices, pruned.longest_seconds)
+        lap("tables")
+        found = _solve(problem, tables, space, limit)
+        lap("solver")
+        if found[0] != "infeasible":
+            return pruned, grid, found
+        refuted.add(pruned.wish)
+
+
+def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> Found:
+    """What the solver makes of the tables."""
     from planner.solver.solve import solve
 
-    tables: Tables
-    if pruned.wish is None:
-        return "infeasible", None, None
-    tables = build_tables(problem, costs, rollouts, pruned.rows, pruned.choices, pruned.longest_seconds)
     options = problem.scenario.search
     answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
     if answer.row is None:
@@ -124,28 +146,33 @@ def _solve(
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
     plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
-    slack = tables.time_unit_seconds * (2 + 4 * problem.architecture.num_hidden_layers)
-    return answer.status, plan, max(0.0, answer.bound * tables.time_unit_seconds - slack)
+    # Each coefficient of a plan was rounded up by less than a unit.
+    slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
+    return answer.status, plan, max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
 
 
-def _check(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None
-) -> None:
-    """Raise InternalError where enumeration and solver disagree."""
-    if plan is None and best is None:
-        return
+def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:
+    """Is what enumeration found the solver's plan, every decision of it."""
     if plan is None or best is None:
-        found = (plan is not None, best is not None)
-        raise InternalError(f"solver and enumeration disagree whether a plan fits: {found}")
+        return plan is None and best is None
     same = costs.layouts.row(best.row) == plan.layout and best.layers == plan.layers
     same = same and best.recomputed == plan.recomputed
     if rollouts is not None and best.choice is not None and plan.rollout is not None:
         chosen = rollouts.choices.take(best.choice)
         same = same and int(chosen.tensor_parallel[0]) == plan.rollout.tensor_parallel
         same = same and float(chosen.gpu_memory_utilization[0]) == plan.rollout.gpu_memory_utilization
-    if not same:
-        raise InternalError(
-            f"solver and enumeration disagree: {plan.layout} {plan.layers} {plan.recomputed} {plan.rollout}, "
-            f"{plan.step_seconds:.6f} s, {plan.headroom_gib:.4f} GiB free, against {costs.layouts.row(best.row)} "
-            f"{best.layers} {best.recomputed}, {best.seconds:.6f} s, {best.headroom_bytes / 2**30:.4f} GiB free"
-        )
+    return same
+
+
+def _check(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> None:
+    """Raise InternalError where enumeration and solver disagree."""
+    if agrees(costs, rollouts, plan, best):
+        return
+    if plan is None or best is None:
+        found = (plan is not None, best is not None)
+        raise InternalError(f"solver and enumeration disagree whether a plan fits: {found}")
+    raise InternalError(
+        f"solver and enumeration disagree: {plan.layout} {plan.layers} {plan.recomputed} {plan.rollout}, "
+        f"{plan.step_seconds:.6f} s, {plan.headroom_gib:.4f} GiB free, against {costs.layouts.row(best.row)} "
+        f"{best.layers} {best.recomputed}, {best.seconds:.6f} s, {best.headroom_bytes / 2**30:.4f} GiB free"
+    )

@@ -7,13 +7,17 @@ grows with n. The slowest stage can be no faster than the least limit under whic
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from planner.evaluate import RowCosts, recompute_levels
+from planner.evaluate import ONLY_WHERE_RECOMPUTED, Coefficients, even_layers, recompute_levels
 from planner.layouts import Floats, Ints
-from planner.units import KIB
+from planner.problem import Problem
+from planner.rounding import Rounded, limit_bytes
+from planner.tables import named_levels, recomputation
 
 
 @dataclass(frozen=True)
@@ -33,41 +37,70 @@ NONE = Split(math.inf, math.inf, (), ())
 
 @dataclass(frozen=True)
 class Splitter:
-    """Splits rows; integer memory, rounded as the solver's tables round it."""
+    """Splits rows, with integer memory as the solver counts it."""
 
-    costs: RowCosts
-    limit_bytes: float
-    """Capacity less headroom."""
+    problem: Problem
+    rounded: Rounded
 
     def split(self, row: int) -> Split:
         """Bound and split of one row."""
-        spec = self.costs.problem.scenario.layout
-        if spec.recompute == "per_stage":
-            return self._split(row, None)
-        most = self._most(row)
         best, bound = NONE, math.inf
-        for level in recompute_levels(self.costs.problem, most):
-            found = self._split(row, level)
+        for wanted, named in self._options(row):
+            found = self._split(row, wanted, named)
             bound = min(bound, found.bound_seconds)
             if found.seconds < best.seconds:
                 best = found
         return Split(bound, best.seconds, best.layers, best.recomputed)
 
-    def _most(self, row: int) -> int:
-        stages = int(self.costs.layouts.pipeline_parallel[row])
-        return self.costs.problem.architecture.num_hidden_layers - stages + 1
+    def only_rounding_excludes(self, row: int) -> bool:
+        """True where stages fit in floats, each by itself and all layers together, and not in rounded-up integers."""
+        return any(self._holds_all(row, wanted, exact=True) for wanted, _ in self._options(row)) and not any(
+            self._holds_all(row, wanted, exact=False) for wanted, _ in self._options(row)
+        )
 
-    def _split(self, row: int, level: int | None) -> Split:
-        problem, lay = self.costs.problem, self.costs.layouts
+    @cached_property
+    def _fixed(self) -> Ints | None:
+        costs = self.rounded.costs
+        if self.problem.scenario.layout.layers_per_stage == "free":
+            return None
+        return even_layers(self.problem, costs.layouts, costs.stages)
+
+    @cached_property
+    def _known(self) -> dict[int, Floats]:
+        return {}
+
+    def _counts(self, row: int) -> Ints:
+        """Layers that one stage of the row may have."""
+        lay = self.rounded.costs.layouts
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
-        total = problem.architecture.num_hidden_layers
-        counts = np.arange(chunks, self._most(row) + 1, chunks)
+        if self._fixed is not None:
+            return np.unique(self._fixed[row, :stages])
+        return np.arange(chunks, self.problem.architecture.num_hidden_layers - stages + 2, chunks)
+
+    def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
+        """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
+        kind, counts = recomputation(self.problem), self._counts(row)
         if not len(counts):
-            return NONE
-        needed, fits = self._needed(row, stages, counts, level)
-        dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
-        fits[0] &= counts >= dense
-        c, heavy, light = self.costs.time["train"]
+            return
+        if kind == "all":
+            yield counts, None
+        elif self.problem.scenario.layout.recompute == "per_stage":
+            yield None, None
+        elif kind == "whole":
+            levels = named_levels(self.problem, int(counts[-1]))
+            if 0 in levels:
+                yield counts * 0, None
+            if any(level > 0 for level in levels):
+                yield counts, -1
+        else:
+            for level in recompute_levels(self.problem, int(counts[-1])):
+                yield np.minimum(counts, level), level
+
+    def _split(self, row: int, wanted: Ints | None, named: int | None) -> Split:
+        costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
+        stages, total = int(lay.pipeline_parallel[row]), self.problem.architecture.num_hidden_layers
+        needed, fits = self._needed(row, wanted, exact=False)
+        c, heavy, light = costs.time["train"]
         seconds = c.layer[row, :stages, None] * counts + c.recomputed[row, :stages, None] * needed
         seconds = np.where(fits, seconds + c.end[row, :stages, None], math.inf)
         least = np.array([counts[f.argmax()] if f.any() else total + 1 for f in fits])
@@ -78,47 +111,66 @@ class Splitter:
             return NONE
         bound = float(heavy[row]) * limit
         bound += float(light[row]) * float(c.layer[row, 0] * total + c.end[row, :stages].sum())
-        for name, (other, weight, share) in self.costs.time.items():
+        for name, (other, weight, share) in costs.time.items():
             if name != "train":
                 whole = float(other.layer[row, 0] * total + other.end[row, :stages].sum())
                 bound += whole * (float(weight[row]) / stages + float(share[row]))
         layers = self._assign(seconds, needed, counts, least, total, limit)
-        if layers is None:
+        if layers is None or not self._is_named(layers, named):
             return Split(bound, math.inf, (), ())
         recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
-        width = self.costs.stages
-        exact = self.costs.step_seconds(
-            np.array([row]),
-            np.pad(layers, (0, width - stages))[None, :],
-            np.pad(recomputed, (0, width - stages))[None, :],
-        )
-        return Split(min(bound, float(exact[0])), float(exact[0]), tuple(layers.tolist()), tuple(recomputed.tolist()))
+        width = ((0, 0), (0, costs.stages - stages))
+        where = np.array([row])
+        exact = float(costs.step_seconds(where, np.pad(layers[None], width), np.pad(recomputed[None], width))[0])
+        return Split(min(bound, exact), exact, tuple(layers.tolist()), tuple(recomputed.tolist()))
 
-    def _needed(self, row: int, stages: int, counts: Ints, level: int | None) -> tuple[Ints, np.ndarray]:
+    def _is_named(self, layers: Ints, named: int | None) -> bool:
+        """Is the shared number of recomputed layers one that exists for this split."""
+        most = int(layers.max())
+        if named is None:
+            return True
+        return most in named_levels(self.problem, most) if named < 0 else named <= most
+
+    def _holds_all(self, row: int, wanted: Ints | None, *, exact: bool) -> bool:
+        counts, total = self._counts(row), self.problem.architecture.num_hidden_layers
+        _, fits = self._needed(row, wanted, exact=exact)
+        if not fits.any(axis=1).all():
+            return False
+        return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(_held(~fits * 1.0, counts, 0.5).sum())
+
+    def _needed(self, row: int, wanted: Ints | None, *, exact: bool) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
-        low = np.zeros((stages, len(counts)))
-        high = np.broadcast_to(counts.astype(float), low.shape).copy()
-        fits = np.ones(low.shape, dtype=bool)
-        limit = math.floor(self.limit_bytes / KIB)
-        for c in self.costs.memory.values():
-            layer, saved, end = (np.ceil(part[row, :stages, None] / KIB) for part in (c.layer, c.recomputed, c.end))
-            over = layer * counts + end - limit
-            slope = np.broadcast_to(saved, over.shape)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                low = np.where(slope < 0, np.maximum(low, np.ceil(over / -slope)), low)
-                high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
-            fits &= (slope != 0) | (over <= 0)
-        if level is not None:
-            fits &= (low <= level) & (level <= high) & (level <= counts)
-            return np.full(low.shape, level), fits
-        allowed = self._allowed(low, counts)
-        return allowed.astype(np.int64), fits & (allowed <= high) & (allowed <= counts)
+        costs, counts = self.rounded.costs, self._counts(row)
+        stages = int(costs.layouts.pipeline_parallel[row])
+        memory = costs.memory if exact else self.rounded.memory
+        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit)
+        always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
+        low, high, fits = _between(always, row, stages, counts, limit)
+        also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
+        more, less, inside = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1]), fits & also[2]
+        possible = np.ones(low.shape, dtype=bool)
+        if self._fixed is not None:
+            possible &= self._fixed[row, :stages, None] == counts
+        elif self.problem.architecture.is_moe:
+            possible[0] &= counts >= self.problem.parameters.num_dense_layers
+        fits, inside = fits & possible, inside & possible
+        if wanted is not None:
+            none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
+            return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
+        none = fits & (low <= 0) & (high >= 0) & np.array([0 in self._levels(n) for n in counts.tolist()])
+        allowed = np.where(none, 0, self._allowed(more, counts))
+        return allowed.astype(np.int64), none | (inside & (allowed <= less) & (allowed <= counts))
+
+    def _levels(self, count: int) -> Floats:
+        if count not in self._known:
+            self._known[count] = np.array(recompute_levels(self.problem, count), dtype=float)
+        return self._known[count]
 
     def _allowed(self, low: Floats, counts: Ints) -> Floats:
         """The least allowed number of recomputed layers that is at least `low`."""
         out = np.full(low.shape, np.inf)
         for column, count in enumerate(counts.tolist()):
-            levels = np.array(recompute_levels(self.costs.problem, count), dtype=float)
+            levels = self._levels(count)
             if not len(levels):
                 continue
             place = np.searchsorted(levels, low[:, column])
@@ -144,9 +196,8 @@ class Splitter:
     @staticmethod
     def _assign(seconds: Floats, needed: Ints, counts: Ints, least: Ints, total: int, limit: float) -> Ints | None:
         """A split within the limit with few recomputed layers, greedily; None where chunks do not add up."""
-        step = int(counts[0])
         layers, most = least.copy(), _held(seconds, counts, limit)
-        if (total - int(layers.sum())) % step or np.any(most < least):
+        if np.any(most < least):
             return None
         rows = np.arange(len(layers))
         while layers.sum() < total:
@@ -158,8 +209,25 @@ class Splitter:
             pick = int(pressure.argmin())
             if not math.isfinite(pressure[pick]):
                 return None
-            layers[pick] += step
-        return layers
+            layers[pick] = counts[after[pick]]
+        return layers if layers.sum() == total else None
+
+
+def _between(
+    lines: Sequence[Coefficients], row: int, stages: int, counts: Ints, limit: float
+) -> tuple[Floats, Floats, np.ndarray]:
+    """(least, most recomputed layers, whether any number fits) for each stage and layer count to keep these lines."""
+    low = np.zeros((stages, len(counts)))
+    high = np.broadcast_to(counts.astype(float), low.shape).copy()
+    fits = np.ones(low.shape, dtype=bool)
+    for c in lines:
+        over = c.layer[row, :stages, None] * counts + c.end[row, :stages, None] - limit
+        slope = np.broadcast_to(c.recomputed[row, :stages, None] * 1.0, over.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = np.where(slope < 0, np.maximum(low, np.ceil(over / -slope)), low)
+            high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
+        fits &= (slope != 0) | (over <= 0)
+    return low, high, fits
 
 
 def _held(seconds: Floats, counts: Ints, limit: float) -> Ints:

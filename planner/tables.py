@@ -1,21 +1,28 @@
 """Integer coefficients for the solver: demand rounded up, capacity rounded down, every linear range checked.
 
-Memory is in KiB (or a power of two of it, where ranges ask for it), time in a unit chosen for the instance. The tables
-know nothing of GPUs or engines; the solver reads only them.
+Memory is in KiB or a few of them, time in a unit chosen for the instance (planner/rounding.py). The tables know nothing
+of GPUs or engines; the solver reads only them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.errors import InternalError
-from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_kind, recompute_levels
+from planner.evaluate import (
+    ONLY_WHERE_RECOMPUTED,
+    RolloutTable,
+    RowCosts,
+    even_layers,
+    recompute_kind,
+    recompute_levels,
+)
 from planner.layouts import Ints
 from planner.problem import Problem
-from planner.units import GIB, KIB
+from planner.rounding import Rounded, slowest_near_tie
 
 SAFE_RANGE = 2**33
 """Above this OR-Tools 9.15 proves wrong optima; a table that reaches it is an error of ours."""
@@ -30,9 +37,13 @@ class Line:
     layer: int
     recomputed: int
     end: int
+    only_where_recomputed: bool = False
+    """Holds only where some layer of the stage is recomputed."""
 
     def at(self, layers: int, recomputed: int) -> int:
         """The value for these counts."""
+        if self.only_where_recomputed and not recomputed:
+            return 0
         return self.layer * layers + self.recomputed * recomputed + self.end
 
 
@@ -63,11 +74,12 @@ class Row:
     fixed_layers: tuple[int, ...] | None
     """Layers of each stage where they are not free."""
     levels: tuple[int, ...]
-    """Allowed numbers of recomputed layers, where `recompute` is `levels`."""
+    """Numbers of recomputed layers that the scenario names; with `whole`, those of which a stage may recompute all."""
     memory: tuple[tuple[Line, ...], ...]
     """For each stage its lines; every one must stay within capacity less headroom."""
     visits: tuple[Visit, ...]
     simplicity: int
+    """Without what uneven stages add."""
     rank: int
     """Place in the order of the smallest tuple (tp, pp, cp, ep, dp, vp, mbs, rest)."""
 
@@ -111,13 +123,18 @@ class Tables:
     uniform_recompute: bool
     """One number of recomputed layers for all stages (a stage with fewer layers recomputes all of its own)."""
     recompute: str
-    """`levels`: any of a row's levels; `all`: every layer; `none_or_all`: no layer of a stage or every one."""
+    """`levels`: any number that a row's levels name; `all`: every layer; `whole`: no layer of a stage or every one."""
     max_layers: int
+    """Most layers of a stage of any row."""
     time_limit: int
     """No optimal step takes longer, in time units."""
     near_tie: float
     memory_unit_bytes: float
     time_unit_seconds: float
+
+    def near(self, least: int) -> int:
+        """Longest step in time units whose throughput is within the near-tie share of the fastest one's."""
+        return math.floor(slowest_near_tie(least, self.near_tie))
 
 
 def row_ranks(costs: RowCosts) -> Ints:
@@ -152,55 +169,62 @@ def choice_ranks(table: RolloutTable) -> Ints:
 
 def keys(num_gpus: Ints, wish: Ints) -> Ints:
     """One number for the GPUs and wishes that a row and a rollout choice must share."""
-    return num_gpus * 4096 + wish
+    return num_gpus * 2**24 + wish
+
+
+class RangeTooWide(InternalError):
+    """A linear range reaches SAFE_RANGE whatever the unit of time; a coarser unit of memory may help."""
 
 
 def build_tables(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, rows: Ints, choices: Ints, longest_seconds: float
-) -> Tables:
-    """Tables of these rows and rollout choices; no optimal step is longer than `longest_seconds`.
+    problem: Problem, rounded: Rounded, rows: Ints, choices: Ints, longest_seconds: float
+) -> tuple[Tables, Rounded]:
+    """Tables of these rows and rollout choices, and the grid they are on; no optimal step is longer than given.
 
-    Raises InternalError when a linear range reaches SAFE_RANGE.
+    Raises RangeTooWide when a linear range reaches SAFE_RANGE.
     """
-    scenario = problem.scenario
-    free = scenario.layout.layers_per_stage == "free"
     time_unit = longest_seconds / TIME_RANGE
     while True:
-        units = (time_unit, 1.0 * KIB)
-        built = _tables(problem, costs, rollouts, rows, choices, longest_seconds, units, free)
+        grid = replace(rounded, time_unit_seconds=time_unit)
+        built = _tables(problem, grid, rows, choices, longest_seconds)
         widest = widest_range(built)
         if widest < SAFE_RANGE:
-            return built
-        if time_unit > longest_seconds / 2**20:
-            raise InternalError(f"a linear range of {widest} reaches 2^33 even with coarse units")
+            return built, grid
+        if time_unit > longest_seconds / 2**20 or _widest_memory(built) >= SAFE_RANGE:
+            raise RangeTooWide(f"a linear range of {widest} reaches 2^33 even with coarse units")
         time_unit *= 2
 
 
-def _up(value: float) -> int:
-    return math.ceil(value)
+def recomputation(problem: Problem) -> str:
+    """`all`, `whole` or `levels`, as Tables.recompute says."""
+    if recompute_kind(problem) == "all":
+        return "all"
+    whole = not problem.engine.recompute.partial or problem.scenario.layout.recompute_method == "uniform"
+    return "whole" if whole else "levels"
 
 
-def _tables(
-    problem: Problem,
-    costs: RowCosts,
-    rollouts: RolloutTable | None,
-    rows: Ints,
-    choices: Ints,
-    longest_seconds: float,
-    units: tuple[float, float],
-    free: bool,
-) -> Tables:
-    lay, (time_unit, memory_unit) = costs.layouts, units
-    total_layers = problem.architecture.num_hidden_layers
+def named_levels(problem: Problem, most: int) -> tuple[int, ...]:
+    """Numbers up to `most` that some stage may recompute, by what scenario and engine name."""
+    levels = {level for layers in range(1, most + 1) for level in recompute_levels(problem, layers)}
+    return tuple(sorted(levels))
+
+
+def _tables(problem: Problem, rounded: Rounded, rows: Ints, choices: Ints, longest_seconds: float) -> Tables:
+    costs, spec = rounded.costs, problem.scenario.layout
+    lay, total_layers = costs.layouts, problem.architecture.num_hidden_layers
+    free = spec.layers_per_stage == "free"
     fixed = None if free else even_layers(problem, lay, costs.stages)
-    ranks = row_ranks(costs)
-    row_keys = keys(lay.num_gpus, lay.wish)
+    ranks, row_keys = row_ranks(costs), keys(lay.num_gpus, lay.wish)
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
+    kind = recomputation(problem)
+    levels: dict[int, tuple[int, ...]] = {}
     built = []
     for row in rows.tolist():
         stages = int(lay.pipeline_parallel[row])
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)
+        if most not in levels:
+            levels[most] = tuple(recompute_levels(problem, most)) if kind == "levels" else named_levels(problem, most)
         built.append(
             Row(
                 index=row,
@@ -209,108 +233,103 @@ def _tables(
                 chunks=int(lay.virtual_pipeline[row]),
                 first_layers=max(1, dense),
                 fixed_layers=layers,
-                levels=tuple(recompute_levels(problem, most)),
-                memory=tuple(_memory_lines(costs, row, stage, memory_unit) for stage in range(stages)),
-                visits=_visits(costs, row, stages, time_unit),
+                levels=levels[most],
+                memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
+                visits=_visits(rounded, row, stages),
                 simplicity=int(costs.simplicity[row]),
                 rank=int(ranks[row]),
             )
         )
-    table = _choices(rollouts, choices, units) if rollouts is not None else ()
-    most_layers = max((max(r.fixed_layers) for r in built if r.fixed_layers), default=0)
-    if free:
-        most_layers = total_layers - min((r.stages for r in built), default=1) + 1
     return Tables(
         rows=tuple(built),
-        choices=table,
-        capacity=math.floor(capacity_bytes(problem) / memory_unit),
-        headroom=math.ceil(problem.headroom_gib * GIB / memory_unit),
+        choices=_choices(rounded, choices),
+        capacity=rounded.capacity,
+        headroom=rounded.headroom,
         total_layers=total_layers,
-        uniform_recompute=problem.scenario.layout.recompute == "uniform",
-        recompute=recompute_kind(problem),
-        max_layers=most_layers,
-        time_limit=math.ceil(longest_seconds / time_unit * (1 + 1e-6)) + 4096,
+        uniform_recompute=spec.recompute == "uniform",
+        recompute=kind,
+        max_layers=max(
+            (max(r.fixed_layers) if r.fixed_layers else total_layers - r.stages + 1 for r in built), default=0
+        ),
+        time_limit=math.ceil(longest_seconds / rounded.time_unit_seconds) + 4 * (4 * total_layers + 4),
         near_tie=problem.scenario.search.near_tie,
-        memory_unit_bytes=memory_unit,
-        time_unit_seconds=time_unit,
+        memory_unit_bytes=rounded.memory_unit_bytes,
+        time_unit_seconds=rounded.time_unit_seconds,
     )
 
 
-def _choices(rollouts: RolloutTable, choices: Ints, units: tuple[float, float]) -> tuple[Choice, ...]:
-    order = choice_ranks(rollouts)
-    time_unit, memory_unit = units
+def _choices(rounded: Rounded, choices: Ints) -> tuple[Choice, ...]:
+    if rounded.rollouts is None:
+        return ()
+    table = rounded.rollouts.choices
+    order, of_key = choice_ranks(rounded.rollouts), keys(table.num_gpus, table.wish)
     return tuple(
-        Choice(
-            index=j,
-            key=int(keys(rollouts.choices.num_gpus[j], rollouts.choices.wish[j])),
-            memory=_up(float(rollouts.peak_bytes[j]) / memory_unit),
-            time=_up(float(rollouts.seconds[j]) / time_unit),
-            rank=int(order[j]),
-        )
+        Choice(j, int(of_key[j]), int(rounded.choice_memory[j]), int(rounded.choice_time[j]), int(order[j]))
         for j in choices.tolist()
     )
 
 
-def _memory_lines(costs: RowCosts, row: int, stage: int, unit: float) -> tuple[Line, ...]:
+def _memory_lines(rounded: Rounded, row: int, stage: int) -> tuple[Line, ...]:
     """Lines of one stage, without those that another line never lets bind."""
-    lines = {
-        Line(
-            _up(float(c.layer[row, stage]) / unit),
-            _up(float(c.recomputed[row, stage]) / unit),
-            _up(float(c.end[row, stage]) / unit),
-        )
-        for c in costs.memory.values()
-    }
-    ordered = sorted(lines, key=lambda line: (line.layer, line.recomputed, line.end))
-    return tuple(
-        line
-        for line in ordered
-        if not any(
-            other != line
-            and other.layer >= line.layer
-            and other.recomputed >= line.recomputed
-            and other.end >= line.end
-            for other in ordered
-        )
-    )
+    lines: set[Line] = set()
+    conditional: set[Line] = set()
+    for name, c in rounded.memory.items():
+        line = Line(int(c.layer[row, stage]), int(c.recomputed[row, stage]), int(c.end[row, stage]))
+        (conditional if name in ONLY_WHERE_RECOMPUTED else lines).add(line)
+    for line in conditional:
+        # With one layer and more, and nothing recomputed, some other line is at least as high: no condition needed.
+        free = any(o.layer >= line.layer and o.layer + o.end >= line.layer + line.end for o in lines)
+        lines.add(line if free else replace(line, only_where_recomputed=True))
+    ordered = sorted(lines, key=lambda line: (line.layer, line.recomputed, line.end, line.only_where_recomputed))
+    return tuple(line for line in ordered if not any(_covers(other, line) for other in ordered))
 
 
-def _visits(costs: RowCosts, row: int, stages: int, unit: float) -> tuple[Visit, ...]:
+def _covers(other: Line, line: Line) -> bool:
+    """Where the other line holds, this one does."""
+    if other == line or (other.only_where_recomputed and not line.only_where_recomputed):
+        return False
+    same = (other.layer, other.recomputed, other.end) == (line.layer, line.recomputed, line.end)
+    return same or (other.layer >= line.layer and other.recomputed >= line.recomputed and other.end >= line.end)
+
+
+def _visits(rounded: Rounded, row: int, stages: int) -> tuple[Visit, ...]:
     out = []
-    for name, (c, heavy, light) in costs.time.items():
-        top, rest = float(heavy[row]) / unit, float(light[row]) / unit
+    for name, visit in rounded.time.items():
+        c = visit.stages
+        counts = zip(c.layer[row].tolist(), c.recomputed[row].tolist(), c.end[row].tolist(), strict=True)
         out.append(
             Visit(
                 name=name,
-                stages=tuple(
-                    Line(
-                        _up(top * float(c.layer[row, s])),
-                        _up(top * float(c.recomputed[row, s])),
-                        _up(top * float(c.end[row, s])),
-                    )
-                    for s in range(stages)
-                ),
-                sum_layer=_up(rest * float(c.layer[row, 0])),
-                sum_recomputed=_up(rest * float(c.recomputed[row, 0])),
-                sum_end=_up(rest * float(c.end[row, :stages].sum())),
+                stages=tuple(Line(*line) for line in counts)[:stages],
+                sum_layer=int(visit.sum_layer[row]),
+                sum_recomputed=int(visit.sum_recomputed[row]),
+                sum_end=int(visit.sum_end[row]),
             )
         )
     return tuple(out)
 
 
-def widest_range(tables: Tables) -> int:
-    """The largest |coefficient| * (upper - lower) sum over all linear constraints the solver will be given."""
-    most, widest = tables.max_layers, tables.capacity + tables.headroom
+def _widest_memory(tables: Tables) -> int:
+    """The largest sum of |coefficient| * (upper - lower) over the memory constraints."""
+    widest = tables.capacity
     for row in tables.rows:
-        for stage in range(row.stages):
-            layers = 0 if row.fixed_layers is not None else most
-            levels = max(row.fixed_layers) if row.fixed_layers is not None else most
-            for line in row.memory[stage]:
-                widest = max(widest, abs(line.layer) * layers + abs(line.recomputed) * levels + tables.capacity)
-            for visit in row.visits:
-                line = visit.stages[stage]
-                widest = max(widest, line.layer * layers + line.recomputed * levels + tables.time_limit)
-        for visit in row.visits:
-            total = visit.sum_layer * tables.total_layers + visit.sum_recomputed * tables.total_layers
-            widest = max(widest, total + 4 * tables.time_limit)
+        layers = 0 if row.fixed_layers is not None else tables.max_layers
+        for lines in row.memory:
+            for line in lines:
+                reach = abs(line.layer) * layers + abs(line.recomputed) * tables.max_layers
+                widest = max(widest, reach + tables.capacity - tables.headroom)
     return widest
+
+
+def widest_range(tables: Tables) -> int:
+    """The largest sum of |coefficient| * (upper - lower) over all linear constraints that the solver will be given."""
+    most, widest = tables.max_layers, _widest_memory(tables)
+    for row in tables.rows:
+        layers = 0 if row.fixed_layers is not None else most
+        for visit in row.visits:
+            for line in visit.stages:
+                reach = abs(line.layer) * layers + abs(line.recomputed) * most
+                widest = max(widest, reach + tables.time_limit)
+        shared = sum(visit.sum_recomputed for visit in row.visits) * tables.total_layers
+        widest = max(widest, shared + (len(row.visits) + 2) * tables.time_limit)
+    return max(widest, len(tables.rows) ** 2, len(tables.choices) ** 2)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from planner.errors import InternalError
 from planner.plan import Plan
+from planner.rounding import STAGE_SLACK_BYTES
 from planner.solver.solve import Answer
 from planner.tables import Tables
-from planner.units import GIB, MIB
+from planner.units import GIB
 
-ROUNDING_BYTES = 8 * MIB
-"""Integer memory of a stage may exceed the float ledger by this much, and may never be below it."""
 TIME_TOLERANCE = 1e-4
 """Relative: far below the near-tie band, above what rounding each coefficient adds."""
 
@@ -24,7 +23,7 @@ def verify(plan: Plan, answer: Answer, tables: Tables) -> None:
         )
     counted = answer.headroom * tables.memory_unit_bytes
     ledger = plan.headroom_gib * GIB
-    if not -1 <= ledger - counted <= ROUNDING_BYTES + tables.memory_unit_bytes:
+    if not -1 <= ledger - counted <= STAGE_SLACK_BYTES + tables.memory_unit_bytes:
         raise InternalError(f"the solver counts {counted / GIB:.6f} GiB free, the ledgers {plan.headroom_gib:.6f} GiB")
     seconds = answer.time * tables.time_unit_seconds
     if abs(seconds - plan.step_seconds) > TIME_TOLERANCE * plan.step_seconds:
@@ -32,5 +31,5 @@ def verify(plan: Plan, answer: Answer, tables: Tables) -> None:
     stages = plan.layout["pipeline_parallel"]
     if len(plan.layers) != stages or sum(plan.layers) != problem.architecture.num_hidden_layers:
         raise InternalError(f"layers {plan.layers} are no split of {problem.architecture.num_hidden_layers} layers")
-    if any(r > n for r, n in zip(plan.recomputed, plan.layers, strict=True)):
+    if any(not 0 <= r <= n for r, n in zip(plan.recomputed, plan.layers, strict=True)):
         raise InternalError(f"more layers recomputed than there are: {plan.recomputed} of {plan.layers}")

@@ -55,8 +55,12 @@ def _schedule(problem: Problem, layouts: Layouts) -> Mask:
 
 def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
-    even = -(-problem.architecture.num_hidden_layers // layouts.pipeline_parallel)
-    return np.asarray((even >= dense) | (problem.scenario.layout.layers_per_stage != "even"))
+    spec = problem.scenario.layout.layers_per_stage
+    if spec == "free":
+        # Every split the solver may choose keeps to this; here only that one exists.
+        return np.asarray(problem.architecture.num_hidden_layers - (layouts.pipeline_parallel - 1) >= dense)
+    first = spec[0] if isinstance(spec, list) else problem.architecture.num_hidden_layers // layouts.pipeline_parallel
+    return np.asarray(first >= dense) & np.ones(len(layouts), dtype=bool)
 
 
 RULES = (

@@ -7,6 +7,7 @@ import numpy as np
 from planner.axes.rule import Mask, Rule, choose, divisors
 from planner.layouts import Layouts
 from planner.problem import Problem
+from planner.topology import Cluster
 
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
@@ -40,16 +41,24 @@ def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
     pairs = np.stack([layouts.num_gpus, layouts.tensor_parallel], axis=1)
     for gpus, tp in np.unique(pairs, axis=0).tolist():
         if tp > 1:
-            inside = tp <= gpus and problem.clusters[gpus].group(tp, 1).inside_domain
+            inside = tp <= gpus and _one_domain(problem.clusters[gpus], tp)
             keep &= inside | (layouts.num_gpus != gpus) | (layouts.tensor_parallel != tp)
     return np.asarray(keep)
+
+
+def _one_domain(cluster: Cluster, tensor_parallel: int) -> bool:
+    """Every tensor-parallel group on direct links of one node; on PCIe only where the node has nothing better."""
+    group = cluster.group(tensor_parallel, 1)
+    slow = group.slowest is not None and group.slowest.kind in ("pcie", "socket")
+    return group.inside_domain and not (slow and cluster.inner.direct)
 
 
 RULES = (
     Rule("tensor_parallel_supported", "the engine has tensor parallelism", _supported),
     Rule(
         "tensor_parallel_inside_domain",
-        "a tensor-parallel group stays inside one NVLink domain (limits.tensor_parallel_inside_domain)",
+        "a tensor-parallel group stays inside one NVLink domain, or one host where there is no NVLink "
+        "(limits.tensor_parallel_inside_domain)",
         _inside_domain,
     ),
 )

@@ -16,6 +16,14 @@ from planner.problem import Problem
 from planner.schema.catalog import Collective
 
 Pass = Literal["forward", "backward"]
+SUSTAINED = {"sm_90": 0.89, "sm_100": 0.89, "sm_103": 0.89}
+"""Rate of matrix products in a training run over the measured sweep, by compute capability: boards at their power limit
+hold lower clocks over hours than over a sweep. Fitted on DGX H100 rows of dgxc; A100 needs none."""
+FP8_SHARE = 0.78
+"""Share of the fp8-over-bf16 ratio of peaks that large products reach: H100 1140 TFLOP/s, B200 2450, B300 3000 measured
+(aiconfigurator at 095f58a5) give 0.75, 0.83, 0.79."""
+LARGE_GEMM_SHARE = 0.75
+"""Share of the peak for the products inside unfused attention."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,21 @@ class Kernels:
         """Dense peak in the precision that is computed in. [TFLOP/s]"""
         return self.problem.gpu.dense_tflops[self.problem.precision.compute]
 
+    @cached_property
+    def _sustained(self) -> float:
+        found = [share for name, share in SUSTAINED.items() if name in self.problem.gpu.chip.split()]
+        return found[0] if found else 1.0
+
+    @property
+    def _fp8(self) -> bool:
+        return self.problem.precision.compute == "fp8"
+
     def gemm(self, *, m: Floats, n: Floats, k: Floats) -> Floats:
         """One matrix product. [s]"""
+        return self._sweep(m=m, n=n, k=k) / (FP8_SHARE if self._fp8 else self._sustained)
+
+    def _sweep(self, *, m: Floats, n: Floats, k: Floats) -> Floats:
+        """As the measured grid has it. [s]"""
         if self._own_grid:
             return np.asarray(gemm.grid_gemm_seconds(self._grid, m=m, n=n, k=k))
         gpu = self.problem.gpu
@@ -56,11 +77,15 @@ class Kernels:
     def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
         """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]"""
         if which == "forward":
-            return self.gemm(m=tokens, n=out, k=into)
-        inputs = self.gemm(m=tokens, n=into, k=out)
+            return self.gemm(m=tokens, n=out, k=into) + self._cast(tokens * into)
+        inputs = self.gemm(m=tokens, n=into, k=out) + self._cast(tokens * out)
         if self.problem.scenario.adapter is not None:
             return inputs
         return inputs + self.gemm(m=out, n=into, k=tokens)
+
+    def _cast(self, elements: Floats) -> Floats | float:
+        """Seconds of an fp8 cast and its transpose: 2 bytes read, 2 written. [s]"""
+        return self.elementwise(4.0 * elements) if self._fp8 else 0.0
 
     def experts(self, *, experts: Floats, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
         """The same for a group of experts that each work on `tokens`. [s]"""
@@ -69,14 +94,35 @@ class Kernels:
         return floor + experts * np.maximum(one - floor, 0.0)
 
     def attention(
-        self, *, sequence_length: Floats, micro_batch_size: Floats, heads: Floats, kv_heads: Floats, which: Pass
+        self,
+        *,
+        sequence_length: Floats,
+        span: Floats | None = None,
+        micro_batch_size: Floats,
+        heads: Floats,
+        kv_heads: Floats,
+        which: Pass,
     ) -> Floats:
-        """Causal flash attention over local heads, layers with a window weighed in. [s]"""
-        a, gpu = self.problem.architecture, self.problem.gpu
+        """Causal attention over local heads by the engine's kernel, layers with a window weighed in. [s]"""
+        a, gpu, engine = self.problem.architecture, self.problem.gpu, self.problem.engine
+        if not engine.fused_attention:
+            return np.asarray(
+                attention.unfused_attention_seconds(
+                    sequence_length=sequence_length,
+                    micro_batch_size=micro_batch_size,
+                    heads=heads,
+                    head_dim=a.head_dim,
+                    gemm_tflops=LARGE_GEMM_SHARE * gpu.dense_tflops.get("bf16", self.peak_tflops),
+                    memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
+                    backward=which == "backward",
+                    dropout=True,
+                )
+            )
         curve = attention.attention_curve(
             chip=gpu.chip,
             peak_tflops=gpu.dense_tflops.get("bf16", self.peak_tflops),
             forward_tflops=gpu.attention_forward_tflops,
+            kernel=engine.timing.attention_kernel,
         )
         windowed = a.sliding_window_layers / a.num_hidden_layers if a.sliding_window else 0.0
         seconds = np.asarray(0.0)
@@ -94,6 +140,7 @@ class Kernels:
                         backward=which == "backward",
                         value_head_dim=a.v_head_dim,
                         window=window,
+                        span=span,
                     )
                 )
         return seconds
@@ -117,6 +164,19 @@ class Kernels:
                 cluster = self.problem.clusters[gpus]
                 rows = np.flatnonzero(inverse.reshape(-1) == index)
                 flat[rows] = cluster.collective_seconds(op, cluster.group(ranks, step), sizes[rows])
+        return flat.reshape(size_bytes.shape)
+
+    def ring_hop(self, *, num_gpus: Ints, size: Ints, stride: Ints, size_bytes: Floats) -> Floats:
+        """One step of a ring over `size` ranks that lie `stride` apart, at its slowest link. [s]"""
+        num_gpus, size, stride, size_bytes = np.broadcast_arrays(num_gpus, size, stride, size_bytes)
+        flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
+        keys = np.stack([num_gpus.ravel(), size.ravel(), stride.ravel()], axis=1)
+        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+        for index, (gpus, ranks, step) in enumerate(unique.tolist()):
+            if ranks > 1:
+                cluster = self.problem.clusters[gpus]
+                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                flat[rows] = cluster.point_to_point_seconds(cluster.group(ranks, step), sizes[rows])
         return flat.reshape(size_bytes.shape)
 
     def point_to_point(self, *, num_gpus: Ints, stride: Ints, size_bytes: Floats) -> Floats:

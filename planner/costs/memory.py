@@ -20,9 +20,10 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.ledger import Item, total
-from planner.costs.widths import padded_vocab_size, tensor_bytes
+from planner.costs.widths import padded_vocab_size, tensor_bytes, tokens_per_rank
 from planner.formulas.activations import in_flight_layers_factor
 from planner.formulas.parameters import LayerParameters, lora_parameters
+from planner.formulas.stages import usual_stages
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.schema.engine import Tensor
@@ -85,12 +86,20 @@ class StageMemory:
         p = self.problem.parameters
         dense_layer = self._layer_share(p.dense_layer)
         embedding, head = self._end_parameters
-        ends = self._is_first * embedding + self._is_last * head
+        join = 2 * self.problem.architecture.hidden_size**2 / self.layouts.tensor_parallel
+        ends = self._is_first * embedding + self._is_last * head + self._further * join
         if p.moe_layer is None:
-            return self.layers * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
+            return (self.layers + self._further) * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
         dense, expert = self._layer_share(p.moe_layer)
         swapped = self._is_first * p.num_dense_layers
-        return self.layers * dense + ends + swapped * (dense_layer[0] - dense), (self.layers - swapped) * expert
+        layers = self.layers + self._further
+        return layers * dense + ends + swapped * (dense_layer[0] - dense), (layers - swapped) * expert
+
+    @property
+    def _further(self) -> Floats:
+        """Layers that predict further tokens; they stand on the last stage."""
+        trained = self.problem.engine.trains_further_tokens
+        return self._is_last * self.problem.architecture.num_nextn_predict_layers * trained
 
     @cached_property
     def shards(self) -> tuple[Floats, Floats]:
@@ -99,7 +108,9 @@ class StageMemory:
         context = lay.context_parallel if self.problem.engine.states.shard_over_context else 1
         dense = lay.data_parallel * context
         ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel
-        return dense * 1.0, ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
+        expert = ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
+        copies = self.problem.engine.states.optimizer_instances
+        return np.maximum(1.0, dense / copies), np.maximum(1.0, expert / copies)
 
     def _sharded(self, parameters: tuple[Floats, Floats], from_stage: int) -> Floats:
         """Parameters whose state lies on one rank: cut over the data-parallel ranks from that ZeRO stage on."""
@@ -135,6 +146,13 @@ class StageMemory:
             each = each * 0.0
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         items.append(Item("optimizer", self._sharded(trainable, 1) * each, chosen))
+        if states.reduction_bucket_bytes:
+            several = self.layouts.data_parallel * self.layouts.context_parallel > 1
+            buckets = (trainable[0] + trainable[1]) * several * states.reduction_bucket_bytes
+            items.append(Item("gradient buckets", buckets, states.source))
+        if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
+            space = np.zeros(np.shape(items[-1].amount)) + workspace * GIB
+            items.append(Item("library workspaces", space, engine.overhead.source))
         if engine.weight_gradient_buffer_bytes:
             items.append(self._weight_gradient_buffers())
         if engine.zero_three is not None:
@@ -198,6 +216,7 @@ class StageMemory:
             pipeline_parallel=self.layouts.pipeline_parallel,
             virtual_pipeline=self.layouts.virtual_pipeline,
             num_micro_batches=self.layouts.num_micro_batches,
+            group_size=self.problem.engine.pipeline.group_size,
         )
 
     def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
@@ -205,8 +224,21 @@ class StageMemory:
         kept, extra = self.layer_activations
         leading = self._is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
         stub, _ = self._layer_bytes(self.problem.engine.stub)
-        whole = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
+        alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
+        whole = alive + self._short_chunk(kept) + self._further * kept
         return whole, in_flight * self.recomputed * stub
+
+    def _short_chunk(self, kept: Floats) -> Floats:
+        """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
+
+        A stage's first chunk has more micro-batches in flight than the average chunk, its last one fewer.
+        """
+        lay = self.layouts
+        p, v, m = lay.pipeline_parallel, lay.virtual_pipeline, lay.num_micro_batches
+        short = (v > 1) & ((self.problem.architecture.num_hidden_layers + 2) % (p * v) == 0)
+        first = self._is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
+        last = self._is_last * (self.in_flight - 1)
+        return short * (first + last) * kept
 
     def moment(self, name: str) -> tuple[Item, ...]:
         """The ledger of allocated memory at one moment."""
@@ -226,18 +258,43 @@ class StageMemory:
             items.append(Item("activations, layer being recomputed", rebuilt * np.ones(np.shape(stubs)), saved))
         items.append(Item("activations, recomputed layers", stubs, engine.stub[0].source))
         if name == "loss":
-            logits = self._is_last * tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
+            logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
+            logits = (self._is_last + self._further) * logits
             items.append(Item("logits and loss", logits, engine.loss[0].source))
         else:
             running, _ = self._layer_bytes(engine.backward)
             items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
-        return self.state + tuple(items)
+        return self._state_before_step(name) + tuple(items)
+
+    def _state_before_step(self, name: str) -> tuple[Item, ...]:
+        """State while the first layers of the backward pass run.
+
+        Where gradients appear in the backward pass and there is one micro-batch, none exist yet but the head's. Later
+        in the pass they grow as activations shrink, so the end of the pass, which is the optimizer moment, bounds it.
+        """
+        states = self.problem.engine.states
+        if not states.gradients_appear or self.problem.scenario.adapter is not None:
+            return self.state
+        head = self._is_last * self._end_parameters[1] * (name != "loss"), self.layers * 0.0
+        early = self._sharded(head, 2) * self.problem.gradient_bytes
+        several = self.layouts.num_micro_batches > 1
+        return tuple(
+            Item(i.name, np.where(several, i.amount, early), i.source) if i.name == "gradients" else i
+            for i in self.state
+        )
 
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
+        states = self.problem.engine.states
         each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
         if self.problem.scenario.layout.optimizer_offload:
             each = each * 0.0
-        return (Item("optimizer temporaries", self._sharded(self.trainable, 1) * each, "catalogs/optimizers"),)
+        shard = self._sharded(self.trainable, 1)
+        items = [Item("optimizer temporaries", shard * (each + states.step_bytes), "catalogs/optimizers")]
+        if states.step_gathered_bytes:
+            between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
+            whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
+            items.append(Item("updated weights being gathered", whole, states.source))
+        return tuple(items)
 
     def _log_prob(self) -> tuple[Item, ...]:
         engine = self.problem.engine
@@ -275,12 +332,46 @@ class StageMemory:
             items.append(Item("sleeping rollout engine", shape + coloc.rollout_residual_gib * GIB, coloc.source))
         return tuple(items)
 
-    def ledger(self, name: str) -> tuple[Item, ...]:
-        """What the card sees at one moment: allocated, allocator reserve, and memory outside the allocator."""
+    def _run_ahead(self) -> Item | None:
+        """Gathered inputs that are freed but wait for a collective's stream, as the CPU queues work ahead of the GPU.
+
+        min(most, per_layer * layers of the first stage * (p - i - 2)), without the last where there is one stage
+        """
+        ahead, lay = self.problem.engine.run_ahead, self.layouts
+        if ahead is None:
+            return None
+        a, balance = self.problem.architecture, self.problem.engine.pipeline.balance
+        usual = {
+            p: usual_stages(architecture=a, stages=p, balance=balance)[0]
+            for p in np.unique(lay.pipeline_parallel).tolist()
+        }
+        first = np.vectorize(usual.__getitem__, otypes=[float])(lay.pipeline_parallel)
+        waiting = np.maximum(0, lay.pipeline_parallel - self.stage - 2) * first * ahead.buffers_per_layer
+        count = np.minimum(np.where(lay.pipeline_parallel > 1, waiting, np.inf), ahead.most_buffers)
+        each = ahead.bytes * a.hidden_size * tokens_per_rank(lay)
+        sharded = (lay.tensor_parallel > 1) & (lay.sequence_parallel == 1)
+        return Item("freed buffers awaiting another stream", count * each * sharded, ahead.source)
+
+    def _needed(self, name: str) -> tuple[Item, ...]:
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
-        extra = total(allocated) * (reserve.median - 1)
-        return (*allocated, Item("allocator reserve", extra, reserve.source), *self._outside())
+        return (*allocated, Item("allocator reserve", total(allocated) * (reserve.median - 1), reserve.source))
+
+    def reserved(self, name: str) -> tuple[Item, ...]:
+        """What the allocator is seen to hold at one moment.
+
+        Buffers that only wait for another stream are given up when a card is full, so they never cause an
+        out-of-memory error: they fill at most what is left, and `ledger` leaves them out.
+        """
+        needed, ahead = self._needed(name), self._run_ahead()
+        if ahead is None or name not in ("backward", "recomputation", "loss"):
+            return needed
+        left = np.maximum(0.0, self.problem.usable_gib * GIB - total(needed) - total(self._outside()))
+        return (*needed, Item(ahead.name, np.minimum(ahead.amount, left), ahead.source))
+
+    def ledger(self, name: str) -> tuple[Item, ...]:
+        """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
+        return (*self._needed(name), *self._outside())
 
 
 def moments(problem: Problem) -> tuple[str, ...]:

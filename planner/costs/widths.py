@@ -10,6 +10,13 @@ from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.schema.engine import Tensor
 
+NORM_SCALED_IN_FP32 = ("gemma", "olmo", "gpt_oss")
+FUSED_QKV = ("phi3",)
+FP32_ROUTER = ("deepseek", "glm4_moe")
+SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
+PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
+"""Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
+
 
 def padded_vocab_size(*, vocab_size: int, divisible_by: int, tensor_parallel: Ints) -> Ints:
     """Vocabulary padded to a multiple of divisible_by * tensor_parallel. [entries]
@@ -37,6 +44,8 @@ def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
             divisible_by=problem.engine.vocab_divisible_by,
             tensor_parallel=layouts.tensor_parallel,
         )
+    if width == "attention_scores":
+        return a.num_attention_heads * layouts.sequence_length
     top_k = a.num_experts_per_tok or 0
     simple: dict[str, float] = {
         "hidden": a.hidden_size,
@@ -51,9 +60,30 @@ def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
         "expert_choices": top_k,
         "lora_latent": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0),
         "key_value_up": a.query_width + a.attention_out_width,
+        "head_dim": a.head_dim,
+        "norm_hidden": a.norms_per_layer * a.hidden_size,
+        "norms": a.norms_per_layer,
+        "qk_norm_scales": a.num_attention_heads + a.num_key_value_heads if a.qk_norm == "head" else 2,
+        "latent_norm": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0),
+        "latent_norm_scales": (a.q_lora_rank is not None) + (a.kv_lora_rank is not None),
+        "latent_up": a.num_attention_heads * (a.qk_nope_head_dim or 0) + a.attention_out_width,
         "one": 1,
     }
-    return simple[width]
+    return simple[width] if width in simple else _adapted(problem, width)
+
+
+def _adapted(problem: Problem, width: str) -> float:
+    """Elements a token that the adapters of one layer read or make."""
+    a, adapter = problem.architecture, problem.scenario.adapter
+    if adapter is None:
+        return 0.0
+    targets = set(adapter.targets)
+    return {
+        "adapted_hidden": a.hidden_size * len(targets - {"o_proj", "down_proj"}),
+        "adapted_attention_out": a.attention_out_width * ("o_proj" in targets),
+        "adapted_ffn": a.intermediate_size * ("down_proj" in targets),
+        "adapted_rank": adapter.rank * len(targets),
+    }[width]
 
 
 def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
@@ -72,11 +102,31 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "ungated_dense": not a.gated_mlp and not moe_layer,
         "gathered": True,
         "dropout": a.hidden_dropout > 0,
+        "attention_dropout": a.attention_dropout > 0,
+        "context_parallel": True,
+        "fused_attention": problem.engine.fused_attention,
         "unfused_attention": not problem.engine.fused_attention,
         "tensor_parallel": True,
         "trainable_base": adapter is None,
         "qk_norm": a.qk_norm != "none",
+        "rmsnorm": a.norm == "rmsnorm",
+        "layernorm": a.norm == "layernorm",
+        "norm_scaled_in_fp32": a.norm == "rmsnorm" and a.model_type.startswith(NORM_SCALED_IN_FP32),
+        "norm_scaled_in_16bit": a.norm == "rmsnorm" and not a.model_type.startswith(NORM_SCALED_IN_FP32),
+        "rotary": a.learned_positions is None,
+        "fused_qkv": a.model_type.startswith(FUSED_QKV),
+        "composed_gelu": a.hidden_act == "gelu_new",
+        "fp32_router": a.is_moe and a.model_type.startswith(FP32_ROUTER),
+        "scores_all_experts": a.is_moe and not a.model_type.startswith(SCORES_CHOSEN_EXPERTS),
+        "expert_bias": a.is_moe and a.mlp_bias,
+        "clamped_gate": a.model_type.startswith(CLAMPED_GATE),
+        "normalised_router": a.is_moe and not a.model_type.startswith(PLAIN_ROUTER),
     }[when]
+
+
+def conditions(tensor: Tensor) -> tuple[str, ...]:
+    """The conditions of a tensor, all of which must hold."""
+    return tuple(tensor.when) if isinstance(tensor.when, list) else (tensor.when,)
 
 
 def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
@@ -89,18 +139,22 @@ def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
         factor = np.where(layouts.sequence_parallel == 1, 1.0 / tp, 1.0)
     elif tensor.shard == "expert_tensor":
         factor = layouts.expert_tensor_parallel / tp
-    if tensor.when == "gathered":
+    if "gathered" in conditions(tensor):
         factor = factor * ((layouts.sequence_parallel == 1) & (tp > 1))
-    elif tensor.when == "tensor_parallel":
+    elif "tensor_parallel" in conditions(tensor):
         factor = factor * (tp > 1)
+    elif "context_parallel" in conditions(tensor):
+        factor = factor * (layouts.context_parallel > 1)
     return factor
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
     """Bytes of these tensors for one micro-batch on one rank. [bytes]"""
-    per_token: Floats = np.zeros(np.shape(layouts.tensor_parallel))
+    amount: Floats = np.zeros(np.shape(layouts.tensor_parallel))
+    tokens = tokens_per_rank(layouts)
     for tensor in tensors:
-        if applies(problem, tensor.when, moe_layer=moe_layer):
+        if all(applies(problem, when, moe_layer=moe_layer) for when in conditions(tensor)):
             width = elements(problem, layouts, tensor.width)
-            per_token = per_token + tensor.bytes * width * shard_factor(layouts, tensor)
-    return per_token * tokens_per_rank(layouts)
+            at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
+            amount = amount + tensor.bytes * width * shard_factor(layouts, tensor) * at_once
+    return amount

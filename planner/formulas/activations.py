@@ -69,15 +69,18 @@ def in_flight_layers_factor(
     pipeline_parallel: NDArray[np.int64],
     virtual_pipeline: NDArray[np.int64],
     num_micro_batches: NDArray[np.int64],
+    group_size: int | None = None,
 ) -> NDArray[np.float64]:
     """How many times a stage's own layers are alive at the peak of one-forward-one-backward. [micro-batches]
 
         1F1B          min(m, p - i)
-        interleaved   min(m v, p (v - 1) + 2 (p - i - 1) + 1) / v     (chunks, divided by chunks per stage)
+        interleaved   min(m v, g (v - 1) + 2 (p - i - 1) + 1) / v     (chunks, divided by chunks per stage)
 
+    g is the number of micro-batches that a chunk takes in turn, p unless it is stated.
     Source: Narayanan et al. 2021, arXiv:2104.04473; warm-up rule of Megatron-LM core/pipeline_parallel/schedules.py.
     """
     p, v, m, i = pipeline_parallel, virtual_pipeline, num_micro_batches, stage
     plain = np.minimum(m, p - i)
-    chunks = np.minimum(m * v, p * (v - 1) + 2 * (p - i - 1) + 1)
+    group = p if group_size is None else group_size
+    chunks = np.minimum(m * v, group * (v - 1) + 2 * (p - i - 1) + 1)
     return np.asarray(np.maximum(1.0, np.where(v > 1, chunks / v, plain)))

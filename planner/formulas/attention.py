@@ -42,6 +42,8 @@ class AttentionCurve:
     tflops: tuple[float, ...]
     peak_tflops: float
     """Dense bf16 peak of the device. [TFLOP/s]"""
+    narrow_head: float = NARROW_HEAD
+    """Exponent of the loss for heads under 128."""
 
 
 _LENGTHS = (1024.0, 2048.0, 4096.0, 16384.0)
@@ -49,9 +51,15 @@ MEASURED = {
     "a100": AttentionCurve("A100, FlashAttention 2", _LENGTHS, (145, 166, 176, 182), 312),
     "h100": AttentionCurve("H100, FlashAttention 3", _LENGTHS, (398, 511, 589, 676), 989),
     "b200": AttentionCurve("B200", _LENGTHS, (803, 1019, 1164, 1351), 2250),
+    "h100-flash2": AttentionCurve("H100, FlashAttention 2", _LENGTHS, (255, 310, 345, 370), 989),
     "l40s": AttentionCurve("L40S", _LENGTHS, (156, 179, 194, 207), 362),
 }
-"""Measured forward rates, aiconfigurator at 095f58a5 (2026-08-21); B200 and L40S kernels are not named there."""
+"""Measured forward rates, aiconfigurator at 095f58a5 (2026-08-21); B200 and L40S kernels are not named there.
+FlashAttention 2 on H100 is read off the figures of the FlashAttention 3 paper (arXiv:2407.08608), from memory."""
+TRITON_SHARE = 0.66
+"""Rate of the Triton kernel of 2023 over FlashAttention 2: MPT at 32k and 64k tokens, A100 0.68, H100 0.65."""
+OLDER_NARROW_HEAD = 0.15
+"""NARROW_HEAD of FlashAttention 2 and Triton kernels, which are slower at 128 and lose less at 64."""
 _BY_CAPABILITY = {
     "sm_80": "a100",
     "sm_86": "a100",
@@ -63,15 +71,25 @@ _BY_CAPABILITY = {
 }
 
 
-def attention_curve(*, chip: str, peak_tflops: float, forward_tflops: float | None = None) -> AttentionCurve:
+def attention_curve(
+    *, chip: str, peak_tflops: float, forward_tflops: float | None = None, kernel: str = "newest"
+) -> AttentionCurve:
     """The curve of a device: its generation's measured one, scaled by the dense bf16 peak. [TFLOP/s]
 
     `chip` ends in the compute capability ('Hopper sm_90'); anything unknown borrows the A100's share of peak.
-    `forward_tflops`, the device's own measured peak rate, replaces the scaled rate at the longest length.
+    `forward_tflops`, the device's own measured peak rate, replaces the scaled rate at the longest length. `kernel` is
+    newest, flash2 or triton.
     """
     capability = next((word for word in chip.split() if word in _BY_CAPABILITY), "sm_80")
-    curve = MEASURED[_BY_CAPABILITY[capability]]
+    name = _BY_CAPABILITY[capability]
+    older = kernel != "newest"
+    curve = MEASURED[f"{name}-flash2" if older and f"{name}-flash2" in MEASURED else name]
+    if older:
+        share = TRITON_SHARE if kernel == "triton" else 1.0
+        curve = replace(curve, tflops=tuple(rate * share for rate in curve.tflops), narrow_head=OLDER_NARROW_HEAD)
     factor = peak_tflops / curve.peak_tflops if forward_tflops is None else forward_tflops / curve.tflops[-1]
+    if older:
+        factor = peak_tflops / curve.peak_tflops
     return replace(curve, tflops=tuple(rate * factor for rate in curve.tflops), peak_tflops=peak_tflops)
 
 
@@ -108,6 +126,7 @@ def flash_attention_seconds(
     backward: bool = False,
     value_head_dim: Values | None = None,
     window: Values | None = None,
+    span: Values | None = None,
 ) -> Values:
     """Seconds of causal FlashAttention over one layer's local heads. [s]
 
@@ -115,7 +134,8 @@ def flash_attention_seconds(
         backward  2.5 flop at 0.72 of the forward rate, or twice the bytes
 
     The rate is log-log interpolated in the sequence length, constant beyond 16k, and keeps the slope of 1k to 2k
-    below 1k; heads under 128 lose `(d/128)^0.4`. A sliding window attends at the rate of its own width. Assumes
+    below 1k; heads under 128 lose `(d/128)^0.4`. A sliding window attends at the rate of its own width, and where a
+    ring of ranks cuts the sequence, the rate is that of one rank's `span`. Assumes
     causal masking, 16-bit, equal lengths of queries and keys, no dropout. Source: aiconfigurator at 095f58a5.
     Published: H100 FlashAttention 3, head_dim 128, 589 TFLOP/s at 4k.
     """
@@ -127,13 +147,14 @@ def flash_attention_seconds(
         value_head_dim=value_head_dim,
         window=window,
     )
-    span = sequence_length if window is None else np.minimum(window, sequence_length)
+    span = sequence_length if span is None else span
+    span = span if window is None else np.minimum(window, span)
     log_length, log_rate = np.log(curve.sequence_length), np.log(curve.tflops)
     log_span = np.log(np.asarray(span, dtype=np.float64))
     slope = (log_rate[1] - log_rate[0]) / (log_length[1] - log_length[0])
     below = np.minimum(log_span - log_length[0], 0.0) * slope
     rate = np.exp(np.interp(log_span, log_length, log_rate) + below) * TERA
-    rate = rate * np.minimum(head_dim / 128, 1.0) ** NARROW_HEAD
+    rate = rate * np.minimum(head_dim / 128, 1.0) ** curve.narrow_head
     value = head_dim if value_head_dim is None else value_head_dim
     size_bytes = 2.0 * micro_batch_size * sequence_length * (head_dim + value) * (heads + kv_heads)
     memory = size_bytes / (ACHIEVED_BANDWIDTH * memory_gb_per_s * GB)

@@ -151,6 +151,20 @@ def ring_seconds(*, op: Operation, num_gpus: int, size_bytes: Values, bus_gb_per
     return start + bus_seconds(op=op, num_gpus=num_gpus, size_bytes=size_bytes, bus_gb_per_s=bus_gb_per_s)
 
 
+NETWORK_HOP_US = 14.0
+NVLINK_HOP_US = 3.4
+"""One step of a ring across nodes and inside one (NCCL's tuning model, protocol Simple)."""
+
+
+def ring_latency_seconds(*, num_gpus: int, num_nodes: int) -> float:
+    """Latency of a one-pass ring, `nodes * 14 us + (GPUs - nodes) * 3.4 us`: gathers and scatters have no tree. [s]
+
+    512 GPUs on 64 nodes: 2.4 ms. A cluster whose all-gather of one size falls from 175 to 44 GB/s between 64 and 512
+    GPUs (nanotron's start-up test, H100 over EFA) shows this linear growth.
+    """
+    return (num_nodes * NETWORK_HOP_US + (num_gpus - num_nodes) * NVLINK_HOP_US) / US_PER_S
+
+
 def across_latency_seconds(*, op: Operation, num_nodes: int, slow_start: bool = False) -> float:
     """Latency of a collective across nodes: `30 us + 90 us log2 N` for all-reduce, half for one pass. [s]
 
@@ -193,6 +207,8 @@ def across_seconds(
     a3-mega over TCPXO, 6 points: worst 5 %. Below 1 MiB nothing measured across nodes backs it: an upper bound.
     """
     latency = across_latency_seconds(op=op, num_nodes=num_nodes, slow_start=slow_start)
+    if op in ("all_gather", "reduce_scatter"):
+        latency = max(latency, ring_latency_seconds(num_gpus=num_gpus, num_nodes=num_nodes))
     return latency + bus_seconds(op=op, num_gpus=num_gpus, size_bytes=size_bytes, bus_gb_per_s=bus_gb_per_s)
 
 

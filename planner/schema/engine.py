@@ -6,11 +6,13 @@ over which ranks it is cut (`shard`). `costs/memory.py` multiplies these out; it
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen, Source
+from planner.schema.timing import Timing
 
 Width = Literal[
     "hidden",  # hidden_size
@@ -18,12 +20,24 @@ Width = Literal[
     "key_value",  # keys and values together
     "attention_out",  # what enters the output projection
     "heads",  # one number a query head
+    "attention_scores",  # one number a query head and key: heads * sequence_length
     "ffn",  # intermediate_size of a dense MLP
     "expert_ffn",  # num_experts_per_tok * moe_intermediate_size
     "expert_hidden",  # num_experts_per_tok * hidden_size: each token once per chosen expert
     "shared_ffn",  # shared_expert_intermediate_size
     "experts",  # num_experts: router logits and probabilities
     "expert_choices",  # num_experts_per_tok: one number a chosen expert
+    "norm_hidden",  # hidden_size once a norm of the layer
+    "norms",  # one number a norm of the layer
+    "qk_norm_scales",  # one number a query/key norm: each head, or each projection
+    "latent_norm",  # q_lora_rank + kv_lora_rank: the latents that are normalised
+    "latent_norm_scales",  # one number a normalised latent
+    "latent_up",  # latent attention: the fused up-projection of keys (without their rotary part) and values
+    "head_dim",  # one query or key head
+    "adapted_hidden",  # hidden_size once an adapted projection that reads it
+    "adapted_attention_out",  # what enters the output projection, where that is adapted
+    "adapted_ffn",  # intermediate_size where the down-projection is adapted
+    "adapted_rank",  # adapter rank once an adapted projection
     "lora_latent",  # q_lora_rank + kv_lora_rank + qk_rope_head_dim of latent attention
     "key_value_up",  # latent attention: keys and values after their up-projection
     "vocab",  # padded vocabulary
@@ -48,10 +62,25 @@ When = Literal[
     "ungated_dense",
     "gathered",  # sequence parallel on and tensor_parallel > 1
     "dropout",
+    "attention_dropout",
+    "context_parallel",  # sequences are cut over ranks
+    "fused_attention",
     "unfused_attention",
     "tensor_parallel",
     "trainable_base",
     "qk_norm",
+    "rmsnorm",
+    "layernorm",
+    "norm_scaled_in_fp32",  # the norm's weight multiplies before the cast back (Gemma, OLMo 2, gpt-oss)
+    "norm_scaled_in_16bit",
+    "rotary",
+    "fused_qkv",  # one matrix makes queries, keys and values, and rotary copies what it turns (Phi-3)
+    "composed_gelu",  # the tanh approximation of GELU written out in elementwise steps (gelu_new)
+    "fp32_router",  # the router multiplies in fp32 (DeepSeek, GLM-4.5)
+    "scores_all_experts",  # soft-max or sigmoid over all experts, not over the chosen ones (gpt-oss)
+    "expert_bias",
+    "clamped_gate",  # gate and up are clamped before their product (gpt-oss)
+    "normalised_router",  # the weights of the chosen experts are divided by their sum
 ]
 
 
@@ -63,7 +92,14 @@ class Tensor(Frozen):
     bytes: float = Field(gt=0)
     """Bytes an element, all copies of this kind together."""
     shard: Shard = "tensor"
-    when: When = "always"
+    when: When | list[When] = "always"
+    """A list holds where all of its conditions do."""
+    option: str | None = None
+    """Only where this option of the engine (or precision, or `recompute MODULE`) is on; `not NAME` where it is off."""
+    most_tokens: int | None = None
+    """Made for at most so many tokens at once (loss in chunks)."""
+    unless_recomputed: list[str] = Field(default_factory=list)
+    """Not kept where one of these modules is recomputed (layout.recompute_modules)."""
     source: str
     """Formula or measurement this entry comes from."""
 
@@ -73,7 +109,7 @@ class States(Frozen):
 
     weight_bytes: float | Literal["precision"] = "precision"
     """Bytes a parameter of the stored weights; `precision` takes the compute precision's."""
-    gradient_bytes: float | Literal["precision"] = 4
+    gradient_bytes: float | Literal["precision"] = 4.0
     """Bytes a parameter of the gradient kept until the step."""
     keeps_master: bool = True
     """The optimizer keeps its own fp32 copy (where it has one); false where the weights are the fp32 copy."""
@@ -81,6 +117,19 @@ class States(Frozen):
     """The optimizer keeps its moments in the weights' own format (plain torch optimizers on 16-bit weights)."""
     shard_over_context: bool = True
     """State is sharded over data * context parallel ranks, not data alone."""
+    moment_bytes: float | None = None
+    """Bytes a parameter of all moments together, where the engine keeps them in its own format."""
+    optimizer_instances: int = Field(default=1, ge=1)
+    """Copies of the sharded optimizer: each is cut over the ranks divided by this."""
+    reduction_bucket_bytes: float = 0
+    """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
+    gradients_appear: bool = False
+    """Gradients are made by the backward pass and dropped after the step, so that the first micro-batch's forward pass
+    runs without them."""
+    step_bytes: float = 0
+    """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    step_gathered_bytes: float = 0
+    """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
     source: str
 
 
@@ -105,6 +154,18 @@ class Reserve(Frozen):
     source: str
 
 
+class RunAhead(Frozen):
+    """Buffers of asynchronous collectives that stay reserved because the CPU queues work ahead of the GPU."""
+
+    most_buffers: float = Field(ge=0)
+    """As many as the launch queue lets wait."""
+    buffers_per_layer: float = Field(ge=0)
+    """Gathered inputs of one layer's forward pass."""
+    bytes: float = 2
+    """Bytes an element; each is as wide as hidden_size, whole on each rank."""
+    source: str
+
+
 class Overhead(Frozen):
     """What a process holds outside the allocator."""
 
@@ -112,6 +173,10 @@ class Overhead(Frozen):
     nccl_gib_per_group: float = Field(ge=0)
     """For each communicator over more than one rank that the layout needs."""
     framework_gib: float = Field(default=0, ge=0)
+    workspace_gib: float = Field(default=0, ge=0)
+    """Standing buffers of libraries inside the allocator (matrix product workspaces)."""
+    expert_workspace_gib: float = Field(default=0, ge=0)
+    """The same for grouped products of experts, where the network has any."""
     source: str
 
 
@@ -133,6 +198,10 @@ class Pipeline(Frozen):
     supported: bool = True
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
+    group_size: int | None = None
+    """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
+    balance: Literal["layers", "cost"] = "layers"
+    """How layers fall on stages by default: equal numbers, or equal cost with the head counted as one block."""
 
 
 class Overlap(Frozen):
@@ -162,6 +231,16 @@ class Colocation(Frozen):
     host_weight_copies: list[str]
     """Named copies of the weights each rank keeps in host memory."""
     chunked_log_probs: bool = False
+    source: str
+
+
+class Option(Frozen):
+    """A switch of an engine that changes what it keeps; a scenario turns it on in `engine_options`."""
+
+    text: str
+    """What it does."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the engine that it replaces; mappings are merged, lists replaced."""
     source: str
 
 
@@ -200,15 +279,19 @@ class Engine(Frozen):
     weight_gradient_buffer_bytes: float = 0
     """Bytes an element of one buffer for each distinct weight shape of a layer, and of the head."""
     weight_gradient_buffer_source: str | None = None
+    trains_further_tokens: bool = False
+    """The architecture's layers that predict further tokens are trained, on the last stage."""
     routed_imbalance: float = Field(default=1.0, ge=1)
     """Tokens of the busiest expert-parallel rank relative to an even share."""
     vocab_divisible_by: int = 1
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    run_ahead: RunAhead | None = None
     reserve: Reserve
     expandable_segments: bool = False
     overhead: Overhead
     overlap: Overlap
+    timing: Timing = Field(default_factory=Timing)
     default_headroom_fraction: float = Field(gt=0, lt=1)
     """Share of usable memory left free when the scenario does not say, from the spread of `reserve`."""
     critical_headroom_fraction: float = Field(gt=0, lt=1)
@@ -218,12 +301,22 @@ class Engine(Frozen):
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False
-    gradient_reduce_bytes: float | Literal["precision"] = 4
+    gradient_reduce_bytes: float | Literal["precision"] = 4.0
     """Bytes a parameter that data-parallel ranks reduce."""
     elementwise_factor: float = Field(default=1.0, gt=0)
     """Bytes that elementwise kernels move relative to fused ones."""
+    options: dict[str, Option] = Field(default_factory=dict)
+    """Switches that change what the engine keeps."""
+    recompute_modules: list[str] = Field(default_factory=list)
+    """Modules that can be recomputed alone (selective recomputation)."""
     notes: str | None = None
     sources: list[Source] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _options_are_valid(self) -> Engine:
+        for name in self.options:
+            configured(self, [name])
+        return self
 
 
 class RolloutEngine(Frozen):
@@ -255,3 +348,41 @@ class RolloutEngine(Frozen):
     time_error: str
     """Known error of rollout times made from these constants."""
     sources: list[Source] = Field(min_length=1)
+
+
+_TENSOR_LISTS = ("saved", "saved_by_adapter", "stub", "backward", "loss", "log_prob")
+
+
+def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = ()) -> Engine:
+    """The engine with these options on and these modules recomputed; nothing left to switch.
+
+    An option may also be the name of a precision; it then needs no entry in `engine.options`.
+    """
+    data = engine.model_dump(exclude={"options"}) if engine.options or options or modules else {}
+    for name in options:
+        if name in engine.options:
+            data = _merged(data, engine.options[name].set)
+    changed = Engine.model_validate(data) if data else engine
+    on = [*options, *(f"recompute {module}" for module in modules)]
+    kept = {
+        name: [t for t in getattr(changed, name) if _is_on(t, on) and not set(t.unless_recomputed) & set(modules)]
+        for name in _TENSOR_LISTS
+    }
+    return changed.model_copy(update={**kept, "options": {}})
+
+
+def _is_on(tensor: Tensor, options: Sequence[str]) -> bool:
+    if tensor.option is None:
+        return True
+    if tensor.option.startswith("not "):
+        return tensor.option.removeprefix("not ") not in options
+    return tensor.option in options
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Values of `new` over those of `old`, mapping by mapping."""
+    out = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out

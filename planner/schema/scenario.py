@@ -91,9 +91,8 @@ class Adapter(Frozen):
     """Low-rank adapters on a frozen base."""
 
     rank: PositiveInt
-    targets: list[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]] = Field(
-        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], min_length=1
-    )
+    targets: Annotated[list[str], Field(min_length=1)] = Field(default=["all-linear"])
+    """Module names as Hugging Face or Megatron call them (q_proj, down_proj, linear_qkv, ...), or `all-linear`."""
     base_precision: str = "bf16"
     """Precision id in which the frozen base is held (nf4 makes it QLoRA)."""
 
@@ -176,6 +175,8 @@ class LayoutSpec(Frozen):
     recompute_method: Literal["block", "uniform"] | None = None
     recomputed_layers: CountChoice = "any"
     """Layers of each stage that are really recomputed; `all` for every one."""
+    recompute_modules: list[str] = Field(default_factory=list)
+    """Modules recomputed in every layer that is not recomputed whole (selective recomputation)."""
     optimizer_offload: bool = False
     """Optimizer state and step on the host."""
 
@@ -255,6 +256,8 @@ class Scenario(Frozen):
     model: str
     """Architecture id, or path of a Hugging Face config.json."""
     engine: str
+    engine_options: list[str] = Field(default_factory=list)
+    """Switches of the engine that are on, by the names its catalog file gives them."""
     cluster: ClusterSpec
     precision: str = "bf16"
     optimizer: str | NameWish = "adamw"

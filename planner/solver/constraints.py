@@ -49,84 +49,129 @@ def split_layers(model: Model) -> None:
 
 def mark_uneven(model: Model) -> None:
     """Without `uneven`, all stages of the chosen row hold as many layers as the first one."""
-    if all(row.fixed_layers is not None for row in model.tables.rows):
-        for pick, row in zip(model.picked, model.tables.rows, strict=True):
-            differs = len(set(row.fixed_layers or ())) > 1
-            model.cp.add(model.uneven == int(differs)).only_enforce_if(pick)
-        return
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
+        if row.fixed_layers is not None:
+            model.cp.add(model.uneven == int(len(set(row.fixed_layers)) > 1)).only_enforce_if(pick)
+            continue
         for layers in model.layers[1 : row.stages]:
             model.cp.add(layers == model.layers[0]).only_enforce_if([pick, model.uneven.negated()])
 
 
 def bound_recomputation(model: Model) -> None:
     """recomputed[s] <= layers[s], at the levels that engine and scenario allow, uniform where they must be."""
-    from ortools.sat.python.cp_model import Domain
-
-    tables, cp = model.tables, model.cp
-    fixed = all(row.fixed_layers is not None for row in tables.rows)
+    cp, tables = model.cp, model.tables
+    cp.add(model.rebuilt == sum(model.recomputed))
     for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
         cp.add(recomputed <= layers)
-        if tables.recompute == "all":
-            cp.add(recomputed == layers)
-        elif tables.recompute == "none_or_all" and not tables.uniform_recompute:
-            every = cp.new_bool_var("")
-            cp.add(recomputed == layers).only_enforce_if(every)
-            cp.add(recomputed == 0).only_enforce_if(every.negated())
-    if tables.recompute == "all":
-        cp.add(model.level == max(row.levels[-1] for row in tables.rows) if fixed else model.level == 0)
-        return
+    {"all": _recompute_all, "whole": _recompute_whole_stages, "levels": _recompute_levels}[tables.recompute](model)
+
+
+def _recompute_all(model: Model) -> None:
+    """recomputed[s] = layers[s]."""
+    for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
+        model.cp.add(recomputed == layers)
+
+
+def _recompute_whole_stages(model: Model) -> None:
+    """recomputed[s] = layers[s] or 0, one or the other for all stages where they share it; by the named levels."""
+    cp, tables = model.cp, model.tables
+    for layers, recomputed, every in zip(model.layers, model.recomputed, model.every, strict=True):
+        cp.add(recomputed == layers).only_enforce_if(every)
+        cp.add(recomputed == 0).only_enforce_if(every.negated())
+        if tables.uniform_recompute:
+            cp.add(every == model.every[0])
+    largest = _largest_stage(model) if tables.uniform_recompute else None
+    for pick, row in zip(model.picked, tables.rows, strict=True):
+        if row.levels == tuple(range(row.levels[-1] + 1)) and row.levels[-1] == _most(model, row):
+            continue
+        stages = 1 if tables.uniform_recompute else row.stages
+        for stage, every in enumerate(model.every[:stages]):
+            layers = largest if largest is not None else model.layers[stage]
+            _within(model, layers, [level for level in row.levels if level], [pick, every])
+            if row.levels[0] > 0:
+                cp.add_bool_or([every, pick.negated()])
+
+
+def _recompute_levels(model: Model) -> None:
+    """recomputed[s] is a named level, or min(level, layers[s]) with one level that some stage can really have."""
+    cp, tables = model.cp, model.tables
+    for pick, row in zip(model.picked, tables.rows, strict=True):
+        if len(row.levels) == _most(model, row) + 1:
+            continue
+        for value in [model.level] if tables.uniform_recompute else model.recomputed[: row.stages]:
+            _within(model, value, list(row.levels), [pick])
     if tables.uniform_recompute:
-        for pick, row in zip(model.picked, tables.rows, strict=True):
-            cp.add_linear_expression_in_domain(model.level, Domain.from_values(row.levels)).only_enforce_if(pick)
-            for layers, recomputed in zip(model.layers[: row.stages], model.recomputed, strict=False):
-                if row.fixed_layers is None:
-                    cp.add(recomputed == model.level).only_enforce_if(pick)
-                    cp.add(model.level <= layers).only_enforce_if(pick)
-        if fixed:
-            for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
-                cp.add_min_equality(recomputed, [model.level, layers])
-        return
-    cp.add(model.level == 0)
-    if tables.recompute == "levels":
-        for pick, row in zip(model.picked, tables.rows, strict=True):
-            if len(row.levels) < row.levels[-1] - row.levels[0] + 1 or row.levels[0] > 0:
-                for recomputed in model.recomputed[: row.stages]:
-                    cp.add_linear_expression_in_domain(recomputed, Domain.from_values(row.levels)).only_enforce_if(pick)
+        cp.add(model.level <= _largest_stage(model))
+        for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
+            cp.add_min_equality(recomputed, [model.level, layers])
+
+
+def _within(model: Model, value: Any, allowed: list[int], conditions: list[Any]) -> None:
+    from ortools.sat.python.cp_model import Domain
+
+    if allowed:
+        model.cp.add_linear_expression_in_domain(value, Domain.from_values(allowed)).only_enforce_if(conditions)
+    else:
+        model.cp.add_bool_or([literal.negated() for literal in conditions])
+
+
+def _most(model: Model, row: Row) -> int:
+    """Most layers of a stage of the row."""
+    if row.fixed_layers is not None:
+        return max(row.fixed_layers)
+    return model.tables.total_layers - row.stages + 1
+
+
+def _largest_stage(model: Model) -> Any:
+    largest = model.cp.new_int_var(0, model.tables.max_layers, "largest stage")
+    model.cp.add_max_equality(largest, model.layers)
+    return largest
 
 
 def keep_headroom(model: Model) -> None:
     """The memory equation, for every stage s and moment: layer * n[s] + saved * r[s] + end + headroom <= usable."""
+    some: dict[int, Any] = {}
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
         for stage in range(row.stages):
+            layers, recomputed = model.layers_of(row, stage), model.recomputed[stage]
             for line in row.memory[stage]:
-                used = line.layer * model.layers[stage] + line.recomputed * model.recomputed[stage] + line.end
-                model.cp.add(used + model.headroom <= model.tables.capacity).only_enforce_if(pick)
-    if model.chosen:
-        awake = sum(choice.memory * pick for choice, pick in zip(model.tables.choices, model.chosen, strict=True))
-        model.cp.add(awake + model.headroom <= model.tables.capacity)
+                used = line.layer * layers + line.recomputed * recomputed + line.end
+                when = [pick]
+                if line.only_where_recomputed:
+                    if stage not in some:
+                        some[stage] = _is_recomputed(model, stage)
+                    when.append(some[stage])
+                model.cp.add(used + model.headroom <= model.tables.capacity).only_enforce_if(when)
+    for pick, choice in zip(model.chosen, model.tables.choices, strict=True):
+        model.cp.add(model.headroom <= model.tables.capacity - choice.memory).only_enforce_if(pick)
+
+
+def _is_recomputed(model: Model, stage: int) -> Any:
+    """True where some layer of the stage is recomputed."""
+    some = model.cp.new_bool_var(f"some[{stage}]")
+    model.cp.add(model.recomputed[stage] == 0).only_enforce_if(some.negated())
+    model.cp.add(model.recomputed[stage] >= 1).only_enforce_if(some)
+    return some
 
 
 def time_the_step(model: Model) -> None:
     """slowest[v] >= time of every stage; time >= sum over visits of slowest + share of the sum + rollout time."""
-    rollout: Any = 0
-    if model.chosen:
-        rollout = sum(choice.time * pick for choice, pick in zip(model.tables.choices, model.chosen, strict=True))
+    for pick, choice in zip(model.chosen, model.tables.choices, strict=True):
+        model.cp.add(model.rollout >= choice.time).only_enforce_if(pick)
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
         for visit in row.visits:
             for stage, line in enumerate(visit.stages):
-                spent = line.layer * model.layers[stage] + line.recomputed * model.recomputed[stage] + line.end
+                layers, recomputed = model.layers_of(row, stage), model.recomputed[stage]
+                spent = line.layer * layers + line.recomputed * recomputed + line.end
                 model.cp.add(spent <= model.slowest[visit.name]).only_enforce_if(pick)
-        model.cp.add(model.time >= _step(model, row) + rollout).only_enforce_if(pick)
+        model.cp.add(model.time >= _step(model, row)).only_enforce_if(pick)
 
 
 def _step(model: Model, row: Row) -> Any:
-    recomputed = sum(model.recomputed)
-    total: Any = 0
+    total: Any = model.rollout
     for visit in row.visits:
         total += model.slowest[visit.name] + visit.sum_layer * model.tables.total_layers + visit.sum_end
-        total += visit.sum_recomputed * recomputed
-    return total
+    return total + sum(visit.sum_recomputed for visit in row.visits) * model.rebuilt
 
 
 GROUPS = (

@@ -5,7 +5,7 @@ Each goal is solved for and then fixed; goals of small range that follow one ano
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,8 @@ class Goal:
 
 def goals(model: Model) -> list[Goal]:
     """All goals in order, each to be minimised."""
-    tie = model.tables.near_tie
     ordered = [
-        Goal("time", model.time, lambda least: int(least * (1 + tie))),
+        Goal("time", model.time, model.tables.near),
         Goal("headroom", -model.headroom, lambda least: least),
     ]
     parts = _tail(model)
@@ -45,32 +44,36 @@ def goals(model: Model) -> list[Goal]:
 
 
 def _tail(model: Model) -> list[tuple[Any, int]]:
-    """(expression, number of values) of the goals after headroom, those that cannot vary left out."""
+    """(expression, number of values) of the goals after headroom, those that cannot vary left out.
+
+    Every expression is a variable with just these values, so that a packed goal's range is their product.
+    """
     tables = model.tables
+    size = tables.max_layers + 1
+    free = any(row.fixed_layers is None for row in tables.rows)
     parts: list[tuple[Any, int]] = []
 
-    def pick(values: list[int], picked: tuple[Any, ...], more: Any, extra: int) -> None:
-        dense = {value: place for place, value in enumerate(sorted(set(values)))}
-        if len(dense) + extra > 1:
-            expression = sum(dense[v] * b for v, b in zip(values, picked, strict=True)) + more
-            parts.append((expression, len(dense) + extra))
+    def place(name: str, values: Sequence[int], picked: tuple[Any, ...], more: Any = 0, extra: int = 0) -> None:
+        """Values by their place in order, so that only small numbers enter the model."""
+        first = min(values, default=0)
+        dense = {v: v - first for v in values} if extra else {v: i for i, v in enumerate(sorted(set(values)))}
+        count = max(dense.values(), default=0) + 1 + extra
+        if count > 1:
+            position = model.cp.new_int_var(0, count - 1, name)
+            model.cp.add(position == sum(dense[v] * b for v, b in zip(values, picked, strict=True)) + more)
+            parts.append((position, count))
 
-    simple = [row.simplicity for row in tables.rows]
-    least = min(simple)
-    free = any(row.fixed_layers is None for row in tables.rows)
-    spread = max(simple) - least + 2
-    if spread > 2 or free:
-        expression = sum((v - least) * b for v, b in zip(simple, model.picked, strict=True)) + model.uneven
-        parts.append((expression, spread))
-    pick([row.rank for row in tables.rows], model.picked, 0, 0)
-    size = tables.max_layers + 1
-    if tables.uniform_recompute:
-        if tables.recompute != "all":
-            parts.append((model.level, size))
-    else:
+    uneven = [0 if row.fixed_layers is None else int(len(set(row.fixed_layers)) > 1) for row in tables.rows]
+    simple = [row.simplicity + extra for row, extra in zip(tables.rows, uneven, strict=True)]
+    place("simplicity", simple, model.picked, model.uneven if free else 0, int(free))
+    place("order of layouts", [row.rank for row in tables.rows], model.picked)
+    if tables.uniform_recompute and tables.recompute == "whole":
+        parts.append((model.every[0], 2))
+    elif tables.uniform_recompute and tables.recompute == "levels" and not free:
+        parts.append((model.level, size))
+    elif tables.recompute != "all":
         parts += [(recomputed, size) for recomputed in model.recomputed]
     if free:
         parts += [(layers, size) for layers in model.layers]
-    if tables.choices:
-        pick([choice.rank for choice in tables.choices], model.chosen, 0, 0)
+    place("order of rollout choices", [choice.rank for choice in tables.choices], model.chosen)
     return parts

@@ -15,16 +15,6 @@ from planner.tables import Tables
 
 
 @dataclass(frozen=True)
-class Hint:
-    """A plan in hand to start from."""
-
-    row: int
-    """Position in the tables' rows."""
-    layers: tuple[int, ...]
-    recomputed: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Answer:
     """Which values; never a number to report."""
 
@@ -49,7 +39,7 @@ class Answer:
 NOTHING = Answer("infeasible", None, None, (), (), 0, 0, 0, 0, 0.0)
 
 
-def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int, hint: Hint | None = None) -> Answer:
+def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> Answer:
     """The best assignment by the order of goals, or the proof that there is none.
 
     Raises InternalError for a solver that fails its self-test or calls the model invalid.
@@ -63,8 +53,6 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int, hint:
     model = declare(cp_model, tables)
     for group in GROUPS:
         group(model)
-    if hint is not None:
-        _hint(model, hint)
     best: dict[str, Any] | None = None
     first_bound, proved, solves = 0, True, 0
     for goal in goals(model):
@@ -97,6 +85,7 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int, hint:
             proved = False
             break
         least = round(solver.objective_value)
+        _agree(goal.name, least, best)
         model.cp.add(goal.expression <= goal.fix(least))
     assert best is not None
     return Answer(
@@ -106,6 +95,13 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int, hint:
         wall_seconds=clock.monotonic() - started,
         **best,
     )
+
+
+def _agree(goal: str, least: int, best: dict[str, Any]) -> None:
+    """Raise InternalError where the tables do not give the value that the solver calls least."""
+    found = {"time": best["time"], "headroom": -best["headroom"]}.get(goal, least)
+    if found != least:
+        raise InternalError(f"the solver proves {goal} {least} for a plan whose tables say {found}")
 
 
 def _read(solver: Any, model: Model) -> dict[str, Any]:
@@ -124,12 +120,3 @@ def _read(solver: Any, model: Model) -> dict[str, Any]:
         "time": row.time(layers, recomputed) + (choice.time if choice is not None else 0),
         "headroom": tables.capacity - max(row.peak(layers, recomputed), choice.memory if choice is not None else 0),
     }
-
-
-def _hint(model: Model, hint: Hint) -> None:
-    for place, pick in enumerate(model.picked):
-        model.cp.add_hint(pick, int(place == hint.row))
-    for stage, (layers, recomputed) in enumerate(zip(model.layers, model.recomputed, strict=True)):
-        inside = stage < len(hint.layers)
-        model.cp.add_hint(layers, hint.layers[stage] if inside else 0)
-        model.cp.add_hint(recomputed, hint.recomputed[stage] if inside else 0)

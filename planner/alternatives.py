@@ -1,0 +1,110 @@
+"""What other decisions would cost or gain: single changes of a scenario solved again, and questions of "why not"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from planner.catalog import Catalog
+from planner.compare import Difference, differences
+from planner.errors import InputError
+from planner.limits import more_gpus
+from planner.pipeline import override, plan
+from planner.plan import Plan
+from planner.search import Outcome
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One change, solved again."""
+
+    text: str
+    changes: tuple[tuple[str, Any], ...]
+    outcome: Outcome | None
+    """None where the change contradicts the scenario."""
+    refused: str = ""
+    """Why, in that case."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """The best plan under the change."""
+        return self.outcome.plan if self.outcome is not None else None
+
+    def throughput_change(self, base: Plan) -> float | None:
+        """Relative change of tokens a second, positive where the change is faster."""
+        return self.plan.tokens_per_second / base.tokens_per_second - 1 if self.plan is not None else None
+
+    def headroom_change_gib(self, base: Plan) -> float | None:
+        """[GiB]"""
+        return self.plan.headroom_gib - base.headroom_gib if self.plan is not None else None
+
+
+def ask(outcome: Outcome, text: str, changes: dict[str, Any], catalog: Catalog) -> Alternative:
+    """Solve the scenario again with some values changed."""
+    pairs = tuple(changes.items())
+    try:
+        return Alternative(text, pairs, plan(override(outcome.problem.document, changes), catalog, check_points=0))
+    except InputError as error:
+        return Alternative(text, pairs, None, "; ".join(problem.what for problem in error.problems))
+
+
+def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda text: None) -> list[Alternative]:
+    """The next changes one would try from a plan, each solved again; those that change nothing are left out."""
+    base = outcome.plan
+    if base is None:
+        return []
+    out = []
+    for text, changes in _changes(base):
+        progress(f"what would {text} do?")
+        found = ask(outcome, text, changes, catalog)
+        if found.plan is None or (found.plan.layout, found.plan.recomputed, found.plan.rollout) != (
+            base.layout,
+            base.recomputed,
+            base.rollout,
+        ):
+            out.append(found)
+    return out
+
+
+def _changes(base: Plan) -> list[tuple[str, dict[str, Any]]]:
+    """Single changes around a plan: degrees halved and doubled, micro-batch, recomputation, headroom, GPUs, length."""
+    problem, lay = base.problem, base.layout
+    out: list[tuple[str, dict[str, Any]]] = []
+    for name in ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel"):
+        for value in (lay[name] // 2, lay[name] * 2):
+            legal = 1 <= value <= lay["num_gpus"] and (name != "expert_parallel" or problem.architecture.is_moe)
+            if legal:
+                out.append((f"{name} {lay[name]} to {value}", {f"layout.{name}": value}))
+    for value in (lay["micro_batch_size"] // 2, lay["micro_batch_size"] * 2):
+        if value >= 1:
+            text = f"micro_batch_size {lay['micro_batch_size']} to {value}"
+            out.append((text, {"batch.micro_batch_size": value}))
+    if any(base.recomputed):
+        out.append(("no recomputed layers", {"layout.recomputed_layers": 0}))
+    if base.recomputed != base.layers:
+        out.append(("every layer recomputed", {"layout.recomputed_layers": "all"}))
+    for share in (0.5, 1.5):
+        gib = round(problem.headroom_gib * share, 1)
+        out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", {"limits.headroom_gib": gib}))
+    most = max(problem.num_gpus)
+    out.append((f"up to {2 * most} GPUs", dict(more_gpus(problem, 2))))
+    path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
+    tokens = base.wish.response_length if problem.is_rl else base.wish.sequence_length
+    for value in (tokens // 2, tokens * 2):
+        out.append((f"{path.split('.')[1]} {tokens} to {value}", {path: value}))
+    if problem.engine.optimizer_offload and not problem.scenario.layout.optimizer_offload:
+        out.append(("optimizer on the host", {"layout.optimizer_offload": True}))
+    return out
+
+
+def slower_items(base: Plan, other: Plan) -> tuple[Difference, ...]:
+    """Time items of another plan against the base, largest difference first, scaled to the same work. [s]"""
+    scale = (base.sequences_per_step * base.layout["mean_sequence_length"]) / (
+        other.sequences_per_step * other.layout["mean_sequence_length"]
+    )
+    ours = [(entry.name, entry.amount) for entry in base.time]
+    theirs = [(entry.name, entry.amount * scale) for entry in other.time]
+    return differences(ours, theirs)

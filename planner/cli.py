@@ -1,0 +1,154 @@
+"""The command line: which commands there are, and which exit code an error becomes. Nothing heavy is imported here.
+
+Exit codes: 0 answered, 1 proved infeasible, 2 input wrong, 3 no verdict in time, 4 our bug, 5 a check failed,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from planner.errors import InputError, InternalError, PlannerError
+
+COMMANDS = {
+    "solve": "Find the best layout of a scenario, with its proof",
+    "estimate": "Cost one pinned layout, or print the rules of thumb for a model",
+    "whatif": "Solve again for each value of a setting",
+    "compare": "Differences of two scenarios or plans",
+    "explain": "What binds, what other decisions would do, why nothing fits",
+    "budget": "Cheapest offer that meets the deadlines",
+    "launch": "Launch flags of a plan",
+    "catalog": "List, show and check GPUs, nodes, models, engines, prices",
+    "validate": "Score predictions against published measurements",
+    "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
+    "schema": "JSON Schema of a scenario, for editors",
+}
+"""Name and one line of help; the command itself is `command` in planner/commands/<name>.py, imported when it runs."""
+
+REPORT = "This is a fault of planner. Please report it with the command and the scenario"
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"planner.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which one may have been meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, n=2, cutoff=0.6)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        click.echo(f"planner {version('planner')}")
+        context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: planner solve scenarios/qwen7b_rl.yaml",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+)
+def cli() -> None:
+    """Plan GPU layouts of LLM training and RL runs: what fits, what is fastest, and the proof."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. Results go to stdout, everything else to stderr."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader went away: point stdout at nothing, so that the interpreter's last flush stays quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except InputError as error:
+        click.echo("\n".join(problem.render() for problem in error.problems), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(_usage_text(error), err=True)
+        return InputError.exit_code
+    except PlannerError as error:
+        if isinstance(error, InternalError) or error.exit_code == InternalError.exit_code:
+            return _fault(error)
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        return _fault(error)
+
+
+def _run(args: list[str]) -> int:
+    """The exit code that the command itself chose."""
+    try:
+        with cli.make_context("planner", args, auto_envvar_prefix="PLANNER") as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else InternalError.exit_code
+    return 0
+
+
+def _usage_text(error: click.ClickException) -> str:
+    """A wrong command line, in the form of every other error."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "planner"
+    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
+        return error.format_message()
+    message = error.format_message().rstrip(".")
+    return f"Error: {message[:1].lower() + message[1:]}\n  where:   the command line\n  try:     {command} --help"
+
+
+def _fault(error: Exception) -> int:
+    """Our bug: short unless a traceback is asked for."""
+    if os.environ.get("PLANNER_TRACEBACK") == "1":
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+    text = " ".join(str(error).split()) or "no message"
+    click.echo(f"Internal error: {type(error).__name__}: {text}", err=True)
+    click.echo(f"  {REPORT} (PLANNER_TRACEBACK=1 prints where it happened).", err=True)
+    return InternalError.exit_code

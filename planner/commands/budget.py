@@ -1,0 +1,248 @@
+"""`planner budget`: the cheapest offers that meet every deadline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.commands.common import emit, format_option, out_option, progress, set_option
+
+if TYPE_CHECKING:
+    from planner.blocks import Block
+    from planner.budget import Booking, BudgetAnswer, Option
+
+
+@click.command(epilog="Example: planner budget scenarios/budget_llama70b.yaml")
+@click.argument("budget", metavar="BUDGET")
+@set_option
+@format_option()
+@out_option
+def command(budget: str, overrides: tuple[str, ...], style: str, out: str | None, force: bool) -> None:
+    """Choose an offer and a node count for each job of BUDGET: every deadline met, at the least cost."""
+    from planner.budget import solve_budget
+
+    answer = solve_budget(budget, overrides, progress=progress)
+    if style == "json":
+        from planner.json_text import dumps
+
+        emit(dumps(_document(answer)), out, force)
+    else:
+        from planner.report import markdown, table
+
+        blocks = _blocks(answer)
+        emit(markdown.render(blocks) if style == "markdown" else table.render(blocks), out, force)
+    if answer.status == "infeasible":
+        raise click.exceptions.Exit(1)
+
+
+def _blocks(answer: BudgetAnswer) -> list[Block]:
+    from planner.blocks import Bullets, Command, Heading, Headline, Text, number
+    from planner.search import TIME_ERROR
+    from planner.short import LEGEND, typed
+
+    budget = answer.budget
+    blocks: list[Block] = []
+    if answer.bookings:
+        finish = max(booking.finish_hour for booking in answer.bookings)
+        proof = "proved cheapest of the listed options" if answer.status == "optimal" else "best found, not proved"
+        text = f"{budget.name}: {number(answer.usd, 0)} USD, done after {number(finish / 24, 1)} days; {proof}"
+        blocks += [Headline(text), Heading("Choice"), _choice(answer)]
+    else:
+        blocks += [
+            Headline(f"{budget.name}: no choice of the listed offers keeps every limit (proved)", good=False),
+            Heading("What would do"),
+            Bullets(answer.remedies),
+        ]
+    for job in budget.jobs:
+        terms = f"{job.name}: {number(job.tokens / 1e9, 1)} billion tokens within {job.deadline_days:g} days"
+        blocks += [Heading(terms), _options(answer, job.name)]
+    limits = [f"goodput {budget.goodput:g} (share of the time that is really trained, as the file states)"]
+    if budget.max_usd is not None:
+        limits.append(f"max_usd {number(budget.max_usd, 0)}")
+    if budget.max_nodes_at_once is not None:
+        limits.append(f"max_nodes_at_once {budget.max_nodes_at_once}")
+    blocks += [
+        Heading("Basis"),
+        Text("Limits: " + "; ".join(limits) + "."),
+        Bullets((*_sources(answer), "US dollars, list prices without tax; billed to the second while training")),
+        Bullets(
+            (
+                "the schedule counts whole hours: a job takes its duration rounded up, a deadline is rounded down",
+                LEGEND,
+                f"{TIME_ERROR}; durations and costs carry that error",
+            )
+        ),
+    ]
+    return [*blocks, _next(answer, typed(answer.document), Command)]
+
+
+def _next(answer: BudgetAnswer, budget: str, command: Any) -> Any:
+    from pathlib import Path
+
+    if not answer.bookings:
+        return command("planner catalog list prices", "more offers")
+    option = answer.bookings[0].option
+    job = next(j for j in answer.budget.jobs if j.name == option.job)
+    name = answer.document.name
+    path = (Path() if name == "<stdin>" else Path(name).parent) / job.scenario
+    from planner.whatif import compact
+
+    sets = [f"{key}={compact(value)}" for key, value in job.set.items()]
+    sets += [f"cluster.node={option.price.node}", f"cluster.num_gpus={option.num_gpus}", "cluster.max_gpus=null"]
+    import shlex
+
+    parts = [str(path), *(part for text in sets for part in ("--set", text))]
+    return command("planner solve " + " ".join(map(shlex.quote, parts)), f"the layout of {job.name} in full")
+
+
+def _choice(answer: BudgetAnswer) -> Block:
+    from planner.blocks import Grid, number
+
+    rows = []
+    for booking in answer.bookings:
+        option = booking.option
+        plan = option.plan
+        assert plan is not None
+        assert option.hours is not None
+        job = next(j for j in answer.budget.jobs if j.name == option.job)
+        slack = answer.deadline_hours(job.name) - booking.finish_hour
+        from planner.short import short_layout
+
+        rows += [
+            (f"{job.name}: offer", f"{option.price.provider} {option.price.instance} ({option.price.id})"),
+            (
+                "  machines",
+                f"{option.nodes} nodes, {option.num_gpus} x {plan.problem.gpu.name}, "
+                f"{number(option.usd_per_gpu_hour, 4)} USD a GPU-hour ({option.terms.replace('_', ' ')})",
+            ),
+            ("  layout", short_layout(plan)),
+            ("  throughput", f"{number(plan.tokens_per_second, 0)} tokens/s, {number(plan.headroom_gib, 1)} GiB free"),
+            (
+                "  duration",
+                f"{number(option.hours / 24, 1)} days, from hour {booking.start_hour:,} to {booking.finish_hour:,}, "
+                f"{number(slack / 24, 1)} days before the deadline",
+            ),
+            (
+                "  cost",
+                f"{number(option.usd, 2)} USD, {number(option.usd / job.tokens * 1e6, 4)} USD a million tokens",
+            ),
+        ]
+        if option.price.notes is not None:
+            rows.append(("  note", option.price.notes))
+        wishes = plan.wish.given_up
+        if wishes:
+            from planner.short import short_wishes
+
+            rows.append(("  gives up", short_wishes(plan)))
+    return Grid((), tuple(rows), left=frozenset({0, 1}))
+
+
+def _options(answer: BudgetAnswer, job: str) -> Block:
+    from planner.blocks import Grid, number
+    from planner.short import short_layout
+
+    options = [option for option in answer.options if option.job == job]
+    options.sort(key=lambda o: (o.hours is None, o.cents if o.hours is not None else 0, o.price.id, o.terms, o.nodes))
+    rows, chosen = [], set()
+    for place, option in enumerate(options):
+        verdict = answer.verdict(option)
+        if verdict == "chosen":
+            chosen.add(place)
+        plan, hours = option.plan, option.hours
+        fitting = plan is not None and hours is not None
+        rows.append(
+            (
+                option.price.id + ("" if option.terms == "on_demand" else f" ({option.terms})"),
+                str(option.nodes),
+                str(option.num_gpus),
+                short_layout(plan) if plan is not None else "-",
+                number(hours / 24, 1) if hours is not None else "-",
+                number(option.usd, 0) if fitting else "-",
+                verdict,
+            )
+        )
+    return Grid(
+        ("offer", "nodes", "GPUs", "layout", "days", "USD", "verdict"),
+        tuple(rows),
+        left=frozenset({0, 3, 6}),
+        strong=frozenset(chosen),
+    )
+
+
+def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
+    """One line a source, with its date and the offers that rest on it."""
+    by_source: dict[tuple[str, str], list[str]] = {}
+    for option in answer.options:
+        source = option.price.sources[0]
+        names = by_source.setdefault((source.ref, str(source.date)), [])
+        if option.price.id not in names:
+            names.append(option.price.id)
+    return tuple(f"{', '.join(names)}: {ref}, {date}" for (ref, date), names in by_source.items())
+
+
+def _document(answer: BudgetAnswer) -> dict[str, Any]:
+    from planner.search import TIME_ERROR
+    from planner.short import provenance
+
+    return {
+        "status": answer.status,
+        "budget": answer.budget.name,
+        "currency": "USD",
+        "usd": round(answer.usd, 2) if answer.bookings else None,
+        "jobs": [_booking(answer, booking) for booking in answer.bookings],
+        "would_do": list(answer.remedies),
+        "options": [_option(answer, option) for option in answer.options],
+        "limits": {
+            "max_usd": answer.budget.max_usd,
+            "max_nodes_at_once": answer.budget.max_nodes_at_once,
+            "goodput": answer.budget.goodput,
+            "deadline_days": {job.name: job.deadline_days for job in answer.budget.jobs},
+        },
+        "layouts_solved": answer.solved,
+        "known_error": [TIME_ERROR],
+        "provenance": provenance([answer.document], answer.provenance),
+    }
+
+
+def _booking(answer: BudgetAnswer, booking: Booking) -> dict[str, Any]:
+    option = booking.option
+    job = next(j for j in answer.budget.jobs if j.name == option.job)
+    return {
+        **_option(answer, option),
+        "start_hour": booking.start_hour,
+        "finish_hour": booking.finish_hour,
+        "usd_per_million_tokens": round(option.usd / job.tokens * 1e6, 9),
+    }
+
+
+def _option(answer: BudgetAnswer, option: Option) -> dict[str, Any]:
+    from planner.report.json_report import layout_document
+
+    plan = option.plan
+    out: dict[str, Any] = {
+        "job": option.job,
+        "offer": option.price.id,
+        "provider": option.price.provider,
+        "instance": option.price.instance,
+        "terms": option.terms,
+        "usd_per_gpu_hour": option.usd_per_gpu_hour,
+        "price_source": {"ref": option.price.sources[0].ref, "date": str(option.price.sources[0].date)},
+        "node": option.price.node,
+        "nodes": option.nodes,
+        "num_gpus": option.num_gpus,
+        "verdict": answer.verdict(option),
+    }
+    if plan is None or option.hours is None:
+        return out
+    return {
+        **out,
+        "layout_status": option.outcome.status if option.outcome is not None else "unknown",
+        "hours": round(option.hours, 6),
+        "days": round(option.hours / 24, 6),
+        "usd": round(option.usd, 2),
+        "tokens_per_second": round(plan.tokens_per_second, 9),
+        "peak_gib": round(plan.peak_gib, 9),
+        "headroom_gib": round(plan.headroom_gib, 9),
+        "layout": layout_document(plan),
+    }

@@ -1,0 +1,138 @@
+"""What all commands share: the scenario argument, --set, --format, --out, --timings, and how a result is written."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from planner.blocks import Block
+from planner.errors import InputError, Place, Problem
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+scenario_argument = click.argument("scenario", metavar="SCENARIO")
+"""A scenario file; `-` reads standard input."""
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Override a value of the scenario, for instance cluster.num_gpus=8; repeatable.",
+)
+"""`overrides`: a tuple of PATH=VALUE texts for `pipeline.load`."""
+
+timings_option = click.option("--timings", is_flag=True, help="Print elapsed times on stderr.")
+"""`timings`: bool; see `print_timings`."""
+
+
+def format_option(*formats: str) -> Callable[[Function], Function]:
+    """`--format`, stored as `style`; table, json and markdown unless others are named. The first one is the default."""
+    names = formats or ("table", "json", "markdown")
+    return click.option(
+        "--format",
+        "style",
+        type=click.Choice(names),
+        default=names[0],
+        show_default=True,
+        envvar="PLANNER_FORMAT",
+        help="How the result is printed.",
+    )
+
+
+def out_option(function: Function) -> Function:
+    """`--out FILE` and `--force`, stored as `out` and `force`; pass both to `emit`."""
+    function = click.option(
+        "--out",
+        metavar="FILE",
+        callback=_refuse_existing,
+        help="Write the result to FILE instead of stdout.",
+    )(function)
+    return click.option("--force", is_flag=True, is_eager=True, help="Let --out replace a file that exists.")(function)
+
+
+def _refuse_existing(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Say no before the work, not after it."""
+    if value is not None and value != "-" and not context.params.get("force") and os.path.lexists(value):
+        raise InputError(_exists(value))
+    return value
+
+
+def _exists(path: str) -> Problem:
+    return Problem(
+        f"{path} exists already", Place("--out"), "--out never overwrites a file", "--force, or another file name"
+    )
+
+
+def emit(text: str, out: str | None = None, force: bool = False) -> None:
+    """Write a result to stdout, or to the file of `--out`: whole or not at all, and never over another without --force.
+
+    Raises InputError where the file exists or cannot be written.
+    """
+    if not text.endswith("\n"):
+        text += "\n"
+    if out is None or out == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    target = Path(out)
+    scratch: str | None = None
+    try:
+        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        os.chmod(scratch, 0o666 & ~_umask())
+        if force:
+            os.replace(scratch, target)
+            scratch = None
+        else:
+            os.link(scratch, target)
+    except FileExistsError:
+        raise InputError(_exists(out)) from None
+    except OSError as error:
+        raise InputError(Problem(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
+    finally:
+        if scratch is not None:
+            os.unlink(scratch)
+    note(f"written: {out}")
+
+
+def render_blocks(blocks: Sequence[Block], style: str) -> str:
+    """Blocks as the text that `--format` asks for: table or markdown."""
+    if style == "markdown":
+        from planner.report.markdown import render as markdown
+
+        return markdown(blocks)
+    from planner.report.table import render as table
+
+    return table(blocks)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def note(text: str) -> None:
+    """A remark on stderr: never part of the result."""
+    click.echo(text, err=True)
+
+
+def progress(text: str) -> None:
+    """Tell a person at a terminal what is going on; silent in scripts."""
+    if sys.stderr.isatty():
+        note(text)
+
+
+def print_timings(timings: Iterable[tuple[str, float]]) -> None:
+    """Elapsed seconds of each part, and their sum, on stderr."""
+    parts = list(timings)
+    for name, seconds in [*parts, ("total", sum(seconds for _, seconds in parts))]:
+        note(f"{name:>24}  {seconds:7.3f} s")

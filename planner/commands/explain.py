@@ -1,0 +1,271 @@
+"""`planner explain`: what binds a plan, what other decisions would cost, and why nothing fits where nothing does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.commands.common import (
+    emit,
+    format_option,
+    out_option,
+    progress,
+    render_blocks,
+    scenario_argument,
+    set_option,
+)
+from planner.errors import NoLayoutFits
+
+if TYPE_CHECKING:
+    from planner.alternatives import Alternative
+    from planner.blocks import Block
+    from planner.conflict import Conflict
+    from planner.plan import Plan
+    from planner.search import Outcome
+
+
+@click.command(epilog="Example: planner explain scenarios/qwen7b_rl.yaml --why-not layout.tensor_parallel=4")
+@scenario_argument
+@set_option
+@click.option(
+    "--why-not",
+    "questions",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Ask why this value was not chosen; repeatable.",
+)
+@click.option("--no-neighbours", is_flag=True, help="Do not solve the neighbouring decisions.")
+@format_option("table", "json", "markdown")
+@out_option
+@click.pass_context
+def command(
+    context: click.Context,
+    scenario: str,
+    overrides: tuple[str, ...],
+    questions: tuple[str, ...],
+    no_neighbours: bool,
+    style: str,
+    out: str | None,
+    force: bool,
+) -> None:
+    """Say what binds the plan of SCENARIO, or which limits contradict each other where nothing fits.
+
+    Every change that is named has been solved again. Exit code 0: a plan; 1: proved that nothing fits.
+    """
+    from planner.alternatives import neighbours
+    from planner.catalog import default_catalog
+    from planner.conflict import explain_conflict
+    from planner.pipeline import load, plan
+
+    catalog = default_catalog()
+    document = load(scenario, overrides)
+    outcome = plan(document, catalog, check_points=0)
+    conflict = None
+    if outcome.status == "infeasible":
+        conflict = explain_conflict(document, catalog, progress=progress)
+    around = [] if no_neighbours else neighbours(outcome, catalog, progress)
+    asked = _asked(outcome, questions, catalog)
+    if style == "json":
+        from planner.json_text import dumps
+
+        emit(dumps(_document(outcome, conflict, around, asked)), out, force)
+    else:
+        emit(render_blocks(_blocks(outcome, conflict, around, asked, catalog), style), out, force)
+    if outcome.status == "infeasible":
+        context.exit(NoLayoutFits.exit_code)
+
+
+def _asked(outcome: Outcome, questions: Sequence[str], catalog: Any) -> list[Alternative]:
+    from planner.alternatives import ask
+    from planner.read import with_overrides
+
+    out = []
+    for question in questions:
+        path = question.partition("=")[0]
+        changed = with_overrides(outcome.problem.document, [question])
+        value: Any = changed.data
+        for key in path.split("."):
+            value = value[key]
+        out.append(ask(outcome, question, {path: value}, catalog))
+    return out
+
+
+def _blocks(
+    outcome: Outcome, conflict: Conflict | None, around: list[Alternative], asked: list[Alternative], catalog: Any
+) -> list[Block]:
+    from planner.blocks import Bullets, Heading
+    from planner.nearest import nearest
+    from planner.short import short_layout
+    from planner.summary import error_blocks, headline
+
+    blocks: list[Block] = [headline(outcome)]
+    plan = outcome.plan
+    if conflict is not None:
+        blocks += _conflict_blocks(conflict)
+        blocks += [Heading("How far from fitting"), Bullets(nearest(outcome, catalog).sentences)]
+    if plan is not None:
+        blocks += [Heading("What binds"), Bullets(tuple(_binding(plan, outcome)))]
+        if around:
+            blocks += [
+                Heading("What other decisions would do, each solved again"),
+                _alternatives(plan, around),
+            ]
+    for alternative in asked:
+        blocks += [Heading(f"Why not {alternative.text}?"), Bullets(tuple(_why_not(plan, alternative, catalog)))]
+        if alternative.plan is not None and plan is not None:
+            blocks.append(Bullets((f"It would be {short_layout(alternative.plan)}.",)))
+    return [*blocks, *error_blocks()]
+
+
+def _conflict_blocks(conflict: Conflict) -> list[Block]:
+    from planner.blocks import Bullets, Grid, Heading, Text, number
+    from planner.short import short_layout
+
+    if conflict.hopeless:
+        text = "Not even dropping every limit and pin of the scenario lets a layout fit: the engine's rules forbid it."
+        return [Heading("Conflict"), Text(text)]
+    blocks: list[Block] = [
+        Heading("These contradict each other; none of them can be left out of the conflict"),
+        Bullets(tuple(limit.text for limit in conflict.limits)),
+    ]
+    if conflict.repairs:
+        rows = []
+        for repair in conflict.repairs:
+            plan = repair.outcome.plan
+            assert plan is not None
+            rows.append(
+                (
+                    repair.text,
+                    short_layout(plan),
+                    number(plan.headroom_gib, 1),
+                    number(plan.step_seconds, 1),
+                    number(plan.tokens_per_second, 0),
+                )
+            )
+        blocks += [
+            Heading("Repairs in playbook order, each solved again"),
+            Grid(("change", "layout", "free GiB", "step s", "tokens/s"), tuple(rows), left=frozenset({0, 1})),
+        ]
+    return blocks
+
+
+def _binding(plan: Plan, outcome: Outcome) -> list[str]:
+    from planner.blocks import percent
+    from planner.summary import moment_name
+
+    worst = plan.binding
+    items = sorted(worst.items, key=lambda item: -item.amount)[:3]
+    times = sorted(plan.time, key=lambda entry: -entry.amount)[:3]
+    spare = plan.headroom_gib - plan.problem.headroom_gib
+    said = [
+        f"Memory peaks in {moment_name(worst, plan)}: {worst.total_gib:.2f} GiB of {plan.problem.usable_gib:.2f}, "
+        f"{spare:.2f} GiB more free than the {plan.problem.headroom_gib:.2f} demanded. Largest: "
+        + ", ".join(f"{item.name} {item.amount:.2f}" for item in items)
+        + " GiB.",
+        "Time goes to "
+        + ", ".join(f"{e.name} {e.amount:.2f} s ({percent(e.amount / plan.step_seconds, 0)})" for e in times)
+        + f" of {plan.step_seconds:.2f} s.",
+    ]
+    removed = sorted(outcome.proof.removed, key=lambda entry: -entry.count)[:3]
+    if removed:
+        counts = ", ".join(f"{entry.rule} {entry.count:,}" for entry in removed)
+        said.append(f"Of {outcome.proof.candidates:,} candidates most were removed by {counts}.")
+    return said
+
+
+def _alternatives(base: Plan, around: list[Alternative]) -> Block:
+    from planner.blocks import Grid, number, percent, signed
+    from planner.short import short_layout, why_nothing_fits
+
+    rows = []
+    for each in around:
+        change, free = each.throughput_change(base), each.headroom_change_gib(base)
+        if each.plan is None or change is None or free is None:
+            reason = each.refused if each.outcome is None else "does not fit: " + why_nothing_fits(each.outcome)
+            rows.append((each.text, reason if len(reason) <= 70 else reason[:67] + "...", "", ""))
+            continue
+        speed = f"{signed(change * 100, 1)} %" if abs(change) >= 5e-4 else percent(0.0)
+        rows.append(
+            (each.text, short_layout(each.plan), speed, f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})")
+        )
+    return Grid(("change", "best layout under it", "tokens/s", "free GiB"), tuple(rows), left=frozenset({0, 1}))
+
+
+def _why_not(base: Plan | None, alternative: Alternative, catalog: Any) -> list[str]:
+    from planner.alternatives import slower_items
+    from planner.blocks import percent, signed
+    from planner.nearest import nearest
+
+    if alternative.outcome is None:
+        return [f"It contradicts the scenario: {alternative.refused}."]
+    if alternative.plan is None:
+        return ["Nothing fits with it.", *nearest(alternative.outcome, catalog).sentences]
+    if base is None:
+        return ["It would fit, where the scenario as it stands does not."]
+    change = alternative.throughput_change(base) or 0.0
+    if (alternative.plan.layout, alternative.plan.recomputed) == (base.layout, base.recomputed):
+        return ["The plan has it already."]
+    word = "slower" if change < 0 else "faster"
+    gap = f"{percent(abs(change))} {word}" if abs(change) >= 5e-4 else "as fast"
+    free = alternative.plan.headroom_gib - base.headroom_gib
+    said = [f"It is {gap}, with {signed(free, 2)} GiB headroom ({alternative.plan.headroom_gib:.2f} GiB)."]
+    if change > 0 or abs(change) <= base.problem.scenario.search.near_tie:
+        given = set(alternative.plan.wish.given_up) - set(base.wish.given_up)
+        if given:
+            said.append("It gives up a wish: " + ", ".join(sorted(given)) + ".")
+        elif abs(change) <= base.problem.scenario.search.near_tie:
+            said.append("Within the near-tie band the plan with more headroom, then the simpler one, is taken.")
+    items = [item for item in slower_items(base, alternative.plan) if abs(item.change) > 0][:4]
+    if items:
+        text = ", ".join(f"{item.name} {signed(item.change, 3)} s" for item in items)
+        said.append(f"Largest differences for the same work: {text}.")
+    return said
+
+
+def _document(
+    outcome: Outcome, conflict: Conflict | None, around: list[Alternative], asked: list[Alternative]
+) -> dict[str, Any]:
+    from planner.short import provenance, short_layout
+
+    base = outcome.plan
+
+    def alternative(each: Alternative) -> dict[str, Any]:
+        return {
+            "change": dict(each.changes),
+            "status": each.outcome.status if each.outcome is not None else "refused",
+            "refused": each.refused or None,
+            "layout": short_layout(each.plan) if each.plan is not None else None,
+            "throughput_change": each.throughput_change(base) if base is not None else None,
+            "headroom_gib": each.plan.headroom_gib if each.plan is not None else None,
+        }
+
+    return {
+        "schema_version": 1,
+        "status": outcome.status,
+        "binding": None
+        if base is None
+        else {
+            "phase": base.binding.phase,
+            "stage": base.binding.stage,
+            "items": [{"name": item.name, "gib": item.amount} for item in base.binding.items],
+        },
+        "conflict": None
+        if conflict is None
+        else {
+            "hopeless": conflict.hopeless,
+            "limits": [{"name": limit.name, "text": limit.text} for limit in conflict.limits],
+            "repairs": [
+                {
+                    "change": dict(repair.changes),
+                    "headroom_gib": repair.outcome.plan.headroom_gib if repair.outcome.plan else None,
+                    "step_seconds": repair.outcome.plan.step_seconds if repair.outcome.plan else None,
+                }
+                for repair in conflict.repairs
+            ],
+        },
+        "alternatives": [alternative(each) for each in around],
+        "why_not": [alternative(each) for each in asked],
+        "provenance": provenance([outcome.problem.document], outcome.problem.provenance),
+    }

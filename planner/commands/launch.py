@@ -1,0 +1,37 @@
+"""`planner launch`: the flags of a plan as a shell fragment."""
+
+from __future__ import annotations
+
+import click
+
+from planner.commands.common import emit, out_option, scenario_argument, set_option
+
+
+@click.command(epilog="Example: planner launch scenarios/qwen7b_rl.yaml --to slime --out plan.sh")
+@scenario_argument
+@click.option("--to", "launcher", metavar="LAUNCHER", required=True, help="slime or megatron.")
+@set_option
+@out_option
+def command(scenario: str, launcher: str, overrides: tuple[str, ...], out: str | None, force: bool) -> None:
+    """Solve SCENARIO and print the flags of its plan as bash arrays, each checked against the engine's own options."""
+    from planner.catalog import Catalog, default_catalog
+    from planner.errors import NoLayoutFits, NoVerdict
+    from planner.launch.registry import find, refuse_other_engines
+    from planner.pipeline import load, problem_of
+    from planner.search import search
+    from planner.short import typed, why_nothing_fits
+
+    module = find(launcher)
+    catalog: Catalog = default_catalog()
+    document = load(scenario, overrides)
+    problem = problem_of(document, catalog)
+    refuse_other_engines(launcher, problem, catalog)
+    outcome = search(problem)
+    if outcome.status == "infeasible":
+        raise NoLayoutFits(
+            f"no layout fits, so there is nothing to launch: {why_nothing_fits(outcome)}\n"
+            f"  try:     planner solve {typed(document)}"
+        )
+    if outcome.plan is None:
+        raise NoVerdict("no plan within search.time_limit_s")
+    emit(module.fragment(outcome, catalog), out, force)

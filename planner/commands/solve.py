@@ -1,0 +1,106 @@
+"""`planner solve`: the best layout of a scenario, its proof, and what it is compared with."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from planner.blocks import Block, Bullets, Heading, Text
+from planner.catalog import default_catalog
+from planner.commands.common import (
+    emit,
+    format_option,
+    note,
+    out_option,
+    print_timings,
+    progress,
+    render_blocks,
+    scenario_argument,
+    set_option,
+    timings_option,
+)
+from planner.compare_blocks import comparison_blocks
+from planner.compare_columns import Comparison, compare_columns
+from planner.enumerate import DEFAULT_POINTS
+from planner.errors import NoLayoutFits, NoVerdict
+from planner.json_text import dumps
+from planner.nearest import Nearest, nearest
+from planner.pipeline import load, plan
+from planner.search import Outcome
+from planner.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
+
+
+@click.command()
+@scenario_argument
+@set_option
+@format_option("table", "json", "markdown")
+@out_option
+@click.option("--time-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Stop searching.")
+@click.option("--no-check", is_flag=True, help="Do not enumerate small spaces as a second check of the solver.")
+@click.option("--no-compare", is_flag=True, help="Leave out the scenario's compare: columns.")
+@timings_option
+@click.pass_context
+def command(
+    context: click.Context,
+    scenario: str,
+    overrides: tuple[str, ...],
+    style: str,
+    out: str | None,
+    force: bool,
+    time_limit: float | None,
+    no_check: bool,
+    no_compare: bool,
+    timings: bool,
+) -> None:
+    """Find the best layout of SCENARIO, prove it, and print its memory and time ledgers.
+
+    Exit code 0: a plan; 1: proved that nothing fits; 3: no verdict within the time limit.
+    """
+    started = time.monotonic()
+    catalog = default_catalog()
+    document = load(scenario, overrides)
+    read = time.monotonic() - started
+    progress(f"planner: searching {scenario} ...")
+    outcome = plan(document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit)
+    searched = time.monotonic() - started
+    comparison = None if no_compare else compare_columns(outcome, catalog)
+    missing = nearest(outcome, catalog) if outcome.status == "infeasible" else None
+    compared = time.monotonic() - started
+    emit(_render(outcome, comparison, missing, style), out, force)
+    if timings:
+        resolve = searched - read - sum(seconds for _, seconds in outcome.timings)
+        rest = [("compare", compared - searched), ("render", time.monotonic() - started - compared)]
+        print_timings([("read", read), ("resolve", resolve), *outcome.timings, *rest])
+    if outcome.status == "infeasible":
+        context.exit(NoLayoutFits.exit_code)
+    if outcome.plan is None:
+        note("no verdict: a longer --time-limit, or fewer open decisions, may give one")
+        context.exit(NoVerdict.exit_code)
+
+
+def _render(outcome: Outcome, comparison: Comparison | None, missing: Nearest | None, style: str) -> str:
+    if style == "json":
+        from planner.report.json_report import outcome_document
+
+        return dumps(outcome_document(outcome, comparison, missing))
+    return render_blocks(_blocks(outcome, comparison, missing), style)
+
+
+def _blocks(outcome: Outcome, comparison: Comparison | None, missing: Nearest | None) -> list[Block]:
+    blocks: list[Block] = [headline(outcome)]
+    question = outcome.problem.scenario.question
+    if question:
+        blocks.append(Text(question.strip()))
+    if outcome.plan is not None:
+        blocks += plan_blocks(outcome.plan)
+    if missing is not None:
+        blocks += [Heading("Nearest"), Bullets(missing.sentences)]
+    if comparison is not None:
+        blocks += comparison_blocks(comparison)
+    blocks += proof_blocks(outcome)
+    blocks += error_blocks()
+    return [
+        *blocks,
+        next_command(outcome.problem, missing.feasible_headroom_gib if missing is not None else None, outcome.status),
+    ]

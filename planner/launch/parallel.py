@@ -1,0 +1,215 @@
+"""Megatron's flags for the decisions of a plan: degrees, pipeline split, recomputation, batch, precision, optimizer."""
+
+from __future__ import annotations
+
+from planner.launch.script import Array, Flag, refuse
+from planner.plan import Plan
+from planner.recompute_flags import recompute_flags
+
+OPTIMIZERS: dict[str, tuple[Flag, ...]] = {
+    "adamw": (("--optimizer", "adam"),),
+    "sgd": (("--optimizer", "sgd"), ("--sgd-momentum", "0.0")),
+    "sgd-momentum": (("--optimizer", "sgd"), ("--sgd-momentum", "0.9")),
+}
+PRECISIONS: dict[str, tuple[Flag, ...]] = {
+    "fp32": (),
+    "bf16": (("--bf16", None),),
+    "fp16": (("--fp16", None),),
+    "fp8": (("--bf16", None), ("--fp8-format", "hybrid")),
+}
+
+ENGINE_OPTIONS: dict[str, tuple[Flag, ...]] = {"tp_comm_overlap": (("--tp-comm-overlap", None),)}
+"""Flags of the switches that an engine's catalog file offers."""
+
+
+def refuse_unspoken(plan: Plan, launcher: str) -> None:
+    """Raise InputError for what no flag of Megatron expresses."""
+    problem = plan.problem
+    optimizer = problem.optimizers[plan.layout["optimizer"]].id
+    if problem.scenario.adapter is not None:
+        raise refuse(
+            plan,
+            f"{launcher} has no flags for low-rank adapters",
+            "the scenario trains an adapter on a frozen base",
+            "an engine with adapters, or no adapter:",
+            "adapter",
+        )
+    if optimizer not in OPTIMIZERS:
+        raise refuse(
+            plan,
+            f"{launcher} does not speak optimizer {optimizer}",
+            f"it speaks {', '.join(OPTIMIZERS)}",
+            "optimizer: adamw",
+            "optimizer",
+        )
+    if problem.precision.id not in PRECISIONS:
+        raise refuse(
+            plan,
+            f"{launcher} does not speak precision {problem.precision.id}",
+            f"it speaks {', '.join(PRECISIONS)}",
+            "precision: bf16",
+            "precision",
+        )
+    unspoken = [name for name in problem.scenario.engine_options if name not in ENGINE_OPTIONS]
+    if unspoken:
+        raise refuse(
+            plan,
+            f"{launcher} does not know how engine option {unspoken[0]} is written as flags",
+            "engine_options change what the engine keeps, and a fragment without them would not be this plan",
+            f"leave {unspoken[0]} out of engine_options, or write its flags by hand",
+            "engine_options",
+        )
+
+
+def parallel(plan: Plan) -> Array:
+    """Degrees, and how layers fall on stages."""
+    lay = plan.layout
+    flags: list[Flag] = [
+        ("--tensor-model-parallel-size", str(lay["tensor_parallel"])),
+        ("--pipeline-model-parallel-size", str(lay["pipeline_parallel"])),
+        ("--context-parallel-size", str(lay["context_parallel"])),
+    ]
+    if lay["sequence_parallel"]:
+        flags.append(("--sequence-parallel", None))
+    for name in plan.problem.scenario.engine_options:
+        flags += ENGINE_OPTIONS[name]
+    if plan.problem.architecture.is_moe:
+        flags.append(("--expert-model-parallel-size", str(lay["expert_parallel"])))
+        flags.append(("--expert-tensor-parallel-size", str(lay["expert_tensor_parallel"])))
+    return Array("PARALLEL_ARGS", (*flags, *pipeline_split(plan.layers, lay["virtual_pipeline"])))
+
+
+def pipeline_split(layers: tuple[int, ...], chunks: int) -> tuple[Flag, ...]:
+    """Layers of each stage: nothing where even, first and last where only they differ, else the layout string.
+
+    Megatron divides the layers between the first and the last stage evenly; each stage's layers over its chunks.
+    """
+    virtual: tuple[Flag, ...] = ()
+    if chunks > 1:
+        virtual = (("--num-virtual-stages-per-pipeline-rank", str(chunks)),)
+    if len(set(layers)) == 1:
+        return virtual
+    if len(set(layers[1:-1])) <= 1:
+        ends = (
+            ("--decoder-first-pipeline-num-layers", str(layers[0])),
+            ("--decoder-last-pipeline-num-layers", str(layers[-1])),
+        )
+        return (*virtual, *ends)
+    return (("--pipeline-model-parallel-layout", layout_string(layers, chunks)),)
+
+
+def layout_string(layers: tuple[int, ...], chunks: int) -> str:
+    """Megatron's layout: E embedding, t a layer, L loss, | between virtual stages, all first chunks before all second.
+
+    >>> layout_string((7, 8, 8, 7), 1)
+    'Et*7|t*8|t*8|t*7L'
+    """
+    parts = [f"t*{count // chunks}" for _ in range(chunks) for count in layers]
+    return "E" + "|".join(parts) + "L"
+
+
+def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
+    """(flags, remark) of recomputed layers. Raises InputError where one flag cannot say it for all stages."""
+    flags = recompute_flags(plan)
+    modules = plan.problem.scenario.layout.recompute_modules
+    if flags.granularity == "none":
+        if not modules:
+            return None, None
+        raise refuse(
+            plan,
+            "selective recomputation is not written as flags yet",
+            f"layout.recompute_modules: {', '.join(modules)}",
+            "leave layout.recompute_modules out",
+            "layout",
+            "recompute_modules",
+        )
+    if modules:
+        raise refuse(
+            plan,
+            "Megatron recomputes whole layers or single modules, not both",
+            f"the plan recomputes {max(plan.recomputed)} whole layers a stage and the modules {', '.join(modules)}",
+            "layout.recomputed_layers: 0, or leave layout.recompute_modules out",
+            "layout",
+            "recompute_modules",
+        )
+    if flags.num_layers is None or flags.method is None:
+        raise refuse(
+            plan,
+            "stages recompute different numbers of layers, which one --recompute-num-layers cannot say",
+            "recomputed layers of each stage: " + " ".join(map(str, plan.recomputed)),
+            "layout.recompute: uniform",
+            "layout",
+            "recompute",
+        )
+    remark = None
+    chunks = plan.layout["virtual_pipeline"]
+    if flags.method == "block" and flags.num_layers * chunks > max(plan.recomputed):
+        remark = (
+            f"The plan recomputes {max(plan.recomputed)} layers a stage; Megatron counts them a virtual stage, so that "
+            f"{flags.num_layers * chunks} are recomputed: a little less memory and a little more time."
+        )
+    return (
+        Array(
+            "RECOMPUTE_ARGS",
+            (
+                ("--recompute-granularity", flags.granularity),
+                ("--recompute-method", flags.method),
+                ("--recompute-num-layers", str(flags.num_layers)),
+            ),
+        ),
+        remark,
+    )
+
+
+def batch(plan: Plan) -> Array:
+    """Micro-batch, batch and sequence length."""
+    lay = plan.layout
+    positions = max(lay["sequence_length"], plan.problem.architecture.learned_positions or 0)
+    return Array(
+        "BATCH_ARGS",
+        (
+            ("--micro-batch-size", str(lay["micro_batch_size"])),
+            ("--global-batch-size", str(lay["global_batch_size"])),
+            ("--seq-length", str(lay["sequence_length"])),
+            ("--max-position-embeddings", str(positions)),
+        ),
+    )
+
+
+def precision(plan: Plan) -> Array:
+    """Number formats, and the kernels that the memory model assumes."""
+    problem = plan.problem
+    flags = list(PRECISIONS[problem.precision.id])
+    if problem.precision.id != "fp32" and problem.gradient_bytes == 4:
+        flags.append(("--accumulate-allreduce-grads-in-fp32", None))
+    if problem.engine.fused_attention:
+        flags.append(("--attention-backend", "flash"))
+    flags.append(("--attention-dropout", f"{problem.architecture.attention_dropout:g}"))
+    flags.append(("--hidden-dropout", f"{problem.architecture.hidden_dropout:g}"))
+    return Array("PRECISION_ARGS", tuple(flags))
+
+
+def optimizer(plan: Plan, *, overlap: bool) -> Array:
+    """Optimizer, its sharding, and where its state lies."""
+    problem, lay = plan.problem, plan.layout
+    flags = list(OPTIMIZERS[problem.optimizers[lay["optimizer"]].id])
+    if lay["zero_stage"] == 1:
+        flags.append(("--use-distributed-optimizer", None))
+    if overlap and problem.engine.overlap.data > 0 and lay["data_parallel"] * lay["context_parallel"] > 1:
+        flags.append(("--overlap-grad-reduce", None))
+        if lay["zero_stage"] == 1:
+            flags.append(("--overlap-param-gather", None))
+    if problem.scenario.layout.optimizer_offload:
+        flags += [
+            ("--optimizer-cpu-offload", None),
+            ("--use-precision-aware-optimizer", None),
+            ("--overlap-cpu-optimizer-d2h-h2d", None),
+        ]
+    return Array("OPTIMIZER_ARGS", tuple(flags))
+
+
+def machines(plan: Plan) -> tuple[int, int]:
+    """(hosts, GPUs used on each)."""
+    node, count = plan.problem.node, plan.layout["num_gpus"]
+    each = min(count, node.gpus_per_host or node.gpus_per_node)
+    return count // each, each

@@ -1,0 +1,142 @@
+"""A launch fragment: bash arrays of flags, each checked against the engine's own option tables before it is written."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.catalog import Catalog
+from planner.errors import InputError, InternalError
+from planner.errors import Problem as Wrong
+from planner.plan import Plan
+from planner.search import Outcome
+
+WIDTH = 110
+
+Flag = tuple[str, str | None]
+"""(option, value); None for a switch."""
+Table = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Array:
+    """One bash array of flags."""
+
+    name: str
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class Script:
+    """A whole fragment before it is text."""
+
+    speaks: str
+    """Engine and version whose flags these are."""
+    checked_against: str
+    exports: tuple[tuple[str, str], ...]
+    variables: tuple[tuple[str, int], ...]
+    arrays: tuple[Array, ...]
+    remarks: tuple[str, ...]
+    """What a person must know or add."""
+    example: tuple[str, ...]
+    """Lines of the command that uses the arrays."""
+
+
+def flag_table(catalog: Catalog, file: str) -> tuple[str, Table]:
+    """(engine, options) of a table in catalogs/flags."""
+    path: Path = catalog.data_file(f"flags/{file}")
+    data: Any
+    if path.suffix == ".json":
+        data = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        from planner.read import read_document
+
+        data = read_document(path).data
+    return data["engine"], data["flags"]
+
+
+def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
+    """Raise InternalError for an option, or a value, that the engine's tables do not know."""
+    for array in arrays:
+        seen: set[str] = set()
+        for option, value in array.flags:
+            entry = next((table[option] for table in tables if option in table), None)
+            if entry is None:
+                raise InternalError(f"{option} is not among the options of this engine")
+            if option in seen:
+                raise InternalError(f"{option} is written twice")
+            seen.add(option)
+            if (entry.get("nargs") == 0) != (value is None):
+                raise InternalError(f"{option} takes {'no value' if value is not None else 'a value'}")
+            if value is not None and not _is_a(value, entry):
+                raise InternalError(f"{option} does not take {value!r}")
+
+
+def _is_a(value: str, entry: Mapping[str, Any]) -> bool:
+    choices = entry.get("choices")
+    if choices and value not in choices:
+        return False
+    try:
+        if entry.get("type") == "int":
+            int(value)
+        elif entry.get("type") == "float":
+            float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def render(script: Script, outcome: Outcome) -> str:
+    """The fragment as text."""
+    lines = ["# shellcheck shell=bash disable=SC2034", *_header(script, outcome), ""]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in script.exports]
+    lines += [f"{name}={value}" for name, value in script.variables]
+    lines.append("")
+    for array in script.arrays:
+        lines.append(f"{array.name}=(")
+        for option, value in array.flags:
+            lines.append(f"  {option}" if value is None else f"  {option} {shlex.quote(value)}")
+        lines += [")", ""]
+    lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
+    lines.append("")
+    lines += [f"# {line}" for line in script.example]
+    return "\n".join(lines) + "\n"
+
+
+def _header(script: Script, outcome: Outcome) -> list[str]:
+    from importlib.metadata import version
+
+    from planner.summary import verdict
+
+    plan, proof, document = outcome.plan, outcome.proof, outcome.problem.document
+    assert plan is not None
+    proved = "proved optimal" if outcome.status == "optimal" else f"best found, gap {proof.gap or 0.0:.1%}, not proved"
+    paragraphs = [
+        f"Flags for {script.speaks}, checked against {script.checked_against}.",
+        f"Written by planner {version('planner')} from scenario {outcome.problem.scenario.name} ({document.name}), "
+        f"sha256 {document.sha256}",
+        *(f"--set {argument}" for argument in document.overrides),
+        f"Plan: {proved} among {proof.candidates:,} candidates; {plan.layout['num_gpus']} x {plan.problem.gpu.name} "
+        f"({plan.problem.node.id}); peak {plan.peak_gib:.1f} of {plan.problem.usable_gib:.1f} GiB usable, "
+        f"{plan.headroom_gib:.1f} GiB free ({verdict(plan)}); step {plan.step_seconds:.2f} s (not validated).",
+        "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
+        "and logging are yours to add.",
+        *script.remarks,
+    ]
+    return [f"# {line}" for text in paragraphs for line in _wrapped(text)]
+
+
+def _wrapped(text: str) -> list[str]:
+    # Names from a scenario may hold line ends, which would leave the comment.
+    plain = " ".join(text.split())
+    return textwrap.wrap(plain, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def refuse(plan: Plan, what: str, because: str, attempt: str, *path: str | int) -> InputError:
+    """An error about something that the engine's flags cannot say."""
+    return InputError(Wrong(what, plan.problem.place(*path), because, attempt))

@@ -1,0 +1,232 @@
+"""An outcome as JSON: every figure, its source, and what is needed to make the same plan again. No times, no dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from planner.compare_columns import Case, Comparison, Priced
+from planner.json_text import dumps as dumps
+from planner.nearest import Nearest
+from planner.plan import Entry, Plan, host_total_gib
+from planner.problem import Problem
+from planner.recompute_flags import recompute_flags
+from planner.search import TIME_ERROR, Outcome, Proof
+from planner.summary import MEMORY_ERROR, verdict
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes away."""
+
+
+def outcome_document(
+    outcome: Outcome, comparison: Comparison | None = None, nearest: Nearest | None = None
+) -> dict[str, Any]:
+    """The answer of `planner solve`."""
+    plan = outcome.plan
+    document: dict[str, Any] = {
+        "status": outcome.status,
+        "scenario": outcome.problem.scenario.name,
+        "plan": plan_document(plan) if plan is not None else None,
+        "proof": _proof(outcome.proof),
+    }
+    if nearest is not None:
+        document["nearest"] = _nearest(nearest)
+    if comparison is not None:
+        document["comparison"] = _comparison(comparison)
+    beside = [case.plan.problem for case in comparison.cases] if comparison is not None else []
+    return {**document, **_about(outcome.problem, beside)}
+
+
+def estimate_document(plan: Plan) -> dict[str, Any]:
+    """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
+    document = {"status": "estimate", "scenario": plan.problem.scenario.name, "plan": plan_document(plan)}
+    return {**document, "proof": None, **_about(plan.problem, [])}
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Layout, memory, time and host ledgers of one plan."""
+    needed, available = host_total_gib(plan)
+    wanted = plan.problem.wishes[0]
+    ids = [o.id for o in plan.problem.optimizers]
+    changes = {
+        name: {
+            "wanted": ids[wanted.optimizer] if name == "optimizer" else getattr(wanted, name),
+            "granted": ids[plan.wish.optimizer] if name == "optimizer" else getattr(plan.wish, name),
+        }
+        for name in plan.wish.given_up
+    }
+    binding = plan.binding
+    return {
+        "verdict": verdict(plan),
+        "critical": plan.critical,
+        "wishes_given_up": changes,
+        "layout": layout_document(plan),
+        "memory": {
+            "peak_gib": _round(plan.peak_gib),
+            "usable_gib": _round(plan.problem.usable_gib),
+            "headroom_gib": _round(plan.headroom_gib),
+            "headroom_demanded_gib": _round(plan.problem.headroom_gib),
+            "binding_stage": binding.stage,
+            "binding_phase": binding.phase,
+            "stages": [
+                {
+                    "stage": phase.stage,
+                    "phase": phase.phase,
+                    "total_gib": _round(phase.total_gib),
+                    "items": [_entry(item, "gib") for item in phase.items],
+                }
+                for phase in plan.memory
+            ],
+        },
+        "time": {
+            "step_seconds": _round(plan.step_seconds),
+            "tokens_per_second": _round(plan.tokens_per_second),
+            "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.layout["num_gpus"]),
+            "samples_per_second": _round(plan.samples_per_second),
+            "mfu": _round(plan.mfu),
+            "items": [_entry(item, "seconds") for item in plan.time],
+            "phases": [{"name": name, "seconds": _round(seconds)} for name, seconds in plan.phases],
+        },
+        "host": {
+            "needed_gib": _round(needed),
+            "available_gib": available,
+            "items": [_entry(item, "gib") for item in plan.host],
+        },
+    }
+
+
+def layout_document(plan: Plan) -> dict[str, Any]:
+    """Every decision under the name that the field uses."""
+    lay, flags, problem = plan.layout, recompute_flags(plan), plan.problem
+    document: dict[str, Any] = {
+        "num_gpus": lay["num_gpus"],
+        "tensor_parallel": lay["tensor_parallel"],
+        "pipeline_parallel": lay["pipeline_parallel"],
+        "virtual_pipeline": lay["virtual_pipeline"],
+        "data_parallel": lay["data_parallel"],
+        "context_parallel": lay["context_parallel"],
+        "expert_parallel": lay["expert_parallel"],
+        "expert_tensor_parallel": lay["expert_tensor_parallel"],
+        "sequence_parallel": bool(lay["sequence_parallel"]),
+        "zero_stage": lay["zero_stage"],
+        "micro_batch_size": lay["micro_batch_size"],
+        "num_micro_batches": lay["num_micro_batches"],
+        "global_batch_size": lay["global_batch_size"],
+        "sequence_length": lay["sequence_length"],
+        "mean_sequence_length": lay["mean_sequence_length"],
+        "layers_per_stage": list(plan.layers),
+        "recomputed_layers_per_stage": list(plan.recomputed),
+        "recompute_granularity": flags.granularity,
+        "recompute_method": flags.method,
+        "recompute_num_layers": flags.num_layers,
+        "optimizer": problem.optimizers[lay["optimizer"]].id,
+        "optimizer_offload": problem.scenario.layout.optimizer_offload,
+    }
+    rl = problem.scenario.rl
+    if rl is not None and plan.rollout is not None:
+        document |= {
+            "rollout_batch_size": plan.wish.rollout_batch_size,
+            "n_samples_per_prompt": plan.wish.n_samples_per_prompt,
+            "steps_per_rollout": rl.steps_per_rollout,
+            "prompt_length": rl.prompt_length,
+            "response_length": plan.wish.response_length,
+            "rollout_tensor_parallel": plan.rollout.tensor_parallel,
+            "gpu_memory_utilization": plan.rollout.gpu_memory_utilization,
+            "rollout_concurrency": plan.rollout.concurrency,
+        }
+    return document
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "status": proof.status,
+        "bound": _round(proof.bound_seconds),
+        "gap": _round(proof.gap),
+        "candidates": proof.candidates,
+        "points": proof.points,
+        "removed": [{"rule": r.rule, "count": r.count, "text": r.text} for r in proof.removed],
+        "solver_rows": proof.solver_rows,
+        "rounding_only": proof.rounding_only,
+        "enumerated": proof.enumerated,
+    }
+
+
+def _nearest(nearest: Nearest) -> dict[str, Any]:
+    return {
+        "text": list(nearest.sentences),
+        "largest_headroom_gib": nearest.feasible_headroom_gib,
+        "plan": plan_document(nearest.plan) if nearest.plan is not None else None,
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "baseline": comparison.baseline.name if comparison.baseline is not None else None,
+        "columns": [_case(case) for case in comparison.cases],
+        "plan": _case(comparison.found) if comparison.found is not None else None,
+        "changes_from": comparison.start_name,
+        "changes": [_priced(change) for change in comparison.changes],
+        "own_changes": [_priced(change) for change in comparison.own_changes],
+        "contradictions": list(comparison.contradictions),
+        "remarks": list(comparison.remarks),
+        "left_out": list(comparison.left_out),
+    }
+
+
+def _case(case: Case) -> dict[str, Any]:
+    plan, published = case.plan, case.published
+    return {
+        "name": case.name,
+        "num_gpus": plan.layout["num_gpus"],
+        "verdict": case.verdict,
+        "peak_gib": _round(plan.peak_gib),
+        "headroom_gib": _round(plan.headroom_gib),
+        "binding_phase": plan.binding.phase,
+        "step_seconds": _round(plan.step_seconds),
+        "relative_samples_per_second": _round(case.relative_samples),
+        "relative_tokens_per_second": _round(case.relative_tokens),
+        "sequence_length": plan.layout["sequence_length"],
+        "changed_wishes": list(case.changed_wishes),
+        "layout": layout_document(plan),
+        "published": published.model_dump(mode="json") if published is not None else None,
+    }
+
+
+def _priced(change: Priced) -> dict[str, Any]:
+    return {
+        "name": change.name,
+        "peak_gib": _round(change.peak_gib),
+        "headroom_gib": _round(change.headroom_gib),
+        "training_peak_gib": _round(change.training_gib),
+        "relative_samples_per_second": _round(change.relative_samples),
+        "relative_tokens_per_second": _round(change.relative_tokens),
+    }
+
+
+def _about(problem: Problem, beside: Sequence[Problem]) -> dict[str, Any]:
+    """Known errors, and everything that a second run needs to print the same bytes."""
+    document = problem.document
+    return {
+        "known_error": [MEMORY_ERROR, TIME_ERROR],
+        "provenance": {
+            "planner": version("planner"),
+            "ortools": version("ortools"),
+            "schema_version": SCHEMA_VERSION,
+            "scenario": document.name,
+            "scenario_sha256": document.sha256,
+            "overrides": list(document.overrides),
+            "seed": problem.scenario.search.seed,
+            "workers": problem.scenario.search.workers,
+            "catalog": dict(sorted({pair for p in (problem, *beside) for pair in p.provenance})),
+        },
+    }
+
+
+def _entry(entry: Entry, unit: str) -> dict[str, Any]:
+    return {"name": entry.name, unit: _round(entry.amount), "source": entry.source}
+
+
+def _round(value: float | None) -> float | None:
+    """Nine decimals: far below anything that is known, and no noise of the last bit."""
+    return None if value is None else round(float(value), 9)

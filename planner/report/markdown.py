@@ -1,0 +1,37 @@
+"""Blocks as Markdown: for issues, notes and pull requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+
+
+def render(blocks: Iterable[Block]) -> str:
+    """Blocks as Markdown text, one empty line between them."""
+    return "\n\n".join(_text(block) for block in blocks) + "\n"
+
+
+def _text(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"## {block.text}"
+    if isinstance(block, Headline):
+        return f"**{block.text}**"
+    if isinstance(block, Text):
+        return block.text
+    if isinstance(block, Bullets):
+        return "\n".join(f"- {item}" for item in block.items)
+    if isinstance(block, Command):
+        return f"Next: `{block.text}` ({block.purpose})"
+    return _grid(block)
+
+
+def _grid(block: Grid) -> str:
+    width = len(block.columns) or max((len(row) for row in block.rows), default=0)
+    header = block.columns or ("",) * width
+    ruler = tuple("---" if index in block.left else "---:" for index in range(width))
+    return "\n".join(_row(cells) for cells in (header, ruler, *block.rows))
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

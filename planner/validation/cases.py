@@ -1,0 +1,233 @@
+"""Published memory measurements as frozen records, with the class each is scored in and why some are not scored."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from planner.errors import InputError, Place, Problem
+
+CASES = "memory_cases.jsonl.gz"
+HARD = "nanotron_hard.csv"
+CORRECTIONS = "corrections.csv"
+TOY_GIB = 5.0
+"""Runs below this are toys: scored in MiB, not in percent."""
+PRIME_RL_DATE = "2026-01-15"
+"""The one date whose prime-rl steps are scored; other dates drift by up to 2 times at the same configuration."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One published run: what was trained, how it was laid out, what was measured."""
+
+    id: str
+    source: str
+    model: str
+    kind: str
+    """dense, moe or mla."""
+    engine: str
+    """Canonical name of the training stack in the data."""
+    framework: str
+    flags: tuple[str, ...]
+    notes: str
+    version_date: str
+    gpu: str | None
+    num_gpus: int | None
+    arch: Mapping[str, Any]
+    layout: Mapping[str, Any]
+    micro_batch_size: int | None
+    global_batch_size: int | None
+    grad_accum: int | None
+    sequence_length: int | None
+    precision: str
+    precision_detail: str
+    grads_fp32: bool | None
+    optimizer: str
+    recompute: Mapping[str, Any]
+    sequence_parallel: bool | None
+    flash_attention: bool
+    peft: str | None
+    lora: Mapping[str, Any] | None
+    task: str
+    metric: str
+    """allocated, reserved, active, nvidia-smi, unstated or fit_oom."""
+    rank_scope: str
+    scope_detail: str
+    memory_gib: float | None
+    unit_certain: bool
+    outcome: str
+    """value, fit or oom."""
+    group: str
+    """Class of the data's own index."""
+    tags: frozenset[str]
+    missing: tuple[str, ...]
+    inferred: tuple[str, ...]
+    correction: str | None
+    """Why memory_gib is not the number of the data's own table."""
+    hard: bool | None
+    """Fit/OOM rows: near the limit by the frozen reference formula (reference.py)."""
+
+    @cached_property
+    def scored_in(self) -> str:
+        """The class this case is scored in; see CLASSES."""
+        return _class_of(self)
+
+    @cached_property
+    def excluded(self) -> str | None:
+        """Why this case is reported but not scored; None where it is scored."""
+        return _excluded(self)
+
+
+CLASSES: dict[str, str] = {
+    "megatron-dense": "Megatron-core dense, full size, allocated",
+    "megatron-toy": "Megatron-core, toys under 5 GiB, allocated",
+    "megatron-moe": "Megatron-core MoE and latent attention, full size, allocated",
+    "nanotron": "nanotron, all successes, reserved, rank 0",
+    "nanotron-fit": "nanotron, fit or out of memory",
+    "fsdp": "FSDP full training",
+    "single-allocated": "one GPU, full, LoRA and QLoRA, allocated",
+    "single-reserved": "one GPU, reserved or tool not stated",
+    "prime-rl": "prime-rl steps of 2026-01-15, reserved",
+    "prime-rl-drift": "prime-rl steps of other dates, reserved",
+    "fsdp-lora": "LoRA and QLoRA under FSDP",
+    "nanotron-sample": "nanotron sample (also among the successes)",
+    "other": "everything else",
+}
+"""Classes by name; those with a bar stand in score.BARS."""
+
+
+def _class_of(c: Case) -> str:
+    group = c.group
+    if group.startswith("Megatron-core") and "hybrid" not in group:
+        if c.memory_gib is not None and c.memory_gib < TOY_GIB:
+            return "megatron-toy"
+        return "megatron-dense" if "dense" in group else "megatron-moe"
+    if c.source == "prime_rl":
+        return "prime-rl" if c.version_date == PRIME_RL_DATE else "prime-rl-drift"
+    if c.source == "nanotron_fit_oom":
+        return "nanotron"
+    if group.startswith("single GPU"):
+        return "single-allocated"
+    if group in ("other: single GPU reserved", "other: single GPU unstated"):
+        return "single-reserved"
+    named = {"FSDP full training": "fsdp", "LoRA FSDP": "fsdp-lora", "nanotron reserved": "nanotron-sample"}
+    return named.get(group, "other")
+
+
+def _excluded(c: Case) -> str | None:
+    """The known defects of the data, each with its reason."""
+    number = int(c.id.rsplit("-", 1)[-1]) if c.id.rsplit("-", 1)[-1].isdigit() else -1
+    if c.source == "torchtitan":
+        if number == 52:
+            return "titan-052 is a bug of the run, by its own notes"
+        if 49 <= number <= 66:
+            return "reshard policy and loss chunking differ and are told only in notes"
+    if c.id == "qwen-45":
+        return "value exceeds the card"
+    if c.engine == "hf-device-map":
+        return "two GPUs by device map: no data or model parallel layout"
+    if c.id in ("mcore-003", "mcore-004"):
+        return "mcore-003 and mcore-004 contradict each other"
+    if "verify_config" in c.tags:
+        return "configuration newer than the recorded value"
+    if c.source == "megatron_bridge" and 25 <= number <= 30:
+        return "unit and metric not stated"
+    if c.arch.get("hybrid"):
+        return "hybrid of attention and state-space layers"
+    if c.num_gpus is None or "num_gpus" in c.missing:
+        return "no GPU count"
+    if c.gpu is None:
+        return "no GPU stated"
+    if c.source == "litgpt" and "variable_length" in c.tags:
+        return "only a length cap: an upper bound"
+    if c.micro_batch_size is None or c.sequence_length is None:
+        return f"not stated: {', '.join(c.missing)}"
+    if c.scored_in == "fsdp" and c.missing:
+        return f"not stated: {', '.join(c.missing)}"
+    return None
+
+
+def load_cases(folder: Path) -> tuple[Case, ...]:
+    """All memory cases of a data folder. Raises InputError where a file is missing or broken."""
+    path = folder / CASES
+    hard, corrections = _hard(folder / HARD), _corrections(folder / CORRECTIONS)
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            return tuple(_case(json.loads(line), hard, corrections) for line in stream)
+    except FileNotFoundError:
+        raise InputError(
+            Problem(
+                f"{path}: no such file",
+                because="the published measurements come with a checkout of the repository, not with the wheel",
+                attempt="--data FOLDER",
+            )
+        ) from None
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(Problem(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+
+
+def _hard(path: Path) -> dict[str, bool]:
+    if not path.is_file():
+        return {}
+    with open(path, encoding="utf-8", newline="") as stream:
+        return {row["id"]: row["hard"] == "1" for row in csv.DictReader(stream)}
+
+
+def _corrections(path: Path) -> dict[str, tuple[float, str]]:
+    """(value, reason) by case, where the value of the data's table is in the wrong unit."""
+    if not path.is_file():
+        return {}
+    with open(path, encoding="utf-8", newline="") as stream:
+        return {row["id"]: (float(row["memory_gib"]), row["reason"]) for row in csv.DictReader(stream)}
+
+
+def _case(row: dict[str, Any], hard: Mapping[str, bool], corrections: Mapping[str, tuple[float, str]]) -> Case:
+    detail, metric = row["engine_detail"], row["metric"]
+    measured, correction = corrections.get(row["id"], (metric["memory_gib"], None))
+    return Case(
+        id=row["id"],
+        source=row["source"],
+        model=row["model"],
+        kind=row["kind"],
+        engine=row["engine"],
+        framework=detail.get("framework") or "",
+        flags=tuple(detail.get("flags") or ()),
+        notes=detail.get("notes") or "",
+        version_date=detail.get("version_date") or "",
+        gpu=row["gpu"],
+        num_gpus=row["num_gpus"],
+        arch=row["arch"],
+        layout=row["layout"],
+        micro_batch_size=row["micro_batch_size"],
+        global_batch_size=row["global_batch_size"],
+        grad_accum=row["grad_accum"],
+        sequence_length=row["sequence_length"],
+        precision=row["precision"],
+        precision_detail=row["precision_detail"] or "",
+        grads_fp32=row["grads_fp32"],
+        optimizer=row["optimizer"] or "",
+        recompute=row["recompute"],
+        sequence_parallel=row["sequence_parallel"],
+        flash_attention=bool(row["flash_attention"]),
+        peft=row["peft"],
+        lora=row["lora"],
+        task=row["task_detail"] or "",
+        metric=metric["metric_class"],
+        rank_scope=metric["rank_scope"],
+        scope_detail=metric["scope_detail"] or "",
+        memory_gib=measured,
+        correction=correction,
+        unit_certain=metric["unit_certain"],
+        outcome=row["outcome"],
+        group=row["class"],
+        tags=frozenset(row["tags"]),
+        missing=tuple(row["missing"]),
+        inferred=tuple(row["inferred"]),
+        hard=hard.get(row["id"]),
+    )

@@ -1,0 +1,207 @@
+"""Published speeds as frozen records: which sweep and accuracy class each belongs to, and why some are not scored."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from planner.errors import InputError, Place, Problem
+from planner.validation.cases import Case
+
+CASES = "throughput_cases.jsonl.gz"
+SMALLEST_GROUP = 8
+"""Rows that make a sweep worth ranking."""
+DENSE_SOURCES = ("nanotron", "llmfoundry", "dgxc", "megatron_bridge", "fms_fsdp", "nemo_docs")
+"""Sources of the accuracy bar; nanotron and its sweep count as one."""
+VTRAIN = ("vtrain-1-node", "vtrain-several")
+CLASSES: dict[str, str] = {
+    "dense-bf16": "dense, bf16, full layout, FlashAttention stated or known",
+    "nanotron-slow": "nanotron on a degraded network",
+    "vtrain-1-node": "vTrain, one node (attention kernel not stated)",
+    "vtrain-several": "vTrain, several nodes (attention kernel not stated)",
+    "moe-bf16": "experts, bf16",
+    "fp8": "fp8, mxfp8: bf16 grids times the ratio of peaks",
+    "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
+}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One published run and its speed."""
+
+    run: Case
+    tokens_per_s_per_gpu: float | None
+    scored: bool
+    """What the data's own index says."""
+    full_layout: bool
+    network: str
+    """good, slow or faulty where the source measured its network, else empty."""
+    bus_gb_per_s: Mapping[str, float]
+    """Bus bandwidth over all ranks of the job by operation, as the run itself measured it at start."""
+    schedule: str
+
+    @property
+    def id(self) -> str:
+        """Row id."""
+        return self.run.id
+
+    @property
+    def source(self) -> str:
+        """Where the row comes from; the nanotron winners are rows of its sweep."""
+        return "nanotron" if self.run.source == "nanotron_sweep" else self.run.source
+
+    @property
+    def moe(self) -> bool:
+        """True where some layers route tokens."""
+        return self.run.kind != "dense"
+
+    @property
+    def band(self) -> str:
+        """Size band by GPUs."""
+        count = self.run.num_gpus or 0
+        return "1 node" if count <= 8 else "2 to 8 nodes" if count <= 64 else "over 8 nodes"
+
+    @cached_property
+    def accuracy(self) -> str:
+        """The class in which its tokens/s count; see CLASSES."""
+        if self.run.precision in ("fp8", "mxfp8", "nvfp4"):
+            return "fp8"
+        if self.moe:
+            return "moe-bf16" if self.run.precision == "bf16" else "other"
+        if self.source == "vtrain":
+            return VTRAIN[int((self.run.num_gpus or 0) > 8)]
+        if self.source == "nanotron" and self.network != "good":
+            return "nanotron-slow"
+        dense = self.run.precision == "bf16" and self.source in DENSE_SOURCES
+        return "dense-bf16" if dense else "other"
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Sweep: rows equal in all this differ in their layout alone."""
+        c = self.run
+        facts = (self.source, c.model, c.gpu, c.num_gpus, c.sequence_length, c.precision, c.global_batch_size)
+        return (*(str(fact) for fact in facts), self.network or "-")
+
+    @cached_property
+    def excluded(self) -> str | None:
+        """Why this row is not scored; None where it is."""
+        c = self.run
+        if c.outcome != "value":
+            return f"outcome is {c.outcome}, not a speed"
+        if c.task == "rl" or c.source == "rl_throughput":
+            return "an RL step: its phases are not a pretraining rate"
+        if c.source == "nanotron":
+            return "a winner of the nanotron sweep: counted there"
+        if "pp_bug" in c.tags:
+            return "measured before the engine's pipeline fix"
+        if "flop_check_bad" in c.tags:
+            return "printed speed and printed FLOP disagree"
+        if not self.scored:
+            return "not for scoring, by the data's own index"
+        if self.tokens_per_s_per_gpu is None:
+            return "no tokens/s"
+        if c.peft is not None:
+            return "adapter training: shapes of the frozen passes are not published"
+        if not self.full_layout:
+            return "layout not published in full"
+        lost = [name for name in c.missing if name not in ("recompute", "metric", "precision")]
+        if lost:
+            return f"not stated: {', '.join(lost)}"
+        return None
+
+
+def load_speeds(folder: Path) -> tuple[Speed, ...]:
+    """All throughput rows of a data folder. Raises InputError where the file is missing or broken."""
+    path = folder / CASES
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            return tuple(speed_of(json.loads(line)) for line in stream)
+    except FileNotFoundError:
+        raise InputError(
+            Problem(
+                f"{path}: no such file",
+                because="the published measurements come with a checkout of the repository, not with the wheel",
+                attempt="--data FOLDER",
+            )
+        ) from None
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(Problem(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+
+
+def speed_of(row: dict[str, Any]) -> Speed:
+    """One JSON row."""
+    metric, detail = row["metric"], row["engine_detail"]
+    bus = {op: detail.get(f"net_{op.replace('_', '')}_gbs") for op in ("all_reduce", "all_gather", "reduce_scatter")}
+    layout = row["layout"]
+    return Speed(
+        run=_run(row),
+        tokens_per_s_per_gpu=metric["tokens_per_s_per_gpu"],
+        scored=bool(metric["score"]),
+        full_layout=bool(metric["full_layout"]),
+        network=detail.get("net") or "",
+        bus_gb_per_s={op: float(value) for op, value in bus.items() if value},
+        schedule=layout.get("schedule") or "",
+    )
+
+
+def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
+    """Switches that the source states, as engine files name them."""
+    words = f"{detail.get('dispatcher') or ''} {detail.get('kernel') or ''}".lower()
+    flags = []
+    if any(word in words for word in ("deepep", "hybridep", "flex")):
+        flags.append("expert_deduplication")
+    if str(detail.get("moe_a2a_overlap")) == "True" or "a2a" in str(detail.get("overlap") or ""):
+        flags.append("moe_a2a_overlap")
+    return tuple(flags)
+
+
+def _run(row: dict[str, Any]) -> Case:
+    """What was run, in the record that memory cases use too."""
+    detail = row["engine_detail"]
+    own: dict[str, Any] = {
+        "id": row["id"],
+        "source": row["source"],
+        "model": row["model"],
+        "kind": row["kind"],
+        "engine": row["engine"],
+        "framework": " ".join(str(detail.get(name) or "") for name in ("framework", "kernel", "mp_mode", "compile")),
+        "flags": _flags(detail),
+        "notes": detail.get("notes") or "",
+        "version_date": "",
+        "gpu": row["gpu"],
+        "num_gpus": row["num_gpus"],
+        "arch": row["arch"],
+        "layout": row["layout"],
+        "micro_batch_size": row["micro_batch_size"],
+        "global_batch_size": row["global_batch_size"],
+        "grad_accum": row["grad_accum"],
+        "sequence_length": row["sequence_length"],
+        "precision": row["precision"] or "",
+        "precision_detail": row["precision_detail"] or "",
+        "grads_fp32": row["grads_fp32"],
+        "optimizer": row["optimizer"] or "adamw",
+        "recompute": row["recompute"] or {},
+        "sequence_parallel": row["sequence_parallel"],
+        "flash_attention": row["flash_attention"] is not False,
+        "peft": row["peft"],
+        "lora": row["lora"],
+        "task": row["task"] or "",
+        "metric": "",
+        "rank_scope": "",
+        "scope_detail": "",
+        "memory_gib": None,
+        "unit_certain": True,
+        "outcome": row["outcome"],
+        "group": "",
+        "tags": frozenset(row["tags"]),
+        "missing": tuple(row["missing"]),
+        "inferred": tuple(row["inferred"]),
+        "hard": None,
+    }
+    own |= {field.name: None for field in fields(Case) if field.name not in own}  # facts of memory rows alone
+    return Case(**own)

@@ -1,0 +1,324 @@
+"""A published run becomes a scenario, goes through `validate` and `resolve`, and comes out as seconds and bytes.
+
+Runs that differ in their layout alone share one problem and are costed at once, by the `RowCosts` that `solve` uses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.catalog import Catalog, default_catalog
+from planner.errors import InputError, Place
+from planner.errors import Problem as Wrong
+from planner.evaluate import RowCosts
+from planner.formulas.stages import cost_balanced_stages, equal_stages
+from planner.layouts import Layouts
+from planner.problem import Problem, resolve
+from planner.read import Document, read_document, validate
+from planner.schema.catalog import Node
+from planner.schema.engine import Engine
+from planner.schema.scenario import Scenario
+from planner.units import GIB, gbit_per_s_to_gb_per_s
+from planner.validation import translate
+from planner.validation.throughput.cases import Speed
+from planner.validation.translate import NotExpressible
+
+SOURCES = "throughput_sources.yaml"
+NODES = {
+    "h100-sxm5-80gb": "dgx-h100",
+    "h200-sxm-141gb": "dgx-h200",
+    "b200-sxm-180gb": "dgx-b200",
+    "b300-sxm": "dgx-b300",
+    "gb200-186gb": "gb200-nvl72",
+    "gb300": "gb300-nvl72",
+    "a100-sxm4-80gb": "dgx-a100",
+    "a100-sxm4-40gb": "hgx-a100-8",
+    "v100-sxm2-32gb": "dgx1-v100",
+}
+"""Node type where the source names none."""
+PRECISIONS = {"mxfp8": "fp8"}
+_ENGINES = {
+    "nanotron": "nanotron",
+    "fsdp1": "fsdp1",
+    "fsdp2": "fsdp2",
+    "llm-foundry": "llm-foundry",
+    "megatron-deepspeed": "megatron-deepspeed",
+}
+
+
+class Overlay(Catalog):
+    """The shipped catalogs with the networks and nodes of published runs beside them, in memory only."""
+
+    def __init__(self, base: Catalog) -> None:
+        super().__init__(base.folders)
+        self.extra: dict[tuple[str, str], Any] = {}
+
+    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
+        """An entry made of a run, or one of the shipped ones."""
+        if (kind, name) in self.extra:
+            return self.extra[kind, name]
+        return super().find(kind, name, where)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A published run beside what the planner says about it."""
+
+    speed: Speed
+    tokens_per_s_per_gpu: float
+    peak_gib: float
+    usable_gib: float
+    seconds: float
+    """Of one step. [s]"""
+    problem: Problem
+    layouts: Layouts
+    row: int
+    layers: np.ndarray
+    recomputed: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """(predicted - measured) / measured tokens/s."""
+        assert self.speed.tokens_per_s_per_gpu is not None
+        return self.tokens_per_s_per_gpu / self.speed.tokens_per_s_per_gpu - 1
+
+    @property
+    def fits(self) -> bool:
+        """By our memory model, without any headroom."""
+        return self.peak_gib <= self.usable_gib
+
+    @property
+    def offered(self) -> bool:
+        """Whether `solve` would offer it: it fits with the engine's default headroom."""
+        return self.peak_gib <= self.usable_gib - self.problem.headroom_gib
+
+
+@dataclass(frozen=True)
+class Unexpressed:
+    """A run that no scenario can say, and why."""
+
+    speed: Speed
+    reason: str
+
+
+def load_sources(folder: Path) -> Mapping[str, Any]:
+    """Machines and switches by source; empty where a folder has no such file."""
+    path = folder / SOURCES
+    if not path.is_file():
+        return {}
+    data = read_document(str(path)).data
+    if not isinstance(data, dict):
+        raise InputError(Wrong(f"{path} is no mapping of sources"))
+    return data
+
+
+def engine_of(speed: Speed, source: Mapping[str, Any]) -> str:
+    """Id of the engine file that speaks for this stack."""
+    if "engine" in source:
+        return str(source["engine"])
+    c = speed.run
+    if c.engine == "megatron-core":
+        if c.layout["zero_stage"] == 3:
+            return "megatron-fsdp"
+        return "megatron-core-replicated" if c.layout["zero_stage"] == 0 else "megatron-core"
+    if c.engine not in _ENGINES:
+        raise NotExpressible(f"no engine for {c.engine}")
+    return _ENGINES[c.engine]
+
+
+def node_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> str:
+    """The node type of the run, with the network that the source states or the run measured; its id in the catalog."""
+    c = speed.run
+    gpu = translate.GPUS.get(c.gpu or "", c.gpu or "")
+    name = source.get("nodes", {}).get(gpu) or NODES.get(gpu)
+    if name is None:
+        raise NotExpressible(f"no node type for {c.gpu}")
+    node: Node = catalog.find("nodes", name)
+    count = c.num_gpus or 1
+    change: dict[str, Any] = {"gpu": gpu}
+    parts = [node.id, gpu]
+    if node.gpus_per_node > 8 and count % node.gpus_per_node:
+        each = min(count, 1 << (node.gpus_per_node.bit_length() - 1))
+        change |= {"gpus_per_node": each, "nics": node.nics.model_copy(update={"count": each})}
+        parts.append(f"{each}-used")
+    line = source.get("gbit_per_s_per_gpu", {}).get(gpu)
+    if line is not None:
+        rate = gbit_per_s_to_gb_per_s(line)
+        nics = node.nics.model_copy(update={"gb_per_s_per_gpu": rate, "gbit_per_s_each": line, "count": 8})
+        change |= {"nics": nics, "bus_gb_per_s_inter": {}}
+        parts.append(f"{line}g")
+    if speed.bus_gb_per_s and count > node.gpus_per_node:
+        most = 0.96 * node.nics.gb_per_s_per_gpu * node.gpus_per_node
+        change["bus_gb_per_s_inter"] = {op: min(bus, most) for op, bus in speed.bus_gb_per_s.items()}
+        parts += [f"{bus:.1f}" for bus in speed.bus_gb_per_s.values()]
+    own = "/".join(parts)
+    catalog.extra["nodes", own] = node.model_copy(update={**change, "id": own})
+    return own
+
+
+def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> dict[str, Any]:
+    """The run as a scenario document. Raises NotExpressible where the planner has no words for it."""
+    c, lay = speed.run, speed.run.layout
+    for name in ("num_gpus", "micro_batch_size", "global_batch_size", "sequence_length", "gpu"):
+        if getattr(c, name) is None:
+            raise NotExpressible(f"{name} not stated")
+    for name in ("tp", "pp", "cp", "dp"):
+        if lay.get(name) is None:
+            raise NotExpressible(f"layout.{name} not stated")
+    engine_id = engine_of(speed, source)
+    if engine_id not in catalog.ids("engines"):
+        raise NotExpressible(f"no engine file {engine_id}")
+    engine = catalog.find("engines", engine_id)
+    precision = PRECISIONS.get(c.precision or "bf16", c.precision or "bf16")
+    if precision not in catalog.ids("precisions"):
+        raise NotExpressible(f"precision {precision}")
+    key = json.dumps(c.arch, sort_keys=True)
+    if ("models", key) not in catalog.extra:
+        catalog.extra["models", key] = translate.architecture_of(c)
+    listed = source.get("options", []) + source.get("options_by_gpu", {}).get(c.gpu, []) + list(c.flags)
+    modules = c.recompute.get("modules") or []
+    return {
+        "name": f"speed {c.id}",
+        "task": "pretrain",
+        "model": key,
+        "engine": engine_id,
+        "engine_options": [name for name in listed if name in engine.options],
+        "cluster": {"node": node_of(speed, source, catalog), "num_gpus": c.num_gpus},
+        "precision": precision,
+        "batch": {"global_batch_size": c.global_batch_size, "sequence_length": c.sequence_length},
+        "layout": {"recompute_modules": [name for name in modules if name in engine.recompute_modules]},
+    }
+
+
+def express(
+    speeds: Iterable[Speed],
+    sources: Mapping[str, Any],
+    catalog: Catalog | None = None,
+    engines: Mapping[str, Engine] | None = None,
+) -> tuple[list[Estimate], list[Unexpressed]]:
+    """Run published layouts through the planner's costs; those that cannot be said come back with the reason.
+
+    `engines` stand in for those of the catalog with the same id.
+    """
+    own = Overlay(catalog or default_catalog())
+    own.extra |= {("engines", name): engine for name, engine in (engines or {}).items()}
+    waiting: dict[str, list[tuple[Speed, dict[str, Any]]]] = {}
+    failed: list[Unexpressed] = []
+    for speed in speeds:
+        try:
+            document = document_of(speed, sources.get(speed.run.source, {}), own)
+        except NotExpressible as error:
+            failed.append(Unexpressed(speed, str(error)))
+            continue
+        names = ("model", "engine", "engine_options", "precision")
+        key = json.dumps([*(document[n] for n in names), document["cluster"]["node"], document["layout"]])
+        waiting.setdefault(key, []).append((speed, document))
+    done: list[Estimate] = []
+    for pairs in waiting.values():
+        try:
+            done += _estimates(pairs, own)
+        except (InputError, ValueError) as error:
+            failed += [Unexpressed(speed, str(error).splitlines()[0]) for speed, _ in pairs]
+    return done, failed
+
+
+def _estimates(pairs: list[tuple[Speed, dict[str, Any]]], catalog: Overlay) -> list[Estimate]:
+    speeds = [speed for speed, _ in pairs]
+    data = pairs[0][1]
+    counts = sorted({speed.run.num_gpus or 1 for speed in speeds})
+    data = {**data, "cluster": {**data["cluster"], "num_gpus": counts}}
+    document = Document(f"validation/{speeds[0].id}", data, "")
+    problem = resolve(document, validate(document, Scenario), catalog)
+    layouts = _layouts(speeds, problem)
+    costs = RowCosts(problem, layouts)
+    layers, recomputed = _stages(speeds, problem, costs.stages)
+    rows = np.arange(len(speeds))
+    seconds = costs.step_seconds(rows, layers, recomputed)
+    peak = costs.peak_bytes(rows, layers, recomputed) / GIB
+    tokens = layouts.global_batch_size * layouts.sequence_length / seconds / layouts.num_gpus
+    return [
+        Estimate(
+            speed=speed,
+            tokens_per_s_per_gpu=float(tokens[row]),
+            peak_gib=float(peak[row]),
+            usable_gib=problem.usable_gib,
+            seconds=float(seconds[row]),
+            problem=problem,
+            layouts=layouts,
+            row=row,
+            layers=layers[row],
+            recomputed=recomputed[row],
+        )
+        for row, speed in enumerate(speeds)
+    ]
+
+
+def _layouts(speeds: list[Speed], problem: Problem) -> Layouts:
+    """One row a run."""
+    runs = [speed.run for speed in speeds]
+    default = problem.engine.zero_stages[0]
+
+    def column(values: Iterable[int]) -> np.ndarray:
+        return np.array(list(values), dtype=np.int64)
+
+    def degree(name: str, otherwise: int) -> np.ndarray:
+        return column(c.layout.get(name) or otherwise for c in runs)
+
+    tp, dp = degree("tp", 1), degree("dp", 1)
+    micro = column(c.micro_batch_size or 1 for c in runs)
+    batch = column(c.global_batch_size or 1 for c in runs)
+    moe = problem.architecture.is_moe
+    etp = column(c.layout.get("etp") or (c.layout["tp"] if moe else 1) for c in runs)
+    ep = degree("ep", 1)
+    folds = column(c.num_gpus or 1 for c in runs) // degree("pp", 1) % (ep * etp) == 0
+    etp = np.where(folds, etp, 1)
+    length = column(c.sequence_length or 1 for c in runs)
+    zero = column(default if c.layout.get("zero_stage") is None else c.layout["zero_stage"] for c in runs)
+    sharded = column(1 if c.sequence_parallel is not False else 0 for c in runs)
+    return Layouts(
+        num_gpus=column(c.num_gpus or 1 for c in runs),
+        tensor_parallel=tp,
+        pipeline_parallel=degree("pp", 1),
+        virtual_pipeline=degree("vpp", 1),
+        data_parallel=dp,
+        context_parallel=degree("cp", 1),
+        expert_parallel=ep,
+        expert_tensor_parallel=etp,
+        micro_batch_size=micro,
+        num_micro_batches=np.maximum(1, batch // (dp * micro)),
+        global_batch_size=batch,
+        sequence_length=length,
+        mean_sequence_length=length,
+        zero_stage=zero,
+        sequence_parallel=((tp > 1) & (sharded == 1)).astype(np.int64),
+        optimizer=tp * 0,
+        wish=tp * 0,
+    )
+
+
+def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndarray, np.ndarray]:
+    """Layers and recomputed layers of each stage as the engine deals them out, shape [rows, stages]."""
+    a = problem.architecture
+    head = a.vocab_size * a.hidden_size
+    layer = (a.query_width + a.attention_out_width + 2 * a.key_value_width) * a.hidden_size
+    layer += (3 if a.gated_mlp else 2) * a.intermediate_size * a.hidden_size
+    layers, recomputed = [], []
+    for speed in speeds:
+        count = speed.run.layout.get("pp") or 1
+        split = (
+            cost_balanced_stages(layers=a.num_hidden_layers, stages=count, layer_cost=layer, head_cost=head)
+            if problem.engine.pipeline.balance == "cost"
+            else equal_stages(layers=a.num_hidden_layers, stages=count)
+        )
+        each = list(split) + [0] * (stages - count)
+        layers.append(each)
+        full = speed.run.recompute.get("granularity") == "full"
+        most = speed.run.recompute.get("num_layers") if full else 0
+        recomputed.append([min(n, most) if most else (n if full else 0) for n in each])
+    return np.array(layers, dtype=np.int64), np.array(recomputed, dtype=np.int64)

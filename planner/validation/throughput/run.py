@@ -1,0 +1,30 @@
+"""Load published speeds, run them through the planner, collect what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from planner.validation.throughput.cases import load_speeds
+from planner.validation.throughput.constants import leave_out
+from planner.validation.throughput.express import express, load_sources
+from planner.validation.throughput.report import Result
+
+
+def default_folder() -> Path:
+    """validation/data of the checkout."""
+    return Path(__file__).resolve().parents[3] / "validation" / "data"
+
+
+def run_throughput(data: Path | None = None, sources: tuple[str, ...] = (), *, constants: bool = False) -> Result:
+    """Score the time model; `sources` names those to keep, all where it is empty."""
+    folder = data or default_folder()
+    machines = load_sources(folder)
+    speeds = [s for s in load_speeds(folder) if not sources or s.source in sources or s.run.source in sources]
+    scored = [s for s in speeds if s.excluded is None]
+    done, failed = express(scored, machines)
+    return Result(
+        estimates=tuple(done),
+        excluded=tuple(s for s in speeds if s.excluded is not None),
+        unexpressed=tuple(failed),
+        constants=tuple(leave_out(scored, machines)) if constants else (),
+    )

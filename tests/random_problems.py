@@ -1,0 +1,281 @@
+"""Random small problems over all decision kinds, each a scenario text and a model text that reproduce it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.catalog import Catalog, default_catalog
+from planner.costs.ledger import total
+from planner.enumerate import count_points
+from planner.errors import InputError
+from planner.evaluate import RolloutTable, RowCosts, even_layers
+from planner.pipeline import problem_of
+from planner.problem import Problem
+from planner.read import parse_document
+from planner.space import build_space
+
+NODES = (
+    "hgx-h100-8", "hgx-h100-4", "hgx-a100-8", "hgx-a100-4", "a100-pcie-nvbridge-pairs", "h100-pcie-nvbridge-pairs",
+    "l40s-pcie-8", "rtx-4090-box", "mi300x-8", "dgx1-v100",
+)  # fmt: skip
+PLAIN_ENGINES = ("megatron-core",) * 9 + ("megatron-core-replicated", "deepspeed", "deepspeed", "fsdp2", "transformers")
+MODEL = "random-model.yaml"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random problem."""
+
+    seed: int
+    scenario: dict[str, Any]
+    model: dict[str, Any]
+    points: int
+
+    @property
+    def text(self) -> str:
+        """Both files, as needed to reproduce the case."""
+        model, scenario = json.dumps(self.model), json.dumps(self.scenario)
+        return f"# seed {self.seed}, {self.points} points\n# {MODEL}\n{model}\n# scenario\n{scenario}"
+
+    def problem(self) -> Problem:
+        """The case with all names resolved."""
+        return _problem(self.scenario, self.model)
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="planner-random-")
+
+
+@cache
+def _catalog() -> Catalog:
+    return default_catalog()
+
+
+def _problem(scenario: dict[str, Any], model: dict[str, Any]) -> Problem:
+    text = json.dumps(model)
+    path = Path(_folder().name) / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+    if not path.exists():
+        path.write_text(text)
+    return problem_of(parse_document(json.dumps(scenario | {"model": str(path)}), "random.yaml"), _catalog())
+
+
+def random_model(rng: random.Random, *, large: bool) -> dict[str, Any]:
+    """An architecture of 2 to 8 layers: grouped or multi-head attention, dense or with experts."""
+    heads = rng.choice([4, 8, 12, 16])
+    head_dim = rng.choice([32, 64, 128])
+    hidden = rng.choice([4096, 8192] if large else [512, 1024, 2048, 4096])
+    model: dict[str, Any] = {
+        "id": "random-model",
+        "model_type": "random",
+        "hidden_size": hidden,
+        "num_hidden_layers": rng.choice([2, 3, 4, 4, 5, 6, 6, 7, 8, 8]),
+        "num_attention_heads": heads,
+        "num_key_value_heads": rng.choice([d for d in (1, 2, 4, 8, 12, 16) if heads % d == 0 and d <= heads]),
+        "head_dim": head_dim,
+        "intermediate_size": rng.choice([2, 3, 4]) * hidden,
+        "vocab_size": rng.choice([1000, 32000, 50257, 151936]),
+        "tie_word_embeddings": rng.random() < 0.3,
+        "gated_mlp": rng.random() < 0.7,
+        "sources": [{"ref": "made up by a test", "date": "2026-11-21"}],
+    }
+    if rng.random() < 0.15:
+        model["sliding_window"], model["sliding_window_layers"] = 512, model["num_hidden_layers"] // 2
+    if rng.random() < 0.4:
+        model["num_experts"] = rng.choice([4, 6, 8])
+        model["num_experts_per_tok"] = rng.choice([1, 2])
+        model["moe_intermediate_size"] = rng.choice([1, 2]) * hidden
+        model["shared_expert_intermediate_size"] = rng.choice([0, hidden])
+        model["first_k_dense_replace"] = rng.choice([0, 0, 1, 2])
+    return model
+
+
+def _int_choice(rng: random.Random, values: list[int]) -> Any:
+    """A pin, a list, a range or `any`."""
+    kind = rng.random()
+    if kind < 0.55:
+        return "any"
+    if kind < 0.7:
+        return rng.choice(values)
+    if kind < 0.85:
+        return sorted(rng.sample(values, min(2, len(values))))
+    return {"max": rng.choice(values)}
+
+
+def _wish(rng: random.Random, values: list[Any]) -> Any:
+    """A value, or one wanted and others allowed."""
+    first = rng.choice(values)
+    if rng.random() < 0.55:
+        return first
+    return {"want": first, "allow": sorted({first, rng.choice(values)}, reverse=True)}
+
+
+def _layers(rng: random.Random, layers: int, uneven: bool) -> Any:
+    kind = rng.random()
+    if kind < 0.4 or not uneven:
+        return "even"
+    if kind < 0.75:
+        return "free"
+    stages = rng.choice([s for s in (1, 2, 3, 4) if s <= layers])
+    cuts = sorted(rng.sample(range(1, layers), stages - 1))
+    return [b - a for a, b in zip([0, *cuts], [*cuts, layers], strict=True)]
+
+
+def _layout(rng: random.Random, model: dict[str, Any], engine: str) -> dict[str, Any]:
+    layers = model["num_hidden_layers"]
+    megatron = engine in ("megatron-core", "megatron-core-replicated", "slime")
+    layout: dict[str, Any] = {"layers_per_stage": _layers(rng, layers, megatron)}
+    if not megatron:
+        if rng.random() < 0.3:
+            layout["recomputed_layers"] = rng.choice(["all", "any", 0])
+        if rng.random() < 0.3 and engine == "deepspeed":
+            layout["optimizer_offload"] = True
+        if rng.random() < 0.4 and engine == "deepspeed":
+            layout["zero_stage"] = rng.choice([1, 2, 3, [1, 3]])
+        return layout
+    layout["recompute"] = rng.choice(["uniform", "uniform", "per_stage"])
+    layout["recompute_method"] = rng.choice([None, None, "block", "uniform"])
+    layout["recomputed_layers"] = rng.choice(
+        ["any", "any", "any", "any", "all", rng.randint(0, layers), sorted({0, rng.randint(1, layers), layers}),
+         {"min": 1, "max": rng.randint(1, layers)}]
+    )  # fmt: skip
+    for axis in ("tensor_parallel", "pipeline_parallel", "data_parallel"):
+        layout[axis] = _int_choice(rng, [1, 2, 4])
+    if rng.random() < 0.45:
+        layout["pipeline_parallel"] = rng.choice([2, 3, 4, {"min": 2}])
+    layout["context_parallel"] = rng.choice([1, 1, "any", [1, 2]])
+    layout["virtual_pipeline"] = rng.choice([1, 1, "any", [1, 2]])
+    if model.get("num_experts") is not None:
+        layout["expert_parallel"] = _int_choice(rng, [1, 2, 4])
+        layout["expert_tensor_parallel"] = rng.choice([1, "any"])
+    if rng.random() < 0.15:
+        layout["sequence_parallel"] = False
+    if rng.random() < 0.15 and engine != "slime":
+        layout["optimizer_offload"] = True
+    return layout
+
+
+def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
+    is_rl = rng.random() < 0.3
+    model = random_model(rng, large=is_rl)
+    engine = "slime" if is_rl else rng.choice(PLAIN_ENGINES)
+    node = rng.choice(NODES)
+    cluster: dict[str, Any] = {"node": node}
+    if rng.random() < 0.5:
+        cluster["max_gpus"] = rng.choice([1, 2, 4, 8, 16])
+    else:
+        cluster["num_gpus"] = rng.choice([1, 2, 4, 8, 16, [2, 4], [4, 8]])
+    scenario: dict[str, Any] = {
+        "name": "random",
+        "task": "rl" if is_rl else "pretrain",
+        "model": MODEL,
+        "engine": engine,
+        "precision": "fp16" if node == "dgx1-v100" else "bf16",
+        "cluster": cluster,
+        "layout": _layout(rng, model, engine),
+        "limits": {"headroom_gib": 0.0, "tensor_parallel_inside_domain": rng.random() < 0.8},
+        "search": {"near_tie": rng.choice([0.005, 0.005, 0.005, 0.0, 0.05])},
+    }
+    if rng.random() < 0.4:
+        scenario["optimizer"] = {"want": "adamw", "allow": ["adamw", rng.choice(["adamw-8bit", "sgd", "adafactor"])]}
+    micro: Any = rng.choice(["any", 1, 2, [1, 2, 4], [1, 3]])
+    scenario["batch"] = {"micro_batch_size": micro}
+    if is_rl:
+        scenario["rl"] = {
+            "prompt_length": rng.choice([256, 512]),
+            "response_length": _wish(rng, [512, 1536, 3584]),
+            "response_distribution": {"mean": 400, "p99": 1800},
+            "rollout_batch_size": _wish(rng, [4, 8, 16]),
+            "n_samples_per_prompt": _wish(rng, [2, 4]),
+            "steps_per_rollout": rng.choice([1, 2]),
+            "reference_model": rng.random() < 0.5,
+            "rollout": {"gpu_memory_utilization": rng.choice([[0.4, 0.6], 0.5, [0.3, 0.5, 0.7], "any"])},
+        }
+    else:
+        scenario["batch"] |= {
+            "global_batch_size": rng.choice([1, 4, 8, 12, 16, 32]),
+            "sequence_length": _wish(rng, [512, 1024, 2048, 4096, 8192]),
+        }
+        if rng.random() < 0.2 and engine != "megatron-core-replicated":
+            targets = ["q_proj", "v_proj"] if rng.random() < 0.5 or not model["gated_mlp"] else ["o_proj", "gate_proj"]
+            base = rng.choice(["bf16", "nf4"])
+            scenario["adapter"] = {"rank": rng.choice([8, 64]), "base_precision": base, "targets": targets}
+    if rng.random() < 0.3:
+        scenario["playbook"] = rng.sample(["optimizer", "sequence_length", "response_length", "rollout_batch_size"], 2)
+    return scenario, model
+
+
+def peaks_gib(problem: Problem, costs: RowCosts, rollouts: RolloutTable | None) -> list[float]:
+    """Some peaks that this space has: every row with none, one, half and all layers recomputed."""
+    layers = even_layers(problem, costs.layouts, costs.stages)
+    missing = problem.architecture.num_hidden_layers - layers.sum(axis=1)
+    layers[:, 0] += np.maximum(missing, 0)
+    rows, found = np.arange(len(costs.layouts)), []
+    for recomputed in (layers * 0, np.minimum(layers, 1), layers // 2, layers):
+        found += list(costs.peak_bytes(rows, layers, recomputed) / 2**30)
+    found.sort()
+    if rollouts is not None and len(rollouts.choices):
+        outside = [total(rollouts.costs.ledger(m)) for m in ("rollout", "weight_sync")]
+        least = np.maximum(outside[0] - rollouts.costs.static_bytes, outside[1]) / 2**30
+        share = float(rollouts.choices.gpu_memory_utilization.min())
+        found = [max(peak, float(least.min()) / (1 - share)) for peak in found]
+    return found
+
+
+def random_case(seed: int, *, most_points: int) -> Case:
+    """The problem of this seed: first draw that is legal input, has rows, and is small enough to enumerate."""
+    rng = random.Random(seed)
+    while True:
+        scenario, model = _draw(rng)
+        try:
+            problem = _problem(scenario, model)
+            space = build_space(problem)
+        except InputError:
+            continue
+        if not len(space.layouts):
+            if rng.random() < 0.02:
+                return Case(seed, scenario, model, 0)
+            continue
+        costs = RowCosts(problem, space.layouts)
+        rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
+        points = count_points(problem, costs, rollouts)
+        if not 0 < points <= most_points or (points < 12 and rng.random() < 0.7):
+            continue
+        _set_capacity(rng, scenario, peaks_gib(problem, costs, rollouts))
+        try:
+            _problem(scenario, model)
+        except InputError:
+            continue
+        return Case(seed, scenario, model, points)
+
+
+def _set_capacity(rng: random.Random, scenario: dict[str, Any], peaks: list[float]) -> None:
+    """Usable memory and headroom so that nothing fits, one layout fits, or a share of them does."""
+    kind = rng.random()
+    if kind < 0.04:
+        limit = peaks[0] * 0.98
+    elif kind < 0.2:
+        limit = peaks[0] * rng.choice([0.999, 1.001, 1.02])
+    elif kind < 0.85:
+        limit = peaks[int(len(peaks) * rng.choice([0.02, 0.1, 0.25, 0.5]))] * rng.choice([0.999, 1.001, 1.01])
+    else:
+        limit = peaks[-1] * 1.1
+    headroom = rng.choice([0.0, 0.37, 2.0, 0.1 * limit])
+    scenario["cluster"]["usable_gib"] = float(limit + headroom)
+    scenario["limits"]["headroom_gib"] = float(headroom)
+
+
+def cases(count: int, *, first_seed: int = 0, most_points: int) -> Iterator[Case]:
+    """Problems of consecutive seeds."""
+    for seed in range(first_seed, first_seed + count):
+        yield random_case(seed, most_points=most_points)

@@ -1,0 +1,78 @@
+"""Networks of the catalog as Hugging Face configurations, without a download: the fields of catalogs/models/*.yaml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from planner.schema.catalog import Architecture
+
+ATTENTION = "witness_attention"
+"""Name under which `saved_bytes` registers its stub of a flash-attention kernel."""
+LONGEST = 1 << 20
+"""Rows of a learned position embedding here, so that every network can be asked about any length."""
+
+
+def configuration(architecture: Architecture, *, layers: int, moe_layer: bool, dropout: bool) -> PretrainedConfig:
+    """The config.json of an architecture with that many layers, all of one kind (routed experts, or a dense MLP)."""
+    a = architecture
+    fields: dict[str, Any] = {
+        "hidden_size": a.hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": a.num_attention_heads,
+        "num_key_value_heads": a.num_key_value_heads,
+        "head_dim": a.head_dim,
+        "intermediate_size": a.intermediate_size,
+        "vocab_size": a.vocab_size,
+        "max_position_embeddings": a.max_position_embeddings or 8192,
+        "hidden_act": a.hidden_act,
+        "attention_bias": a.attention_bias,
+        "tie_word_embeddings": a.tie_word_embeddings,
+        "attention_dropout": a.attention_dropout if dropout else 0.0,
+        "pad_token_id": None,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    if a.model_type == "gpt2":
+        fields = {
+            "n_embd": a.hidden_size,
+            "n_layer": layers,
+            "n_head": a.num_attention_heads,
+            "n_inner": a.intermediate_size,
+            "n_positions": LONGEST,
+            "vocab_size": a.vocab_size,
+            "activation_function": a.hidden_act,
+            "attn_pdrop": a.attention_dropout if dropout else 0.0,
+            "resid_pdrop": a.hidden_dropout if dropout else 0.0,
+            "embd_pdrop": a.hidden_dropout if dropout else 0.0,
+        }
+    if a.model_type.startswith("gemma"):
+        fields["hidden_activation"] = a.hidden_act
+    if a.is_moe:
+        fields |= {
+            "num_experts": a.num_experts,
+            "num_local_experts": a.num_experts,
+            "n_routed_experts": a.num_experts,
+            "num_experts_per_tok": a.num_experts_per_tok,
+            "moe_intermediate_size": a.moe_intermediate_size,
+            "first_k_dense_replace": 0 if moe_layer else layers,
+            "use_qk_norm": a.qk_norm != "none",
+            "norm_topk_prob": a.model_type != "deepseek_v2",
+        }
+        if a.model_type == "qwen3_moe" and not moe_layer:
+            fields["mlp_only_layers"] = list(range(layers))
+        if a.shared_expert_intermediate_size:
+            fields["n_shared_experts"] = a.shared_expert_intermediate_size // (a.moe_intermediate_size or 1)
+    if a.is_mla:
+        fields |= {
+            "q_lora_rank": a.q_lora_rank,
+            "kv_lora_rank": a.kv_lora_rank,
+            "qk_nope_head_dim": a.qk_nope_head_dim,
+            "qk_rope_head_dim": a.qk_rope_head_dim,
+            "v_head_dim": a.v_head_dim,
+            "head_dim": a.qk_rope_head_dim,
+        }
+    config = AutoConfig.for_model(a.model_type, **fields)
+    config._attn_implementation = ATTENTION
+    return config
