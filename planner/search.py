@@ -125,7 +125,7 @@ def _search(
         pruned = prune(problem, rounded.costs, rounded.rollouts, bounds, frozenset(refuted))
         if pruned.wish is None:
             return pruned, rounded, ("infeasible", None, None)
-        tables, grid = build_tables(problem, rounded, pruned.rows, pruned.choices, pruned.longest_seconds)
+        tables, grid = build_tables(problem, rounded, pruned.rows, bounds.bound, pruned.choices, pruned.longest_seconds)
         lap("tables")
         found = _solve(problem, tables, space, limit)
         lap("solver")

@@ -20,7 +20,7 @@ from planner.evaluate import (
     recompute_kind,
     recompute_levels,
 )
-from planner.layouts import Ints
+from planner.layouts import Floats, Ints
 from planner.problem import Problem
 from planner.rounding import Rounded, slowest_near_tie
 
@@ -78,6 +78,8 @@ class Row:
     memory: tuple[tuple[Line, ...], ...]
     """For each stage its lines; every one must stay within capacity less headroom."""
     visits: tuple[Visit, ...]
+    least_time: int
+    """No split of this row takes less, without rollout, in time units: what the closed form proves."""
     simplicity: int
     """Without what uneven stages add."""
     rank: int
@@ -177,16 +179,18 @@ class RangeTooWide(InternalError):
 
 
 def build_tables(
-    problem: Problem, rounded: Rounded, rows: Ints, choices: Ints, longest_seconds: float
+    problem: Problem, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
 ) -> tuple[Tables, Rounded]:
     """Tables of these rows and rollout choices, and the grid they are on; no optimal step is longer than given.
+
+    `bounds` holds for each row of the space the seconds that no split of it undercuts.
 
     Raises RangeTooWide when a linear range reaches SAFE_RANGE.
     """
     time_unit = longest_seconds / TIME_RANGE
     while True:
         grid = replace(rounded, time_unit_seconds=time_unit)
-        built = _tables(problem, grid, rows, choices, longest_seconds)
+        built = _tables(problem, grid, rows, bounds, choices, longest_seconds)
         widest = widest_range(built)
         if widest < SAFE_RANGE:
             return built, grid
@@ -209,7 +213,9 @@ def named_levels(problem: Problem, most: int) -> tuple[int, ...]:
     return tuple(sorted(levels))
 
 
-def _tables(problem: Problem, rounded: Rounded, rows: Ints, choices: Ints, longest_seconds: float) -> Tables:
+def _tables(
+    problem: Problem, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+) -> Tables:
     costs, spec = rounded.costs, problem.scenario.layout
     lay, total_layers = costs.layouts, problem.architecture.num_hidden_layers
     free = spec.layers_per_stage == "free"
@@ -236,6 +242,7 @@ def _tables(problem: Problem, rounded: Rounded, rows: Ints, choices: Ints, longe
                 levels=levels[most],
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
+                least_time=math.floor(float(bounds[row]) / rounded.time_unit_seconds * (1 - 1e-9)),
                 simplicity=int(costs.simplicity[row]),
                 rank=int(ranks[row]),
             )

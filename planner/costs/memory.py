@@ -136,7 +136,11 @@ class StageMemory:
         weight_bytes, gradient_bytes = problem.weight_bytes, problem.gradient_bytes
         if problem.scenario.adapter is not None:
             base = problem.base_precision
-            frozen = self._sharded(self.parameters, 3) * base.weight_bytes
+            embedding, head = self._end_parameters
+            ends = self._is_first * embedding + self._is_last * head, 0.0 * self.layers
+            inner = self.parameters[0] - ends[0], self.parameters[1]
+            outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
+            frozen = self._sharded(inner, 3) * base.weight_bytes + self._sharded(ends, 3) * outer_bytes
             items.append(Item("frozen base weights", frozen, f"catalogs/precisions/{base.id}.yaml"))
             weight_bytes = gradient_bytes = ADAPTER_BYTES
         items.append(Item("weights", self._sharded(trainable, 3) * weight_bytes, states.source))
@@ -155,8 +159,6 @@ class StageMemory:
             items.append(Item("library workspaces", space, engine.overhead.source))
         if engine.weight_gradient_buffer_bytes:
             items.append(self._weight_gradient_buffers())
-        if engine.zero_three is not None:
-            items.append(self._gathered())
         return tuple(items)
 
     def _weight_gradient_buffers(self) -> Item:
@@ -177,20 +179,21 @@ class StageMemory:
             engine.weight_gradient_buffer_source or "",
         )
 
-    def _gathered(self) -> Item:
-        """Whole layers that lie gathered or unreduced at once where the weights themselves are sharded."""
+    def _gathered(self, name: str) -> tuple[Item, ...]:
+        """Whole layers that lie gathered, and in the backward pass unreduced, where the weights themselves are sharded."""
         zero = self.problem.engine.zero_three
-        assert zero is not None
+        if zero is None:
+            return ()
         p = self.problem.parameters
         unit = self._layer_share(p.moe_layer or p.dense_layer)
         layer = unit[0] + unit[1]
         end = self._is_first * self._end_parameters[0] + self._is_last * self._end_parameters[1]
         largest = np.maximum(layer, end)
         each = layer * max(0.0, zero.gathered_units - 1) * zero.gathered_bytes + largest * zero.gathered_bytes
-        if self.problem.scenario.adapter is None:
+        if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
             each = each + largest * zero.reduced_units * zero.reduced_bytes
         on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
-        return Item("gathered layers", np.where(on, each, 0.0), zero.source)
+        return (Item("gathered layers", np.where(on, each, 0.0), zero.source),)
 
     def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
         """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank."""
@@ -245,7 +248,7 @@ class StageMemory:
         if name == "optimizer":
             return self.state + self._optimizer_temporaries()
         if name == "log_prob":
-            return self.state + self._log_prob()
+            return self.state + self._gathered(name) + self._log_prob()
         flight = self.in_flight if name != "recomputation" else self.in_flight - 1
         whole, stubs = self._activations(flight)
         engine = self.problem.engine
@@ -264,7 +267,7 @@ class StageMemory:
         else:
             running, _ = self._layer_bytes(engine.backward)
             items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
-        return self._state_before_step(name) + tuple(items)
+        return self._state_before_step(name) + self._gathered(name) + tuple(items)
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.
@@ -355,7 +358,11 @@ class StageMemory:
     def _needed(self, name: str) -> tuple[Item, ...]:
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
-        return (*allocated, Item("allocator reserve", total(allocated) * (reserve.median - 1), reserve.source))
+        items = [*allocated, Item("allocator reserve", total(allocated) * (reserve.median - 1), reserve.source)]
+        if cached := self.problem.engine.cached:
+            blocks = self._is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
+            items.append(Item("cached blocks of other lengths", blocks, cached[0].source))
+        return tuple(items)
 
     def reserved(self, name: str) -> tuple[Item, ...]:
         """What the allocator is seen to hold at one moment.

@@ -14,6 +14,7 @@ NORM_SCALED_IN_FP32 = ("gemma", "olmo", "gpt_oss")
 FUSED_QKV = ("phi3",)
 FP32_ROUTER = ("deepseek", "glm4_moe")
 SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
+PLAIN_LOGITS = ("gpt_bigcode", "qwen")
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
@@ -107,8 +108,11 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "fused_attention": problem.engine.fused_attention,
         "unfused_attention": not problem.engine.fused_attention,
         "tensor_parallel": True,
-        "trainable_base": adapter is None,
+        "trainable_base": adapter is None
+        or (problem.engine.quantised_base_keeps_inputs and not problem.base_precision.trainable),
         "qk_norm": a.qk_norm != "none",
+        "upcast_logits": a.model_type not in PLAIN_LOGITS,
+        "plain_logits": a.model_type in PLAIN_LOGITS,
         "rmsnorm": a.norm == "rmsnorm",
         "layernorm": a.norm == "layernorm",
         "norm_scaled_in_fp32": a.norm == "rmsnorm" and a.model_type.startswith(NORM_SCALED_IN_FP32),

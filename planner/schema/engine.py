@@ -69,6 +69,8 @@ When = Literal[
     "tensor_parallel",
     "trainable_base",
     "qk_norm",
+    "upcast_logits",
+    "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
     "rmsnorm",
     "layernorm",
     "norm_scaled_in_fp32",  # the norm's weight multiplies before the cast back (Gemma, OLMo 2, gpt-oss)
@@ -276,6 +278,8 @@ class Engine(Frozen):
     """Temporary while the last stage computes logits, loss and their gradient."""
     log_prob: list[Tensor] = Field(default_factory=list)
     """Temporary while the last stage computes log-probabilities without a gradient (RL)."""
+    cached: list[Tensor] = Field(default_factory=list)
+    """Blocks that the caching allocator keeps for logits of other lengths, beyond what is in use."""
     weight_gradient_buffer_bytes: float = 0
     """Bytes an element of one buffer for each distinct weight shape of a layer, and of the head."""
     weight_gradient_buffer_source: str | None = None
@@ -286,6 +290,8 @@ class Engine(Frozen):
     vocab_divisible_by: int = 1
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    quantised_base_keeps_inputs: bool = False
+    """Frozen quantised layers keep their inputs for backward (bitsandbytes before 0.42)."""
     run_ahead: RunAhead | None = None
     reserve: Reserve
     expandable_segments: bool = False
@@ -350,7 +356,7 @@ class RolloutEngine(Frozen):
     sources: list[Source] = Field(min_length=1)
 
 
-_TENSOR_LISTS = ("saved", "saved_by_adapter", "stub", "backward", "loss", "log_prob")
+_TENSOR_LISTS = ("saved", "saved_by_adapter", "stub", "backward", "loss", "log_prob", "cached")
 
 
 def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = ()) -> Engine:

@@ -167,6 +167,12 @@ def time_the_step(model: Model) -> None:
         model.cp.add(model.time >= _step(model, row)).only_enforce_if(pick)
 
 
+def bound_the_step(model: Model) -> None:
+    """time >= what the closed form proves for the row + rollout time: implied by the rest, and found at once."""
+    for pick, row in zip(model.picked, model.tables.rows, strict=True):
+        model.cp.add(model.time >= row.least_time + model.rollout).only_enforce_if(pick)
+
+
 def _step(model: Model, row: Row) -> Any:
     total: Any = model.rollout
     for visit in row.visits:
@@ -182,4 +188,5 @@ GROUPS = (
     bound_recomputation,
     keep_headroom,
     time_the_step,
+    bound_the_step,
 )

@@ -31,7 +31,9 @@ from planner.validation.cases import Case
 from planner.validation.translate import NotExpressible
 
 ALLOCATED = ("allocated", "active")
-"""Metrics of live tensors; all but these and nvidia-smi count what the allocator holds."""
+"""Metrics of live tensors."""
+WHOLE = ("nvidia-smi", "unstated")
+"""Metrics of the whole card; a tool that is not stated is taken for nvidia-smi."""
 MANY = 64
 """Micro-batches assumed where the source states none: enough to fill any pipeline."""
 
@@ -87,7 +89,7 @@ class Group:
         for name in moments(self.problem):
             if metric in ALLOCATED:
                 items = self.memory.moment(name)
-            elif metric != "nvidia-smi":
+            elif metric not in WHOLE:
                 items = self.memory.reserved(name)
             else:
                 items = self.memory.ledger(name)
@@ -107,9 +109,8 @@ class Group:
                 for name, amount in by_metric[case.metric].items()
                 for stage in self._looked_at(row)
             )
-            scale = (case.num_gpus or 1) if case.rank_scope == "sum" else 1
             fullest = max(float(amount[row].max()) for amount in whole.values())
-            out.append(Prediction(case, best[0] * scale, -best[1], best[2], fullest, self, row))
+            out.append(Prediction(case, best[0], -best[1], best[2], fullest, self, row))
         return out
 
     def _looked_at(self, row: int) -> Sequence[int]:

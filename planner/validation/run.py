@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,8 @@ class Choice:
         if not self.engines:
             return True
         names = {case.engine}
-        try:
+        with contextlib.suppress(translate.NotExpressible):
             names.add(translate.engine_of(case))
-        except translate.NotExpressible:
-            pass
         return bool(names & set(self.engines))
 
 

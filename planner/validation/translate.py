@@ -25,7 +25,7 @@ _ENGINES: dict[str, Callable[[Case], str]] = {
     "torchtitan": lambda c: "fsdp1" if "FSDP1" in c.notes else "torchtitan",
     "fsdp2": lambda c: "prime-rl",
     "fsdp1": lambda c: "fsdp1",
-    "hf-single": lambda c: "transformers",
+    "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft is None else "transformers",
     "litgpt": lambda c: "litgpt-fsdp" if c.layout["zero_stage"] == 3 else "litgpt",
     "torchtune": lambda c: "torchtune-fsdp" if c.layout["zero_stage"] == 3 else "torchtune",
     "deepspeed-zero2": lambda c: "deepspeed",
@@ -47,8 +47,16 @@ def _moonlight(case: Case) -> bool:
 
 
 def _autocast(case: Case) -> bool:
-    text = case.precision_detail
-    return "autocast" in text and "no autocast" not in text
+    return "bf16-mixed" in case.precision_detail or "fp32 weights" in case.precision_detail
+
+
+def _trainer_with_autocast(case: Case) -> bool:
+    """The Trainer of 2023 in bf16; Qwen's quantised runs train in fp16 through DeepSpeed, which casts nothing."""
+    return case.source == "ms_swift_benchmark" or (case.source == "qwen1_readme" and case.peft != "qlora")
+
+
+def _fused_kernels(case: Case) -> bool:
+    return "foak" in case.framework or "liger" in case.framework.lower()
 
 
 OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
@@ -69,16 +77,21 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("no_weight_gradient_buffers", lambda c: c.source == "mlperf_training"),
     ("a2a_context_parallel", lambda c: "cp_comm_type a2a" in c.notes),
     ("autocast", _autocast),
+    ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
     ("compile", lambda c: "torch.compile" in c.framework + c.task or "inductor" in c.framework),
     ("thunder", lambda c: "thunder_" in c.framework),
-    ("fused_kernels", lambda c: "foak" in c.framework),
-    ("liger", lambda c: "liger" in c.framework.lower()),
+    ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
+    ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
+    ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework),
+    ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
     ("chunked_loss", lambda c: "chunked" in c.notes or "chunked" in c.task),
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
     ("no_reshard", lambda c: "reshard_after_forward never" in c.notes),
     ("optimizer_in_backward", lambda c: "in backward" in c.optimizer),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
     ("synchronous_pipeline", lambda c: "after_pp_fix=False" in c.notes and c.layout["pp"] > 1),
+    ("outputs_in_fp32", lambda c: _trainer_with_autocast(c)),
+    ("variable_lengths", lambda c: c.source == "ms_swift_benchmark"),
     ("padding_free", lambda c: "padding-free" in c.framework),
 )
 """Switch of an engine file, and which cases have it on. Taken where the engine knows it, ignored elsewhere."""
@@ -146,6 +159,8 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
     quantised = lora.get("base_quant")
     if case.peft == "qlora" or quantised:
         base["base_precision"] = _base_precision(str(quantised or "nf4"))
+    elif case.source == "prime_rl":
+        base["base_precision"] = "fp32"  # the frozen base is sharded in fp32 like everything else
     return base
 
 
@@ -166,6 +181,8 @@ def _targets(text: str | None, gated: bool) -> list[str]:
 
 def _base_precision(text: str) -> str:
     lowered = text.lower()
+    if "bnb.nf4" in lowered and "dq" not in lowered:
+        return "nf4-single"
     if "nf4" in lowered or "bnb" in lowered:
         return "nf4"
     if "int8" in lowered:
@@ -218,7 +235,16 @@ def architecture_of(case: Case) -> Architecture:
 def _family(case: Case) -> str:
     """The family in config.json's words, from the model's name."""
     name = case.model.lower()
-    known = {"gemma": "gemma", "phi-3": "phi3", "deepseek": "deepseek_v2", "gpt-oss": "gpt_oss", "olmo": "olmo2"}
+    if name.startswith(("qwen1-", "qwen-")):
+        return "qwen"
+    known = {
+        "gpt_bigcode": "gpt_bigcode",
+        "gemma": "gemma",
+        "phi-3": "phi3",
+        "deepseek": "deepseek_v2",
+        "gpt-oss": "gpt_oss",
+        "olmo": "olmo2",
+    }
     return next((family for word, family in known.items() if word in name), "llama")
 
 
