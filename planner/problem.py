@@ -103,7 +103,7 @@ class Problem:
         own = states.moment_bytes
         moments = [o.state_bytes * scale if own is None else min(own, o.state_bytes) for o in self.optimizers]
         master = [o.master_bytes * states.keeps_master for o in self.optimizers]
-        return np.array(moments) + np.array(master)
+        return np.asarray(np.array(moments) + np.array(master))
 
     @property
     def weight_bytes(self) -> float:

@@ -99,7 +99,7 @@ class StageMemory:
     def _further(self) -> Floats:
         """Layers that predict further tokens; they stand on the last stage."""
         trained = self.problem.engine.trains_further_tokens
-        return self._is_last * self.problem.architecture.num_nextn_predict_layers * trained
+        return np.asarray(self._is_last * self.problem.architecture.num_nextn_predict_layers * trained)
 
     @cached_property
     def shards(self) -> tuple[Floats, Floats]:
@@ -180,7 +180,7 @@ class StageMemory:
         )
 
     def _gathered(self, name: str) -> tuple[Item, ...]:
-        """Whole layers that lie gathered, and in the backward pass unreduced, where the weights themselves are sharded."""
+        """Whole layers that lie gathered, and in the backward pass unreduced, where weights themselves are sharded."""
         zero = self.problem.engine.zero_three
         if zero is None:
             return ()
@@ -241,7 +241,7 @@ class StageMemory:
         short = (v > 1) & ((self.problem.architecture.num_hidden_layers + 2) % (p * v) == 0)
         first = self._is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
         last = self._is_last * (self.in_flight - 1)
-        return short * (first + last) * kept
+        return np.asarray(short * (first + last) * kept)
 
     def moment(self, name: str) -> tuple[Item, ...]:
         """The ledger of allocated memory at one moment."""

@@ -86,6 +86,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
     ("chunked_loss", lambda c: "chunked" in c.notes or "chunked" in c.task),
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
+    ("no_expandable_segments", lambda c: c.engine == "torchtitan" and c.version_date < "2024-06"),
     ("no_reshard", lambda c: "reshard_after_forward never" in c.notes),
     ("optimizer_in_backward", lambda c: "in backward" in c.optimizer),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
