@@ -61,7 +61,36 @@ class Command:
     purpose: str
 
 
-Block = Heading | Headline | Text | Bullets | Grid | Command
+@dataclass(frozen=True)
+class Plot:
+    """Points joined by a line."""
+
+    title: str
+    x: str
+    y: str
+    points: tuple[tuple[float, float], ...]
+    labels: tuple[str, ...]
+    """One for each point, shown where the mouse rests."""
+
+
+Block = Heading | Headline | Text | Bullets | Grid | Command | Plot
+
+
+def drawn(plot: Plot, width: int = 64, height: int = 12) -> list[str]:
+    """A plot in characters: lines of text, the highest value on top."""
+    xs, ys = [x for x, _ in plot.points], [y for _, y in plot.points]
+    cells = [[" "] * width for _ in range(height)]
+    for x, y in plot.points:
+        column = round((x - min(xs)) / ((max(xs) - min(xs)) or 1) * (width - 1))
+        row = round((max(ys) - y) / ((max(ys) - min(ys)) or 1) * (height - 1))
+        cells[row][column] = "o"
+    margin = max(len(number(max(ys), 0)), len(number(min(ys), 0)))
+    sides = [number(max(ys), 0), *[""] * (height - 2), number(min(ys), 0)]
+    lines = [f"{side:>{margin}} |{''.join(row).rstrip()}" for side, row in zip(sides, cells, strict=True)]
+    low, high = number(min(xs), 1), number(max(xs), 1)
+    lines.append(" " * margin + " +" + "-" * width)
+    lines.append(" " * (margin + 2) + low + " " * max(1, width - len(low) - len(high)) + high)
+    return [f"{plot.y} against {plot.x}", *lines]
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> Grid:

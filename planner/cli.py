@@ -22,6 +22,8 @@ COMMANDS = {
     "estimate": "Cost one pinned layout, or print the rules of thumb for a model",
     "whatif": "Solve again for each value of a setting",
     "compare": "Differences of two scenarios or plans",
+    "near": "The best distinct layouts, near ties included",
+    "pareto": "Throughput against headroom, GPUs, length or dollars",
     "explain": "What binds, what other decisions would do, why nothing fits",
     "budget": "Cheapest offer that meets the deadlines",
     "launch": "Launch flags of a plan",

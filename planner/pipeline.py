@@ -72,7 +72,12 @@ def estimate(document: Document, catalog: Catalog | None = None) -> Plan:
 
     Raises InputError when something is left open, or when the layout breaks a rule of its engine.
     """
-    problem = problem_of(document, catalog)
+    return estimate_problem(problem_of(document, catalog))
+
+
+def estimate_problem(problem: Problem) -> Plan:
+    """Cost the one layout of a pinned problem; see `estimate`."""
+    document = problem.document
     space = build_space(problem)
     layouts = space.layouts
     if not len(layouts):

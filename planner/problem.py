@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from planner.errors import InputError, Place
 from planner.errors import Problem as Wrong
 from planner.formulas.parameters import ArchitectureParameters, count_parameters, lora_parameters
 from planner.layouts import Floats
-from planner.read import Document
+from planner.read import Document, read_document, validate
+from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, RolloutEngine, configured
 from planner.schema.scenario import WISH_ORDER, IntWish, NameWish, Scenario
@@ -73,6 +75,8 @@ class Problem:
     """Where that number comes from."""
     provenance: tuple[tuple[str, str], ...]
     """(file, sha256) of every catalog file used."""
+    calibration: Calibration | None = None
+    """Factors of the user's own run, where the scenario names a file of them."""
 
     @cached_property
     def parameters(self) -> ArchitectureParameters:
@@ -83,6 +87,10 @@ class Problem:
     def clusters(self) -> dict[int, Cluster]:
         """A cluster for each GPU count."""
         return {count: Cluster(self.node, self.gpu, count) for count in self.num_gpus}
+
+    def factor(self, phase: Phase) -> float:
+        """What the calibration multiplies a phase's time by; 1 without one."""
+        return 1.0 if self.calibration is None else self.calibration.factor(phase)
 
     @property
     def is_rl(self) -> bool:
@@ -179,6 +187,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
     else:
         headroom = usable * engine.default_headroom_fraction
         headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
+    calibration, calibrated_by = _calibration(document, scenario)
     return Problem(
         scenario=scenario,
         document=document,
@@ -196,8 +205,18 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         usable_gib=usable,
         headroom_gib=headroom,
         headroom_from=headroom_from,
-        provenance=tuple(sorted(catalog.used().items())),
+        provenance=tuple(sorted([*catalog.used().items(), *calibrated_by])),
+        calibration=calibration,
     )
+
+
+def _calibration(document: Document, scenario: Scenario) -> tuple[Calibration | None, list[tuple[str, str]]]:
+    """The calibration that the scenario names, found relative to its file, and its hash for the provenance."""
+    if scenario.calibration is None:
+        return None, []
+    path = Path(document.name).parent / scenario.calibration
+    overlay = read_document(path)
+    return validate(overlay, Calibration), [(scenario.calibration, overlay.sha256)]
 
 
 def _contradictions(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from planner.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.errors import InternalError
@@ -57,10 +59,17 @@ class Outcome:
     """(part, seconds); never on stdout unless asked for."""
 
 
-def search(problem: Problem, *, check_points: int = DEFAULT_POINTS, time_limit_s: float | None = None) -> Outcome:
+def search(
+    problem: Problem,
+    *,
+    check_points: int = DEFAULT_POINTS,
+    time_limit_s: float | None = None,
+    without: Sequence[Mapping[str, int]] = (),
+) -> Outcome:
     """Find, prove and re-cost the best plan of a problem.
 
-    Spaces of up to `check_points` points are enumerated too; a difference is InternalError.
+    Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
+    left out (with any recomputation and rollout settings), so that the next best can be asked for.
     """
     watch: dict[str, float] = {}
     started = clock.monotonic()
@@ -69,7 +78,7 @@ def search(problem: Problem, *, check_points: int = DEFAULT_POINTS, time_limit_s
         spent = clock.monotonic() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
-    space = build_space(problem)
+    space = _leave_out(build_space(problem), without)
     lap("space")
     costs = RowCosts(problem, space.layouts)
     rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
@@ -108,6 +117,17 @@ def search(problem: Problem, *, check_points: int = DEFAULT_POINTS, time_limit_s
         decided_by_rounding=by_rounding,
     )
     return Outcome(problem, status, plan, proof, tuple(watch.items()))
+
+
+def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
+    """The space less some rows, counted."""
+    if not without:
+        return space
+    keep = np.ones(len(space.layouts), dtype=bool)
+    for row in without:
+        keep &= ~np.logical_and.reduce([values == row[name] for name, values in space.layouts.columns()])
+    removed = Removed("named_already", "an earlier answer is this layout", int((~keep).sum()))
+    return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
 
 
 Found = tuple[str, Plan | None, float | None]

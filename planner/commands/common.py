@@ -104,7 +104,11 @@ def emit(text: str, out: str | None = None, force: bool = False) -> None:
 
 
 def render_blocks(blocks: Sequence[Block], style: str) -> str:
-    """Blocks as the text that `--format` asks for: table or markdown."""
+    """Blocks as the text that `--format` asks for: table, markdown or html."""
+    if style == "html":
+        from planner.report.html import render as page
+
+        return page(blocks)
     if style == "markdown":
         from planner.report.markdown import render as markdown
 

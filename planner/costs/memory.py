@@ -367,14 +367,20 @@ class StageMemory:
     def reserved(self, name: str) -> tuple[Item, ...]:
         """What the allocator is seen to hold at one moment.
 
-        Buffers that only wait for another stream are given up when a card is full, so they never cause an
-        out-of-memory error: they fill at most what is left, and `ledger` leaves them out.
+        The allocator gives back what is only cached when a card is full, and buffers that wait for another stream are
+        waited for: neither causes an out-of-memory error by itself, so both fill at most what is left.
         """
-        needed, ahead = self._needed(name), self._run_ahead()
-        if ahead is None or name not in ("backward", "recomputation", "loss"):
-            return needed
-        left = np.maximum(0.0, self.problem.usable_gib * GIB - total(needed) - total(self._outside()))
-        return (*needed, Item(ahead.name, np.minimum(ahead.amount, left), ahead.source))
+        live = self.moment(name)
+        left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - total(self._outside()))
+        items = list(live)
+        spare = self._needed(name)[len(live) :]
+        ahead = self._run_ahead()
+        if ahead is not None and name in ("backward", "recomputation", "loss"):
+            spare = (*spare, ahead)
+        for item in spare:
+            items.append(Item(item.name, np.minimum(item.amount, left), item.source))
+            left = left - items[-1].amount
+        return tuple(items)
 
     def ledger(self, name: str) -> tuple[Item, ...]:
         """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""

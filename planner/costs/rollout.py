@@ -12,6 +12,7 @@ from planner.costs.ledger import Item
 from planner.formulas.lengths import survival
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
+from planner.schema.calibration import Phase
 from planner.schema.engine import RolloutEngine
 from planner.schema.scenario import Rl
 from planner.units import GB, GIB
@@ -21,6 +22,8 @@ STEPS = 48
 GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
+SYNC, SWITCH, OTHER = "weight sync", "sleep and wake", "rewards, data and logging"
+"""Items of a step between generation and training."""
 
 
 @dataclass(frozen=True)
@@ -198,19 +201,31 @@ class RolloutCosts:
         rate = GEMM_SHARE * Kernels(self.problem).peak_tflops * 1e12 * choices.tensor_parallel
         source = f"catalogs/rollouts/{self._engine.id}.yaml; planner/costs/rollout.py"
         return (
-            Item("prefill", flop / rate, source),
-            Item("decode, requests waiting", queue, source),
-            Item("decode, last batch to its longest sample", tail, source),
+            self._calibrated("rollout", Item("prefill", flop / rate, source)),
+            self._calibrated("rollout", Item("decode, requests waiting", queue, source)),
+            self._calibrated("rollout", Item("decode, last batch to its longest sample", tail, source)),
         )
+
+    def _calibrated(self, phase: Phase, item: Item) -> Item:
+        """The item with the factor of the scenario's calibration on it."""
+        factor = self.problem.factor(phase)
+        if factor == 1:
+            return item
+        return Item(item.name, factor * item.amount, f"{item.source}; x {factor:.4g} by the calibration")
 
     @cached_property
     def switch_time(self) -> tuple[Item, ...]:
-        """Seconds of weight sync, and of putting one side to sleep and waking the other."""
+        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them."""
         coloc, problem = self.problem.colocation, self.problem
         held = problem.parameters.total * problem.precision.weight_bytes
         moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
         trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
-        return (
-            Item("weight sync", moved + coloc.sync_fixed_seconds, coloc.source),
-            Item("sleep and wake", 2 * trainer, "trainer state of about 16 B a parameter to the host and back, twice"),
+        sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
+        items = (
+            self._calibrated("weight_sync", Item(SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
+            self._calibrated("switch", Item(SWITCH, 2 * trainer, sleeping)),
         )
+        known = problem.calibration
+        if known is None or not known.other_seconds:
+            return items
+        return (*items, Item(OTHER, trainer * 0.0 + known.other_seconds, f"calibration: {known.source}"))

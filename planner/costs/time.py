@@ -49,6 +49,16 @@ class Affine:
         """Seconds of one visit of the stage. [s]"""
         return np.asarray(layers * self.layer + recomputed * self.recomputed + self.end)
 
+    def scaled(self, factor: float) -> Affine:
+        """The same item, so many times as long."""
+        return Affine(
+            self.name,
+            factor * self.layer,
+            factor * self.recomputed,
+            factor * self.end,
+            f"{self.source}; x {factor:.4g} by the calibration",
+        )
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -196,8 +206,10 @@ class StepTime:
         return tuple(rows)
 
     def visit(self, name: str) -> tuple[Affine, ...]:
-        """The items of a visit by its name."""
-        return {"train": self.train, "score": self.score, "update": self.update}[name]
+        """The items of a visit by its name, with the factor of the scenario's calibration on them."""
+        rows = {"train": self.train, "score": self.score, "update": self.update}[name]
+        factor = self.problem.factor("log_probs" if name == "score" else "train")
+        return rows if factor == 1 else tuple(row.scaled(factor) for row in rows)
 
     def weights(self, name: str) -> tuple[Floats, Floats]:
         """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""

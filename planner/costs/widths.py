@@ -108,6 +108,7 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "fused_attention": problem.engine.fused_attention,
         "unfused_attention": not problem.engine.fused_attention,
         "tensor_parallel": True,
+        "frozen_base": adapter is not None,
         "trainable_base": adapter is None
         or (problem.engine.quantised_base_keeps_inputs and not problem.base_precision.trainable),
         "qk_norm": a.qk_norm != "none",

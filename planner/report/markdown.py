@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
 
 
 def render(blocks: Iterable[Block]) -> str:
@@ -23,6 +23,8 @@ def _text(block: Block) -> str:
         return "\n".join(f"- {item}" for item in block.items)
     if isinstance(block, Command):
         return f"Next: `{block.text}` ({block.purpose})"
+    if isinstance(block, Plot):
+        return "```text\n" + "\n".join(drawn(block)) + "\n```"
     return _grid(block)
 
 

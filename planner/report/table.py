@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
 
 WIDTH = 120
 LABEL = 48
@@ -68,6 +68,9 @@ def _print(console: Console, block: Block, *, first: bool) -> None:
         console.print()
         console.print(f"Next: {block.text}", style="bold", no_wrap=True, overflow="ignore", crop=False)
         console.print(Padding(RichText(block.purpose), (0, 0, 0, 6)))
+    elif isinstance(block, Plot):
+        for line in drawn(block):
+            console.print(Padding(RichText(line), (0, 0, 0, 2)), no_wrap=True, overflow="ignore", crop=False)
     else:
         console.print(Padding(_grid(block, plain=console.no_color), (0, 0, 0, 2)))
 

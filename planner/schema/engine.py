@@ -68,6 +68,7 @@ When = Literal[
     "unfused_attention",
     "tensor_parallel",
     "trainable_base",
+    "frozen_base",  # adapters on a frozen base
     "qk_norm",
     "upcast_logits",
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)

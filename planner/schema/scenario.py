@@ -193,6 +193,21 @@ class Limits(Frozen):
     max_sequences_per_micro_batch: PositiveInt = 64
 
 
+class Faults(Frozen):
+    """What interrupts a run and slows it down; stated by the user, never guessed. Gives a goodput share."""
+
+    mean_hours_between_failures_per_gpu: Annotated[float, Field(gt=0)]
+    """Mean time between failures that stop the job, of one GPU with its share of node and network. [h]"""
+    restart_minutes: Annotated[float, Field(ge=0)]
+    """From a failure until the job trains again. [min]"""
+    checkpoint_minutes: Annotated[float, Field(gt=0)]
+    """Time that training stands still for one checkpoint. [min]"""
+    checkpoint_interval_minutes: Annotated[float, Field(gt=0)] | Literal["optimal"] = "optimal"
+    """Training between two checkpoints [min]; `optimal` takes Daly's."""
+    straggler_factor: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """How many times as long the slowest rank makes every step."""
+
+
 class Published(Frozen):
     """Rows of somebody's published table, per GPU, in the unit they print (decimal GB)."""
 
@@ -271,6 +286,9 @@ class Scenario(Frozen):
         | None
     ) = None
     """Own order in which wishes are given up, first one first."""
+    calibration: str | None = None
+    """File of factors fitted to one's own run by `planner calibrate`, relative to the scenario."""
+    faults: Faults | None = None
     compare: Comparison = Comparison()
     search: Search = Search()
 

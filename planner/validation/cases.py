@@ -123,11 +123,8 @@ def _class_of(c: Case) -> str:
 def _excluded(c: Case) -> str | None:
     """The known defects of the data, each with its reason."""
     number = int(c.id.rsplit("-", 1)[-1]) if c.id.rsplit("-", 1)[-1].isdigit() else -1
-    if c.source == "torchtitan":
-        if number == 52:
-            return "titan-052 is a bug of the run, by its own notes"
-        if 49 <= number <= 66:
-            return "reshard policy and loss chunking differ and are told only in notes"
+    if c.id == "titan-052":
+        return "a bug of the run, by its own notes"
     if c.id == "qwen-45":
         return "value exceeds the card"
     if c.engine == "hf-device-map":

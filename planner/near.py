@@ -1,0 +1,175 @@
+"""The k best distinct layouts, and the front of throughput against something else: the search, asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from planner.catalog import Catalog
+from planner.errors import InputError
+from planner.errors import Problem as Wrong
+from planner.limits import more_gpus
+from planner.pipeline import override, plan
+from planner.plan import Plan
+from planner.problem import Problem
+from planner.read import Document
+from planner.search import Outcome, search
+
+Progress = Callable[[str], None]
+FRONTS = ("headroom", "gpus", "sequence_length", "dollars")
+HEADROOM_STEP_GIB = 1.0
+"""Points of the headroom front lie at least this far apart."""
+MOST_POINTS = 40
+
+
+def near_plans(problem: Problem, *, count: int, within: float, progress: Progress = lambda text: None) -> list[Outcome]:
+    """The best `count` distinct layouts whose step is at most `within` slower than the best, best first.
+
+    Layouts differ in degrees, micro-batch or wishes; each is the best over its recomputation and rollout settings.
+    Each is proved in turn with the earlier ones left out.
+    """
+    found: list[Outcome] = []
+    while len(found) < count:
+        progress(f"layout {len(found) + 1} of {count}")
+        named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
+        outcome = search(problem, check_points=0, without=named)
+        if outcome.plan is None:
+            break
+        first = found[0].plan if found else None
+        if first is not None:
+            same = outcome.plan.wish.given_up == first.wish.given_up
+            if not same or outcome.plan.step_seconds > first.step_seconds * (1 + within):
+                break
+        found.append(outcome)
+    return found
+
+
+@dataclass(frozen=True)
+class Point:
+    """One plan of a front."""
+
+    value: float
+    """Of the other axis: GiB of headroom, GPUs, tokens or US dollars per million tokens."""
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Front:
+    """Plans of which none is better in both."""
+
+    over: str
+    unit: str
+    more_is_better: bool
+    points: tuple[Point, ...]
+    """By rising value."""
+
+
+def front(
+    document: Document,
+    catalog: Catalog,
+    over: str,
+    *,
+    price_usd_per_gpu_hour: float | None = None,
+    progress: Progress = lambda text: None,
+) -> Front:
+    """Throughput against headroom, GPUs, sequence length or dollars; every point a solved plan.
+
+    Headroom is walked by the epsilon constraint: each plan must leave at least 1 GiB more free than the one before,
+    until a wish would have to be given up: throughput is compared only between plans that keep the same wishes.
+    Raises InputError for an axis that the scenario has not, or dollars without a price.
+    """
+    start = plan(document, catalog, check_points=0)
+    if over == "headroom":
+        points = _headroom(document, catalog, progress)
+        return Front(over, "GiB free", True, _best(points, more_is_better=True))
+    if over == "sequence_length":
+        points = _lengths(document, catalog, start.problem, progress)
+        return Front(over, "tokens", True, _best(points, more_is_better=True))
+    if over == "gpus":
+        points = _gpus(document, catalog, start.problem, progress)
+        return Front(over, "GPUs", False, _best(points, more_is_better=False))
+    if over == "dollars":
+        if price_usd_per_gpu_hour is None:
+            raise InputError(Wrong("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
+        points = [
+            Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan)
+            for point in _gpus(document, catalog, start.problem, progress)
+        ]
+        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
+    raise InputError(Wrong(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
+
+
+def _usd_per_million_tokens(found: Plan, usd_per_gpu_hour: float) -> float:
+    return found.layout["num_gpus"] * usd_per_gpu_hour / 3600 / found.tokens_per_second * 1e6
+
+
+def _best(points: list[Point], *, more_is_better: bool) -> tuple[Point, ...]:
+    """Points that no other point beats in both, by rising value."""
+    sign = 1 if more_is_better else -1
+    kept = [
+        p
+        for p in points
+        if not any(
+            q is not p
+            and sign * q.value >= sign * p.value
+            and q.plan.tokens_per_second >= p.plan.tokens_per_second
+            and (q.value != p.value or q.plan.tokens_per_second != p.plan.tokens_per_second)
+            for q in points
+        )
+    ]
+    return tuple(sorted(kept, key=lambda p: (p.value, p.plan.tokens_per_second)))
+
+
+def _solved(document: Document, changes: dict[str, Any], catalog: Catalog) -> Plan | None:
+    try:
+        return plan(override(document, changes), catalog, check_points=0).plan
+    except InputError:
+        return None
+
+
+def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[Point]:
+    points: list[Point] = []
+    least = 0.0
+    while len(points) < MOST_POINTS:
+        progress(f"headroom of at least {least:.1f} GiB")
+        found = _solved(document, {"limits.headroom_gib": round(least, 3)}, catalog)
+        if found is None:
+            break
+        if points and found.wish.given_up != points[0].plan.wish.given_up:
+            break
+        points.append(Point(found.headroom_gib, found))
+        least = found.headroom_gib + HEADROOM_STEP_GIB
+        if least >= found.problem.usable_gib:
+            break
+    return points
+
+
+def _gpus(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
+    counts = sorted({*problem.num_gpus, *dict(more_gpus(problem, 4))["cluster.num_gpus"]})
+    smaller = [n // 2 for n in problem.num_gpus if n > 1 and _legal(problem, n // 2)]
+    points = []
+    for count in sorted({*counts, *smaller}):
+        progress(f"{count} GPUs")
+        found = _solved(document, {"cluster.max_gpus": None, "cluster.num_gpus": count}, catalog)
+        if found is not None and not found.wish.given_up:
+            points.append(Point(float(count), found))
+    return points
+
+
+def _legal(problem: Problem, count: int) -> bool:
+    per_node = problem.node.gpus_per_node
+    return count % per_node == 0 or (count < per_node and per_node % count == 0)
+
+
+def _lengths(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
+    path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
+    wanted = problem.wishes[0].response_length if problem.is_rl else problem.wishes[0].sequence_length
+    lengths = sorted({max(256, wanted // 4), max(256, wanted // 2), wanted, wanted * 2, wanted * 4, wanted * 8})
+    points = []
+    for tokens in lengths:
+        progress(f"{tokens} tokens")
+        found = _solved(document, {path: tokens}, catalog)
+        if found is not None:
+            points.append(Point(float(tokens), found))
+    return points
