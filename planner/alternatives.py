@@ -9,7 +9,7 @@ from typing import Any
 from planner.catalog import Catalog
 from planner.compare import Difference, differences
 from planner.errors import InputError
-from planner.limits import more_gpus
+from planner.limits import less_headroom, more_gpus
 from planner.pipeline import override, plan
 from planner.plan import Plan
 from planner.search import Outcome
@@ -88,7 +88,7 @@ def _changes(base: Plan) -> list[tuple[str, dict[str, Any]]]:
         out.append(("every layer recomputed", {"layout.recomputed_layers": "all"}))
     for share in (0.5, 1.5):
         gib = round(problem.headroom_gib * share, 1)
-        out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", {"limits.headroom_gib": gib}))
+        out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", dict(less_headroom(problem, gib))))
     most = max(problem.num_gpus)
     out.append((f"up to {2 * most} GPUs", dict(more_gpus(problem, 2))))
     path = "rl.response_length" if problem.is_rl else "batch.sequence_length"

@@ -29,6 +29,7 @@ COMMANDS = {
     "launch": "Launch flags of a plan",
     "catalog": "List, show and check GPUs, nodes, models, engines, prices",
     "validate": "Score predictions against published measurements",
+    "calibrate": "Fit the model to your own run's log, or measure your own GPUs",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
     "schema": "JSON Schema of a scenario, for editors",
 }

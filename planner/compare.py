@@ -115,6 +115,8 @@ class Side:
     scenario: str | None = None
     """File to solve again; None for a saved plan."""
     provenance: tuple[tuple[str, str], ...] = ()
+    known_errors: tuple[str, ...] = ()
+    """What is known of the error of these figures; a saved plan's stand in its own file."""
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -212,6 +214,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         document=found.problem.document,
         scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,
         provenance=found.problem.provenance,
+        known_errors=found.problem.known_errors.sentences(rollout=found.problem.is_rl),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.catalog import Catalog
 from planner.errors import InputError
-from planner.limits import SMALLER_OPTIMIZERS, Limit, limits_of, more_gpus, overrides
+from planner.limits import SMALLER_OPTIMIZERS, Limit, less_headroom, limits_of, more_gpus, overrides
 from planner.pipeline import override, plan, problem_of
 from planner.problem import Problem
 from planner.read import Document
@@ -125,7 +125,7 @@ def _attempts(problem: Problem) -> list[tuple[str, list[tuple[str, Sequence[tupl
     doubled = [(f"{max(problem.num_gpus) * 2**i}", more_gpus(problem, 2**i)) for i in range(1, 7)]
     out.append(("GPUs up to", [(text, changes) for text, changes in doubled]))
     spare = [round(problem.headroom_gib * share, 1) for share in (0.75, 0.5, 0.25, 0.0)]
-    out.append(("headroom_gib:", [(f"{g}", [("limits.headroom_gib", g)]) for g in spare]))
+    out.append(("headroom_gib:", [(f"{g}", less_headroom(problem, g)) for g in spare]))
     return out
 
 

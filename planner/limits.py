@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from planner.problem import Problem
+from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
 from planner.schema.scenario import IntWish, NameWish
 
 
@@ -91,8 +91,12 @@ def limits_of(problem: Problem) -> tuple[Limit, ...]:
         add("optimizer", f"optimizer: {scenario.optimizer}", ("optimizer", wish))
     most = max(problem.num_gpus)
     add("cluster.num_gpus", f"at most {most} GPUs", *more_gpus(problem, 64))
-    text = f"headroom_gib: {problem.headroom_gib:.1f} ({problem.headroom_from})"
-    add("limits.headroom_gib", text, ("limits.headroom_gib", 0))
+    if problem.headroom_from == CLIFF_TEXT:
+        text = f"{problem.headroom_gib:.1f} GiB free, {CLIFF_TEXT}"
+        add("limits.reserved_cliff", text, *less_headroom(problem, 0.0))
+    else:
+        text = f"headroom_gib: {problem.headroom_gib:.1f} ({problem.headroom_from})"
+        add("limits.headroom_gib", text, *less_headroom(problem, 0.0))
     return tuple(found)
 
 
@@ -108,6 +112,15 @@ def _rl_limits(problem: Problem, add: Any) -> None:
     if not isinstance(rl.response_length, IntWish):
         text = f"response_length: {rl.response_length} tokens"
         add("rl.response_length", text, ("rl.response_length", SHORT_TOKENS))
+
+
+def less_headroom(problem: Problem, headroom_gib: float) -> tuple[tuple[str, Any], ...]:
+    """Overrides that demand only so much headroom, the limit on reserved memory dropped where it stands in the way."""
+    changes: tuple[tuple[str, Any], ...] = (("limits.headroom_gib", headroom_gib),)
+    cliff = problem.usable_gib * (1 - RESERVED_CLIFF)
+    if problem.scenario.limits.reserved_cliff and not problem.engine.expandable_segments and headroom_gib < cliff:
+        changes = (*changes, ("limits.reserved_cliff", False))
+    return changes
 
 
 def more_gpus(problem: Problem, times: int) -> tuple[tuple[str, Any], ...]:

@@ -9,8 +9,8 @@ from typing import Any
 from planner.catalog import Catalog
 from planner.errors import InputError
 from planner.errors import Problem as Wrong
-from planner.limits import more_gpus
-from planner.pipeline import override, plan
+from planner.limits import less_headroom, more_gpus
+from planner.pipeline import override, plan, problem_of
 from planner.plan import Plan
 from planner.problem import Problem
 from planner.read import Document
@@ -130,10 +130,10 @@ def _solved(document: Document, changes: dict[str, Any], catalog: Catalog) -> Pl
 
 def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[Point]:
     points: list[Point] = []
-    least = 0.0
+    least, problem = 0.0, problem_of(document, catalog)
     while len(points) < MOST_POINTS:
         progress(f"headroom of at least {least:.1f} GiB")
-        found = _solved(document, {"limits.headroom_gib": round(least, 3)}, catalog)
+        found = _solved(document, dict(less_headroom(problem, round(least, 3))), catalog)
         if found is None:
             break
         if points and found.wish.given_up != points[0].plan.wish.given_up:

@@ -11,6 +11,7 @@ from planner.catalog import Catalog
 from planner.costs.rollout import Rollouts
 from planner.evaluate import RolloutTable, RowCosts, even_layers, recompute_levels
 from planner.layouts import Ints
+from planner.limits import less_headroom
 from planner.pipeline import override, plan
 from planner.plan import PHASES, Plan, make_plan
 from planner.search import Outcome
@@ -58,13 +59,12 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     headroom = math.floor(least.headroom_gib * 10) / 10
     if headroom <= 0:
         return Nearest((*said, "No headroom at all would let it fit."), least, None)
-    again = plan(override(problem.document, {"limits.headroom_gib": headroom}), catalog, check_points=0)
+    less = dict(less_headroom(problem, headroom))
+    again = plan(override(problem.document, less), catalog, check_points=0)
     if again.plan is None:
         return Nearest(said, least, None)
-    fits = (
-        f"limits.headroom_gib: {headroom:g} fits (solved: {again.plan.headroom_gib:.1f} GiB free, "
-        f"{again.plan.step_seconds:.1f} s a step)."
-    )
+    changed = ", ".join(f"{path}: {str(value).lower() if value is False else value}" for path, value in less.items())
+    fits = f"{changed} fits (solved: {again.plan.headroom_gib:.1f} GiB free, {again.plan.step_seconds:.1f} s a step)."
     return Nearest((*said, fits), least, headroom)
 
 

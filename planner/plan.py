@@ -101,6 +101,18 @@ class Plan:
         return self.problem.usable_gib - self.peak_gib
 
     @property
+    def interval_gib(self) -> tuple[float, float] | None:
+        """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]"""
+        spread = self.problem.known_errors.memory
+        return spread.interval_gib(self.peak_gib) if spread is not None else None
+
+    @property
+    def fit_probability(self) -> float | None:
+        """Chance that the real peak stays within usable memory, by the same spread."""
+        spread = self.problem.known_errors.memory
+        return spread.fit_probability(self.peak_gib, self.problem.usable_gib) if spread is not None else None
+
+    @property
     def step_seconds(self) -> float:
         """Seconds of one optimizer step; in RL of one rollout and its training. [s]"""
         return sum(entry.amount for entry in self.time)

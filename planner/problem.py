@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from planner.calibration.overlay import load_calibration
 from planner.catalog import Catalog
 from planner.errors import InputError, Place
 from planner.errors import Problem as Wrong
 from planner.formulas.parameters import ArchitectureParameters, count_parameters, lora_parameters
+from planner.known_errors import KnownErrors, known_errors
 from planner.layouts import Floats
-from planner.read import Document, read_document, validate
+from planner.read import Document
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, RolloutEngine, configured
-from planner.schema.scenario import WISH_ORDER, IntWish, NameWish, Scenario
+from planner.schema.scenario import NameWish, Scenario
 from planner.topology import Cluster
+from planner.wishes import WishCombination as WishCombination
+from planner.wishes import allowed, wish_combinations
 
+RESERVED_CLIFF = 0.88
+"""Share of usable memory above which 19 of 19 published nanotron runs on H100 were 3 to 12 times slower: the allocator
+flushes and retries. Source: Hugging Face ultra-scale benchmark table, validation/data/README.md."""
+CLIFF_TEXT = (
+    "limits.reserved_cliff: without expandable segments, runs above 88 % of usable memory were 3 to 12 times slower "
+    "(19 of 19 published)"
+)
 DEFAULT_GRID_GPU = "h100-sxm5-80gb"
 """Whose GEMM grid is scaled for a GPU that names no relative."""
-
-
-@dataclass(frozen=True)
-class WishCombination:
-    """One way to grant or give up wishes."""
-
-    sequence_length: int
-    """Longest sequence [tokens]; in RL prompt + largest response."""
-    mean_sequence_length: int
-    """[tokens]"""
-    response_length: int
-    n_samples_per_prompt: int
-    rollout_batch_size: int
-    optimizer: int
-    """Index into Problem.optimizers."""
-    given_up: tuple[str, ...]
-    """Names of the wishes that this combination does not grant."""
-
-    @property
-    def samples(self) -> int:
-        """Samples of one rollout (RL)."""
-        return self.rollout_batch_size * self.n_samples_per_prompt
 
 
 @dataclass(frozen=True)
@@ -73,6 +60,8 @@ class Problem:
     """GiB that must stay free."""
     headroom_from: str
     """Where that number comes from."""
+    known_errors: KnownErrors
+    """How wrong predictions for this engine are known to be."""
     provenance: tuple[tuple[str, str], ...]
     """(file, sha256) of every catalog file used."""
     calibration: Calibration | None = None
@@ -187,7 +176,10 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
     else:
         headroom = usable * engine.default_headroom_fraction
         headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
-    calibration, calibrated_by = _calibration(document, scenario)
+    cliff = usable * (1 - RESERVED_CLIFF)
+    if scenario.limits.reserved_cliff and not engine.expandable_segments and headroom < cliff:
+        headroom, headroom_from = cliff, CLIFF_TEXT
+    calibration, calibrated_by = load_calibration(document.name, scenario.calibration)
     return Problem(
         scenario=scenario,
         document=document,
@@ -201,22 +193,14 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         grid_gpu=grid_gpu,
         num_gpus=_gpu_counts(scenario, node),
         rollout_engine=rollout,
-        wishes=_wish_combinations(scenario, len(optimizers)),
+        wishes=wish_combinations(scenario, len(optimizers)),
         usable_gib=usable,
         headroom_gib=headroom,
         headroom_from=headroom_from,
+        known_errors=known_errors(engine, catalog),
         provenance=tuple(sorted([*catalog.used().items(), *calibrated_by])),
         calibration=calibration,
     )
-
-
-def _calibration(document: Document, scenario: Scenario) -> tuple[Calibration | None, list[tuple[str, str]]]:
-    """The calibration that the scenario names, found relative to its file, and its hash for the provenance."""
-    if scenario.calibration is None:
-        return None, []
-    path = Path(document.name).parent / scenario.calibration
-    overlay = read_document(path)
-    return validate(overlay, Calibration), [(scenario.calibration, overlay.sha256)]
 
 
 def _contradictions(
@@ -334,7 +318,7 @@ def _work_contradictions(document: Document, scenario: Scenario, architecture: A
             wrong.append(Wrong(what, document.place(("adapter", "targets")), str(error), "targets: [all-linear]"))
     rl = scenario.rl
     if rl is not None:
-        samples = _allowed(rl.rollout_batch_size)[0] * _allowed(rl.n_samples_per_prompt)[0]
+        samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]
         if samples % rl.steps_per_rollout:
             wrong.append(
                 Wrong(
@@ -358,60 +342,3 @@ def _gpu_counts(scenario: Scenario, node: Node) -> tuple[int, ...]:
     per_node = node.gpus_per_node
     shares = [n for n in range(1, min(limit, per_node) + 1) if per_node % n == 0]
     return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
-
-
-def _allowed(value: int | IntWish | None) -> list[int]:
-    """Values of a wish, the wanted one first."""
-    if isinstance(value, IntWish):
-        return [value.want, *(v for v in value.allow if v != value.want)]
-    return [value] if value is not None else [0]
-
-
-def _wish_combinations(scenario: Scenario, optimizers: int) -> tuple[WishCombination, ...]:
-    """Every way to grant wishes, best first.
-
-    Order: fewest given up; then wishes that stand late in the playbook are kept longest; then how far each is given up.
-    """
-    rl = scenario.rl
-    order: list[str] = list(scenario.playbook or [])
-    order += [name for name in WISH_ORDER if name not in order]
-    options = {
-        "sequence_length": _allowed(scenario.batch.sequence_length),
-        "response_length": _allowed(rl.response_length) if rl else [0],
-        "n_samples_per_prompt": _allowed(rl.n_samples_per_prompt) if rl else [0],
-        "rollout_batch_size": _allowed(rl.rollout_batch_size) if rl else [0],
-        "optimizer": list(range(optimizers)),
-    }
-    ranked = []
-    for levels in itertools.product(*(range(len(options[name])) for name in order)):
-        level = dict(zip(order, levels, strict=True))
-        given_up = tuple(name for name in order if level[name])
-        key = (len(given_up), tuple(min(1, n) for n in reversed(levels)), tuple(reversed(levels)))
-        value = {name: options[name][level[name]] for name in order}
-        ranked.append((key, _combination(scenario, value, given_up)))
-    ranked.sort(key=lambda pair: pair[0])
-    return tuple(combination for _, combination in ranked)
-
-
-def _combination(scenario: Scenario, value: dict[str, int], given_up: tuple[str, ...]) -> WishCombination:
-    from planner.formulas.lengths import truncated_mean_tokens
-
-    if scenario.rl is None:
-        longest = value["sequence_length"]
-        mean = min(longest, scenario.batch.mean_sequence_length or longest)
-    else:
-        rl = scenario.rl
-        longest = rl.prompt_length + value["response_length"]
-        mean_response = truncated_mean_tokens(
-            mean=rl.response_distribution.mean, p99=rl.response_distribution.p99, maximum=value["response_length"]
-        )
-        mean = rl.prompt_length + max(1, round(mean_response))
-    return WishCombination(
-        sequence_length=longest,
-        mean_sequence_length=mean,
-        response_length=value["response_length"],
-        n_samples_per_prompt=value["n_samples_per_prompt"],
-        rollout_batch_size=value["rollout_batch_size"],
-        optimizer=value["optimizer"],
-        given_up=given_up,
-    )

@@ -64,7 +64,10 @@ def prune(
     if not fits.all():
         text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
         removed.append(Removed("memory", text, int((~fits).sum())))
-    extra, choice_fits = _rollout_seconds(costs, rollouts, bounds.rounded, removed)
+    extra, choice_fits = _rollout_seconds(bounds.rounded)
+    if not choice_fits.all():
+        text = "the rollout engine's static fraction and reserve leave less than the headroom"
+        removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
     partnered = fits & np.isfinite(extra)
     if rollouts is not None and (fits & ~partnered).any():
         text = "no rollout choice fits beside this layout's GPUs and wishes"
@@ -96,16 +99,12 @@ def prune(
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def _rollout_seconds(
-    costs: RowCosts, rollouts: RolloutTable | None, rounded: Rounded, removed: list[Removed]
-) -> tuple[Floats, np.ndarray]:
+def _rollout_seconds(rounded: Rounded) -> tuple[Floats, np.ndarray]:
     """(least rollout seconds beside each row, which rollout choices fit)."""
+    costs, rollouts = rounded.costs, rounded.rollouts
     if rollouts is None:
         return np.zeros(len(costs.layouts)), np.zeros(0, dtype=bool)
     fits = rounded.choice_memory <= rounded.limit
-    if not fits.all():
-        text = "the rollout engine's static fraction and reserve leave less than the headroom"
-        removed.append(Removed("rollout_memory", text, int((~fits).sum())))
     best: dict[int, float] = {}
     for key, seconds in zip(
         keys(rollouts.choices.num_gpus, rollouts.choices.wish)[fits].tolist(),
@@ -158,22 +157,21 @@ def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     cheap = _cheap_bound(problem, costs)
     splitter = Splitter(problem, rounded)
     tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
+    extra, _ = _rollout_seconds(rounded)
     best: dict[int, float] = {}
     rounding = 0
     wish = costs.layouts.wish
-    for row in np.lexsort((cheap, wish)).tolist():
+    for row in np.lexsort((cheap + extra, wish)).tolist():
         known = best.get(int(wish[row]), math.inf)
-        if problem.rollout_engine is None and cheap[row] > known * tie:
-            bound[row] = cheap[row]
-            continue
-        if problem.rollout_engine is None and best and min(best) < wish[row]:
+        given_up = any(better < wish[row] for better in best)
+        if given_up or cheap[row] + extra[row] > known * tie or not math.isfinite(extra[row]):
             bound[row] = cheap[row]
             continue
         split = splitter.split(row)
         bound[row], seconds[row] = split.bound_seconds, split.seconds
         rounding += not math.isfinite(split.bound_seconds) and splitter.only_rounding_excludes(row)
-        if split.seconds < known:
-            best[int(wish[row])] = split.seconds
+        if split.seconds + extra[row] < known:
+            best[int(wish[row])] = split.seconds + float(extra[row])
     return Bounds(bound, seconds, rounding, 0, rounded)
 
 

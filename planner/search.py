@@ -19,8 +19,6 @@ from planner.space import Removed, Space, build_space
 from planner.tables import RangeTooWide, Tables, build_tables
 from planner.verify import verify
 
-TIME_ERROR = "step times are a first-principles estimate: error not yet measured against published runs"
-
 
 @dataclass(frozen=True)
 class Proof:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import shlex
 
 from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, number, pairs, percent
+from planner.limits import less_headroom
 from planner.plan import PHASES, PhaseMemory, Plan, host_total_gib
-from planner.problem import Problem
+from planner.problem import RESERVED_CLIFF, Problem
 from planner.recompute_flags import recompute_flags
-from planner.search import TIME_ERROR, Outcome
+from planner.schedule_report import schedule_blocks
+from planner.search import Outcome
 from planner.units import format_seconds
 
-MEMORY_ERROR = (
-    "memory: formulas and constants cite their sources; no class of runs has been validated yet "
-    "(predicted against measured peaks)"
-)
 WISHES = {
     "sequence_length": "sequence length",
     "response_length": "response length",
@@ -196,10 +194,30 @@ def memory_blocks(plan: Plan) -> list[Block]:
                 left=frozenset({0, 2}),
             )
         )
+    if (chance := chance_text(plan)) is not None:
+        blocks.append(Text(chance))
     needed, available = host_total_gib(plan)
     of = f" of {number(available, 0)}" if available is not None else ""
     blocks.append(Text(f"Host memory of one node: {number(needed, 0)}{of} GiB."))
     return blocks
+
+
+def chance_text(plan: Plan) -> str | None:
+    """The peak with its interval and the chance that it fits, by the spread on published runs of this engine."""
+    spread, interval, fits = plan.problem.known_errors.memory, plan.interval_gib, plan.fit_probability
+    if spread is None or interval is None or fits is None:
+        return None
+    chance = "over 99.9 %" if fits > 0.999 else percent(fits)
+    text = (
+        f"Predicted {number(plan.peak_gib, 1)} GiB, 90 % interval {number(interval[0], 1)} to "
+        f"{number(interval[1], 1)}, "
+        f"fits with {chance} (spread of {spread.rows} published runs of {spread.engine})."
+    )
+    if not plan.problem.engine.expandable_segments:
+        return text
+    if plan.peak_gib > RESERVED_CLIFF * plan.problem.usable_gib:
+        text += " Above 88 % of usable memory; engines without expandable segments slow down there, this one has them."
+    return text
 
 
 def _largest(phase: PhaseMemory) -> str:
@@ -231,6 +249,7 @@ def time_blocks(plan: Plan) -> list[Block]:
         ),
         Text(f"By phase: {phases}."),
         Text(f"Rates: {rates}."),
+        *schedule_blocks(plan),
     ]
 
 
@@ -270,9 +289,14 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     ]
 
 
-def error_blocks() -> list[Block]:
+def known_error_texts(problem: Problem) -> tuple[str, ...]:
+    """What is known about the error of these figures, in sentences."""
+    return problem.known_errors.sentences(rollout=problem.is_rl)
+
+
+def error_blocks(problem: Problem) -> list[Block]:
     """What is known about the error of these figures."""
-    return [Heading("Known error"), Bullets((MEMORY_ERROR, TIME_ERROR))]
+    return [Heading("Known error"), Bullets(known_error_texts(problem))]
 
 
 def scenario_argument(problem: Problem, **changes: str) -> str:
@@ -285,6 +309,11 @@ def scenario_argument(problem: Problem, **changes: str) -> str:
     return " ".join(shlex.quote(part) for part in parts)
 
 
+def typed_value(value: object) -> str:
+    """A number or truth value as YAML."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
 def next_command(problem: Problem, headroom_gib: float | None, status: str) -> Command:
     """What to type after this answer. `headroom_gib` is one with which an infeasible problem has a plan."""
     scenario = scenario_argument(problem)
@@ -293,7 +322,8 @@ def next_command(problem: Problem, headroom_gib: float | None, status: str) -> C
         return Command(f"planner solve {scenario} --time-limit {limit:g}", "search ten times longer")
     if status == "infeasible":
         if headroom_gib is not None:
-            scenario = scenario_argument(problem, **{"limits.headroom_gib": f"{headroom_gib:g}"})
+            less = {path: typed_value(value) for path, value in less_headroom(problem, headroom_gib)}
+            scenario = scenario_argument(problem, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
         return Command("planner catalog list nodes", "node types with more or larger GPUs")
     if problem.engine.launch is not None:

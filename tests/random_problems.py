@@ -215,7 +215,7 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     return scenario, model
 
 
-def peaks_gib(problem: Problem, costs: RowCosts, rollouts: RolloutTable | None) -> list[float]:
+def peaks_gib(problem: Problem, costs: RowCosts) -> list[float]:
     """Some peaks that this space has: every row with none, one, half and all layers recomputed."""
     layers = even_layers(problem, costs.layouts, costs.stages)
     missing = problem.architecture.num_hidden_layers - layers.sum(axis=1)
@@ -223,13 +223,15 @@ def peaks_gib(problem: Problem, costs: RowCosts, rollouts: RolloutTable | None) 
     rows, found = np.arange(len(costs.layouts)), []
     for recomputed in (layers * 0, np.minimum(layers, 1), layers // 2, layers):
         found += list(costs.peak_bytes(rows, layers, recomputed) / 2**30)
-    found.sort()
-    if rollouts is not None and len(rollouts.choices):
-        outside = [total(rollouts.costs.ledger(m)) for m in ("rollout", "weight_sync")]
-        least = np.maximum(outside[0] - rollouts.costs.static_bytes, outside[1]) / 2**30
-        share = float(rollouts.choices.gpu_memory_utilization.min())
-        found = [max(peak, float(least.min()) / (1 - share)) for peak in found]
-    return found
+    return sorted(found)
+
+
+def rollout_need(rollouts: RolloutTable | None) -> tuple[float, float] | None:
+    """(GiB beside the static fraction, that fraction) of the rollout choice that needs least."""
+    if rollouts is None or not len(rollouts.choices):
+        return None
+    outside = total(rollouts.costs.ledger("rollout")) - rollouts.costs.static_bytes
+    return float(outside.min() / 2**30), float(rollouts.choices.gpu_memory_utilization.min())
 
 
 def random_case(seed: int, *, most_points: int) -> Case:
@@ -251,7 +253,7 @@ def random_case(seed: int, *, most_points: int) -> Case:
         points = count_points(problem, costs, rollouts)
         if not 0 < points <= most_points or (points < 12 and rng.random() < 0.7):
             continue
-        _set_capacity(rng, scenario, peaks_gib(problem, costs, rollouts))
+        _set_capacity(rng, scenario, peaks_gib(problem, costs), rollout_need(rollouts))
         try:
             _problem(scenario, model)
         except InputError:
@@ -259,7 +261,9 @@ def random_case(seed: int, *, most_points: int) -> Case:
         return Case(seed, scenario, model, points)
 
 
-def _set_capacity(rng: random.Random, scenario: dict[str, Any], peaks: list[float]) -> None:
+def _set_capacity(
+    rng: random.Random, scenario: dict[str, Any], peaks: list[float], rollout: tuple[float, float] | None
+) -> None:
     """Usable memory and headroom so that nothing fits, one layout fits, or a share of them does."""
     kind = rng.random()
     if kind < 0.04:
@@ -271,6 +275,9 @@ def _set_capacity(rng: random.Random, scenario: dict[str, Any], peaks: list[floa
     else:
         limit = peaks[-1] * 1.1
     headroom = rng.choice([0.0, 0.37, 2.0, 0.1 * limit])
+    if rollout is not None:
+        awake = (rollout[0] + rollout[1] * headroom) / (1 - rollout[1])
+        limit = max(limit, awake * rng.choice([0.99, 1.001, 1.05, 1.3]))
     scenario["cluster"]["usable_gib"] = float(limit + headroom)
     scenario["limits"]["headroom_gib"] = float(headroom)
 

@@ -216,7 +216,7 @@ def test_two_jobs_take_turns(capsys: pytest.CaptureFixture[str]) -> None:
     for part in (
         "USD a million tokens",
         "list prices without tax",
-        "not yet measured",
+        "durations and costs carry that error",
         "GiB free",
         "@0f407038, 2026-11",
     ):

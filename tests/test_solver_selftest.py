@@ -316,7 +316,7 @@ def within(layers: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("limit", [1e-9, 1e-3])
 def test_no_time_never_says_optimal_without_proof(limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A solver cut short says feasible with a gap, or unknown; the goal that was not reached is never called optimal."""
+    """A solver cut short says feasible with a gap, or unknown; what was not reached is never called optimal."""
 
     class Short(cp_model.CpSolver):
         def solve(self, model: Any, callback: Any = None) -> Any:
@@ -368,7 +368,7 @@ PINNED = ("layout.tensor_parallel=8", "layout.context_parallel=1", "batch.micro_
     ],
 )
 def test_decisions_of_every_kind_are_proven(name: str, changes: tuple[str, ...], tmp_path: Path) -> None:
-    """Twenty layers of Llama-3.1-70B on 16 GPUs, pipeline of 2: enumerated at run time, with a plan that keeps the wish."""
+    """Twenty layers of Llama-3.1-70B on 16 GPUs, pipeline of 2: enumerated at run time, the plan as asked for."""
     model = tmp_path / "small.yaml"
     shape = Path("catalogs/models/llama3.1-70b.yaml").read_text()
     kept = [line for line in shape.splitlines() if not line.startswith(("parameters:", "  ", "notes:"))]

@@ -38,7 +38,6 @@ def command(budget: str, overrides: tuple[str, ...], style: str, out: str | None
 
 def _blocks(answer: BudgetAnswer) -> list[Block]:
     from planner.blocks import Bullets, Command, Heading, Headline, Text, number
-    from planner.search import TIME_ERROR
     from planner.short import LEGEND, typed
 
     budget = answer.budget
@@ -70,7 +69,7 @@ def _blocks(answer: BudgetAnswer) -> list[Block]:
             (
                 "the schedule counts whole hours: a job takes its duration rounded up, a deadline is rounded down",
                 LEGEND,
-                f"{TIME_ERROR}; durations and costs carry that error",
+                *(f"{text}; durations and costs carry that error" for text in _known_errors(answer)),
             )
         ),
     ]
@@ -181,8 +180,13 @@ def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
     return tuple(f"{', '.join(names)}: {ref}, {date}" for (ref, date), names in by_source.items())
 
 
+def _known_errors(answer: BudgetAnswer) -> list[str]:
+    problems = [option.outcome.problem for option in answer.options if option.outcome is not None]
+    texts = (text for p in problems for text in p.known_errors.sentences(rollout=p.is_rl))
+    return [text for text in dict.fromkeys(texts) if text.startswith("step time")]
+
+
 def _document(answer: BudgetAnswer) -> dict[str, Any]:
-    from planner.search import TIME_ERROR
     from planner.short import provenance
 
     return {
@@ -200,7 +204,7 @@ def _document(answer: BudgetAnswer) -> dict[str, Any]:
             "deadline_days": {job.name: job.deadline_days for job in answer.budget.jobs},
         },
         "layouts_solved": answer.solved,
-        "known_error": [TIME_ERROR],
+        "known_error": _known_errors(answer),
         "provenance": provenance([answer.document], answer.provenance),
     }
 

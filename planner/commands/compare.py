@@ -63,7 +63,6 @@ def command(
 
 def _blocks(comparison: Comparison) -> list[Block]:
     from planner.blocks import Bullets, Command, Heading, Headline, Text, percent, signed
-    from planner.search import TIME_ERROR
 
     a, b = comparison.a, comparison.b
     ratio = b.tokens_per_second / a.tokens_per_second
@@ -80,7 +79,7 @@ def _blocks(comparison: Comparison) -> list[Block]:
         _ledger(comparison.memory, "GiB", 2),
         Heading("Time of one step"),
         _ledger(comparison.time, "s", 3),
-        Bullets((TIME_ERROR,)),
+        Bullets(_known_errors(comparison)),
     ]
     return [*blocks, Command(*_next(comparison))]
 
@@ -157,8 +156,11 @@ def _ledger(rows: tuple[Difference, ...], unit: str, digits: int) -> Grid:
     )
 
 
+def _known_errors(comparison: Comparison) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*comparison.a.known_errors, *comparison.b.known_errors]))
+
+
 def _document(comparison: Comparison) -> dict[str, Any]:
-    from planner.search import TIME_ERROR
     from planner.short import provenance
 
     a, b = comparison.a, comparison.b
@@ -168,7 +170,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "layout": [{"name": n, "a": x, "b": y, "same": x == y} for n, x, y in comparison.layout],
         "memory": [_difference(row, "gib") for row in comparison.memory],
         "time": [_difference(row, "seconds") for row in comparison.time],
-        "known_error": [TIME_ERROR],
+        "known_error": list(_known_errors(comparison)),
         "provenance": provenance([a.document, b.document], sorted({*a.provenance, *b.provenance})),
     }
 

@@ -92,7 +92,7 @@ def _blocks(plan: Plan) -> list[Block]:
     return [
         Headline(text, good=answer == "safe"),
         *plan_blocks(plan),
-        *error_blocks(),
+        *error_blocks(plan.problem),
         Command(f"planner estimate {scenario} --format json", "every item of the ledgers with its source"),
     ]
 

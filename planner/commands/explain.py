@@ -116,7 +116,7 @@ def _blocks(
         blocks += [Heading(f"Why not {alternative.text}?"), Bullets(tuple(_why_not(plan, alternative, catalog)))]
         if alternative.plan is not None and plan is not None:
             blocks.append(Bullets((f"It would be {short_layout(alternative.plan)}.",)))
-    return [*blocks, *error_blocks()]
+    return [*blocks, *error_blocks(outcome.problem)]
 
 
 def _conflict_blocks(conflict: Conflict) -> list[Block]:

@@ -93,7 +93,7 @@ def _blocks(name: str, found: list[Outcome], within: float) -> list[Block]:
         Text(
             "On public sweeps the best of the first three is the real best more often than the first alone: try three."
         ),
-        *error_blocks(),
+        *error_blocks(best.problem),
     ]
 
 

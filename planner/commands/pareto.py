@@ -102,7 +102,7 @@ def _blocks(name: str, found: Front) -> list[Block]:
         labels = tuple(f"{row[0]} {found.unit}, {row[1]} tokens/s, {row[5]}" for row in rows)
         blocks.append(Plot(f"tokens/s against {found.over}", found.unit, "tokens/s", points, labels))
     blocks.append(Text("Every point is a plan solved and proved under its own limit."))
-    return [*blocks, *error_blocks()]
+    return [*blocks, *error_blocks(found.points[0].plan.problem)]
 
 
 def _document(found: Front) -> dict[str, Any]:

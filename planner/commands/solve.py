@@ -99,7 +99,7 @@ def _blocks(outcome: Outcome, comparison: Comparison | None, missing: Nearest | 
     if comparison is not None:
         blocks += comparison_blocks(comparison)
     blocks += proof_blocks(outcome)
-    blocks += error_blocks()
+    blocks += error_blocks(outcome.problem)
     return [
         *blocks,
         next_command(outcome.problem, missing.feasible_headroom_gib if missing is not None else None, outcome.status),

@@ -65,4 +65,14 @@ def memory(
         context.exit(CHECK_FAILED)
 
 
+@command.command()
+@out_option
+def summary(out: str | None, force: bool) -> None:
+    """The table of known errors by engine that reports quote, as JSON (catalogs/measured/known_errors.json)."""
+    from planner.json_text import dumps
+    from planner.validation.summary import known_errors_table
+
+    emit(dumps(known_errors_table()), out, force)
+
+
 command.add_command(throughput)

@@ -76,7 +76,6 @@ def _speed(row: Variation) -> float:
 
 def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
     from planner.blocks import Bullets, Command, Grid, Heading, Headline, number, percent
-    from planner.search import TIME_ERROR
     from planner.short import LEGEND, short_binding, short_layout, short_wishes, typed, why_nothing_fits
     from planner.whatif import compact
 
@@ -140,7 +139,7 @@ def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
     remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
     if starred:
         remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
-    remarks.append(TIME_ERROR)
+    remarks += _known_errors(rows)
     fastest = max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
     shown = fastest or next((row for row in rows[1:] if row.outcome is not None), rows[0])
     purpose = "the fastest of these in full, with its proof" if fastest is not None else "why nothing fits"
@@ -149,8 +148,12 @@ def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
     return [headline, Heading("What if"), grid, Bullets(tuple(remarks)), nearest]
 
 
+def _known_errors(rows: list[Variation]) -> list[str]:
+    problems = [row.outcome.problem for row in rows if row.outcome is not None]
+    return list(dict.fromkeys(text for p in problems for text in p.known_errors.sentences(rollout=p.is_rl)))
+
+
 def _document(document: Document, values: Sequence[str], rows: list[Variation]) -> dict[str, Any]:
-    from planner.search import TIME_ERROR
     from planner.short import provenance
 
     base = rows[0].plan
@@ -160,7 +163,7 @@ def _document(document: Document, values: Sequence[str], rows: list[Variation]) 
         "values": list(values),
         "base": _row(rows[0], base),
         "rows": [_row(row, base) for row in rows[1:]],
-        "known_error": [TIME_ERROR],
+        "known_error": _known_errors(rows),
         "provenance": provenance([document], sorted(used)),
     }
 

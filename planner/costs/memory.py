@@ -362,6 +362,10 @@ class StageMemory:
         if cached := self.problem.engine.cached:
             blocks = self._is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
             items.append(Item("cached blocks of other lengths", blocks, cached[0].source))
+        known = self.problem.calibration
+        if known is not None and known.memory is not None:
+            share = known.memory.factor - 1
+            items.append(Item("difference to the calibrated run", total(items) * share, f"calibration: {known.source}"))
         return tuple(items)
 
     def reserved(self, name: str) -> tuple[Item, ...]:

@@ -91,7 +91,7 @@ class StepTime:
     @cached_property
     def train(self) -> tuple[Affine, ...]:
         """Forward and backward of one micro-batch on one stage."""
-        a, lay = self.problem.architecture, self.layouts
+        lay = self.layouts
         zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         leading = self._is_first * self.problem.parameters.num_dense_layers * self._moe
         rows: list[Affine] = []
@@ -131,15 +131,20 @@ class StepTime:
             source = "engine file: bytes moved a parameter and micro-batch"
             rows.append(Affine("gradient accumulation and casts", layer.accumulate(), zero, zero, source))
         if np.any(lay.pipeline_parallel > 1):
-            passed = layer.sequence_tokens * a.hidden_size * self.problem.precision.activation_bytes
-            stride = lay.num_gpus // lay.pipeline_parallel
-            hop = self._kernels.point_to_point(num_gpus=lay.num_gpus, stride=stride, size_bytes=passed)
-            timing = self.problem.engine.timing
-            across = (stride >= self.problem.node.gpus_per_node) * (lay.tensor_parallel - 1)
-            hop = hop + timing.send_us / US_PER_S + timing.send_across_ms * MS * across
+            hop = sum(self.hop())
             hops = 2 * hop * (lay.pipeline_parallel > 1) * lay.virtual_pipeline
             rows.append(Affine("pipeline sends", zero, zero, zero + hops, NCCL))
         return tuple(rows)
+
+    def hop(self) -> tuple[Floats, Floats]:
+        """One send from a chunk to the next: (on the wire, of the host, which nothing hides). [s]"""
+        lay, timing = self.layouts, self.problem.engine.timing
+        hidden = self.problem.architecture.hidden_size
+        passed = self._layer.sequence_tokens * hidden * self.problem.precision.activation_bytes
+        stride = lay.num_gpus // lay.pipeline_parallel
+        wire = self._kernels.point_to_point(num_gpus=lay.num_gpus, stride=stride, size_bytes=passed)
+        across = (stride >= self.problem.node.gpus_per_node) * (lay.tensor_parallel - 1)
+        return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * across
 
     def _head(self, zero: Floats) -> Affine:
         """Logits, loss and their backward pass on the last stage; the embedding on the first is a lookup."""

@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 Schedule: TypeAlias = Literal["1f1b", "zb-h1", "forward"]
 Order: TypeAlias = NDArray[np.int64]
 
-LARGEST_DIFFERENCE = {1: (-0.005, 0.20), 2: (-0.30, 0.20)}
-"""To be measured."""
+LARGEST_DIFFERENCE = {"one chunk": (-0.17, 0.0), "several chunks": (-0.11, 0.18)}
+"""Simulation over closed form less one, (least, largest) seen in 8,000 random pipelines each with free sends: 2 to 16
+stages, p to 8 p micro-batches, 2 to 4 chunks, seconds of stages (of chunks) within 25 % of their mean, backward 1.6 to
+3 times forward. With one chunk a stage the closed form is never too fast. The extremes come at m = p; from m = 4 p on,
+one chunk a stage, it is at most 6 % too slow."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,8 @@ def _run(
 ) -> Simulated:
     """Start every pass as early as its stage's order and its input allow."""
     total = depth * micro_batches
+    # Delay before a pass of this kind and chunk: input of chunk d comes over seam d - 1, gradients over seam d.
     arrive = np.concatenate([[0.0], seams, seams, [0.0], np.zeros(depth)])
-    """Delay before a pass of this kind and chunk: input of chunk d comes over seam d - 1, gradients over seam d."""
     work: list[list[tuple[int, int, float, float]]] = []
     for order in orders:
         place, kind = order // micro_batches, order // total

@@ -12,8 +12,9 @@ from planner.nearest import Nearest
 from planner.plan import Entry, Plan, host_total_gib
 from planner.problem import Problem
 from planner.recompute_flags import recompute_flags
-from planner.search import TIME_ERROR, Outcome, Proof
-from planner.summary import MEMORY_ERROR, verdict
+from planner.schedule_report import schedule_document
+from planner.search import Outcome, Proof
+from planner.summary import known_error_texts, verdict
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes away."""
@@ -57,6 +58,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         for name in plan.wish.given_up
     }
     binding = plan.binding
+    interval, fits = plan.interval_gib, plan.fit_probability
     return {
         "verdict": verdict(plan),
         "critical": plan.critical,
@@ -67,6 +69,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "usable_gib": _round(plan.problem.usable_gib),
             "headroom_gib": _round(plan.headroom_gib),
             "headroom_demanded_gib": _round(plan.problem.headroom_gib),
+            "interval_90_percent_gib": [_round(bound) for bound in interval] if interval is not None else None,
+            "fit_probability": round(fits, 4) if fits is not None else None,
             "binding_stage": binding.stage,
             "binding_phase": binding.phase,
             "stages": [
@@ -81,6 +85,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         },
         "time": {
             "step_seconds": _round(plan.step_seconds),
+            **schedule_document(plan),
             "tokens_per_second": _round(plan.tokens_per_second),
             "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.layout["num_gpus"]),
             "samples_per_second": _round(plan.samples_per_second),
@@ -208,7 +213,7 @@ def _about(problem: Problem, beside: Sequence[Problem]) -> dict[str, Any]:
     """Known errors, and everything that a second run needs to print the same bytes."""
     document = problem.document
     return {
-        "known_error": [MEMORY_ERROR, TIME_ERROR],
+        "known_error": list(known_error_texts(problem)),
         "provenance": {
             "planner": version("planner"),
             "ortools": version("ortools"),

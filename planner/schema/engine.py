@@ -12,99 +12,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen, Source
+from planner.schema.tensors import Shard as Shard
+from planner.schema.tensors import Tensor as Tensor
+from planner.schema.tensors import When as When
+from planner.schema.tensors import Width as Width
 from planner.schema.timing import Timing
-
-Width = Literal[
-    "hidden",  # hidden_size
-    "query",  # all query heads
-    "key_value",  # keys and values together
-    "attention_out",  # what enters the output projection
-    "heads",  # one number a query head
-    "attention_scores",  # one number a query head and key: heads * sequence_length
-    "ffn",  # intermediate_size of a dense MLP
-    "expert_ffn",  # num_experts_per_tok * moe_intermediate_size
-    "expert_hidden",  # num_experts_per_tok * hidden_size: each token once per chosen expert
-    "shared_ffn",  # shared_expert_intermediate_size
-    "experts",  # num_experts: router logits and probabilities
-    "expert_choices",  # num_experts_per_tok: one number a chosen expert
-    "norm_hidden",  # hidden_size once a norm of the layer
-    "norms",  # one number a norm of the layer
-    "qk_norm_scales",  # one number a query/key norm: each head, or each projection
-    "latent_norm",  # q_lora_rank + kv_lora_rank: the latents that are normalised
-    "latent_norm_scales",  # one number a normalised latent
-    "latent_up",  # latent attention: the fused up-projection of keys (without their rotary part) and values
-    "head_dim",  # one query or key head
-    "adapted_hidden",  # hidden_size once an adapted projection that reads it
-    "adapted_attention_out",  # what enters the output projection, where that is adapted
-    "adapted_ffn",  # intermediate_size where the down-projection is adapted
-    "adapted_rank",  # adapter rank once an adapted projection
-    "lora_latent",  # q_lora_rank + kv_lora_rank + qk_rope_head_dim of latent attention
-    "key_value_up",  # latent attention: keys and values after their up-projection
-    "vocab",  # padded vocabulary
-    "one",  # one number a token
-]
-Shard = Literal[
-    "tensor",  # divided by tensor_parallel
-    "sequence",  # divided by tensor_parallel when sequence parallel is on, whole otherwise
-    "none",  # whole on each rank
-    "expert_tensor",  # routed tokens of one rank: divided by expert_tensor_parallel
-]
-When = Literal[
-    "always",
-    "dense",
-    "moe",
-    "shared_experts",
-    "mla",
-    "not_mla",
-    "gated",
-    "ungated",
-    "gated_dense",
-    "ungated_dense",
-    "gathered",  # sequence parallel on and tensor_parallel > 1
-    "dropout",
-    "attention_dropout",
-    "context_parallel",  # sequences are cut over ranks
-    "fused_attention",
-    "unfused_attention",
-    "tensor_parallel",
-    "trainable_base",
-    "frozen_base",  # adapters on a frozen base
-    "qk_norm",
-    "upcast_logits",
-    "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
-    "rmsnorm",
-    "layernorm",
-    "norm_scaled_in_fp32",  # the norm's weight multiplies before the cast back (Gemma, OLMo 2, gpt-oss)
-    "norm_scaled_in_16bit",
-    "rotary",
-    "fused_qkv",  # one matrix makes queries, keys and values, and rotary copies what it turns (Phi-3)
-    "composed_gelu",  # the tanh approximation of GELU written out in elementwise steps (gelu_new)
-    "fp32_router",  # the router multiplies in fp32 (DeepSeek, GLM-4.5)
-    "scores_all_experts",  # soft-max or sigmoid over all experts, not over the chosen ones (gpt-oss)
-    "expert_bias",
-    "clamped_gate",  # gate and up are clamped before their product (gpt-oss)
-    "normalised_router",  # the weights of the chosen experts are divided by their sum
-]
-
-
-class Tensor(Frozen):
-    """One kind of tensor, per token of a micro-batch on one context-parallel rank."""
-
-    name: str
-    width: Width
-    bytes: float = Field(gt=0)
-    """Bytes an element, all copies of this kind together."""
-    shard: Shard = "tensor"
-    when: When | list[When] = "always"
-    """A list holds where all of its conditions do."""
-    option: str | None = None
-    """Only where this option of the engine (or precision, or `recompute MODULE`) is on; `not NAME` where it is off."""
-    most_tokens: int | None = None
-    """Made for at most so many tokens at once (loss in chunks)."""
-    unless_recomputed: list[str] = Field(default_factory=list)
-    """Not kept where one of these modules is recomputed (layout.recompute_modules)."""
-    source: str
-    """Formula or measurement this entry comes from."""
 
 
 class States(Frozen):
@@ -316,6 +228,8 @@ class Engine(Frozen):
     """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
     """Modules that can be recomputed alone (selective recomputation)."""
+    scored_as: str | None = None
+    """Engine whose published runs stand for this one's errors, where it has none of its own."""
     notes: str | None = None
     sources: list[Source] = Field(min_length=1)
 

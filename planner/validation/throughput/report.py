@@ -15,6 +15,8 @@ from planner.report import markdown, table
 from planner.validation.throughput.cases import CLASSES, Speed
 from planner.validation.throughput.constants import LeftOut
 from planner.validation.throughput.express import Estimate, Unexpressed
+from planner.validation.throughput.rl import RlResult
+from planner.validation.throughput.rl_report import rl_bar, rl_blocks, rl_document
 from planner.validation.throughput.score import Accuracy, Bar, GroupScore, accuracy, bars, groups
 
 BEATEN = {
@@ -35,6 +37,7 @@ class Result:
     excluded: tuple[Speed, ...]
     unexpressed: tuple[Unexpressed, ...]
     constants: tuple[LeftOut, ...] = ()
+    rl: RlResult | None = None
 
     @property
     def groups(self) -> list[GroupScore]:
@@ -44,7 +47,8 @@ class Result:
     @property
     def bars(self) -> list[Bar]:
         """Promises and what was reached."""
-        return bars(self.estimates, self.groups)
+        found = bars(self.estimates, self.groups)
+        return [*found, rl_bar(self.rl)] if self.rl is not None else found
 
     @property
     def ok(self) -> bool:
@@ -112,6 +116,8 @@ def blocks(result: Result, *, rows: bool = False) -> list[Block]:
             left=frozenset({0, 7, 8}),
         ),
     ]
+    if result.rl is not None:
+        out += rl_blocks(result.rl)
     if result.constants:
         out += [Heading("Fitted constants, each refitted with one source or model left out"), _constants(result)]
     else:
@@ -199,6 +205,8 @@ def render_json(result: Result, *, rows: bool = False) -> str:
         "not_scored": [{"id": s.id, "reason": s.excluded} for s in result.excluded]
         + [{"id": u.speed.id, "reason": u.reason} for u in result.unexpressed],
     }
+    if result.rl is not None:
+        data["rl"] = rl_document(result.rl)
     if rows:
         data["rows"] = [_row(e) for e in sorted(result.estimates, key=lambda e: e.speed.id)]
     return json.dumps(_plain(data), indent=1, sort_keys=True)

@@ -8,6 +8,7 @@ from planner.validation.throughput.cases import load_speeds
 from planner.validation.throughput.constants import leave_out
 from planner.validation.throughput.express import express, load_sources
 from planner.validation.throughput.report import Result
+from planner.validation.throughput.rl import run_rl
 
 
 def default_folder() -> Path:
@@ -27,4 +28,5 @@ def run_throughput(data: Path | None = None, sources: tuple[str, ...] = (), *, c
         excluded=tuple(s for s in speeds if s.excluded is not None),
         unexpressed=tuple(failed),
         constants=tuple(leave_out(scored, machines)) if constants else (),
+        rl=run_rl(folder) if not sources or "rl_throughput" in sources else None,
     )

@@ -1,0 +1,102 @@
+"""Random small problems: the solver against exhaustive enumeration.
+
+    python benchmarks/differential.py [COUNT] [--seed N]
+
+Exit 5 when a single plan differs; each difference is printed with the texts that reproduce it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from random_problems import Case, random_case
+
+from planner.enumerate import enumerate_best
+from planner.errors import PlannerError
+from planner.evaluate import RolloutTable, RowCosts
+from planner.search import Outcome, agrees, search
+from planner.space import build_space
+
+
+def kinds(case: Case, outcome: Outcome) -> list[str]:
+    """What this problem and its plan have in them."""
+    layout, plan = case.scenario["layout"], outcome.plan
+    stages = layout["layers_per_stage"]
+    found = [
+        f"engine {case.scenario['engine']}",
+        f"stages {stages if isinstance(stages, str) else 'listed'}",
+        f"recompute {layout.get('recompute', 'uniform')}",
+        "experts" if case.model.get("num_experts") else "dense network",
+    ]
+    if plan is None:
+        return found
+    axes = ("tensor", "pipeline", "data", "context", "expert", "expert_tensor")
+    found += [f"plan with {axis}_parallel > 1" for axis in axes if plan.layout[f"{axis}_parallel"] > 1]
+    found += ["plan with virtual pipeline"] * (plan.layout["virtual_pipeline"] > 1)
+    found += ["plan with uneven stages"] * (len(set(plan.layers)) > 1)
+    found += ["plan with some layers recomputed"] * (0 < sum(plan.recomputed) < sum(plan.layers))
+    found += ["plan that gives up a wish"] * (plan.layout["wish"] > 0)
+    return found
+
+
+def difference(case: Case) -> tuple[str, str | None, Outcome | None]:
+    """(verdict, what differs, outcome) of one problem."""
+    problem = case.problem()
+    try:
+        outcome = search(problem, check_points=0)
+    except PlannerError as error:
+        return "error", str(error), None
+    space = build_space(problem)
+    costs = RowCosts(problem, space.layouts)
+    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
+    best = enumerate_best(problem, costs, rollouts)
+    if outcome.status not in ("optimal", "infeasible"):
+        return "not proven in time", f"{outcome.status} after {problem.scenario.search.time_limit_s} s", outcome
+    if agrees(costs, rollouts, outcome.plan, best):
+        return outcome.status, None, outcome
+    try:
+        search(problem, check_points=10**9)
+    except PlannerError as error:
+        return "different", str(error), outcome
+    return "decided by rounding", f"in floats {best}, on the grid {outcome.plan and outcome.plan.layout}", outcome
+
+
+def main() -> int:
+    """Run the problems, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", nargs="?", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=10_000, help="first seed; the suite uses 0 to 149")
+    parser.add_argument("--most-points", type=int, default=20_000)
+    arguments = parser.parse_args()
+    verdicts: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    points, started, bad = 0, time.monotonic(), 0
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        case = random_case(seed, most_points=arguments.most_points)
+        verdict, what, outcome = difference(case)
+        verdicts[verdict] += 1
+        points += case.points
+        if outcome is not None:
+            seen.update(kinds(case, outcome))
+        if what is not None:
+            bad += verdict != "decided by rounding"
+            print(f"{verdict}: {what}\n{case.text}\n", flush=True)
+    print(f"{arguments.count} problems from seed {arguments.seed}, {points:,} points enumerated")
+    for verdict, number in sorted(verdicts.items()):
+        print(f"  {number:6d}  {verdict}")
+    print("of them")
+    for kind, number in sorted(seen.items()):
+        print(f"  {number:6d}  {kind}")
+    print(f"{bad} differences")
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 5 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

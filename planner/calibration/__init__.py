@@ -1,0 +1,1 @@
+"""Figures of one's own machine and runs, put in place of the catalog's."""

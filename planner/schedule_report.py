@@ -1,0 +1,189 @@
+"""The step of a plan with its pipeline run event by event, beside the closed form that the solver uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.blocks import Block, Text, number, percent
+from planner.costs.time import StepTime
+from planner.formulas.schedule import Schedule, simulate
+from planner.layouts import Floats, Layouts
+from planner.plan import Plan
+
+END_FORWARD = 1 / 3
+"""Share of the forward pass in a stage's ends: the head is one product forward and two backward."""
+WEIGHT_SHARE = 1 / 2
+"""Share of the backward matrix products that makes gradients of weights; they are as large as those of inputs."""
+MOST_PASSES = 30_000
+"""Forward passes of chunks that are run one by one; further micro-batches cost what the last turn did. 40 ms."""
+
+
+@dataclass(frozen=True)
+class ScheduleReport:
+    """What the simulation of a plan with a pipeline says."""
+
+    name: str
+    step_seconds: float
+    """The whole step, everything outside the pipeline as in the plan. [s]"""
+    closed_form_seconds: float
+    """The plan's own step. [s]"""
+    bubble: float
+    """Share of the stages' time in forward and backward passes that is spent waiting. [1]"""
+    idle: tuple[float, ...]
+    """Seconds that each stage waits in one pass of all micro-batches, training only. [s]"""
+    zero_bubble_seconds: float | None
+    """The whole step under ZB-H1, where its conditions hold: one chunk a stage, weights trained. [s]"""
+
+    @property
+    def difference(self) -> float:
+        """Simulated over closed form, less one. [1]"""
+        return self.step_seconds / self.closed_form_seconds - 1
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Seconds of each chunk in the order of the network."""
+
+    stages: int
+    micro_batches: int
+    group_size: int | None
+    forward: Floats
+    backward: Floats
+    weight: Floats
+    """Part of the backward pass that makes gradients of weights."""
+    send: float
+
+    def run(self, schedule: Schedule) -> tuple[float, tuple[float, ...]]:
+        """(seconds, idle seconds of each stage)."""
+        turn = self.group_size or self.stages
+        most = max(MOST_PASSES // len(self.forward) // turn, 4) * turn
+        if self.micro_batches <= most:
+            return self._simulate(schedule, self.micro_batches)
+        most += self.micro_batches % turn
+        (whole, idle), (before, rested) = self._simulate(schedule, most), self._simulate(schedule, most - turn)
+        more = (self.micro_batches - most) / turn
+        waited = tuple(now + more * (now - then) for now, then in zip(idle, rested, strict=True))
+        return whole + more * (whole - before), waited
+
+    def _simulate(self, schedule: Schedule, micro_batches: int) -> tuple[float, tuple[float, ...]]:
+        split = schedule == "zb-h1"
+        done = simulate(
+            stages=self.stages,
+            micro_batches=micro_batches,
+            forward=self.forward.tolist(),
+            backward=(self.backward - self.weight if split else self.backward).tolist(),
+            weight=self.weight.tolist() if split else None,
+            send=self.send,
+            schedule=schedule,
+            group_size=self.group_size,
+        )
+        return done.seconds, done.idle
+
+
+def schedule_report(plan: Plan) -> ScheduleReport | None:
+    """Simulate a plan's pipeline; None where it has only one stage.
+
+    The same seconds of layers and ends as in the plan, cut into chunks. The plan charges each stage for its sends; here
+    they are on the wire between two chunks and only what waits for them loses time, but for the host's share.
+    """
+    lay, p = plan.layout, plan.layout["pipeline_parallel"]
+    if p == 1:
+        return None
+    layouts = Layouts(**{name: np.array([[value]], dtype=np.int64) for name, value in lay.items()})
+    time = StepTime(plan.problem, layouts, np.arange(p, dtype=np.int64)[None, :])
+    train = _chunks(plan, time, "train")
+    seconds, idle = train.run("1f1b")
+    phases = dict(plan.phases)
+    rest = plan.step_seconds - phases["training"]
+    if time.score:
+        rest += time.steps * _chunks(plan, time, "score").run("forward")[0] - phases["log-probabilities"]
+    zero_bubble = None
+    if lay["virtual_pipeline"] == 1 and plan.problem.scenario.adapter is None:
+        zero_bubble = rest + time.steps * train.run("zb-h1")[0]
+    return ScheduleReport(
+        name="1F1B" if lay["virtual_pipeline"] == 1 else "interleaved 1F1B",
+        step_seconds=rest + time.steps * seconds,
+        closed_form_seconds=plan.step_seconds,
+        bubble=sum(idle) / (p * seconds),
+        idle=idle,
+        zero_bubble_seconds=zero_bubble,
+    )
+
+
+def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
+    """Seconds of each chunk in one visit, as the plan has them."""
+    p, v, training = plan.layout["pipeline_parallel"], plan.layout["virtual_pipeline"], visit == "train"
+    layers, again = (np.array(values, dtype=float) for values in (plan.layers, plan.recomputed))
+    forward, backward, weight, end, head = (np.zeros(p) for _ in range(5))
+    wire, host = (float(np.max(x)) for x in time.hop())
+    hops = 0.0
+    for row in time.visit(visit):
+        whole, first, ends = (np.broadcast_to(x, (1, p))[0] for x in (row.layer, row.recomputed, row.end))
+        if row.name == "pipeline sends":
+            hops = float(ends.max()) / ((2 if training else 1) * v * (wire + host))
+            continue
+        passed = first if training else whole
+        forward = forward + layers * passed
+        backward = backward + layers * (whole - passed) + again * first
+        end = end + ends
+        if row.name == "matrix products":
+            weight = weight + WEIGHT_SHARE * layers * (whole - passed)
+        if row.name == "logits and loss":
+            head = head + ends
+    share = END_FORWARD if training else 1.0
+
+    def spread(layered: Floats, ends: Floats) -> Floats:
+        """Stages to chunks: layers evenly, the last stage's ends on its last chunk, others' on their first."""
+        cut = np.tile(layered / v, (v, 1))
+        cut[0, :-1] += ends[:-1]
+        cut[-1, -1] += ends[-1]
+        return np.maximum(cut.reshape(-1), 0.0)
+
+    return _Chunks(
+        stages=p,
+        micro_batches=plan.layout["num_micro_batches"],
+        group_size=plan.problem.engine.pipeline.group_size,
+        forward=spread(forward, share * end) + hops * host,
+        backward=spread(backward, (1 - share) * end) + hops * host,
+        weight=spread(weight, WEIGHT_SHARE * (1 - share) * head),
+        send=hops * wire,
+    )
+
+
+def schedule_blocks(plan: Plan) -> list[Block]:
+    """One line for people, none without a pipeline."""
+    report = schedule_report(plan)
+    if report is None:
+        return []
+    text = (
+        f"Schedule simulated ({report.name}): {_seconds(report.step_seconds)} s, closed form "
+        f"{_seconds(report.closed_form_seconds)} s, {report.difference * 100:+.1f} %; "
+        f"stages wait {percent(report.bubble)} of forward and backward."
+    )
+    if report.zero_bubble_seconds is not None:
+        text += f" A zero-bubble schedule (ZB-H1) would take {_seconds(report.zero_bubble_seconds)} s."
+    return [Text(text)]
+
+
+def schedule_document(plan: Plan) -> dict[str, Any]:
+    """Keys of `plan.time`; None where there is no pipeline."""
+    report = schedule_report(plan)
+    if report is None:
+        return {"simulated_step_seconds": None, "schedule": None}
+    zero_bubble = report.zero_bubble_seconds
+    return {
+        "simulated_step_seconds": round(report.step_seconds, 9),
+        "schedule": {
+            "name": report.name,
+            "bubble": round(report.bubble, 9),
+            "idle_seconds_per_stage": [round(seconds, 9) for seconds in report.idle],
+            "zero_bubble_step_seconds": None if zero_bubble is None else round(zero_bubble, 9),
+        },
+    }
+
+
+def _seconds(value: float) -> str:
+    return number(value, 3 if value < 10 else 2)

@@ -1,0 +1,233 @@
+"""The memory model as a whole: one file adds an engine, every item has a source, every estimate is finite and fast."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.catalog import Catalog, default_catalog
+from planner.costs.host import host_ledger
+from planner.costs.ledger import total
+from planner.costs.memory import StageMemory, moments
+from planner.costs.widths import tensor_bytes
+from planner.evaluate import RowCosts
+from planner.layouts import Layouts
+from planner.pipeline import estimate, plan, problem_of
+from planner.plan import PHASES, Plan
+from planner.problem import Problem
+from planner.read import parse_document
+from planner.space import build_space
+
+CATALOG = default_catalog()
+ENGINES = tuple(CATALOG.ids("engines"))
+NETWORKS = {"dense": "llama3.1-8b", "experts": "mixtral-8x7b", "latent attention": "deepseek-v2-lite"}
+ADAPTED = {"rank": 16, "targets": ["all-linear"]}
+
+
+def scenario(**changes: Any) -> dict[str, Any]:
+    """Llama-3.1-8B on one H100 unless said otherwise."""
+    return {
+        "name": "memory",
+        "task": "pretrain",
+        "model": "llama3.1-8b",
+        "engine": "megatron-core",
+        "cluster": {"node": "hgx-h100-8", "num_gpus": 1},
+        "batch": {"global_batch_size": 8, "sequence_length": 4096, "micro_batch_size": 1},
+    } | changes
+
+
+def pinned(engine: str, **changes: Any) -> dict[str, Any]:
+    """The same with every decision pinned to one GPU's."""
+    found = CATALOG.find("engines", engine)
+    recomputed = 0 if "none" in found.recompute.granularities else "all"
+    degrees = ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel", "expert_tensor_parallel")
+    layout = dict.fromkeys(degrees, 1) | {"zero_stage": found.zero_stages[0], "recomputed_layers": recomputed}
+    return scenario(engine=engine, layout=layout, limits={"host_memory": False}, **changes)
+
+
+def problem(catalog: Catalog | None = None, **changes: Any) -> Problem:
+    return problem_of(parse_document(json.dumps(scenario(**changes)), "memory.yaml"), catalog or CATALOG)
+
+
+def estimated(document: dict[str, Any], catalog: Catalog = CATALOG) -> Plan:
+    return estimate(parse_document(json.dumps(document), "memory.yaml"), catalog)
+
+
+@cache
+def wide(engine: str, model: str = "llama3.1-8b") -> tuple[Problem, Layouts]:
+    """A problem on as many GPUs as the engine can use, and its layouts."""
+    found = CATALOG.find("engines", engine)
+    gpus = [8, 16] if found.data_parallel else 1
+    whole = problem(engine=engine, model=model, cluster={"node": "hgx-h100-8", "num_gpus": gpus})
+    return whole, build_space(whole).layouts
+
+
+OWN_FILES = {
+    "engines/own-engine.yaml": "extends: torchtitan\nid: own-engine\nname: own engine\n",
+    "optimizers/own-optimizer.yaml": """
+id: own-optimizer
+name: one byte a parameter
+state_bytes: 1
+master_bytes: 0
+memory_passes_bytes: 8
+sources: [{ref: "made up for this test", date: "2026-11"}]
+""",
+    "models/own-model.yaml": """
+id: own-model
+model_type: llama
+hidden_size: 1024
+num_hidden_layers: 8
+num_attention_heads: 16
+num_key_value_heads: 4
+head_dim: 64
+intermediate_size: 4096
+vocab_size: 32000
+tie_word_embeddings: false
+gated_mlp: true
+hidden_act: silu
+norm: rmsnorm
+max_position_embeddings: 8192
+sources: [{ref: "made up for this test", date: "2026-11"}]
+""",
+}
+OWN = {"engine": "own-engine", "optimizer": "own-optimizer", "model": "own-model"}
+
+
+@pytest.mark.parametrize("by", ["environment", "argument"])
+def test_an_engine_an_optimizer_and_a_model_are_one_file_each(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in OWN_FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    if by == "environment":
+        monkeypatch.setenv("PLANNER_CATALOGS", str(tmp_path))
+    catalog = default_catalog([] if by == "environment" else [tmp_path])
+    document = scenario(cluster={"node": "hgx-h100-8", "num_gpus": 8}, **OWN)
+    found = plan(parse_document(json.dumps(document), "own.yaml"), catalog, check_points=0).plan
+    assert found is not None
+    optimizer = next(e for e in found.memory[0].items if e.name == "optimizer")
+    shipped = estimated(pinned("torchtitan", model=str(tmp_path / "models" / "own-model.yaml")))
+    assert optimizer.source == "catalogs/optimizers/own-optimizer.yaml"
+    assert shipped.problem.parameters.total == found.problem.parameters.total
+    assert {
+        f"{kind}/{name}.yaml" for kind, name in zip(("engines", "optimizers", "models"), OWN.values(), strict=True)
+    } <= {name for name, _ in found.problem.provenance}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("model", NETWORKS.values(), ids=NETWORKS.keys())
+def test_every_item_cites_a_source_and_none_is_negative(engine: str, model: str) -> None:
+    """Without and, where the engine states what adapters keep, with adapters; on the GPU and on the host."""
+    adapters: list[dict[str, Any] | None] = [None]
+    if CATALOG.find("engines", engine).saved_by_adapter:
+        adapters.append(ADAPTED)
+    for adapter in adapters:
+        whole, layouts = wide(engine, model)
+        if adapter is not None:
+            whole = problem(engine=engine, model=model, adapter=adapter)
+            layouts = build_space(whole).layouts
+        layouts = layouts.take(np.arange(0, len(layouts), max(1, len(layouts) // 40)))
+        first = np.zeros((1, 1), dtype=np.int64)
+        memory = StageMemory(whole, layouts.expand(), first, first + whole.architecture.num_hidden_layers, first)
+        for name in moments(whole):
+            for item in memory.ledger(name):
+                assert item.source.strip(), (name, item.name)
+                assert np.all(np.isfinite(item.amount)), (name, item.name)
+                assert np.min(item.amount) >= 0, (name, item.name)
+        assert all(item.source.strip() and np.min(item.amount) >= 0 for item in host_ledger(whole, layouts))
+
+
+def combinations() -> list[dict[str, Any]]:
+    """All models on one engine, all engines with two models, all GPUs."""
+    node_of = {node.gpu: node.id for node in CATALOG.all("nodes")}
+    out = [pinned("megatron-core", model=model) for model in CATALOG.ids("models")]
+    out += [pinned(engine, model=model) for engine in ENGINES for model in ("qwen2.5-7b", "deepseek-v2-lite")]
+    for gpu in CATALOG.all("gpus"):
+        if gpu.id in node_of:
+            precision = "bf16" if "bf16" in gpu.dense_tflops else "fp16"
+            node = {"node": node_of[gpu.id], "num_gpus": 1}
+            out.append(pinned("megatron-core", cluster=node, precision=precision))
+    return out
+
+
+def test_estimate_is_finite_and_fast_on_every_combination() -> None:
+    """Each under 50 ms by the clock of this machine once catalogs and grids are read; the median has slack of ten."""
+    documents = [parse_document(json.dumps(document), "memory.yaml") for document in combinations()]
+    for document in documents:
+        estimate(document, CATALOG)
+    seconds = []
+    for document in documents:
+        started = time.perf_counter()
+        found = estimate(document, CATALOG)
+        seconds.append(time.perf_counter() - started)
+        amounts = [e.amount for phase in found.memory for e in phase.items] + [e.amount for e in found.time]
+        amounts += [e.amount for e in found.host]
+        assert np.all(np.isfinite(amounts)), document.data
+        assert found.peak_gib > 0
+        assert found.step_seconds > 0
+    assert len(seconds) > 110
+    assert statistics.median(seconds) < 0.05
+
+
+def test_ten_thousand_layouts_are_costed_in_a_second() -> None:
+    """Coefficients of all moments and stages, every stage of every row: what the search needs."""
+    whole = problem(model="mixtral-8x22b", cluster={"node": "hgx-h100-8", "max_gpus": 256}, batch={
+        "global_batch_size": 1024, "sequence_length": 16384,
+    })  # fmt: skip
+    layouts = build_space(whole).layouts
+    assert len(layouts) > 1000
+    layouts = layouts.take(np.resize(np.arange(len(layouts)), 10_000))
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        costs = RowCosts(whole, layouts)
+        assert all(np.isfinite(c.end).all() for c in costs.memory.values())
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 1.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("model", NETWORKS.values(), ids=NETWORKS.keys())
+def test_memory_is_affine_in_layers_and_recomputed_layers(engine: str, model: str) -> None:
+    """Ledgers at random n and r give what the coefficients, read off three points, say."""
+    whole, layouts = wide(engine, model)
+    rng = np.random.default_rng(11)
+    layouts = layouts.take(rng.integers(0, len(layouts), 200))
+    costs = RowCosts(whole, layouts)
+    layers = rng.integers(1, 40, (len(layouts), costs.stages))
+    recomputed = rng.integers(0, layers + 1)
+    memory = StageMemory(whole, layouts.expand(), np.arange(costs.stages)[None, :], layers, recomputed)
+    for name in moments(whole):
+        by_ledger = np.broadcast_to(total(memory.ledger(name)), layers.shape)
+        np.testing.assert_allclose(costs.memory[name].at(layers, recomputed), by_ledger, rtol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["megatron-core", "torchtitan"])
+def test_expert_parallelism_does_not_divide_routed_activations(engine: str) -> None:
+    """A rank that holds fewer experts gets as many tokens from others as it sends away."""
+    whole, layouts = wide(engine, "mixtral-8x7b")
+    saved = tensor_bytes(whole, layouts, whole.engine.saved, moe_layer=True)
+    compared = 0
+    for tp in (1, 2):
+        same = (layouts.tensor_parallel == tp) & (layouts.expert_tensor_parallel == 1) & (layouts.context_parallel == 1)
+        same &= layouts.micro_batch_size == 1
+        assert len(set(saved[same].tolist())) == 1
+        compared += len(set(layouts.expert_parallel[same].tolist()))
+    assert compared >= 6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_peak_names_its_stage_and_moment(engine: str) -> None:
+    found = estimated(pinned(engine))
+    assert found.binding.stage == 0
+    assert found.binding.phase in PHASES
+    assert found.peak_gib == pytest.approx(sum(e.amount for e in found.binding.items), rel=1e-12)
+    assert len({(p.stage, p.phase) for p in found.memory}) == len(found.memory)
