@@ -1,4 +1,4 @@
-"""Medians of five: a bare interpreter, `planner --help`, importing the solver, `planner solve scenarios/qwen7b_rl.yaml`.
+"""Medians of five: a bare interpreter, `planner --help`, importing the solver, `planner solve` on the first story.
 
     python benchmarks/startup.py [--repeat 5]
 

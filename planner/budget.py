@@ -44,7 +44,7 @@ class Option:
     refused: str | None
     """Why the scenario cannot be asked on these machines at all."""
     hours: float | None
-    """Tokens / (tokens per second * goodput). [h]"""
+    """Tokens / (tokens per second * goodput of the budget * goodput of the scenario's faults). [h]"""
 
     @property
     def plan(self) -> Plan | None:
@@ -271,7 +271,10 @@ def _deadline(job: Job) -> int:
 def _hours(job: Job, outcome: Outcome | None, goodput: float) -> float | None:
     if outcome is None or outcome.plan is None:
         return None
-    return job.tokens / (outcome.plan.tokens_per_second * goodput) / 3600
+    own = outcome.plan.goodput
+    share = goodput * (own.share if own is not None else 1.0)
+    never = 1e9  # more failures than progress
+    return min(never, job.tokens / (outcome.plan.tokens_per_second * share) / 3600) if share > 0 else never
 
 
 def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Problem | str, Outcome | None]:

@@ -125,9 +125,10 @@ def _check(problem: Problem, log: Log) -> None:
     wanted = {"rl.old_log_probs": rl.old_log_probs, "rl.reference_model": rl.reference_model}
     for (name, want), stated in zip(wanted.items(), log.passes, strict=True):
         if want != stated:
+            says = "states" if stated else "does not state"
             raise InputError(
                 Wrong(
-                    f"{name} is {str(want).lower()}, but the log {'states' if stated else 'does not state'} such a pass",
+                    f"{name} is {str(want).lower()}, but the log {says} such a pass",
                     document.place(("rl", name.partition(".")[2])),
                     "the factor of log-probabilities would be of other work",
                     f"--set {name}={str(stated).lower()}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.catalog import ENVIRONMENT_VARIABLE
 from planner.errors import InputError, Problem
 from planner.formulas.collectives import Curve
 from planner.formulas.gemm import SIZEOF_BF16, GemmGrid, scaled_grid
@@ -24,18 +26,34 @@ def measured_folder() -> Path:
     return packaged if packaged.is_dir() else package.parent / "catalogs" / "measured"
 
 
-@cache
+def measured_folders() -> tuple[Path, ...]:
+    """Where tables are looked for: own catalog folders in PLANNER_CATALOGS first, the shipped one last."""
+    own = [Path(folder) / "measured" for folder in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if folder]
+    return (*own, measured_folder())
+
+
+def _own(name: str) -> list[Path]:
+    """Files of that name, in the order in which they count."""
+    return [path for folder in measured_folders() if (path := folder / name).is_file()]
+
+
 def gemm_stems() -> tuple[str, ...]:
     """Devices with a grid of matrix products, as `Gpu.gemm_grid` names them."""
-    return tuple(sorted(path.stem.removeprefix("gemm_") for path in measured_folder().glob("gemm_*.json")))
+    found = {path.stem.removeprefix("gemm_") for folder in measured_folders() for path in folder.glob("gemm_*.json")}
+    return tuple(sorted(found))
+
+
+def gemm_grid(stem: str) -> GemmGrid:
+    """The measured bf16 grid of one device, e.g. `h100_sxm`."""
+    paths = _own(f"gemm_{stem}.json")
+    if not paths:
+        raise _unknown("measured GEMM grid", stem, gemm_stems())
+    return _grid(paths[0])
 
 
 @cache
-def gemm_grid(stem: str) -> GemmGrid:
-    """The measured bf16 grid of one device, e.g. `h100_sxm`."""
-    if stem not in gemm_stems():
-        raise _unknown("measured GEMM grid", stem, gemm_stems())
-    raw = _read(f"gemm_{stem}.json")
+def _grid(path: Path) -> GemmGrid:
+    raw = _read(path)
     m, n, k = (np.array(raw[axis], dtype=np.float64) for axis in "mnk")
     table = np.array(raw["latency_ns"], dtype=np.float64).reshape(len(m), len(n), len(k))
     return GemmGrid(
@@ -76,36 +94,40 @@ def device_grid(
     )
 
 
-@cache
 def nccl_devices() -> tuple[str, ...]:
     """Devices with measured collectives, as `NodeLinks.measured_as` names them."""
-    return tuple(dict.fromkeys(entry["device"] for entry in _read("nccl.json")["curves"]))
+    return tuple(dict.fromkeys(entry["device"] for path in _own("nccl.json") for entry in _read(path)["curves"]))
 
 
-@cache
 def nccl_curves(device: str) -> Mapping[tuple[str, int], Curve]:
-    """Measured collectives inside one node, by operation and number of GPUs."""
+    """Measured collectives inside one node, by operation and number of GPUs; an own folder replaces single curves."""
     if device not in nccl_devices():
         raise _unknown("measured NCCL device", device, nccl_devices())
-    raw = _read("nccl.json")
-    size_bytes = np.array(raw["bytes"], dtype=np.float64)
-    return MappingProxyType(
-        {
-            (entry["op"], entry["num_gpus"]): Curve(
-                op=entry["op"],
-                num_gpus=entry["num_gpus"],
-                size_bytes=size_bytes,
-                time_ns=np.array(entry["time_ns"], dtype=np.float64),
-            )
-            for entry in raw["curves"]
-            if entry["device"] == device
-        }
-    )
+    found: dict[tuple[str, int], Curve] = {}
+    for path in reversed(_own("nccl.json")):
+        found |= _curves(path, device)
+    return MappingProxyType(found)
 
 
 @cache
-def _read(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((measured_folder() / name).read_text(encoding="utf-8"))
+def _curves(path: Path, device: str) -> Mapping[tuple[str, int], Curve]:
+    raw = _read(path)
+    size_bytes = np.array(raw["bytes"], dtype=np.float64)
+    return {
+        (entry["op"], entry["num_gpus"]): Curve(
+            op=entry["op"],
+            num_gpus=entry["num_gpus"],
+            size_bytes=size_bytes,
+            time_ns=np.array(entry["time_ns"], dtype=np.float64),
+        )
+        for entry in raw["curves"]
+        if entry["device"] == device
+    }
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import NoReturn, get_args
 
@@ -47,7 +48,7 @@ def parse_nccl_test(text: str, name: str) -> NcclTest:
     num_gpus, num_nodes = len(hosts), len(set(hosts))
     if num_gpus < 2:
         _refuse(f"{name} was run on one GPU", name, 1, "nothing travels", "run it on two or more GPUs (-g)")
-    if num_gpus % num_nodes:
+    if len(set(Counter(hosts).values())) > 1:
         _refuse(f"{num_gpus} ranks on {num_nodes} hosts", name, 1, "hosts hold unequal numbers of ranks")
     op = _operation(text, name)
     titles: list[str] | None = None
@@ -88,7 +89,9 @@ def _operation(text: str, name: str) -> Operation:
     if not found:
         found = {PROGRAMS[word] for word in re.findall(words, re.split(r"[/\\]", name)[-1])}
     if len(found) != 1:
-        because = f"it names {' and '.join(sorted(found))}" if found else "neither the text nor the name of the file says"
+        because = (
+            f"it names {' and '.join(sorted(found))}" if found else "neither the text nor the name of the file says"
+        )
         attempt = f"a file name with one of {', '.join(get_args(Operation))} in it"
         _refuse(f"which collective {name} measures is not clear", name, 1, because, attempt)
     return found.pop()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from planner.placement import has_ring
 from planner.schema.catalog import Gpu, Node
 from planner.units import gbit_per_s_to_gb_per_s
 
@@ -109,10 +110,11 @@ def fast_kind(gpu: Gpu) -> EdgeKind:
 class NodeGraph:
     """Edges of one node type, widest paths between its GPUs, best rings over some of them."""
 
-    def __init__(self, node: Node, gpu: Gpu) -> None:
+    def __init__(self, node: Node, gpu: Gpu, edges: Sequence[Edge] | None = None) -> None:
         self.node = node
-        self.direct = tuple(edge for edge in direct_edges(node, gpu) if edge.gb_per_s > 0)
-        self.edges = self.direct + tuple(host_edges(node, gpu))
+        fast = direct_edges(node, gpu) if edges is None else (e for e in edges if e.kind in ("nvlink", "xgmi"))
+        self.direct = tuple(edge for edge in fast if edge.gb_per_s > 0)
+        self.edges = self.direct + tuple(host_edges(node, gpu)) if edges is None else tuple(edges)
         self.uniform = node.links.kind in ("switch", "full_mesh") and bool(self.direct)
         self._around: dict[str, list[tuple[str, Edge]]] = {}
         for edge in self.edges:
@@ -153,7 +155,7 @@ class NodeGraph:
             return self.pair(members[0], members[1])
         links = {(a, b): self.pair(a, b) for a in members for b in members if a != b}
         for rate in sorted({link.gb_per_s for link in links.values()}, reverse=True):
-            if _round_trip(members, lambda a, b, rate=rate: links[a, b].gb_per_s >= rate, closed):  # type: ignore[misc]
+            if has_ring(members, lambda a, b, rate=rate: links[a, b].gb_per_s >= rate, closed=closed):  # type: ignore[misc]
                 return max((x for x in links.values() if x.gb_per_s == rate), key=lambda x: (x.kind, x.latency_us))
         raise ValueError(f"no ring over {list(members)}")
 
@@ -173,23 +175,3 @@ class NodeGraph:
 def _badness(edge: Edge) -> tuple[float, bool]:
     """Slowest first; of equal edges the one between sockets counts."""
     return edge.gb_per_s, edge.kind != "socket"
-
-
-def _round_trip(members: Sequence[int], joined: Callable[[int, int], bool], closed: bool) -> bool:
-    """Whether a ring (or chain) visits every member over joined pairs."""
-    reached, frontier = {members[0]}, [members[0]]
-    while frontier:
-        place = frontier.pop()
-        fresh = [other for other in members if other not in reached and joined(place, other)]
-        reached.update(fresh)
-        frontier += fresh
-    if len(reached) < len(members):
-        return False
-
-    def extend(path: list[int], left: frozenset[int]) -> bool:
-        if not left:
-            return not closed or joined(path[-1], path[0])
-        return any(joined(path[-1], other) and extend([*path, other], left - {other}) for other in sorted(left))
-
-    starts = members[:1] if closed else members
-    return any(extend([start], frozenset(members) - {start}) for start in starts)

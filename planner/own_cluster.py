@@ -16,8 +16,17 @@ from planner.errors import InputError, Place
 from planner.errors import Problem as Wrong
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
 from planner.nccl_tests import NcclTest, parse_nccl_test
-from planner.node_graph import NVLINK_HOP_US, PCIE_EDGE_US, Edge, Link, NodeGraph
-from planner.placement import MOST_GPUS, best_order, best_ring
+from planner.node_graph import (
+    NVLINK_HOP_US,
+    PCIE_EDGE_US,
+    Edge,
+    Link,
+    NodeGraph,
+    direct_edges,
+    nic_count,
+    pcie_gb_per_s,
+)
+from planner.placement import MOST_GPUS, best_order
 from planner.read import Document, parse_document, validate
 from planner.schema.base import Frozen
 from planner.schema.catalog import Gpu, Node, NodeLinks
@@ -26,6 +35,8 @@ from planner.topo_matrix import matrix_edges
 from planner.topology import BUS_SHARE, PCIE_SHARE, Cluster
 
 MOST_BYTES = 4 * 1024 * 1024
+MOST_LISTED = 72
+"""GPUs of one node in a file: an NVL72 rack."""
 REACHED = {"nvlink": BUS_SHARE["switch"], "xgmi": BUS_SHARE["full_mesh"], **PCIE_SHARE, "network": 1.0}
 """Share of a link's rate that rings reach, by kind: what placement compares links by."""
 LATENCY_WEIGHT = 1e-6
@@ -46,7 +57,7 @@ class LinkSpec(Frozen):
 class TopologySpec(Frozen):
     """An edge list: the links inside one node."""
 
-    gpus: int = Field(ge=1, le=72)
+    gpus: int = Field(ge=1)
     links: list[LinkSpec]
 
 
@@ -79,10 +90,14 @@ class OwnNodeGraph(NodeGraph):
         spare = (f"gpu{physical}" for physical in range(node.gpus_per_node) if physical not in order)
         place |= {name: f"gpu{len(order) + index}" for index, name in enumerate(spare)}
         first = [replace(e, ends=(place.get(e.ends[0], e.ends[0]), place.get(e.ends[1], e.ends[1]))) for e in links]
+        adapters = nic_count(node)
+        for nic in range(adapters):
+            ends = (f"nic{nic}", f"gpu{nic * node.gpus_per_node // adapters}")
+            first.append(Edge(ends, "pcie", max(pcie_gb_per_s(node, gpu), node.nics.gbit_per_s_each / 8), PCIE_EDGE_US))
         super().__init__(node, gpu, first)
         count = node.gpus_per_node
         pairs = {(x.kind, x.gb_per_s) for a in range(count) for b in range(a) for x in (self.pair(a, b),)}
-        self.uniform = len(pairs) <= 1 or count > MOST_GPUS
+        self.uniform = len(pairs) <= 1
 
     def reached(self, first: int, second: int) -> float:
         """What placement compares two GPUs by. [GB/s]"""
@@ -107,12 +122,17 @@ class OwnCluster(Cluster):
     @cached_property
     def order(self) -> tuple[int, ...]:
         """Physical GPUs of a node in rank order, as `nvidia-smi` counts them."""
-        count, links = self.node.gpus_per_node, self.own.links
+        count, graph = self.node.gpus_per_node, self._as_counted
         used = min(self.num_gpus, count)
-        if links is None:
-            return tuple(range(used))
-        as_counted = OwnNodeGraph(self.node, self.gpu, links, range(count))
-        return tuple(range(used)) if as_counted.uniform else best_order(count, used, as_counted.reached, self.own.wanted)
+        if isinstance(graph, OwnNodeGraph) and not graph.uniform:
+            return best_order(count, used, graph.reached, self.own.wanted)
+        return tuple(range(used))
+
+    @cached_property
+    def _as_counted(self) -> NodeGraph:
+        """Links of one node, GPUs as `nvidia-smi` counts them."""
+        links, count = self.own.links, self.node.gpus_per_node
+        return super().inner if links is None else OwnNodeGraph(self.node, self.gpu, links, range(count))
 
     @cached_property
     def inner(self) -> NodeGraph:
@@ -130,19 +150,8 @@ class OwnCluster(Cluster):
         """Own curves were taken on the first GPUs of a node; they hold where the ring is no slower than theirs."""
         if op not in {name for name, _ in self.own.curves}:
             return super()._applies(op, link, members, size)
-        taken = range(min(size, self.node.gpus_per_node))
-        links = self.own.links
-        graph = self.inner if links is None else OwnNodeGraph(self.node, self.gpu, links, range(self.node.gpus_per_node))
-        theirs = graph.ring(taken)
+        theirs = self._as_counted.ring(range(min(size, self.node.gpus_per_node)))
         return link.gb_per_s * REACHED[link.kind] >= theirs.gb_per_s * REACHED[theirs.kind]
-
-    def slowest_ring_gb_per_s(self, size: int) -> float:
-        """Slowest ring of groups of `size` neighbours, all nodes alike, as `REACHED` counts it. [GB/s]"""
-        graph = self.inner
-        if not isinstance(graph, OwnNodeGraph) or size < 2 or size > len(self.order):
-            return float("inf")
-        blocks = range(0, len(self.order) - size + 1, size)
-        return min(best_ring(range(at, at + size), graph.reached) for at in blocks)
 
 
 def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Own:
@@ -156,8 +165,13 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
         text, digest = _text(document, spec.topology, "topology")
         files.append((spec.topology, digest))
         count, links = _links(text, spec.topology, node, gpu)
+        if count > MOST_LISTED:
+            raise InputError(Wrong(f"a node of {count} GPUs", Place(spec.topology, 1), f"at most {MOST_LISTED}"))
         _all_joined(count, links, spec.topology)
-        node = node.model_copy(update={"gpus_per_node": count, **_shape(node, count, links)})
+        node = node.model_copy(update={"gpus_per_node": count, **_shape(node, gpu, count, links)})
+        if count > MOST_GPUS and not OwnNodeGraph(node, gpu, links, range(count)).uniform:
+            because = f"rings over unequal links are searched among at most {MOST_GPUS} GPUs"
+            raise InputError(Wrong(f"a node of {count} GPUs with unequal links", Place(spec.topology, 1), because))
     curves: dict[tuple[str, int], Curve] = {}
     for index, name in enumerate(spec.nccl_tests):
         text, digest = _text(document, name, "nccl_tests", index)
@@ -206,7 +220,9 @@ def _links(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple[Edge,
         place = document.place(("links", index))
         for end in link.between:
             if end.startswith("gpu") and end[3:].isdigit() and int(end[3:]) >= spec.gpus:
-                raise InputError(Wrong(f"{end} does not exist", place, f"gpus: {spec.gpus} are gpu0 to gpu{spec.gpus - 1}"))
+                raise InputError(
+                    Wrong(f"{end} does not exist", place, f"gpus: {spec.gpus} are gpu0 to gpu{spec.gpus - 1}")
+                )
         if first == second:
             raise InputError(Wrong(f"a link from {first} to itself", place))
         if frozenset(link.between) in seen:
@@ -241,12 +257,15 @@ def _all_joined(count: int, links: Sequence[Edge], name: str) -> None:
                 raise InputError(Wrong(f"no way from gpu{first} to gpu{second}", Place(name, 1), because, attempt))
 
 
-def _shape(node: Node, count: int, links: Sequence[Edge]) -> dict[str, object]:
-    """What else of the node changes: measured figures are kept only where the catalog's links are what the file shows."""
+def _shape(node: Node, gpu: Gpu, count: int, links: Sequence[Edge]) -> dict[str, object]:
+    """What else of the node changes: measured figures stay only where the file shows the catalog's links."""
     direct = [edge for edge in links if edge.kind in ("nvlink", "xgmi")]
     through = [edge for edge in direct if "nvswitch" in edge.ends]
     rates = {edge.gb_per_s for edge in direct}
     known = node.links
+    shown, listed = ({frozenset(e.ends): e.gb_per_s for e in edges} for edges in (direct, direct_edges(node, gpu)))
+    if shown == listed and count == node.gpus_per_node:
+        return {}
     if through and len(through) == len(direct) == count and len(rates) == 1:
         if known.kind == "switch" and rates == {known.gb_per_s_per_gpu}:
             return {}
@@ -254,8 +273,6 @@ def _shape(node: Node, count: int, links: Sequence[Edge]) -> dict[str, object]:
     ends = [end for edge in direct for end in edge.ends]
     paired = direct and len(set(ends)) == len(ends)
     if paired and known.kind == "bridged_pairs" and rates == {known.gb_per_s_per_pair or known.gb_per_s_per_gpu}:
-        return {}
-    if not direct and known.kind == "pcie_tree" and count == node.gpus_per_node:
         return {}
     kind: Literal["hybrid_cube_mesh", "pcie_tree"] = "hybrid_cube_mesh" if direct else "pcie_tree"
     links_now = NodeLinks(
@@ -277,7 +294,8 @@ def _between(node: Node, test: NcclTest) -> Node:
     figure = curve.last_bus_gb_per_s
     if curve.op == "all_to_all":
         figure *= (nodes - 1) * width / (nodes * width - 1)
-        figure *= (REFERENCE_NODES * width - 1) / ((REFERENCE_NODES - 1) * width)
+        whole = node.gpus_per_node
+        figure *= (REFERENCE_NODES * whole - 1) / ((REFERENCE_NODES - 1) * whole)
     else:
         figure *= 1 + DECLINE_PER_DOUBLING * max(0.0, log2(nodes / REFERENCE_NODES))
         figure *= node.gpus_per_node / width

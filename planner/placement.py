@@ -107,10 +107,10 @@ def _subset(gpus: int, used: int, quality: Quality) -> Block:
 
 
 def _arranged(members: Block, first: int | None, quality: Quality) -> Block:
-    """An order of these GPUs whose blocks of `first` are best, smaller ones inside them and larger ones of them next."""
-    units = [(member,) for member in members]
+    """An order of these GPUs whose blocks of `first` are best, then smaller ones inside and larger ones of them."""
+    units: list[Block] = [(member,) for member in members]
     if first is not None and comb(len(units), first) <= MOST_SUBSETS:
-        units = [_merged([(m,) for m in block], quality) for block in _partition(units, first, quality)]
+        units = [_arranged(block, None, quality) for block in _partition(units, first, quality)]
     return _merged(units, quality)
 
 

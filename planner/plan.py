@@ -12,6 +12,7 @@ from planner.costs.ledger import Item, total
 from planner.costs.memory import StageMemory, moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts, Rollouts
 from planner.costs.time import StepTime, step_items
+from planner.goodput import Goodput, goodput
 from planner.layouts import Layouts
 from planner.problem import Problem, WishCombination
 from planner.space import host_memory_gib
@@ -149,6 +150,11 @@ class Plan:
         seconds = sum(amount for name, amount in self.phases if name in ("training", "update"))
         peak = self.problem.gpu.dense_tflops[self.problem.precision.compute] * 1e12
         return float(flop / (seconds * self.layout["num_gpus"] * peak))
+
+    @property
+    def goodput(self) -> Goodput | None:
+        """Share of the time that is really trained, where the scenario states its faults."""
+        return goodput(self.problem.scenario.faults, self.layout["num_gpus"])
 
     @property
     def critical(self) -> bool:

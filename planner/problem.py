@@ -15,6 +15,7 @@ from planner.errors import Problem as Wrong
 from planner.formulas.parameters import ArchitectureParameters, count_parameters, lora_parameters
 from planner.known_errors import KnownErrors, known_errors
 from planner.layouts import Floats
+from planner.own_cluster import Own, load_own
 from planner.read import Document
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
@@ -66,6 +67,8 @@ class Problem:
     """(file, sha256) of every catalog file used."""
     calibration: Calibration | None = None
     """Factors of the user's own run, where the scenario names a file of them."""
+    own: Own | None = None
+    """What the user's files say about the machines; `node` already follows them."""
 
     @cached_property
     def parameters(self) -> ArchitectureParameters:
@@ -75,7 +78,8 @@ class Problem:
     @cached_property
     def clusters(self) -> dict[int, Cluster]:
         """A cluster for each GPU count."""
-        return {count: Cluster(self.node, self.gpu, count) for count in self.num_gpus}
+        own = self.own or Own(self.node)
+        return {count: own.cluster(self.gpu, count) for count in self.num_gpus}
 
     def factor(self, phase: Phase) -> float:
         """What the calibration multiplies a phase's time by; 1 without one."""
@@ -95,12 +99,16 @@ class Problem:
     @cached_property
     def optimizer_state_bytes(self) -> Floats:
         """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""
-        states = self.engine.states
-        scale = self.weight_bytes / 4 if states.moments_follow_weights else 1.0
-        own = states.moment_bytes
-        moments = [o.state_bytes * scale if own is None else min(own, o.state_bytes) for o in self.optimizers]
-        master = [o.master_bytes * states.keeps_master for o in self.optimizers]
+        moments = [self.moment_bytes(o.state_bytes) for o in self.optimizers]
+        master = [o.master_bytes * self.engine.states.keeps_master for o in self.optimizers]
         return np.asarray(np.array(moments) + np.array(master))
+
+    def moment_bytes(self, state_bytes: float) -> float:
+        """Bytes a parameter of moments that an optimizer keeps in so many, as this engine formats them."""
+        states = self.engine.states
+        if states.moment_bytes is not None:
+            return min(states.moment_bytes, state_bytes)
+        return state_bytes * (self.weight_bytes / 4 if states.moments_follow_weights else 1.0)
 
     @property
     def weight_bytes(self) -> float:
@@ -160,9 +168,11 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
             rollout = find("rollouts", engine.colocation.rollout_engine, "engine")
     if wrong:
         raise InputError(wrong)
+    own = load_own(document, scenario, node, gpu)
+    node = own.node
     grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
     wrong = _contradictions(document, scenario, engine, precision, node, gpu)
-    wrong += _work_contradictions(document, scenario, architecture)
+    wrong += _work_contradictions(document, scenario, architecture, engine)
     if wrong:
         raise InputError(wrong)
     for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
@@ -198,8 +208,9 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         headroom_gib=headroom,
         headroom_from=headroom_from,
         known_errors=known_errors(engine, catalog),
-        provenance=tuple(sorted([*catalog.used().items(), *calibrated_by])),
+        provenance=tuple(sorted([*catalog.used().items(), *calibrated_by, *own.files])),
         calibration=calibration,
+        own=own,
     )
 
 
@@ -296,6 +307,22 @@ def _contradictions(
             "layout",
             "layers_per_stage",
         )
+    if layout.schedule == "zb-h1" and engine.pipeline.zero_bubble is None:
+        refuse(
+            f"engine {engine.id} has no zero-bubble schedule",
+            "its catalog file gives no pipeline.zero_bubble",
+            "schedule: 1f1b",
+            "layout",
+            "schedule",
+        )
+    elif layout.schedule == "zb-h1" and scenario.adapter is not None:
+        refuse(
+            "a zero-bubble schedule has nothing to put off",
+            "it fills the bubble with gradients of weights, and those of a frozen base do not exist",
+            "schedule: 1f1b",
+            "layout",
+            "schedule",
+        )
     if layout.recompute_method is not None and layout.recompute_method not in engine.recompute.methods:
         refuse(
             f"engine {engine.id} has no recompute method {layout.recompute_method}",
@@ -307,7 +334,9 @@ def _contradictions(
     return wrong
 
 
-def _work_contradictions(document: Document, scenario: Scenario, architecture: Architecture) -> list[Wrong]:
+def _work_contradictions(
+    document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
+) -> list[Wrong]:
     """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
     wrong = []
     if scenario.adapter is not None:
@@ -316,6 +345,12 @@ def _work_contradictions(document: Document, scenario: Scenario, architecture: A
         except ValueError as error:
             what = f"adapter.targets does not fit {architecture.id}"
             wrong.append(Wrong(what, document.place(("adapter", "targets")), str(error), "targets: [all-linear]"))
+        spoken = {word for t in engine.saved_by_adapter for word in ([t.when] if isinstance(t.when, str) else t.when)}
+        needed = {"dora": "dora", "lora-fa": "trained_down"}.get(scenario.adapter.variant)
+        if needed is not None and (needed not in spoken or (needed == "dora" and engine.magnitude_norm is None)):
+            what = f"engine {engine.id} does not say what {scenario.adapter.variant} adapters keep"
+            because = f"its catalog file has no tensor of saved_by_adapter with the condition {needed}"
+            wrong.append(Wrong(what, document.place(("adapter", "variant")), because, "variant: lora"))
     rl = scenario.rl
     if rl is not None:
         samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]

@@ -9,14 +9,12 @@ import numpy as np
 
 from planner.blocks import Block, Text, number, percent
 from planner.costs.time import StepTime
-from planner.formulas.schedule import Schedule, simulate
+from planner.formulas.schedule import WEIGHT_SHARE, Schedule, simulate
 from planner.layouts import Floats, Layouts
 from planner.plan import Plan
 
 END_FORWARD = 1 / 3
 """Share of the forward pass in a stage's ends: the head is one product forward and two backward."""
-WEIGHT_SHARE = 1 / 2
-"""Share of the backward matrix products that makes gradients of weights; they are as large as those of inputs."""
 MOST_PASSES = 30_000
 """Forward passes of chunks that are run one by one; further micro-batches cost what the last turn did. 40 ms."""
 
@@ -95,16 +93,17 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
     layouts = Layouts(**{name: np.array([[value]], dtype=np.int64) for name, value in lay.items()})
     time = StepTime(plan.problem, layouts, np.arange(p, dtype=np.int64)[None, :])
     train = _chunks(plan, time, "train")
-    seconds, idle = train.run("1f1b")
+    waiting = plan.problem.scenario.layout.schedule == "zb-h1"
+    seconds, idle = train.run("zb-h1" if waiting else "1f1b")
     phases = dict(plan.phases)
     rest = plan.step_seconds - phases["training"]
     if time.score:
         rest += time.steps * _chunks(plan, time, "score").run("forward")[0] - phases["log-probabilities"]
     zero_bubble = None
-    if lay["virtual_pipeline"] == 1 and plan.problem.scenario.adapter is None:
+    if lay["virtual_pipeline"] == 1 and plan.problem.scenario.adapter is None and not waiting:
         zero_bubble = rest + time.steps * train.run("zb-h1")[0]
     return ScheduleReport(
-        name="1F1B" if lay["virtual_pipeline"] == 1 else "interleaved 1F1B",
+        name="ZB-H1" if waiting else "1F1B" if lay["virtual_pipeline"] == 1 else "interleaved 1F1B",
         step_seconds=rest + time.steps * seconds,
         closed_form_seconds=plan.step_seconds,
         bubble=sum(idle) / (p * seconds),

@@ -6,6 +6,7 @@ import shlex
 
 from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, number, pairs, percent
 from planner.limits import less_headroom
+from planner.placement_report import placement_rows
 from planner.plan import PHASES, PhaseMemory, Plan, host_total_gib
 from planner.problem import RESERVED_CLIFF, Problem
 from planner.recompute_flags import recompute_flags
@@ -102,6 +103,7 @@ def layout_blocks(plan: Plan) -> list[Block]:
         ("hardware", f"{lay['num_gpus']} x {problem.gpu.name} ({problem.node.id})"),
         ("model, engine", f"{problem.architecture.id}, {problem.engine.id}, {problem.precision.id}"),
         ("degrees", degrees(lay)),
+        *placement_rows(plan),
         (
             "batch",
             f"{lay['global_batch_size']} sequences = {lay['micro_batch_size']} a micro-batch x "
@@ -249,8 +251,24 @@ def time_blocks(plan: Plan) -> list[Block]:
         ),
         Text(f"By phase: {phases}."),
         Text(f"Rates: {rates}."),
+        *_stated(plan),
         *schedule_blocks(plan),
     ]
+
+
+def _stated(plan: Plan) -> list[Block]:
+    """What the user put on top of the model: factors of an own run, and faults."""
+    out: list[Block] = []
+    known, good = plan.problem.calibration, plan.goodput
+    if known is not None:
+        factors = ", ".join(f"{name} x {factor.factor:.3g}" for name, factor in known.phases.items())
+        out.append(
+            Text(f"Calibrated with {known.source} of {known.date} ({known.lines} lines): {factors or 'memory'}.")
+        )
+    if good is not None:
+        rate = number(plan.tokens_per_second * good.share, 0)
+        out.append(Text(f"Goodput: {good.sentence}; {rate} tokens/s in the end."))
+    return out
 
 
 def _seconds(value: float) -> str:

@@ -181,16 +181,11 @@ class Cluster:
         return domains, tuple(sorted({tuple(members) for members in sets.values()}))
 
     def _describe(self, size: int, stride: int, domains: int, homes: tuple[tuple[int, ...], ...]) -> Group:
-        inner = [self.inner.ring(members) for members in homes if len(members) > 1]
+        larger = [members for members in homes if len(members) > 1]
+        inner = [self.inner.ring(members) for members in larger]
         fewest = min(homes, key=len)
         slowest = self._slowest(homes) if domains == 1 else self._slowest([*homes, ()])
-        ring = min(
-            (
-                self.inner.ring_gb_per_s(m, link)
-                for m, link in zip((m for m in homes if len(m) > 1), inner, strict=True)
-            ),
-            default=0.0,
-        )
+        ring = min(map(self.inner.ring_gb_per_s, larger, inner), default=0.0)
         width, share = min(self.node.gpus_per_node, self.num_gpus), self.node.nics.gb_per_s_per_gpu
         sisters = width / len(fewest)
         adapters = nic_count(self.node) * width / self.node.gpus_per_node
@@ -286,7 +281,7 @@ class Cluster:
         """Seconds among `size` members in one domain."""
         link = self.inner.ring(group.members) if len(group.members) > 1 else group.slowest
         assert link is not None  # a group of one never comes here
-        if self._curves and self._holds(link, group.members, size):
+        if self._applies(op, link, group.members, size):
             return self._measured(op, group, size, size_bytes)
         bus = self._published(op, size, link) or self._share(op, link) * self._ring(group, link)
         hop = link.latency_us
@@ -336,6 +331,10 @@ class Cluster:
         nearest = min(known, key=lambda n: abs(n - size))
         growth = (self._figure(op, nearest) or 0.0) / self._curves[op, nearest].last_bus_gb_per_s
         return self._curves[op, size].last_bus_gb_per_s * max(growth, 1.0)
+
+    def _applies(self, op: Operation, link: Link, members: Sequence[int], size: int) -> bool:
+        """Whether measured curves of this operation describe this group."""
+        return any(name == op for name, _ in self._curves) and self._holds(link, members, size)
 
     def _holds(self, link: Link, members: Sequence[int], size: int) -> bool:
         """Whether measured curves, taken on the best links and inside one socket first, describe this group."""

@@ -183,7 +183,11 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
         "precision": "fp16" if node == "dgx1-v100" else "bf16",
         "cluster": cluster,
         "layout": _layout(rng, model, engine),
-        "limits": {"headroom_gib": 0.0, "tensor_parallel_inside_domain": rng.random() < 0.8},
+        "limits": {
+            "headroom_gib": 0.0,
+            "tensor_parallel_inside_domain": rng.random() < 0.8,
+            "reserved_cliff": rng.random() < 0.15,
+        },
         "search": {"near_tie": rng.choice([0.005, 0.005, 0.005, 0.0, 0.05])},
     }
     if rng.random() < 0.4:

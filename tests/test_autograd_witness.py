@@ -26,6 +26,7 @@ ADAPTED = {
     "lora": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "lora q_proj v_proj": ["q_proj", "v_proj"],
 }
+ADAPTED |= {"dora": ADAPTED["lora"], "lora-fa": ADAPTED["lora"]}
 ZEROS = ("zero_stage", "sequence_parallel", "optimizer", "wish")
 
 
@@ -39,7 +40,7 @@ def one_gpu(tokens: int) -> Layouts:
 def problem(model: str, mode: str) -> Problem:
     changes: dict[str, Any] = {"model": model, "engine": "transformers"}
     if mode in ADAPTED:
-        changes["adapter"] = {"rank": RESULTS["adapter_rank"], "targets": ADAPTED[mode]}
+        changes["adapter"] = {"rank": RESULTS["adapter_rank"], "targets": ADAPTED[mode], "variant": mode.split()[0]}
     if mode == "autocast":
         changes["engine_options"] = ["autocast"]
     return problem_of(override(load(str(ROOT / "scenarios" / "llama8b_sft_a100.yaml")), changes))
@@ -103,7 +104,9 @@ def test_most_rows_are_exact() -> None:
     assert len(ROWS) - len(differences()) >= 210
 
 
-@pytest.mark.parametrize("mode", ["full", "dropout", "lora", "lora q_proj v_proj", "autocast", "checkpoint", "loss"])
+@pytest.mark.parametrize(
+    "mode", ["full", "dropout", "lora", "lora q_proj v_proj", "dora", "lora-fa", "autocast", "checkpoint", "loss"]
+)
 def test_no_claimed_difference_reaches_a_thousandth_and_a_bit(mode: str) -> None:
     """What differs in these modes is constant weight copies and routing masks."""
     assert all(abs(float(share)) < 0.11 for (_, _, m), (_, share) in differences().items() if m == mode)

@@ -17,6 +17,7 @@ from planner.costs.host import host_ledger
 from planner.costs.ledger import total
 from planner.costs.memory import StageMemory, moments
 from planner.costs.widths import tensor_bytes
+from planner.errors import InputError
 from planner.evaluate import RowCosts
 from planner.layouts import Layouts
 from planner.pipeline import estimate, plan, problem_of
@@ -24,6 +25,7 @@ from planner.plan import PHASES, Plan
 from planner.problem import Problem
 from planner.read import parse_document
 from planner.space import build_space
+from planner.units import GIB
 
 CATALOG = default_catalog()
 ENGINES = tuple(CATALOG.ids("engines"))
@@ -231,3 +233,140 @@ def test_the_peak_names_its_stage_and_moment(engine: str) -> None:
     assert found.binding.phase in PHASES
     assert found.peak_gib == pytest.approx(sum(e.amount for e in found.binding.items), rel=1e-12)
     assert len({(p.stage, p.phase) for p in found.memory}) == len(found.memory)
+
+
+PIPELINE = {"tensor_parallel": 1, "pipeline_parallel": 4, "context_parallel": 1, "recomputed_layers": 0}
+
+
+def pipeline(schedule: str | None, batch: int = 64, **layout: Any) -> Problem:
+    """Llama-3.1-8B in four equal stages of torchtitan."""
+    return problem(
+        engine="torchtitan",
+        cluster={"node": "hgx-h100-8", "num_gpus": 8},
+        batch={"global_batch_size": batch, "sequence_length": 4096, "micro_batch_size": 1},
+        layout=PIPELINE | ({"schedule": schedule} if schedule else {}) | layout,
+    )
+
+
+@pytest.mark.parametrize("batch", [4, 8, 64])
+def test_zero_bubble_keeps_what_the_first_stage_of_1f1b_keeps(batch: int) -> None:
+    """arXiv:2401.10241: p M_B on every stage; with fewer micro-batches than stages, all of them."""
+    for whole in (pipeline("1f1b", batch), pipeline("zb-h1", batch)):
+        layouts = build_space(whole).layouts.take(0).expand()
+        stage, layers = np.arange(4)[None, :], np.full((1, 4), 8)
+        memory = StageMemory(whole, layouts, stage, layers, layers * 0)
+        kept = [sum(i.amount for i in memory.moment("backward") if i.name.startswith("activations"))]
+        micro_batches = int(layouts.num_micro_batches[0, 0])
+        one = 8 * memory.layer_activations[0][0, 0]
+        flight = np.minimum(micro_batches, 4 - stage)
+        if whole.scenario.layout.schedule == "zb-h1":
+            flight = np.minimum(micro_batches, 4) + 0 * stage
+        np.testing.assert_allclose(np.asarray(kept[0]), flight * one, rtol=1e-12)
+
+
+def test_zero_bubble_time_is_its_simulation() -> None:
+    """Equal stages, no recomputation: (p - 1)(F + B - W) by the closed form and by the schedule run event by event."""
+    from planner.costs.time import StepTime
+    from planner.formulas.schedule import simulate
+
+    seconds = {}
+    for name in ("1f1b", "zb-h1"):
+        whole = pipeline(name)
+        layouts = build_space(whole).layouts.take(0).expand()
+        step = StepTime(whole, layouts, np.arange(4)[None, :])
+        heavy, light = (float(np.ravel(w)[0]) for w in step.weights("train"))
+        layer = float(np.ravel(sum(row.layer for row in step.train))[0])
+        forward = float(np.ravel(sum(row.recomputed for row in step.train))[0])
+        products = next(row for row in step.train if row.name == "matrix products")
+        weight = float(np.ravel(products.layer - products.recomputed)[0]) / 2
+        seconds[name] = heavy * layer + light * 4 * layer
+    run = simulate(
+        stages=4,
+        micro_batches=32,
+        forward=[forward] * 4,
+        backward=[layer - forward - weight] * 4,
+        weight=[weight] * 4,
+        schedule="zb-h1",
+    )
+    assert seconds["zb-h1"] == pytest.approx(32 * layer + 3 * (layer - 2 * weight), rel=1e-9)
+    assert seconds["zb-h1"] == pytest.approx(run.seconds, rel=0.02)
+    assert seconds["zb-h1"] < seconds["1f1b"]
+
+
+def test_schedules_are_refused_where_they_do_not_exist() -> None:
+    with pytest.raises(InputError, match="no zero-bubble schedule"):
+        problem(layout={"schedule": "zb-h1"})
+    with pytest.raises(InputError, match="nothing to put off"):
+        problem(engine="torchtitan", adapter=ADAPTED, layout={"schedule": "zb-h1"})
+    assert not len(build_space(pipeline("zb-h1", virtual_pipeline=2)).layouts)
+    assert not len(build_space(pipeline("interleaved")).layouts)
+    assert len(build_space(pipeline("interleaved", virtual_pipeline=2)).layouts)
+
+
+def state_of(**changes: Any) -> dict[str, float]:
+    """GiB of each item of the optimizer moment of a one-GPU run of plain Transformers on Llama-3.2-3B."""
+    found = estimated(pinned("transformers", model="llama3.2-3b", task="sft", **changes))
+    return {e.name: e.amount for e in next(p for p in found.memory if p.phase == "optimizer").items}
+
+
+LAYERS, HIDDEN, KEYS, VOCAB, RANK = 28, 3072, 1024, 128256, 32
+QV = {"rank": RANK, "targets": ["q_proj", "v_proj"]}
+LORA = LAYERS * RANK * (2 * HIDDEN + HIDDEN + KEYS)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "weights", "trained"),
+    [
+        ({}, 4 * LORA, 4 * LORA),
+        ({"variant": "rslora"}, 4 * LORA, 4 * LORA),
+        # magnitudes: one an output of q_proj and v_proj; 9,289,728 in all, as peft counts (peft-30 of the data)
+        ({"variant": "dora"}, 4 * 9_289_728, 4 * 9_289_728),
+        ({"variant": "lora-fa"}, 4 * LORA, 4 * LAYERS * RANK * (HIDDEN + KEYS)),
+        (
+            {"modules_to_save": ["embed_tokens", "lm_head"]},
+            4 * LORA + 4 * VOCAB * HIDDEN,
+            4 * LORA + 4 * VOCAB * HIDDEN,
+        ),
+        ({"modules_to_save": ["lm_head"]}, 4 * LORA + 2 * VOCAB * HIDDEN, 4 * LORA + 2 * VOCAB * HIDDEN),
+    ],
+)
+def test_adapters_by_hand(adapter: dict[str, Any], weights: int, trained: int) -> None:
+    """fp32 adapters; tables trained whole are 16-bit copies beside the frozen ones."""
+    items = state_of(adapter=QV | adapter)
+    assert items["weights"] * GIB == pytest.approx(weights, rel=1e-9)
+    assert items["gradients"] * GIB == pytest.approx(trained, rel=1e-9)
+    assert items["frozen base weights"] * GIB == pytest.approx(2 * 3_212_749_824, rel=1e-9)
+
+
+def test_nf4_is_four_bits_and_a_bit() -> None:
+    """Dettmers et al. 2023, section 3: 4 + 8/64 + 32/(64 * 256) = 4.127 bits; 4 + 32/64 = 4.5 without."""
+    assert CATALOG.find("precisions", "nf4").weight_bytes * 8 == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=5e-4)
+    assert CATALOG.find("precisions", "nf4-single").weight_bytes * 8 == 4.5
+    inner = 3_212_749_824 - VOCAB * HIDDEN - HIDDEN
+    quantised = state_of(adapter=QV | {"base_precision": "nf4"})
+    ends = 2 * (VOCAB * HIDDEN + HIDDEN)
+    assert quantised["frozen base weights"] * GIB == pytest.approx(0.515875 * inner + ends, rel=1e-9)
+
+
+def test_all_linear_is_every_matrix_by_name() -> None:
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    both = [
+        estimated(pinned("transformers", task="sft", adapter={"rank": 16, "targets": t}))
+        for t in (["all-linear"], names)
+    ]
+    assert both[0].memory == both[1].memory
+
+
+def test_an_adapter_that_an_engine_does_not_describe_is_refused() -> None:
+    for variant in ("dora", "lora-fa"):
+        with pytest.raises(InputError, match=f"does not say what {variant} adapters keep"):
+            problem(engine="megatron-core", adapter=ADAPTED | {"variant": variant})
+
+
+def test_dora_norms_one_matrix_at_a_time() -> None:
+    """Beside a running layer's recomputation: 16 B an element of down_proj and 4 B of a square of its inputs."""
+    document = pinned("transformers", task="sft", adapter=ADAPTED | {"variant": "dora"})
+    document["layout"]["recomputed_layers"] = "all"
+    moment = next(p for p in estimated(document).memory if p.phase == "recomputation")
+    norm = next(e for e in moment.items if e.name == "norm under magnitudes")
+    assert norm.amount * GIB == 16 * 14336 * 4096 + 4 * 14336**2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 import pytest
-from random_problems import MODEL, Case, random_case
+from random_problems import MODEL, Case, random_case, random_model
 
 from planner.enumerate import count_points, enumerate_best
 from planner.evaluate import RolloutTable, RowCosts
@@ -221,11 +222,12 @@ def test_rounding_that_excludes_a_layout_is_counted_and_said() -> None:
             "model": MODEL,
             "engine": "transformers",
             "cluster": {"node": "hgx-h100-8", "num_gpus": 1, "usable_gib": 70.0},
-            "limits": {"headroom_gib": 0.0},
+            "limits": {"headroom_gib": 0.0, "reserved_cliff": False},
             "batch": {"global_batch_size": 1, "sequence_length": 1024, "micro_batch_size": 1},
             "layout": {"recomputed_layers": 0},
         },
-        random_case(0, most_points=3000).model | {"num_hidden_layers": 3, "first_k_dense_replace": 0},
+        random_model(random.Random(0), large=False)
+        | {"num_hidden_layers": 3, "vocab_size": 50257, "intermediate_size": 2731},
         1,
     )
     plan = search(case.problem()).plan

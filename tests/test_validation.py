@@ -24,6 +24,7 @@ from planner.validation.express import CaseCatalog, Prediction, express, scenari
 from planner.validation.reference import is_hard
 from planner.validation.run import Choice, data_folder, run_memory
 from planner.validation.score import BARS, Fit, Result, Score
+from planner.validation.translate import OPTIONS
 
 DATA = Path(__file__).resolve().parent.parent / "validation" / "data"
 
@@ -75,6 +76,33 @@ def test_known_defects_are_excluded_with_their_reason(cases: tuple[Case, ...]) -
     assert sum(c.engine == "hf-device-map" for c in cases if c.excluded) == 11
     assert by_id["bridge-01"].correction is not None
     assert {c.scored_in for c in cases} <= set(CLASSES)
+
+
+def test_corrections_change_the_field_they_name(cases: tuple[Case, ...]) -> None:
+    by_id = {c.id: c for c in cases}
+    assert by_id["fms-004"].sequence_length == 2048
+    assert by_id["titan-078"].arch["vocab_size"] == 129280
+    assert (by_id["titan-080"].micro_batch_size, by_id["titan-080"].grad_accum) == (1, 8)
+    assert all(by_id[name].correction for name in ("fms-004", "titan-078", "titan-080"))
+    assert by_id["fms-010"].correction is None
+
+
+def test_switches_follow_dates_and_the_ladder_of_the_source(cases: tuple[Case, ...]) -> None:
+    by_id = {c.id: c for c in cases}
+    rules = dict(OPTIONS)
+    assert rules["no_expandable_segments"](by_id["titan-046"])  # 2024-06-05
+    assert not rules["no_expandable_segments"](by_id["issue-10"])  # June 2024, day not stated
+    assert not rules["compile"](by_id["tune-10"])
+    assert all(rules["compile"](by_id[f"tune-{n}"]) for n in range(11, 19))
+    assert not rules["chunked_loss"](by_id["tune-11"])
+    assert all(rules["chunked_loss"](by_id[f"tune-{n}"]) for n in range(12, 19))
+
+
+def test_room_of_gradients_is_reserved_while_there_are_none(result: Result) -> None:
+    one = next(p for p in result.predictions if p.case.id == "titan-049")
+    ledger = {name: gib for name, gib, _ in one.items()}
+    assert ledger["room kept for gradients"] == pytest.approx(8.03e9 * 4 / 8 / 2**30, rel=1e-3)
+    assert "gradients" not in ledger
 
 
 def test_hard_rows_are_those_of_the_frozen_reference(cases: tuple[Case, ...]) -> None:

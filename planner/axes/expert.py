@@ -41,12 +41,28 @@ def _grid(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(ranks % cut == 0)
 
 
+def _neighbouring_stages(problem: Problem, layouts: Layouts) -> Mask:
+    usual = problem.scenario.cluster.rank_order == "default" or not problem.architecture.is_moe
+    cut = layouts.expert_parallel * layouts.expert_tensor_parallel
+    same = cut == layouts.tensor_parallel * layouts.context_parallel
+    return np.asarray(usual | (layouts.pipeline_parallel == 1) | same)
+
+
 def _sequence_parallel(problem: Problem, layouts: Layouts) -> Mask:
     dense = not problem.architecture.is_moe
     return np.asarray(dense | (layouts.tensor_parallel == 1) | (layouts.sequence_parallel == 1))
 
 
-RULES = (Rule("expert_parallel_supported", "the engine and the architecture have experts to spread", _supported),)
+RULES = (
+    Rule("expert_parallel_supported", "the engine and the architecture have experts to spread", _supported),
+    Rule(
+        "rank_order_keeps_stages",
+        "cluster.rank_order tp_pp_dp needs expert_parallel * expert_tensor_parallel equal to tensor_parallel * "
+        "context_parallel, so that experts have the same pipeline stages",
+        _neighbouring_stages,
+        "Megatron-LM core/parallel_state.py, initialize_model_parallel: ordering without pp last",
+    ),
+)
 ENGINE_RULES = (
     Rule(
         "experts_divide",

@@ -53,6 +53,13 @@ def _schedule(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((layouts.virtual_pipeline == 1) | ((p > 1) & (m >= p) & (rest == 0)))
 
 
+def _named_schedule(problem: Problem, layouts: Layouts) -> Mask:
+    name, v = problem.scenario.layout.schedule, layouts.virtual_pipeline
+    if name is None:
+        return np.ones(len(layouts), dtype=bool)
+    return np.asarray(v > 1 if name == "interleaved" else v == 1)
+
+
 def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     spec = problem.scenario.layout.layers_per_stage
@@ -66,6 +73,12 @@ def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
 RULES = (
     Rule(
         "pipeline_supported", "the engine has pipeline parallelism (and interleaving where it is asked for)", _supported
+    ),
+    Rule(
+        "schedule_chosen",
+        "layout.schedule interleaved has several chunks a stage, 1f1b and zb-h1 have one",
+        _named_schedule,
+        "arXiv:2104.04473; arXiv:2401.10241",
     ),
     Rule("enough_layers", "every stage and chunk has at least one layer", _enough_layers),
     Rule("leading_dense_layers", "the first stage holds all leading dense layers", _leading_dense),

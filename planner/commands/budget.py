@@ -57,6 +57,8 @@ def _blocks(answer: BudgetAnswer) -> list[Block]:
         terms = f"{job.name}: {number(job.tokens / 1e9, 1)} billion tokens within {job.deadline_days:g} days"
         blocks += [Heading(terms), _options(answer, job.name)]
     limits = [f"goodput {budget.goodput:g} (share of the time that is really trained, as the file states)"]
+    if any(o.plan is not None and o.plan.goodput is not None for o in answer.options):
+        limits[0] += ", times the goodput of faults: in the scenario on each number of GPUs"
     if budget.max_usd is not None:
         limits.append(f"max_usd {number(budget.max_usd, 0)}")
     if budget.max_nodes_at_once is not None:

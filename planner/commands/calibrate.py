@@ -9,13 +9,7 @@ from typing import Any
 
 import click
 
-from planner.commands.common import (
-    emit,
-    format_option,
-    out_option,
-    render_blocks,
-    set_option,
-)
+from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
 from planner.errors import InputError, Place, Problem
 
 
@@ -24,6 +18,17 @@ from planner.errors import InputError, Place, Problem
 @set_option
 @click.option("--log", "log_file", metavar="FILE", help="Log of a run of the scenario: slime, verl, NeMo-RL, tokens/s.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Date written into the file; today unless given.")
+@click.option("--device", is_flag=True, help="Measure this machine's GPUs instead; --out is then a new folder.")
+@click.option("--gpu", metavar="ID", help="With --device: the catalog's entry for this GPU.")
+@click.option("--node", metavar="ID", help="With --device: the node type whose collectives these are.")
+@click.option(
+    "--time-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="With --device: leave out what does not fit.",
+)
 @format_option("table", "json", "markdown")
 @out_option
 def command(
@@ -31,11 +36,26 @@ def command(
     overrides: tuple[str, ...],
     log_file: str | None,
     date: str | None,
+    device: bool,
+    gpu: str | None,
+    node: str | None,
+    time_limit: float,
     style: str,
     out: str | None,
     force: bool,
 ) -> None:
-    """Fit one factor a phase to the log of a run. --out writes the file that a scenario names in `calibration:`."""
+    """Fit one factor a phase to the log of a run. --out writes the file that a scenario names in `calibration:`.
+
+    With --device, measure the GPUs of this machine (torch needed) into a catalog folder for PLANNER_CATALOGS.
+    """
+    day = date or datetime.date.today().isoformat()
+    if device:
+        if scenario is not None or log_file is not None:
+            raise click.UsageError("--device takes neither a scenario nor --log")
+        from planner.commands.calibrate_device import run_device
+
+        run_device(gpu_id=gpu, node_id=node, time_limit=time_limit, day=day, style=style, out=out)
+        return
     if scenario is None or log_file is None:
         raise InputError(
             Problem(
@@ -51,7 +71,6 @@ def command(
     from planner.pipeline import load
     from planner.rl_log import read_log
 
-    day = date or datetime.date.today().isoformat()
     fitted = fit(load(scenario, overrides), read_log(log_file), source=log_file, date=day, catalog=default_catalog())
     if out is not None:
         emit(overlay_text(fitted.calibration), out, force)
@@ -87,7 +106,7 @@ def _blocks(fitted: Any, out: str | None, scenario: str) -> list[Any]:
     from planner.blocks import Command, Grid, Headline, Text, number
 
     known = fitted.calibration
-    step = next((row for row in fitted.rows if row.name in ("step", "train")), fitted.rows[0])
+    step = next((row for name in ("step", "train") for row in fitted.rows if row.name == name), fitted.rows[0])
     first, last = (f"{error * 100:+.1f} %" for error in step.errors)
     blocks = [
         Headline(f"{known.name}: error of {step.name} {first} before, {last} after, on the log it was fitted to"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
+from planner.costs.optimizer import optimizer_bytes, paged
 from planner.layouts import Layouts
 from planner.problem import Problem
 
@@ -33,14 +34,13 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
                 continue
             copy = ranks * local * problem.precision.weight_bytes
             items.append(Item(f"weight copy ({name})", copy, coloc.source))
-    cut = np.where(layouts.zero_stage >= 1, memory.shards[0], 1.0)
-    cut_expert = np.where(layouts.zero_stage >= 1, memory.shards[1], 1.0)
-    state = memory.trainable[0] / cut + memory.trainable[1] / cut_expert
-    held = state * problem.optimizer_state_bytes[layouts.optimizer]
+    state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
     asleep = problem.is_rl and coloc is not None
     if problem.scenario.layout.optimizer_offload or asleep:
         held = held if problem.scenario.layout.optimizer_offload else held + state * problem.gradient_bytes
         name = "optimizer on the host" if problem.scenario.layout.optimizer_offload else "sleeping trainer's state"
         items.append(Item(name, ranks * held, "state of this node's ranks"))
+    elif np.any(out := paged(problem)[layouts.optimizer]):
+        items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
     items.append(Item("checkpoint staging", ranks * local * 2.0, "16-bit weights of this node's ranks once"))
     return tuple(items)

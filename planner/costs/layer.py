@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.costs.kernels import Kernels, Pass
+from planner.costs.strides import data_strides
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.units import US_PER_S
@@ -209,9 +210,10 @@ class LayerTime:
         dense, expert = self.layer_parameters
         ranks = lay.data_parallel * lay.context_parallel
         grid = lay.expert_parallel * lay.expert_tensor_parallel
-        groups = [(dense, ranks, lay.tensor_parallel)]
+        apart = data_strides(self.problem, lay)
+        groups = [(dense, ranks, apart[0])]
         if self.problem.architecture.is_moe:
-            groups.append((expert, np.maximum(ranks * lay.tensor_parallel // grid, 1), grid))
+            groups.append((expert, np.maximum(ranks * lay.tensor_parallel // grid, 1), apart[1]))
         gathered, reduced = np.asarray(0.0), np.asarray(0.0)
         for elements, size, stride in groups:
             gathered = gathered + self.collective("all_gather", size, stride, elements * timing.gather_bytes)

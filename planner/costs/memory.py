@@ -20,11 +20,13 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.ledger import Item, total
-from planner.costs.widths import padded_vocab_size, tensor_bytes, tokens_per_rank
-from planner.formulas.activations import in_flight_layers_factor
-from planner.formulas.parameters import LayerParameters, lora_parameters
+from planner.costs.optimizer import largest_tensor_bytes, optimizer_bytes, paged
+from planner.costs.stage import StageParameters
+from planner.costs.widths import elements, tensor_bytes, tokens_per_rank
+from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
+from planner.formulas.parameters import adapted_shapes
 from planner.formulas.stages import usual_stages
-from planner.layouts import Floats, Ints, Layouts
+from planner.layouts import Floats
 from planner.problem import Problem
 from planner.schema.engine import Tensor
 from planner.units import GIB
@@ -35,97 +37,8 @@ ADAPTER_BYTES = 4.0
 
 
 @dataclass(frozen=True)
-class StageMemory:
+class StageMemory(StageParameters):
     """Memory of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
-
-    problem: Problem
-    layouts: Layouts
-    stage: Ints
-    layers: Ints
-    recomputed: Ints
-
-    @cached_property
-    def _is_first(self) -> Floats:
-        return np.asarray(self.stage == 0, dtype=float)
-
-    @cached_property
-    def _is_last(self) -> Floats:
-        return np.asarray(self.stage == self.layouts.pipeline_parallel - 1, dtype=float)
-
-    @property
-    def _moe(self) -> bool:
-        return self.problem.architecture.is_moe
-
-    def _layer_share(self, layer: LayerParameters) -> tuple[Floats, Floats]:
-        """(dense, expert) parameters of one layer on one rank."""
-        tp = self.layouts.tensor_parallel
-        dense = (layer.attention_sharded + layer.dense_mlp_sharded + layer.shared_experts) / tp + (
-            layer.attention_replicated + layer.dense_mlp_replicated + layer.norm + layer.router
-        )
-        expert = layer.routed_experts / (self.layouts.expert_parallel * self.layouts.expert_tensor_parallel)
-        return dense, expert
-
-    @cached_property
-    def _end_parameters(self) -> tuple[Floats, Floats]:
-        """(embedding side, head side) parameters on one rank of the first and last stage."""
-        p, a, tp = self.problem.parameters, self.problem.architecture, self.layouts.tensor_parallel
-        vocab = padded_vocab_size(
-            vocab_size=a.vocab_size, divisible_by=self.problem.engine.vocab_divisible_by, tensor_parallel=tp
-        )
-        table = vocab * a.hidden_size / tp
-        # A tied head is the embedding itself; with several stages the last one holds a copy of it.
-        copies = (self.layouts.pipeline_parallel > 1) if a.tie_word_embeddings else 1.0
-        return table + p.position_embedding, table * copies + p.final_norm
-
-    @cached_property
-    def parameters(self) -> tuple[Floats, Floats]:
-        """(dense, expert) parameters of the stage on one rank.
-
-        Leading dense layers of an architecture with experts stand on the first stage.
-        """
-        p = self.problem.parameters
-        dense_layer = self._layer_share(p.dense_layer)
-        embedding, head = self._end_parameters
-        join = 2 * self.problem.architecture.hidden_size**2 / self.layouts.tensor_parallel
-        ends = self._is_first * embedding + self._is_last * head + self._further * join
-        if p.moe_layer is None:
-            return (self.layers + self._further) * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
-        dense, expert = self._layer_share(p.moe_layer)
-        swapped = self._is_first * p.num_dense_layers
-        layers = self.layers + self._further
-        return layers * dense + ends + swapped * (dense_layer[0] - dense), (layers - swapped) * expert
-
-    @property
-    def _further(self) -> Floats:
-        """Layers that predict further tokens; they stand on the last stage."""
-        trained = self.problem.engine.trains_further_tokens
-        return np.asarray(self._is_last * self.problem.architecture.num_nextn_predict_layers * trained)
-
-    @cached_property
-    def shards(self) -> tuple[Floats, Floats]:
-        """(dense, expert) ranks over which state is sharded, before the ZeRO stage is looked at."""
-        lay = self.layouts
-        context = lay.context_parallel if self.problem.engine.states.shard_over_context else 1
-        dense = lay.data_parallel * context
-        ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel
-        expert = ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
-        copies = self.problem.engine.states.optimizer_instances
-        return np.maximum(1.0, dense / copies), np.maximum(1.0, expert / copies)
-
-    def _sharded(self, parameters: tuple[Floats, Floats], from_stage: int) -> Floats:
-        """Parameters whose state lies on one rank: cut over the data-parallel ranks from that ZeRO stage on."""
-        on = self.layouts.zero_stage >= from_stage
-        return parameters[0] / np.where(on, self.shards[0], 1.0) + parameters[1] / np.where(on, self.shards[1], 1.0)
-
-    @cached_property
-    def trainable(self) -> tuple[Floats, Floats]:
-        """(dense, expert) trainable parameters of the stage on one rank."""
-        adapter = self.problem.scenario.adapter
-        if adapter is None:
-            return self.parameters
-        arch = self.problem.architecture
-        each = lora_parameters(arch, adapter.rank, tuple(adapter.targets)) / arch.num_hidden_layers
-        return self.layers * each / self.layouts.tensor_parallel, self.layers * 0.0
 
     @cached_property
     def state(self) -> tuple[Item, ...]:
@@ -133,23 +46,27 @@ class StageMemory:
         problem, engine = self.problem, self.problem.engine
         states, trainable = engine.states, self.trainable
         items = []
-        weight_bytes, gradient_bytes = problem.weight_bytes, problem.gradient_bytes
+        weights = self.sharded(trainable, 3) * problem.weight_bytes
+        gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
             base = problem.base_precision
             embedding, head = self._end_parameters
-            ends = self._is_first * embedding + self._is_last * head, 0.0 * self.layers
+            ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
             inner = self.parameters[0] - ends[0], self.parameters[1]
             outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
-            frozen = self._sharded(inner, 3) * base.weight_bytes + self._sharded(ends, 3) * outer_bytes
+            frozen = self.sharded(inner, 3) * base.weight_bytes + self.sharded(ends, 3) * outer_bytes
             items.append(Item("frozen base weights", frozen, f"catalogs/precisions/{base.id}.yaml"))
-            weight_bytes = gradient_bytes = ADAPTER_BYTES
-        items.append(Item("weights", self._sharded(trainable, 3) * weight_bytes, states.source))
-        items.append(Item("gradients", self._sharded(trainable, 2) * gradient_bytes, states.source))
-        each = problem.optimizer_state_bytes[self.layouts.optimizer]
-        if problem.scenario.layout.optimizer_offload:
-            each = each * 0.0
+            zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
+            adapters, untrained = self.adapters
+            weights = self.sharded((adapters, zero), 3) * ADAPTER_BYTES
+            weights = weights + self.sharded(tables, 3) * problem.weight_bytes
+            gradients = self.sharded((adapters - untrained, zero), 2) * ADAPTER_BYTES
+            gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
+        items.append(Item("weights", weights, states.source))
+        items.append(Item("gradients", gradients, states.source))
+        elsewhere = problem.scenario.layout.optimizer_offload | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
-        items.append(Item("optimizer", self._sharded(trainable, 1) * each, chosen))
+        items.append(Item("optimizer", np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
         if states.reduction_bucket_bytes:
             several = self.layouts.data_parallel * self.layouts.context_parallel > 1
             buckets = (trainable[0] + trainable[1]) * several * states.reduction_bucket_bytes
@@ -168,10 +85,10 @@ class StageMemory:
         if p.moe_layer is not None:
             one_expert = p.moe_layer.routed_experts / (a.num_experts or 1) / lay.expert_tensor_parallel
             shapes = (p.moe_layer.attention_sharded + p.moe_layer.shared_experts) / lay.tensor_parallel + one_expert
-            shapes = shapes + self._is_first * (p.num_dense_layers > 0) * (
+            shapes = shapes + self.is_first * (p.num_dense_layers > 0) * (
                 p.dense_layer.dense_mlp_sharded / lay.tensor_parallel
             )
-        head = self._is_last * self._end_parameters[1]
+        head = self.is_last * self._end_parameters[1]
         engine = self.problem.engine
         return Item(
             "weight-gradient buffers",
@@ -187,13 +104,28 @@ class StageMemory:
         p = self.problem.parameters
         unit = self._layer_share(p.moe_layer or p.dense_layer)
         layer = unit[0] + unit[1]
-        end = self._is_first * self._end_parameters[0] + self._is_last * self._end_parameters[1]
+        embedding, head = self.is_first * self._end_parameters[0], self.is_last * self._end_parameters[1]
+        end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
         largest = np.maximum(layer, end)
-        each = layer * max(0.0, zero.gathered_units - 1) * zero.gathered_bytes + largest * zero.gathered_bytes
+        every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
+        others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
+        each = (layer * others + largest) * zero.gathered_bytes
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
             each = each + largest * zero.reduced_units * zero.reduced_bytes
         on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
-        return (Item("gathered layers", np.where(on, each, 0.0), zero.source),)
+        several = {
+            "never": np.zeros_like(self.layouts.num_micro_batches),
+            "between micro-batches": self.layouts.num_micro_batches > 1,
+            "in a pipeline": self.layouts.pipeline_parallel > 1,
+        }[zero.unreduced]
+        # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
+        flat = zero.flat_parameters and self.problem.scenario.adapter is not None
+        trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
+        whole = trained * zero.unreduced_bytes * several
+        return (
+            Item("gathered layers", np.where(on, each, 0.0), zero.source),
+            Item("gradients not yet reduced", np.where(on, whole, 0.0), zero.source),
+        )
 
     def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
         """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank."""
@@ -222,10 +154,36 @@ class StageMemory:
             group_size=self.problem.engine.pipeline.group_size,
         )
 
+    def _magnitude_norm(self, running: Floats) -> list[Item]:
+        """DoRA's weight norm of the largest adapted matrix, in the forward pass, beyond what `running` takes later."""
+        adapter, norm = self.problem.scenario.adapter, self.problem.engine.magnitude_norm
+        if adapter is None or adapter.variant != "dora" or norm is None:
+            return []
+        shapes = adapted_shapes(self.problem.architecture, adapter.targets)
+        largest = max(norm.matrix_bytes * into * out + norm.input_bytes * into**2 for into, out in shapes)
+        return [Item("norm under magnitudes", np.maximum(0.0, largest - running), norm.source)]
+
+    def _postponed(self) -> tuple[Item, ...]:
+        """What waits for its weight gradients under ZB-H1, recomputed layers rebuilt and the head too."""
+        source = self.problem.engine.pipeline.zero_bubble
+        if self.problem.scenario.layout.schedule != "zb-h1" or source is None:
+            return ()
+        lay, (kept, extra) = self.layouts, self.layer_activations
+        waiting = postponed_weight_gradients(
+            stage=self.stage, pipeline_parallel=lay.pipeline_parallel, num_micro_batches=lay.num_micro_batches
+        )
+        leading = self.is_first * self.problem.parameters.num_dense_layers * self._moe
+        logits = self.is_last * tokens_per_rank(lay) * elements(self.problem, lay, "vocab") / lay.tensor_parallel
+        held = waiting * ((self.layers + self._further) * kept + leading * extra)
+        return (
+            Item("activations awaiting weight gradients", held, source),
+            Item("logit gradients awaiting weight gradients", waiting * logits * 2.0, source),
+        )
+
     def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
         """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
         kept, extra = self.layer_activations
-        leading = self._is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
+        leading = self.is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
         stub, _ = self._layer_bytes(self.problem.engine.stub)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
@@ -239,8 +197,8 @@ class StageMemory:
         lay = self.layouts
         p, v, m = lay.pipeline_parallel, lay.virtual_pipeline, lay.num_micro_batches
         short = (v > 1) & ((self.problem.architecture.num_hidden_layers + 2) % (p * v) == 0)
-        first = self._is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
-        last = self._is_last * (self.in_flight - 1)
+        first = self.is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
+        last = self.is_last * (self.in_flight - 1)
         return np.asarray(short * (first + last) * kept)
 
     def moment(self, name: str) -> tuple[Item, ...]:
@@ -262,12 +220,13 @@ class StageMemory:
         items.append(Item("activations, recomputed layers", stubs, engine.stub[0].source))
         if name == "loss":
             logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
-            logits = (self._is_last + self._further) * logits
+            logits = (self.is_last + self._further) * logits
             items.append(Item("logits and loss", logits, engine.loss[0].source))
         else:
             running, _ = self._layer_bytes(engine.backward)
             items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
-        return self._state_before_step(name) + self._gathered(name) + tuple(items)
+            items += self._magnitude_norm(running if name == "backward" else running * 0.0)
+        return self._state_before_step(name) + self._gathered(name) + tuple(items) + self._postponed()
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.
@@ -278,8 +237,8 @@ class StageMemory:
         states = self.problem.engine.states
         if not states.gradients_appear or self.problem.scenario.adapter is not None:
             return self.state
-        head = self._is_last * self._end_parameters[1] * (name != "loss"), self.layers * 0.0
-        early = self._sharded(head, 2) * self.problem.gradient_bytes
+        head = self.is_last * self._end_parameters[1] * (name != "loss"), self.layers * 0.0
+        early = self.sharded(head, 2) * self.problem.gradient_bytes
         several = self.layouts.num_micro_batches > 1
         return tuple(
             Item(i.name, np.where(several, i.amount, early), i.source) if i.name == "gradients" else i
@@ -291,8 +250,12 @@ class StageMemory:
         each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
         if self.problem.scenario.layout.optimizer_offload:
             each = each * 0.0
-        shard = self._sharded(self.trainable, 1)
+        shard = self.sharded(self.trainable, 1)
         items = [Item("optimizer temporaries", shard * (each + states.step_bytes), "catalogs/optimizers")]
+        returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
+        if np.any(returning):
+            brought = np.where(returning, largest_tensor_bytes(self), 0.0)
+            items.append(Item("optimizer state brought back", brought, "catalogs/optimizers: paged"))
         if states.step_gathered_bytes:
             between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
             whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
@@ -303,7 +266,7 @@ class StageMemory:
         engine = self.problem.engine
         if not engine.log_prob:
             return ()
-        logits = self._is_last * tensor_bytes(self.problem, self.layouts, engine.log_prob, moe_layer=False)
+        logits = self.is_last * tensor_bytes(self.problem, self.layouts, engine.log_prob, moe_layer=False)
         running, _ = self.layer_activations
         return (
             Item("log-probability logits", logits, engine.log_prob[0].source),
@@ -359,8 +322,11 @@ class StageMemory:
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
         items = [*allocated, Item("allocator reserve", total(allocated) * (reserve.median - 1), reserve.source)]
+        if reserve.gradients_apart:
+            kept, live = (total([i for i in part if i.name == "gradients"]) for part in (self.state, allocated))
+            items.append(Item("room kept for gradients", kept - live, reserve.source))
         if cached := self.problem.engine.cached:
-            blocks = self._is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
+            blocks = self.is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
             items.append(Item("cached blocks of other lengths", blocks, cached[0].source))
         known = self.problem.calibration
         if known is not None and known.memory is not None:

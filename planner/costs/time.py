@@ -3,6 +3,7 @@
 A step is a sum over *visits*: a visit repeats a piece of work for every micro-batch through the pipeline, and costs
 
     (m - 1/v) * max over stages of t + (sum over stages of t) / v           1F1B, interleaved with v chunks
+    (m - k) * max over stages of t + k * sum over stages of t               ZB-H1, k = (F + B - W) / (F + B + W)
 
 which for equal stages is (m + (p - 1) / v) t. The visit `train` is forward and backward, `score` (RL) the forward
 passes for log-probabilities, `update` happens once and is as slow as its slowest stage. `t` of a stage is affine:
@@ -20,8 +21,10 @@ from planner.costs.kernels import Kernels
 from planner.costs.layer import LayerTime
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
+from planner.costs.strides import pipeline_stride, stages_are_neighbours
 from planner.costs.update import MS, UpdateTime
 from planner.costs.widths import padded_vocab_size
+from planner.formulas.schedule import WEIGHT_SHARE
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.units import US_PER_S
@@ -141,9 +144,14 @@ class StepTime:
         lay, timing = self.layouts, self.problem.engine.timing
         hidden = self.problem.architecture.hidden_size
         passed = self._layer.sequence_tokens * hidden * self.problem.precision.activation_bytes
-        stride = lay.num_gpus // lay.pipeline_parallel
-        wire = self._kernels.point_to_point(num_gpus=lay.num_gpus, stride=stride, size_bytes=passed)
-        across = (stride >= self.problem.node.gpus_per_node) * (lay.tensor_parallel - 1)
+        stride, stages = pipeline_stride(self.problem, lay), lay.pipeline_parallel
+        if stages_are_neighbours(self.problem):
+            wire = self._kernels.ring_hop(num_gpus=lay.num_gpus, size=stages, stride=stride, size_bytes=passed)
+            leaves = stride * stages > self.problem.node.gpus_per_node
+        else:
+            wire = self._kernels.point_to_point(num_gpus=lay.num_gpus, stride=stride, size_bytes=passed)
+            leaves = stride >= self.problem.node.gpus_per_node
+        across = leaves * (lay.tensor_parallel - 1)
         return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * across
 
     def _head(self, zero: Floats) -> Affine:
@@ -223,7 +231,23 @@ class StepTime:
             return np.ones_like(lay.tensor_parallel) * float(self.steps), np.zeros_like(lay.tensor_parallel) * 1.0
         v = lay.virtual_pipeline
         many = lay.num_micro_batches * self.steps
-        return many - self.steps / v, self.steps / v * np.ones_like(many)
+        light = self.steps / v * np.ones_like(many)
+        if name == "train" and self.problem.scenario.layout.schedule == "zb-h1":
+            light = light * self._zero_bubble_share
+        return many - light, light
+
+    @property
+    def _zero_bubble_share(self) -> Floats:
+        """Bubble of ZB-H1 over that of 1F1B, by a usual layer: (F + B - W) / (F + B + W).
+
+        Where layers may be recomputed, as if all were: their forward pass is in B, which makes the bubble longer.
+        Source: Qi et al. 2023, arXiv:2401.10241, section 2.2; bubble (p - 1) (F + B - W).
+        """
+        whole: Floats | float = sum(row.layer for row in self.train)
+        if self.problem.scenario.layout.recomputed_layers != 0:
+            whole = whole + sum(row.recomputed for row in self.train)
+        weight = sum(WEIGHT_SHARE * (row.layer - row.recomputed) for row in self.train if row.name == "matrix products")
+        return np.asarray(1.0 - 2.0 * weight / whole)
 
     @property
     def steps(self) -> int:

@@ -8,6 +8,8 @@ import numpy as np
 
 from planner.costs.layer import LayerTime
 from planner.costs.memory import StageMemory
+from planner.costs.optimizer import optimizer_bytes, paged
+from planner.costs.strides import data_strides
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.units import GB
@@ -43,8 +45,8 @@ class UpdateTime:
         each = self.layer.reduce_bytes
         reduce_bytes = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         reduced, gathered = reduce_bytes * 0.0, reduce_bytes * 0.0
-        stride = (lay.tensor_parallel, lay.expert_parallel * lay.expert_tensor_parallel)
-        for kind, (count, ranks, step) in enumerate(zip(parameters, shards, stride, strict=True)):
+        strides = data_strides(problem, lay)
+        for kind, (count, ranks, step) in enumerate(zip(parameters, shards, strides, strict=True)):
             if not np.any(count) or not np.any(ranks > 1):
                 continue
             group = ranks.astype(np.int64) + np.zeros(reduce_bytes.shape, dtype=np.int64)
@@ -84,7 +86,9 @@ class UpdateTime:
             ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
             pcie = (problem.gradient_bytes + problem.weight_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
             return np.asarray(pcie + local * moved * ranks / (HOST_GB_PER_S * GB))
-        return np.asarray(local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB))
+        fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
+        fetched = fetched / (0.8 * problem.gpu.pcie_gb_per_s * GB)
+        return np.asarray(fetched + local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB))
 
     def fixed(self) -> float:
         """Seconds of every step whatever its size. [s]"""

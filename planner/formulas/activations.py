@@ -84,3 +84,18 @@ def in_flight_layers_factor(
     group = p if group_size is None else group_size
     chunks = np.minimum(m * v, group * (v - 1) + 2 * (p - i - 1) + 1)
     return np.asarray(np.maximum(1.0, np.where(v > 1, chunks / v, plain)))
+
+
+def postponed_weight_gradients(
+    *, stage: NDArray[np.int64], pipeline_parallel: NDArray[np.int64], num_micro_batches: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Micro-batches whose input gradients are done and whose weight gradients wait, under ZB-H1. [micro-batches]
+
+        min(i, m - min(m, p - i))     beside the min(m, p - i) of 1F1B that have not run backward
+
+    Stage i puts weight gradients off by i micro-batches, so that no stage holds more than the first one of 1F1B: min(m,
+    p). A waiting micro-batch keeps inputs and output gradients of its matrix products; counting it whole bounds that.
+    Source: Qi et al. 2023, arXiv:2401.10241, section 2.2 (peak memory p M_B) and planner/formulas/schedule.py.
+    """
+    flight = np.minimum(num_micro_batches, pipeline_parallel - stage)
+    return np.asarray(np.minimum(stage, num_micro_batches - flight).astype(np.float64).clip(0.0))

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 ALL_LINEAR = "all-linear"
 """LoRA on every linear layer of a block; not on embeddings, head or router."""
+MLP_OUT = ("down_proj", "linear_fc2", "fc2")
+"""Names of the MLP matrix whose outputs are the hidden size."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,22 @@ def count_parameters(architecture: object) -> ArchitectureParameters:
 
 
 def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
-    """Trainable parameters of LoRA adapters. [elements]
+    """Parameters of LoRA adapters. [elements]
 
         rank (inputs + outputs)   for every adapted matrix, in every layer, in every expert
 
     Targets are the module names of Hugging Face (q_proj, gate_up_proj, c_attn, kv_b_proj, ...) or Megatron (linear_qkv,
     linear_proj, linear_fc1, linear_fc2), or `all-linear`. A fused name is one adapter over the fused matrix.
     Source: Hu et al. 2021, arXiv:2106.09685; Llama-3-8B at rank 16 on all linear layers has 41,943,040.
+    """
+    return rank * sum(into + out for into, out in adapted_sides(architecture, targets))
+
+
+def adapted_sides(architecture: object, targets: Iterable[str] | str = ALL_LINEAR) -> tuple[tuple[int, int], ...]:
+    """(sum of inputs, sum of outputs) of all adapted matrices, one pair for each target name. [elements]
+
+    DoRA (Liu et al. 2024, arXiv:2402.09353) adds one magnitude an output: Llama-3.2-3B at rank 32 on q_proj
+    and v_proj trains 9,289,728. LoRA-FA (Zhang et al. 2023, arXiv:2308.03303) trains the rank x outputs only.
     """
     shape = Shape.of(architecture)
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
@@ -156,13 +167,34 @@ def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | st
         known = ", ".join([ALL_LINEAR, *attention, *mlp])
         raise ValueError(f"no linear layer is named {', '.join(unknown)}; this architecture has {known}")
     widths = _mlp_widths(shape)
-    total = 0
+    sides: list[tuple[int, int]] = []
     for name in _all_linear(shape) if ALL_LINEAR in names else names:
         if name in attention:
-            total += rank * sum(attention[name]) * shape.num_hidden_layers
-        else:
-            total += sum(rank * (shape.hidden_size + mlp[name] * width) * count for width, count in widths)
-    return total
+            into, out = attention[name]
+            sides.append((into * shape.num_hidden_layers, out * shape.num_hidden_layers))
+            continue
+        wide = sum(mlp[name] * width * count for width, count in widths)
+        hidden = sum(shape.hidden_size * count for _, count in widths)
+        sides.append((wide, hidden) if name in MLP_OUT else (hidden, wide))
+    return tuple(sides)
+
+
+def adapted_shapes(architecture: object, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of one matrix for each target name, the widest MLP that carries it. [elements]"""
+    shape = Shape.of(architecture)
+    attention, mlp, hidden = _attention_matrices(shape), _mlp_matrices(shape), shape.hidden_size
+    widest = max(width for width, count in _mlp_widths(shape) if count)
+    sides = []
+    for name in target_names(architecture, targets):
+        wide = mlp.get(name, 0) * widest
+        sides.append(attention.get(name, (wide, hidden) if name in MLP_OUT else (hidden, wide)))
+    return tuple(sides)
+
+
+def target_names(architecture: object, targets: Iterable[str]) -> tuple[str, ...]:
+    """Names of adapted matrices, `all-linear` spelt out."""
+    names = list(dict.fromkeys(targets))
+    return tuple(_all_linear(Shape.of(architecture)) if ALL_LINEAR in names else names)
 
 
 @lru_cache(maxsize=256)

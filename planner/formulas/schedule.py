@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 Schedule: TypeAlias = Literal["1f1b", "zb-h1", "forward"]
 Order: TypeAlias = NDArray[np.int64]
 
+WEIGHT_SHARE = 1 / 2
+"""Share of the backward matrix products that makes gradients of weights; they are as large as those of inputs."""
 LARGEST_DIFFERENCE = {"one chunk": (-0.17, 0.0), "several chunks": (-0.11, 0.18)}
 """Simulation over closed form less one, (least, largest) seen in 8,000 random pipelines each with free sends: 2 to 16
 stages, p to 8 p micro-batches, 2 to 4 chunks, seconds of stages (of chunks) within 25 % of their mean, backward 1.6 to

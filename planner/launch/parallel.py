@@ -71,6 +71,8 @@ def parallel(plan: Plan) -> Array:
     ]
     if lay["sequence_parallel"]:
         flags.append(("--sequence-parallel", None))
+    if plan.problem.scenario.cluster.rank_order == "tp_pp_dp":
+        flags.append(("--use-tp-pp-dp-mapping", None))
     for name in plan.problem.scenario.engine_options:
         flags += ENGINE_OPTIONS[name]
     if plan.problem.architecture.is_moe:

@@ -9,6 +9,7 @@ from typing import Any
 from planner.compare_columns import Case, Comparison, Priced
 from planner.json_text import dumps as dumps
 from planner.nearest import Nearest
+from planner.placement_report import placement_document
 from planner.plan import Entry, Plan, host_total_gib
 from planner.problem import Problem
 from planner.recompute_flags import recompute_flags
@@ -64,6 +65,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "critical": plan.critical,
         "wishes_given_up": changes,
         "layout": layout_document(plan),
+        "placement": placement_document(plan),
         "memory": {
             "peak_gib": _round(plan.peak_gib),
             "usable_gib": _round(plan.problem.usable_gib),
@@ -92,6 +94,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "mfu": _round(plan.mfu),
             "items": [_entry(item, "seconds") for item in plan.time],
             "phases": [{"name": name, "seconds": _round(seconds)} for name, seconds in plan.phases],
+            **_stated(plan),
         },
         "host": {
             "needed_gib": _round(needed),
@@ -101,6 +104,22 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _stated(plan: Plan) -> dict[str, Any]:
+    """Goodput and calibration, where the scenario states them."""
+    good, known = plan.goodput, plan.problem.calibration
+    out: dict[str, Any] = {}
+    if good is not None:
+        out["goodput"] = {
+            "share": _round(good.share),
+            "failure_minutes": _round(good.failure_minutes),
+            "checkpoint_interval_minutes": _round(good.interval_minutes),
+            "tokens_per_second": _round(plan.tokens_per_second * good.share),
+        }
+    if known is not None:
+        out["calibration"] = {name: _round(factor.factor) for name, factor in known.phases.items()}
+    return out
+
+
 def layout_document(plan: Plan) -> dict[str, Any]:
     """Every decision under the name that the field uses."""
     lay, flags, problem = plan.layout, recompute_flags(plan), plan.problem
@@ -108,7 +127,9 @@ def layout_document(plan: Plan) -> dict[str, Any]:
         "num_gpus": lay["num_gpus"],
         "tensor_parallel": lay["tensor_parallel"],
         "pipeline_parallel": lay["pipeline_parallel"],
+        "rank_order": problem.scenario.cluster.rank_order,
         "virtual_pipeline": lay["virtual_pipeline"],
+        "schedule": problem.scenario.layout.schedule or ("interleaved" if lay["virtual_pipeline"] > 1 else "1f1b"),
         "data_parallel": lay["data_parallel"],
         "context_parallel": lay["context_parallel"],
         "expert_parallel": lay["expert_parallel"],

@@ -226,7 +226,15 @@ class Optimizer(Frozen):
     master_bytes: float = Field(ge=0)
     """Bytes a parameter of the fp32 master copy, where the optimizer keeps one beside 16-bit weights."""
     factored: bool = False
-    """State grows with rows + columns, not with elements (Adafactor); state_bytes then counts the rest."""
+    """fp32 statistics for rows + columns of each matrix (Adafactor) come on top of state_bytes."""
+    ends_state_bytes: float | None = Field(default=None, ge=0)
+    """In place of state_bytes for embedding, head and norms, where another optimizer takes them (Muon)."""
+    projection_rank: int | None = Field(default=None, ge=1)
+    """Moments of the layers' matrices live in a projection of this rank (GaLore)."""
+    projector_bytes: float = Field(default=4, ge=0)
+    """Bytes an element of the projector."""
+    paged: bool = False
+    """State lies in memory that the driver moves to the host page by page: planned as if all of it were there."""
     transient_bytes: float = Field(default=0, ge=0)
     """Bytes a parameter of the largest temporary inside the step, on the shard being updated."""
     memory_passes_bytes: float = Field(gt=0)

@@ -57,6 +57,17 @@ class ZeroThree(Frozen):
     reduced_units: float = Field(ge=0)
     """Whole layers' gradients that lie unreduced at once."""
     reduced_bytes: float = 4
+    every_layer: bool = False
+    """Copies of all layers of the stage stay, beyond the one in use (no resharding after the forward pass)."""
+    whole_in_pipeline: bool = False
+    """With a pipeline, weights stay gathered from the first micro-batch to the last."""
+    unreduced: Literal["never", "between micro-batches", "in a pipeline"] = "never"
+    """When gradients stay whole on each rank until the last micro-batch of a step."""
+    unreduced_bytes: float = 4
+    flat_parameters: bool = False
+    """A layer's weights are one flat parameter, whose gradient is as large even where only adapters train."""
+    ends_apart: bool = False
+    """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
     source: str
 
 
@@ -66,6 +77,18 @@ class Reserve(Frozen):
     median: float = Field(ge=1)
     p90: float = Field(ge=1)
     maximum: float = Field(ge=1)
+    gradients_apart: bool = False
+    """Gradients are allocated on the stream of their collective: its pool keeps their room while there are none."""
+    source: str
+
+
+class MagnitudeNorm(Frozen):
+    """Temporaries of the weight norm that DoRA adapters divide their magnitudes by, of one matrix at a time."""
+
+    matrix_bytes: float = Field(ge=0)
+    """Bytes an element of the adapted matrix."""
+    input_bytes: float = Field(ge=0)
+    """Bytes an element of a square as wide as the matrix's inputs."""
     source: str
 
 
@@ -115,6 +138,8 @@ class Pipeline(Frozen):
     uneven: Literal["no", "first_last", "any"] = "no"
     group_size: int | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
+    zero_bubble: str | None = None
+    """Source of the engine's ZB-H1 schedule, where it has one: weight gradients wait for the pipeline's bubble."""
     balance: Literal["layers", "cost"] = "layers"
     """How layers fall on stages by default: equal numbers, or equal cost with the head counted as one block."""
 
@@ -183,6 +208,8 @@ class Engine(Frozen):
     saved: list[Tensor] = Field(min_length=1)
     """Kept by one layer for its backward pass, nothing recomputed."""
     saved_by_adapter: list[Tensor] = Field(default_factory=list)
+    magnitude_norm: MagnitudeNorm | None = None
+    """Only where the engine has DoRA adapters."""
     stub: list[Tensor] = Field(min_length=1)
     """Kept by a layer that is recomputed in full."""
     backward: list[Tensor] = Field(min_length=1)

@@ -79,6 +79,12 @@ class ClusterSpec(Frozen):
     """Overrides what the catalog says the driver leaves to torch on one GPU."""
     host_memory_gib: Annotated[float, Field(gt=0)] | None = None
     """Host memory of one node, where it differs from the catalog."""
+    topology: str | None = None
+    """Links inside a node, instead of the catalog's: an edge list (.yaml), or the output of `nvidia-smi topo -m`."""
+    rank_order: Literal["default", "tp_pp_dp"] = "default"
+    """Order of ranks, innermost first: tp-cp-ep-dp-pp, or tp-cp-ep-pp-dp (Megatron's --use-tp-pp-dp-mapping)."""
+    nccl_tests: list[str] = Field(default_factory=list)
+    """Outputs of all_reduce_perf, all_gather_perf, reduce_scatter_perf or alltoall_perf, one run a file."""
 
     @model_validator(mode="after")
     def _one_of(self) -> ClusterSpec:
@@ -95,6 +101,10 @@ class Adapter(Frozen):
     """Module names as Hugging Face or Megatron call them (q_proj, down_proj, linear_qkv, ...), or `all-linear`."""
     base_precision: str = "bf16"
     """Precision id in which the frozen base is held (nf4 makes it QLoRA)."""
+    variant: Literal["lora", "rslora", "dora", "lora-fa"] = "lora"
+    """rslora: another scaling, the same memory; dora: a magnitude an output; lora-fa: first matrices stay frozen."""
+    modules_to_save: list[Literal["embed_tokens", "lm_head"]] = Field(default_factory=list)
+    """Tables trained whole beside the adapters, as copies in the compute precision; the frozen ones stay."""
 
 
 class Batch(Frozen):
@@ -162,6 +172,8 @@ class LayoutSpec(Frozen):
     pipeline_parallel: IntChoice = "any"
     virtual_pipeline: IntChoice = 1
     """Chunks of layers on each stage (interleaved 1F1B)."""
+    schedule: Literal["1f1b", "interleaved", "zb-h1"] | None = None
+    """Order of a pipeline's passes: 1f1b, interleaved where virtual_pipeline > 1, or zb-h1 where the engine has it."""
     data_parallel: IntChoice = "any"
     context_parallel: IntChoice = "any"
     expert_parallel: IntChoice = "any"

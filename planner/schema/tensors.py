@@ -32,6 +32,7 @@ Width = Literal[
     "adapted_attention_out",  # what enters the output projection, where that is adapted
     "adapted_ffn",  # intermediate_size where the down-projection is adapted
     "adapted_rank",  # adapter rank once an adapted projection
+    "adapted_out",  # outputs of all adapted projections
     "lora_latent",  # q_lora_rank + kv_lora_rank + qk_rope_head_dim of latent attention
     "key_value_up",  # latent attention: keys and values after their up-projection
     "vocab",  # padded vocabulary
@@ -63,6 +64,10 @@ When = Literal[
     "tensor_parallel",
     "trainable_base",
     "frozen_base",  # adapters on a frozen base
+    "dora",  # adapters with a magnitude an output
+    "lora_fa",  # adapters whose first matrices stay frozen
+    "trained_down",  # adapters whose first matrices train, so that their inputs are kept
+    "trained_head",  # the head's weight trains
     "qk_norm",
     "upcast_logits",
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)

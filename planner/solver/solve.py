@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time as clock
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.errors import InternalError
 from planner.solver.constraints import GROUPS
 from planner.solver.model import Model, declare
-from planner.solver.objective import goals
+from planner.solver.objective import Goal, first_goals, last_goals
 from planner.solver.selftest import refuse_broken_solver
 from planner.tables import Tables
 
@@ -58,97 +59,140 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> An
     refuse_broken_solver(cp_model)
     if not tables.rows or tables.capacity < tables.headroom:
         return NOTHING
-    started = clock.monotonic()
-    model = declare(cp_model, tables)
-    for group in GROUPS:
-        group(model)
-    best: dict[str, Any] | None = None
-    first_bound, proved, solves = 0, True, 0
-    for goal in goals(model):
-        left = time_limit_s - (clock.monotonic() - started)
-        if best is not None and left <= 0:
-            proved = False
-            break
-        model.cp.minimize(goal.expression)
-        status, solver, asked = _minimise(cp_model, model, max(0.05, left), seed, workers)
-        solves += asked
-        if status == cp_model.INFEASIBLE:
-            if best is not None:
-                raise InternalError(f"goal {goal.name} has no solution although the goal before it had one")
-            return Answer("infeasible", None, None, (), (), 0, 0, 0, solves, clock.monotonic() - started)
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            proved = False
-            if best is None:
-                return Answer("unknown", None, None, (), (), 0, 0, 0, solves, clock.monotonic() - started)
-            break
-        best = _read(solver, model)
-        if goal.name == "time":
-            first_bound = math.floor(solver.best_objective_bound)
-        if status != cp_model.OPTIMAL:
-            proved = False
-            break
-        least = round(solver.objective_value)
-        _agree(goal.name, least, best)
-        model.cp.add(goal.expression <= goal.fix(least))
-    assert best is not None
+    run = _Run(cp_model, clock.monotonic(), time_limit_s, seed, workers)
+    model = run.build(tables)
+    run.climb(model, first_goals(model))
+    if run.best is None:
+        status = "infeasible" if run.proved else "unknown"
+        return replace(NOTHING, status=status, solves=run.solves, wall_seconds=run.spent)
+    if run.proved:
+        # The layout is settled: what is left is its layers and recomputed layers, in a model of this row alone.
+        settled = run.best
+        model = run.build(replace(tables, rows=(tables.rows[settled.row],)))
+        model.cp.add(model.time <= tables.near(run.least["time"]))
+        model.cp.add(model.headroom >= -run.least["headroom"])
+        if len(set(settled.layers)) == 1:
+            model.cp.add(model.uneven == 0)
+        run.climb(model, last_goals(model))
+        run.best = replace(run.best, row=settled.row)
     return Answer(
-        status="optimal" if proved else "feasible",
-        bound=first_bound,
-        solves=solves,
-        wall_seconds=clock.monotonic() - started,
-        **best,
+        status="optimal" if run.proved else "feasible",
+        bound=run.bound,
+        solves=run.solves,
+        wall_seconds=run.spent,
+        **vars(run.best),
     )
 
 
-def _minimise(cp_model: Any, model: Model, seconds: float, seed: int, workers: int) -> tuple[Any, Any, int]:
-    """(status, solver, solves) of one goal: one way of searching after the other, until one of them is conclusive.
+@dataclass(frozen=True)
+class _Found:
+    """The decisions, and the time and headroom they have in the tables (the variables themselves may be slack)."""
 
-    Raises InternalError when CP-SAT calls the model invalid.
-    """
-    started = clock.monotonic()
-    found: tuple[Any, Any, int] | None = None
-    for asked, (effort, changes) in enumerate(SEARCHES, start=1):
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = workers
-        solver.parameters.random_seed = seed
-        solver.parameters.max_time_in_seconds = max(0.05, seconds - (clock.monotonic() - started))
-        solver.parameters.max_deterministic_time = effort
-        for name, value in changes.items():
-            setattr(solver.parameters, name, value)
-        status = solver.solve(model.cp)
-        if status == cp_model.MODEL_INVALID:
-            raise InternalError(f"CP-SAT calls the model invalid: {model.cp.validate()}")
-        if status in (cp_model.OPTIMAL, cp_model.INFEASIBLE):
-            return status, solver, asked
-        better = found is None or found[0] != cp_model.FEASIBLE or solver.objective_value <= found[1].objective_value
-        if found is None or (status == cp_model.FEASIBLE and better):
-            found = (status, solver, asked)
-        if clock.monotonic() - started >= seconds:
-            break
-    assert found is not None
-    return found
+    row: int
+    choice: int | None
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+    time: int
+    headroom: int
 
 
-def _agree(goal: str, least: int, best: dict[str, Any]) -> None:
+class _Run:
+    """One search: what is left of the time, and the best found so far."""
+
+    def __init__(self, cp_model: Any, started: float, seconds: float, seed: int, workers: int) -> None:
+        self.cp_model, self.started, self.seconds = cp_model, started, seconds
+        self.seed, self.workers = seed, workers
+        self.best: _Found | None = None
+        self.proved, self.solves, self.bound = True, 0, 0
+        self.least: dict[str, int] = {}
+
+    @property
+    def spent(self) -> float:
+        return clock.monotonic() - self.started
+
+    def build(self, tables: Tables) -> Model:
+        """The model of these rows with all constraint groups."""
+        model = declare(self.cp_model, tables)
+        for group in GROUPS:
+            group(model)
+        return model
+
+    def climb(self, model: Model, goals: Sequence[Goal]) -> None:
+        """Solve for each goal and fix it for the next; stops where the time is up or nothing fits."""
+        for goal in goals:
+            if self.best is not None and self.spent >= self.seconds:
+                self.proved = False
+                return
+            model.cp.minimize(goal.expression)
+            status, solver = self._minimise(model)
+            if status == self.cp_model.INFEASIBLE:
+                if self.best is not None:
+                    raise InternalError(f"goal {goal.name} has no solution although the goal before it had one")
+                return
+            self.proved = status == self.cp_model.OPTIMAL
+            if status not in (self.cp_model.OPTIMAL, self.cp_model.FEASIBLE):
+                return
+            self.best = _read(solver, model)
+            if goal.name == "time":
+                self.bound = math.floor(solver.best_objective_bound)
+            if not self.proved:
+                return
+            least = round(solver.objective_value)
+            _agree(goal.name, least, self.best)
+            self.least[goal.name] = least
+            model.cp.add(goal.expression <= goal.fix(least))
+
+    def _minimise(self, model: Model) -> tuple[Any, Any]:
+        """(status, solver) of one goal: one way of searching after the other, until one of them is conclusive.
+
+        Raises InternalError when CP-SAT calls the model invalid.
+        """
+        cp_model = self.cp_model
+        found: tuple[Any, Any] | None = None
+        for effort, changes in SEARCHES:
+            solver = cp_model.CpSolver()
+            solver.parameters.num_workers = self.workers
+            solver.parameters.random_seed = self.seed
+            solver.parameters.max_time_in_seconds = max(0.05, self.seconds - self.spent)
+            solver.parameters.max_deterministic_time = effort
+            for name, value in changes.items():
+                setattr(solver.parameters, name, value)
+            status = solver.solve(model.cp)
+            self.solves += 1
+            if status == cp_model.MODEL_INVALID:
+                raise InternalError(f"CP-SAT calls the model invalid: {model.cp.validate()}")
+            if status in (cp_model.OPTIMAL, cp_model.INFEASIBLE):
+                return status, solver
+            better = (
+                found is None or found[0] != cp_model.FEASIBLE or solver.objective_value <= found[1].objective_value
+            )
+            if found is None or (status == cp_model.FEASIBLE and better):
+                found = (status, solver)
+            if self.spent >= self.seconds:
+                break
+        assert found is not None
+        return found
+
+
+def _agree(goal: str, least: int, best: _Found) -> None:
     """Raise InternalError where the tables do not give the value that the solver calls least."""
-    found = {"time": best["time"], "headroom": -best["headroom"]}.get(goal, least)
+    found = {"time": best.time, "headroom": -best.headroom}.get(goal, least)
     if found != least:
         raise InternalError(f"the solver proves {goal} {least} for a plan whose tables say {found}")
 
 
-def _read(solver: Any, model: Model) -> dict[str, Any]:
-    """The decisions, and the time and headroom they have in the tables (the variables themselves may be slack)."""
+def _read(solver: Any, model: Model) -> _Found:
     tables = model.tables
     picked = next(i for i, b in enumerate(model.picked) if solver.boolean_value(b))
     chosen = next((i for i, b in enumerate(model.chosen) if solver.boolean_value(b)), None)
     row, choice = tables.rows[picked], tables.choices[chosen] if chosen is not None else None
     layers = tuple(solver.value(v) for v in model.layers[: row.stages])
     recomputed = tuple(solver.value(v) for v in model.recomputed[: row.stages])
-    return {
-        "row": picked,
-        "choice": chosen,
-        "layers": layers,
-        "recomputed": recomputed,
-        "time": row.time(layers, recomputed) + (choice.time if choice is not None else 0),
-        "headroom": tables.capacity - max(row.peak(layers, recomputed), choice.memory if choice is not None else 0),
-    }
+    return _Found(
+        row=picked,
+        choice=chosen,
+        layers=layers,
+        recomputed=recomputed,
+        time=row.time(layers, recomputed) + (choice.time if choice is not None else 0),
+        headroom=tables.capacity - max(row.peak(layers, recomputed), choice.memory if choice is not None else 0),
+    )

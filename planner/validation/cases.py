@@ -69,7 +69,7 @@ class Case:
     missing: tuple[str, ...]
     inferred: tuple[str, ...]
     correction: str | None
-    """Why memory_gib is not the number of the data's own table."""
+    """Why a field is not what the data's own table has."""
     hard: bool | None
     """Fit/OOM rows: near the limit by the frozen reference formula (reference.py)."""
 
@@ -141,7 +141,7 @@ def _excluded(c: Case) -> str | None:
         return "no GPU count"
     if c.gpu is None:
         return "no GPU stated"
-    if c.source == "litgpt" and "variable_length" in c.tags:
+    if (c.source == "litgpt" and "variable_length" in c.tags) or "unpacked padded batches" in c.task:
         return "only a length cap: an upper bound"
     if c.micro_batch_size is None or c.sequence_length is None:
         return f"not stated: {', '.join(c.missing)}"
@@ -176,17 +176,30 @@ def _hard(path: Path) -> dict[str, bool]:
         return {row["id"]: row["hard"] == "1" for row in csv.DictReader(stream)}
 
 
-def _corrections(path: Path) -> dict[str, tuple[float, str]]:
-    """(value, reason) by case, where the value of the data's table is in the wrong unit."""
-    if not path.is_file():
-        return {}
-    with open(path, encoding="utf-8", newline="") as stream:
-        return {row["id"]: (float(row["memory_gib"]), row["reason"]) for row in csv.DictReader(stream)}
+def _corrections(path: Path) -> dict[str, list[tuple[str, float, str]]]:
+    """(field, value, reason) by case, where the data's table differs from what its source prints."""
+    out: dict[str, list[tuple[str, float, str]]] = {}
+    if path.is_file():
+        with open(path, encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                out.setdefault(row["id"], []).append((row["field"], float(row["value"]), row["reason"]))
+    return out
 
 
-def _case(row: dict[str, Any], hard: Mapping[str, bool], corrections: Mapping[str, tuple[float, str]]) -> Case:
+_WHOLE = ("micro_batch_size", "sequence_length", "grad_accum")
+
+
+def _case(
+    row: dict[str, Any], hard: Mapping[str, bool], corrections: Mapping[str, list[tuple[str, float, str]]]
+) -> Case:
     detail, metric = row["engine_detail"], row["metric"]
-    measured, correction = corrections.get(row["id"], (metric["memory_gib"], None))
+    changes = corrections.get(row["id"], [])
+    value = {field: number for field, number, _ in changes}
+    row = {**row, **{field: int(value[field]) for field in _WHOLE if field in value}}
+    if "vocab_size" in value:
+        row["arch"] = {**row["arch"], "vocab_size": int(value["vocab_size"])}
+    measured = value.get("memory_gib", metric["memory_gib"])
+    correction = "; ".join(reason for _, _, reason in changes) or None
     return Case(
         id=row["id"],
         source=row["source"],

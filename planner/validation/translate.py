@@ -59,6 +59,40 @@ def _fused_kernels(case: Case) -> bool:
     return "foak" in case.framework or "liger" in case.framework.lower()
 
 
+def _until(case: Case, day: str) -> bool:
+    """Before that day; a month alone counts as its end."""
+    return f"{case.version_date}-31"[:10] < day
+
+
+def _traced(case: Case) -> bool:
+    """Torchtitan PR 2570 is the graph trainer's, by its title."""
+    words = ("SimpleFSDP", "GraphTrainer", "fullgraph", "PR#2570")
+    return any(word in case.notes + case.framework for word in words)
+
+
+def _operators_recomputed_eagerly(case: Case) -> bool:
+    compiled = "torch.compile" in case.framework + case.task
+    return "op" in (case.recompute["modules"] or []) and not compiled and not _traced(case)
+
+
+_LADDER = (
+    "torch.compile",
+    "chunked",
+    "activation checkpointing",
+    "optimizer step fused",
+    "activation offloading",
+    "8-bit AdamW",
+)
+"""Torchtune's table adds each technique on top of the previous one; its adapters have the first two (README)."""
+
+
+def _added(case: Case, technique: str) -> bool:
+    text = case.framework + case.task.replace(", compile", ", torch.compile")
+    if "cumulative" not in text:
+        return technique in text
+    return any(step in text for step in _LADDER[_LADDER.index(technique) :])
+
+
 OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c)),
     ("bf16_moments", lambda c: _moonlight(c)),
@@ -78,15 +112,19 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("a2a_context_parallel", lambda c: "cp_comm_type a2a" in c.notes),
     ("autocast", _autocast),
     ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
-    ("compile", lambda c: "torch.compile" in c.framework + c.task or "inductor" in c.framework),
+    ("compile", lambda c: _added(c, "torch.compile") or "inductor" in c.framework),
     ("thunder", lambda c: "thunder_" in c.framework),
     ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
     ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
-    ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework),
+    ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
-    ("chunked_loss", lambda c: "chunked" in c.notes or "chunked" in c.task),
+    ("chunked_loss", lambda c: "chunked" in c.notes or _added(c, "chunked")),
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
-    ("no_expandable_segments", lambda c: c.engine == "torchtitan" and c.version_date < "2024-06"),
+    ("no_expandable_segments", lambda c: c.engine == "torchtitan" and _until(c, "2024-06-12")),
+    ("ends_apart", lambda c: c.engine == "torchtitan" and not _until(c, "2025-07-28")),
+    ("traced", _traced),
+    ("kept_absolute_values", lambda c: "eager float8" in c.notes and _until(c, "2025-02-04")),
+    ("kept_collectives", _operators_recomputed_eagerly),
     ("no_reshard", lambda c: "reshard_after_forward never" in c.notes),
     ("optimizer_in_backward", lambda c: "in backward" in c.optimizer),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
@@ -99,9 +137,9 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
 
 
 _OPTIMIZERS = (
-    (r"galore", None),
+    (r"galore", "galore"),
     (r"lisa", None),
-    (r"lora-fa", None),
+    (r"lora-fa", "adamw"),
     (r"8bit", "adamw-8bit"),
     (r"muon", "muon"),
     (r"offload", None),
@@ -150,16 +188,20 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
     lora = case.lora or {}
     if not lora.get("rank"):
         raise NotExpressible("adapter rank not stated")
-    if lora.get("trainable_embeddings"):
-        raise NotExpressible("adapter with trainable embedding and head")
     # Adapters trained at once hold as much as one of the sum of their ranks.
-    base = {
+    base: dict[str, Any] = {
         "rank": int(lora["rank"]) * int(lora.get("concurrent") or 1),
         "targets": _targets(lora.get("targets"), bool(case.arch["gated_mlp"])),
     }
+    if lora.get("trainable_embeddings"):
+        base["modules_to_save"] = ["embed_tokens", "lm_head"]
+    if case.peft == "dora" or case.optimizer == "lora-fa":
+        base["variant"] = "dora" if case.peft == "dora" else "lora-fa"
     quantised = lora.get("base_quant")
     if case.peft == "qlora" or quantised:
         base["base_precision"] = _base_precision(str(quantised or "nf4"))
+    elif _autocast(case):
+        base["base_precision"] = "fp32-autocast"
     elif case.source == "prime_rl":
         base["base_precision"] = "fp32"  # the frozen base is sharded in fp32 like everything else
     return base

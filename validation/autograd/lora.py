@@ -13,24 +13,37 @@ class AdaptedLinear(torch.nn.Module):
     Source: huggingface/peft tuners/lora/layer.py, `_cast_input_dtype`; adapters are fp32 by `autocast_adapter_dtype`.
     """
 
-    def __init__(self, base: torch.nn.Linear, rank: int) -> None:
+    def __init__(self, base: torch.nn.Linear, rank: int, variant: str = "lora") -> None:
         super().__init__()
-        self.base = base
+        self.base, self.variant = base, variant
         self.lora_a = torch.nn.Linear(base.in_features, rank, bias=False, dtype=torch.float32)
         self.lora_b = torch.nn.Linear(rank, base.out_features, bias=False, dtype=torch.float32)
         self.scaling = 2.0
+        if variant == "dora":
+            self.magnitude = torch.nn.Parameter(torch.empty(base.out_features, dtype=torch.float32))
+        if variant == "lora-fa":
+            self.lora_a.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The sum in the base's format."""
         result = self.base(x)
-        adapted = self.lora_b(self.lora_a(x.to(self.lora_a.weight.dtype))) * self.scaling
-        return (result + adapted).to(result.dtype)
+        adapted = self.lora_b(self.lora_a(x.to(self.lora_a.weight.dtype)))
+        if self.variant == "dora":
+            return (result + self._with_magnitude(result, adapted)).to(result.dtype)
+        return (result + adapted * self.scaling).to(result.dtype)
+
+    def _with_magnitude(self, result: torch.Tensor, adapted: torch.Tensor) -> torch.Tensor:
+        """What DoRA adds to the base's result. Source: peft 0.21.2 tuners/lora/dora.py, DoraLinearLayer.forward."""
+        weight = self.base.weight.to(adapted.dtype) + self.scaling * (self.lora_b.weight @ self.lora_a.weight).detach()
+        scale = (self.magnitude / torch.linalg.norm(weight, dim=1).detach()).view(1, -1)
+        plain = result if self.base.bias is None else result - self.base.bias
+        return (scale - 1) * plain + scale * adapted * self.scaling
 
 
-def add_adapters(model: torch.nn.Module, targets: Sequence[str], rank: int) -> None:
+def add_adapters(model: torch.nn.Module, targets: Sequence[str], rank: int, variant: str = "lora") -> None:
     """Freeze a network and adapt every linear layer whose name is among the targets."""
     model.requires_grad_(False)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if name in targets and isinstance(child, torch.nn.Linear):
-                setattr(module, name, AdaptedLinear(child, rank))
+                setattr(module, name, AdaptedLinear(child, rank, variant))

@@ -37,6 +37,8 @@ DATE = "2026-11-21"
 TOKENS = 4096
 MANY_TOKENS = 1 << 18
 ADAPTER_RANK = 16
+VARIANTS = ("dora", "lora-fa")
+"""Adapters that keep something else than LoRA's."""
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SEPARATE_MATRICES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
 """Model types whose projections carry the names above; phi3 and gpt2 fuse them."""
@@ -144,8 +146,8 @@ def _build(architecture: Architecture, layers: int, moe: bool, mode: str, device
         model = (AutoModelForCausalLM if head else AutoModel).from_config(
             config, dtype=torch.float32 if mode == "autocast" else torch.bfloat16
         )
-        if mode.startswith("lora"):
-            add_adapters(model, targets_of(mode), ADAPTER_RANK)
+        if mode.startswith(("lora", "dora")):
+            add_adapters(model, targets_of(mode), ADAPTER_RANK, mode if mode in VARIANTS else "lora")
     if mode == "checkpoint":
         model.gradient_checkpointing_enable()
     return model.train()
@@ -153,7 +155,7 @@ def _build(architecture: Architecture, layers: int, moe: bool, mode: str, device
 
 def targets_of(mode: str) -> tuple[str, ...]:
     """Adapted matrices of a LoRA mode."""
-    return ALL_TARGETS if mode == "lora" else ("q_proj", "v_proj")
+    return ("q_proj", "v_proj") if mode == "lora q_proj v_proj" else ALL_TARGETS
 
 
 def saved_bytes(architecture: Architecture, layers: int, tokens: int, moe: bool, mode: str) -> int:
@@ -254,6 +256,8 @@ def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, bool, s
         if a.model_type in SEPARATE_MATRICES:
             yield name, False, "lora"
             yield name, False, "lora q_proj v_proj"
+            for variant in VARIANTS if name in BACKWARD_MODELS else ():
+                yield name, False, variant
             yield name, False, "autocast"
         if name in BACKWARD_MODELS:
             yield name, False, "backward"

@@ -65,6 +65,8 @@ class RlRow:
     def phases(self) -> dict[Phase, float]:
         """Seconds that the row prints for each phase. [s]"""
         found = {phase: self.facts[name] for name, phase in PHASES.items() if self.facts.get(name)}
+        if not self.synchronous:
+            found.pop("log_probs", None)  # part of what overlaps
         if "ref_s" in self.facts and "log_probs" in found:
             found["log_probs"] += self.facts["ref_s"]
         return found
@@ -158,7 +160,7 @@ def run_rl(folder: Path) -> RlResult:
         try:
             own = {**assumed.get("default", {}), **assumed.get(row.sweep, {})}
             series.setdefault(row.series, []).append((row, _problem(row, own, catalog)))
-        except (NotExpressible, InputError) as error:
+        except (NotExpressible, InputError, ValueError) as error:
             left_out.append((row.id, str(error).splitlines()[0]))
     scores: list[RlScore] = []
     for name in sorted(series):
@@ -183,7 +185,7 @@ def _assumptions(folder: Path) -> Mapping[str, Any]:
 def _problem(row: RlRow, assumed: Mapping[str, Any], catalog: Overlay) -> Problem:
     """The row as a pinned scenario. Raises NotExpressible with the reason where it lacks something."""
     c = row.run
-    if "step_time_s" not in row.facts or len(row.phases) < 2:
+    if not row.facts.get("step_time_s") or not {"rollout", "train"} <= set(row.phases):
         raise NotExpressible("no step time with its phases")
     if not c.num_gpus:
         raise NotExpressible("number of GPUs not stated without doubt")

@@ -59,9 +59,9 @@ def rl_blocks(result: RlResult) -> list[Block]:
             left=frozenset({0, 1, 3, 4}),
         ),
         Text(
-            "Lengths of responses are not published; assumed in rl_series.yaml. Series are calibrated on their middle row "
-            "by GPUs; the column beside shows the worst when calibrated on another. Asynchronous rows print the wait left "
-            "of generation: it is carried over, only training is predicted."
+            "Lengths of responses are not published; assumed in rl_series.yaml. Series are calibrated on their middle "
+            "row by GPUs; the column beside shows the worst when calibrated on another. Asynchronous rows print the "
+            "wait left of generation: it is carried over, only training is predicted."
         ),
         Grid(("RL steps not scored", "rows"), tuple((reason, str(n)) for reason, n in sorted(reasons.items()))),
     ]
