@@ -110,6 +110,11 @@ class Problem:
             return min(states.moment_bytes, state_bytes)
         return state_bytes * (self.weight_bytes / 4 if states.moments_follow_weights else 1.0)
 
+    def adapter_moment_bytes(self, optimizer: Optimizer) -> float:
+        """Bytes a parameter of moments of fp32 adapters."""
+        follow = self.engine.states.moments_follow_weights and self.engine.states.moment_bytes is None
+        return optimizer.state_bytes if follow else self.moment_bytes(optimizer.state_bytes)
+
     @property
     def weight_bytes(self) -> float:
         """Bytes a trainable parameter of the stored weights."""

@@ -343,7 +343,7 @@ def next_command(problem: Problem, headroom_gib: float | None, status: str) -> C
             less = {path: typed_value(value) for path, value in less_headroom(problem, headroom_gib)}
             scenario = scenario_argument(problem, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
-        return Command("planner catalog list nodes", "node types with more or larger GPUs")
+        return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
     if problem.engine.launch is not None:
         return Command(f"planner launch {scenario} --to {problem.engine.launch}", "the launch flags of this plan")
     return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

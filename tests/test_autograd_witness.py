@@ -125,6 +125,8 @@ def test_dropping_the_outputs_saves_the_16_bit_logits() -> None:
 def test_torch_stays_out_of_the_product_and_the_tests() -> None:
     for folder in ("planner", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
+            if path.name == "torch_device.py":
+                continue  # `planner calibrate --device`: imports torch inside the functions that measure, nowhere else
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -174,7 +174,6 @@ def test_a_plan_says_the_same_as_the_coefficients(seed: int) -> None:
                 assert min(item.amount for item in phase.items) > 0, phase
 
 
-@pytest.mark.xfail(strict=True, reason="costs/memory.py: recomputed leading dense layers still count their extra")
 def test_no_item_is_negative_where_leading_dense_layers_are_recomputed() -> None:
     problem = some_problem(model="deepseek-v2-lite", layout={"pipeline_parallel": 1, "recomputed_layers": "all"})
     layers = problem.architecture.num_hidden_layers

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from random_problems import MODEL, Case, random_case, random_model
 
 from planner.enumerate import count_points, enumerate_best
 from planner.evaluate import RolloutTable, RowCosts
+from planner.pipeline import load, problem_of
 from planner.plan import Plan, make_plan
 from planner.problem import Problem
+from planner.read import with_overrides
 from planner.rounding import MEMORY_UNITS, STAGE_SLACK_BYTES, Rounded
 from planner.search import Outcome, agrees, search
 from planner.space import Space, build_space
@@ -238,3 +241,19 @@ def test_rounding_that_excludes_a_layout_is_counted_and_said() -> None:
     assert outcome.proof.decided_by_rounding
     case.scenario["cluster"]["usable_gib"] = plan.peak_gib + STAGE_SLACK_BYTES / GIB
     assert search(case.problem()).status == "optimal"
+
+
+SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path.name.startswith("budget"))
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
+    """All points of each scenario; of one with more than a million, all with even stages."""
+    document = load(str(path))
+    space = build_space(problem_of(document))
+    if count_points(problem_of(document), RowCosts(problem_of(document), space.layouts), None) > 10**6:
+        document = with_overrides(document, ["layout.layers_per_stage=even", "layout.recompute=uniform"])
+    outcome = search(problem_of(document), check_points=10**7)
+    assert outcome.status in ("optimal", "infeasible")
+    assert outcome.proof.enumerated == outcome.proof.points > 0
+    assert not outcome.proof.decided_by_rounding

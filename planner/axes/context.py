@@ -28,7 +28,24 @@ def _sequence(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((cp == 1) | (layouts.sequence_length % (2 * cp) == 0))
 
 
-RULES = (Rule("context_parallel_supported", "the engine has context parallelism", _supported),)
+def _heads(problem: Problem, layouts: Layouts) -> Mask:
+    a, cp = problem.architecture, layouts.context_parallel
+    if not problem.engine.context_by_heads:
+        return np.ones(len(layouts), dtype=bool)
+    local = np.maximum(a.num_key_value_heads // layouts.tensor_parallel, 1)
+    whole = a.num_attention_heads % (layouts.tensor_parallel * cp) == 0
+    return np.asarray((cp == 1) | (whole & (local % cp == 0)))
+
+
+RULES = (
+    Rule("context_parallel_supported", "the engine has context parallelism", _supported),
+    Rule(
+        "heads_divide_context",
+        "by all-to-all, each context rank takes whole heads: those of a tensor rank are a multiple of context_parallel",
+        _heads,
+        "Jacobs et al. 2023, arXiv:2309.14509; Transformer Engine AttnFuncWithCPAndQKVOA2A, key and value heads too",
+    ),
+)
 ENGINE_RULES = (
     Rule(
         "sequence_divides_context",

@@ -185,6 +185,8 @@ class StageMemory(StageParameters):
         kept, extra = self.layer_activations
         leading = self.is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
         stub, _ = self._layer_bytes(self.problem.engine.stub)
+        if self.problem.scenario.layout.recomputed_layers == "all":
+            leading = 0.0
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
         return whole, in_flight * self.recomputed * stub

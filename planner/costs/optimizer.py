@@ -46,6 +46,10 @@ def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     master = optimizer.master_bytes * problem.engine.states.keeps_master
     plain = stage.sharded(stage.trainable, 1) * (moments + master)
     zero = stage.layers * 0.0
+    if problem.scenario.adapter is not None and not optimizer.factored:
+        # Adapters are fp32 whatever the weights are, and so are moments that take their format.
+        adapters = stage.trainable[0] - stage.trained_tables
+        plain = plain + stage.sharded((adapters, zero), 1) * max(0.0, problem.adapter_moment_bytes(optimizer) - moments)
     if optimizer.factored:
         plain = plain + _factored(stage)
     if optimizer.ends_state_bytes is not None:
@@ -79,7 +83,8 @@ def _over_layers(stage: StageParameters, measure: formulas.Measure) -> tuple[Flo
 def _factored(stage: StageParameters) -> Floats:
     """Rows and columns of every matrix, vectors whole; not cut over ranks, for a cut matrix keeps one whole side."""
     a, adapter = stage.problem.architecture, stage.problem.scenario.adapter
-    tables = stage.ends / a.hidden_size + (stage.ends > 0) * a.hidden_size
+    # A table's rows and its columns, and the final norm.
+    tables = stage.ends / a.hidden_size + (stage.ends > 0) * 2.0 * a.hidden_size
     if adapter is not None:
         sides = sum(sum(shape) + 2 * adapter.rank for shape in adapted_shapes(a, adapter.targets))
         tables = stage.trained_tables / a.hidden_size + (stage.trained_tables > 0) * a.hidden_size

@@ -197,6 +197,8 @@ class Engine(Frozen):
     """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
     tensor_parallel: bool = True
     context_parallel: bool = True
+    context_by_heads: bool = False
+    """Context parallelism sends whole heads by all-to-all (Ulysses) instead of keys and values round a ring."""
     expert_parallel: bool = True
     data_parallel: bool = True
     sequence_parallel: Literal["always", "never", "choice"] = "always"

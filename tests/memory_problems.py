@@ -1,0 +1,44 @@
+"""Small problems for tests of the memory model: one GPU, every decision pinned unless a test says otherwise."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from planner.catalog import Catalog, default_catalog
+from planner.pipeline import estimate, problem_of
+from planner.plan import Plan
+from planner.problem import Problem
+from planner.read import parse_document
+
+CATALOG = default_catalog()
+ADAPTED = {"rank": 16, "targets": ["all-linear"]}
+
+
+def scenario(**changes: Any) -> dict[str, Any]:
+    """Llama-3.1-8B on one H100 unless said otherwise."""
+    return {
+        "name": "memory",
+        "task": "pretrain",
+        "model": "llama3.1-8b",
+        "engine": "megatron-core",
+        "cluster": {"node": "hgx-h100-8", "num_gpus": 1},
+        "batch": {"global_batch_size": 8, "sequence_length": 4096, "micro_batch_size": 1},
+    } | changes
+
+
+def pinned(engine: str, **changes: Any) -> dict[str, Any]:
+    """The same with every decision pinned to one GPU's."""
+    found = CATALOG.find("engines", engine)
+    recomputed = 0 if "none" in found.recompute.granularities else "all"
+    degrees = ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel", "expert_tensor_parallel")
+    layout = dict.fromkeys(degrees, 1) | {"zero_stage": found.zero_stages[0], "recomputed_layers": recomputed}
+    return scenario(engine=engine, layout=layout, limits={"host_memory": False}, **changes)
+
+
+def problem(catalog: Catalog | None = None, **changes: Any) -> Problem:
+    return problem_of(parse_document(json.dumps(scenario(**changes)), "memory.yaml"), catalog or CATALOG)
+
+
+def estimated(document: dict[str, Any], catalog: Catalog = CATALOG) -> Plan:
+    return estimate(parse_document(json.dumps(document), "memory.yaml"), catalog)
