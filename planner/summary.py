@@ -285,6 +285,9 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     rows.append(("points", points, "candidates with layers and recomputed layers of each stage"))
     text = "layouts that fit in floats and only rounding to KiB excludes"
     rows.append(("rounding only", number(proof.rounding_only, 0), text))
+    if proof.decided_by_rounding:
+        tie = "floats put another plan first by less than rounding to KiB and time units; both are as good"
+        rows.append(("decided by rounding", "yes", tie))
     band = percent(problem.scenario.search.near_tie)
     status = {
         "optimal": "Proved optimal: fewest wishes given up, then throughput; within "

@@ -185,8 +185,12 @@ class StageMemory(StageParameters):
         kept, extra = self.layer_activations
         leading = self.is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
         stub, _ = self._layer_bytes(self.problem.engine.stub)
-        if self.problem.scenario.layout.recomputed_layers == "all":
+        pinned = self.problem.scenario.layout.recomputed_layers
+        if pinned == "all":
             leading = 0.0
+        elif pinned != 0:
+            # Which layers are recomputed is not known here: a dense layer that keeps less counts as a usual one.
+            extra = np.maximum(extra, 0.0)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
         return whole, in_flight * self.recomputed * stub

@@ -174,6 +174,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
         "removed": [{"rule": r.rule, "count": r.count, "text": r.text} for r in proof.removed],
         "solver_rows": proof.solver_rows,
         "rounding_only": proof.rounding_only,
+        "decided_by_rounding": proof.decided_by_rounding,
         "enumerated": proof.enumerated,
     }
 
