@@ -99,13 +99,15 @@ class Problem:
     @cached_property
     def optimizer_state_bytes(self) -> Floats:
         """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""
-        moments = [self.moment_bytes(o.state_bytes) for o in self.optimizers]
+        moments = [self.moment_bytes(o, o.state_bytes) for o in self.optimizers]
         master = [o.master_bytes * self.engine.states.keeps_master for o in self.optimizers]
         return np.asarray(np.array(moments) + np.array(master))
 
-    def moment_bytes(self, state_bytes: float) -> float:
-        """Bytes a parameter of moments that an optimizer keeps in so many, as this engine formats them."""
+    def moment_bytes(self, optimizer: Optimizer, state_bytes: float) -> float:
+        """Bytes a parameter of moments for which an optimizer states so many, as this engine formats them."""
         states = self.engine.states
+        if optimizer.own_format:
+            return state_bytes
         if states.moment_bytes is not None:
             return min(states.moment_bytes, state_bytes)
         return state_bytes * (self.weight_bytes / 4 if states.moments_follow_weights else 1.0)
@@ -113,7 +115,7 @@ class Problem:
     def adapter_moment_bytes(self, optimizer: Optimizer) -> float:
         """Bytes a parameter of moments of fp32 adapters."""
         follow = self.engine.states.moments_follow_weights and self.engine.states.moment_bytes is None
-        return optimizer.state_bytes if follow else self.moment_bytes(optimizer.state_bytes)
+        return optimizer.state_bytes if follow else self.moment_bytes(optimizer, optimizer.state_bytes)
 
     @property
     def weight_bytes(self) -> float:

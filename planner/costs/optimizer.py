@@ -42,7 +42,7 @@ def largest_tensor_bytes(stage: StageParameters) -> Floats:
 
 def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     problem = stage.problem
-    moments = problem.moment_bytes(optimizer.state_bytes)
+    moments = problem.moment_bytes(optimizer, optimizer.state_bytes)
     master = optimizer.master_bytes * problem.engine.states.keeps_master
     plain = stage.sharded(stage.trainable, 1) * (moments + master)
     zero = stage.layers * 0.0
@@ -53,13 +53,13 @@ def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     if optimizer.factored:
         plain = plain + _factored(stage)
     if optimizer.ends_state_bytes is not None:
-        more = problem.moment_bytes(optimizer.ends_state_bytes) - moments
+        more = problem.moment_bytes(optimizer, optimizer.ends_state_bytes) - moments
         plain = plain + stage.sharded((stage.ends + stage.vectors, zero), 1) * more
     if optimizer.projection_rank is not None and problem.scenario.adapter is None:
         kept = formulas.projected(
             optimizer.projection_rank,
             moment_bytes=moments,
-            projector_bytes=problem.moment_bytes(optimizer.projector_bytes),
+            projector_bytes=problem.moment_bytes(optimizer, optimizer.projector_bytes),
         )
         whole, less = _over_layers(stage, formulas.elements), _over_layers(stage, kept)
         change = tuple(after - moments * before for after, before in zip(less, whole, strict=True))
