@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -91,7 +92,7 @@ def test_near_plans_are_distinct_and_ordered_and_the_first_is_the_answer(catalog
     assert best is not None
     assert found[0].layout == best.layout
     tie = 1 / (1 - problem.scenario.search.near_tie)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert after.step_seconds * tie >= before.step_seconds
 
 
