@@ -42,5 +42,6 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
         items.append(Item(name, ranks * held, "state of this node's ranks"))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
-    items.append(Item("checkpoint staging", ranks * local * 2.0, "16-bit weights of this node's ranks once"))
+    held_weights = memory.sharded(memory.parameters, 3)
+    items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
     return tuple(items)
