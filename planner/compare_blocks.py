@@ -184,7 +184,7 @@ def _notes(comparison: Comparison) -> list[str]:
     base = comparison.baseline
     if base is not None:
         plan, critical = base.plan, base.plan.problem.engine.critical_headroom_fraction
-        free = f"{number(plan.headroom_gib, 1)} GiB of {number(plan.problem.usable_gib, 1)} are free"
+        free = f"{number(plan.headroom_gib, 1)} GiB of {number(plan.usable_gib, 1)} are free"
         notes.append(
             f'Baseline "{base.name}" is {base.verdict} by our accounting: {free} in the phase '
             f'"{PHASES[plan.binding.phase]}" (critical is less than {percent(critical, 0)} free). '

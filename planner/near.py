@@ -140,7 +140,7 @@ def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[
             break
         points.append(Point(found.headroom_gib, found))
         least = found.headroom_gib + HEADROOM_STEP_GIB
-        if least >= found.problem.usable_gib:
+        if least >= found.usable_gib:
             break
     return points
 

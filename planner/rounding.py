@@ -30,7 +30,7 @@ MEMORY_UNITS = tuple(KIB * 2.0**power for power in range(5))
 
 def limit_bytes(problem: Problem) -> float:
     """What a stage may use, in floats. [bytes]"""
-    return capacity_bytes(problem) - problem.headroom_gib * GIB
+    return capacity_bytes(problem) - problem.roomiest.headroom_gib * GIB
 
 
 def slowest_near_tie(least: float, near_tie: float) -> float:
@@ -73,7 +73,7 @@ class Rounded:
     @property
     def headroom(self) -> int:
         """Memory that must stay free, rounded up. [memory units]"""
-        return math.ceil(self.costs.problem.headroom_gib * GIB / self.memory_unit_bytes)
+        return math.ceil(self.costs.problem.roomiest.headroom_gib * GIB / self.memory_unit_bytes)
 
     @property
     def limit(self) -> int:
@@ -112,9 +112,15 @@ class Rounded:
 
     @cached_property
     def choice_time(self) -> Ints:
-        """Rollout and switching of each rollout choice. [time units]"""
+        """What each rollout choice adds to the step. [time units]"""
         assert self.rollouts is not None
         return _up(self.rollouts.seconds, self.time_unit_seconds)
+
+    @cached_property
+    def choice_least(self) -> Ints:
+        """What no step beside each rollout choice undercuts. [time units]"""
+        assert self.rollouts is not None
+        return _up(self.rollouts.least_seconds, self.time_unit_seconds)
 
     def peak(self, rows: Ints, layers: Ints, recomputed: Ints) -> Ints:
         """Largest memory over stages and moments for points of shape [points, stages]. [memory units]"""

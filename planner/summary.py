@@ -165,7 +165,7 @@ def moment_name(phase: PhaseMemory, plan: Plan) -> str:
 
 def memory_blocks(plan: Plan) -> list[Block]:
     """The ledger of the fullest stage and phase, one line for each other phase, and host memory."""
-    worst, usable = plan.binding, plan.problem.usable_gib
+    worst, usable = plan.binding, plan.usable_gib
     items = sorted(worst.items, key=lambda item: -item.amount)
     rows = [(item.name, number(item.amount), percent(item.amount / usable)) for item in items]
     rows.append(("peak", number(worst.total_gib), percent(worst.total_gib / usable)))
@@ -217,7 +217,7 @@ def chance_text(plan: Plan) -> str | None:
     )
     if not plan.problem.engine.expandable_segments:
         return text
-    if plan.peak_gib > RESERVED_CLIFF * plan.problem.usable_gib:
+    if plan.peak_gib > RESERVED_CLIFF * plan.usable_gib:
         text += " Above 88 % of usable memory; engines without expandable segments slow down there, this one has them."
     return text
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.catalog import Catalog, default_catalog
 from planner.costs.ledger import total
+from planner.costs.rollout import RolloutCosts
 from planner.enumerate import count_points
 from planner.errors import InputError
 from planner.evaluate import RolloutTable, RowCosts, even_layers
@@ -234,7 +235,8 @@ def rollout_need(rollouts: RolloutTable | None) -> tuple[float, float] | None:
     """(GiB beside the static fraction, that fraction) of the rollout choice that needs least."""
     if rollouts is None or not len(rollouts.choices):
         return None
-    outside = total(rollouts.costs.ledger("rollout")) - rollouts.costs.static_bytes
+    outside = total(RolloutCosts(rollouts.problem, rollouts.choices).ledger("rollout"))
+    outside = outside - RolloutCosts(rollouts.problem, rollouts.choices).static_bytes
     return float(outside.min() / 2**30), float(rollouts.choices.gpu_memory_utilization.min())
 
 

@@ -160,7 +160,7 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
     times = sorted(plan.time, key=lambda entry: -entry.amount)[:3]
     spare = plan.headroom_gib - plan.problem.headroom_gib
     said = [
-        f"Memory peaks in {moment_name(worst, plan)}: {worst.total_gib:.2f} GiB of {plan.problem.usable_gib:.2f}, "
+        f"Memory peaks in {moment_name(worst, plan)}: {worst.total_gib:.2f} GiB of {plan.usable_gib:.2f}, "
         f"{spare:.2f} GiB more free than the {plan.problem.headroom_gib:.2f} demanded. Largest: "
         + ", ".join(f"{item.name} {item.amount:.2f}" for item in items)
         + " GiB.",

@@ -35,7 +35,7 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
             copy = ranks * local * problem.precision.weight_bytes
             items.append(Item(f"weight copy ({name})", copy, coloc.source))
     state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
-    asleep = problem.is_rl and coloc is not None
+    asleep = problem.is_rl and problem.colocated
     if problem.scenario.layout.optimizer_offload or asleep:
         held = held if problem.scenario.layout.optimizer_offload else held + state * problem.gradient_bytes
         name = "optimizer on the host" if problem.scenario.layout.optimizer_offload else "sleeping trainer's state"

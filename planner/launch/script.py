@@ -122,7 +122,7 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
         f"Plan: {proved} among {proof.candidates:,} candidates; {plan.layout['num_gpus']} x {plan.problem.gpu.name} "
-        f"({plan.problem.node.id}); peak {plan.peak_gib:.1f} of {plan.problem.usable_gib:.1f} GiB usable, "
+        f"({plan.problem.node.id}); peak {plan.peak_gib:.1f} of {plan.usable_gib:.1f} GiB usable, "
         f"{plan.headroom_gib:.1f} GiB free ({verdict(plan)}); step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
         "and logging are yours to add.",

@@ -174,11 +174,26 @@ class Colocation(Frozen):
     source: str
 
 
+class Separation(Frozen):
+    """An RL stack whose trainer and rollout engine can have GPUs of their own."""
+
+    asynchronous: bool
+    """The trainer can work on the samples of the weights before, while new ones are generated."""
+    sync_network_share: float = Field(gt=0, le=1)
+    """Share of one network adapter's rate at which whole weights reach the rollout engines."""
+    sync_fixed_seconds: float = Field(ge=0)
+    sync_bucket_gib: float = Field(ge=0)
+    """Weights under way, on trainer and rollout engine alike."""
+    source: str
+
+
 class Option(Frozen):
     """A switch of an engine that changes what it keeps; a scenario turns it on in `engine_options`."""
 
     text: str
     """What it does."""
+    decides: Literal["activation_offload"] | None = None
+    """The field of `layout:` that turns it on as well, and may leave it to the search."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine that it replaces; mappings are merged, lists replaced."""
     source: str
@@ -246,6 +261,9 @@ class Engine(Frozen):
     """Below this share a plan is called critical: one spike of the allocator away from an out-of-memory error."""
     headroom_source: str
     colocation: Colocation | None = None
+    separation: Separation | None = None
+    rank_orders: bool = False
+    """Pipeline stages may be neighbours (cluster.rank_order)."""
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False

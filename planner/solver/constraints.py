@@ -155,9 +155,14 @@ def _is_recomputed(model: Model, stage: int) -> Any:
 
 
 def time_the_step(model: Model) -> None:
-    """slowest[v] >= time of every stage; time >= sum over visits of slowest + share of the sum + rollout time."""
+    """slowest[v] >= time of every stage; time >= sum over visits of slowest + share of the sum + what rollouts add.
+
+    Nor is it below what the rollout needs by itself, where trainer and rollout engine work side by side.
+    """
     for pick, choice in zip(model.chosen, model.tables.choices, strict=True):
         model.cp.add(model.rollout >= choice.time).only_enforce_if(pick)
+        if choice.least > choice.time:
+            model.cp.add(model.time >= choice.least).only_enforce_if(pick)
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
         for visit in row.visits:
             for stage, line in enumerate(visit.stages):

@@ -193,6 +193,6 @@ def _read(solver: Any, model: Model) -> _Found:
         choice=chosen,
         layers=layers,
         recomputed=recomputed,
-        time=row.time(layers, recomputed) + (choice.time if choice is not None else 0),
+        time=max(row.time(layers, recomputed) + choice.time, choice.least) if choice else row.time(layers, recomputed),
         headroom=tables.capacity - max(row.peak(layers, recomputed), choice.memory if choice is not None else 0),
     )
