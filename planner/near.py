@@ -101,7 +101,7 @@ def front(
 
 
 def _usd_per_million_tokens(found: Plan, usd_per_gpu_hour: float) -> float:
-    return found.layout["num_gpus"] * usd_per_gpu_hour / 3600 / found.tokens_per_second * 1e6
+    return found.num_gpus * usd_per_gpu_hour / 3600 / found.tokens_per_second * 1e6
 
 
 def _best(points: list[Point], *, more_is_better: bool) -> tuple[Point, ...]:

@@ -19,7 +19,7 @@ from planner.refusals import contradictions, work_contradictions
 from planner.schema.catalog import Gpu, Node
 from planner.schema.engine import Engine, configured
 from planner.schema.scenario import ClusterSpec, NameWish, Pool, Scenario
-from planner.variants import Variant, variants
+from planner.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.wishes import wish_combinations
 
 DEFAULT_GRID_GPU = "h100-sxm5-80gb"
@@ -54,6 +54,10 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         raise InputError(names.wrong)
     try:
         taken = variants(scenario, engine)
+        if scenario.layout.recompute_modules == "any":
+            taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
+        if len(taken) > MOST_VARIANTS:
+            raise ValueError(f"{len(taken)} combinations of machines, precision, schedule, offload and modules")
     except ValueError as error:
         attempt = "give lists of fewer values instead of any"
         raise InputError(Wrong(str(error), document.place(()), "too much is left open at once", attempt)) from None
@@ -69,7 +73,6 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         faults += [w for w in wrong if w not in faults]
     if not found:
         raise InputError(faults)
-    found = _distinct(found)
     if len(found) == 1 and not refused:
         return found[0]
     return replace(found[0], variants=tuple(found) if len(found) > 1 else (), refused=tuple(refused))
@@ -233,20 +236,17 @@ def _gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
     return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
 
 
-def _distinct(found: list[Problem]) -> list[Problem]:
-    """Without variants that recompute more modules than another one and keep the same tensors."""
-    out: dict[object, Problem] = {}
-    for problem in found:
-        others = tuple(s for s in problem.settings if s[0] != "layout.recompute_modules")
-        out.setdefault((others, _kept(problem)), problem)
-    return list(out.values())
-
-
-def _kept(problem: Problem) -> tuple[str, ...]:
-    """Tensors that this architecture's layers save."""
+def _each_selection(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
+    """The variant with each set of modules whose tensors this architecture has."""
+    (none,) = with_modules(variant, ())
+    _, problem = _one(names, none, shared)
+    if problem is None:
+        return (none,)
     kinds = [False, True] if problem.architecture.is_moe else [False]
-    return tuple(
-        tensor.model_dump_json()
+    freed = {
+        module
         for tensor in problem.engine.saved
         if any(all(applies(problem, w, moe_layer=kind) for w in conditions(tensor)) for kind in kinds)
-    )
+        for module in tensor.unless_recomputed
+    }
+    return with_modules(variant, [m for m in problem.engine.recompute_modules if m in freed])

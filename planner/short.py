@@ -11,6 +11,8 @@ from planner.read import Document
 from planner.search import Outcome
 from planner.summary import degrees
 
+UNSAID = ("layout.recompute_modules", "cluster.rank_order", "layout.sequence_parallel")
+"""Decisions that a line of a table leaves out."""
 LEGEND = "layout: mbs sequences a micro-batch, rc recomputed layers of each stage"
 
 
@@ -21,7 +23,10 @@ def short_layout(plan: Plan) -> str:
         text += f" layers {_counts(plan.layers)}"
     if plan.rollout is not None:
         text += f", rollout TP{plan.rollout.tensor_parallel} at {plan.rollout.gpu_memory_utilization:g}"
-    return text
+    if plan.rollout is not None and not plan.problem.colocated:
+        text += f" on {plan.rollout.num_gpus} of {plan.num_gpus} GPUs"
+    words = [value for path, value in plan.problem.settings if path not in UNSAID and value != "usual"]
+    return text + (f", {', '.join(words)}" if words else "")
 
 
 def short_binding(plan: Plan) -> str:

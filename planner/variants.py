@@ -58,6 +58,22 @@ def variants(scenario: Scenario, engine: Engine) -> tuple[Variant, ...]:
     return tuple(found)
 
 
+def with_modules(variant: Variant, modules: Sequence[str]) -> tuple[Variant, ...]:
+    """The variant with each set of recomputed modules out of these, smaller sets first.
+
+    Raises ValueError for more than `MOST_VARIANTS` of them.
+    """
+    if 2 ** len(modules) > MOST_VARIANTS:
+        raise ValueError(f"{len(modules)} modules to recompute make more than {MOST_VARIANTS} sets")
+    sets = [list(some) for size in range(len(modules) + 1) for some in combinations(modules, size)]
+    path = ("layout", "recompute_modules")
+    named = [((".".join(path), ", ".join(some) or "none"),) if len(sets) > 1 else () for some in sets]
+    return tuple(
+        Variant((*variant.settings, *name), _with(variant.scenario, path, some))
+        for name, some in zip(named, sets, strict=True)
+    )
+
+
 def open_settings(settings: Sequence[Sequence[Setting]]) -> tuple[str, ...]:
     """`path (value, value)` of each decision that these variants leave open."""
     values: dict[str, list[str]] = {}
@@ -83,8 +99,6 @@ def _with(record: Any, path: tuple[str, ...], value: Any) -> Any:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(value) or "none"
     return str(value) if value is not None else "usual"
 
 
@@ -125,14 +139,6 @@ def _optimizer_offload(scenario: Scenario, engine: Engine) -> Sequence[bool]:
 def _activation_offload(scenario: Scenario, engine: Engine) -> Sequence[bool]:
     offered = any(option.decides == "activation_offload" for option in engine.options.values())
     return _listed(scenario.layout.activation_offload, [False, *([True] if offered else [])])
-
-
-def _recompute_modules(scenario: Scenario, engine: Engine) -> Sequence[list[str]]:
-    asked = scenario.layout.recompute_modules
-    if asked != "any":
-        return [asked]
-    names = engine.recompute_modules
-    return [list(some) for size in range(len(names) + 1) for some in combinations(names, size)]
 
 
 def _placements(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
@@ -177,6 +183,5 @@ DECISIONS = (
     Decision(("layout", "sequence_parallel"), _sequence_parallel),
     Decision(("layout", "optimizer_offload"), _optimizer_offload),
     Decision(("layout", "activation_offload"), _activation_offload),
-    Decision(("layout", "recompute_modules"), _recompute_modules),
 )
 """In this order, the last one varying fastest; later ones see what earlier ones set."""

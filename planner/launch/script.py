@@ -18,8 +18,8 @@ from planner.search import Outcome
 
 WIDTH = 110
 
-Flag = tuple[str, str | None]
-"""(option, value); None for a switch."""
+Flag = tuple[str, str | tuple[str, ...] | None]
+"""(option, value or values); None for a switch."""
 Table = Mapping[str, Mapping[str, Any]]
 
 
@@ -73,7 +73,10 @@ def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
             seen.add(option)
             if (entry.get("nargs") == 0) != (value is None):
                 raise InternalError(f"{option} takes {'no value' if value is not None else 'a value'}")
-            if value is not None and not _is_a(value, entry):
+            if isinstance(value, tuple) and (entry.get("nargs") != "+" or not value):
+                raise InternalError(f"{option} does not take {len(value)} values")
+            words = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(_is_a(word, entry) for word in words):
                 raise InternalError(f"{option} does not take {value!r}")
 
 
@@ -100,7 +103,8 @@ def render(script: Script, outcome: Outcome) -> str:
     for array in script.arrays:
         lines.append(f"{array.name}=(")
         for option, value in array.flags:
-            lines.append(f"  {option}" if value is None else f"  {option} {shlex.quote(value)}")
+            words = value if isinstance(value, tuple) else () if value is None else (value,)
+            lines.append("  " + " ".join([option, *map(shlex.quote, words)]))
         lines += [")", ""]
     lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
     lines.append("")

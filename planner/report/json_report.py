@@ -89,7 +89,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "step_seconds": _round(plan.step_seconds),
             **schedule_document(plan),
             "tokens_per_second": _round(plan.tokens_per_second),
-            "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.layout["num_gpus"]),
+            "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.num_gpus),
             "samples_per_second": _round(plan.samples_per_second),
             "mfu": _round(plan.mfu),
             "items": [_entry(item, "seconds") for item in plan.time],
@@ -124,7 +124,7 @@ def layout_document(plan: Plan) -> dict[str, Any]:
     """Every decision under the name that the field uses."""
     lay, flags, problem = plan.layout, recompute_flags(plan), plan.problem
     document: dict[str, Any] = {
-        "num_gpus": lay["num_gpus"],
+        "num_gpus": plan.num_gpus,
         "tensor_parallel": lay["tensor_parallel"],
         "pipeline_parallel": lay["pipeline_parallel"],
         "rank_order": problem.scenario.cluster.rank_order,
@@ -148,6 +148,10 @@ def layout_document(plan: Plan) -> dict[str, Any]:
         "recompute_num_layers": flags.num_layers,
         "optimizer": problem.optimizers[lay["optimizer"]].id,
         "optimizer_offload": problem.scenario.layout.optimizer_offload,
+        "activation_offload": problem.scenario.layout.activation_offload,
+        "recompute_modules": list(problem.scenario.layout.recompute_modules),
+        "precision": problem.precision.id,
+        "node": problem.node.id,
     }
     rl = problem.scenario.rl
     if rl is not None and plan.rollout is not None:
@@ -160,6 +164,11 @@ def layout_document(plan: Plan) -> dict[str, Any]:
             "rollout_tensor_parallel": plan.rollout.tensor_parallel,
             "gpu_memory_utilization": plan.rollout.gpu_memory_utilization,
             "rollout_concurrency": plan.rollout.concurrency,
+            "rollout_max_concurrency": plan.rollout.max_concurrency,
+            "placement": problem.placement,
+            "training_gpus": lay["num_gpus"],
+            "rollout_gpus": plan.rollout.num_gpus,
+            "rollout_node": problem.generating.node.id,
         }
     return document
 
@@ -205,7 +214,7 @@ def _case(case: Case) -> dict[str, Any]:
     plan, published = case.plan, case.published
     return {
         "name": case.name,
-        "num_gpus": plan.layout["num_gpus"],
+        "num_gpus": plan.num_gpus,
         "verdict": case.verdict,
         "peak_gib": _round(plan.peak_gib),
         "headroom_gib": _round(plan.headroom_gib),

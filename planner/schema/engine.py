@@ -128,6 +128,8 @@ class Recompute(Frozen):
     """Each stage may have its own number (needs a custom layout where the engine has one flag)."""
     partial: bool = True
     """Fewer layers than the stage has may be recomputed."""
+    modules_beside_layers: bool = False
+    """Single modules of some layers and other layers whole may be recomputed in one run."""
 
 
 class Pipeline(Frozen):
