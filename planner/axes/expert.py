@@ -62,8 +62,6 @@ RULES = (
         _neighbouring_stages,
         "Megatron-LM core/parallel_state.py, initialize_model_parallel: ordering without pp last",
     ),
-)
-ENGINE_RULES = (
     Rule(
         "experts_divide",
         "num_experts is a multiple of expert_parallel",
@@ -76,6 +74,8 @@ ENGINE_RULES = (
         _grid,
         "Megatron-LM core/parallel_state.py:878-908",
     ),
+)
+ENGINE_RULES = (
     Rule(
         "moe_needs_sequence_parallel",
         "experts with tensor parallelism need sequence parallelism",
