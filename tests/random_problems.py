@@ -232,7 +232,7 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
     )
     kinds += ["optimizer_offload"] * (megatron or engine == "deepspeed")
     kinds += ["rank_order", "activation_offload", "recompute_modules", "schedule"] * megatron
-    for kind in set(rng.choices(kinds, k=2)):
+    for kind in dict.fromkeys(rng.choices(kinds, k=2)):
         if kind == "precision":
             scenario["precision"] = rng.choice([["bf16", "fp8"], ["fp16", "bf16"], ["bf16"]])
         elif kind == "pools" and "node" in cluster:
