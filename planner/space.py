@@ -239,11 +239,15 @@ def _rollouts(problem: Problem, variant: int) -> Rollouts | None:
 def _legal_rollouts(problem: Problem, rollouts: Rollouts, removed: list[Removed]) -> Rollouts:
     a, tp = problem.architecture, rollouts.tensor_parallel
     per_node = problem.generating.node.gpus_per_node
+    rl = problem.scenario.rl
+    asked = rl is not None and rl.rollout.tensor_parallel != "any"
     rules = [
         (
             "rollout_tensor_parallel",
-            "rollout tensor_parallel divides the GPUs and the heads, and stays inside a node",
-            (rollouts.num_gpus % tp == 0) & (a.num_attention_heads % tp == 0) & (tp <= per_node),
+            "rollout tensor_parallel divides the GPUs and the heads, and stays inside a node (or asks for whole nodes)",
+            (rollouts.num_gpus % tp == 0)
+            & (a.num_attention_heads % tp == 0)
+            & ((tp <= per_node) | (asked & (tp % per_node == 0))),
         ),
     ]
     for name, text, keep in rules:
