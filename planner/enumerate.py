@@ -16,7 +16,7 @@ import numpy as np
 from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_kind, recompute_levels
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
-from planner.rounding import Rounded, limit_bytes, slowest_near_tie
+from planner.rounding import HEADROOM_STEP_BYTES, Rounded, limit_bytes, slowest_near_tie
 from planner.tables import choice_keys, choice_ranks, row_keys, row_ranks
 
 DEFAULT_POINTS = 200_000
@@ -232,18 +232,19 @@ def _best_of(
 
     least = min(fastest(batch, place) for batch, place in pairs)
     within = slowest_near_tie(least, problem.scenario.search.near_tie) * (1 if grid is not None else 1 + FLOAT_NOISE)
+    limit, step = (limit_bytes(problem), HEADROOM_STEP_BYTES) if grid is None else (grid.limit, grid.headroom_step)
     best: tuple[tuple[object, ...], _Batch, int, int | None] | None = None
     for batch, place in pairs:
         extra, alone, awake = beside(place)
         near = np.flatnonzero(np.maximum(batch.spent + extra, alone) <= within)
         if not len(near):
             continue
-        used = np.round(np.maximum(batch.peak[near], awake))
+        steps = ((limit - np.maximum(batch.peak[near], awake)) // step).astype(np.int64)
         stages = int(lay.pipeline_parallel[batch.row])
-        for point in near[used <= used.min()].tolist():
+        for point in near[steps >= steps.max()].tolist():
             split, again = (tuple(part[point, :stages].tolist()) for part in (batch.layers, batch.recomputed))
             goal = (
-                round(max(batch.peak[point].item(), awake)),
+                -int(steps.max()),
                 int(costs.simplicity[batch.row]) + int(len(set(split)) > 1),
                 int(ranks[batch.row]),
                 again,

@@ -129,6 +129,14 @@ def contradictions(
             "layout",
             "activation_offload",
         )
+    if layout.recompute_modules and layout.recomputed_layers == "all" and not engine.recompute.modules_beside_layers:
+        refuse(
+            f"engine {engine.id} recomputes whole layers or single modules, not both",
+            f"recomputed_layers: all leaves nothing for {', '.join(layout.recompute_modules)}",
+            "recompute_modules: []",
+            "layout",
+            "recompute_modules",
+        )
     if layout.recompute_method is not None and layout.recompute_method not in engine.recompute.methods:
         refuse(
             f"engine {engine.id} has no recompute method {layout.recompute_method}",

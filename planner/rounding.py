@@ -20,6 +20,8 @@ from planner.units import GIB, KIB, MIB
 
 STAGE_SLACK_BYTES = 8 * MIB
 """Integer memory of a stage may exceed the float ledger by this much."""
+HEADROOM_STEP_BYTES = 16 * MIB
+"""Headroom of near ties is compared in whole steps: less than this is no difference, and the simpler plan wins."""
 STEP_SLACK = 1e-5
 """Integer time of a step may exceed the float one by this share: a unit is 2^-30 of the longest step."""
 
@@ -79,6 +81,11 @@ class Rounded:
     def limit(self) -> int:
         """What a stage may use. [memory units]"""
         return self.capacity - self.headroom
+
+    @property
+    def headroom_step(self) -> int:
+        """Step in which headroom is compared. [memory units]"""
+        return round(HEADROOM_STEP_BYTES / self.memory_unit_bytes)
 
     @cached_property
     def memory(self) -> dict[str, Coefficients]:

@@ -125,6 +125,8 @@ class Tables:
     """Usable memory in memory units."""
     headroom: int
     """Memory units that must stay free."""
+    headroom_step: int
+    """What is free beyond that is compared in whole steps of so many memory units."""
     total_layers: int
     uniform_recompute: bool
     """One number of recomputed layers for all stages (a stage with fewer layers recomputes all of its own)."""
@@ -265,6 +267,7 @@ def _tables(
         choices=_choices(rounded, choices),
         capacity=rounded.capacity,
         headroom=rounded.headroom,
+        headroom_step=rounded.headroom_step,
         total_layers=total_layers,
         uniform_recompute=spec.recompute == "uniform",
         recompute=kind,

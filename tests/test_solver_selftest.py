@@ -144,6 +144,7 @@ def three_rows(**changes: Any) -> Tables:
         choices=(),
         capacity=60,
         headroom=4,
+        headroom_step=1,
         total_layers=8,
         uniform_recompute=False,
         recompute="levels",

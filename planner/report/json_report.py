@@ -16,13 +16,17 @@ from planner.recompute_flags import recompute_flags
 from planner.schedule_report import schedule_document
 from planner.search import Outcome, Proof
 from planner.summary import known_error_texts, verdict
+from planner.uniform import Uniform
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes away."""
 
 
 def outcome_document(
-    outcome: Outcome, comparison: Comparison | None = None, nearest: Nearest | None = None
+    outcome: Outcome,
+    comparison: Comparison | None = None,
+    nearest: Nearest | None = None,
+    uniform: Uniform | None = None,
 ) -> dict[str, Any]:
     """The answer of `planner solve`."""
     plan = outcome.plan
@@ -34,6 +38,12 @@ def outcome_document(
     }
     if nearest is not None:
         document["nearest"] = _nearest(nearest)
+    if uniform is not None:
+        document["uniform_stages"] = {
+            "changes": uniform.changes,
+            "plan": plan_document(uniform.plan) if uniform.plan is not None else None,
+            "gain": _round(uniform.gain),
+        }
     if comparison is not None:
         document["comparison"] = _comparison(comparison)
     beside = [case.plan.problem for case in comparison.cases] if comparison is not None else []

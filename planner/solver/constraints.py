@@ -129,7 +129,11 @@ def _largest_stage(model: Model) -> Any:
 
 
 def keep_headroom(model: Model) -> None:
-    """The memory equation, for every stage s and moment: layer * n[s] + saved * r[s] + end + headroom <= usable."""
+    """The memory equation, for every stage s and moment: layer * n[s] + saved * r[s] + end + headroom <= usable.
+
+    headroom >= what must stay free + step * spare.
+    """
+    model.cp.add(model.headroom >= model.tables.headroom + model.tables.headroom_step * model.spare)
     some: dict[int, Any] = {}
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
         for stage in range(row.stages):
