@@ -17,6 +17,7 @@ from planner.known_errors import KnownErrors, known_errors
 from planner.layouts import Floats
 from planner.own_cluster import Own, load_own
 from planner.read import Document
+from planner.refusals import refusals
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, RolloutEngine, configured
@@ -180,6 +181,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
     grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
     wrong = _contradictions(document, scenario, engine, precision, node, gpu)
     wrong += _work_contradictions(document, scenario, architecture, engine)
+    wrong += refusals(document, scenario, engine)
     if wrong:
         raise InputError(wrong)
     for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):

@@ -38,6 +38,7 @@ CORE = (
     "own_cluster",
     "goodput",
     "wishes",
+    "refusals",
     "problem",
     "axes",
     "costs",

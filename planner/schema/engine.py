@@ -181,6 +181,8 @@ class Option(Frozen):
     """What it does."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine that it replaces; mappings are merged, lists replaced."""
+    rules: list[str] = Field(default_factory=list)
+    """Further rules (planner/axes) that bind where it is on."""
     source: str
 
 
@@ -257,6 +259,10 @@ class Engine(Frozen):
     """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
     """Modules that can be recomputed alone (selective recomputation)."""
+    precisions: list[str] = Field(default_factory=list)
+    """Precisions it trains in, where these are known to be fewer than its GPUs have."""
+    rank_orders: list[Literal["default", "tp_pp_dp"]] = Field(default=["default"])
+    """Values of cluster.rank_order that it knows."""
     scored_as: str | None = None
     """Engine whose published runs stand for this one's errors, where it has none of its own."""
     notes: str | None = None
@@ -306,12 +312,16 @@ _TENSOR_LISTS = ("saved", "saved_by_adapter", "stub", "backward", "loss", "log_p
 def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = ()) -> Engine:
     """The engine with these options on and these modules recomputed; nothing left to switch.
 
-    An option may also be the name of a precision; it then needs no entry in `engine.options`.
+    An option may also be the name of a precision; it then needs no entry in `engine.options`. Single modules are
+    recomputed instead of whole layers, never beside them: engines take one granularity.
     """
     data = engine.model_dump(exclude={"options"}) if engine.options or options or modules else {}
     for name in options:
         if name in engine.options:
             data = _merged(data, engine.options[name].set)
+            data["rules"] = [*data["rules"], *engine.options[name].rules]
+    if modules:
+        data["recompute"] = {**data["recompute"], "granularities": ["none", "selective"]}
     changed = Engine.model_validate(data) if data else engine
     on = [*options, *(f"recompute {module}" for module in modules)]
     kept = {
