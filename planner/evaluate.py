@@ -228,8 +228,6 @@ def recompute_levels(problem: Problem, most: int) -> list[int]:
         usual = [0]
     if "none" not in offered.granularities:
         usual = [most]
-    if spec.recompute_modules and not offered.modules_beside_layers:
-        usual = [level for level in usual if level == 0]
     if spec.recomputed_layers == "all":
         return [most]
     chosen = choose(spec.recomputed_layers, usual)

@@ -129,14 +129,6 @@ def contradictions(
             "layout",
             "activation_offload",
         )
-    if layout.recompute_modules and layout.recomputed_layers == "all" and not engine.recompute.modules_beside_layers:
-        refuse(
-            f"engine {engine.id} recomputes whole layers or single modules, not both",
-            f"recomputed_layers: all leaves nothing for {', '.join(layout.recompute_modules)}",
-            "recompute_modules: []",
-            "layout",
-            "recompute_modules",
-        )
     if layout.recompute_method is not None and layout.recompute_method not in engine.recompute.methods:
         refuse(
             f"engine {engine.id} has no recompute method {layout.recompute_method}",
@@ -201,3 +193,38 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[W
         because = "its catalog file says separation.asynchronous: false"
         return [Wrong(what, where, because, "placement: disaggregated")]
     return []
+
+
+def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Wrong]:
+    """Precisions, rank orders and splits of layers that the engine does not know, with the place that asks for them."""
+    wrong = []
+    order, split = scenario.cluster.rank_order, scenario.layout.layers_per_stage
+    if engine.precisions and scenario.precision not in engine.precisions:
+        wrong.append(
+            Wrong(
+                f"engine {engine.id} does not train in {scenario.precision}",
+                document.place(("precision",)),
+                f"its catalog file says precisions: {', '.join(engine.precisions)}",
+                f"precision: {engine.precisions[0]}",
+            )
+        )
+    if order not in engine.rank_orders:
+        wrong.append(
+            Wrong(
+                f"engine {engine.id} has no rank order {order}",
+                document.place(("cluster", "rank_order")),
+                f"its catalog file says rank_orders: {', '.join(engine.rank_orders)}",
+                f"rank_order: {engine.rank_orders[0]}",
+            )
+        )
+    middle = split[1:-1] if isinstance(split, list) else []
+    if engine.pipeline.uneven == "first_last" and (split == "free" or len(set(middle)) > 1):
+        wrong.append(
+            Wrong(
+                f"engine {engine.id} only lets the first and the last stage differ",
+                document.place(("layout", "layers_per_stage")),
+                "its catalog file says pipeline.uneven: first_last",
+                "layers_per_stage: even, or a list whose stages between the first and the last are equal",
+            )
+        )
+    return wrong

@@ -15,7 +15,7 @@ from planner.known_errors import known_errors
 from planner.own_cluster import load_own
 from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
 from planner.read import Document
-from planner.refusals import contradictions, work_contradictions
+from planner.refusals import contradictions, untaken, work_contradictions
 from planner.schema.catalog import Gpu, Node
 from planner.schema.engine import Engine, configured
 from planner.schema.scenario import ClusterSpec, NameWish, Pool, Scenario
@@ -131,6 +131,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
     node = own.node
     wrong = contradictions(document, scenario, engine, precision, node, gpu)
     wrong += work_contradictions(document, scenario, shared["architecture"], engine)
+    wrong += untaken(document, scenario, engine)
     if wrong:
         return wrong, None
     grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.axes import context, data, expert, pipeline, tensor
+from planner.axes import context, data, expert, pipeline, recompute, tensor
 from planner.axes.rule import Rule, choose
 from planner.costs.host import host_ledger
 from planner.costs.ledger import total
@@ -20,7 +20,7 @@ from planner.layouts import Layouts
 from planner.problem import Problem
 from planner.units import GIB
 
-AXES = (tensor, pipeline, context, data, expert)
+AXES = (tensor, pipeline, context, data, expert, recompute)
 MAX_ROWS = 4_000_000
 COLUMNS = (
     "num_gpus",
@@ -114,13 +114,15 @@ def _rules(problem: Problem) -> list[Rule]:
     rules += [rule for axis in AXES for rule in axis.RULES]
     named = {rule.name: rule for axis in AXES for rule in axis.ENGINE_RULES}
     known = {rule.name for rule in rules} | set(named)
+    mine = problem.engine.rules
+    rules = [rule.of(problem.engine) if rule.by_engine or rule.name in mine else rule for rule in rules]
     for name in problem.engine.rules:
         if name not in known:
             raise InputError(
                 Wrong(f"engine {problem.engine.id} names an unknown rule {name!r}", attempt=f"one of {sorted(known)}")
             )
         if name in named:
-            rules.append(named[name])
+            rules.append(named[name].of(problem.engine))
     if problem.scenario.limits.host_memory and problem.node.host_memory_gib is not None:
         rules.append(Rule("host_memory", "copies and offloaded state fit the host (limits.host_memory)", _host_fits))
     return rules

@@ -120,7 +120,7 @@ def _precisions(scenario: Scenario, engine: Engine) -> Sequence[str]:
 
 
 def _rank_orders(scenario: Scenario, engine: Engine) -> Sequence[str]:
-    return _listed(scenario.cluster.rank_order, ["default", "tp_pp_dp"] if engine.rank_orders else ["default"])
+    return _listed(scenario.cluster.rank_order, list(engine.rank_orders))
 
 
 def _schedules(scenario: Scenario, engine: Engine) -> Sequence[str | None]:

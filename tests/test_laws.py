@@ -65,7 +65,9 @@ def test_more_shards_never_raise_state(model: str, engine: str) -> None:
 
     Tied embeddings are the one exception: a second stage holds a copy of them (gpt2-xl).
     """
-    problem = some_problem(model=model, engine=engine)
+    length = 1024 if model == "gpt2-xl" else 4096
+    batch = {"global_batch_size": 64, "sequence_length": length}
+    problem = some_problem(model=model, engine=engine, batch=batch, layout={"context_parallel": [1, 2, 4]})
     layouts = build_space(problem).layouts
     layouts = layouts.take(layouts.micro_batch_size == 1)
     state = state_bytes(problem, layouts)

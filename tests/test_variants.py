@@ -99,8 +99,9 @@ def test_selective_recomputation_tries_what_the_architecture_has() -> None:
     found = solved(mixed.document).plan
     assert found is not None
     assert max(found.recomputed) == 0, "Megatron recomputes modules or whole layers, not both"
-    with pytest.raises(InputError, match="whole layers or single modules"):
-        problem_of(small(layout__recompute_modules=["mlp"], layout__recomputed_layers="all"))
+    both = solved(small(layout__recompute_modules=["mlp"], layout__recomputed_layers="all"))
+    assert both.status == "infeasible"
+    assert "recomputed_layers_exist" in {r.rule for r in both.proof.removed}
 
 
 def test_what_machines_rule_out_is_counted_with_its_reason() -> None:

@@ -128,8 +128,6 @@ class Recompute(Frozen):
     """Each stage may have its own number (needs a custom layout where the engine has one flag)."""
     partial: bool = True
     """Fewer layers than the stage has may be recomputed."""
-    modules_beside_layers: bool = False
-    """Single modules of some layers and other layers whole may be recomputed in one run."""
 
 
 class Pipeline(Frozen):
@@ -198,6 +196,8 @@ class Option(Frozen):
     """The field of `layout:` that turns it on as well, and may leave it to the search."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine that it replaces; mappings are merged, lists replaced."""
+    rules: list[str] = Field(default_factory=list)
+    """Further rules (planner/axes) that bind where it is on."""
     source: str
 
 
@@ -264,8 +264,6 @@ class Engine(Frozen):
     headroom_source: str
     colocation: Colocation | None = None
     separation: Separation | None = None
-    rank_orders: bool = False
-    """Pipeline stages may be neighbours (cluster.rank_order)."""
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False
@@ -277,6 +275,10 @@ class Engine(Frozen):
     """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
     """Modules that can be recomputed alone (selective recomputation)."""
+    precisions: list[str] = Field(default_factory=list)
+    """Precisions it trains in, where these are known to be fewer than its GPUs have."""
+    rank_orders: list[Literal["default", "tp_pp_dp"]] = Field(default=["default"])
+    """Values of cluster.rank_order that it knows."""
     scored_as: str | None = None
     """Engine whose published runs stand for this one's errors, where it has none of its own."""
     notes: str | None = None
@@ -326,12 +328,16 @@ _TENSOR_LISTS = ("saved", "saved_by_adapter", "stub", "backward", "loss", "log_p
 def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = ()) -> Engine:
     """The engine with these options on and these modules recomputed; nothing left to switch.
 
-    An option may also be the name of a precision; it then needs no entry in `engine.options`.
+    An option may also be the name of a precision; it then needs no entry in `engine.options`. Single modules are
+    recomputed instead of whole layers, never beside them: engines take one granularity.
     """
     data = engine.model_dump(exclude={"options"}) if engine.options or options or modules else {}
     for name in options:
         if name in engine.options:
             data = _merged(data, engine.options[name].set)
+            data["rules"] = [*data["rules"], *engine.options[name].rules]
+    if modules:
+        data["recompute"] = {**data["recompute"], "granularities": ["none", "selective"]}
     changed = Engine.model_validate(data) if data else engine
     on = [*options, *(f"recompute {module}" for module in modules)]
     kept = {
