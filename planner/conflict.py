@@ -19,8 +19,6 @@ from planner.space import build_space
 Progress = Callable[[str], None]
 MEMORY_TO_SPARE = 64
 """Times the memory of a GPU that stands for "memory were no limit"."""
-UNNAMED_RULES = ("gpus_divide", "data_parallel_chosen", "batch_divides", "host_memory")
-"""Rules whose numbers stand in the scenario: named only where no other rule is broken."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,16 @@ class Conflict:
     asked: Plan | None
     """The scenario as it stands, if memory were no limit: what throughput of repairs is compared with."""
 
-    def throughput_cost(self, repair: Repair) -> float | None:
-        """Relative change of tokens a second against `asked`; None where rules forbid that whatever the memory."""
-        if self.asked is None:
-            return None
-        return repair.plan.tokens_per_second / self.asked.tokens_per_second - 1
+    @property
+    def reference_tokens_per_second(self) -> float:
+        """Tokens a second of `asked`, or of the fastest repair where rules forbid that whatever the memory."""
+        if self.asked is not None:
+            return self.asked.tokens_per_second
+        return max(repair.plan.tokens_per_second for repair in self.repairs)
+
+    def throughput_cost(self, repair: Repair) -> float:
+        """Relative change of tokens a second against the reference."""
+        return repair.plan.tokens_per_second / self.reference_tokens_per_second - 1
 
 
 def _quiet(_: str) -> None:
@@ -59,11 +62,11 @@ def explain_conflict(
     problem = problem_of(document, catalog)
     every = limits_of(problem)
     checks = Checks(catalog, {})
-    if not (checks.fits(document, overrides(every)) or checks.proved(document, overrides(every))):
+    if not (checks.fits(document, overrides(every)) or checks.fits_exactly(document, overrides(every))):
         return Conflict((), True, _broken_rules(problem), (), None)
     kept = minimal(document, every, checks.fits, progress)
     left = [limit for limit in every if limit not in kept]
-    if checks.proved(document, overrides(left)):
+    if checks.fits_exactly(document, overrides(left)):
         kept = minimal(document, every, checks.proved, progress)
         left = [limit for limit in every if limit not in kept]
     rules = _broken_rules(problem_of(override(document, overrides(left)), catalog))
@@ -99,12 +102,11 @@ def _asked(document: Document, problem: Problem, catalog: Catalog) -> Plan | Non
 
 
 def _broken_rules(problem: Problem) -> tuple[str, ...]:
-    """What the engine's rules say against a problem that has no legal layout or rollout engine; empty for others."""
+    """The rule that takes the last legal layout or rollout engine of a problem; none where memory is the reason."""
     space = build_space(problem)
     removed = []
     if not len(space.layouts):
         removed = [r for r in space.removed if not r.rule.startswith("rollout")]
     elif space.rollouts is not None and not len(space.rollouts):
         removed = [r for r in space.removed if r.rule.startswith("rollout")]
-    telling = [r for r in removed if r.rule not in UNNAMED_RULES] or removed
-    return tuple(r.text for r in sorted(telling, key=lambda r: -r.count)[:2])
+    return tuple(r.text for r in removed[-1:])

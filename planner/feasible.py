@@ -39,8 +39,12 @@ class Checks:
             self.answers[key] = self._asked(override(document, changes))
         return self.answers[key]
 
+    def fits_exactly(self, document: Document, changes: Mapping[str, Any]) -> bool:
+        """The same with every number of recomputed layers and to the last byte; slower."""
+        return self._asked(override(document, changes), exactly=True)
+
     def proved(self, document: Document, changes: Mapping[str, Any]) -> bool:
-        """The same by the full search."""
+        """The same by the full search; slowest."""
         try:
             found = plan(override(document, changes), self.catalog, check_points=0).plan is not None
         except InputError:
@@ -48,23 +52,24 @@ class Checks:
         self.answers[json.dumps(changes, sort_keys=True)] = found
         return found
 
-    def _asked(self, document: Document) -> bool:
+    def _asked(self, document: Document, *, exactly: bool = False) -> bool:
         try:
-            return fits(problem_of(document, self.catalog))
+            return fits(problem_of(document, self.catalog), exactly=exactly)
         except InputError:
             return False
 
 
-def fits(problem: Problem) -> bool:
+def fits(problem: Problem, *, exactly: bool = False) -> bool:
     """Is there a layout that fits.
 
     One GPU count after the other, few first, so that a large space is only listed where a small one has nothing. Each
-    layout is looked at with as many and as few recomputed layers as it may have: nothing in between needs less memory.
-    Where stages may differ and even ones do not fit, the search decides.
+    layout is looked at with as many and as few recomputed layers as it may have, for something in between hardly ever
+    needs less memory; `exactly` looks at all of them. Where stages may differ and even ones do not fit, the search
+    decides.
     """
     for count in problem.num_gpus:
         one = replace(problem, num_gpus=(count,))
-        if _one_fits(one):
+        if _one_fits(one, exactly):
             return True
     spec = problem.scenario.layout
     if spec.layers_per_stage == "free" or spec.recompute == "per_stage":
@@ -72,12 +77,12 @@ def fits(problem: Problem) -> bool:
     return False
 
 
-def _one_fits(problem: Problem) -> bool:
+def _one_fits(problem: Problem, exactly: bool) -> bool:
     space = build_space(problem)
     layouts = space.layouts
     if not len(layouts):
         return False
-    limit = capacity_bytes(problem) - problem.headroom_gib * GIB - SPARE_BYTES
+    limit = capacity_bytes(problem) - problem.headroom_gib * GIB - SPARE_BYTES * (not exactly)
     possible = np.ones(len(layouts), dtype=bool)
     if space.rollouts is not None:
         if not len(space.rollouts):
@@ -95,7 +100,7 @@ def _one_fits(problem: Problem) -> bool:
     for deepest in np.unique(most[whole]).tolist():
         group: Ints = np.flatnonzero(whole & (most == deepest))
         levels = recompute_levels(problem, deepest)
-        for level in dict.fromkeys(levels[-1:] + levels[:1]):
+        for level in levels if exactly else dict.fromkeys(levels[-1:] + levels[:1]):
             peak = costs.peak_bytes(group, layers[group], np.minimum(layers[group], level))
             if bool((peak <= limit).any()):
                 return True

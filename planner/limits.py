@@ -74,9 +74,6 @@ def limits_of(problem: Problem) -> tuple[Limit, ...]:
     if isinstance(layout.layers_per_stage, list):
         text = f"layers_per_stage: {shown(layout.layers_per_stage)} layers"
         add("layout.layers_per_stage", text, ("layout.layers_per_stage", "free"))
-    if layout.optimizer_offload:
-        text = f"optimizer_offload: true, {state_text(problem)} in host memory"
-        add("layout.optimizer_offload", text, ("layout.optimizer_offload", False))
     _work_limits(problem, add)
     return tuple(found)
 
@@ -187,12 +184,17 @@ def less_headroom(problem: Problem, headroom_gib: float) -> tuple[tuple[str, Any
     return changes
 
 
+def networked(problem: Problem) -> bool:
+    """Can several of these nodes be joined."""
+    return problem.node.nics.gb_per_s_per_gpu > 0
+
+
 def more_gpus(problem: Problem, times: int) -> tuple[tuple[str, Any], ...]:
-    """Overrides that allow so many times the GPUs, in whole nodes."""
+    """Overrides that allow so many times the GPUs, in whole nodes; one node where it has no network adapters."""
     per_node, most = problem.node.gpus_per_node, max(problem.num_gpus)
     wanted = most * times
     if wanted > per_node:
-        wanted = -(-wanted // per_node) * per_node
+        wanted = -(-wanted // per_node) * per_node if networked(problem) else max(per_node, most)
     counts = [n for n in (most * 2**i for i in range(1, 20)) if n <= wanted]
     legal = [n for n in counts if n % per_node == 0 or (n < per_node and per_node % n == 0)] or [wanted]
     return (("cluster.max_gpus", None), ("cluster.num_gpus", sorted({*problem.num_gpus, *legal})))

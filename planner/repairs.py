@@ -16,6 +16,7 @@ from planner.limits import (
     Limit,
     gpus_text,
     less_headroom,
+    networked,
     overrides,
     round_batch,
     shown,
@@ -26,6 +27,7 @@ from planner.plan import Plan
 from planner.problem import Problem
 from planner.read import Document
 from planner.schema.scenario import IntWish, NameWish
+from planner.space import host_memory_gib
 from planner.whatif import compact
 
 Progress = Callable[[str], None]
@@ -303,6 +305,7 @@ def _machines(problem: Problem) -> Iterator[Kind]:
     scenario, per_node, most = problem.scenario, problem.node.gpus_per_node, max(problem.num_gpus)
     counts = [most * times for times in GPU_TIMES]
     counts = [n for n in counts if n % per_node == 0 or (n < per_node and per_node % n == 0)]
+    counts = [n for n in counts if n <= per_node or networked(problem)]
     alone = scenario.cluster.max_gpus is None
     from_max: Changes = () if alone else (("cluster.max_gpus", None),)
     text = f"{gpus_text(most)} to"
@@ -316,8 +319,8 @@ def _machines(problem: Problem) -> Iterator[Kind]:
     if least is not None:
         yield from _memory(problem, least)
     bounds = scenario.limits
-    if bounds.host_memory and problem.node.host_memory_gib is not None:
-        host = problem.node.host_memory_gib
+    host = host_memory_gib(problem)
+    if bounds.host_memory and host is not None:
         sizes = [host * times for times in (1.25, 1.5, 2, 3, 4, 6, 8)]
         text = f"host memory of a node: {host:.0f} to"
         yield Kind(tuple(Attempt(f"{text} {g:.0f} GiB", (("cluster.host_memory_gib", g),)) for g in sizes))

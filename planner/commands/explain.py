@@ -121,7 +121,7 @@ def _blocks(
 
 
 def _conflict_blocks(conflict: Conflict) -> list[Block]:
-    from planner.blocks import Bullets, Grid, Heading, Text, number, signed
+    from planner.blocks import Bullets, Grid, Heading, Text, number, percent, signed
     from planner.short import short_layout
 
     blocks: list[Block]
@@ -146,17 +146,18 @@ def _conflict_blocks(conflict: Conflict) -> list[Block]:
                 short_layout(plan),
                 number(plan.headroom_gib, 1),
                 number(plan.tokens_per_second, 0),
-                "" if cost is None else f"{signed(cost * 100, 1)} %",
+                f"{signed(cost * 100, 1)} %" if abs(cost) >= 5e-4 else percent(0.0),
             )
         )
     blocks.append(Heading("Repairs in playbook order, each solved again"))
-    columns = ("change", "layout", "free GiB", "tokens/s", "against asked")
+    columns = ("change", "layout", "free GiB", "tokens/s", "speed")
     blocks.append(Grid(columns, tuple(rows), left=frozenset({0, 1})))
+    speed = f"{number(conflict.reference_tokens_per_second, 0)} tokens/s"
     if conflict.asked is not None:
-        speed = number(conflict.asked.tokens_per_second, 0)
-        blocks.append(
-            Text(f"Asked: {speed} tokens/s, what the scenario as it stands would reach if memory were no limit.")
-        )
+        against = f"Speed against {speed}, what the scenario as it stands would reach if memory were no limit."
+    else:
+        against = f"Speed against {speed} of the fastest repair; the scenario as it stands breaks rules, not memory."
+    blocks.append(Text(against))
     typed = tuple(" ".join(f"--set {shlex.quote(text)}" for text in repair.arguments) for repair in conflict.repairs)
     return [*blocks, Heading("To type, in the same order"), Bullets(typed)]
 
