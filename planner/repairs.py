@@ -90,7 +90,7 @@ def find_repairs(
             break
         progress(f"would {kind.attempts[0].text} or more help?")
         repair = _cheapest(document, kind, (), checks)
-        if repair is not None and all(repair.changes != other.changes for _, other in found):
+        if repair is not None and not any(all(c in repair.changes for c in other.changes) for _, other in found):
             found.append((kind, repair))
     repairs = [repair for _, repair in found]
     for prices in (("time",), ("time", "work"), ("time", "work", "machines")):

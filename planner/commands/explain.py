@@ -189,18 +189,21 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
 def _alternatives(base: Plan, around: list[Alternative]) -> Block:
     from planner.blocks import Grid, number, percent, signed
     from planner.short import short_layout, why_nothing_fits
+    from planner.summary import given_up
 
     rows = []
     for each in around:
         change, free = each.throughput_change(base), each.headroom_change_gib(base)
         if each.plan is None or change is None or free is None:
             reason = each.refused if each.outcome is None else "does not fit: " + why_nothing_fits(each.outcome)
-            rows.append((each.text, reason if len(reason) <= 70 else reason[:67] + "...", "", ""))
+            rows.append((each.text, reason, "", ""))
             continue
+        layout = short_layout(each.plan)
+        lost = given_up(each.plan)
+        if lost and lost != given_up(base):
+            layout += f"; gives up {', '.join(lost)}"
         speed = f"{signed(change * 100, 1)} %" if abs(change) >= 5e-4 else percent(0.0)
-        rows.append(
-            (each.text, short_layout(each.plan), speed, f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})")
-        )
+        rows.append((each.text, layout, speed, f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
     return Grid(("change", "best layout under it", "tokens/s", "free GiB"), tuple(rows), left=frozenset({0, 1}))
 
 
