@@ -13,6 +13,7 @@ from planner.layouts import Ints, Layouts
 from planner.limits import less_headroom
 from planner.pipeline import override, plan
 from planner.plan import PHASES, Plan, make_plan
+from planner.problem import Problem
 from planner.search import Outcome
 from planner.space import Space, build_space
 from planner.tables import choice_keys, row_keys
@@ -39,7 +40,7 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
         reasons.sort(key=lambda r: -r.count)
         said = tuple(f"No {what} is legal: {r.count:,} candidates break {r.rule} ({r.text})." for r in reasons[:3])
         return Nearest(said, None, None)
-    least = _least_memory(outcome, space)
+    least = _least_memory(outcome.problem, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
     worst, usable = least.binding, least.usable_gib
@@ -68,13 +69,22 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     return Nearest((*said, fits), least, headroom)
 
 
+def least_headroom_gib(problem: Problem) -> float | None:
+    """What the layout that needs least memory leaves free, below zero where it does not fit; None without one. [GiB]"""
+    space = build_space(problem)
+    if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
+        return None
+    least = _least_memory(problem, space)
+    return least.headroom_gib if least is not None else None
+
+
 def _gpus(count: int) -> str:
     return "one GPU" if count == 1 else f"{count} GPUs"
 
 
-def _least_memory(outcome: Outcome, space: Space) -> Plan | None:
+def _least_memory(problem: Problem, space: Space) -> Plan | None:
     """The layout with the smallest peak; stages even where the scenario leaves them free."""
-    problem, layouts = outcome.problem, space.layouts
+    layouts = space.layouts
     costs = RowCosts(problem, layouts)
     layers = even_layers(problem, layouts, costs.stages)
     best = np.full(len(layouts), math.inf)
