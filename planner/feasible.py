@@ -11,15 +11,16 @@ import numpy as np
 
 from planner.catalog import Catalog
 from planner.errors import InputError
-from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_levels
+from planner.evaluate import RolloutTable, RowCosts, even_layers, recompute_levels
 from planner.layouts import Ints
 from planner.pipeline import override, plan, problem_of
 from planner.problem import Problem
 from planner.read import Document
+from planner.rounding import limit_bytes
 from planner.search import search
 from planner.space import build_space
-from planner.tables import keys
-from planner.units import GIB, MIB
+from planner.tables import choice_keys, row_keys
+from planner.units import MIB
 
 SPARE_BYTES = 8 * MIB
 """A point must fit with this much to spare: more than rounding costs to whole units takes away. [bytes]"""
@@ -67,9 +68,9 @@ def fits(problem: Problem, *, exactly: bool = False) -> bool:
     needs less memory; `exactly` looks at all of them. Where stages may differ and even ones do not fit, the search
     decides.
     """
-    for count in problem.num_gpus:
-        one = replace(problem, num_gpus=(count,))
-        if _one_fits(one, exactly):
+    for count, variant in sorted(((n, v) for v in problem.each for n in v.num_gpus), key=lambda pair: pair[0]):
+        splits = tuple(split for split in variant.splits if split[0] == count)
+        if _one_fits(replace(variant, num_gpus=(count,), splits=splits), exactly):
             return True
     spec = problem.scenario.layout
     if spec.layers_per_stage == "free" or spec.recompute == "per_stage":
@@ -82,14 +83,13 @@ def _one_fits(problem: Problem, exactly: bool) -> bool:
     layouts = space.layouts
     if not len(layouts):
         return False
-    limit = capacity_bytes(problem) - problem.headroom_gib * GIB - SPARE_BYTES * (not exactly)
+    limit = limit_bytes(problem) - SPARE_BYTES * (not exactly)
     possible = np.ones(len(layouts), dtype=bool)
     if space.rollouts is not None:
         if not len(space.rollouts):
             return False
         inside = RolloutTable(problem, space.rollouts).peak_bytes <= limit
-        awake = keys(space.rollouts.num_gpus, space.rollouts.wish)[inside]
-        possible &= np.isin(keys(layouts.num_gpus, layouts.wish), awake)
+        possible &= np.isin(row_keys(layouts), choice_keys(space.rollouts)[inside])
     layouts = layouts.take(possible)
     if not len(layouts):
         return False

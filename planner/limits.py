@@ -112,7 +112,7 @@ def _work_limits(problem: Problem, add: Add) -> None:
         others = [name for name in SMALLER_OPTIMIZERS if name != scenario.optimizer]
         wish = {"want": scenario.optimizer, "allow": [scenario.optimizer, *others]}
         add("optimizer", f"optimizer: {scenario.optimizer}, {state_text(problem)}", ("optimizer", wish))
-    add("cluster.num_gpus", f"at most {gpus_text(max(problem.num_gpus))}", *more_gpus(problem, 64))
+    add("cluster.num_gpus", f"at most {gpus_text(max(problem.total_gpus))}", *more_gpus(problem, 64))
     if problem.headroom_from == CLIFF_TEXT:
         text = f"{problem.headroom_gib:.1f} GiB free, {CLIFF_TEXT}"
         add("limits.reserved_cliff", text, *less_headroom(problem, 0.0))
@@ -191,13 +191,29 @@ def networked(problem: Problem) -> bool:
 
 def more_gpus(problem: Problem, times: int) -> tuple[tuple[str, Any], ...]:
     """Overrides that allow so many times the GPUs, in whole nodes; one node where it has no network adapters."""
-    per_node, most = problem.node.gpus_per_node, max(problem.num_gpus)
+    found: dict[str, Any] = {}
+    for variant in problem.each:
+        found |= dict(_more(variant, times, machine_path(variant)))
+    return tuple(found.items())
+
+
+def machine_path(problem: Problem) -> str:
+    """Where the scenario says how many of these machines there are, and how large."""
+    for index, pool in enumerate(problem.scenario.cluster.pools or ()):
+        if pool.node == problem.node.id:
+            return f"cluster.pools[{index}]"
+    return "cluster"
+
+
+def _more(problem: Problem, times: int, path: str) -> tuple[tuple[str, Any], ...]:
+    per_node, most = problem.node.gpus_per_node, max(problem.total_gpus)
     wanted = most * times
     if wanted > per_node:
         wanted = -(-wanted // per_node) * per_node if networked(problem) else max(per_node, most)
     counts = [n for n in (most * 2**i for i in range(1, 20)) if n <= wanted]
     legal = [n for n in counts if n % per_node == 0 or (n < per_node and per_node % n == 0)] or [wanted]
-    return (("cluster.max_gpus", None), ("cluster.num_gpus", sorted({*problem.num_gpus, *legal})))
+    mine = [] if problem.scenario.cluster.pools is not None else problem.total_gpus
+    return ((f"{path}.max_gpus", None), (f"{path}.num_gpus", sorted({*mine, *legal})))
 
 
 def shown(value: object) -> str:

@@ -16,6 +16,7 @@ from planner.limits import (
     Limit,
     gpus_text,
     less_headroom,
+    machine_path,
     networked,
     overrides,
     round_batch,
@@ -302,14 +303,15 @@ def _other_work(problem: Problem) -> Iterator[Kind]:
 
 def _machines(problem: Problem) -> Iterator[Kind]:
     """More GPUs, larger ones, and limits that the scenario or the planner set."""
-    scenario, per_node, most = problem.scenario, problem.node.gpus_per_node, max(problem.num_gpus)
+    scenario, per_node, most = problem.scenario, problem.node.gpus_per_node, max(problem.total_gpus)
+    machines = machine_path(problem)
     counts = [most * times for times in GPU_TIMES]
     counts = [n for n in counts if n % per_node == 0 or (n < per_node and per_node % n == 0)]
     counts = [n for n in counts if n <= per_node or networked(problem)]
     alone = scenario.cluster.max_gpus is None
-    from_max: Changes = () if alone else (("cluster.max_gpus", None),)
+    from_max: Changes = () if alone else ((f"{machines}.max_gpus", None),)
     text = f"{gpus_text(most)} to"
-    attempts = [Attempt(f"{text} {n} GPUs", (*from_max, ("cluster.num_gpus", n))) for n in counts]
+    attempts = [Attempt(f"{text} {n} GPUs", (*from_max, (f"{machines}.num_gpus", n))) for n in counts]
     if isinstance(scenario.layout.data_parallel, int):
         freed = (("layout.data_parallel", "any"),)
         copies = f"with data_parallel {scenario.layout.data_parallel} free"
@@ -323,7 +325,7 @@ def _machines(problem: Problem) -> Iterator[Kind]:
     if bounds.host_memory and host is not None:
         sizes = [host * times for times in (1.25, 1.5, 2, 3, 4, 6, 8)]
         text = f"host memory of a node: {host:.0f} to"
-        yield Kind(tuple(Attempt(f"{text} {g:.0f} GiB", (("cluster.host_memory_gib", g),)) for g in sizes))
+        yield Kind(tuple(Attempt(f"{text} {g:.0f} GiB", ((f"{machines}.host_memory_gib", g),)) for g in sizes))
     if bounds.tensor_parallel_inside_domain and problem.engine.tensor_parallel:
         text = "tensor-parallel groups may leave the NVLink domain"
         yield Kind((Attempt(text, (("limits.tensor_parallel_inside_domain", False),)),))
@@ -341,7 +343,8 @@ def _memory(problem: Problem, least_gib: float) -> Iterator[Kind]:
     usable = problem.usable_gib
     sizes = [usable + missing * times for times in (1.01, 1.15, 1.3, 1.6, 2.0, 3.0, 5.0)]
     text = f"a GPU with {usable:.1f} to"
-    attempts = [Attempt(f"{text} {g:.1f} GiB usable", (("cluster.usable_gib", round(g + 0.05, 1)),)) for g in sizes]
+    path = f"{machine_path(problem)}.usable_gib"
+    attempts = [Attempt(f"{text} {g:.1f} GiB usable", ((path, round(g + 0.05, 1)),)) for g in sizes]
     yield Kind(tuple(attempts))
     if least_gib >= 0.1:
         spare = [round(least_gib - 0.05, 1), 0.0]
