@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +17,7 @@ from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
 from planner.rounding import HEADROOM_STEP_BYTES, Rounded, limit_bytes, slowest_near_tie
-from planner.tables import choice_keys, choice_ranks, row_keys, row_ranks
+from planner.tables import choice_keys, choice_ranks, even_middle, row_keys, row_ranks
 
 DEFAULT_POINTS = 200_000
 """Spaces up to this size are enumerated after every solve."""
@@ -85,7 +85,7 @@ def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
 
     @cache
     def levels(layers: int) -> int:
-        return 1 if every else len(recompute_levels(problem, layers))
+        return 1 if every else len(recompute_levels(problem, layers, chunks))
 
     if spec.layers_per_stage != "free":
         split = spec.layers_per_stage if isinstance(spec.layers_per_stage, list) else [total // stages] * stages
@@ -107,10 +107,26 @@ def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
 
     if total % chunks:
         return 0
+    if even_middle(problem) and stages > 3:
+        return _count_even_middle(problem, stages, chunks, levels)
     if spec.recompute == "per_stage":
         return ways([0, *(levels(k * chunks) for k in range(1, parts + 1))])
     upto = [ways([0] + [1] * most + [0] * (parts - most)) for most in range(parts + 1)]
     return sum((upto[most] - upto[most - 1]) * levels(most * chunks) for most in range(1, parts + 1))
+
+
+def _count_even_middle(problem: Problem, stages: int, chunks: int, levels: Callable[[int], int]) -> int:
+    """Splits in which only the first and the last stage may differ, each with its numbers of recomputed layers."""
+    total, points = problem.architecture.num_hidden_layers, 0
+    each_stage = problem.scenario.layout.recompute == "per_stage"
+    for middle in range(chunks, total // (stages - 2) + 1, chunks):
+        for first in range(max(chunks, _leading_dense(problem)), total - (stages - 2) * middle, 1):
+            last = total - (stages - 2) * middle - first
+            if first % chunks or last % chunks:
+                continue
+            inner = levels(middle) ** (stages - 2)
+            points += levels(first) * inner * levels(last) if each_stage else levels(max(first, middle, last))
+    return points
 
 
 def _leading_dense(problem: Problem) -> int:
@@ -125,9 +141,11 @@ def _splits(problem: Problem, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
     if problem.scenario.layout.layers_per_stage == "free":
         dense = _leading_dense(problem)
         options = [c for c in _compositions(total, stages, chunks) if c[0] >= dense]
+        if even_middle(problem):
+            options = [c for c in options if len(set(c[1:-1])) <= 1]
     else:
         options = [tuple(int(n) for n in even_layers(problem, costs.layouts.take(row), stages)[0])]
-    points = [(split, levels) for split in options for levels in _levels(problem, split)]
+    points = [(split, levels) for split in options for levels in _levels(problem, split, chunks)]
     width = ((0, 0), (0, costs.stages - stages))
     layers, recomputed = (
         np.pad(np.array([point[part] for point in points], dtype=np.int64).reshape(len(points), stages), width)
@@ -136,14 +154,14 @@ def _splits(problem: Problem, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
     return layers, recomputed
 
 
-def _levels(problem: Problem, split: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _levels(problem: Problem, split: tuple[int, ...], chunks: int) -> Iterator[tuple[int, ...]]:
     """Recomputed layers of each stage that the scenario and the engine allow for one split."""
     if recompute_kind(problem) == "all":
         yield split
     elif problem.scenario.layout.recompute == "per_stage":
-        yield from itertools.product(*(recompute_levels(problem, n) for n in split))
+        yield from itertools.product(*(recompute_levels(problem, n, chunks) for n in split))
     else:
-        for level in recompute_levels(problem, max(split)):
+        for level in recompute_levels(problem, max(split), chunks):
             yield tuple(min(level, n) for n in split)
 
 

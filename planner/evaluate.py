@@ -217,13 +217,15 @@ def even_layers(problem: Problem, layouts: Layouts, stages: int) -> Ints:
     return np.where(exists, each[:, None], 0)
 
 
-def recompute_levels(problem: Problem, most: int) -> list[int]:
-    """Numbers of recomputed layers that the scenario and the engine allow on a stage of `most` layers, ascending."""
+def recompute_levels(problem: Problem, most: int, chunks: int = 1) -> list[int]:
+    """Numbers of recomputed layers that scenario and engine allow on a stage of `most` layers in chunks, ascending."""
     from planner.axes.rule import choose
 
     spec = problem.scenario.layout
     offered = problem.engine.recompute
-    usual = list(range(most + 1)) if offered.partial and spec.recompute_method != "uniform" else sorted({0, most})
+    usual = sorted({0, most})
+    if offered.partial and spec.recompute_method != "uniform":
+        usual = list(range(0, most + 1, chunks if offered.per_chunk else 1))
     if "full" not in offered.granularities:
         usual = [0]
     if "none" not in offered.granularities:

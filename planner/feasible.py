@@ -97,9 +97,10 @@ def _one_fits(problem: Problem, exactly: bool) -> bool:
     layers = even_layers(problem, layouts, costs.stages)
     whole = layers.sum(axis=1) == problem.architecture.num_hidden_layers
     most = layers.max(axis=1, initial=0)
-    for deepest in np.unique(most[whole]).tolist():
-        group: Ints = np.flatnonzero(whole & (most == deepest))
-        levels = recompute_levels(problem, deepest)
+    kinds = np.stack([layouts.virtual_pipeline, most], axis=1)
+    for chunks, deepest in np.unique(kinds[whole], axis=0).tolist():
+        group: Ints = np.flatnonzero(whole & (most == deepest) & (layouts.virtual_pipeline == chunks))
+        levels = recompute_levels(problem, deepest, chunks)
         for level in levels if exactly else dict.fromkeys(levels[-1:] + levels[:1]):
             peak = costs.peak_bytes(group, layers[group], np.minimum(layers[group], level))
             if bool((peak <= limit).any()):

@@ -90,9 +90,11 @@ def _least_memory(problem: Problem, space: Space) -> Plan | None:
     best = np.full(len(layouts), math.inf)
     again = np.zeros_like(layers)
     most = layers.max(axis=1, initial=0)
-    for variant, count in np.unique(np.stack([layouts.variant, most], axis=1), axis=0).tolist():
-        group = np.flatnonzero((most == count) & (layouts.variant == variant))
-        for level in recompute_levels(problem.each[variant], count):
+    kinds = np.stack([layouts.variant, layouts.virtual_pipeline, most], axis=1)
+    unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
+    for index, (variant, chunks, count) in enumerate(unique.tolist()):
+        group = np.flatnonzero(of_row.reshape(-1) == index)
+        for level in recompute_levels(problem.each[variant], count, chunks):
             recomputed = np.minimum(layers[group], level)
             peak = costs.peak_bytes(group, layers[group], recomputed)
             better = peak < best[group]

@@ -109,7 +109,7 @@ def estimate_problem(problem: Problem) -> Plan:
     if space.rollouts is not None and len(space.rollouts) > 1:
         loose.append("rl.rollout.tensor_parallel, gpu_memory_utilization, max_concurrency and num_gpus")
     layers = tuple(int(n) for n in even_layers(problem, layouts, int(layouts.pipeline_parallel.max()))[0])
-    levels = recompute_levels(problem, max(layers))
+    levels = recompute_levels(problem, max(layers), int(layouts.virtual_pipeline[0]))
     if len(levels) != 1 and not loose:
         loose.append(f"layout.recomputed_layers (0 to {max(layers)})")
     if loose or len(layouts) > 1:

@@ -166,9 +166,11 @@ def _enumerated(problem: Problem, rounded: Rounded) -> Bounds:
     most = layers.max(axis=1, initial=0)
     exact_limit = limit_bytes(problem)
     rounding, points = 0, 0
-    for variant, count in np.unique(np.stack([costs.layouts.variant, most], axis=1), axis=0).tolist():
-        group = np.flatnonzero((most == count) & (costs.layouts.variant == variant))
-        for level in recompute_levels(problem.each[variant], count):
+    kinds = np.stack([costs.layouts.variant, costs.layouts.virtual_pipeline, most], axis=1)
+    unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
+    for index, (variant, chunks, count) in enumerate(unique.tolist()):
+        group = np.flatnonzero(of_row.reshape(-1) == index)
+        for level in recompute_levels(problem.each[variant], count, chunks):
             recomputed = np.minimum(layers[group], level)
             exact = costs.peak_bytes(group, layers[group], recomputed) <= exact_limit
             inside = rounded.peak(group, layers[group], recomputed) <= rounded.limit

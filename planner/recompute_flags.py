@@ -28,5 +28,5 @@ def recompute_flags(plan: Plan) -> RecomputeFlags:
     if method == "uniform":
         return RecomputeFlags("full", method, 1)
     same = all(r == min(most, n) for r, n in zip(plan.recomputed, plan.layers, strict=True))
-    # Megatron counts a block's layers within each virtual stage (chunk); rounded up, so never less is recomputed.
+    # Megatron counts a block's layers within each virtual stage (chunk).
     return RecomputeFlags("full", method, -(-most // plan.layout["virtual_pipeline"]) if same else None)

@@ -218,13 +218,13 @@ def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Wron
             )
         )
     middle = split[1:-1] if isinstance(split, list) else []
-    if engine.pipeline.uneven == "first_last" and (split == "free" or len(set(middle)) > 1):
+    if engine.pipeline.uneven == "first_last" and len(set(middle)) > 1:
         wrong.append(
             Wrong(
                 f"engine {engine.id} only lets the first and the last stage differ",
                 document.place(("layout", "layers_per_stage")),
                 "its catalog file says pipeline.uneven: first_last",
-                "layers_per_stage: even, or a list whose stages between the first and the last are equal",
+                "layers_per_stage: free, or a list whose stages between the first and the last are equal",
             )
         )
     return wrong

@@ -17,7 +17,7 @@ from planner.evaluate import ONLY_WHERE_RECOMPUTED, Coefficients, even_layers, r
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
 from planner.rounding import Rounded, limit_bytes
-from planner.tables import named_levels, recomputation
+from planner.tables import even_middle, named_levels, recomputation
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Splitter:
         return even_layers(self.problem, costs.layouts, costs.stages)
 
     @cached_property
-    def _known(self) -> dict[tuple[int, int], Floats]:
+    def _known(self) -> dict[tuple[int, int, int], Floats]:
         return {}
 
     def _counts(self, row: int) -> Ints:
@@ -80,6 +80,7 @@ class Splitter:
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
         """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
         kind, counts, problem = recomputation(self.problem), self._counts(row), self._variant(row)
+        chunks = self._chunks(row)
         if not len(counts):
             return
         if kind == "all":
@@ -87,13 +88,13 @@ class Splitter:
         elif self.problem.scenario.layout.recompute == "per_stage":
             yield None, None
         elif kind == "whole":
-            levels = named_levels(problem, int(counts[-1]))
+            levels = named_levels(problem, int(counts[-1]), chunks)
             if 0 in levels:
                 yield counts * 0, None
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
-            for level in recompute_levels(problem, int(counts[-1])):
+            for level in recompute_levels(problem, int(counts[-1]), chunks):
                 yield np.minimum(counts, level), level
 
     def _split(self, row: int, wanted: Ints | None, named: int | None) -> Split:
@@ -116,7 +117,7 @@ class Splitter:
                 whole = float(other.layer[row, 0] * total + other.end[row, :stages].sum())
                 bound += whole * (float(weight[row]) / stages + float(share[row]))
         layers = self._assign(seconds, needed, counts, least, total, limit)
-        if layers is None or not self._is_named(row, layers, named):
+        if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
             return Split(bound, math.inf, (), ())
         recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
         width = ((0, 0), (0, costs.stages - stages))
@@ -128,12 +129,19 @@ class Splitter:
         """The row's own problem."""
         return self.problem.each[int(self.rounded.costs.layouts.variant[row])]
 
+    def _is_refused(self, layers: Ints) -> bool:
+        """Stages between the first and the last differ, and the engine does not take that."""
+        return even_middle(self.problem) and len(set(layers[1:-1].tolist())) > 1
+
+    def _chunks(self, row: int) -> int:
+        return int(self.rounded.costs.layouts.virtual_pipeline[row])
+
     def _is_named(self, row: int, layers: Ints, named: int | None) -> bool:
         """Is the shared number of recomputed layers one that exists for this split."""
         most = int(layers.max())
         if named is None:
             return True
-        return most in named_levels(self._variant(row), most) if named < 0 else named <= most
+        return most in named_levels(self._variant(row), most, self._chunks(row)) if named < 0 else named <= most
 
     def _holds_all(self, row: int, wanted: Ints | None, *, exact: bool) -> bool:
         counts, total = self._counts(row), self.problem.architecture.num_hidden_layers
@@ -166,9 +174,10 @@ class Splitter:
         return allowed.astype(np.int64), none | (inside & (allowed <= less) & (allowed <= counts))
 
     def _levels(self, row: int, count: int) -> Floats:
-        key = (int(self.rounded.costs.layouts.variant[row]), count)
+        chunks = self._chunks(row)
+        key = (int(self.rounded.costs.layouts.variant[row]), count, chunks)
         if key not in self._known:
-            self._known[key] = np.array(recompute_levels(self._variant(row), count), dtype=float)
+            self._known[key] = np.array(recompute_levels(self._variant(row), count, chunks), dtype=float)
         return self._known[key]
 
     def _allowed(self, row: int, low: Floats, counts: Ints) -> Floats:

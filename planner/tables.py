@@ -128,6 +128,8 @@ class Tables:
     headroom_step: int
     """What is free beyond that is compared in whole steps of so many memory units."""
     total_layers: int
+    even_middle: bool
+    """Only the first and the last stage may hold another number of layers than the rest."""
     uniform_recompute: bool
     """One number of recomputed layers for all stages (a stage with fewer layers recomputes all of its own)."""
     recompute: str
@@ -212,6 +214,11 @@ def build_tables(
         time_unit *= 2
 
 
+def even_middle(problem: Problem) -> bool:
+    """The engine lets only the first and the last stage differ."""
+    return problem.engine.pipeline.uneven == "first_last"
+
+
 def recomputation(problem: Problem) -> str:
     """`all`, `whole` or `levels`, as Tables.recompute says."""
     if recompute_kind(problem) == "all":
@@ -220,9 +227,9 @@ def recomputation(problem: Problem) -> str:
     return "whole" if whole else "levels"
 
 
-def named_levels(problem: Problem, most: int) -> tuple[int, ...]:
+def named_levels(problem: Problem, most: int, chunks: int = 1) -> tuple[int, ...]:
     """Numbers up to `most` that some stage may recompute, by what scenario and engine name."""
-    levels = {level for layers in range(1, most + 1) for level in recompute_levels(problem, layers)}
+    levels = {level for layers in range(1, most + 1) for level in recompute_levels(problem, layers, chunks)}
     return tuple(sorted(levels))
 
 
@@ -236,25 +243,25 @@ def _tables(
     ranks, shared = row_ranks(costs), row_keys(lay)
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     kind = recomputation(problem)
-    levels: dict[tuple[int, int], tuple[int, ...]] = {}
+    levels: dict[tuple[int, int, int], tuple[int, ...]] = {}
     built = []
     for row in rows.tolist():
         stages = int(lay.pipeline_parallel[row])
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)
-        variant = int(lay.variant[row])
-        if (variant, most) not in levels:
+        variant, chunks = int(lay.variant[row]), int(lay.virtual_pipeline[row])
+        if (variant, most, chunks) not in levels:
             named = recompute_levels if kind == "levels" else named_levels
-            levels[variant, most] = tuple(named(problem.each[variant], most))
+            levels[variant, most, chunks] = tuple(named(problem.each[variant], most, chunks))
         built.append(
             Row(
                 index=row,
                 key=int(shared[row]),
                 stages=stages,
-                chunks=int(lay.virtual_pipeline[row]),
+                chunks=chunks,
                 first_layers=max(1, dense),
                 fixed_layers=layers,
-                levels=levels[variant, most],
+                levels=levels[variant, most, chunks],
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
                 least_time=math.floor(float(bounds[row]) / rounded.time_unit_seconds * (1 - 1e-9)),
@@ -269,6 +276,7 @@ def _tables(
         headroom=rounded.headroom,
         headroom_step=rounded.headroom_step,
         total_layers=total_layers,
+        even_middle=even_middle(problem),
         uniform_recompute=spec.recompute == "uniform",
         recompute=kind,
         max_layers=max(

@@ -287,7 +287,6 @@ def test_whole_layers_are_not_recomputed_beside_modules(
 REFUSED = {
     "precision": ({"precision": "fp32"}, "slime", "does not train in fp32"),
     "rank order": ({"cluster.rank_order": "tp_pp_dp"}, "torchtitan", "has no rank order tp_pp_dp"),
-    "free split": (pins(pipeline_parallel=4, layers_per_stage="free"), "nemo-rl", "only lets the first and the last"),
     "uneven middle": (
         pins(pipeline_parallel=4, layers_per_stage=[7, 8, 9, 8]), "nemo-rl", "only lets the first and the last"),
     "uneven": (pins(pipeline_parallel=2, layers_per_stage=[15, 17]), "megatron-deepspeed", "only splits layers evenly"),

@@ -112,7 +112,7 @@ def splits(total: int, stages: int, chunks: int) -> Iterator[tuple[int, ...]]:
             yield cuts
 
 
-def recomputations(problem: Problem, layers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def recomputations(problem: Problem, layers: tuple[int, ...], chunks: int) -> Iterator[tuple[int, ...]]:
     spec, offered = problem.scenario.layout, problem.engine.recompute
     alone = bool(spec.recompute_modules)  # Megatron: modules, or whole layers
     whole_stages = not offered.partial or spec.recompute_method == "uniform"
@@ -129,7 +129,7 @@ def recomputations(problem: Problem, layers: tuple[int, ...]) -> Iterator[tuple[
             inside = True
         else:
             inside = (named.min or 0) <= number <= (named.max or of)
-        if alone and number:
+        if (alone and number) or (offered.per_chunk and not whole_stages and number % chunks):
             return False
         return inside and (number in (0, of) or not whole_stages)
 
@@ -164,7 +164,7 @@ def plans(problem: Problem, space: Space) -> Iterator[Plan]:
         for layers in options:
             if layers[0] < dense:
                 continue
-            for recomputed in recomputations(problem.each[layout["variant"]], layers):
+            for recomputed in recomputations(problem.each[layout["variant"]], layers, chunks):
                 for choice in choices:
                     yield make_plan(problem, space.layouts, row, layers, recomputed, space.rollouts, choice)
 

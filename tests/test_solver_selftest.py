@@ -146,6 +146,7 @@ def three_rows(**changes: Any) -> Tables:
         headroom=4,
         headroom_step=1,
         total_layers=8,
+        even_middle=False,
         uniform_recompute=False,
         recompute="levels",
         max_layers=8,

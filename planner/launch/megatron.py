@@ -18,7 +18,8 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     assert plan is not None
     parallel.refuse_unspoken(plan, NAME)
     model, remarks = shape(plan)
-    again, remark = parallel.recomputation(plan)
+    by_stage = parallel.recomputed_by_stage(plan)
+    again, remark = parallel.recomputation(plan, by_stage)
     arrays = [model, parallel.parallel(plan), parallel.batch(plan), parallel.precision(plan)]
     arrays += [again] if again is not None else []
     arrays.append(parallel.optimizer(plan, overlap=True))
@@ -29,7 +30,11 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         speaks=f"{plan.problem.engine.name}, {plan.problem.engine.version}",
         checked_against=f"the option table of {table_name}",
         exports=(("CUDA_DEVICE_MAX_CONNECTIONS", "1"),) if needs_one_connection(plan) else (),
-        variables=(("NUM_NODES", hosts), ("GPUS_PER_NODE", each)),
+        variables=(
+            ("NUM_NODES", hosts),
+            ("GPUS_PER_NODE", each),
+            *([(parallel.STAGE_RECOMPUTED, by_stage)] if by_stage else []),
+        ),
         arrays=tuple(arrays),
         remarks=(*remarks, *([remark] if remark else [])),
         example=(

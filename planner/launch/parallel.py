@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.launch.script import Array, Flag, refuse
+from planner.launch.script import Array, Flag, Shell, refuse
 from planner.plan import Plan
 from planner.recompute_flags import recompute_flags
 
@@ -20,6 +20,7 @@ PRECISIONS: dict[str, tuple[Flag, ...]] = {
 
 ENGINE_OPTIONS: dict[str, tuple[Flag, ...]] = {"tp_comm_overlap": (("--tp-comm-overlap", None),)}
 """Flags of the switches that an engine's catalog file offers."""
+STAGE_RECOMPUTED = "STAGE_RECOMPUTED"
 OFFLOADED: tuple[Flag, ...] = (
     ("--fine-grained-activation-offloading", None),
     ("--offload-modules", ("attn_norm", "qkv_linear", "core_attn", "attn_proj", "mlp_norm", "expert_fc1", "moe_act")),
@@ -117,7 +118,21 @@ def layout_string(layers: tuple[int, ...], chunks: int) -> str:
     return "E" + "|".join(parts) + "L"
 
 
-def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
+def recomputed_by_stage(plan: Plan) -> tuple[int, ...]:
+    """Recomputed layers of each stage, where they differ and each node belongs to one stage; else nothing.
+
+    Megatron reads its flags in each process, so that each node may be given its own number.
+    """
+    flags, lay = recompute_flags(plan), plan.layout
+    _, each = machines(plan)
+    whole = lay["num_gpus"] // lay["pipeline_parallel"] % each == 0
+    usual = plan.problem.scenario.cluster.rank_order == "default"
+    if flags.granularity != "full" or flags.num_layers is not None or flags.method != "block" or not (whole and usual):
+        return ()
+    return tuple(count // lay["virtual_pipeline"] for count in plan.recomputed)
+
+
+def recomputation(plan: Plan, by_stage: tuple[int, ...] = ()) -> tuple[Array | None, str | None]:
     """(flags, remark) of recomputed layers. Raises InputError where one flag cannot say it for all stages."""
     flags = recompute_flags(plan)
     modules = plan.problem.scenario.layout.recompute_modules
@@ -138,6 +153,15 @@ def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
             "layout",
             "recompute_modules",
         )
+    if by_stage:
+        number = Shell(f'"${{{STAGE_RECOMPUTED}[$((NODE_RANK * {len(by_stage)} / NUM_NODES))]}}"')
+        own: tuple[Flag, ...] = (
+            ("--recompute-granularity", "full"),
+            ("--recompute-method", "block"),
+            ("--recompute-num-layers", number),
+        )
+        remark = f"Stages recompute different numbers of layers: {STAGE_RECOMPUTED} is read by the rank of the node."
+        return Array("RECOMPUTE_ARGS", own), remark
     if flags.num_layers is None or flags.method is None:
         raise refuse(
             plan,
@@ -146,13 +170,6 @@ def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
             "layout.recompute: uniform",
             "layout",
             "recompute",
-        )
-    remark = None
-    chunks = plan.layout["virtual_pipeline"]
-    if flags.method == "block" and flags.num_layers * chunks > max(plan.recomputed):
-        remark = (
-            f"The plan recomputes {max(plan.recomputed)} layers a stage; Megatron counts them a virtual stage, so that "
-            f"{flags.num_layers * chunks} are recomputed: a little less memory and a little more time."
         )
     return (
         Array(
@@ -163,7 +180,7 @@ def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
                 ("--recompute-num-layers", str(flags.num_layers)),
             ),
         ),
-        remark,
+        None,
     )
 
 

@@ -18,6 +18,11 @@ from planner.search import Outcome
 
 WIDTH = 110
 
+
+class Shell(str):
+    """A value that the shell works out."""
+
+
 Flag = tuple[str, str | tuple[str, ...] | None]
 """(option, value or values); None for a switch."""
 Table = Mapping[str, Mapping[str, Any]]
@@ -39,7 +44,7 @@ class Script:
     """Engine and version whose flags these are."""
     checked_against: str
     exports: tuple[tuple[str, str], ...]
-    variables: tuple[tuple[str, int], ...]
+    variables: tuple[tuple[str, int | tuple[int, ...]], ...]
     arrays: tuple[Array, ...]
     remarks: tuple[str, ...]
     """What a person must know or add."""
@@ -76,7 +81,7 @@ def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
             if isinstance(value, tuple) and (entry.get("nargs") != "+" or not value):
                 raise InternalError(f"{option} does not take {len(value)} values")
             words = value if isinstance(value, tuple) else () if value is None else (value,)
-            if not all(_is_a(word, entry) for word in words):
+            if not all(isinstance(word, Shell) or _is_a(word, entry) for word in words):
                 raise InternalError(f"{option} does not take {value!r}")
 
 
@@ -94,17 +99,21 @@ def _is_a(value: str, entry: Mapping[str, Any]) -> bool:
     return True
 
 
+def _shell_value(value: int | tuple[int, ...]) -> str:
+    return f"({' '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+
+
 def render(script: Script, outcome: Outcome) -> str:
     """The fragment as text."""
     lines = ["# shellcheck shell=bash disable=SC2034", *_header(script, outcome), ""]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in script.exports]
-    lines += [f"{name}={value}" for name, value in script.variables]
+    lines += [f"{name}={_shell_value(value)}" for name, value in script.variables]
     lines.append("")
     for array in script.arrays:
         lines.append(f"{array.name}=(")
         for option, value in array.flags:
             words = value if isinstance(value, tuple) else () if value is None else (value,)
-            lines.append("  " + " ".join([option, *map(shlex.quote, words)]))
+            lines.append("  " + " ".join([option, *(w if isinstance(w, Shell) else shlex.quote(w) for w in words)]))
         lines += [")", ""]
     lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
     lines.append("")

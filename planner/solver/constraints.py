@@ -30,7 +30,10 @@ def link_rollouts(model: Model) -> None:
 
 
 def split_layers(model: Model) -> None:
-    """sum over stages of layers = all layers; none beyond the last stage; given splits as given."""
+    """sum over stages of layers = all layers; none beyond the last stage; given splits as given.
+
+    Where an engine lets only the first and the last stage differ, layers[s] = layers[1] in between.
+    """
     tables = model.tables
     model.cp.add(sum(model.layers) == tables.total_layers)
     for pick, row in zip(model.picked, tables.rows, strict=True):
@@ -42,6 +45,8 @@ def split_layers(model: Model) -> None:
             else:
                 least = row.first_layers if stage == 0 else 1
                 model.cp.add(layers >= max(least, row.chunks)).only_enforce_if(pick)
+                if tables.even_middle and 1 < stage < row.stages - 1:
+                    model.cp.add(layers == model.layers[1]).only_enforce_if(pick)
                 if row.chunks > 1:
                     whole = model.cp.new_int_var(0, tables.max_layers // row.chunks, "")
                     model.cp.add(layers == row.chunks * whole).only_enforce_if(pick)
