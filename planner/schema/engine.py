@@ -43,6 +43,8 @@ class States(Frozen):
     runs without them."""
     step_bytes: float = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    host_gradient_bytes: float = 0
+    """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: float = 0
     """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
     source: str
@@ -172,6 +174,8 @@ class Colocation(Frozen):
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
     """Named copies of the weights each rank keeps in host memory."""
+    sleeping_gradients_on_host: bool = False
+    """A sleeping trainer's gradients are copied to the host; otherwise they are dropped and made anew."""
     chunked_log_probs: bool = False
     source: str
 
