@@ -307,6 +307,8 @@ class RolloutEngine(Frozen):
     runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
     cuda_context_gib: float = Field(ge=0)
     nccl_gib_per_group: float = Field(ge=0)
+    precisions: list[str] = Field(min_length=1)
+    """Ids of the precisions in which it can hold weights."""
     kv_bytes: float = Field(default=2, gt=0)
     """Bytes an element of the key-value cache."""
     max_concurrency: int = Field(gt=0)
