@@ -284,16 +284,19 @@ class RolloutCosts:
         return items + self._logged()
 
     def _broadcast(self, held: Floats | float) -> Floats:
-        """Seconds until every rollout engine has the new weights: all of them through one adapter, bucket by bucket.
+        """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
 
-        weights / (share * rate of one adapter), on NVLink inside a node; each pipeline stage sends after the other.
+        weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send one by one. A share
+        above 1 is cut at the adapters that a node has, and inside a node at 1.
         """
         problem, apart = self.problem, self.problem.separation
         nics, choices = problem.node.nics, self.choices
         inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
         adapter = max(nics.gbit_per_s_each / 8, ETHERNET_GB_PER_S)
-        rate = np.where(inside & (problem.rollout_pool is None), max(adapter, problem.gpu.pcie_gb_per_s), adapter)
-        return np.asarray(held / (apart.sync_network_share * rate * GB) + apart.sync_fixed_seconds)
+        near = inside & (problem.rollout_pool is None)
+        share = min(apart.sync_network_share, max(1, nics.count))
+        rate = np.where(near, min(share, 1.0) * max(adapter, problem.gpu.pcie_gb_per_s), share * adapter)
+        return np.asarray(held / (rate * GB) + apart.sync_fixed_seconds)
 
     def _logged(self) -> tuple[Item, ...]:
         known = self.problem.calibration

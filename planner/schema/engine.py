@@ -185,8 +185,9 @@ class Separation(Frozen):
 
     asynchronous: bool
     """The trainer can work on the samples of the weights before, while new ones are generated."""
-    sync_network_share: float = Field(gt=0, le=1)
-    """Share of one network adapter's rate at which whole weights reach the rollout engines."""
+    sync_network_share: float = Field(gt=0)
+    """Rate at which whole weights reach the rollout engines, in rates of one network adapter; above 1 where the
+    collective uses several adapters of a node."""
     sync_fixed_seconds: float = Field(ge=0)
     sync_bucket_gib: float = Field(ge=0)
     """Weights under way, on trainer and rollout engine alike."""
