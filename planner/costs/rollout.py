@@ -286,7 +286,7 @@ class RolloutCosts:
     def _broadcast(self, held: Floats | float) -> Floats:
         """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
 
-        weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send one by one. A share
+        weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send in turn. A share
         above 1 is cut at the adapters that a node has, and inside a node at 1.
         """
         problem, apart = self.problem, self.problem.separation
