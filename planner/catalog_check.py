@@ -68,6 +68,8 @@ def _own_rules(catalog: Catalog, kind: str, name: str) -> list[Problem]:
             wrong(f"gemm_grid_from `{entry.gemm_grid_from}` has no grid of its own", "gemm_grid_from")
         if unknown := entry.dense_tflops.keys() - _COMPUTE_KEYS:
             wrong(f"dense_tflops has unknown precisions: {', '.join(sorted(unknown))}", "dense_tflops")
+    elif kind == "rollouts" and (unknown := set(entry.precisions) - set(catalog.ids("precisions"))):
+        wrong(f"precisions/ has no entries {', '.join(sorted(unknown))}", "precisions")
     elif kind == "precisions" and entry.compute not in _COMPUTE_KEYS:
         wrong(f"compute `{entry.compute}` is no key of dense_tflops", "compute")
     elif kind == "prices":

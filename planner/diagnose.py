@@ -277,8 +277,9 @@ def _engine(problem: Problem, message: Message) -> Diagnosis:
 HOST_FIXES = {
     "weight copy (actor)": "--disable-weights-backuper: no host copy of the actor's weights (slime issue 1845)",
     "weight copy (reference)": "rl.reference_model: false where no KL term needs it, or fewer weight copies",
+    "gradients for the optimizer on the host": "leave the optimizer on the GPUs, or more nodes",
     "optimizer on the host": "leave the optimizer on the GPUs (layout.optimizer_offload: false), or more nodes",
-    "sleeping trainer's state": "more nodes, or fewer GPUs a node: it waits in host memory while the trainer sleeps",
+    "sleeping trainer's optimizer": "more nodes, or fewer GPUs a node: it waits in host memory meanwhile",
     "checkpoint staging": "--no-save-optim, saving in turns: a checkpoint is staged in host memory (slime issue 1845)",
 }
 

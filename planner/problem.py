@@ -61,6 +61,8 @@ class Problem:
     num_gpus: tuple[int, ...]
     """GPU counts that may train, ascending."""
     rollout_engine: RolloutEngine | None
+    rollout_precision: Precision | None
+    """In which it holds weights, where that is not what is trained in."""
     wishes: tuple[WishCombination, ...]
     """Best first: fewest given up, then in playbook order, then by how much."""
     usable_gib: float

@@ -16,8 +16,8 @@ from planner.own_cluster import load_own
 from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
 from planner.read import Document
 from planner.refusals import contradictions, untaken, work_contradictions
-from planner.schema.catalog import Gpu, Node
-from planner.schema.engine import Engine, configured
+from planner.schema.catalog import Gpu, Node, Precision
+from planner.schema.engine import Engine, RolloutEngine, configured
 from planner.schema.scenario import ClusterSpec, NameWish, Pool, Scenario
 from planner.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.wishes import wish_combinations
@@ -107,6 +107,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
             names.wrong.append(Wrong(what, names.document.place(("engine",)), because, attempt))
         else:
             out["rollout_engine"] = names.find("rollouts", engine.colocation.rollout_engine, "engine")
+    out["rollout_precision"] = _rollout_precision(names, scenario, out["rollout_engine"])
     pools = [pool.node for pool in scenario.cluster.pools or ()]
     asked = scenario.rl.rollout.node if scenario.rl is not None else None
     if asked is not None and asked not in pools:
@@ -115,6 +116,19 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
         where = names.document.place(("rl", "rollout", "node"))
         names.wrong.append(Wrong(what, where, because, "name a pool, or leave it out"))
     return out
+
+
+def _rollout_precision(names: _Names, scenario: Scenario, engine: RolloutEngine | None) -> Precision | None:
+    """The precision of a rollout engine's weights, where a scenario names one."""
+    path = ("rl", "rollout", "precision")
+    name = scenario.rl.rollout.precision if scenario.rl is not None else None
+    if name is None:
+        return None
+    found: Precision | None = names.find("precisions", name, *path)
+    if found is not None and engine is not None and found.id not in engine.precisions:
+        what, because = f"{engine.name} does not hold weights in {name}", "its catalog file lists others"
+        names.wrong.append(Wrong(what, names.document.place(path), because, f"one of {', '.join(engine.precisions)}"))
+    return found
 
 
 def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Wrong], Problem | None]:
@@ -154,6 +168,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         grid_gpu=grid_gpu,
         num_gpus=_gpu_counts(scenario.cluster, node),
         rollout_engine=shared["rollout_engine"],
+        rollout_precision=shared["rollout_precision"],
         wishes=wish_combinations(scenario, len(shared["optimizers"])),
         usable_gib=usable,
         headroom_gib=headroom,

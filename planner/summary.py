@@ -120,11 +120,12 @@ def layout_blocks(plan: Plan) -> list[Block]:
     if plan.rollout is not None:
         r, wish = plan.rollout, plan.wish
         engines = r.num_gpus // r.tensor_parallel
+        weights = f"weights {problem.rollout_precision.id}, " if problem.rollout_precision is not None else ""
         rows += [
             ("rollout", f"{wish.rollout_batch_size} prompts x {wish.n_samples_per_prompt} samples"),
             (
                 "rollout engine",
-                f"{engines} x TP{r.tensor_parallel}, memory fraction {r.gpu_memory_utilization:g}, "
+                f"{engines} x TP{r.tensor_parallel}, {weights}memory fraction {r.gpu_memory_utilization:g}, "
                 f"{r.concurrency} of {r.samples_per_engine} samples at once",
             ),
         ]

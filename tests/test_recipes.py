@@ -27,12 +27,12 @@ TABLE = _load()
 KNOWN = TABLE.known()
 NAMES = TABLE.names()
 predicted = cache(TABLE.predicted)
-MARKS = {"expert_grid": "expert_grid", "rollout_pool": "the key-value pool holds the longest request"}
+MARKS = {"expert_grid": "expert_grid"}
 """What an error says when this rule refuses a recipe."""
 
 
 def test_every_known_name_is_a_recipe() -> None:
-    named = {*KNOWN["ceilings_gib"], *KNOWN["exceptions"], *KNOWN["needs_placement"]}
+    named = {*KNOWN["ceilings_gib"], *KNOWN["exceptions"]}
     assert named <= set(NAMES)
     assert len(NAMES) >= 48
 

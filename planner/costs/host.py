@@ -19,7 +19,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
 
     Where leading layers are dense and the rest route, the first stage is the emptiest, and the second is taken.
     Copies are kept by each rank, so they are replicated over data parallelism. Staging of a checkpoint holds the
-    weights of the node's ranks once more in 16 bit. Source: planner/schema/engine.py, Colocation.host_weight_copies.
+    weights of the node's ranks once more in 16 bit. Pinned memory is counted as asked for, though torch rounds each
+    pinned tensor up to a power of two. Source: planner/schema/engine.py, Colocation and States.host_gradient_bytes.
     """
     a = problem.architecture
     even = np.asarray(-(-a.num_hidden_layers // layouts.pipeline_parallel))
@@ -39,10 +40,16 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
             items.append(Item(f"weight copy ({name})", copy, coloc.source))
     state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
     asleep = problem.is_rl and problem.colocated
-    if problem.scenario.layout.optimizer_offload or asleep:
-        held = held if problem.scenario.layout.optimizer_offload else held + state * problem.gradient_bytes
-        name = "optimizer on the host" if problem.scenario.layout.optimizer_offload else "sleeping trainer's state"
-        items.append(Item(name, ranks * held, "state of this node's ranks"))
+    states = problem.engine.states
+    if problem.scenario.layout.optimizer_offload:
+        items.append(Item("optimizer on the host", ranks * held, "state of this node's ranks"))
+        gradients = ranks * state * states.host_gradient_bytes
+        items.append(Item("gradients for the optimizer on the host", gradients, states.source))
+    elif asleep:
+        items.append(Item("sleeping trainer's optimizer", ranks * held, "state of this node's ranks"))
+        if coloc is not None and coloc.sleeping_gradients_on_host:
+            left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes
+            items.append(Item("sleeping trainer's gradients", left, coloc.source))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
     items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))

@@ -17,6 +17,7 @@ from planner.formulas.lengths import survival
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
 from planner.schema.calibration import Phase
+from planner.schema.catalog import Precision
 from planner.schema.engine import RolloutEngine
 from planner.schema.scenario import Rl
 from planner.units import GB, GIB
@@ -77,9 +78,31 @@ class RolloutCosts:
         return np.array([float(getattr(w, name)) for w in self.problem.wishes])[self.choices.wish]
 
     @cached_property
+    def _precision(self) -> Precision:
+        """In which the engine holds weights."""
+        return self.problem.rollout_precision or self.problem.precision
+
+    def _held(self, parameters: float) -> float:
+        """So many parameters, the tables among them, as the engine holds them. [bytes]
+
+        Quantised, the tables stay in 16 bit, as in the FP8 checkpoints of DeepSeek-V3, Kimi-K2 and Qwen3.
+        """
+        p, held = self.problem.parameters, self._precision
+        if self.problem.rollout_precision is None or not held.quantised:
+            return parameters * held.weight_bytes
+        tables = p.embedding + p.position_embedding + p.lm_head
+        return (parameters - tables) * (held.served_bytes or held.weight_bytes) + tables * 2.0
+
+    @cached_property
     def weights_bytes(self) -> Floats:
         """Weights of the rollout engine on one GPU. [bytes]"""
-        return self.problem.parameters.total * self.problem.precision.weight_bytes / self.choices.tensor_parallel
+        return self._held(self.problem.parameters.total) / self.choices.tensor_parallel
+
+    @cached_property
+    def _peak_flop_per_s(self) -> float:
+        """Dense rate of the products, of the training precision where the GPU lacks the engine's own. [FLOP/s]"""
+        rates = self.problem.gpu.dense_tflops
+        return rates.get(self._precision.compute, rates[self.problem.precision.compute]) * 1e12
 
     @cached_property
     def kv_bytes_per_token(self) -> Floats:
@@ -176,11 +199,11 @@ class RolloutCosts:
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
         kernels = Kernels(problem)
         p = problem.parameters
-        activated = p.active_per_token * problem.precision.weight_bytes / tp
+        activated = self._held(p.active_per_token) / tp
         touched = np.minimum(self.weights_bytes[:, None], activated * np.maximum(batch, 1.0))
         if not problem.architecture.is_moe:
             touched = self.weights_bytes[:, None] * np.ones_like(batch)
-        products = 2.0 * p.active_per_token * batch / tp / (GEMM_SHARE * kernels.peak_tflops * 1e12)
+        products = 2.0 * p.active_per_token * batch / tp / (GEMM_SHARE * self._peak_flop_per_s)
         cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
         message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
@@ -223,7 +246,7 @@ class RolloutCosts:
         queue = (waiting * steady)[:, 0]
         prompts = self._by_wish("rollout_batch_size") if self._engine.shares_prompt_prefix else self._by_wish("samples")
         flop = 2.0 * self.problem.parameters.active_per_token * rl.prompt_length * prompts / self.engines
-        rate = GEMM_SHARE * Kernels(self.problem).peak_tflops * 1e12 * choices.tensor_parallel
+        rate = GEMM_SHARE * self._peak_flop_per_s * choices.tensor_parallel
         source = f"catalogs/rollouts/{self._engine.id}.yaml; planner/costs/rollout.py"
         return (
             self._calibrated("rollout", Item("prefill", flop / rate, source)),
@@ -240,7 +263,10 @@ class RolloutCosts:
 
     @cached_property
     def switch_time(self) -> tuple[Item, ...]:
-        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them."""
+        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them.
+
+        Weights travel as they are trained, whatever the rollout engine makes of them.
+        """
         problem = self.problem
         held = problem.parameters.total * problem.precision.weight_bytes
         items: tuple[Item, ...]
@@ -258,16 +284,19 @@ class RolloutCosts:
         return items + self._logged()
 
     def _broadcast(self, held: Floats | float) -> Floats:
-        """Seconds until every rollout engine has the new weights: all of them through one adapter, bucket by bucket.
+        """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
 
-        weights / (share * rate of one adapter), on NVLink inside a node; each pipeline stage sends after the other.
+        weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send in turn. A share
+        above 1 is cut at the adapters that a node has, and inside a node at 1.
         """
         problem, apart = self.problem, self.problem.separation
         nics, choices = problem.node.nics, self.choices
         inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
         adapter = max(nics.gbit_per_s_each / 8, ETHERNET_GB_PER_S)
-        rate = np.where(inside & (problem.rollout_pool is None), max(adapter, problem.gpu.pcie_gb_per_s), adapter)
-        return np.asarray(held / (apart.sync_network_share * rate * GB) + apart.sync_fixed_seconds)
+        near = inside & (problem.rollout_pool is None)
+        share = min(apart.sync_network_share, max(1, nics.count))
+        rate = np.where(near, min(share, 1.0) * max(adapter, problem.gpu.pcie_gb_per_s), share * adapter)
+        return np.asarray(held / (rate * GB) + apart.sync_fixed_seconds)
 
     def _logged(self) -> tuple[Item, ...]:
         known = self.problem.calibration

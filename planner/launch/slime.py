@@ -39,6 +39,12 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     remarks = ["MODEL_ARGS, the network's shape, comes from slime's own scripts/models."]
     if plan.problem.scenario.rl is not None and plan.problem.scenario.rl.reference_model:
         remarks.append("The plan counts a frozen reference model: give its checkpoint (--ref-load) and your KL loss.")
+    held = plan.problem.rollout_precision
+    if held is not None and held.quantised:
+        remarks.append(
+            f"The plan counts rollout weights in {held.id}: give a checkpoint in it as --hf-checkpoint; slime sends "
+            "weights in the format that its config.json names."
+        )
     program = "train_async.py" if plan.problem.placement == ASYNCHRONOUS else "train.py"
     script = Script(
         speaks=f"{plan.problem.engine.name}, {plan.problem.engine.version}",

@@ -173,6 +173,7 @@ def layout_document(plan: Plan) -> dict[str, Any]:
             "response_length": plan.wish.response_length,
             "rollout_tensor_parallel": plan.rollout.tensor_parallel,
             "gpu_memory_utilization": plan.rollout.gpu_memory_utilization,
+            "rollout_precision": (problem.rollout_precision or problem.precision).id,
             "rollout_concurrency": plan.rollout.concurrency,
             "rollout_max_concurrency": plan.rollout.max_concurrency,
             "placement": problem.placement,

@@ -258,8 +258,15 @@ class Precision(Frozen):
     """Bytes an activation element kept for backward."""
     trainable: bool
     """False for formats that only hold frozen weights (int8, int4, nf4)."""
+    served_bytes: float | None = Field(default=None, gt=0)
+    """Bytes a weight, block scales included, where an engine that only generates keeps no wider copy."""
     notes: str | None = None
     sources: list[Source] = Field(min_length=1)
+
+    @property
+    def quantised(self) -> bool:
+        """Generating, it holds only the layers' weights; embedding and head stay in 16 bit."""
+        return self.served_bytes is not None or not self.trainable
 
 
 class Price(Frozen):

@@ -43,6 +43,8 @@ class States(Frozen):
     runs without them."""
     step_bytes: float = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    host_gradient_bytes: float = 0
+    """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: float = 0
     """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
     source: str
@@ -172,6 +174,8 @@ class Colocation(Frozen):
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
     """Named copies of the weights each rank keeps in host memory."""
+    sleeping_gradients_on_host: bool = False
+    """A sleeping trainer's gradients are copied to the host; otherwise they are dropped and made anew."""
     chunked_log_probs: bool = False
     source: str
 
@@ -181,8 +185,9 @@ class Separation(Frozen):
 
     asynchronous: bool
     """The trainer can work on the samples of the weights before, while new ones are generated."""
-    sync_network_share: float = Field(gt=0, le=1)
-    """Share of one network adapter's rate at which whole weights reach the rollout engines."""
+    sync_network_share: float = Field(gt=0)
+    """Rate at which whole weights reach the rollout engines, in rates of one network adapter; above 1 where the
+    collective uses several adapters of a node."""
     sync_fixed_seconds: float = Field(ge=0)
     sync_bucket_gib: float = Field(ge=0)
     """Weights under way, on trainer and rollout engine alike."""
@@ -307,6 +312,8 @@ class RolloutEngine(Frozen):
     runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
     cuda_context_gib: float = Field(ge=0)
     nccl_gib_per_group: float = Field(ge=0)
+    precisions: list[str] = Field(min_length=1)
+    """Ids of the precisions in which it can hold weights."""
     kv_bytes: float = Field(default=2, gt=0)
     """Bytes an element of the key-value cache."""
     max_concurrency: int = Field(gt=0)

@@ -181,6 +181,8 @@ class Rollout(Frozen):
         | Literal["any"]
     ) = "any"
     """Static memory fraction of the rollout engine (weights and key-value pool)."""
+    precision: str | None = None
+    """Precision in which it holds the weights; the one trained in by default."""
     max_concurrency: IntChoice | None = None
     """Requests one engine runs at once; as many as it takes by default."""
     num_gpus: IntChoice = "any"

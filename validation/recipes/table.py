@@ -69,7 +69,7 @@ def predicted(name: str) -> Recipe:
 def render(recipes: list[Recipe]) -> str:
     """The tables of README.md."""
     about = known()
-    ceilings, exceptions, apart = about["ceilings_gib"], about["exceptions"], about["needs_placement"]
+    ceilings, exceptions = about["ceilings_gib"], about["exceptions"]
     lines = [
         "| recipe | GPUs | layout | peak / usable GiB | host GiB | verdict | default headroom | script |",
         "|---|---|---|---|---|---|---|---|",
@@ -79,14 +79,16 @@ def render(recipes: list[Recipe]) -> str:
         layout = peak = host = room = "-"
         if plan is not None:
             layout = degrees(plan.layout) + (", CPU Adam" if plan.problem.scenario.layout.optimizer_offload else "")
-            peak = f"{plan.peak_gib:.1f} / {plan.problem.usable_gib:.1f}"
+            if plan.rollout is not None and not plan.problem.colocated:
+                layout += f"; {plan.rollout.num_gpus} generate, {plan.problem.placement}"
+            peak = f"{plan.peak_gib:.1f} / {plan.usable_gib:.1f}"
             if recipe.name in ceilings:
                 peak += f", ceiling {ceilings[recipe.name]}"
             host = f"{host_total_gib(plan)[0]:.0f}"
             room = "kept" if plan.headroom_gib >= plan.problem.headroom_gib else "not kept"
-        said = recipe.verdict + (" (trainer only)" if recipe.name in apart else "")
         lines.append(
-            f"| {recipe.name} | {recipe.gpus} | {layout} | {peak} | {host} | {said} | {room} | `{recipe.script}` |"
+            f"| {recipe.name} | {recipe.gpus} | {layout} | {peak} | {host} | {recipe.verdict} | {room} "
+            f"| `{recipe.script}` |"
         )
     lines += ["", "## Exceptions", "", "| recipe | fails | reason |", "|---|---|---|"]
     lines += [f"| {name} | {row['fails']} | {row['reason']} |" for name, row in sorted(exceptions.items())]

@@ -16,6 +16,8 @@ from planner.validation.throughput.cases import CLASSES, Speed
 from planner.validation.throughput.constants import LeftOut
 from planner.validation.throughput.express import Estimate, Unexpressed
 from planner.validation.throughput.rl import RlResult
+from planner.validation.throughput.rl_placement import PlacementResult
+from planner.validation.throughput.rl_placement_report import placement_blocks, placement_document
 from planner.validation.throughput.rl_report import rl_bar, rl_blocks, rl_document
 from planner.validation.throughput.score import Accuracy, Bar, GroupScore, accuracy, bars, groups
 
@@ -38,6 +40,7 @@ class Result:
     unexpressed: tuple[Unexpressed, ...]
     constants: tuple[LeftOut, ...] = ()
     rl: RlResult | None = None
+    placements: PlacementResult | None = None
 
     @property
     def groups(self) -> list[GroupScore]:
@@ -118,6 +121,8 @@ def blocks(result: Result, *, rows: bool = False) -> list[Block]:
     ]
     if result.rl is not None:
         out += rl_blocks(result.rl)
+    if result.placements is not None:
+        out += placement_blocks(result.placements)
     if result.constants:
         out += [Heading("Fitted constants, each refitted with one source or model left out"), _constants(result)]
     else:
@@ -207,6 +212,8 @@ def render_json(result: Result, *, rows: bool = False) -> str:
     }
     if result.rl is not None:
         data["rl"] = rl_document(result.rl)
+    if result.placements is not None:
+        data["rl_placements"] = placement_document(result.placements)
     if rows:
         data["rows"] = [_row(e) for e in sorted(result.estimates, key=lambda e: e.speed.id)]
     return json.dumps(_plain(data), indent=1, sort_keys=True)

@@ -9,6 +9,7 @@ from planner.validation.throughput.constants import leave_out
 from planner.validation.throughput.express import express, load_sources
 from planner.validation.throughput.report import Result
 from planner.validation.throughput.rl import run_rl
+from planner.validation.throughput.rl_placement import run_placements
 
 
 def default_folder() -> Path:
@@ -22,11 +23,13 @@ def run_throughput(data: Path | None = None, sources: tuple[str, ...] = (), *, c
     machines = load_sources(folder)
     speeds = [s for s in load_speeds(folder) if not sources or s.source in sources or s.run.source in sources]
     scored = [s for s in speeds if s.excluded is None]
+    reinforced = not sources or "rl_throughput" in sources
     done, failed = express(scored, machines)
     return Result(
         estimates=tuple(done),
         excluded=tuple(s for s in speeds if s.excluded is not None),
         unexpressed=tuple(failed),
         constants=tuple(leave_out(scored, machines)) if constants else (),
-        rl=run_rl(folder) if not sources or "rl_throughput" in sources else None,
+        rl=run_rl(folder) if reinforced else None,
+        placements=run_placements(folder) if reinforced else None,
     )
