@@ -216,9 +216,18 @@ class Cluster:
         )
         return formulas.like(np.where(np.asarray(size_bytes) > 0, seconds, 0.0))
 
-    def point_to_point_seconds(self, pair: Group | tuple[int, int], size_bytes: Values) -> Values:
-        """Seconds of one send between two ranks, or between the worst neighbours of a group. [s]"""
-        link = pair.slowest if isinstance(pair, Group) else None if pair[0] == pair[1] else self.slowest_link(pair)
+    def step_link(self, stride: int, *, leaves: bool) -> Link:
+        """Link of a send to the rank `stride` further on: the network, or the worst one inside a node."""
+        if leaves:
+            return self._slowest([(0,), (0,)])
+        pairs = 1 if self.inner.uniform else min(self.node.gpus_per_node, self.num_gpus) - stride
+        return min((self.inner.ring((i, i + stride)) for i in range(pairs)), key=lambda link: link.gb_per_s)
+
+    def point_to_point_seconds(self, pair: Group | Link | tuple[int, int], size_bytes: Values) -> Values:
+        """Seconds of one send between two ranks, over a link, or between the worst neighbours of a group. [s]"""
+        link = pair if isinstance(pair, Link) else pair.slowest if isinstance(pair, Group) else None
+        if isinstance(pair, tuple) and pair[0] != pair[1]:
+            link = self.slowest_link(pair)
         if link is None:
             return formulas.like(np.zeros_like(np.asarray(size_bytes, dtype=np.float64)))
         seconds = formulas.point_to_point_seconds(

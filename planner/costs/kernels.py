@@ -179,15 +179,15 @@ class Kernels:
                 flat[rows] = cluster.point_to_point_seconds(cluster.group(ranks, step), sizes[rows])
         return flat.reshape(size_bytes.shape)
 
-    def point_to_point(self, *, num_gpus: Ints, stride: Ints, size_bytes: Floats) -> Floats:
-        """One rank sends to the rank `stride` further on. [s]"""
+    def send(self, *, num_gpus: Ints, stride: Ints, leaves: bool, size_bytes: Floats) -> Floats:
+        """One rank sends to the rank `stride` further on, out of its node or inside where there is one so far. [s]"""
         num_gpus, stride, size_bytes = np.broadcast_arrays(num_gpus, stride, size_bytes)
         flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
         keys = np.stack([num_gpus.ravel(), stride.ravel()], axis=1)
         unique, inverse = np.unique(keys, axis=0, return_inverse=True)
         for index, (gpus, step) in enumerate(unique.tolist()):
-            if step < gpus:
-                cluster = self.problem.clusters[gpus]
+            cluster = self.problem.clusters[gpus]
+            if step < (gpus if leaves else min(gpus, self.problem.node.gpus_per_node)):
                 rows = np.flatnonzero(inverse.reshape(-1) == index)
-                flat[rows] = cluster.point_to_point_seconds(cluster.group(2, step), sizes[rows])
+                flat[rows] = cluster.point_to_point_seconds(cluster.step_link(step, leaves=leaves), sizes[rows])
         return flat.reshape(size_bytes.shape)

@@ -21,7 +21,7 @@ from planner.costs.kernels import Kernels
 from planner.costs.layer import LayerTime
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
-from planner.costs.strides import pipeline_stride, stages_are_neighbours
+from planner.costs.strides import hops_between_nodes, pipeline_stride
 from planner.costs.update import MS, UpdateTime
 from planner.costs.widths import padded_vocab_size
 from planner.formulas.schedule import WEIGHT_SHARE
@@ -134,25 +134,41 @@ class StepTime:
             source = "engine file: bytes moved a parameter and micro-batch"
             rows.append(Affine("gradient accumulation and casts", layer.accumulate(), zero, zero, source))
         if np.any(lay.pipeline_parallel > 1):
-            hop = sum(self.hop())
-            hops = 2 * hop * (lay.pipeline_parallel > 1) * lay.virtual_pipeline
-            rows.append(Affine("pipeline sends", zero, zero, zero + hops, NCCL))
+            rows.append(Affine("pipeline sends", zero, zero, zero + self.sends, NCCL))
         return tuple(rows)
 
-    def hop(self) -> tuple[Floats, Floats]:
-        """One send from a chunk to the next: (on the wire, of the host, which nothing hides). [s]"""
+    @cached_property
+    def seams(self) -> tuple[Floats, Floats]:
+        """One send from each stage to the next, the last one's to the first: (on the wire, of the host). [s]
+
+        Nothing hides the host's part. Shape [rows, stages of the longest pipeline].
+        """
         lay, timing = self.layouts, self.problem.engine.timing
         hidden = self.problem.architecture.hidden_size
         passed = self._layer.sequence_tokens * hidden * self.problem.precision.activation_bytes
-        stride, stages = pipeline_stride(self.problem, lay), lay.pipeline_parallel
-        if stages_are_neighbours(self.problem):
-            wire = self._kernels.ring_hop(num_gpus=lay.num_gpus, size=stages, stride=stride, size_bytes=passed)
-            leaves = stride * stages > self.problem.node.gpus_per_node
-        else:
-            wire = self._kernels.point_to_point(num_gpus=lay.num_gpus, stride=stride, size_bytes=passed)
-            leaves = stride >= self.problem.node.gpus_per_node
-        across = leaves * (lay.tensor_parallel - 1)
-        return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * across
+        leaves = hops_between_nodes(self.problem, lay)
+        stride = pipeline_stride(self.problem, lay)
+        sends = [
+            self._kernels.send(num_gpus=lay.num_gpus, stride=stride, leaves=out, size_bytes=passed)
+            for out in (False, bool(np.any(leaves)))
+        ]
+        wire = np.where(leaves, sends[1], sends[0])
+        return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * leaves * (lay.tensor_parallel - 1)
+
+    @cached_property
+    def sends(self) -> Floats:
+        """Over the seams before and behind a stage, activations or gradients of its chunks; the ends' outer seam only
+        where chunks are interleaved. [s]"""
+        lay = self.layouts
+        each = self.seams[0] + self.seams[1]
+        stage = np.minimum(self.stage, lay.pipeline_parallel - 1)
+        before, behind = (
+            np.take_along_axis(each, np.broadcast_to(at, (len(lay), stage.shape[-1])), axis=1)
+            for at in ((stage - 1) % lay.pipeline_parallel, stage)
+        )
+        wraps = lay.virtual_pipeline > 1
+        around = before * (wraps | (self._is_first == 0)) + behind * (wraps | (self._is_last == 0))
+        return np.asarray(around * lay.virtual_pipeline * (lay.pipeline_parallel > 1))
 
     def _head(self, zero: Floats) -> Affine:
         """Logits, loss and their backward pass on the last stage; the embedding on the first is a lookup."""
