@@ -99,19 +99,22 @@ class LayerTime:
     def attention(self, which: Pass) -> Floats:
         """Scores and their sum. With context parallelism a balanced ring: one kernel on a shorter span for each step.
 
-        Each of the cp steps works on 1/cp of the sequence and merges its fp32 output with the one before.
+        Each of the cp steps works on 1/cp of the sequence and merges its fp32 output with the one before. By
+        all-to-all, one kernel on whole sequences of 1/cp of the heads.
         """
         a, lay = self.problem.architecture, self.layouts
-        cp = lay.context_parallel
-        length = lay.mean_sequence_length * 1.0
+        cp, by_heads = lay.context_parallel, self.problem.engine.context_by_heads
+        length, ranks = lay.mean_sequence_length * 1.0, lay.tensor_parallel * (cp if by_heads else 1)
         whole = self.kernels.attention(
             sequence_length=length,
-            span=length / cp,
+            span=length if by_heads else length / cp,
             micro_batch_size=lay.micro_batch_size * 1.0,
-            heads=a.num_attention_heads / lay.tensor_parallel,
-            kv_heads=np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0),
+            heads=a.num_attention_heads / ranks,
+            kv_heads=np.maximum(a.num_key_value_heads / ranks, 1.0),
             which=which,
         )
+        if by_heads:
+            return whole
         merged = 12.0 * self.tokens * a.attention_out_width / lay.tensor_parallel
         steps = (cp - 1) * (self.kernels.elementwise(merged) + 20 / US_PER_S)
         return np.asarray(whole / cp + np.where(cp > 1, steps, 0.0))
@@ -166,17 +169,28 @@ class LayerTime:
             seconds = np.where(lay.sequence_parallel == 1, cut, reduced)
         return 2 * seconds * (1 - self.problem.engine.overlap.tensor)
 
-    def context_collectives(self, which: Pass) -> Floats:
-        """Keys and values of the other ranks round a ring, behind attention; their gradients too going backward. [s]"""
+    def context_collectives(self, which: Pass) -> tuple[Floats, Floats]:
+        """(in sight, behind attention) of one pass over one layer. [s]
+
+        Keys and values of the other ranks round a ring, their gradients too going backward. By all-to-all (Ulysses,
+        arXiv:2309.14509) queries, keys and values each trade tokens for heads before attention and its output after
+        it, four exchanges that nothing hides; their gradients the same way back.
+        """
         a, lay = self.problem.architecture, self.layouts
-        cp = lay.context_parallel
-        local = np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0) * a.head_dim
-        sent = 2 * local * self.tokens * self.problem.precision.activation_bytes
-        hop = self.kernels.ring_hop(num_gpus=lay.num_gpus, size=cp, stride=lay.tensor_parallel, size_bytes=sent)
+        cp, each = lay.context_parallel, self.tokens * self.problem.precision.activation_bytes
+        key = value = np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0) * a.head_dim
+        if self.problem.engine.context_by_heads:
+            query, out = (width / lay.tensor_parallel for width in (a.query_width, a.attention_out_width))
+            if a.is_mla:
+                key, value = query, out
+            sent = [self.collective("all_to_all", cp, lay.tensor_parallel, w * each) for w in (query, key, value, out)]
+            return np.asarray(sum(sent)), np.zeros(np.shape(cp))
+        sent_on = (key + value) * each
+        hop = self.kernels.ring_hop(num_gpus=lay.num_gpus, size=cp, stride=lay.tensor_parallel, size_bytes=sent_on)
         hop = hop * (1.0 if which == "forward" else 2.0)
         step = self.attention(which) / cp
         exposed = np.maximum(hop - step * CONTEXT_OVERLAP, (1 - CONTEXT_OVERLAP) * hop)
-        return np.where(cp > 1, (cp - 1) * exposed, 0.0)
+        return np.where(cp > 1, (cp - 1) * exposed, 0.0), np.where(cp > 1, (cp - 1) * (hop - exposed), 0.0)
 
     def expert_collectives(self) -> Floats:
         """Of one pass over one layer: tokens to their experts and back, cut experts gathered from their ranks. [s]
@@ -199,11 +213,11 @@ class LayerTime:
             seconds = seconds + self.collective(op, etp, one, each * chosen * etp)
         return seconds * (1 - timing.expert_overlap)
 
-    def zero_three(self, compute: Floats) -> tuple[Floats, Floats]:
+    def zero_three(self, free: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
         """(forward, backward) of one layer and micro-batch: gathers and the gradient's scatter that stay in sight. [s]
 
-        `compute` is one forward pass of the layer. Forward hides one gather, backward another and the scatter; what
-        runs beside kernels slows them by the engine's tax on multiprocessors.
+        `free` are the seconds of both passes that no other collective hides behind. Forward hides one gather, backward
+        another and the scatter; what runs beside kernels slows them by the engine's tax on multiprocessors.
         """
         lay, engine = self.layouts, self.problem.engine
         timing, share = engine.timing, engine.overlap.data
@@ -225,8 +239,8 @@ class LayerTime:
             return comm - hidden * (1 - timing.sm_tax)
 
         on = lay.zero_stage >= 3
-        forward = np.where(on, exposed(gathered, compute), 0.0)
-        return forward, np.where(on, exposed(gathered + reduced, 2 * compute), 0.0)
+        forward = np.where(on, exposed(gathered, free[0]), 0.0)
+        return forward, np.where(on, exposed(gathered + reduced, free[1]), 0.0)
 
     @property
     def reduce_bytes(self) -> float:

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.costs.kernels import Kernels
+from planner.costs.kernels import Kernels, Pass
 from planner.costs.layer import LayerTime
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
@@ -33,6 +33,9 @@ VISITS = ("train", "score", "update")
 GRID = "catalogs/measured: GEMM grids of ai-dynamo/aiconfigurator"
 HOST = "engine file: time the host needs to launch kernels"
 NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/topology.py between nodes"
+PASSES: tuple[Pass, Pass] = ("forward", "backward")
+HIDING = ("matrix products", "attention", "elementwise kernels", "tensor-parallel collectives")
+"""Items behind which data-parallel collectives can hide."""
 FLASH = "planner/formulas/attention.py"
 BYTES = "bytes moved / (0.8 bandwidth) + 3 us a kernel"
 
@@ -92,15 +95,15 @@ class StepTime:
         return self.problem.architecture.is_moe
 
     @cached_property
-    def train(self) -> tuple[Affine, ...]:
-        """Forward and backward of one micro-batch on one stage."""
+    def _busy(self) -> tuple[Affine, ...]:
+        """What keeps the GPU or its links busy in both passes of one micro-batch."""
         lay = self.layouts
         zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         leading = self._is_first * self.problem.parameters.num_dense_layers * self._moe
         rows: list[Affine] = []
 
-        def add(name: str, forward: Floats, backward: Floats, swap: Floats | float, end: Floats, source: str) -> None:
-            rows.append(Affine(name, forward + backward, forward, zero + leading * swap + end, source))
+        def add(name: str, forward: Floats, backward: Floats, swap: Floats | float, source: str) -> None:
+            rows.append(Affine(name, forward + backward, forward, zero + leading * swap, source))
 
         def both(function: object, **kwargs: bool) -> tuple[Floats, Floats]:
             return function("forward", **kwargs), function("backward", **kwargs)  # type: ignore[operator]
@@ -112,23 +115,55 @@ class StepTime:
             dense = both(layer.mlp_products, moe_layer=False)
             swap = dense[0] + dense[1] - (forward + backward)
         projected = both(layer.attention_products)
-        add("matrix products", forward + projected[0], backward + projected[1], swap, zero, GRID)
-        add("attention", *both(layer.attention), 0.0, zero, FLASH)
-        add("elementwise kernels", *both(layer.elementwise, moe_layer=self._moe), 0.0, zero, BYTES)
+        add("matrix products", forward + projected[0], backward + projected[1], swap, GRID)
+        add("attention", *both(layer.attention), 0.0, FLASH)
+        add("elementwise kernels", *both(layer.elementwise, moe_layer=self._moe), 0.0, BYTES)
         rows.append(self._head(zero))
         if np.any(lay.tensor_parallel > 1):
             ring = layer.tensor_collectives()
-            add("tensor-parallel collectives", ring, ring, 0.0, zero, NCCL)
+            add("tensor-parallel collectives", ring, ring, 0.0, NCCL)
         if np.any(lay.context_parallel > 1):
-            add("context-parallel collectives", *both(layer.context_collectives), 0.0, zero, NCCL)
+            seen = [layer.context_collectives(which)[0] for which in PASSES]
+            add("context-parallel collectives", seen[0], seen[1], 0.0, NCCL)
         if self._moe and np.any(lay.expert_parallel * lay.expert_tensor_parallel > 1):
             sent = layer.expert_collectives()
-            add("expert all-to-all", sent, sent, -2 * sent, zero, NCCL)
-        passes = (sum(r.recomputed for r in rows), sum(r.layer - r.recomputed for r in rows))
-        waits = [np.maximum(layer.host() - busy, 0.0) for busy in passes]
-        add("waiting for launches", waits[0], waits[1], 0.0, zero, HOST)
+            add("expert all-to-all", sent, sent, -2 * sent, NCCL)
+        return tuple(rows)
+
+    @cached_property
+    def _waits(self) -> tuple[Floats, Floats]:
+        """Seconds of the (forward, backward) pass over a layer in which the GPU waits for launches. [s]"""
+        passes = (sum(r.recomputed for r in self._busy), sum(r.layer - r.recomputed for r in self._busy))
+        forward, backward = (np.maximum(self._layer.host() - busy, 0.0) for busy in passes)
+        return forward, backward
+
+    @cached_property
+    def free(self) -> tuple[Floats, Floats]:
+        """Seconds of the (forward, backward) pass over a layer behind which data-parallel collectives can hide. [s]
+
+        Kernels, tensor-parallel collectives and waits, less what the context ring hides behind already.
+        """
+        rows = [row for row in self._busy if row.name in HIDING]
+        found: tuple[Floats | float, ...] = (
+            sum(r.recomputed for r in rows) + self._waits[0],
+            sum(r.layer - r.recomputed for r in rows) + self._waits[1],
+        )
+        if np.any(self.layouts.context_parallel > 1):
+            taken = [self._layer.context_collectives(which)[1] for which in PASSES]
+            found = tuple(seconds - behind for seconds, behind in zip(found, taken, strict=True))
+        return np.asarray(found[0]), np.asarray(found[1])
+
+    @cached_property
+    def train(self) -> tuple[Affine, ...]:
+        """Forward and backward of one micro-batch on one stage."""
+        lay, layer = self.layouts, self._layer
+        zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
+        rows = [
+            *self._busy,
+            Affine("waiting for launches", self._waits[0] + self._waits[1], self._waits[0], zero, HOST),
+        ]
         if np.any(lay.zero_stage >= 3):
-            gathers = layer.zero_three(forward + projected[0])
+            gathers = layer.zero_three(self.free)
             rows.append(Affine("gathering sharded weights", gathers[0] + gathers[1], zero, zero, NCCL))
         if np.any(layer.accumulate() > 0):
             source = "engine file: bytes moved a parameter and micro-batch"
@@ -220,12 +255,10 @@ class StepTime:
 
         base, more = at(zero), at(one)
         update = UpdateTime(problem, lay, self.stage, self._layer)
-        names = ("matrix products", "attention", "elementwise kernels", "tensor-parallel collectives")
-        window: Floats | float = sum(row.layer - row.recomputed for row in self.train if row.name in names)
         rows: list[Affine] = []
         one_layer = tuple(after - before for after, before in zip(more.trainable, base.trainable, strict=True))
-        ends = update.reduce(base.trainable, base.shards, np.inf)
-        layers = update.reduce((one_layer[0], one_layer[1]), base.shards, zero + window)
+        ends = update.reduce(base.trainable, base.shards, (np.inf, np.inf))
+        layers = update.reduce((one_layer[0], one_layer[1]), base.shards, self.free)
         rows.append(Affine("data-parallel collectives", layers, ends * 0.0, ends, NCCL))
         stepped = update.optimizer(base)
         more_stepped = update.optimizer(more) - stepped

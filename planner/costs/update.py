@@ -30,13 +30,16 @@ class UpdateTime:
     layer: LayerTime
 
     def reduce(
-        self, parameters: tuple[Floats, Floats], shards: tuple[Floats, Floats], backward: Floats | float
+        self,
+        parameters: tuple[Floats, Floats],
+        shards: tuple[Floats, Floats],
+        free: tuple[Floats | float, Floats | float],
     ) -> Floats:
         """Seconds of gradient reduction and weight gathering that stay in sight, of these (dense, expert) weights. [s]
 
-        The reduction hides behind the last backward pass of their own layer, `backward` seconds, at most by the
-        engine's share; gathering hides behind the next forward pass, half as long. Charged at the bandwidth of one
-        message of the engine's size, so that it stays affine in the layers.
+        The reduction hides behind the last backward pass of their own layer, gathering behind the next forward pass,
+        each at most by the engine's share; `free` are the seconds of (forward, backward) that are left for it. Charged
+        at the bandwidth of one message of the engine's size, so that it stays affine in the layers.
         """
         problem, lay = self.problem, self.layouts
         engine, timing = problem.engine, problem.engine.timing
@@ -62,8 +65,8 @@ class UpdateTime:
             whole = self._rate("all_gather", group, step, taken)
             partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
             gathered = gathered + np.where(partial, whole, 0.0) * count * problem.precision.weight_bytes
-        seconds = reduced - np.minimum(share * reduced, backward)
-        seconds = seconds + gathered - np.minimum(late * gathered, backward / 2)
+        seconds = reduced - np.minimum(share * reduced, free[1])
+        seconds = seconds + gathered - np.minimum(late * gathered, free[0])
         return np.where(lay.zero_stage >= 3, 0.0, seconds)
 
     def _stage_bytes(self) -> Floats:
