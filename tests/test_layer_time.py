@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from planner.catalog import default_catalog
+from planner.costs.adapters import AdapterTime
 from planner.costs.layer import LayerTime
 from planner.costs.time import StepTime
 from planner.pipeline import problem_of
@@ -65,3 +66,73 @@ def test_a_second_of_attention_covers_one_collective() -> None:
         behind = layer.context_collectives(which)[1]  # type: ignore[arg-type]
         assert behind > 0
         assert free == pytest.approx(kernels - behind, rel=1e-12)
+
+
+ADAPTED = {
+    "task": "sft",
+    "engine": "transformers",
+    "cluster": {"node": "hgx-h100-8", "num_gpus": 1},
+    "batch": {"global_batch_size": 8, "sequence_length": 2048, "micro_batch_size": 4},
+    "layout": {"recomputed_layers": 0},
+}
+
+
+def adapters_of(whole: Problem) -> AdapterTime:
+    assert whole.scenario.adapter is not None
+    return AdapterTime(whole, layer_of(whole), whole.scenario.adapter)
+
+
+def test_an_adapter_is_two_thin_products_forward_and_four_back() -> None:
+    """8,192 tokens through q_proj, 4096 x 4096, at rank 16; sums read two 16-bit tensors and write one."""
+    whole = problem(**ADAPTED, adapter={"rank": 16, "targets": ["q_proj"]})
+    time, k = adapters_of(whole), layer_of(whole).kernels
+    t, h, r = (np.asarray(float(x)) for x in (8192, 4096, 16))
+    factor = whole.engine.elementwise_factor
+    forward = k.gemm(m=t, n=r, k=h) + k.gemm(m=t, n=h, k=r) + k.elementwise(factor * 6 * t * h)
+    assert time.products("forward", moe_layer=False)[0, 0] == pytest.approx(float(forward), rel=1e-12)
+    backward = k.gemm(m=t, n=r, k=h) + 2 * k.gemm(m=h, n=r, k=t) + k.gemm(m=t, n=h, k=r)
+    backward = backward + k.elementwise(factor * 6 * t * h)
+    assert time.products("backward", moe_layer=False)[0, 0] == pytest.approx(float(backward), rel=1e-12)
+
+
+def test_what_adapters_cost_rises_with_what_they_do() -> None:
+    def seconds(**adapter: Any) -> float:
+        whole = problem(**ADAPTED, adapter={"rank": 16} | adapter)
+        time = StepTime(whole, build_space(whole).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+        return float(np.ravel(sum(row.layer for row in time.train))[0])
+
+    plain = seconds()
+    assert seconds(variant="lora-fa") < plain < seconds(variant="dora")
+    assert seconds(targets=["q_proj"]) < seconds(targets=["q_proj", "v_proj"]) < plain < seconds(rank=256)
+    assert plain < seconds(base_precision="nf4")
+    full = problem(**ADAPTED)
+    time = StepTime(full, build_space(full).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+    assert plain < float(np.ravel(sum(row.layer for row in time.train))[0])  # no weight gradients of the base
+
+
+def test_experts_carry_adapters_of_their_own() -> None:
+    """Mixtral: two experts a token, so twice the tokens of a dense MLP and eight matrices of each kind."""
+    times = {}
+    for targets in (["q_proj"], ["q_proj", "up_proj"]):
+        whole = problem(**ADAPTED | {"model": "mixtral-8x7b"}, adapter={"rank": 16, "targets": targets})
+        times[len(targets)] = float(adapters_of(whole).products("forward", moe_layer=True)[0, 0])
+    k = layer_of(whole).kernels
+    t, h, f, r = (np.asarray(float(x)) for x in (8192 * 2 / 8, 4096, 14336, 16))
+    each = k.gemm(m=t, n=r, k=h) + k.gemm(m=t, n=f, k=r) + k.elementwise(whole.engine.elementwise_factor * 6 * t * f)
+    expected = 2 * k.floor_seconds + 8 * (float(each) - 2 * k.floor_seconds)
+    assert times[2] - times[1] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["galore", "muon"])
+def test_products_inside_an_optimizer_take_time(optimizer: str) -> None:
+    """At least their FLOP at the peak: 4 r m n a matrix projected, 5 (4 m m n + 2 m m m) orthogonalised."""
+    whole = problem(**ADAPTED, optimizer=optimizer)
+    layouts = build_space(whole).layouts.take(0).expand()
+    time = StepTime(whole, layouts, np.zeros((1, 1), dtype=np.int64))
+    step = next(row for row in time.update if row.name == "optimizer step")
+    shapes = [(4096, 4096), (1024, 4096), (1024, 4096), (4096, 4096)] + 3 * [(4096, 14336)]
+    if optimizer == "galore":
+        flop = sum(4.0 * 128 * m * n for m, n in shapes)
+    else:
+        flop = sum(5 * (4.0 * m * m * n + 2.0 * m**3) for m, n in shapes)
+    assert flop / 989e12 < float(step.layer[0, 0]) < 5 * flop / 989e12 + 218112000 * 92 / (0.8 * 3350e9)

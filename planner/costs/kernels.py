@@ -51,6 +51,11 @@ class Kernels:
         return found[0] if found else 1.0
 
     @property
+    def floor_seconds(self) -> float:
+        """The fastest product: launch and one tile. [s]"""
+        return self._grid.floor_seconds
+
+    @property
     def _fp8(self) -> bool:
         return self.problem.precision.compute == "fp8"
 
@@ -74,12 +79,15 @@ class Kernels:
         )
         return np.asarray(seconds)
 
-    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
-        """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]"""
+    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass, trained: bool = False) -> Floats:
+        """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]
+
+        Under adapters only what is `trained` beside them has a weight gradient.
+        """
         if which == "forward":
             return self.gemm(m=tokens, n=out, k=into) + self._cast(tokens * into)
         inputs = self.gemm(m=tokens, n=into, k=out) + self._cast(tokens * out)
-        if self.problem.scenario.adapter is not None:
+        if self.problem.scenario.adapter is not None and not trained:
             return inputs
         return inputs + self.gemm(m=out, n=into, k=tokens)
 

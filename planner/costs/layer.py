@@ -83,10 +83,7 @@ class LayerTime:
             return k.linear(tokens=t, out=wide * ffn, into=h, which=which) + k.linear(
                 tokens=t, out=h, into=ffn, which=which
             )
-        experts = (a.num_experts or 1) / lay.expert_parallel
-        routed = t / tp * lay.expert_tensor_parallel * (a.num_experts_per_tok or 1)
-        # Tokens of a rank go to the experts of its whole expert-parallel group, and as many come back.
-        each = routed * self.problem.engine.routed_imbalance / experts
+        experts, each = self.routed
         ffn = (a.moe_intermediate_size or 1) / lay.expert_tensor_parallel
         seconds = k.experts(experts=experts, tokens=each, out=wide * ffn, into=h, which=which)
         seconds = seconds + k.experts(experts=experts, tokens=each, out=h, into=ffn, which=which)
@@ -95,6 +92,14 @@ class LayerTime:
             seconds = seconds + k.linear(tokens=t, out=wide * shared, into=h, which=which)
             seconds = seconds + k.linear(tokens=t, out=h, into=shared, which=which)
         return seconds
+
+    @property
+    def routed(self) -> tuple[Floats, Floats]:
+        """(experts of one rank, tokens of each): a rank's tokens go to its whole group, and as many come back."""
+        a, lay = self.problem.architecture, self.layouts
+        experts = (a.num_experts or 1) / lay.expert_parallel
+        routed = self.tokens / lay.tensor_parallel * lay.expert_tensor_parallel * (a.num_experts_per_tok or 1)
+        return experts, routed * self.problem.engine.routed_imbalance / experts
 
     def attention(self, which: Pass) -> Floats:
         """Scores and their sum. With context parallelism a balanced ring: one kernel on a shorter span for each step.
@@ -150,10 +155,10 @@ class LayerTime:
             return np.zeros(np.shape(self.layouts.tensor_parallel))
         return self.kernels.elementwise(each * (self.layer_parameters[0] + self.layer_parameters[1]))
 
-    def host(self) -> Floats:
-        """Time the host needs to launch one pass over one layer. [s]"""
+    def host(self, more: float = 0.0) -> Floats:
+        """Time the host needs to launch one pass over one layer; `more` is the share of kernels that are added. [s]"""
         timing, lay = self.problem.engine.timing, self.layouts
-        return (timing.host_us + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)) / US_PER_S
+        return (timing.host_us * (1 + more) + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)) / US_PER_S
 
     def tensor_collectives(self) -> Floats:
         """Of one pass over one layer, either way: two all-gathers and two reduce-scatters, or two all-reduces. [s]"""

@@ -17,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.costs.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.kernels import Kernels, Pass
 from planner.costs.layer import LayerTime
 from planner.costs.ledger import Item
@@ -34,9 +35,17 @@ GRID = "catalogs/measured: GEMM grids of ai-dynamo/aiconfigurator"
 HOST = "engine file: time the host needs to launch kernels"
 NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/topology.py between nodes"
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
-HIDING = ("matrix products", "attention", "elementwise kernels", "tensor-parallel collectives")
+HIDING = (
+    "matrix products",
+    "attention",
+    "elementwise kernels",
+    "adapter products",
+    "unpacking frozen weights",
+    "tensor-parallel collectives",
+)
 """Items behind which data-parallel collectives can hide."""
 FLASH = "planner/formulas/attention.py"
+ADAPTERS = "planner/costs/adapters.py: products of rank r on the same grids, sums, DoRA's norms"
 BYTES = "bytes moved / (0.8 bandwidth) + 3 us a kernel"
 
 
@@ -83,6 +92,11 @@ class StepTime:
         return self._layer.kernels
 
     @cached_property
+    def _adapters(self) -> AdapterTime | None:
+        adapter = self.problem.scenario.adapter
+        return None if adapter is None else AdapterTime(self.problem, self._layer, adapter)
+
+    @cached_property
     def _is_first(self) -> Floats:
         return np.asarray(self.stage == 0, dtype=float)
 
@@ -119,6 +133,15 @@ class StepTime:
         add("attention", *both(layer.attention), 0.0, FLASH)
         add("elementwise kernels", *both(layer.elementwise, moe_layer=self._moe), 0.0, BYTES)
         rows.append(self._head(zero))
+        if self._adapters is not None:
+            forward, backward = both(self._adapters.products, moe_layer=self._moe)
+            swap = 0.0
+            if self._moe and self.problem.parameters.num_dense_layers:
+                swap = sum(both(self._adapters.products, moe_layer=False)) - (forward + backward)
+            add("adapter products", forward, backward, swap, ADAPTERS)
+            if not self.problem.base_precision.trainable:
+                unpacked = self._adapters.unpacking()
+                add("unpacking frozen weights", unpacked, unpacked, 0.0, BYTES)
         if np.any(lay.tensor_parallel > 1):
             ring = layer.tensor_collectives()
             add("tensor-parallel collectives", ring, ring, 0.0, NCCL)
@@ -133,8 +156,11 @@ class StepTime:
     @cached_property
     def _waits(self) -> tuple[Floats, Floats]:
         """Seconds of the (forward, backward) pass over a layer in which the GPU waits for launches. [s]"""
-        passes = (sum(r.recomputed for r in self._busy), sum(r.layer - r.recomputed for r in self._busy))
-        forward, backward = (np.maximum(self._layer.host() - busy, 0.0) for busy in passes)
+        busy = (sum(r.recomputed for r in self._busy), sum(r.layer - r.recomputed for r in self._busy))
+        more = [
+            0.0 if self._adapters is None else self._adapters.kernels_of_a_pass(p) / KERNELS_OF_A_PASS for p in PASSES
+        ]
+        forward, backward = (np.maximum(self._layer.host(m) - b, 0.0) for m, b in zip(more, busy, strict=True))
         return forward, backward
 
     @cached_property
@@ -220,11 +246,13 @@ class StepTime:
             divisible_by=self.problem.engine.vocab_divisible_by,
             tensor_parallel=lay.tensor_parallel,
         )
-        into = np.asarray(a.hidden_size)
-        logits = self._layer.tokens * vocab / lay.tensor_parallel
-        loss = k.elementwise(self.problem.engine.timing.loss_bytes / 2 * logits)
-        forward = k.linear(tokens=self._layer.tokens, out=vocab / lay.tensor_parallel, into=into, which="forward")
-        backward = k.linear(tokens=self._layer.tokens, out=vocab / lay.tensor_parallel, into=into, which="backward")
+        adapter, out = self.problem.scenario.adapter, vocab / lay.tensor_parallel
+        trained = adapter is not None and "lm_head" in adapter.modules_to_save
+        loss = k.elementwise(self.problem.engine.timing.loss_bytes / 2 * self._layer.tokens * out)
+        forward, backward = (
+            k.linear(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
+            for which in PASSES
+        )
         return forward + loss, backward + loss
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.costs.layer import LayerTime
 from planner.costs.memory import StageMemory
-from planner.costs.optimizer import optimizer_bytes, paged
+from planner.costs.optimizer import optimizer_bytes, over_layers, paged
 from planner.costs.strides import data_strides
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
@@ -89,9 +89,40 @@ class UpdateTime:
             ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
             pcie = (problem.gradient_bytes + problem.weight_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
             return np.asarray(pcie + local * moved * ranks / (HOST_GB_PER_S * GB))
+        moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
         fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
         fetched = fetched / (0.8 * problem.gpu.pcie_gb_per_s * GB)
-        return np.asarray(fetched + local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB))
+        return np.asarray(fetched + moving)
+
+    def _products(self, memory: StageMemory) -> Floats:
+        """Matrix products inside the optimizer, of the layers' matrices that one rank updates. [s]
+
+        GaLore projects a gradient m x n, m <= n, onto r directions and its update back (arXiv:2403.03507, algorithm 2).
+        Muon: X X^T, its square and their product with X in each of its iterations (Jordan et al. 2024). A matrix that
+        tensor parallelism cuts is taken as shared out over its ranks.
+        """
+        problem, lay, gemm = self.problem, self.layouts, self.layer.kernels.gemm
+        seconds: Floats = self.stage * 0.0
+        if problem.scenario.adapter is not None:
+            return seconds
+        for index, optimizer in enumerate(problem.optimizers):
+            rank, turns = optimizer.projection_rank, optimizer.orthogonalising_iterations
+            if rank is None and not turns:
+                continue
+
+            def measure(inputs: int, outputs: int, rank: int | None = rank, turns: int = turns) -> float:
+                short, long = (np.asarray(float(side)) for side in sorted((inputs, outputs)))
+                square, out = gemm(m=short, n=short, k=long), gemm(m=short, n=long, k=short)
+                found = turns * float(square + gemm(m=short, n=short, k=short) + out)
+                if rank is not None and rank < short:
+                    r = np.asarray(float(rank))
+                    found += float(gemm(m=r, n=long, k=short) + gemm(m=short, n=long, k=r))
+                return found
+
+            dense, expert = over_layers(memory, measure)
+            cut = dense / lay.tensor_parallel, expert / (lay.expert_parallel * lay.expert_tensor_parallel)
+            seconds = np.where(lay.optimizer == index, memory.sharded(cut, 1), seconds)
+        return seconds
 
     def fixed(self) -> float:
         """Seconds of every step whatever its size. [s]"""
