@@ -193,6 +193,7 @@ def step_seconds(problem: Problem, layouts: Layouts) -> np.ndarray:
         ("llama3.1-8b", "megatron-core", []),
         ("llama3.1-8b", "megatron-core", ["a2a_context_parallel"]),
         ("mixtral-8x7b", "megatron-core", ["moe_a2a_overlap"]),
+        ("mixtral-8x7b", "megatron-core", ["fine_grained_offloading"]),
         ("deepseek-v2-lite", "megatron-core", []),
         ("llama3.1-8b", "torchtitan", []),
         ("mixtral-8x7b", "torchtitan", []),

@@ -1,4 +1,4 @@
-"""Host memory of one node: copies of weights, offloaded optimizer state, checkpoint staging."""
+"""Host memory of one node: copies of weights, offloaded optimizer state and activations, checkpoint staging."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
 from planner.costs.optimizer import optimizer_bytes, paged
+from planner.costs.widths import offloaded_bytes
 from planner.layouts import Layouts
 from planner.problem import Problem
 
@@ -18,7 +19,10 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     """Host memory of the fullest node for each row, stages even. [bytes]
 
     Copies are kept by each rank, so they are replicated over data parallelism. Staging of a checkpoint holds the
-    weights of the node's ranks once more in 16 bit. Source: planner/schema/engine.py, Colocation.host_weight_copies.
+    weights of the node's ranks once more in 16 bit. Offloaded activations are those of the first stage, which has most
+    micro-batches in flight, its layers not recomputed unless all are.
+
+    Source: planner/schema/engine.py, Colocation.host_weight_copies.
     """
     a = problem.architecture
     even = np.asarray(-(-a.num_hidden_layers // layouts.pipeline_parallel))
@@ -42,6 +46,11 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
         items.append(Item(name, ranks * held, "state of this node's ranks"))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
+    if problem.engine.offloaded or problem.engine.offloaded_stub:
+        kept, stub = offloaded_bytes(problem, layouts)
+        each = stub if problem.scenario.layout.recomputed_layers == "all" else np.maximum(kept, stub)
+        waiting = ranks * memory.in_flight * even * each
+        items.append(Item("offloaded activations", waiting, "engine file: what activation_offload takes off the GPU"))
     held_weights = memory.sharded(memory.parameters, 3)
     items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
     return tuple(items)

@@ -10,12 +10,16 @@ import numpy as np
 
 from planner.costs.kernels import Kernels, Pass
 from planner.costs.strides import data_strides
+from planner.costs.widths import offloaded_bytes
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
-from planner.units import US_PER_S
+from planner.units import GB, US_PER_S
 
 CONTEXT_OVERLAP = 0.8
 """Share of a ring step's transfer of keys and values that the attention of the step before hides; assumed."""
+
+COPY_SHARE = 0.8
+"""Share of the PCIe rate that copies from and to pinned host memory reach (assumed)."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,13 @@ class LayerTime:
         if not each:
             return np.zeros(np.shape(self.layouts.tensor_parallel))
         return self.kernels.elementwise(each * (self.layer_parameters[0] + self.layer_parameters[1]))
+
+    def to_the_host(self) -> tuple[Floats, Floats]:
+        """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
+        lay, rate = self.layouts, COPY_SHARE * self.problem.gpu.pcie_gb_per_s * GB
+        seen = lay.mean_sequence_length / lay.sequence_length
+        kept, stub = (amount * seen / rate for amount in offloaded_bytes(self.problem, lay))
+        return kept, stub
 
     def host(self, more: float = 0.0) -> Floats:
         """Time the host needs to launch one pass over one layer; `more` is the share of kernels that are added. [s]"""

@@ -34,6 +34,8 @@ VISITS = ("train", "score", "update")
 GRID = "catalogs/measured: GEMM grids of ai-dynamo/aiconfigurator"
 HOST = "engine file: time the host needs to launch kernels"
 NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/topology.py between nodes"
+OFFLOAD = "moving activations to the host"
+PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
 HIDING = (
     "matrix products",
@@ -146,8 +148,7 @@ class StepTime:
             ring = layer.tensor_collectives()
             add("tensor-parallel collectives", ring, ring, 0.0, NCCL)
         if np.any(lay.context_parallel > 1):
-            seen = [layer.context_collectives(which)[0] for which in PASSES]
-            add("context-parallel collectives", seen[0], seen[1], 0.0, NCCL)
+            add("context-parallel collectives", self._context[0][0], self._context[1][0], 0.0, NCCL)
         if self._moe and np.any(lay.expert_parallel * lay.expert_tensor_parallel > 1):
             sent = layer.expert_collectives()
             add("expert all-to-all", sent, sent, -2 * sent, NCCL)
@@ -164,8 +165,8 @@ class StepTime:
         return forward, backward
 
     @cached_property
-    def free(self) -> tuple[Floats, Floats]:
-        """Seconds of the (forward, backward) pass over a layer behind which data-parallel collectives can hide. [s]
+    def _open(self) -> tuple[Floats, Floats]:
+        """Seconds of the (forward, backward) pass over a layer behind which something can hide. [s]
 
         Kernels, tensor-parallel collectives and waits, less what the context ring hides behind already.
         """
@@ -175,9 +176,35 @@ class StepTime:
             sum(r.layer - r.recomputed for r in rows) + self._waits[1],
         )
         if np.any(self.layouts.context_parallel > 1):
-            taken = [self._layer.context_collectives(which)[1] for which in PASSES]
-            found = tuple(seconds - behind for seconds, behind in zip(found, taken, strict=True))
+            found = tuple(seconds - ring[1] for seconds, ring in zip(found, self._context, strict=True))
         return np.asarray(found[0]), np.asarray(found[1])
+
+    @cached_property
+    def _context(self) -> tuple[tuple[Floats, Floats], ...]:
+        return tuple(self._layer.context_collectives(which) for which in PASSES)
+
+    @property
+    def _moved(self) -> Floats:
+        """Moving the activations of a layer that wait in host memory, one way; all layers recomputed or none. [s]"""
+        kept, stub = self._layer.to_the_host()
+        return stub if self.problem.scenario.layout.recomputed_layers == "all" else kept
+
+    @cached_property
+    def free(self) -> tuple[Floats, Floats]:
+        """Seconds of both passes that are left for data-parallel collectives: the GPU's PCIe link serves both. [s]"""
+        forward, backward = (seconds - np.minimum(self._moved, seconds) for seconds in self._open)
+        return forward, backward
+
+    def _to_the_host(self, recomputing: Floats) -> Affine:
+        """What no kernel hides of moving activations to the host in the forward pass and back in the backward pass.
+
+        A recomputed layer moves less, which is counted as far as it does not outweigh `recomputing` it.
+        """
+        stub = self._layer.to_the_host()[1]
+        seen = sum(np.maximum(self._moved - seconds, 0.0) for seconds in self._open)
+        again = sum(np.maximum(stub - seconds, 0.0) for seconds in self._open)
+        zero = np.zeros(np.broadcast_shapes(np.shape(self.layouts.tensor_parallel), np.shape(self.stage)))
+        return Affine(OFFLOAD, np.asarray(seen), np.maximum(again - seen, -recomputing), zero, PCIE)
 
     @cached_property
     def train(self) -> tuple[Affine, ...]:
@@ -188,6 +215,8 @@ class StepTime:
             *self._busy,
             Affine("waiting for launches", self._waits[0] + self._waits[1], self._waits[0], zero, HOST),
         ]
+        if self.problem.engine.offloaded or self.problem.engine.offloaded_stub:
+            rows.append(self._to_the_host(np.asarray(sum(row.recomputed for row in rows))))
         if np.any(lay.zero_stage >= 3):
             gathers = layer.zero_three(self.free)
             rows.append(Affine("gathering sharded weights", gathers[0] + gathers[1], zero, zero, NCCL))
@@ -264,6 +293,8 @@ class StepTime:
         passes = float(rl.reference_model) + float(rl.old_log_probs)
         rows = []
         for row in self.train:
+            if row.name == OFFLOAD:
+                continue
             end = passes * (self._is_last * self._head_seconds()[0]) if row.name == "logits and loss" else 0.0
             if row.name == "pipeline sends":
                 end = passes * row.end / 2

@@ -174,3 +174,12 @@ def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], 
             at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
             amount = amount + tensor.bytes * width * shard_factor(layouts, tensor) * at_once
     return amount
+
+
+def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:
+    """Bytes that one usual layer keeps in host memory, for one micro-batch on one rank: (whole, recomputed). [bytes]"""
+    engine, moe = problem.engine, problem.architecture.is_moe
+    kept, stub = (
+        tensor_bytes(problem, layouts, tensors, moe_layer=moe) for tensors in (engine.offloaded, engine.offloaded_stub)
+    )
+    return kept, stub
