@@ -11,7 +11,7 @@ import numpy as np
 from planner import measured
 from planner.formulas import attention, gemm
 from planner.formulas.gemm import GemmGrid
-from planner.layouts import Floats, Ints
+from planner.layouts import Floats, Ints, distinct
 from planner.problem import Problem
 from planner.schema.catalog import Collective
 
@@ -164,13 +164,12 @@ class Kernels:
         """A collective of groups of `size` ranks that lie `stride` apart; buffers as nccl-tests counts them. [s]"""
         num_gpus, size, stride, size_bytes = np.broadcast_arrays(num_gpus, size, stride, size_bytes)
         seconds = np.zeros(size_bytes.shape)
-        keys = np.stack([num_gpus.ravel(), size.ravel(), stride.ravel()], axis=1)
         flat, sizes = seconds.reshape(-1), size_bytes.reshape(-1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        for index, (gpus, ranks, step) in enumerate(unique.tolist()):
+        unique, inverse = distinct(num_gpus, size, stride)
+        for index, (gpus, ranks, step) in enumerate(unique):
             if ranks > 1:
                 cluster = self.problem.clusters[gpus]
-                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                rows = np.flatnonzero(inverse == index)
                 flat[rows] = cluster.collective_seconds(op, cluster.group(ranks, step), sizes[rows])
         return flat.reshape(size_bytes.shape)
 
@@ -178,12 +177,11 @@ class Kernels:
         """One step of a ring over `size` ranks that lie `stride` apart, at its slowest link. [s]"""
         num_gpus, size, stride, size_bytes = np.broadcast_arrays(num_gpus, size, stride, size_bytes)
         flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
-        keys = np.stack([num_gpus.ravel(), size.ravel(), stride.ravel()], axis=1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        for index, (gpus, ranks, step) in enumerate(unique.tolist()):
+        unique, inverse = distinct(num_gpus, size, stride)
+        for index, (gpus, ranks, step) in enumerate(unique):
             if ranks > 1:
                 cluster = self.problem.clusters[gpus]
-                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                rows = np.flatnonzero(inverse == index)
                 flat[rows] = cluster.point_to_point_seconds(cluster.group(ranks, step), sizes[rows])
         return flat.reshape(size_bytes.shape)
 
@@ -191,11 +189,10 @@ class Kernels:
         """One rank sends to the rank `stride` further on, out of its node or inside where there is one so far. [s]"""
         num_gpus, stride, size_bytes = np.broadcast_arrays(num_gpus, stride, size_bytes)
         flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
-        keys = np.stack([num_gpus.ravel(), stride.ravel()], axis=1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        for index, (gpus, step) in enumerate(unique.tolist()):
+        unique, inverse = distinct(num_gpus, stride)
+        for index, (gpus, step) in enumerate(unique):
             cluster = self.problem.clusters[gpus]
             if step < (gpus if leaves else min(gpus, self.problem.node.gpus_per_node)):
-                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                rows = np.flatnonzero(inverse == index)
                 flat[rows] = cluster.point_to_point_seconds(cluster.step_link(step, leaves=leaves), sizes[rows])
         return flat.reshape(size_bytes.shape)

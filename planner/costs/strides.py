@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.layouts import Ints, Layouts
+from planner.layouts import Ints, Layouts, distinct
 from planner.problem import Problem
 
 
@@ -47,11 +47,10 @@ def hops_between_nodes(problem: Problem, layouts: Layouts) -> Ints:
     inner = layouts.tensor_parallel * layouts.context_parallel
     depth, step = layouts.pipeline_parallel, pipeline_stride(problem, layouts)
     apart = inner * depth if stages_are_neighbours(problem) else inner
-    columns = np.broadcast_arrays(layouts.num_gpus, depth, inner, step, apart)
-    keys, inverse = np.unique(np.stack([c.ravel() for c in columns], axis=1), axis=0, return_inverse=True)
+    keys, inverse = distinct(layouts.num_gpus, depth, inner, step, apart)
     width = problem.node.gpus_per_node
     found = np.zeros((len(keys), int(depth.max(initial=1))), dtype=np.int64)
-    for index, (gpus, length, ranks, stride, between) in enumerate(keys.tolist()):
+    for index, (gpus, length, ranks, stride, between) in enumerate(keys):
         count = max(1, gpus // (length * ranks))
         starts = np.unique(np.arange(count, dtype=np.int64) * between % width)
         # [pipelines, stages, ranks of a stage]; what repeats every node need not be looked at twice
@@ -59,4 +58,4 @@ def hops_between_nodes(problem: Problem, layouts: Layouts) -> Ints:
         here, there = first // width, np.roll(first, -1, axis=1) // width
         leaves = np.any(here != there, axis=2)
         found[index, :length] = leaves[np.argmax(leaves.sum(axis=1))]
-    return found[inverse.reshape(-1)]
+    return found[inverse]
