@@ -194,5 +194,8 @@ class Kernels:
             cluster = self.problem.clusters[gpus]
             if step < (gpus if leaves else min(gpus, self.problem.node.gpus_per_node)):
                 rows = np.flatnonzero(inverse == index)
-                flat[rows] = cluster.point_to_point_seconds(cluster.step_link(step, leaves=leaves), sizes[rows])
+                link = (
+                    cluster.network_link if leaves else cluster.inner.step(step, min(gpus, cluster.node.gpus_per_node))
+                )
+                flat[rows] = cluster.point_to_point_seconds(link, sizes[rows])
         return flat.reshape(size_bytes.shape)
