@@ -12,7 +12,9 @@ from planner.errors import InputError
 from planner.limits import less_headroom, more_gpus
 from planner.pipeline import override, plan
 from planner.plan import Plan
+from planner.problem import Problem
 from planner.search import Outcome
+from planner.variants import overrides_of
 
 Progress = Callable[[str], None]
 
@@ -57,7 +59,7 @@ def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda t
     if base is None:
         return []
     out = []
-    for text, changes in _changes(base):
+    for text, changes in [*_settings(outcome.problem, base), *_changes(base)]:
         progress(f"what would {text} do?")
         found = ask(outcome, text, changes, catalog)
         if found.plan is None or (found.plan.layout, found.plan.recomputed, found.plan.rollout) != (
@@ -67,6 +69,18 @@ def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda t
         ):
             out.append(found)
     return out
+
+
+def _settings(problem: Problem, base: Plan) -> list[tuple[str, dict[str, Any]]]:
+    """Each other value of a decision that the search took: machines, placement, precision, schedule, offload."""
+    out: dict[str, dict[str, Any]] = {}
+    for path, chosen in base.problem.settings:
+        for other in dict.fromkeys(value for v in problem.each for p, value in v.settings if p == path):
+            if other != chosen and path != "layout.recompute_modules":
+                out[f"{path} {chosen} to {other}"] = overrides_of(problem.scenario, (path, other))
+    if dict(base.problem.settings).get("layout.recompute_modules", "none") != "none":
+        out["no module recomputed"] = {"layout.recompute_modules": []}
+    return list(out.items())
 
 
 def _changes(base: Plan) -> list[tuple[str, dict[str, Any]]]:
@@ -89,8 +103,7 @@ def _changes(base: Plan) -> list[tuple[str, dict[str, Any]]]:
     for share in (0.5, 1.5):
         gib = round(problem.headroom_gib * share, 1)
         out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", dict(less_headroom(problem, gib))))
-    most = max(problem.num_gpus)
-    out.append((f"up to {2 * most} GPUs", dict(more_gpus(problem, 2))))
+    out.append((f"up to {2 * max(problem.total_gpus)} GPUs", dict(more_gpus(problem, 2))))
     path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
     tokens = base.wish.response_length if problem.is_rl else base.wish.sequence_length
     for value in (tokens // 2, tokens * 2):

@@ -17,8 +17,8 @@ from planner.pipeline import load, override, problem_of
 from planner.plan import Plan
 from planner.problem import Problem
 from planner.read import Document, read_document, validate
+from planner.schema.budget import Budget, Job, Offer
 from planner.schema.catalog import Price
-from planner.schema.scenario import Budget, Job, Offer
 from planner.search import Outcome, search
 from planner.short import why_nothing_fits
 

@@ -143,7 +143,7 @@ def _measured(log: Log, plan: Plan) -> dict[str, Reading]:
     tokens = plan.layout["global_batch_size"] * plan.layout["mean_sequence_length"]
     for reading, work in (
         (log.tokens_per_second, float(tokens)),
-        (log.tokens_per_second_per_gpu, tokens / plan.layout["num_gpus"]),
+        (log.tokens_per_second_per_gpu, tokens / plan.num_gpus),
     ):
         if reading is not None:
             return {"train": Reading(work / reading.value, reading.lines)}

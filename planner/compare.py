@@ -209,7 +209,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         time=tuple((entry.name, entry.amount) for entry in found.time),
         step_seconds=found.step_seconds,
         tokens_per_second=found.tokens_per_second,
-        tokens_per_second_per_gpu=found.tokens_per_second / found.layout["num_gpus"],
+        tokens_per_second_per_gpu=found.tokens_per_second / found.num_gpus,
         mfu=found.mfu,
         document=found.problem.document,
         scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,

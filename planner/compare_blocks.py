@@ -69,7 +69,7 @@ def _side_by_side(comparison: Comparison) -> Grid:
     def same(name: str, text: list[str], published_text: list[str] | None = None) -> None:
         add(name, published_text or [NONE] * len(published), text)
 
-    same("GPUs", [str(c.plan.layout["num_gpus"]) for c in ours], [str(c.plan.layout["num_gpus"]) for c in published])
+    same("GPUs", [str(c.plan.num_gpus) for c in ours], [str(c.plan.num_gpus) for c in published])
     same("degrees", [degrees(c.plan.layout) for c in ours])
     same("recomputed layers", ["/".join(map(str, sorted(set(c.plan.recomputed)))) for c in ours])
     _wish_rows(published, ours, same)
@@ -184,7 +184,7 @@ def _notes(comparison: Comparison) -> list[str]:
     base = comparison.baseline
     if base is not None:
         plan, critical = base.plan, base.plan.problem.engine.critical_headroom_fraction
-        free = f"{number(plan.headroom_gib, 1)} GiB of {number(plan.problem.usable_gib, 1)} are free"
+        free = f"{number(plan.headroom_gib, 1)} GiB of {number(plan.usable_gib, 1)} are free"
         notes.append(
             f'Baseline "{base.name}" is {base.verdict} by our accounting: {free} in the phase '
             f'"{PHASES[plan.binding.phase]}" (critical is less than {percent(critical, 0)} free). '
@@ -209,7 +209,7 @@ def _changes(comparison: Comparison) -> list[Block]:
     start = comparison.start
     assert start is not None
     text = (
-        f'Start: "{comparison.start_name}" on {start.layout["num_gpus"]} GPUs ({degrees(start.layout)}): peak '
+        f'Start: "{comparison.start_name}" on {start.num_gpus} GPUs ({degrees(start.layout)}): peak '
         f"{number(start.peak_gib, 1)} GiB, training peak {number(_training(start).total_gib, 1)} GiB, "
         f"{number(start.headroom_gib, 1)} GiB free, {number(start.samples_per_second)} samples/s."
     )

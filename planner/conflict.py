@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from planner.catalog import Catalog
 from planner.errors import InputError
-from planner.limits import SMALLER_OPTIMIZERS, Limit, less_headroom, limits_of, more_gpus, overrides
+from planner.feasible import Checks
+from planner.limits import Limit, limits_of, overrides
 from planner.pipeline import override, plan, problem_of
+from planner.plan import Plan
 from planner.problem import Problem
 from planner.read import Document
-from planner.schema.scenario import IntWish, NameWish
-from planner.search import Outcome
+from planner.repairs import Repair, find_repairs
+from planner.space import build_space
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Repair:
-    """A change that makes the scenario feasible, proved by solving it again."""
-
-    text: str
-    changes: tuple[tuple[str, Any], ...]
-    outcome: Outcome
+MEMORY_TO_SPARE = 64
+"""Times the memory of a GPU that stands for "memory were no limit"."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,22 @@ class Conflict:
     """They contradict each other even where every other limit is dropped, and none of them can be left out."""
     hopeless: bool
     """True where even dropping every limit does not help."""
+    rules: tuple[str, ...]
+    """Rules of the engine that the limits break, where memory is not the reason."""
     repairs: tuple[Repair, ...]
+    asked: Plan | None
+    """The scenario as it stands, if memory were no limit: what throughput of repairs is compared with."""
+
+    @property
+    def reference_tokens_per_second(self) -> float:
+        """Tokens a second of `asked`, or of the fastest repair where rules forbid that whatever the memory."""
+        if self.asked is not None:
+            return self.asked.tokens_per_second
+        return max(repair.plan.tokens_per_second for repair in self.repairs)
+
+    def throughput_cost(self, repair: Repair) -> float:
+        """Relative change of tokens a second against the reference."""
+        return repair.plan.tokens_per_second / self.reference_tokens_per_second - 1
 
 
 def _quiet(_: str) -> None:
@@ -43,7 +52,7 @@ def _quiet(_: str) -> None:
 
 
 def explain_conflict(
-    document: Document, catalog: Catalog, *, repairs: int = 4, progress: Progress = _quiet
+    document: Document, catalog: Catalog, *, repairs: int = 10, progress: Progress = _quiet
 ) -> Conflict:
     """Find a minimal conflict by deletion, and up to so many repairs in playbook order.
 
@@ -52,82 +61,52 @@ def explain_conflict(
     """
     problem = problem_of(document, catalog)
     every = limits_of(problem)
-    if not _feasible(override(document, overrides(every)), catalog):
-        return Conflict((), True, ())
+    checks = Checks(catalog, {})
+    if not (checks.fits(document, overrides(every)) or checks.fits_exactly(document, overrides(every))):
+        return Conflict((), True, _broken_rules(problem), (), None)
+    kept = minimal(document, every, checks.fits, progress)
+    left = [limit for limit in every if limit not in kept]
+    if checks.fits_exactly(document, overrides(left)):
+        kept = minimal(document, every, checks.proved, progress)
+        left = [limit for limit in every if limit not in kept]
+    rules = _broken_rules(problem_of(override(document, overrides(left)), catalog))
+    found = find_repairs(document, problem, every, checks, most=repairs, progress=progress) if repairs else []
+    return Conflict(tuple(kept), False, rules, tuple(found), _asked(document, problem, catalog) if found else None)
+
+
+def minimal(
+    document: Document,
+    every: Sequence[Limit],
+    fits: Callable[[Document, dict[str, object]], bool],
+    progress: Progress = _quiet,
+) -> list[Limit]:
+    """Limits that contradict each other, none of which can be left out."""
     dropped: list[Limit] = []
     kept: list[Limit] = []
     for limit in every:
         progress(f"is {limit.name} part of the conflict?")
-        if _feasible(override(document, overrides([*dropped, limit])), catalog):
+        if fits(document, overrides([*dropped, limit])):
             kept.append(limit)
         else:
             dropped.append(limit)
-    found = tuple(find_repairs(document, catalog, problem, most=repairs, progress=progress) if repairs else ())
-    return Conflict(tuple(kept), False, found)
+    return kept
 
 
-def _feasible(document: Document, catalog: Catalog) -> bool:
+def _asked(document: Document, problem: Problem, catalog: Catalog) -> Plan | None:
+    """The best plan of the scenario if memory were no limit."""
+    changes = {"cluster.usable_gib": problem.usable_gib * MEMORY_TO_SPARE, "limits.host_memory": False}
     try:
-        return plan(document, catalog, check_points=0).plan is not None
+        return plan(override(document, changes), catalog, check_points=0).plan
     except InputError:
-        return False
+        return None
 
 
-def find_repairs(
-    document: Document, catalog: Catalog, problem: Problem, *, most: int, progress: Progress = _quiet
-) -> list[Repair]:
-    """Changes that make the scenario feasible, in playbook order, each solved again before it is named."""
-    found: list[Repair] = []
-    for text, attempts in _attempts(problem):
-        if len(found) >= most:
-            break
-        for shown, changes in attempts:
-            progress(f"would {text} {shown} help?")
-            try:
-                outcome = plan(override(document, dict(changes)), catalog, check_points=0)
-            except InputError:
-                continue
-            if outcome.plan is not None:
-                found.append(Repair(f"{text} {shown}", tuple(changes), outcome))
-                break
-    return found
-
-
-def _attempts(problem: Problem) -> list[tuple[str, list[tuple[str, Sequence[tuple[str, Any]]]]]]:
-    """(what, [(value, changes), ...]) from the least change to the largest, in playbook order."""
-    scenario, rl = problem.scenario, problem.scenario.rl
-    out: list[tuple[str, list[tuple[str, Sequence[tuple[str, Any]]]]]] = []
-    if rl is None and not isinstance(scenario.batch.sequence_length, IntWish):
-        lengths = _halves(scenario.batch.sequence_length or 0)
-        out.append(("sequence_length:", [(str(n), [("batch.sequence_length", n)]) for n in lengths]))
-    if rl is not None and not isinstance(rl.response_length, IntWish):
-        lengths = _halves(rl.response_length)
-        out.append(("response_length:", [(str(n), [("rl.response_length", n)]) for n in lengths]))
-    if scenario.batch.micro_batch_size not in ("any", 1):
-        out.append(("micro_batch_size:", [("1", [("batch.micro_batch_size", 1)])]))
-    if rl is not None and isinstance(rl.n_samples_per_prompt, int):
-        halves = [n for n in (rl.n_samples_per_prompt // 2, rl.n_samples_per_prompt // 4) if n >= 1]
-        out.append(("n_samples_per_prompt:", [(str(n), [("rl.n_samples_per_prompt", n)]) for n in halves]))
-    if scenario.layout.recomputed_layers not in ("any", "all"):
-        out.append(("recomputed_layers:", [("any", [("layout.recomputed_layers", "any")])]))
-    if not isinstance(scenario.optimizer, NameWish) and scenario.adapter is None:
-        others = [name for name in SMALLER_OPTIMIZERS if name != scenario.optimizer]
-        out.append(("optimizer:", [(name, [("optimizer", name)]) for name in others]))
-    if problem.engine.optimizer_offload and not scenario.layout.optimizer_offload:
-        out.append(("layout.optimizer_offload:", [("true", [("layout.optimizer_offload", True)])]))
-    pins = [(p, getattr(scenario.layout, p)) for p in ("tensor_parallel", "pipeline_parallel", "context_parallel")]
-    for name, value in pins:
-        if value != "any":
-            out.append((f"layout.{name}:", [("any", [(f"layout.{name}", "any")])]))
-    if rl is not None and rl.rollout.gpu_memory_utilization != "any":
-        path = "rl.rollout.gpu_memory_utilization"
-        out.append((f"{path}:", [("any", [(path, "any")])]))
-    doubled = [(f"{max(problem.num_gpus) * 2**i}", more_gpus(problem, 2**i)) for i in range(1, 7)]
-    out.append(("GPUs up to", [(text, changes) for text, changes in doubled]))
-    spare = [round(problem.headroom_gib * share, 1) for share in (0.75, 0.5, 0.25, 0.0)]
-    out.append(("headroom_gib:", [(f"{g}", less_headroom(problem, g)) for g in spare]))
-    return out
-
-
-def _halves(tokens: int) -> list[int]:
-    return [tokens // 2**i for i in range(1, 6) if tokens // 2**i >= 256]
+def _broken_rules(problem: Problem) -> tuple[str, ...]:
+    """The rule that takes the last legal layout or rollout engine of a problem; none where memory is the reason."""
+    space = build_space(problem)
+    removed = []
+    if not len(space.layouts):
+        removed = [r for r in space.removed if not r.rule.startswith("rollout")]
+    elif space.rollouts is not None and not len(space.rollouts):
+        removed = [r for r in space.removed if r.rule.startswith("rollout")]
+    return tuple(r.text for r in removed[-1:])

@@ -16,8 +16,8 @@ import numpy as np
 from planner.evaluate import RolloutTable, RowCosts, capacity_bytes, even_layers, recompute_kind, recompute_levels
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
-from planner.rounding import Rounded, limit_bytes, slowest_near_tie
-from planner.tables import choice_ranks, keys, row_ranks
+from planner.rounding import HEADROOM_STEP_BYTES, Rounded, limit_bytes, slowest_near_tie
+from planner.tables import choice_keys, choice_ranks, row_keys, row_ranks
 
 DEFAULT_POINTS = 200_000
 """Spaces up to this size are enumerated after every solve."""
@@ -64,16 +64,17 @@ def count_points(problem: Problem, costs: RowCosts, rollouts: RolloutTable | Non
     lay = costs.layouts
     beside: dict[int, int] = {}
     if rollouts is not None:
-        for key in keys(rollouts.choices.num_gpus, rollouts.choices.wish).tolist():
+        for key in choice_keys(rollouts.choices).tolist():
             beside[key] = beside.get(key, 0) + 1
     points = 0
-    shapes = np.stack([lay.pipeline_parallel, lay.virtual_pipeline, keys(lay.num_gpus, lay.wish)], axis=1)
+    shapes = np.stack([lay.pipeline_parallel, lay.virtual_pipeline, lay.variant, row_keys(lay)], axis=1)
     unique, counts = np.unique(shapes, axis=0, return_counts=True)
-    sizes: dict[tuple[int, int], int] = {}
-    for (stages, chunks, key), rows in zip(unique.tolist(), counts.tolist(), strict=True):
-        if (stages, chunks) not in sizes:
-            sizes[stages, chunks] = _count_splits(problem, stages, chunks)
-        points += rows * sizes[stages, chunks] * (beside.get(key, 0) if rollouts is not None else 1)
+    sizes: dict[tuple[int, int, int], int] = {}
+    for (stages, chunks, variant, key), rows in zip(unique.tolist(), counts.tolist(), strict=True):
+        shape = (stages, chunks, variant)
+        if shape not in sizes:
+            sizes[shape] = _count_splits(problem.each[variant], stages, chunks)
+        points += rows * sizes[shape] * (beside.get(key, 0) if rollouts is not None else 1)
     return points
 
 
@@ -119,6 +120,7 @@ def _leading_dense(problem: Problem) -> int:
 def _splits(problem: Problem, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
     """All (layers, recomputed layers) of one row, each of shape [points, stages]."""
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
+    problem = problem.each[int(costs.layouts.variant[row])]
     total = problem.architecture.num_hidden_layers
     if problem.scenario.layout.layers_per_stage == "free":
         dense = _leading_dense(problem)
@@ -185,6 +187,7 @@ class _Choices:
     by_key: dict[int, list[int]]
     peak: Floats
     spent: Floats
+    least: Floats
     ranks: Ints
 
 
@@ -192,14 +195,15 @@ def _choices(problem: Problem, rollouts: RolloutTable | None, grid: Rounded | No
     if rollouts is None:
         return None
     if grid is None:
-        peak, spent, limit = rollouts.peak_bytes, rollouts.seconds, limit_bytes(problem)
+        peak, spent, least = rollouts.peak_bytes, rollouts.seconds, rollouts.least_seconds
+        limit = limit_bytes(problem)
     else:
-        peak, spent, limit = grid.choice_memory, grid.choice_time, float(grid.limit)
+        peak, spent, least, limit = grid.choice_memory, grid.choice_time, grid.choice_least, float(grid.limit)
     by_key: dict[int, list[int]] = {}
-    for place, key in enumerate(keys(rollouts.choices.num_gpus, rollouts.choices.wish).tolist()):
+    for place, key in enumerate(choice_keys(rollouts.choices).tolist()):
         if peak[place] <= limit:
             by_key.setdefault(key, []).append(place)
-    return _Choices(by_key, peak, spent, choice_ranks(rollouts))
+    return _Choices(by_key, peak, spent, least, choice_ranks(rollouts))
 
 
 def _best_of(
@@ -207,35 +211,40 @@ def _best_of(
 ) -> Best | None:
     """The best point among rows with the same wishes."""
     lay, ranks, choices = costs.layouts, row_ranks(costs), _choices(problem, rollouts, grid)
-    row_keys = keys(lay.num_gpus, lay.wish)
+    shared = row_keys(lay)
     pairs = [
         (batch, place)
         for batch in batches
-        for place in ([None] if choices is None else choices.by_key.get(int(row_keys[batch.row]), []))
+        for place in ([None] if choices is None else choices.by_key.get(int(shared[batch.row]), []))
     ]
     if not pairs:
         return None
 
-    def beside(place: int | None) -> tuple[float, float]:
-        """(time, memory) of a rollout choice."""
+    def beside(place: int | None) -> tuple[float, float, float]:
+        """(added time, least time of the step, memory) of a rollout choice."""
         if place is None or choices is None:
-            return 0, 0
-        return choices.spent[place].item(), choices.peak[place].item()
+            return 0, 0, 0
+        return choices.spent[place].item(), choices.least[place].item(), choices.peak[place].item()
 
-    least = min(batch.spent.min().item() + beside(place)[0] for batch, place in pairs)
+    def fastest(batch: _Batch, place: int | None) -> float:
+        added, alone, _ = beside(place)
+        return max(float(batch.spent.min()) + added, alone)
+
+    least = min(fastest(batch, place) for batch, place in pairs)
     within = slowest_near_tie(least, problem.scenario.search.near_tie) * (1 if grid is not None else 1 + FLOAT_NOISE)
+    limit, step = (limit_bytes(problem), HEADROOM_STEP_BYTES) if grid is None else (grid.limit, grid.headroom_step)
     best: tuple[tuple[object, ...], _Batch, int, int | None] | None = None
     for batch, place in pairs:
-        extra, awake = beside(place)
-        near = np.flatnonzero(batch.spent + extra <= within)
+        extra, alone, awake = beside(place)
+        near = np.flatnonzero(np.maximum(batch.spent + extra, alone) <= within)
         if not len(near):
             continue
-        used = np.round(np.maximum(batch.peak[near], awake))
+        steps = ((limit - np.maximum(batch.peak[near], awake)) // step).astype(np.int64)
         stages = int(lay.pipeline_parallel[batch.row])
-        for point in near[used <= used.min()].tolist():
+        for point in near[steps >= steps.max()].tolist():
             split, again = (tuple(part[point, :stages].tolist()) for part in (batch.layers, batch.recomputed))
             goal = (
-                round(max(batch.peak[point].item(), awake)),
+                -int(steps.max()),
                 int(costs.simplicity[batch.row]) + int(len(set(split)) > 1),
                 int(ranks[batch.row]),
                 again,
@@ -255,7 +264,8 @@ def _described(
     one = np.array([batch.row]), batch.layers[[point]], batch.recomputed[[point]]
     seconds, used = float(costs.step_seconds(*one)[0]), float(costs.peak_bytes(*one)[0])
     if rollouts is not None and place is not None:
-        seconds, used = seconds + float(rollouts.seconds[place]), max(used, float(rollouts.peak_bytes[place]))
+        seconds = max(seconds + float(rollouts.seconds[place]), float(rollouts.least_seconds[place]))
+        used = max(used, float(rollouts.peak_bytes[place]))
     return Best(
         batch.row,
         tuple(batch.layers[point, :stages].tolist()),

@@ -6,6 +6,7 @@ recomputed layers r, by evaluating the cost functions themselves at (0, 0), (1, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,11 +17,14 @@ from planner.costs.memory import StageMemory, moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts, Rollouts
 from planner.costs.time import VISITS, StepTime
 from planner.layouts import Floats, Ints, Layouts
-from planner.problem import Problem
+from planner.problem import ASYNCHRONOUS, Problem
 from planner.units import GIB
 
 ONLY_WHERE_RECOMPUTED = ("recomputation",)
 """Moments that a stage without recomputed layers does not have."""
+
+
+_Table = dict[str, tuple[Floats, ...]]
 
 
 @dataclass(frozen=True)
@@ -57,42 +61,57 @@ class RowCosts:
     def _stage(self) -> Ints:
         return np.arange(self.stages, dtype=np.int64)[None, :]
 
-    def _memory(self, layers: int, recomputed: int) -> StageMemory:
-        same = np.ones_like(self._stage)
-        return StageMemory(self.problem, self.layouts.expand(), self._stage, same * layers, same * recomputed)
+    def _by_variant(self, function: Callable[[Problem, Layouts], Mapping[str, tuple[Floats, ...]]]) -> _Table:
+        """What a function gives for each variant's rows, in the order of the rows."""
+        variants = self.problem.each
+        if len(variants) == 1:
+            return dict(function(variants[0], self.layouts))
+        out: dict[str, tuple[Floats, ...]] = {}
+        for index, variant in enumerate(variants):
+            rows = np.flatnonzero(self.layouts.variant == index)
+            for name, parts in function(variant, self.layouts.take(rows)).items():
+                if name not in out:
+                    out[name] = tuple(np.zeros((len(self.layouts), *np.shape(part)[1:])) for part in parts)
+                for whole, part in zip(out[name], parts, strict=True):
+                    whole[rows] = part
+        return out
 
-    @cached_property
-    def memory(self) -> dict[str, Coefficients]:
-        """Peak bytes of each moment. [bytes]"""
-        points = [self._memory(n, r) for n, r in ((0, 0), (1, 0), (1, 1))]
-        shape = (len(self.layouts), self.stages)
-        out = {}
-        for name in moments(self.problem):
+    def _memory(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
+        shape, same, wide = (len(layouts), self.stages), np.ones_like(self._stage), layouts.expand()
+        points = [
+            StageMemory(problem, wide, self._stage, same * layers, same * recomputed)
+            for layers, recomputed in ((0, 0), (1, 0), (1, 1))
+        ]
+        less = (self.problem.roomiest.limit_gib - problem.limit_gib) * GIB
+        out: _Table = {}
+        for name in moments(problem):
             none, kept, rebuilt = (np.broadcast_to(total(p.ledger(name)), shape) for p in points)
-            out[name] = Coefficients(kept - none, rebuilt - kept, none)
+            out[name] = (kept - none, rebuilt - kept, none + less if less else none)
         return out
 
     @cached_property
-    def step(self) -> StepTime:
-        """Time of the rows."""
-        return StepTime(self.problem, self.layouts.expand(), self._stage)
+    def memory(self) -> dict[str, Coefficients]:
+        """Peak bytes of each moment, on the scale of the roomiest GPUs: what others lack is counted as used. [bytes]"""
+        return {name: Coefficients(*parts) for name, parts in self._by_variant(self._memory).items()}
+
+    def _time(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
+        shape = (len(layouts), self.stages)
+        out: _Table = {}
+        step = StepTime(problem, layouts.expand(), self._stage)
+        for name in VISITS:
+            rows = step.visit(name)
+            if not rows:
+                continue
+            parts = (sum(getattr(row, part) for row in rows) for part in ("layer", "recomputed", "end"))
+            weights = (np.broadcast_to(w[..., 0], (len(layouts),)) for w in step.weights(name))
+            out[name] = (*(np.broadcast_to(part, shape) for part in parts), *weights)
+        return out
 
     @cached_property
     def time(self) -> dict[str, tuple[Coefficients, Floats, Floats]]:
         """(coefficients, weight of the slowest stage, weight of the sum) of each visit. [s]"""
-        shape = (len(self.layouts), self.stages)
-        out = {}
-        for name in VISITS:
-            rows = self.step.visit(name)
-            if not rows:
-                continue
-            layer, rebuilt, end = (
-                np.broadcast_to(sum(getattr(row, part) for row in rows), shape)
-                for part in ("layer", "recomputed", "end")
-            )
-            heavy, light = (np.broadcast_to(w[..., 0], (len(self.layouts),)) for w in self.step.weights(name))
-            out[name] = (Coefficients(layer, rebuilt, end), heavy, light)
-        return out
+        parts = self._by_variant(self._time)
+        return {name: (Coefficients(*each[:3]), each[3], each[4]) for name, each in parts.items()}
 
     def peak_bytes(self, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:
         """Largest memory over stages and moments for points; layers and recomputed have shape [points, stages]."""
@@ -126,7 +145,7 @@ class RowCosts:
         )
         count = sum((axis > 1).astype(np.int64) for axis in axes)
         count = count + (lay.context_parallel > 1) + (lay.virtual_pipeline > 1)
-        return np.asarray(count + int(self.problem.scenario.layout.optimizer_offload), dtype=np.int64)
+        return np.asarray(count + np.array([_extras(v) for v in self.problem.each])[lay.variant], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -136,28 +155,55 @@ class RolloutTable:
     problem: Problem
     choices: Rollouts
 
-    @cached_property
-    def costs(self) -> RolloutCosts:
-        """The ledgers behind the totals."""
-        return RolloutCosts(self.problem, self.choices)
+    def _by_variant(self, function: Callable[[Problem, RolloutCosts], Floats]) -> Floats:
+        out = np.zeros(len(self.choices))
+        for index, variant in enumerate(self.problem.each):
+            rows = np.flatnonzero(self.choices.variant == index)
+            if len(rows):
+                out[rows] = function(variant, RolloutCosts(variant.generating, self.choices.take(rows)))
+        return out
 
     @cached_property
     def peak_bytes(self) -> Floats:
-        """Largest memory of the phases in which the rollout engine is awake or takes weights. [bytes]"""
-        phases = [total(self.costs.ledger(moment)) for moment in ROLLOUT_MOMENTS]
-        return np.maximum.reduce(phases) if len(self.choices) else np.zeros(0)
+        """Largest memory while the rollout engine is awake or takes weights, on the roomiest GPUs' scale. [bytes]"""
+
+        def peak(problem: Problem, costs: RolloutCosts) -> Floats:
+            less = (self.problem.roomiest.limit_gib - problem.generating.limit_gib) * GIB
+            return np.asarray(np.maximum.reduce([total(costs.ledger(moment)) for moment in ROLLOUT_MOMENTS]) + less)
+
+        return self._by_variant(peak)
 
     @cached_property
     def seconds(self) -> Floats:
-        """Seconds of generation, weight sync and switching. [s]"""
-        if not len(self.choices):
-            return np.zeros(0)
-        return np.asarray(total(self.costs.time) + total(self.costs.switch_time))
+        """What the rollout adds to a step's training: generation unless it is hidden, weight sync and switching. [s]"""
+
+        def added(problem: Problem, costs: RolloutCosts) -> Floats:
+            hidden = problem.placement == ASYNCHRONOUS
+            return np.asarray(total(costs.switch_time) + (0.0 if hidden else total(costs.time)))
+
+        return self._by_variant(added)
+
+    @cached_property
+    def least_seconds(self) -> Floats:
+        """No step is shorter: generation and weight sync where they run beside the training. [s]"""
+
+        def alone(problem: Problem, costs: RolloutCosts) -> Floats:
+            hidden = problem.placement == ASYNCHRONOUS
+            return np.asarray((total(costs.switch_time) + total(costs.time)) * float(hidden))
+
+        return self._by_variant(alone)
+
+
+def _extras(problem: Problem) -> int:
+    """What makes a variant less simple than the plain one."""
+    spec = problem.scenario.layout
+    counted = (spec.optimizer_offload, spec.activation_offload, spec.recompute_modules, spec.schedule == "zb-h1")
+    return sum(map(bool, counted))
 
 
 def capacity_bytes(problem: Problem) -> float:
-    """Usable memory of one GPU. [bytes]"""
-    return problem.usable_gib * GIB
+    """Usable memory of one of the roomiest GPUs, on whose scale memory is counted. [bytes]"""
+    return problem.roomiest.usable_gib * GIB
 
 
 def even_layers(problem: Problem, layouts: Layouts, stages: int) -> Ints:

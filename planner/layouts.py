@@ -47,6 +47,8 @@ class Layouts:
     """Index into the problem's optimizers, the wanted one first."""
     wish: Ints
     """Index into the problem's wish combinations, best first."""
+    variant: Ints
+    """Index into the problem's variants."""
 
     def __len__(self) -> int:
         return int(self.tensor_parallel.shape[0])

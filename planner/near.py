@@ -9,7 +9,7 @@ from typing import Any
 from planner.catalog import Catalog
 from planner.errors import InputError
 from planner.errors import Problem as Wrong
-from planner.limits import less_headroom, more_gpus
+from planner.limits import less_headroom, machine_path, more_gpus
 from planner.pipeline import override, plan, problem_of
 from planner.plan import Plan
 from planner.problem import Problem
@@ -101,7 +101,7 @@ def front(
 
 
 def _usd_per_million_tokens(found: Plan, usd_per_gpu_hour: float) -> float:
-    return found.layout["num_gpus"] * usd_per_gpu_hour / 3600 / found.tokens_per_second * 1e6
+    return found.num_gpus * usd_per_gpu_hour / 3600 / found.tokens_per_second * 1e6
 
 
 def _best(points: list[Point], *, more_is_better: bool) -> tuple[Point, ...]:
@@ -140,20 +140,21 @@ def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[
             break
         points.append(Point(found.headroom_gib, found))
         least = found.headroom_gib + HEADROOM_STEP_GIB
-        if least >= found.problem.usable_gib:
+        if least >= found.usable_gib:
             break
     return points
 
 
 def _gpus(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
-    counts = sorted({*problem.num_gpus, *dict(more_gpus(problem, 4))["cluster.num_gpus"]})
-    smaller = [n // 2 for n in problem.num_gpus if n > 1 and _legal(problem, n // 2)]
+    path = machine_path(problem)
+    counts = sorted({*problem.total_gpus, *dict(more_gpus(problem, 4))[f"{path}.num_gpus"]})
+    smaller = [n // 2 for n in problem.total_gpus if n > 1 and _legal(problem, n // 2)]
     points = []
     for count in sorted({*counts, *smaller}):
         progress(f"{count} GPUs")
-        found = _solved(document, {"cluster.max_gpus": None, "cluster.num_gpus": count}, catalog)
+        found = _solved(document, {f"{path}.max_gpus": None, f"{path}.num_gpus": count}, catalog)
         if found is not None and not found.wish.given_up:
-            points.append(Point(float(count), found))
+            points.append(Point(float(found.num_gpus), found))
     return points
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.catalog import Catalog
-from planner.costs.rollout import Rollouts
 from planner.evaluate import RolloutTable, RowCosts, even_layers, recompute_levels
-from planner.layouts import Ints
+from planner.layouts import Ints, Layouts
 from planner.limits import less_headroom
 from planner.pipeline import override, plan
 from planner.plan import PHASES, Plan, make_plan
+from planner.problem import Problem
 from planner.search import Outcome
 from planner.space import Space, build_space
-from planner.tables import keys
+from planner.tables import choice_keys, row_keys
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
         reasons.sort(key=lambda r: -r.count)
         said = tuple(f"No {what} is legal: {r.count:,} candidates break {r.rule} ({r.text})." for r in reasons[:3])
         return Nearest(said, None, None)
-    least = _least_memory(outcome, space)
+    least = _least_memory(outcome.problem, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
-    worst, demanded = least.binding, problem.headroom_gib
+    worst, usable = least.binding, least.usable_gib
+    demanded = least.machines(worst).headroom_gib
     items = sorted(worst.items, key=lambda item: -item.amount)[:3]
     largest = ", ".join(f"{item.name} {item.amount:.1f}" for item in items)
     where = f"stage {worst.stage}, {PHASES[worst.phase]}" if worst.stage is not None else PHASES[worst.phase]
@@ -52,8 +53,8 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
         f"The layout that needs least ({_gpus(lay['num_gpus'])}, TP{lay['tensor_parallel']} "
         f"PP{lay['pipeline_parallel']} DP{lay['data_parallel']} CP{lay['context_parallel']}, micro-batch "
         f"{lay['micro_batch_size']}, {max(least.recomputed)} of {max(least.layers)} layers recomputed) needs "
-        f"{least.peak_gib:.1f} GiB of {problem.usable_gib - demanded:.1f} ({problem.usable_gib:.1f} usable less "
-        f"{demanded:.1f} headroom): {least.peak_gib - problem.usable_gib + demanded:.1f} GiB too much.",
+        f"{least.peak_gib:.1f} GiB of {usable - demanded:.1f} ({usable:.1f} usable less "
+        f"{demanded:.1f} headroom): {least.peak_gib - usable + demanded:.1f} GiB too much.",
         f"It is fullest in {where}: {largest} GiB.",
     )
     headroom = math.floor(least.headroom_gib * 10) / 10
@@ -68,21 +69,30 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     return Nearest((*said, fits), least, headroom)
 
 
+def least_headroom_gib(problem: Problem) -> float | None:
+    """What the layout that needs least memory leaves free, below zero where it does not fit; None without one. [GiB]"""
+    space = build_space(problem)
+    if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
+        return None
+    least = _least_memory(problem, space)
+    return least.headroom_gib if least is not None else None
+
+
 def _gpus(count: int) -> str:
     return "one GPU" if count == 1 else f"{count} GPUs"
 
 
-def _least_memory(outcome: Outcome, space: Space) -> Plan | None:
+def _least_memory(problem: Problem, space: Space) -> Plan | None:
     """The layout with the smallest peak; stages even where the scenario leaves them free."""
-    problem, layouts = outcome.problem, space.layouts
+    layouts = space.layouts
     costs = RowCosts(problem, layouts)
     layers = even_layers(problem, layouts, costs.stages)
     best = np.full(len(layouts), math.inf)
     again = np.zeros_like(layers)
     most = layers.max(axis=1, initial=0)
-    for count in np.unique(most).tolist():
-        group = np.flatnonzero(most == count)
-        for level in recompute_levels(problem, count):
+    for variant, count in np.unique(np.stack([layouts.variant, most], axis=1), axis=0).tolist():
+        group = np.flatnonzero((most == count) & (layouts.variant == variant))
+        for level in recompute_levels(problem.each[variant], count):
             recomputed = np.minimum(layers[group], level)
             peak = costs.peak_bytes(group, layers[group], recomputed)
             better = peak < best[group]
@@ -91,7 +101,7 @@ def _least_memory(outcome: Outcome, space: Space) -> Plan | None:
     rollouts, choice = space.rollouts, None
     total = best
     if rollouts is not None:
-        least, picked = _beside(RolloutTable(problem, rollouts), rollouts, layouts.num_gpus, layouts.wish)
+        least, picked = _beside(RolloutTable(problem, rollouts), layouts)
         total = np.maximum(best, least)
     uneven = layers.sum(axis=1) != problem.architecture.num_hidden_layers
     total = np.where(uneven, math.inf, total)
@@ -105,10 +115,10 @@ def _least_memory(outcome: Outcome, space: Space) -> Plan | None:
     return make_plan(problem, layouts, row, split, rebuilt, rollouts, choice)
 
 
-def _beside(table: RolloutTable, rollouts: Rollouts, num_gpus: Ints, wish: Ints) -> tuple[Ints, Ints]:
+def _beside(table: RolloutTable, layouts: Layouts) -> tuple[Ints, Ints]:
     """(least peak of a rollout engine beside each row [bytes], which choice that is)."""
     best: dict[int, tuple[float, int]] = {}
-    for index, key in enumerate(keys(rollouts.num_gpus, rollouts.wish).tolist()):
+    for index, key in enumerate(choice_keys(table.choices).tolist()):
         best[key] = min(best.get(key, (math.inf, -1)), (float(table.peak_bytes[index]), index))
-    found = [best.get(key, (math.inf, -1)) for key in keys(num_gpus, wish).tolist()]
+    found = [best.get(key, (math.inf, -1)) for key in row_keys(layouts).tolist()]
     return np.array([peak for peak, _ in found]), np.array([index for _, index in found])

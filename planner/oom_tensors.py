@@ -248,6 +248,7 @@ def rollouts(problem: Problem) -> list[RolloutCosts]:
     made = []
     for tp in degrees:
         for share in shares:
-            columns = (np.asarray([gpus]), np.asarray([0]), np.asarray([tp]), np.asarray([float(share)]))
+            one, most = np.asarray([gpus]), np.asarray([engine.max_concurrency])
+            columns = (one, one * 0, np.asarray([tp]), np.asarray([float(share)]), most, one, one * 0)
             made.append(RolloutCosts(problem, Rollouts(*columns)))
     return made

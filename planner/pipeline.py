@@ -17,11 +17,13 @@ from planner.errors import InputError
 from planner.errors import Problem as Wrong
 from planner.evaluate import even_layers, recompute_levels
 from planner.plan import Plan, make_plan
-from planner.problem import Problem, resolve
+from planner.problem import Problem
 from planner.read import Document, read_document, validate, with_overrides
+from planner.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search import Outcome, search
 from planner.space import build_space
+from planner.variants import open_settings
 
 OPEN_COLUMNS = (
     ("num_gpus", "cluster.num_gpus"),
@@ -93,7 +95,8 @@ def estimate_problem(problem: Problem) -> Plan:
                 for r in broken
             ]
         )
-    loose = [
+    loose = list(open_settings([variant.settings for variant in problem.variants]))
+    loose += [
         f"{path} ({', '.join(map(str, sorted(set(getattr(layouts, name).tolist()))[:8]))})"
         for name, path in OPEN_COLUMNS
         if len(set(getattr(layouts, name).tolist())) > 1
@@ -104,7 +107,7 @@ def estimate_problem(problem: Problem) -> Plan:
     if problem.scenario.layout.layers_per_stage == "free":
         loose.append("layout.layers_per_stage (free)")
     if space.rollouts is not None and len(space.rollouts) > 1:
-        loose.append("rl.rollout.tensor_parallel and rl.rollout.gpu_memory_utilization")
+        loose.append("rl.rollout.tensor_parallel, gpu_memory_utilization, max_concurrency and num_gpus")
     layers = tuple(int(n) for n in even_layers(problem, layouts, int(layouts.pipeline_parallel.max()))[0])
     levels = recompute_levels(problem, max(layers))
     if len(levels) != 1 and not loose:

@@ -14,10 +14,11 @@ from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts, Rollouts
 from planner.costs.time import StepTime, step_items
 from planner.goodput import Goodput, goodput
 from planner.layouts import Layouts
-from planner.problem import Problem, WishCombination
+from planner.problem import ASYNCHRONOUS, Problem, WishCombination
 from planner.space import host_memory_gib
 from planner.units import GIB
 
+WAITING = "waiting for samples"
 PHASES = {
     "backward": "training, backward",
     "recomputation": "training, recomputing a layer",
@@ -61,6 +62,12 @@ class RolloutChoice:
     concurrency: int
     """Samples one engine decodes at once."""
     samples_per_engine: int
+    num_gpus: int
+    """GPUs that generate."""
+    max_concurrency: int | None
+    """Requests it may run at once, where that is set below what the engine takes."""
+    seconds: float
+    """Time of generation, hidden behind training where placement is asynchronous. [s]"""
 
 
 @dataclass(frozen=True)
@@ -87,19 +94,34 @@ class Plan:
         return self.problem.wishes[self.layout["wish"]]
 
     @property
+    def num_gpus(self) -> int:
+        """GPUs of the whole run: those that train, and those that only generate."""
+        apart = self.rollout is not None and not self.problem.colocated
+        return self.layout["num_gpus"] + (self.rollout.num_gpus if apart and self.rollout is not None else 0)
+
+    @property
     def binding(self) -> PhaseMemory:
-        """The fullest stage and phase."""
-        return max(self.memory, key=lambda phase: phase.total_gib)
+        """The stage and phase that comes nearest to its limit: the fullest one, where all GPUs are alike."""
+        return max(self.memory, key=lambda phase: phase.total_gib - self.machines(phase).limit_gib)
+
+    def machines(self, phase: PhaseMemory) -> Problem:
+        """The problem on the machines on which a phase happens."""
+        return self.problem.generating if phase.stage is None else self.problem
 
     @property
     def peak_gib(self) -> float:
-        """Largest memory over stages and phases. [GiB]"""
+        """Memory of the stage and phase that comes nearest to its limit. [GiB]"""
         return self.binding.total_gib
 
     @property
+    def usable_gib(self) -> float:
+        """Usable memory of the GPU that `binding` is about. [GiB]"""
+        return self.machines(self.binding).usable_gib
+
+    @property
     def headroom_gib(self) -> float:
-        """Usable memory less the peak. [GiB]"""
-        return self.problem.usable_gib - self.peak_gib
+        """Usable memory less the peak, of the GPU that comes nearest to its limit. [GiB]"""
+        return self.usable_gib - self.peak_gib
 
     @property
     def interval_gib(self) -> tuple[float, float] | None:
@@ -111,7 +133,7 @@ class Plan:
     def fit_probability(self) -> float | None:
         """Chance that the real peak stays within usable memory, by the same spread."""
         spread = self.problem.known_errors.memory
-        return spread.fit_probability(self.peak_gib, self.problem.usable_gib) if spread is not None else None
+        return spread.fit_probability(self.peak_gib, self.usable_gib) if spread is not None else None
 
     @property
     def step_seconds(self) -> float:
@@ -154,12 +176,12 @@ class Plan:
     @property
     def goodput(self) -> Goodput | None:
         """Share of the time that is really trained, where the scenario states its faults."""
-        return goodput(self.problem.scenario.faults, self.layout["num_gpus"])
+        return goodput(self.problem.scenario.faults, self.num_gpus)
 
     @property
     def critical(self) -> bool:
         """True where less is free than one spike of the allocator may take."""
-        return self.headroom_gib < self.problem.usable_gib * self.problem.engine.critical_headroom_fraction
+        return self.headroom_gib < self.usable_gib * self.problem.engine.critical_headroom_fraction
 
 
 def _entries(items: tuple[Item, ...], place: Any, scale: float) -> tuple[Entry, ...]:
@@ -183,6 +205,7 @@ def make_plan(
 ) -> Plan:
     """Cost one layout from the ledgers."""
     one = layouts.take(row)
+    problem = problem.each[int(one.variant[0])]
     stages = len(layers)
     wide = one.expand()
     index = np.arange(stages, dtype=np.int64)[None, :]
@@ -201,17 +224,19 @@ def make_plan(
     seconds: list[tuple[str, float]] = []
     chosen = None
     if rollouts is not None and choice is not None:
-        costs = RolloutCosts(problem, rollouts.take(choice))
+        costs = RolloutCosts(problem.generating, rollouts.take(choice))
         phases += [PhaseMemory(None, m, _entries(costs.ledger(m), 0, GIB)) for m in ROLLOUT_MOMENTS]
-        entries += _entries(costs.time, 0, 1.0) + _entries(costs.switch_time, 0, 1.0)
-        seconds.append(("rollout", float(total(costs.time)[0])))
+        chosen = _chosen(costs)
+        worked = sum(float(whole[0]) for _, whole in visits.values())
+        if problem.placement == ASYNCHRONOUS:
+            waits = max(0.0, chosen.seconds - worked)
+            entries += [Entry(WAITING, waits, "max(0, generation - training)")] if waits else []
+            seconds.append(("rollout beyond training", waits))
+        else:
+            entries += _entries(costs.time, 0, 1.0)
+            seconds.append(("rollout", chosen.seconds))
+        entries += _entries(costs.switch_time, 0, 1.0)
         seconds.append(("weight sync and switching", float(total(costs.switch_time)[0])))
-        chosen = RolloutChoice(
-            tensor_parallel=int(costs.choices.tensor_parallel[0]),
-            gpu_memory_utilization=float(costs.choices.gpu_memory_utilization[0]),
-            concurrency=int(costs.concurrency[0]),
-            samples_per_engine=int(costs.samples_per_engine[0]),
-        )
     names = {"train": "training", "score": "log-probabilities", "update": "update"}
     for name, (items, whole) in visits.items():
         prefix = "" if name != "score" else "log-probabilities: "
@@ -227,6 +252,21 @@ def make_plan(
         time=tuple(entries),
         phases=tuple(seconds),
         host=_entries(host_ledger(problem, one), 0, GIB),
+    )
+
+
+def _chosen(costs: RolloutCosts) -> RolloutChoice:
+    """The one choice of these costs."""
+    most = int(costs.choices.max_concurrency[0])
+    engine = costs.problem.rollout_engine
+    return RolloutChoice(
+        tensor_parallel=int(costs.choices.tensor_parallel[0]),
+        gpu_memory_utilization=float(costs.choices.gpu_memory_utilization[0]),
+        concurrency=int(costs.concurrency[0]),
+        samples_per_engine=int(costs.samples_per_engine[0]),
+        num_gpus=int(costs.choices.num_gpus[0]),
+        max_concurrency=most if engine is not None and most < engine.max_concurrency else None,
+        seconds=float(total(costs.time)[0]),
     )
 
 

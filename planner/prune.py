@@ -17,7 +17,7 @@ from planner.problem import Problem
 from planner.rounding import Rounded, limit_bytes, slowest_near_tie
 from planner.space import Removed
 from planner.splits import Splitter
-from planner.tables import keys
+from planner.tables import choice_keys, row_keys
 
 SLACK = 1e-5
 """Rows this much beyond the near-tie band are kept: more than rounding times to units can move a step."""
@@ -64,11 +64,11 @@ def prune(
     if not fits.all():
         text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
         removed.append(Removed("memory", text, int((~fits).sum())))
-    extra, choice_fits = _rollout_seconds(bounds.rounded)
+    beside, choice_fits = _Beside(bounds.rounded), fitting_choices(bounds.rounded)
     if not choice_fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"
         removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
-    partnered = fits & np.isfinite(extra)
+    partnered = fits & beside.exists
     if rollouts is not None and (fits & ~partnered).any():
         text = "no rollout choice fits beside this layout's GPUs and wishes"
         removed.append(Removed("no_rollout", text, int((fits & ~partnered).sum())))
@@ -82,38 +82,69 @@ def prune(
         removed.append(Removed("wishes", text, int((partnered & ~granted).sum())))
     alive = partnered & granted
     with np.errstate(invalid="ignore"):
-        best = float((bounds.seconds + extra)[alive].min())
+        best = float(beside.step(bounds.seconds)[alive].min())
         if not math.isfinite(best):
-            best = float((_longest(problem, costs) + extra)[alive].max())
+            best = float(beside.step(_longest(problem, costs))[alive].max())
         longest = slowest_near_tie(best, problem.scenario.search.near_tie) * (1 + SLACK)
-        near = alive & (bounds.bound + extra <= longest)
+        near = alive & (beside.step(bounds.bound) <= longest)
     if (alive & ~near).any():
         text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
         removed.append(Removed("slower", text, int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
     picked = np.zeros(0, dtype=np.int64)
     if rollouts is not None:
-        used = np.unique(keys(costs.layouts.num_gpus, costs.layouts.wish)[rows])
-        of_key = np.isin(keys(rollouts.choices.num_gpus, rollouts.choices.wish), used)
-        picked = np.flatnonzero(of_key & choice_fits & (rollouts.seconds <= longest))
+        of_key = np.isin(choice_keys(rollouts.choices), np.unique(row_keys(costs.layouts)[rows]))
+        soon = np.maximum(rollouts.seconds, rollouts.least_seconds) <= longest
+        picked = np.flatnonzero(of_key & choice_fits & soon)
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def _rollout_seconds(rounded: Rounded) -> tuple[Floats, np.ndarray]:
-    """(least rollout seconds beside each row, which rollout choices fit)."""
-    costs, rollouts = rounded.costs, rounded.rollouts
-    if rollouts is None:
-        return np.zeros(len(costs.layouts)), np.zeros(0, dtype=bool)
-    fits = rounded.choice_memory <= rounded.limit
-    best: dict[int, float] = {}
-    for key, seconds in zip(
-        keys(rollouts.choices.num_gpus, rollouts.choices.wish)[fits].tolist(),
-        rollouts.seconds[fits].tolist(),
-        strict=True,
-    ):
-        best[key] = min(seconds, best.get(key, math.inf))
-    row_keys = keys(costs.layouts.num_gpus, costs.layouts.wish)
-    return np.array([best.get(key, math.inf) for key in row_keys.tolist()]), fits
+def fitting_choices(rounded: Rounded) -> np.ndarray:
+    """Which rollout choices fit by themselves."""
+    return np.zeros(0, dtype=bool) if rounded.rollouts is None else rounded.choice_memory <= rounded.limit
+
+
+class _Beside:
+    """The fastest step that each row can be part of, with the rollout choices that fit."""
+
+    def __init__(self, rounded: Rounded) -> None:
+        self.rows = len(rounded.costs.layouts)
+        self.rollouts = rounded.rollouts
+        if self.rollouts is None:
+            self.exists = np.ones(self.rows, dtype=bool)
+            return
+        of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
+        fits = fitting_choices(rounded)
+        seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
+        self.pairs = []
+        self.exists = np.zeros(self.rows, dtype=bool)
+        for key in np.unique(of_choice[fits]).tolist():
+            rows, these = np.flatnonzero(of_row == key), of_choice[fits] == key
+            if len(rows):
+                offers = np.unique(np.stack([seconds[these], least[these]], axis=1), axis=0)
+                # Of choices that add as much, only the one that needs least by itself can be the fastest.
+                kept = [o for i, o in enumerate(offers) if not i or o[1] < offers[:i, 1].min()]
+                self.pairs.append((rows, np.array(kept)))
+                self.exists[rows] = True
+
+    def step(self, training: Floats) -> Floats:
+        """Seconds of the step for these seconds of training; bounds stay bounds. [s]"""
+        if self.rollouts is None:
+            return training
+        out = np.full(self.rows, math.inf)
+        for rows, offers in self.pairs:
+            for added, least in offers:
+                out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
+        return out
+
+    def of(self, row: int, training: float) -> float:
+        """The same for one row. [s]"""
+        if self.rollouts is None:
+            return training
+        if not hasattr(self, "_of_row"):
+            self._of_row = {int(r): offers for rows, offers in self.pairs for r in rows}
+        offers = self._of_row.get(row)
+        return math.inf if offers is None else float(np.maximum(training + offers[:, 0], offers[:, 1]).min())
 
 
 def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
@@ -135,9 +166,9 @@ def _enumerated(problem: Problem, rounded: Rounded) -> Bounds:
     most = layers.max(axis=1, initial=0)
     exact_limit = limit_bytes(problem)
     rounding, points = 0, 0
-    for count in np.unique(most).tolist():
-        group = np.flatnonzero(most == count)
-        for level in recompute_levels(problem, count):
+    for variant, count in np.unique(np.stack([costs.layouts.variant, most], axis=1), axis=0).tolist():
+        group = np.flatnonzero((most == count) & (costs.layouts.variant == variant))
+        for level in recompute_levels(problem.each[variant], count):
             recomputed = np.minimum(layers[group], level)
             exact = costs.peak_bytes(group, layers[group], recomputed) <= exact_limit
             inside = rounded.peak(group, layers[group], recomputed) <= rounded.limit
@@ -157,21 +188,23 @@ def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     cheap = _cheap_bound(problem, costs)
     splitter = Splitter(problem, rounded)
     tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
-    extra, _ = _rollout_seconds(rounded)
+    beside = _Beside(rounded)
+    soonest = beside.step(cheap)
     best: dict[int, float] = {}
     rounding = 0
     wish = costs.layouts.wish
-    for row in np.lexsort((cheap + extra, wish)).tolist():
+    for row in np.lexsort((soonest, wish)).tolist():
         known = best.get(int(wish[row]), math.inf)
         given_up = any(better < wish[row] for better in best)
-        if given_up or cheap[row] + extra[row] > known * tie or not math.isfinite(extra[row]):
+        if given_up or soonest[row] > known * tie or not math.isfinite(soonest[row]):
             bound[row] = cheap[row]
             continue
         split = splitter.split(row)
         bound[row], seconds[row] = split.bound_seconds, split.seconds
         rounding += not math.isfinite(split.bound_seconds) and splitter.only_rounding_excludes(row)
-        if split.seconds + extra[row] < known:
-            best[int(wish[row])] = split.seconds + float(extra[row])
+        step = beside.of(row, split.seconds)
+        if step < known:
+            best[int(wish[row])] = step
     return Bounds(bound, seconds, rounding, 0, rounded)
 
 

@@ -20,6 +20,8 @@ from planner.units import GIB, KIB, MIB
 
 STAGE_SLACK_BYTES = 8 * MIB
 """Integer memory of a stage may exceed the float ledger by this much."""
+HEADROOM_STEP_BYTES = 16 * MIB
+"""Headroom of near ties is compared in whole steps: less than this is no difference, and the simpler plan wins."""
 STEP_SLACK = 1e-5
 """Integer time of a step may exceed the float one by this share: a unit is 2^-30 of the longest step."""
 
@@ -30,7 +32,7 @@ MEMORY_UNITS = tuple(KIB * 2.0**power for power in range(5))
 
 def limit_bytes(problem: Problem) -> float:
     """What a stage may use, in floats. [bytes]"""
-    return capacity_bytes(problem) - problem.headroom_gib * GIB
+    return capacity_bytes(problem) - problem.roomiest.headroom_gib * GIB
 
 
 def slowest_near_tie(least: float, near_tie: float) -> float:
@@ -73,12 +75,17 @@ class Rounded:
     @property
     def headroom(self) -> int:
         """Memory that must stay free, rounded up. [memory units]"""
-        return math.ceil(self.costs.problem.headroom_gib * GIB / self.memory_unit_bytes)
+        return math.ceil(self.costs.problem.roomiest.headroom_gib * GIB / self.memory_unit_bytes)
 
     @property
     def limit(self) -> int:
         """What a stage may use. [memory units]"""
         return self.capacity - self.headroom
+
+    @property
+    def headroom_step(self) -> int:
+        """Step in which headroom is compared. [memory units]"""
+        return round(HEADROOM_STEP_BYTES / self.memory_unit_bytes)
 
     @cached_property
     def memory(self) -> dict[str, Coefficients]:
@@ -112,9 +119,15 @@ class Rounded:
 
     @cached_property
     def choice_time(self) -> Ints:
-        """Rollout and switching of each rollout choice. [time units]"""
+        """What each rollout choice adds to the step. [time units]"""
         assert self.rollouts is not None
         return _up(self.rollouts.seconds, self.time_unit_seconds)
+
+    @cached_property
+    def choice_least(self) -> Ints:
+        """What no step beside each rollout choice undercuts. [time units]"""
+        assert self.rollouts is not None
+        return _up(self.rollouts.least_seconds, self.time_unit_seconds)
 
     def peak(self, rows: Ints, layers: Ints, recomputed: Ints) -> Ints:
         """Largest memory over stages and moments for points of shape [points, stages]. [memory units]"""

@@ -124,7 +124,7 @@ class RuleBook:
         """(weights and runtime, key-value cache of the batch), a rollout engine on one GPU. [bytes]"""
         problem = problem_of(override(parse_document(SERVING, "rules of thumb"), {"model": self.model}), self.catalog)
         one = np.ones(1, dtype=np.int64)
-        costs = RolloutCosts(problem, Rollouts(one, one * 0, one, one * 0.5))
+        costs = RolloutCosts(problem, Rollouts(one, one * 0, one, one * 0.5, one, one, one * 0))
         fixed = [item for item in costs.ledger("rollout") if item.name not in ("key-value pool", "sleeping trainer")]
         cache = float(costs.kv_bytes_per_token[0]) * self.batch * self.sequence_length
         return sum(float(np.ravel(item.amount)[0]) for item in fixed), cache

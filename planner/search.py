@@ -179,6 +179,8 @@ def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, be
         chosen = rollouts.choices.take(best.choice)
         same = same and int(chosen.tensor_parallel[0]) == plan.rollout.tensor_parallel
         same = same and float(chosen.gpu_memory_utilization[0]) == plan.rollout.gpu_memory_utilization
+        same = same and int(chosen.num_gpus[0]) == plan.rollout.num_gpus
+        same = same and plan.rollout.max_concurrency in (None, int(chosen.max_concurrency[0]))
     return same
 
 

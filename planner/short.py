@@ -11,6 +11,14 @@ from planner.read import Document
 from planner.search import Outcome
 from planner.summary import degrees
 
+SAID = {"cluster.node": "{}", "rl.placement": "{}", "precision": "{}", "rl.rollout.node": "rollout on {}"}
+UNUSUAL = {
+    ("layout.schedule", "zb-h1"): "zb-h1",
+    ("layout.optimizer_offload", "true"): "optimizer on the host",
+    ("layout.activation_offload", "true"): "activations on the host",
+    ("cluster.rank_order", "tp_pp_dp"): "tp-pp-dp",
+    ("layout.sequence_parallel", "false"): "no sequence parallelism",
+}
 LEGEND = "layout: mbs sequences a micro-batch, rc recomputed layers of each stage"
 
 
@@ -21,7 +29,15 @@ def short_layout(plan: Plan) -> str:
         text += f" layers {_counts(plan.layers)}"
     if plan.rollout is not None:
         text += f", rollout TP{plan.rollout.tensor_parallel} at {plan.rollout.gpu_memory_utilization:g}"
-    return text
+    if plan.rollout is not None and not plan.problem.colocated:
+        text += f" on {plan.rollout.num_gpus} of {plan.num_gpus} GPUs"
+    words = [said for setting in plan.problem.settings if (said := _said(*setting))]
+    return text + (f", {', '.join(words)}" if words else "")
+
+
+def _said(path: str, value: str) -> str:
+    """A decision of the search in a few words; nothing where it is as usual."""
+    return SAID[path].format(value) if path in SAID else UNUSUAL.get((path, value), "")
 
 
 def short_binding(plan: Plan) -> str:

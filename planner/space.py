@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
-from planner.axes import context, data, expert, pipeline, tensor
+from planner.axes import context, data, expert, pipeline, recompute, tensor
 from planner.axes.rule import Rule, choose
 from planner.costs.host import host_ledger
 from planner.costs.ledger import total
@@ -17,7 +20,7 @@ from planner.layouts import Layouts
 from planner.problem import Problem
 from planner.units import GIB
 
-AXES = (tensor, pipeline, context, data, expert)
+AXES = (tensor, pipeline, context, data, expert, recompute)
 MAX_ROWS = 4_000_000
 COLUMNS = (
     "num_gpus",
@@ -55,11 +58,43 @@ class Space:
 
 
 def build_space(problem: Problem) -> Space:
-    """List all rows and drop those that break a rule, each counted.
+    """List all rows of all variants and drop those that break a rule, each counted.
 
     Raises InputError when the scenario spans more combinations than can be listed.
     """
-    layouts = _all_rows(problem)
+    parts = [_space_of(variant, index) for index, variant in enumerate(problem.each)]
+    refused = tuple(Removed("refused", f"{name}: {why}", 1) for name, why in problem.refused)
+    if len(parts) == 1:
+        return replace(parts[0], removed=(*refused, *parts[0].removed))
+    kept = sum(len(part.layouts) for part in parts)
+    if kept > MAX_ROWS:
+        raise _too_many(problem)
+    return Space(
+        joined([part.layouts for part in parts]),
+        joined([part.rollouts for part in parts]) if parts[0].rollouts is not None else None,
+        sum(part.candidates for part in parts),
+        sum(part.rollout_candidates for part in parts),
+        (*refused, *merged([removed for part in parts for removed in part.removed])),
+    )
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Columns of several tables of one kind, one below the other."""
+    first = parts[0]
+    return replace(first, **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(first)})
+
+
+def merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
+    """Counts of the same rule added up."""
+    counts: dict[tuple[str, str], int] = {}
+    for each in removed:
+        counts[each.rule, each.text] = counts.get((each.rule, each.text), 0) + each.count
+    return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
+
+
+def _space_of(problem: Problem, variant: int) -> Space:
+    """The space of one variant."""
+    layouts = _all_rows(problem, variant)
     candidates = len(layouts)
     removed: list[Removed] = []
     for rule in _rules(problem):
@@ -67,7 +102,7 @@ def build_space(problem: Problem) -> Space:
         if not keep.all():
             removed.append(Removed(rule.name, rule.text, int((~keep).sum())))
             layouts = layouts.take(keep)
-    rollouts = _rollouts(problem)
+    rollouts = _rollouts(problem, variant)
     tried = len(rollouts) if rollouts is not None else 0
     if rollouts is not None:
         rollouts = _legal_rollouts(problem, rollouts, removed)
@@ -79,13 +114,15 @@ def _rules(problem: Problem) -> list[Rule]:
     rules += [rule for axis in AXES for rule in axis.RULES]
     named = {rule.name: rule for axis in AXES for rule in axis.ENGINE_RULES}
     known = {rule.name for rule in rules} | set(named)
+    mine = problem.engine.rules
+    rules = [rule.of(problem.engine) if rule.by_engine or rule.name in mine else rule for rule in rules]
     for name in problem.engine.rules:
         if name not in known:
             raise InputError(
                 Wrong(f"engine {problem.engine.id} names an unknown rule {name!r}", attempt=f"one of {sorted(known)}")
             )
         if name in named:
-            rules.append(named[name])
+            rules.append(named[name].of(problem.engine))
     if problem.scenario.limits.host_memory and problem.node.host_memory_gib is not None:
         rules.append(Rule("host_memory", "copies and offloaded state fit the host (limits.host_memory)", _host_fits))
     return rules
@@ -104,7 +141,18 @@ def _host_fits(problem: Problem, layouts: Layouts) -> np.ndarray:
     return np.asarray(total(host_ledger(problem, layouts)) <= limit * GIB)
 
 
-def _all_rows(problem: Problem) -> Layouts:
+def _too_many(problem: Problem) -> InputError:
+    return InputError(
+        Wrong(
+            f"more than {MAX_ROWS} combinations of degrees, micro-batch and wishes",
+            problem.place("layout"),
+            "the scenario leaves too much open to list every candidate",
+            "give lists or ranges, for instance layout.context_parallel: [1, 2, 4]",
+        )
+    )
+
+
+def _all_rows(problem: Problem, variant: int) -> Layouts:
     rows: list[np.ndarray] = []
     virtual = pipeline.virtual_candidates(problem)
     zero = data.zero_candidates(problem)
@@ -124,14 +172,7 @@ def _all_rows(problem: Problem) -> Layouts:
                 indexing="ij",
             )
             if sum(len(r) for r in rows) + grids[0].size > MAX_ROWS:
-                raise InputError(
-                    Wrong(
-                        f"more than {MAX_ROWS} combinations of degrees, micro-batch and wishes",
-                        problem.place("layout"),
-                        "the scenario leaves too much open to list every candidate",
-                        "give lists or ranges, for instance layout.context_parallel: [1, 2, 4]",
-                    )
-                )
+                raise _too_many(problem)
             pick, pp, vp, cp, ep, mbs, zs = (g.ravel() for g in grids)
             tp, etp = np.array(pairs, dtype=np.int64).reshape(-1, 2)[pick].T
             same = np.ones_like(pp)
@@ -154,6 +195,7 @@ def _all_rows(problem: Problem) -> Layouts:
         num_micro_batches=micro_batches,
         global_batch_size=batch_size,
         sequence_parallel=_sequence_parallel(problem, column["tensor_parallel"]),
+        variant=np.full(len(dp), variant, dtype=np.int64),
         **by_wish,
     )
 
@@ -173,37 +215,48 @@ def _global_batch(problem: Problem, wish: int) -> int:
     return max(1, problem.wishes[wish].samples // rl.steps_per_rollout)
 
 
-def _rollouts(problem: Problem) -> Rollouts | None:
+def _rollouts(problem: Problem, variant: int) -> Rollouts | None:
     rl, engine = problem.scenario.rl, problem.rollout_engine
     if rl is None or engine is None:
         return None
     asked = rl.rollout.gpu_memory_utilization
     fractions = engine.fractions if asked == "any" else asked if isinstance(asked, list) else [asked]
+    most, powers = [engine.max_concurrency], [2**k for k in range(engine.max_concurrency.bit_length())]
+    if rl.rollout.max_concurrency is not None:
+        most = choose(rl.rollout.max_concurrency, sorted({*powers, engine.max_concurrency}))
     rows = []
-    for gpus in problem.num_gpus:
+    for training, gpus in problem.splits or [(count, count) for count in problem.num_gpus]:
         usual = [d for d in range(1, gpus + 1) if gpus % d == 0]
-        for tp in choose(rl.rollout.tensor_parallel, usual):
-            for fraction in sorted({float(f) for f in fractions}):
-                rows += [(gpus, wish, tp, fraction) for wish in range(len(problem.wishes))]
-    gpus_column, wish_column, tp_column, fraction_column = (np.array(c) for c in zip(*rows, strict=True))
-    return Rollouts(gpus_column, wish_column, tp_column, fraction_column.astype(np.float64))
+        grid = itertools.product(
+            choose(rl.rollout.tensor_parallel, usual),
+            sorted({float(f) for f in fractions}),
+            range(len(problem.wishes)),
+            sorted(set(most), reverse=True),
+        )
+        rows += [(gpus, wish, tp, share, at_once, training, variant) for tp, share, wish, at_once in grid]
+    columns = [np.array(c) for c in zip(*rows, strict=True)] if rows else [np.zeros(0, dtype=np.int64)] * 7
+    return Rollouts(*columns)
 
 
 def _legal_rollouts(problem: Problem, rollouts: Rollouts, removed: list[Removed]) -> Rollouts:
     a, tp = problem.architecture, rollouts.tensor_parallel
-    per_node = problem.node.gpus_per_node
+    per_node = problem.generating.node.gpus_per_node
+    rl = problem.scenario.rl
+    asked = rl is not None and rl.rollout.tensor_parallel != "any"
     rules = [
         (
             "rollout_tensor_parallel",
-            "rollout tensor_parallel divides the GPUs and the heads, and stays inside a node",
-            (rollouts.num_gpus % tp == 0) & (a.num_attention_heads % tp == 0) & (tp <= per_node),
+            "rollout tensor_parallel divides the GPUs and the heads, and stays inside a node (or asks for whole nodes)",
+            (rollouts.num_gpus % tp == 0)
+            & (a.num_attention_heads % tp == 0)
+            & ((tp <= per_node) | (asked & (tp % per_node == 0))),
         ),
     ]
     for name, text, keep in rules:
         if not keep.all():
             removed.append(Removed(name, text, int((~keep).sum())))
         rollouts = rollouts.take(keep)
-    fits = RolloutCosts(problem, rollouts).longest_fits > 0
+    fits = RolloutCosts(problem.generating, rollouts).longest_fits > 0
     if not fits.all():
         text = "the key-value pool holds the longest request"
         removed.append(Removed("rollout_pool", text, int((~fits).sum())))

@@ -66,7 +66,7 @@ class Splitter:
         return even_layers(self.problem, costs.layouts, costs.stages)
 
     @cached_property
-    def _known(self) -> dict[int, Floats]:
+    def _known(self) -> dict[tuple[int, int], Floats]:
         return {}
 
     def _counts(self, row: int) -> Ints:
@@ -79,7 +79,7 @@ class Splitter:
 
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
         """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
-        kind, counts = recomputation(self.problem), self._counts(row)
+        kind, counts, problem = recomputation(self.problem), self._counts(row), self._variant(row)
         if not len(counts):
             return
         if kind == "all":
@@ -87,13 +87,13 @@ class Splitter:
         elif self.problem.scenario.layout.recompute == "per_stage":
             yield None, None
         elif kind == "whole":
-            levels = named_levels(self.problem, int(counts[-1]))
+            levels = named_levels(problem, int(counts[-1]))
             if 0 in levels:
                 yield counts * 0, None
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
-            for level in recompute_levels(self.problem, int(counts[-1])):
+            for level in recompute_levels(problem, int(counts[-1])):
                 yield np.minimum(counts, level), level
 
     def _split(self, row: int, wanted: Ints | None, named: int | None) -> Split:
@@ -116,7 +116,7 @@ class Splitter:
                 whole = float(other.layer[row, 0] * total + other.end[row, :stages].sum())
                 bound += whole * (float(weight[row]) / stages + float(share[row]))
         layers = self._assign(seconds, needed, counts, least, total, limit)
-        if layers is None or not self._is_named(layers, named):
+        if layers is None or not self._is_named(row, layers, named):
             return Split(bound, math.inf, (), ())
         recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
         width = ((0, 0), (0, costs.stages - stages))
@@ -124,12 +124,16 @@ class Splitter:
         exact = float(costs.step_seconds(where, np.pad(layers[None], width), np.pad(recomputed[None], width))[0])
         return Split(min(bound, exact), exact, tuple(layers.tolist()), tuple(recomputed.tolist()))
 
-    def _is_named(self, layers: Ints, named: int | None) -> bool:
+    def _variant(self, row: int) -> Problem:
+        """The row's own problem."""
+        return self.problem.each[int(self.rounded.costs.layouts.variant[row])]
+
+    def _is_named(self, row: int, layers: Ints, named: int | None) -> bool:
         """Is the shared number of recomputed layers one that exists for this split."""
         most = int(layers.max())
         if named is None:
             return True
-        return most in named_levels(self.problem, most) if named < 0 else named <= most
+        return most in named_levels(self._variant(row), most) if named < 0 else named <= most
 
     def _holds_all(self, row: int, wanted: Ints | None, *, exact: bool) -> bool:
         counts, total = self._counts(row), self.problem.architecture.num_hidden_layers
@@ -157,20 +161,21 @@ class Splitter:
         if wanted is not None:
             none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
             return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
-        none = fits & (low <= 0) & (high >= 0) & np.array([0 in self._levels(n) for n in counts.tolist()])
-        allowed = np.where(none, 0, self._allowed(more, counts))
+        none = fits & (low <= 0) & (high >= 0) & np.array([0 in self._levels(row, n) for n in counts.tolist()])
+        allowed = np.where(none, 0, self._allowed(row, more, counts))
         return allowed.astype(np.int64), none | (inside & (allowed <= less) & (allowed <= counts))
 
-    def _levels(self, count: int) -> Floats:
-        if count not in self._known:
-            self._known[count] = np.array(recompute_levels(self.problem, count), dtype=float)
-        return self._known[count]
+    def _levels(self, row: int, count: int) -> Floats:
+        key = (int(self.rounded.costs.layouts.variant[row]), count)
+        if key not in self._known:
+            self._known[key] = np.array(recompute_levels(self._variant(row), count), dtype=float)
+        return self._known[key]
 
-    def _allowed(self, low: Floats, counts: Ints) -> Floats:
+    def _allowed(self, row: int, low: Floats, counts: Ints) -> Floats:
         """The least allowed number of recomputed layers that is at least `low`."""
         out = np.full(low.shape, np.inf)
         for column, count in enumerate(counts.tolist()):
-            levels = self._levels(count)
+            levels = self._levels(row, count)
             if not len(levels):
                 continue
             place = np.searchsorted(levels, low[:, column])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, number, pairs, percent
+from planner.decision_report import decision_rows, hardware_rows, overlap_blocks
 from planner.limits import less_headroom
 from planner.placement_report import placement_rows
 from planner.plan import PHASES, PhaseMemory, Plan, host_total_gib
@@ -68,11 +69,12 @@ def headline(outcome: Outcome) -> Headline:
     name = problem.scenario.name
     if plan is None:
         if outcome.status == "infeasible":
-            counts = problem.num_gpus
+            counts = problem.total_gpus
             gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            return Headline(f"{name}: no layout fits on {gpus} x {problem.gpu.name} (proved)", good=False)
+            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in problem.each))
+            return Headline(f"{name}: no layout fits on {gpus} x {kinds} (proved)", good=False)
         return Headline(f"{name}: no verdict within the time limit", good=False)
-    gpus = f"{plan.layout['num_gpus']} GPUs" if plan.layout["num_gpus"] > 1 else "one GPU"
+    gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
     lost = given_up(plan)
     if lost:
         start = f"fits on {gpus} after giving up {', '.join(lost)}"
@@ -100,9 +102,10 @@ def layout_blocks(plan: Plan) -> list[Block]:
         again = f"{_per_stage(plan.recomputed)} of {_per_stage(plan.layers)} layers a stage"
         again += f" (method {flags.method})" if flags.method else ""
     rows = [
-        ("hardware", f"{lay['num_gpus']} x {problem.gpu.name} ({problem.node.id})"),
+        *hardware_rows(plan),
         ("model, engine", f"{problem.architecture.id}, {problem.engine.id}, {problem.precision.id}"),
         ("degrees", degrees(lay)),
+        *decision_rows(plan),
         *placement_rows(plan),
         (
             "batch",
@@ -116,7 +119,7 @@ def layout_blocks(plan: Plan) -> list[Block]:
     ]
     if plan.rollout is not None:
         r, wish = plan.rollout, plan.wish
-        engines = lay["num_gpus"] // r.tensor_parallel
+        engines = r.num_gpus // r.tensor_parallel
         rows += [
             ("rollout", f"{wish.rollout_batch_size} prompts x {wish.n_samples_per_prompt} samples"),
             (
@@ -165,7 +168,7 @@ def moment_name(phase: PhaseMemory, plan: Plan) -> str:
 
 def memory_blocks(plan: Plan) -> list[Block]:
     """The ledger of the fullest stage and phase, one line for each other phase, and host memory."""
-    worst, usable = plan.binding, plan.problem.usable_gib
+    worst, usable = plan.binding, plan.usable_gib
     items = sorted(worst.items, key=lambda item: -item.amount)
     rows = [(item.name, number(item.amount), percent(item.amount / usable)) for item in items]
     rows.append(("peak", number(worst.total_gib), percent(worst.total_gib / usable)))
@@ -217,7 +220,7 @@ def chance_text(plan: Plan) -> str | None:
     )
     if not plan.problem.engine.expandable_segments:
         return text
-    if plan.peak_gib > RESERVED_CLIFF * plan.problem.usable_gib:
+    if plan.peak_gib > RESERVED_CLIFF * plan.usable_gib:
         text += " Above 88 % of usable memory; engines without expandable segments slow down there, this one has them."
     return text
 
@@ -234,7 +237,7 @@ def time_blocks(plan: Plan) -> list[Block]:
     rows = [(item.name, _seconds(item.amount), percent(item.amount / step)) for item in items]
     rows.append(("step", _seconds(step), ""))
     phases = ", ".join(f"{name} {_seconds(seconds)} s" for name, seconds in plan.phases)
-    gpus = plan.layout["num_gpus"]
+    gpus = plan.num_gpus
     what = "trained samples/s" if plan.problem.is_rl else "sequences/s"
     rates = (
         f"{number(plan.tokens_per_second, 0)} tokens/s ({number(plan.tokens_per_second / gpus, 0)} a GPU), "
@@ -250,6 +253,7 @@ def time_blocks(plan: Plan) -> list[Block]:
             rules=frozenset({len(items) - 1}),
         ),
         Text(f"By phase: {phases}."),
+        *overlap_blocks(plan),
         Text(f"Rates: {rates}."),
         *_stated(plan),
         *schedule_blocks(plan),

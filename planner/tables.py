@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.costs.rollout import Rollouts
 from planner.errors import InternalError
 from planner.evaluate import (
     ONLY_WHERE_RECOMPUTED,
@@ -20,7 +21,7 @@ from planner.evaluate import (
     recompute_kind,
     recompute_levels,
 )
-from planner.layouts import Floats, Ints
+from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.rounding import Rounded, slowest_near_tie
 
@@ -107,6 +108,9 @@ class Choice:
     key: int
     memory: int
     time: int
+    """Added to the time of the training."""
+    least: int
+    """No step beside this choice is shorter."""
     rank: int
 
 
@@ -121,6 +125,8 @@ class Tables:
     """Usable memory in memory units."""
     headroom: int
     """Memory units that must stay free."""
+    headroom_step: int
+    """What is free beyond that is compared in whole steps of so many memory units."""
     total_layers: int
     uniform_recompute: bool
     """One number of recomputed layers for all stages (a stage with fewer layers recomputes all of its own)."""
@@ -144,6 +150,7 @@ def row_ranks(costs: RowCosts) -> Ints:
     lay = costs.layouts
     order = np.lexsort(
         (
+            lay.variant,
             lay.zero_stage,
             lay.expert_tensor_parallel,
             lay.num_gpus,
@@ -162,16 +169,22 @@ def row_ranks(costs: RowCosts) -> Ints:
 
 
 def choice_ranks(table: RolloutTable) -> Ints:
-    """Place of each rollout choice: smaller tensor parallelism, then the smaller memory fraction."""
+    """Place of each rollout choice: smaller tensor parallelism, memory fraction, more requests, fewer GPUs."""
     c = table.choices
     ranks = np.empty(len(c), dtype=np.int64)
-    ranks[np.lexsort((c.gpu_memory_utilization, c.tensor_parallel))] = np.arange(len(c))
+    order = np.lexsort((c.num_gpus, -c.max_concurrency, c.gpu_memory_utilization, c.tensor_parallel))
+    ranks[order] = np.arange(len(c))
     return ranks
 
 
-def keys(num_gpus: Ints, wish: Ints) -> Ints:
-    """One number for the GPUs and wishes that a row and a rollout choice must share."""
-    return num_gpus * 2**24 + wish
+def row_keys(layouts: Layouts) -> Ints:
+    """One number for the variant, training GPUs and wishes that a row and a rollout choice must share."""
+    return np.asarray((layouts.variant * 2**24 + layouts.num_gpus) * 2**24 + layouts.wish)
+
+
+def choice_keys(choices: Rollouts) -> Ints:
+    """The same number of each rollout choice."""
+    return np.asarray((choices.variant * 2**24 + choices.training_gpus) * 2**24 + choices.wish)
 
 
 class RangeTooWide(InternalError):
@@ -220,26 +233,28 @@ def _tables(
     lay, total_layers = costs.layouts, problem.architecture.num_hidden_layers
     free = spec.layers_per_stage == "free"
     fixed = None if free else even_layers(problem, lay, costs.stages)
-    ranks, row_keys = row_ranks(costs), keys(lay.num_gpus, lay.wish)
+    ranks, shared = row_ranks(costs), row_keys(lay)
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     kind = recomputation(problem)
-    levels: dict[int, tuple[int, ...]] = {}
+    levels: dict[tuple[int, int], tuple[int, ...]] = {}
     built = []
     for row in rows.tolist():
         stages = int(lay.pipeline_parallel[row])
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)
-        if most not in levels:
-            levels[most] = tuple(recompute_levels(problem, most)) if kind == "levels" else named_levels(problem, most)
+        variant = int(lay.variant[row])
+        if (variant, most) not in levels:
+            named = recompute_levels if kind == "levels" else named_levels
+            levels[variant, most] = tuple(named(problem.each[variant], most))
         built.append(
             Row(
                 index=row,
-                key=int(row_keys[row]),
+                key=int(shared[row]),
                 stages=stages,
                 chunks=int(lay.virtual_pipeline[row]),
                 first_layers=max(1, dense),
                 fixed_layers=layers,
-                levels=levels[most],
+                levels=levels[variant, most],
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
                 least_time=math.floor(float(bounds[row]) / rounded.time_unit_seconds * (1 - 1e-9)),
@@ -252,6 +267,7 @@ def _tables(
         choices=_choices(rounded, choices),
         capacity=rounded.capacity,
         headroom=rounded.headroom,
+        headroom_step=rounded.headroom_step,
         total_layers=total_layers,
         uniform_recompute=spec.recompute == "uniform",
         recompute=kind,
@@ -269,11 +285,9 @@ def _choices(rounded: Rounded, choices: Ints) -> tuple[Choice, ...]:
     if rounded.rollouts is None:
         return ()
     table = rounded.rollouts.choices
-    order, of_key = choice_ranks(rounded.rollouts), keys(table.num_gpus, table.wish)
-    return tuple(
-        Choice(j, int(of_key[j]), int(rounded.choice_memory[j]), int(rounded.choice_time[j]), int(order[j]))
-        for j in choices.tolist()
-    )
+    order, of_key = choice_ranks(rounded.rollouts), choice_keys(table)
+    columns = (of_key, rounded.choice_memory, rounded.choice_time, rounded.choice_least, order)
+    return tuple(Choice(j, *(int(column[j]) for column in columns)) for j in choices.tolist())
 
 
 def _memory_lines(rounded: Rounded, row: int, stage: int) -> tuple[Line, ...]:

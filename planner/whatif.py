@@ -13,8 +13,9 @@ from planner.errors import InputError, Place
 from planner.errors import Problem as Wrong
 from planner.pipeline import override
 from planner.plan import Plan
-from planner.problem import Problem, resolve
+from planner.problem import Problem
 from planner.read import Document, parse_document, validate
+from planner.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search import Outcome, search
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.catalog import Catalog, default_catalog
 from planner.costs.ledger import total
+from planner.costs.rollout import RolloutCosts
 from planner.enumerate import count_points
 from planner.errors import InputError
 from planner.evaluate import RolloutTable, RowCosts, even_layers
@@ -29,6 +30,7 @@ NODES = (
     "l40s-pcie-8", "rtx-4090-box", "mi300x-8", "dgx1-v100",
 )  # fmt: skip
 PLAIN_ENGINES = ("megatron-core",) * 9 + ("megatron-core-replicated", "deepspeed", "deepspeed", "fsdp2", "transformers")
+PLAIN_ENGINES += ("torchtitan",)
 MODEL = "random-model.yaml"
 
 
@@ -214,9 +216,45 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
             targets = ["q_proj", "v_proj"] if rng.random() < 0.5 or not model["gated_mlp"] else ["o_proj", "gate_proj"]
             base = rng.choice(["bf16", "nf4"])
             scenario["adapter"] = {"rank": rng.choice([8, 64]), "base_precision": base, "targets": targets}
+    if rng.random() < 0.4:
+        _open_more(rng, scenario)
     if rng.random() < 0.3:
         scenario["playbook"] = rng.sample(["optimizer", "sequence_length", "response_length", "rollout_batch_size"], 2)
     return scenario, model
+
+
+def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
+    """Leave open one or two of the decisions that change the costs themselves."""
+    layout, cluster, engine = scenario["layout"], scenario["cluster"], scenario["engine"]
+    megatron = engine in ("megatron-core", "megatron-core-replicated", "slime")
+    kinds = (
+        ["precision", "pools"] + ["placement"] * 6 * (engine == "slime") + ["schedule"] * 6 * (engine == "torchtitan")
+    )
+    kinds += ["optimizer_offload"] * (megatron or engine == "deepspeed")
+    kinds += ["rank_order", "activation_offload", "recompute_modules", "schedule"] * megatron
+    for kind in dict.fromkeys(rng.choices(kinds, k=2)):
+        if kind == "precision":
+            scenario["precision"] = rng.choice([["bf16", "fp8"], ["fp16", "bf16"], ["bf16"]])
+        elif kind == "pools" and "node" in cluster:
+            counts = {name: cluster.pop(name) for name in ("num_gpus", "max_gpus") if name in cluster}
+            other = rng.choice([n for n in NODES if n != cluster["node"]])
+            cluster["pools"] = [
+                {"node": cluster.pop("node"), **counts},
+                {"node": other, "num_gpus": rng.choice([1, 2, 4])},
+            ]
+        elif kind == "placement":
+            every = ["colocated", "disaggregated", "asynchronous"]
+            scenario["rl"]["placement"] = rng.choice([*every[1:], "any", rng.sample(every, 2)])
+            if rng.random() < 0.4:
+                scenario["rl"]["rollout"]["max_concurrency"] = rng.choice([2, [1, 4], "any"])
+        elif kind == "schedule":
+            layout["schedule"] = rng.choice(["any", ["1f1b", "interleaved"]])
+        elif kind == "rank_order":
+            cluster["rank_order"] = rng.choice(["any", "tp_pp_dp", ["tp_pp_dp", "default"]])
+        elif kind == "recompute_modules":
+            layout["recompute_modules"] = rng.choice(["any", ["core_attn"], ["mlp", "layernorm"]])
+        else:
+            layout[kind] = "any"
 
 
 def peaks_gib(problem: Problem, costs: RowCosts) -> list[float]:
@@ -234,7 +272,11 @@ def rollout_need(rollouts: RolloutTable | None) -> tuple[float, float] | None:
     """(GiB beside the static fraction, that fraction) of the rollout choice that needs least."""
     if rollouts is None or not len(rollouts.choices):
         return None
-    outside = total(rollouts.costs.ledger("rollout")) - rollouts.costs.static_bytes
+    choices, outside = rollouts.choices, np.zeros(len(rollouts.choices))
+    for index, variant in enumerate(rollouts.problem.each):
+        rows = np.flatnonzero(choices.variant == index)
+        costs = RolloutCosts(variant.generating, choices.take(rows))
+        outside[rows] = total(costs.ledger("rollout")) - costs.static_bytes
     return float(outside.min() / 2**30), float(rollouts.choices.gpu_memory_utilization.min())
 
 
@@ -282,7 +324,8 @@ def _set_capacity(
     if rollout is not None:
         awake = (rollout[0] + rollout[1] * headroom) / (1 - rollout[1])
         limit = max(limit, awake * rng.choice([0.99, 1.001, 1.05, 1.3]))
-    scenario["cluster"]["usable_gib"] = float(limit + headroom)
+    for machines in scenario["cluster"].get("pools", [scenario["cluster"]]):
+        machines["usable_gib"] = float((limit + headroom) * rng.choice([1.0, 1.0, 0.97, 1.03]))
     scenario["limits"]["headroom_gib"] = float(headroom)
 
 

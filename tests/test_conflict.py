@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from typing import Any
 
 import pytest
 from run_cli import run
 
+from planner import feasible
 from planner.catalog import Catalog, default_catalog
 from planner.conflict import explain_conflict
-from planner.limits import limits_of, overrides
+from planner.limits import LAYOUT_PINS, limits_of, overrides
 from planner.near import front, near_plans
 from planner.pipeline import load, override, plan, problem_of
-from planner.read import Document
+from planner.read import Document, read_document
+from planner.search import search
+from planner.space import build_space
 
-INFEASIBLE = [
-    ("llama70b_64xh100", ["cluster.num_gpus=8"]),
-    ("llama70b_64xh100", ["layout.tensor_parallel=1", "layout.pipeline_parallel=1"]),
-    ("llama70b_64xh100", ["layout.tensor_parallel=3"]),
-    ("llama70b_64xh100", ["limits.headroom_gib=70"]),
-    ("llama70b_64xh100", ["batch.micro_batch_size=64", "layout.recomputed_layers=0"]),
-    ("llama8b_lora_4090", ["batch.sequence_length=16384"]),
-    ("llama8b_lora_4090", ["batch.micro_batch_size=16", "batch.sequence_length=4096"]),
-    ("llama8b_sft_a100", ["cluster.num_gpus=1"]),
-    ("llama8b_sft_a100", ["batch.micro_batch_size=8", "layout.recomputed_layers=0"]),
-    ("qwen7b_rl_8gpu", []),
-    (
-        "qwen7b_rl_8gpu",
-        [
-            "rl.rollout.gpu_memory_utilization=0.5",
-            "cluster.num_gpus=1",
-            "layout.tensor_parallel=1",
-            "layout.data_parallel=1",
-            "rl.rollout.tensor_parallel=1",
-        ],
-    ),
-    ("mixtral8x7b_64xh100", ["cluster.num_gpus=8", "layout.expert_parallel=1"]),
-]
+FIXTURES = read_document("tests/fixtures/infeasible.yaml").data
+INFEASIBLE = [*FIXTURES["infeasible"], *FIXTURES["threads"]]
+FEW_ROWS = 2_000
+"""Larger spaces are asked for memory alone, without the solver."""
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +31,74 @@ def catalog() -> Catalog:
     return default_catalog()
 
 
+def document_of(row: dict[str, Any]) -> Document:
+    """A fixture as it would be typed."""
+    return load(f"scenarios/{row['scenario']}.yaml", [f"{k}={json.dumps(v)}" for k, v in row["set"].items()])
+
+
 def fits(document: Document, catalog: Catalog) -> bool:
-    return plan(document, catalog, check_points=0).plan is not None
+    problem = problem_of(document, catalog)
+    if len(build_space(problem).layouts) > FEW_ROWS:
+        return feasible.fits(problem, exactly=True)
+    return search(problem, check_points=0).plan is not None
 
 
-@pytest.mark.parametrize(("name", "changes"), INFEASIBLE)
-def test_conflicts_are_minimal_and_repairs_work(name: str, changes: list[str], catalog: Catalog) -> None:
-    document = load(f"scenarios/{name}.yaml", changes)
+@pytest.mark.parametrize("row", INFEASIBLE, ids=lambda row: row["name"])
+def test_conflicts_are_minimal_and_repairs_work(row: dict[str, Any], catalog: Catalog) -> None:
+    document = document_of(row)
     assert not fits(document, catalog)
     found = explain_conflict(document, catalog)
     assert found.limits
+    assert found.repairs
     assert not found.hopeless
+    if "conflict" in row:
+        assert [limit.name for limit in found.limits] == row["conflict"]
     every = limits_of(problem_of(document, catalog))
     others = [limit for limit in every if limit not in found.limits]
     assert not fits(override(document, overrides(others)), catalog)
     for limit in found.limits:
+        assert re.search(r"\d+(\.\d+)?( \w|%)", limit.text), limit.text
         assert fits(override(document, overrides([*others, limit])), catalog), limit.name
+    assert len({repair.changes for repair in found.repairs}) == len(found.repairs)
     for repair in found.repairs:
-        assert fits(override(document, dict(repair.changes)), catalog), repair.text
+        typed = load(f"scenarios/{row['scenario']}.yaml", [*document.overrides, *repair.arguments])
+        again = plan(typed, catalog, check_points=0).plan
+        assert again is not None, repair.text
+        cost = again.tokens_per_second / found.reference_tokens_per_second - 1
+        assert found.throughput_cost(repair) == pytest.approx(cost, abs=1e-9)
+    if "also" in row:
+        gone = override(document, overrides(found.limits))
+        second = explain_conflict(gone, catalog, repairs=0)
+        assert [limit.name for limit in second.limits] == row["also"]
+        assert not {limit.name for limit in second.limits} & {limit.name for limit in found.limits}
+
+
+@pytest.mark.parametrize("row", FIXTURES["not_predicted"], ids=lambda row: row["name"])
+def test_threads_that_the_model_does_not_predict_say_why(row: dict[str, Any], catalog: Catalog) -> None:
+    """A run that went out of memory and fits here is a finding: it leaves this list when the model learns of it."""
+    assert row["reason"]
+    assert fits(document_of(row), catalog)
+
+
+def test_fixtures_cover_every_kind_of_limit(catalog: Catalog) -> None:
+    assert len(INFEASIBLE) >= 36
+    named = {name for row in INFEASIBLE for name in row.get("conflict", ())}
+    assert {
+        "limits.headroom_gib",
+        "limits.reserved_cliff",
+        "limits.host_memory",
+        "limits.tensor_parallel_inside_domain",
+        "limits.max_sequences_per_micro_batch",
+    } <= named
+    assert named >= {f"layout.{name}" for name in LAYOUT_PINS}
+    assert named >= {
+        "optimizer",
+        "cluster.num_gpus",
+        "adapter.base_precision",
+        "batch.micro_batch_size",
+        "batch.sequence_length",
+    }
+    assert named >= {"rl.rollout.tensor_parallel", "rl.rollout.gpu_memory_utilization"}
 
 
 def test_explain_prints_conflict_and_repairs_and_exits_1() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -29,7 +30,10 @@ STATE = ("weights", "gradients", "optimizer", "frozen base weights")
 
 @cache
 def problem_of_seed(seed: int) -> Problem:
-    return random_case(seed, most_points=20000).problem()
+    """The first variant with a layout, of the case of this seed or of one a thousand further on."""
+    problems = (random_case(at, most_points=20000).problem() for at in itertools.count(seed, 1000))
+    variants = (variant for problem in problems for variant in problem.each)
+    return next(variant for variant in variants if len(build_space(variant).layouts))
 
 
 def some_problem(**changes: Any) -> Problem:
@@ -65,7 +69,9 @@ def test_more_shards_never_raise_state(model: str, engine: str) -> None:
 
     Tied embeddings are the one exception: a second stage holds a copy of them (gpt2-xl).
     """
-    problem = some_problem(model=model, engine=engine)
+    length = 1024 if model == "gpt2-xl" else 4096
+    batch = {"global_batch_size": 64, "sequence_length": length}
+    problem = some_problem(model=model, engine=engine, batch=batch, layout={"context_parallel": [1, 2, 4]})
     layouts = build_space(problem).layouts
     layouts = layouts.take(layouts.micro_batch_size == 1)
     state = state_bytes(problem, layouts)
@@ -163,11 +169,14 @@ def test_a_plan_says_the_same_as_the_coefficients(seed: int) -> None:
         point = np.array([row]), np.pad(layers[None], width), np.pad(recomputed[None], width)
         peak, seconds = float(costs.peak_bytes(*point)[0]), float(costs.step_seconds(*point)[0])
         if rollouts is not None:
-            peak, seconds = max(peak, float(rollouts.peak_bytes[0])), seconds + float(rollouts.seconds[0])
-        assert plan.peak_gib * 2**30 == pytest.approx(peak, rel=1e-9)
+            peak = max(peak, float(rollouts.peak_bytes[0]))
+            seconds = max(seconds + float(rollouts.seconds[0]), float(rollouts.least_seconds[0]))
+        spare = plan.machines(plan.binding).limit_gib - plan.peak_gib
+        assert (problem.roomiest.limit_gib - spare) * 2**30 == pytest.approx(peak, rel=1e-9)
         assert plan.step_seconds == pytest.approx(seconds, rel=1e-9)
         assert sum(amount for _, amount in plan.phases) == pytest.approx(plan.step_seconds, rel=1e-9)
-        assert plan.peak_gib == max(phase.total_gib for phase in plan.memory)
+        alike = problem.rollout_pool is None
+        assert not alike or plan.peak_gib == max(phase.total_gib for phase in plan.memory)
         for phase in plan.memory:
             assert phase.total_gib == sum(item.amount for item in phase.items)
             if not problem.architecture.first_k_dense_replace:

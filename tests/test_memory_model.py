@@ -120,7 +120,11 @@ def test_every_item_cites_a_source_and_none_is_negative(engine: str, model: str)
 def combinations() -> list[dict[str, Any]]:
     """All models on one engine, all engines with two models, all GPUs."""
     node_of = {node.gpu: node.id for node in CATALOG.all("nodes")}
-    out = [pinned("megatron-core", model=model) for model in CATALOG.ids("models")]
+    out = []
+    for model in CATALOG.all("models"):
+        length = min(4096, model.learned_positions or 4096)
+        batch = {"global_batch_size": 8, "sequence_length": length, "micro_batch_size": 1}
+        out.append(pinned("megatron-core", model=model.id, batch=batch))
     out += [pinned(engine, model=model) for engine in ENGINES for model in ("qwen2.5-7b", "deepseek-v2-lite")]
     for gpu in CATALOG.all("gpus"):
         if gpu.id in node_of:
@@ -220,8 +224,8 @@ def pipeline(schedule: str | None, batch: int = 64, **layout: Any) -> Problem:
 
 @pytest.mark.parametrize("batch", [4, 8, 64])
 def test_zero_bubble_keeps_what_the_first_stage_of_1f1b_keeps(batch: int) -> None:
-    """arXiv:2401.10241: p M_B on every stage; with fewer micro-batches than stages, all of them."""
-    for whole in (pipeline("1f1b", batch), pipeline("zb-h1", batch)):
+    """arXiv:2401.10241: p M_B on every stage; with fewer micro-batches than stages, which 1F1B refuses, all of them."""
+    for whole in (pipeline("1f1b", max(batch, 8)), pipeline("zb-h1", batch)):
         layouts = build_space(whole).layouts.take(0).expand()
         stage, layers = np.arange(4)[None, :], np.full((1, 4), 8)
         memory = StageMemory(whole, layouts, stage, layers, layers * 0)

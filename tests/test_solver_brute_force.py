@@ -66,18 +66,22 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["wish"] += len(case.problem().wishes) > 1
         seen["several node counts"] += len(case.problem().num_gpus) > 1
         seen["virtual pipeline"] += spec.layout.virtual_pipeline != 1
-        seen["offload"] += spec.layout.optimizer_offload
+        seen["offload"] += bool(spec.layout.optimizer_offload)
+        variants = case.problem().each
+        for path in {path for variant in variants for path, _ in variant.settings}:
+            seen[f"open {path}"] += 1
+        seen["GPUs that only generate"] += any(not variant.colocated for variant in variants)
         seen["adapter"] += spec.adapter is not None
         seen["no near tie"] += spec.search.near_tie == 0
     least = {kind: number for kind, number in seen.items() if number < 4}
     assert not least, f"too few problems of some kinds: {least}"
-    assert len(seen) == 20
+    assert len(seen) == 29
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))
 def test_integers_are_never_below_floats_and_close_above(seed: int) -> None:
-    problem = problem_of_seed(seed).problem()
-    space = build_space(problem)
+    problems = (problem_of_seed(at).problem() for at in itertools.count(seed))
+    problem, space = next((p, s) for p in problems if len((s := build_space(p)).layouts))
     costs = RowCosts(problem, space.layouts)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(space.layouts), 200)
@@ -110,6 +114,7 @@ def splits(total: int, stages: int, chunks: int) -> Iterator[tuple[int, ...]]:
 
 def recomputations(problem: Problem, layers: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     spec, offered = problem.scenario.layout, problem.engine.recompute
+    alone = bool(spec.recompute_modules)  # Megatron: modules, or whole layers
     whole_stages = not offered.partial or spec.recompute_method == "uniform"
     named = spec.recomputed_layers
 
@@ -124,6 +129,8 @@ def recomputations(problem: Problem, layers: tuple[int, ...]) -> Iterator[tuple[
             inside = True
         else:
             inside = (named.min or 0) <= number <= (named.max or of)
+        if alone and number:
+            return False
         return inside and (number in (0, of) or not whole_stages)
 
     if spec.recompute == "per_stage" or named == "all":
@@ -146,7 +153,8 @@ def plans(problem: Problem, space: Space) -> Iterator[Plan]:
         layout = space.layouts.row(row)
         stages, chunks = layout["pipeline_parallel"], layout["virtual_pipeline"]
         if space.rollouts is not None:
-            of = (space.rollouts.num_gpus == layout["num_gpus"]) & (space.rollouts.wish == layout["wish"])
+            of = (space.rollouts.training_gpus == layout["num_gpus"]) & (space.rollouts.wish == layout["wish"])
+            of &= space.rollouts.variant == layout["variant"]
             choices = [int(j) for j in np.flatnonzero(of)]
         options = splits(total, stages, chunks)
         if spec == "even":
@@ -156,7 +164,7 @@ def plans(problem: Problem, space: Space) -> Iterator[Plan]:
         for layers in options:
             if layers[0] < dense:
                 continue
-            for recomputed in recomputations(problem, layers):
+            for recomputed in recomputations(problem.each[layout["variant"]], layers):
                 for choice in choices:
                     yield make_plan(problem, space.layouts, row, layers, recomputed, space.rollouts, choice)
 
@@ -165,22 +173,34 @@ def simplicity(plan: Plan) -> int:
     layout = plan.layout
     axes = ("tensor_parallel", "pipeline_parallel", "data_parallel", "context_parallel", "expert_parallel")
     extras = (layout["context_parallel"] > 1, layout["virtual_pipeline"] > 1, len(set(plan.layers)) > 1)
-    offload = plan.problem.scenario.layout.optimizer_offload
-    return sum(layout[axis] > 1 for axis in axes) + sum(extras) + offload
+    spec = plan.problem.scenario.layout
+    more = (spec.optimizer_offload, spec.activation_offload, spec.recompute_modules, spec.schedule == "zb-h1")
+    return sum(layout[axis] > 1 for axis in axes) + sum(extras) + sum(map(bool, more))
+
+
+def spare_gib(plan: Plan) -> float:
+    """The least that any phase leaves of what its machines may hold."""
+    machines = {phase.stage is None: plan.problem for phase in plan.memory}
+    machines |= {True: plan.problem.rollout_pool or plan.problem}
+    limits = {awake: of.usable_gib - of.headroom_gib for awake, of in machines.items()}
+    return min(limits[phase.stage is None] - phase.total_gib for phase in plan.memory)
 
 
 def key(plan: Plan) -> tuple[object, ...]:
-    """Headroom to 1/16 MiB, simplicity, and the smallest tuple."""
+    """Headroom in steps of 16 MiB, simplicity, and the smallest tuple."""
     lay = plan.layout
     axes = ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel", "data_parallel")
     order = (*(lay[axis] for axis in axes), lay["virtual_pipeline"], lay["micro_batch_size"])
-    rest = (lay["expert_tensor_parallel"], lay["zero_stage"], plan.recomputed, plan.layers)
-    rollout = (plan.rollout.tensor_parallel, plan.rollout.gpu_memory_utilization) if plan.rollout else ()
-    return (-round(plan.headroom_gib * GIB / MIB * 16), simplicity(plan), order, rest, rollout)
+    rest = (lay["expert_tensor_parallel"], lay["zero_stage"], lay["variant"], plan.recomputed, plan.layers)
+    rollout: tuple[float, ...] = ()
+    if plan.rollout is not None:
+        r = plan.rollout
+        rollout = (r.tensor_parallel, r.gpu_memory_utilization, -(r.max_concurrency or 10**6), r.num_gpus)
+    return (-int(spare_gib(plan) * GIB // (16 * MIB)), simplicity(plan), order, rest, rollout)
 
 
 def best_plan(problem: Problem, space: Space) -> Plan | None:
-    fit = [plan for plan in plans(problem, space) if plan.headroom_gib >= problem.headroom_gib]
+    fit = [plan for plan in plans(problem, space) if spare_gib(plan) >= 0]
     if not fit:
         return None
     granted = min(plan.layout["wish"] for plan in fit)

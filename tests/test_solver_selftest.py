@@ -144,6 +144,7 @@ def three_rows(**changes: Any) -> Tables:
         choices=(),
         capacity=60,
         headroom=4,
+        headroom_step=1,
         total_layers=8,
         uniform_recompute=False,
         recompute="levels",
@@ -192,7 +193,7 @@ def test_choose_one_row() -> None:
 
 
 def test_link_rollouts() -> None:
-    choices = (Choice(0, 7, 10, 5, 0), Choice(1, 8, 10, 5, 1))
+    choices = (Choice(0, 7, 10, 5, 0, 0), Choice(1, 8, 10, 5, 0, 1))
     groups = [constraints.choose_one_row, constraints.link_rollouts]
     tables = three_rows(choices=choices)
     assert holds(groups, tables, lambda m: m.cp.add(m.chosen[0] == 1))
@@ -264,7 +265,7 @@ def test_keep_headroom() -> None:
     assert holds(groups, three_rows(), at((2, 6, 0), (0, 2), row=0)), "65 - 12 + 4 is not"
     least = lambda m: (at((2, 6, 0), (0, 2), row=0)(m), m.cp.add(m.headroom >= 8))[0]  # noqa: E731
     assert not holds(groups, three_rows(), least), "53 used of 60 leaves 7"
-    awake = three_rows(choices=(Choice(0, 7, 58, 5, 0),))
+    awake = three_rows(choices=(Choice(0, 7, 58, 5, 0, 0),))
     assert not holds(groups, awake, lambda m: m.cp.add(m.chosen[0] == 1)), "the rollout engine leaves 2 of 4"
 
 
@@ -281,7 +282,7 @@ def test_keep_headroom_only_where_recomputed() -> None:
 def test_time_of_the_step(group: Callable[[Model], None]) -> None:
     """Slowest stage 100 * 5 + 20 * 2 + 3 = 543, shares 8 + 2 + 2: 555; with a rollout of 45: 600."""
     rows = three_rows().rows
-    tables = three_rows(rows=(replace(rows[0], least_time=555), *rows[1:]), choices=(Choice(0, 7, 1, 45, 0),))
+    tables = three_rows(rows=(replace(rows[0], least_time=555), *rows[1:]), choices=(Choice(0, 7, 1, 45, 0, 0),))
     everything = [constraints.choose_one_row, constraints.split_layers, constraints.bound_recomputation]
     groups = [*everything, constraints.time_the_step, group]
     for least, possible in ((600, True), (599, False)):

@@ -53,8 +53,41 @@ def _sequence_parallel(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(dense | (layouts.tensor_parallel == 1) | (layouts.sequence_parallel == 1))
 
 
+def _bias(problem: Problem, layouts: Layouts) -> Mask:
+    biased = problem.architecture.is_moe and problem.architecture.mlp_bias
+    return np.asarray((layouts.expert_tensor_parallel == 1) | (not biased))
+
+
+def _one_or_all(problem: Problem, layouts: Layouts) -> Mask:
+    cut = layouts.expert_tensor_parallel
+    return np.asarray((cut == 1) | (cut == layouts.tensor_parallel))
+
+
+def _dispatched(problem: Problem, layouts: Layouts) -> Mask:
+    several = layouts.expert_parallel * layouts.expert_tensor_parallel > 1
+    return np.asarray(several | (not problem.architecture.is_moe))
+
+
+def _overlap_experts(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(layouts.expert_parallel > 1)
+
+
+def _overlap_chunks(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray((layouts.pipeline_parallel == 1) | (layouts.virtual_pipeline > 1))
+
+
+def _overlap_format(problem: Problem, layouts: Layouts) -> Mask:
+    return np.full(len(layouts), problem.precision.weight_bytes <= 2)
+
+
 RULES = (
-    Rule("expert_parallel_supported", "the engine and the architecture have experts to spread", _supported),
+    Rule(
+        "expert_parallel_supported",
+        "expert_parallel and expert_tensor_parallel above 1 need experts, in the architecture and in the engine",
+        _supported,
+        "catalogs/engines, expert_parallel; Megatron-LM megatron/training/arguments.py:1600",
+        by_engine=True,
+    ),
     Rule(
         "rank_order_keeps_stages",
         "cluster.rank_order tp_pp_dp needs expert_parallel * expert_tensor_parallel equal to tensor_parallel * "
@@ -62,24 +95,60 @@ RULES = (
         _neighbouring_stages,
         "Megatron-LM core/parallel_state.py, initialize_model_parallel: ordering without pp last",
     ),
-)
-ENGINE_RULES = (
     Rule(
         "experts_divide",
         "num_experts is a multiple of expert_parallel",
         _divides,
-        "Megatron-LM megatron/training/arguments.py:1600-1603",
+        "Megatron-LM megatron/training/arguments.py:1600-1603; torchtitan models/common/decoder.py:204 @b5bcd76c",
     ),
     Rule(
         "expert_grid",
         "expert_parallel * expert_tensor_parallel divides the ranks of one pipeline stage",
         _grid,
-        "Megatron-LM core/parallel_state.py:878-908",
+        "Megatron-LM core/parallel_state.py:878-908; torchtitan distributed/parallel_dims.py:188 @b5bcd76c",
     ),
+)
+ENGINE_RULES = (
     Rule(
         "moe_needs_sequence_parallel",
         "experts with tensor parallelism need sequence parallelism",
         _sequence_parallel,
         "Megatron-LM core/transformer/moe/moe_layer.py:629",
+    ),
+    Rule(
+        "biased_experts_are_whole",
+        "experts with biases need expert_tensor_parallel 1",
+        _bias,
+        "Megatron-LM core/transformer/transformer_config.py: bias in MoE is only supported when ETP is 1",
+    ),
+    Rule(
+        "experts_cut_as_tensor",
+        "expert_tensor_parallel is 1 or tensor_parallel",
+        _one_or_all,
+        "torchtitan distributed/parallel_dims.py (0.2): ETP=TP or ETP=1; 0.3 has no degree of its own for it",
+    ),
+    Rule(
+        "dispatcher_needs_ranks",
+        "the flex dispatcher needs expert_parallel * expert_tensor_parallel above 1",
+        _dispatched,
+        "Megatron-LM core/transformer/moe/token_dispatcher.py:1770",
+    ),
+    Rule(
+        "expert_overlap_needs_experts",
+        "moe_a2a_overlap needs expert_parallel above 1",
+        _overlap_experts,
+        "Megatron-LM core/transformer/transformer_config.py, overlap_moe_expert_parallel_comm",
+    ),
+    Rule(
+        "expert_overlap_needs_chunks",
+        "moe_a2a_overlap needs virtual_pipeline above 1 where there is a pipeline",
+        _overlap_chunks,
+        "Megatron-LM core/transformer/transformer_config.py, overlap_moe_expert_parallel_comm",
+    ),
+    Rule(
+        "expert_overlap_needs_16bit",
+        "moe_a2a_overlap needs bf16 or fp16 weights",
+        _overlap_format,
+        "Megatron-LM core/transformer/transformer_config.py, overlap_moe_expert_parallel_comm",
     ),
 )

@@ -49,8 +49,39 @@ def _layers(problem: Problem, layouts: Layouts) -> Mask:
 
 def _schedule(problem: Problem, layouts: Layouts) -> Mask:
     p, m = layouts.pipeline_parallel, layouts.num_micro_batches
-    rest = m % p
-    return np.asarray((layouts.virtual_pipeline == 1) | ((p > 1) & (m >= p) & (rest == 0)))
+    group = problem.engine.pipeline.group_size or p
+    rest = m % group
+    fits = (p > 1) & (p <= group) & (group <= m) & ((rest == 0) | (rest >= p))
+    return np.asarray((layouts.virtual_pipeline == 1) | fits)
+
+
+def _rounds(problem: Problem, layouts: Layouts) -> Mask:
+    p, m = layouts.pipeline_parallel, layouts.num_micro_batches
+    looped = (layouts.virtual_pipeline > 1) | (problem.scenario.layout.schedule == "zb-h1")
+    alone = (layouts.virtual_pipeline > 1) & (p == 1)
+    return np.asarray(~looped | (~alone & (m % np.maximum(m // p, 1) == 0)))
+
+
+def _filled(problem: Problem, layouts: Layouts) -> Mask:
+    looped = (layouts.virtual_pipeline > 1) | (problem.scenario.layout.schedule == "zb-h1")
+    p = layouts.pipeline_parallel
+    return np.asarray(looped | (p == 1) | (layouts.num_micro_batches >= p))
+
+
+def _warmed_up(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(layouts.num_micro_batches >= layouts.pipeline_parallel - 1)
+
+
+def _untied(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray((layouts.pipeline_parallel == 1) | (not problem.architecture.tie_word_embeddings))
+
+
+def _pipelined(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(layouts.pipeline_parallel > 1)
+
+
+def _fused(problem: Problem, layouts: Layouts) -> Mask:
+    return np.full(len(layouts), "unfused_gradient_accumulation" not in problem.scenario.engine_options)
 
 
 def _named_schedule(problem: Problem, layouts: Layouts) -> Mask:
@@ -72,7 +103,11 @@ def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
 
 RULES = (
     Rule(
-        "pipeline_supported", "the engine has pipeline parallelism (and interleaving where it is asked for)", _supported
+        "pipeline_supported",
+        "pipeline_parallel and virtual_pipeline above 1 need a pipeline, and interleaving, in the engine",
+        _supported,
+        "catalogs/engines, pipeline",
+        by_engine=True,
     ),
     Rule(
         "schedule_chosen",
@@ -92,8 +127,46 @@ RULES = (
 ENGINE_RULES = (
     Rule(
         "virtual_pipeline_schedule",
-        "interleaving needs pipeline_parallel > 1 and micro-batches in multiples of pipeline_parallel",
+        "interleaving needs pipeline_parallel > 1, and micro-batches in groups of pipeline_parallel, or of a larger "
+        "stated size, of which none is left smaller than pipeline_parallel",
         _schedule,
-        "Megatron-LM core/pipeline_parallel/schedules.py:1132-1153",
+        "Megatron-LM core/pipeline_parallel/schedules.py:1132-1153; megatron/training/arguments.py:966-976",
+    ),
+    Rule(
+        "micro_batches_divide_rounds",
+        "interleaved and zero-bubble pipelines need stages on several ranks, and as many micro-batches in each round "
+        "of pipeline_parallel",
+        _rounds,
+        "torch 2.13 distributed/pipelining/schedules.py:2938,3049",
+    ),
+    Rule(
+        "micro_batches_fill_pipeline",
+        "1F1B needs at least pipeline_parallel micro-batches",
+        _filled,
+        "torch 2.13 distributed/pipelining/schedules.py:1020",
+    ),
+    Rule(
+        "micro_batches_fill_warmup",
+        "1F1B needs at least pipeline_parallel - 1 micro-batches",
+        _warmed_up,
+        "nanotron parallel/pipeline_parallel/engine.py, OneForwardOneBackwardPipelineEngine",
+    ),
+    Rule(
+        "tied_weights_refuse_pipeline",
+        "tied embeddings need pipeline_parallel 1",
+        _untied,
+        "torchtitan models/common/decoder.py:140-158 (0.3.0)",
+    ),
+    Rule(
+        "deferral_needs_pipeline",
+        "deferred_embedding_gradient needs pipeline_parallel above 1",
+        _pipelined,
+        "Megatron-LM core/model_parallel_config.py, __post_init__",
+    ),
+    Rule(
+        "deferral_needs_fusion",
+        "deferred_embedding_gradient excludes unfused_gradient_accumulation",
+        _fused,
+        "Megatron-LM core/model_parallel_config.py, __post_init__",
     ),
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.layouts import Layouts
 from planner.problem import Problem
+from planner.schema.engine import Engine
 from planner.schema.scenario import IntRange
 
 Mask = NDArray[np.bool_]
@@ -24,6 +25,12 @@ class Rule:
     """What the rule demands, as a person reads it."""
     keeps: Callable[[Problem, Layouts], Mask]
     source: str = "definition"
+    by_engine: bool = False
+    """It states what an engine has, so that its text is said with the engine's name."""
+
+    def of(self, engine: Engine) -> Rule:
+        """The same rule with the engine's name on it."""
+        return replace(self, text=f"{engine.name}: {self.text}")
 
 
 def divisors(number: int, limit: int) -> list[int]:

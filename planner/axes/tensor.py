@@ -29,9 +29,22 @@ def _kv_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((kv % tp == 0) | (tp % kv == 0))
 
 
+def _whole_kv_heads(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(problem.architecture.num_key_value_heads % layouts.tensor_parallel == 0)
+
+
 def _sequence(problem: Problem, layouts: Layouts) -> Mask:
     local = layouts.sequence_length // layouts.context_parallel
     return np.asarray((layouts.sequence_parallel == 0) | (local % layouts.tensor_parallel == 0))
+
+
+def _asked_sequence_parallel(problem: Problem, layouts: Layouts) -> Mask:
+    asked = problem.scenario.layout.sequence_parallel
+    return np.asarray((layouts.tensor_parallel == 1) | (asked is None) | (layouts.sequence_parallel == asked))
+
+
+def _overlap(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(layouts.sequence_parallel == 1)
 
 
 def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
@@ -54,12 +67,26 @@ def _one_domain(cluster: Cluster, tensor_parallel: int) -> bool:
 
 
 RULES = (
-    Rule("tensor_parallel_supported", "the engine has tensor parallelism", _supported),
+    Rule(
+        "tensor_parallel_supported",
+        "tensor_parallel above 1 needs tensor parallelism in the engine",
+        _supported,
+        "catalogs/engines, tensor_parallel",
+        by_engine=True,
+    ),
+    Rule(
+        "sequence_parallel_chosen",
+        "with tensor_parallel above 1, sequence_parallel is what the scenario asks for, where the engine has it so",
+        _asked_sequence_parallel,
+        "catalogs/engines, sequence_parallel",
+        by_engine=True,
+    ),
     Rule(
         "tensor_parallel_inside_domain",
         "a tensor-parallel group stays inside one NVLink domain, or one host where there is no NVLink "
         "(limits.tensor_parallel_inside_domain)",
         _inside_domain,
+        "docs/scenario.md, limits",
     ),
 )
 ENGINE_RULES = (
@@ -76,9 +103,22 @@ ENGINE_RULES = (
         "Megatron-LM core/transformer/transformer_config.py:1338",
     ),
     Rule(
+        "kv_heads_multiple_of_tensor",
+        "num_key_value_heads, and so num_attention_heads, is a multiple of tensor_parallel",
+        _whole_kv_heads,
+        "torchtitan models/common/decoder.py:195 @b5bcd76c; nanotron models/llama.py, CausalSelfAttention; "
+        "Megatron-DeepSpeed megatron/model/transformer.py, ParallelAttention",
+    ),
+    Rule(
         "sequence_divides_tensor",
         "with sequence parallelism, the tokens of one context rank are a multiple of tensor_parallel",
         _sequence,
         "Megatron-LM core/tensor_parallel/mappings.py:74",
+    ),
+    Rule(
+        "overlap_needs_sequence_parallel",
+        "tp_comm_overlap needs tensor_parallel above 1 with sequence parallelism",
+        _overlap,
+        "Megatron-LM megatron/training/arguments.py:1401",
     ),
 )

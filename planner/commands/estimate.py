@@ -30,7 +30,9 @@ from planner.summary import error_blocks, plan_blocks, scenario_argument, spare,
 @click.argument("scenario", metavar="[SCENARIO]", required=False)
 @click.option("--rules", "model", metavar="MODEL", help="Print each rule of thumb beside our own figure for MODEL.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="With --rules: sequences.")
-@click.option("--seq", type=click.IntRange(min=1), default=4096, show_default=True, help="With --rules: tokens.")
+@click.option(
+    "--seq", type=click.IntRange(min=1), help="With --rules: tokens.  [default: 4096, or all learned positions]"
+)
 @click.option(
     "--precision",
     type=click.Choice(["bf16", "fp16", "fp32"]),
@@ -46,7 +48,7 @@ def command(
     scenario: str | None,
     model: str | None,
     batch: int,
-    seq: int,
+    seq: int | None,
     precision: str,
     overrides: tuple[str, ...],
     style: str,
@@ -65,7 +67,8 @@ def command(
             )
         )
     if model is not None:
-        book = RuleBook(model, default_catalog(), batch, seq, precision)
+        positions = default_catalog().find("models", model).learned_positions
+        book = RuleBook(model, default_catalog(), batch, seq or min(4096, positions or 4096), precision)
         text = dumps(_rules_document(book)) if style == "json" else render_blocks(_rules_blocks(book), style)
     else:
         assert scenario is not None

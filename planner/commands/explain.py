@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,35 +121,45 @@ def _blocks(
 
 
 def _conflict_blocks(conflict: Conflict) -> list[Block]:
-    from planner.blocks import Bullets, Grid, Heading, Text, number
+    from planner.blocks import Bullets, Grid, Heading, Text, number, percent, signed
     from planner.short import short_layout
 
+    blocks: list[Block]
     if conflict.hopeless:
-        text = "Not even dropping every limit and pin of the scenario lets a layout fit: the engine's rules forbid it."
-        return [Heading("Conflict"), Text(text)]
-    blocks: list[Block] = [
-        Heading("These contradict each other; none of them can be left out of the conflict"),
+        text = "Not even dropping every limit and pin of the scenario lets a layout fit."
+        blocks = [Heading("Conflict"), Text(text)]
+        return [*blocks, Bullets(conflict.rules)] if conflict.rules else blocks
+    blocks = [
+        Heading("These contradict each other; without any one of them something would fit"),
         Bullets(tuple(limit.text for limit in conflict.limits)),
     ]
-    if conflict.repairs:
-        rows = []
-        for repair in conflict.repairs:
-            plan = repair.outcome.plan
-            assert plan is not None
-            rows.append(
-                (
-                    repair.text,
-                    short_layout(plan),
-                    number(plan.headroom_gib, 1),
-                    number(plan.step_seconds, 1),
-                    number(plan.tokens_per_second, 0),
-                )
+    if conflict.rules:
+        blocks += [Heading("Rules that they break"), Bullets(conflict.rules)]
+    if not conflict.repairs:
+        return blocks
+    rows = []
+    for repair in conflict.repairs:
+        plan, cost = repair.plan, conflict.throughput_cost(repair)
+        rows.append(
+            (
+                repair.text,
+                short_layout(plan),
+                number(plan.headroom_gib, 1),
+                number(plan.tokens_per_second, 0),
+                f"{signed(cost * 100, 1)} %" if abs(cost) >= 5e-4 else percent(0.0),
             )
-        blocks += [
-            Heading("Repairs in playbook order, each solved again"),
-            Grid(("change", "layout", "free GiB", "step s", "tokens/s"), tuple(rows), left=frozenset({0, 1})),
-        ]
-    return blocks
+        )
+    blocks.append(Heading("Repairs in playbook order, each solved again"))
+    columns = ("change", "layout", "free GiB", "tokens/s", "speed")
+    blocks.append(Grid(columns, tuple(rows), left=frozenset({0, 1})))
+    speed = f"{number(conflict.reference_tokens_per_second, 0)} tokens/s"
+    if conflict.asked is not None:
+        against = f"Speed against {speed}, what the scenario as it stands would reach if memory were no limit."
+    else:
+        against = f"Speed against {speed} of the fastest repair; the scenario as it stands breaks rules, not memory."
+    blocks.append(Text(against))
+    typed = tuple(" ".join(f"--set {shlex.quote(text)}" for text in repair.arguments) for repair in conflict.repairs)
+    return [*blocks, Heading("To type, in the same order"), Bullets(typed)]
 
 
 def _binding(plan: Plan, outcome: Outcome) -> list[str]:
@@ -160,7 +171,7 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
     times = sorted(plan.time, key=lambda entry: -entry.amount)[:3]
     spare = plan.headroom_gib - plan.problem.headroom_gib
     said = [
-        f"Memory peaks in {moment_name(worst, plan)}: {worst.total_gib:.2f} GiB of {plan.problem.usable_gib:.2f}, "
+        f"Memory peaks in {moment_name(worst, plan)}: {worst.total_gib:.2f} GiB of {plan.usable_gib:.2f}, "
         f"{spare:.2f} GiB more free than the {plan.problem.headroom_gib:.2f} demanded. Largest: "
         + ", ".join(f"{item.name} {item.amount:.2f}" for item in items)
         + " GiB.",
@@ -178,18 +189,21 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
 def _alternatives(base: Plan, around: list[Alternative]) -> Block:
     from planner.blocks import Grid, number, percent, signed
     from planner.short import short_layout, why_nothing_fits
+    from planner.summary import given_up
 
     rows = []
     for each in around:
         change, free = each.throughput_change(base), each.headroom_change_gib(base)
         if each.plan is None or change is None or free is None:
             reason = each.refused if each.outcome is None else "does not fit: " + why_nothing_fits(each.outcome)
-            rows.append((each.text, reason if len(reason) <= 70 else reason[:67] + "...", "", ""))
+            rows.append((each.text, reason, "", ""))
             continue
+        layout = short_layout(each.plan)
+        lost = given_up(each.plan)
+        if lost and lost != given_up(base):
+            layout += f"; gives up {', '.join(lost)}"
         speed = f"{signed(change * 100, 1)} %" if abs(change) >= 5e-4 else percent(0.0)
-        rows.append(
-            (each.text, short_layout(each.plan), speed, f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})")
-        )
+        rows.append((each.text, layout, speed, f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
     return Grid(("change", "best layout under it", "tokens/s", "free GiB"), tuple(rows), left=frozenset({0, 1}))
 
 
@@ -256,11 +270,17 @@ def _document(
         else {
             "hopeless": conflict.hopeless,
             "limits": [{"name": limit.name, "text": limit.text} for limit in conflict.limits],
+            "rules": list(conflict.rules),
+            "asked_tokens_per_second": conflict.asked.tokens_per_second if conflict.asked is not None else None,
             "repairs": [
                 {
+                    "text": repair.text,
                     "change": dict(repair.changes),
-                    "headroom_gib": repair.outcome.plan.headroom_gib if repair.outcome.plan else None,
-                    "step_seconds": repair.outcome.plan.step_seconds if repair.outcome.plan else None,
+                    "set": list(repair.arguments),
+                    "headroom_gib": repair.plan.headroom_gib,
+                    "step_seconds": repair.plan.step_seconds,
+                    "tokens_per_second": repair.plan.tokens_per_second,
+                    "throughput_change": conflict.throughput_cost(repair),
                 }
                 for repair in conflict.repairs
             ],

@@ -86,7 +86,7 @@ def _blocks(name: str, found: Front) -> list[Block]:
             number(p.value, digits),
             number(p.plan.tokens_per_second, 0),
             number(p.plan.step_seconds, 2),
-            str(p.plan.layout["num_gpus"]),
+            str(p.plan.num_gpus),
             number(p.plan.headroom_gib, 1),
             _label(p),
         )
@@ -115,7 +115,7 @@ def _document(found: Front) -> dict[str, Any]:
                 "value": p.value,
                 "tokens_per_second": p.plan.tokens_per_second,
                 "step_seconds": p.plan.step_seconds,
-                "num_gpus": p.plan.layout["num_gpus"],
+                "num_gpus": p.plan.num_gpus,
                 "headroom_gib": p.plan.headroom_gib,
                 "layout": _label(p),
             }

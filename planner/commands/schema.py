@@ -13,7 +13,8 @@ from planner.json_text import dumps
 @out_option
 def command(budget: bool, out: str | None, force: bool) -> None:
     """Print the JSON Schema of a scenario: every key, its type, and what it means."""
-    from planner.schema.scenario import Budget, Scenario
+    from planner.schema.budget import Budget
+    from planner.schema.scenario import Scenario
 
     schema = (Budget if budget else Scenario).model_json_schema()
     emit(dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}), out, force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import click
 
@@ -29,6 +30,7 @@ from planner.nearest import Nearest, nearest
 from planner.pipeline import load, plan
 from planner.search import Outcome
 from planner.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
+from planner.uniform import Uniform, uniform, uniform_blocks
 
 
 @click.command()
@@ -66,8 +68,9 @@ def command(
     searched = time.monotonic() - started
     comparison = None if no_compare else compare_columns(outcome, catalog)
     missing = nearest(outcome, catalog) if outcome.status == "infeasible" else None
+    alike = uniform(outcome, catalog, time_limit_s=time_limit)
     compared = time.monotonic() - started
-    emit(_render(outcome, comparison, missing, style), out, force)
+    emit(_render(outcome, Beside(comparison, missing, alike), style), out, force)
     if timings:
         resolve = searched - read - sum(seconds for _, seconds in outcome.timings)
         rest = [("compare", compared - searched), ("render", time.monotonic() - started - compared)]
@@ -79,15 +82,25 @@ def command(
         context.exit(NoVerdict.exit_code)
 
 
-def _render(outcome: Outcome, comparison: Comparison | None, missing: Nearest | None, style: str) -> str:
+@dataclass(frozen=True)
+class Beside:
+    """What is solved beside the plan."""
+
+    comparison: Comparison | None
+    missing: Nearest | None
+    alike: Uniform | None
+
+
+def _render(outcome: Outcome, beside: Beside, style: str) -> str:
     if style == "json":
         from planner.report.json_report import outcome_document
 
-        return dumps(outcome_document(outcome, comparison, missing))
-    return render_blocks(_blocks(outcome, comparison, missing), style)
+        return dumps(outcome_document(outcome, beside.comparison, beside.missing, beside.alike))
+    return render_blocks(_blocks(outcome, beside), style)
 
 
-def _blocks(outcome: Outcome, comparison: Comparison | None, missing: Nearest | None) -> list[Block]:
+def _blocks(outcome: Outcome, beside: Beside) -> list[Block]:
+    missing = beside.missing
     blocks: list[Block] = [headline(outcome)]
     question = outcome.problem.scenario.question
     if question:
@@ -96,8 +109,9 @@ def _blocks(outcome: Outcome, comparison: Comparison | None, missing: Nearest | 
         blocks += plan_blocks(outcome.plan)
     if missing is not None:
         blocks += [Heading("Nearest"), Bullets(missing.sentences)]
-    if comparison is not None:
-        blocks += comparison_blocks(comparison)
+    blocks += uniform_blocks(beside.alike)
+    if beside.comparison is not None:
+        blocks += comparison_blocks(beside.comparison)
     blocks += proof_blocks(outcome)
     blocks += error_blocks(outcome.problem)
     return [

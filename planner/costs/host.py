@@ -18,6 +18,7 @@ OS_GIB = 16.0
 def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     """Host memory of the fullest node for each row, stages even. [bytes]
 
+    Where leading layers are dense and the rest route, the first stage is the emptiest, and the second is taken.
     Copies are kept by each rank, so they are replicated over data parallelism. Staging of a checkpoint holds the
     weights of the node's ranks once more in 16 bit. Offloaded activations are those of the first stage, which has most
     micro-batches in flight, its layers not recomputed unless all are.
@@ -26,20 +27,22 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     """
     a = problem.architecture
     even = np.asarray(-(-a.num_hidden_layers // layouts.pipeline_parallel))
-    memory = StageMemory(problem, layouts, np.zeros_like(even), even, np.zeros_like(even))
+    lighter = a.is_moe and problem.parameters.num_dense_layers > 0
+    stage = np.where(layouts.pipeline_parallel > 1, int(lighter), 0)
+    memory = StageMemory(problem, layouts, stage, even, np.zeros_like(even))
     per_host = problem.node.gpus_per_host or problem.node.gpus_per_node
     ranks = np.minimum(layouts.num_gpus, per_host)
-    local = memory.parameters[0] + memory.parameters[1]
+    held_weights = memory.sharded(memory.parameters, 3)
     items = [Item("system", np.ones(len(layouts)) * OS_GIB * 2**30, "assumed")]
     coloc = problem.engine.colocation
     if problem.is_rl and coloc is not None:
         for name in coloc.host_weight_copies:
             if name == "reference" and problem.scenario.rl is not None and not problem.scenario.rl.reference_model:
                 continue
-            copy = ranks * local * problem.precision.weight_bytes
+            copy = ranks * held_weights * problem.precision.weight_bytes
             items.append(Item(f"weight copy ({name})", copy, coloc.source))
     state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
-    asleep = problem.is_rl and coloc is not None
+    asleep = problem.is_rl and problem.colocated
     if problem.scenario.layout.optimizer_offload or asleep:
         held = held if problem.scenario.layout.optimizer_offload else held + state * problem.gradient_bytes
         name = "optimizer on the host" if problem.scenario.layout.optimizer_offload else "sleeping trainer's state"
@@ -49,8 +52,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     if problem.engine.offloaded or problem.engine.offloaded_stub:
         kept, stub = offloaded_bytes(problem, layouts)
         each = stub if problem.scenario.layout.recomputed_layers == "all" else np.maximum(kept, stub)
-        waiting = ranks * memory.in_flight * even * each
+        first = StageMemory(problem, layouts, np.zeros_like(even), even, np.zeros_like(even))
+        waiting = ranks * first.in_flight * even * each
         items.append(Item("offloaded activations", waiting, "engine file: what activation_offload takes off the GPU"))
-    held_weights = memory.sharded(memory.parameters, 3)
     items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
     return tuple(items)

@@ -197,6 +197,7 @@ class LayerTime:
         key = value = np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0) * a.head_dim
         if self.problem.engine.context_by_heads:
             query, out = (width / lay.tensor_parallel for width in (a.query_width, a.attention_out_width))
+            key = value = np.maximum(key, cp * a.head_dim)  # a key head for each rank: fewer are copied
             if a.is_mla:
                 key, value = query, out
             sent = [self.collective("all_to_all", cp, lay.tensor_parallel, w * each) for w in (query, key, value, out)]

@@ -299,7 +299,10 @@ class StageMemory(StageParameters):
         ]
         if over.framework_gib:
             items.append(Item("framework", shape + over.framework_gib * GIB, over.source))
-        if self.problem.is_rl:
+        if self.problem.is_rl and not self.problem.colocated:
+            apart = self.problem.separation
+            items.append(Item("sync buckets", shape + apart.sync_bucket_gib * GIB, apart.source))
+        elif self.problem.is_rl:
             coloc = self.problem.colocation
             items.append(Item("sleeping rollout engine", shape + coloc.rollout_residual_gib * GIB, coloc.source))
         return tuple(items)

@@ -1,4 +1,8 @@
-"""The rollout engine of a colocated RL step: its memory while awake, and how long it generates."""
+"""The rollout engine of an RL step: its memory while awake, and how long it generates.
+
+Colocated, it shares GPUs with the trainer and one sleeps while the other works. With GPUs of its own it never sleeps;
+asynchronous, it generates while the trainer works on the samples before.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ STEPS = 48
 """Points at which the decaying batch is evaluated between the first and the longest token."""
 GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
+ETHERNET_GB_PER_S = 1.25
+"""A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
 SYNC, SWITCH, OTHER = "weight sync", "sleep and wake", "rewards, data and logging"
 """Items of a step between generation and training."""
@@ -31,9 +37,16 @@ class Rollouts:
     """Columns of rollout choices: one candidate a row."""
 
     num_gpus: Ints
+    """GPUs that generate."""
     wish: Ints
     tensor_parallel: Ints
     gpu_memory_utilization: Floats
+    max_concurrency: Ints
+    """Requests one engine may run at once."""
+    training_gpus: Ints
+    """GPUs that train beside it; the same ones where placement is colocated."""
+    variant: Ints
+    """Index into the problem's variants."""
 
     def __len__(self) -> int:
         return int(self.num_gpus.shape[0])
@@ -98,18 +111,25 @@ class RolloutCosts:
         """1 where the pool can hold the longest request; otherwise it can never finish."""
         return (self.pool_tokens >= self._by_wish("sequence_length")).astype(float)
 
+    @cached_property
+    def _cluster_gpus(self) -> Ints:
+        """GPUs of a legal cluster that holds the generating ones."""
+        return np.array([self.problem.covering(n) for n in self.choices.num_gpus.tolist()], dtype=np.int64)
+
     def ledger(self, moment: str) -> tuple[Item, ...]:
         """GPU memory while the engine generates, or while it takes new weights. [bytes]"""
-        engine, coloc, tp = self._engine, self.problem.colocation, self.choices.tensor_parallel
+        engine, tp = self._engine, self.choices.tensor_parallel
         same = np.ones(len(self.choices))
         source = f"catalogs/rollouts/{engine.id}.yaml"
         weights = Item("rollout weights", self.weights_bytes, "parameters * bytes / rollout tensor_parallel")
-        outside = (
+        outside: tuple[Item, ...] = (
             Item("CUDA context", same * engine.cuda_context_gib * GIB, source),
             Item("NCCL buffers", (tp > 1) * engine.nccl_gib_per_group * GIB, source),
-            Item("sleeping trainer", same * coloc.trainer_residual_gib * GIB, coloc.source),
         )
-        if moment == "weight_sync":
+        if self.problem.colocated:
+            coloc = self.problem.colocation
+            outside += (Item("sleeping trainer", same * coloc.trainer_residual_gib * GIB, coloc.source),)
+        if moment == "weight_sync" and self.problem.colocated:
             buckets = same * coloc.sync_buckets * coloc.sync_bucket_gib * GIB
             trainer: tuple[Item, ...] = ()
             if coloc.trainer_on_gpu_during_sync:
@@ -117,6 +137,11 @@ class RolloutCosts:
                 trainer = (Item("trainer weights", held, coloc.source),)
             return (weights, *trainer, Item("sync buckets", buckets, coloc.source), *outside)
         pool = np.maximum(0.0, self.static_bytes - self.weights_bytes)
+        if moment == "weight_sync":
+            # With GPUs of its own the engine stays awake: the key-value pool lies beside what arrives.
+            apart = self.problem.separation
+            bucket = Item("sync buckets", same * apart.sync_bucket_gib * GIB, apart.source)
+            return (weights, Item("key-value pool", pool, f"{engine.fraction_flag} * usable memory"), bucket, *outside)
         runtime = engine.runtime_reserve_gib + engine.runtime_reserve_gib_per_tensor_parallel * tp
         return (
             weights,
@@ -140,7 +165,7 @@ class RolloutCosts:
         """Samples that one engine decodes at once, bound by requests and by the key-value pool."""
         mean_tokens = self._by_wish("mean_sequence_length")
         fits = np.floor(self.pool_tokens / mean_tokens)
-        return np.maximum(1.0, np.minimum(np.minimum(self._engine.max_concurrency, fits), self.samples_per_engine))
+        return np.maximum(1.0, np.minimum(np.minimum(self.choices.max_concurrency, fits), self.samples_per_engine))
 
     def _decode_step(self, batch: Floats, context: Floats) -> Floats:
         """Seconds of one decode step of `batch` sequences with `context` tokens each; shape [rows, points]. [s]
@@ -160,7 +185,7 @@ class RolloutCosts:
         message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
             "all_reduce",
-            num_gpus=self.choices.num_gpus[:, None],
+            num_gpus=self._cluster_gpus[:, None],
             size=self.choices.tensor_parallel[:, None],
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
@@ -216,8 +241,13 @@ class RolloutCosts:
     @cached_property
     def switch_time(self) -> tuple[Item, ...]:
         """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them."""
-        coloc, problem = self.problem.colocation, self.problem
+        problem = self.problem
         held = problem.parameters.total * problem.precision.weight_bytes
+        items: tuple[Item, ...]
+        if not problem.colocated:
+            items = (self._calibrated("weight_sync", Item(SYNC, self._broadcast(held), problem.separation.source)),)
+            return items + self._logged()
+        coloc = problem.colocation
         moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
         trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
         sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
@@ -225,7 +255,22 @@ class RolloutCosts:
             self._calibrated("weight_sync", Item(SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
             self._calibrated("switch", Item(SWITCH, 2 * trainer, sleeping)),
         )
-        known = problem.calibration
+        return items + self._logged()
+
+    def _broadcast(self, held: Floats | float) -> Floats:
+        """Seconds until every rollout engine has the new weights: all of them through one adapter, bucket by bucket.
+
+        weights / (share * rate of one adapter), on NVLink inside a node; each pipeline stage sends after the other.
+        """
+        problem, apart = self.problem, self.problem.separation
+        nics, choices = problem.node.nics, self.choices
+        inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
+        adapter = max(nics.gbit_per_s_each / 8, ETHERNET_GB_PER_S)
+        rate = np.where(inside & (problem.rollout_pool is None), max(adapter, problem.gpu.pcie_gb_per_s), adapter)
+        return np.asarray(held / (apart.sync_network_share * rate * GB) + apart.sync_fixed_seconds)
+
+    def _logged(self) -> tuple[Item, ...]:
+        known = self.problem.calibration
         if known is None or not known.other_seconds:
-            return items
-        return (*items, Item(OTHER, trainer * 0.0 + known.other_seconds, f"calibration: {known.source}"))
+            return ()
+        return (Item(OTHER, np.zeros(len(self.choices)) + known.other_seconds, f"calibration: {known.source}"),)

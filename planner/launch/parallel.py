@@ -20,6 +20,11 @@ PRECISIONS: dict[str, tuple[Flag, ...]] = {
 
 ENGINE_OPTIONS: dict[str, tuple[Flag, ...]] = {"tp_comm_overlap": (("--tp-comm-overlap", None),)}
 """Flags of the switches that an engine's catalog file offers."""
+OFFLOADED: tuple[Flag, ...] = (
+    ("--fine-grained-activation-offloading", None),
+    ("--offload-modules", ("attn_norm", "qkv_linear", "core_attn", "attn_proj", "mlp_norm", "expert_fc1", "moe_act")),
+)
+"""layout.activation_offload, as catalogs/engines/megatron-core.yaml counts it."""
 
 
 def refuse_unspoken(plan: Plan, launcher: str) -> None:
@@ -75,6 +80,8 @@ def parallel(plan: Plan) -> Array:
         flags.append(("--use-tp-pp-dp-mapping", None))
     for name in plan.problem.scenario.engine_options:
         flags += ENGINE_OPTIONS[name]
+    if plan.problem.scenario.layout.activation_offload:
+        flags += OFFLOADED
     if plan.problem.architecture.is_moe:
         flags.append(("--expert-model-parallel-size", str(lay["expert_parallel"])))
         flags.append(("--expert-tensor-parallel-size", str(lay["expert_tensor_parallel"])))
@@ -117,14 +124,11 @@ def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
     if flags.granularity == "none":
         if not modules:
             return None, None
-        raise refuse(
-            plan,
-            "selective recomputation is not written as flags yet",
-            f"layout.recompute_modules: {', '.join(modules)}",
-            "leave layout.recompute_modules out",
-            "layout",
-            "recompute_modules",
+        selective: tuple[Flag, ...] = (
+            ("--recompute-granularity", "selective"),
+            ("--recompute-modules", tuple(modules)),
         )
+        return Array("RECOMPUTE_ARGS", selective), None
     if modules:
         raise refuse(
             plan,

@@ -18,8 +18,8 @@ from planner.search import Outcome
 
 WIDTH = 110
 
-Flag = tuple[str, str | None]
-"""(option, value); None for a switch."""
+Flag = tuple[str, str | tuple[str, ...] | None]
+"""(option, value or values); None for a switch."""
 Table = Mapping[str, Mapping[str, Any]]
 
 
@@ -73,7 +73,10 @@ def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
             seen.add(option)
             if (entry.get("nargs") == 0) != (value is None):
                 raise InternalError(f"{option} takes {'no value' if value is not None else 'a value'}")
-            if value is not None and not _is_a(value, entry):
+            if isinstance(value, tuple) and (entry.get("nargs") != "+" or not value):
+                raise InternalError(f"{option} does not take {len(value)} values")
+            words = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(_is_a(word, entry) for word in words):
                 raise InternalError(f"{option} does not take {value!r}")
 
 
@@ -100,7 +103,8 @@ def render(script: Script, outcome: Outcome) -> str:
     for array in script.arrays:
         lines.append(f"{array.name}=(")
         for option, value in array.flags:
-            lines.append(f"  {option}" if value is None else f"  {option} {shlex.quote(value)}")
+            words = value if isinstance(value, tuple) else () if value is None else (value,)
+            lines.append("  " + " ".join([option, *map(shlex.quote, words)]))
         lines += [")", ""]
     lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
     lines.append("")
@@ -122,7 +126,7 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
         f"Plan: {proved} among {proof.candidates:,} candidates; {plan.layout['num_gpus']} x {plan.problem.gpu.name} "
-        f"({plan.problem.node.id}); peak {plan.peak_gib:.1f} of {plan.problem.usable_gib:.1f} GiB usable, "
+        f"({plan.problem.node.id}); peak {plan.peak_gib:.1f} of {plan.usable_gib:.1f} GiB usable, "
         f"{plan.headroom_gib:.1f} GiB free ({verdict(plan)}); step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
         "and logging are yours to add.",

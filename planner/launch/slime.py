@@ -1,4 +1,4 @@
-"""slime: the plan as flags of train.py, Megatron training and SGLang rollouts on the same GPUs."""
+"""slime: the plan as flags of train.py (train_async.py where it generates and trains at once)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from planner.catalog import Catalog
 from planner.launch import parallel
 from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render
 from planner.plan import Plan
+from planner.problem import ASYNCHRONOUS
 from planner.search import Outcome
 
 NAME = "slime"
@@ -38,6 +39,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     remarks = ["MODEL_ARGS, the network's shape, comes from slime's own scripts/models."]
     if plan.problem.scenario.rl is not None and plan.problem.scenario.rl.reference_model:
         remarks.append("The plan counts a frozen reference model: give its checkpoint (--ref-load) and your KL loss.")
+    program = "train_async.py" if plan.problem.placement == ASYNCHRONOUS else "train.py"
     script = Script(
         speaks=f"{plan.problem.engine.name}, {plan.problem.engine.version}",
         checked_against=f"the option tables of {own_name} and {megatron_name}",
@@ -48,7 +50,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         example=(
             "ray job submit --address http://127.0.0.1:8265 \\",
             '  --runtime-env-json \'{"env_vars": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}\' \\',
-            '  -- python3 train.py "${MODEL_ARGS[@]}" "${PLAN_ARGS[@]}" ...',
+            f'  -- python3 {program} "${{MODEL_ARGS[@]}}" "${{PLAN_ARGS[@]}}" ...',
         ),
     )
     return render(script, outcome)
@@ -56,11 +58,11 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
 
 def _cluster(plan: Plan) -> Array:
     hosts, each = parallel.machines(plan)
-    flags: tuple[Flag, ...] = (
-        ("--colocate", None),
-        ("--actor-num-nodes", str(hosts)),
-        ("--actor-num-gpus-per-node", str(each)),
-    )
+    flags: tuple[Flag, ...] = (("--actor-num-nodes", str(hosts)), ("--actor-num-gpus-per-node", str(each)))
+    if plan.problem.colocated:
+        flags = (("--colocate", None), *flags)
+    elif plan.rollout is not None:
+        flags = (*flags, ("--rollout-num-gpus", str(plan.rollout.num_gpus)))
     return Array("CLUSTER_ARGS", flags)
 
 
@@ -96,4 +98,6 @@ def _sglang(plan: Plan) -> Array:
         ("--rollout-num-gpus-per-engine", str(plan.rollout.tensor_parallel)),
         ("--sglang-mem-fraction-static", f"{plan.rollout.gpu_memory_utilization:g}"),
     )
+    if plan.rollout.max_concurrency is not None:
+        flags = (*flags, ("--sglang-max-running-requests", str(plan.rollout.max_concurrency)))
     return Array("SGLANG_ARGS", flags)

@@ -16,13 +16,17 @@ from planner.recompute_flags import recompute_flags
 from planner.schedule_report import schedule_document
 from planner.search import Outcome, Proof
 from planner.summary import known_error_texts, verdict
+from planner.uniform import Uniform
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes away."""
 
 
 def outcome_document(
-    outcome: Outcome, comparison: Comparison | None = None, nearest: Nearest | None = None
+    outcome: Outcome,
+    comparison: Comparison | None = None,
+    nearest: Nearest | None = None,
+    uniform: Uniform | None = None,
 ) -> dict[str, Any]:
     """The answer of `planner solve`."""
     plan = outcome.plan
@@ -34,6 +38,12 @@ def outcome_document(
     }
     if nearest is not None:
         document["nearest"] = _nearest(nearest)
+    if uniform is not None:
+        document["uniform_stages"] = {
+            "changes": uniform.changes,
+            "plan": plan_document(uniform.plan) if uniform.plan is not None else None,
+            "gain": _round(uniform.gain),
+        }
     if comparison is not None:
         document["comparison"] = _comparison(comparison)
     beside = [case.plan.problem for case in comparison.cases] if comparison is not None else []
@@ -68,7 +78,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "placement": placement_document(plan),
         "memory": {
             "peak_gib": _round(plan.peak_gib),
-            "usable_gib": _round(plan.problem.usable_gib),
+            "usable_gib": _round(plan.usable_gib),
             "headroom_gib": _round(plan.headroom_gib),
             "headroom_demanded_gib": _round(plan.problem.headroom_gib),
             "interval_90_percent_gib": [_round(bound) for bound in interval] if interval is not None else None,
@@ -89,7 +99,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "step_seconds": _round(plan.step_seconds),
             **schedule_document(plan),
             "tokens_per_second": _round(plan.tokens_per_second),
-            "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.layout["num_gpus"]),
+            "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.num_gpus),
             "samples_per_second": _round(plan.samples_per_second),
             "mfu": _round(plan.mfu),
             "items": [_entry(item, "seconds") for item in plan.time],
@@ -124,7 +134,7 @@ def layout_document(plan: Plan) -> dict[str, Any]:
     """Every decision under the name that the field uses."""
     lay, flags, problem = plan.layout, recompute_flags(plan), plan.problem
     document: dict[str, Any] = {
-        "num_gpus": lay["num_gpus"],
+        "num_gpus": plan.num_gpus,
         "tensor_parallel": lay["tensor_parallel"],
         "pipeline_parallel": lay["pipeline_parallel"],
         "rank_order": problem.scenario.cluster.rank_order,
@@ -148,6 +158,10 @@ def layout_document(plan: Plan) -> dict[str, Any]:
         "recompute_num_layers": flags.num_layers,
         "optimizer": problem.optimizers[lay["optimizer"]].id,
         "optimizer_offload": problem.scenario.layout.optimizer_offload,
+        "activation_offload": problem.scenario.layout.activation_offload,
+        "recompute_modules": list(problem.scenario.layout.recompute_modules),
+        "precision": problem.precision.id,
+        "node": problem.node.id,
     }
     rl = problem.scenario.rl
     if rl is not None and plan.rollout is not None:
@@ -160,6 +174,11 @@ def layout_document(plan: Plan) -> dict[str, Any]:
             "rollout_tensor_parallel": plan.rollout.tensor_parallel,
             "gpu_memory_utilization": plan.rollout.gpu_memory_utilization,
             "rollout_concurrency": plan.rollout.concurrency,
+            "rollout_max_concurrency": plan.rollout.max_concurrency,
+            "placement": problem.placement,
+            "training_gpus": lay["num_gpus"],
+            "rollout_gpus": plan.rollout.num_gpus,
+            "rollout_node": problem.generating.node.id,
         }
     return document
 
@@ -205,7 +224,7 @@ def _case(case: Case) -> dict[str, Any]:
     plan, published = case.plan, case.published
     return {
         "name": case.name,
-        "num_gpus": plan.layout["num_gpus"],
+        "num_gpus": plan.num_gpus,
         "verdict": case.verdict,
         "peak_gib": _round(plan.peak_gib),
         "headroom_gib": _round(plan.headroom_gib),

@@ -174,13 +174,30 @@ class Colocation(Frozen):
     source: str
 
 
+class Separation(Frozen):
+    """An RL stack whose trainer and rollout engine can have GPUs of their own."""
+
+    asynchronous: bool
+    """The trainer can work on the samples of the weights before, while new ones are generated."""
+    sync_network_share: float = Field(gt=0, le=1)
+    """Share of one network adapter's rate at which whole weights reach the rollout engines."""
+    sync_fixed_seconds: float = Field(ge=0)
+    sync_bucket_gib: float = Field(ge=0)
+    """Weights under way, on trainer and rollout engine alike."""
+    source: str
+
+
 class Option(Frozen):
     """A switch of an engine that changes what it keeps; a scenario turns it on in `engine_options`."""
 
     text: str
     """What it does."""
+    decides: Literal["activation_offload"] | None = None
+    """The field of `layout:` that turns it on as well, and may leave it to the search."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Fields of the engine that it replaces; mappings are merged, lists replaced."""
+    rules: list[str] = Field(default_factory=list)
+    """Further rules (planner/axes) that bind where it is on."""
     source: str
 
 
@@ -214,10 +231,9 @@ class Engine(Frozen):
     """Only where the engine has DoRA adapters."""
     stub: list[Tensor] = Field(min_length=1)
     """Kept by a layer that is recomputed in full."""
-    activation_offload: str | None = None
-    """Name of the option that keeps activations in host memory: what it takes out of `saved` and `stub`."""
     offloaded: list[Tensor] = Field(default_factory=list)
-    """Waits in host memory between both passes, of a layer that is not recomputed; filled in by that option."""
+    """Waits in host memory between both passes, of a layer that is not recomputed; filled in by the option that decides
+    activation_offload: what it takes out of `saved` and `stub`."""
     offloaded_stub: list[Tensor] = Field(default_factory=list)
     """The same of a layer that is recomputed in full."""
     backward: list[Tensor] = Field(min_length=1)
@@ -252,6 +268,7 @@ class Engine(Frozen):
     """Below this share a plan is called critical: one spike of the allocator away from an out-of-memory error."""
     headroom_source: str
     colocation: Colocation | None = None
+    separation: Separation | None = None
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False
@@ -263,6 +280,10 @@ class Engine(Frozen):
     """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
     """Modules that can be recomputed alone (selective recomputation)."""
+    precisions: list[str] = Field(default_factory=list)
+    """Precisions it trains in, where these are known to be fewer than its GPUs have."""
+    rank_orders: list[Literal["default", "tp_pp_dp"]] = Field(default=["default"])
+    """Values of cluster.rank_order that it knows."""
     scored_as: str | None = None
     """Engine whose published runs stand for this one's errors, where it has none of its own."""
     notes: str | None = None
@@ -270,8 +291,6 @@ class Engine(Frozen):
 
     @model_validator(mode="after")
     def _options_are_valid(self) -> Engine:
-        if self.options and self.activation_offload not in (None, *self.options):
-            raise ValueError(f"activation_offload: {self.activation_offload} is none of the options")
         for name in self.options:
             configured(self, [name])
         return self
@@ -326,16 +345,20 @@ _MOVED = {"saved": "offloaded", "saved_by_adapter": "offloaded", "stub": "offloa
 def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = ()) -> Engine:
     """The engine with these options on and these modules recomputed; nothing left to switch.
 
-    An option may also be the name of a precision; it then needs no entry in `engine.options`.
+    An option may also be the name of a precision; it then needs no entry in `engine.options`. Single modules are
+    recomputed instead of whole layers, never beside them: engines take one granularity.
     """
     data = engine.model_dump(exclude={"options"}) if engine.options or options or modules else {}
     # What waits on the host is what is left of the other options' tensors.
-    for name in sorted(options, key=lambda name: name == engine.activation_offload):
+    for name in sorted(options, key=lambda name: name in engine.options and engine.options[name].decides is not None):
         if name in engine.options:
             before, data = data, _merged(data, engine.options[name].set)
-            if name == engine.activation_offload:
+            data["rules"] = [*data["rules"], *engine.options[name].rules]
+            if engine.options[name].decides == "activation_offload":
                 for stays, goes in _MOVED.items():
                     data[goes] = [*data[goes], *_taken_out(before[stays], data[stays])]
+    if modules:
+        data["recompute"] = {**data["recompute"], "granularities": ["none", "selective"]}
     changed = Engine.model_validate(data) if data else engine
     on = [*options, *(f"recompute {module}" for module in modules)]
     kept = {

@@ -1,4 +1,4 @@
-"""Shape of a question: a scenario file, and a budget file.
+"""Shape of a question: a scenario file.
 
 `IntChoice` is a pin (4), a list ([1, 2, 4]), a range ({min: 1, max: 8}) or `any`.
 `Wish` is a pin (8192) or {want: 8192, allow: [8192, 4096]}: given up only when nothing fits otherwise.
@@ -66,11 +66,38 @@ class NameWish(Frozen):
         return self
 
 
-class ClusterSpec(Frozen):
-    """The machines."""
+NameChoice = str | Annotated[list[str], Field(min_length=1)]
+"""One name, or several to choose from."""
+Flag = bool | Literal["any"]
+RankOrder = Literal["default", "tp_pp_dp"]
+ScheduleName = Literal["1f1b", "interleaved", "zb-h1"]
+PlacementName = Literal["colocated", "disaggregated", "asynchronous"]
+
+
+class Pool(Frozen):
+    """Machines of one kind; a run trains on one pool."""
 
     node: str
     """Id of a node type in the catalog."""
+    num_gpus: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    max_gpus: PositiveInt | None = None
+    usable_gib: Annotated[float, Field(gt=0)] | None = None
+    host_memory_gib: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Pool:
+        if (self.num_gpus is None) == (self.max_gpus is None):
+            raise ValueError("give exactly one of num_gpus and max_gpus")
+        return self
+
+
+class ClusterSpec(Frozen):
+    """The machines."""
+
+    node: str | None = None
+    """Id of a node type in the catalog."""
+    pools: Annotated[list[Pool], Field(min_length=1)] | None = None
+    """Instead of node and num_gpus: kinds of machines to choose from, each with its own number of GPUs."""
     num_gpus: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     """GPUs used; a list lets the planner choose. Whole nodes, or a share of one."""
     max_gpus: PositiveInt | None = None
@@ -81,14 +108,25 @@ class ClusterSpec(Frozen):
     """Host memory of one node, where it differs from the catalog."""
     topology: str | None = None
     """Links inside a node, instead of the catalog's: an edge list (.yaml), or the output of `nvidia-smi topo -m`."""
-    rank_order: Literal["default", "tp_pp_dp"] = "default"
+    rank_order: RankOrder | Annotated[list[RankOrder], Field(min_length=1)] | Literal["any"] = "default"
     """Order of ranks, innermost first: tp-cp-ep-dp-pp, or tp-cp-ep-pp-dp (Megatron's --use-tp-pp-dp-mapping)."""
     nccl_tests: list[str] = Field(default_factory=list)
     """Outputs of all_reduce_perf, all_gather_perf, reduce_scatter_perf or alltoall_perf, one run a file."""
 
     @model_validator(mode="after")
     def _one_of(self) -> ClusterSpec:
-        if (self.num_gpus is None) == (self.max_gpus is None):
+        own: dict[str, object] = {"num_gpus": self.num_gpus, "max_gpus": self.max_gpus, "usable_gib": self.usable_gib}
+        own |= {"host_memory_gib": self.host_memory_gib, "topology": self.topology}
+        if self.pools is not None:
+            both = [name for name, value in {"node": self.node, **own}.items() if value is not None]
+            if both or self.nccl_tests:
+                raise ValueError(f"pools: and {(both or ['nccl_tests'])[0]}: exclude each other; say it of a pool")
+            names = [pool.node for pool in self.pools]
+            if len(set(names)) < len(names):
+                raise ValueError("two pools of one node type; list their GPU counts in one")
+        elif self.node is None:
+            raise ValueError("give node, or pools to choose from")
+        elif (self.num_gpus is None) == (self.max_gpus is None):
             raise ValueError("give exactly one of num_gpus and max_gpus")
         return self
 
@@ -143,6 +181,12 @@ class Rollout(Frozen):
         | Literal["any"]
     ) = "any"
     """Static memory fraction of the rollout engine (weights and key-value pool)."""
+    max_concurrency: IntChoice | None = None
+    """Requests one engine runs at once; as many as it takes by default."""
+    num_gpus: IntChoice = "any"
+    """GPUs that only generate, where placement is not colocated."""
+    node: str | None = None
+    """Pool of the cluster whose GPUs only generate; any of them by default."""
 
 
 class Rl(Frozen):
@@ -162,6 +206,9 @@ class Rl(Frozen):
     """A frozen reference scores every sample (KL term)."""
     old_log_probs: bool = True
     """The trainer scores every sample once more before the update."""
+    placement: PlacementName | Annotated[list[PlacementName], Field(min_length=1)] | Literal["any"] = "colocated"
+    """Trainer and rollout engine share the GPUs in turn, or have GPUs of their own: one waits for the other, or the
+    trainer works on the samples of the weights before (asynchronous, one step off policy)."""
     rollout: Rollout = Rollout()
 
 
@@ -172,14 +219,14 @@ class LayoutSpec(Frozen):
     pipeline_parallel: IntChoice = "any"
     virtual_pipeline: IntChoice = 1
     """Chunks of layers on each stage (interleaved 1F1B)."""
-    schedule: Literal["1f1b", "interleaved", "zb-h1"] | None = None
+    schedule: ScheduleName | Annotated[list[ScheduleName], Field(min_length=1)] | Literal["any"] | None = None
     """Order of a pipeline's passes: 1f1b, interleaved where virtual_pipeline > 1, or zb-h1 where the engine has it."""
     data_parallel: IntChoice = "any"
     context_parallel: IntChoice = "any"
     expert_parallel: IntChoice = "any"
     expert_tensor_parallel: IntChoice = "any"
     zero_stage: CountChoice = "any"
-    sequence_parallel: bool | None = None
+    sequence_parallel: Flag | None = None
     """Only where the engine leaves the choice."""
     layers_per_stage: Literal["even", "free"] | Annotated[list[PositiveInt], Field(min_length=1)] = "even"
     recompute: Literal["uniform", "per_stage"] = "uniform"
@@ -187,10 +234,12 @@ class LayoutSpec(Frozen):
     recompute_method: Literal["block", "uniform"] | None = None
     recomputed_layers: CountChoice = "any"
     """Layers of each stage that are really recomputed; `all` for every one."""
-    recompute_modules: list[str] = Field(default_factory=list)
-    """Modules recomputed in every layer that is not recomputed whole (selective recomputation)."""
-    optimizer_offload: bool = False
+    recompute_modules: list[str] | Literal["any"] = Field(default_factory=list)
+    """Modules recomputed in every layer that is not recomputed whole (selective recomputation); `any` tries them."""
+    optimizer_offload: Flag = False
     """Optimizer state and step on the host."""
+    activation_offload: Flag = False
+    """Activations wait on the host for the backward pass."""
 
 
 class Limits(Frozen):
@@ -273,7 +322,8 @@ class Search(Frozen):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
 
 
-def _text(value: object) -> object:
+def one_line(value: object) -> object:
+    """Text with its line breaks and runs of spaces as one space."""
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
@@ -281,7 +331,7 @@ class Scenario(Frozen):
     """A question to the planner."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    question: Annotated[str, BeforeValidator(_text)] | None = None
+    question: Annotated[str, BeforeValidator(one_line)] | None = None
     task: Literal["pretrain", "sft", "rl"]
     model: str
     """Architecture id, or path of a Hugging Face config.json."""
@@ -289,7 +339,7 @@ class Scenario(Frozen):
     engine_options: list[str] = Field(default_factory=list)
     """Switches of the engine that are on, by the names its catalog file gives them."""
     cluster: ClusterSpec
-    precision: str = "bf16"
+    precision: NameChoice = "bf16"
     optimizer: str | NameWish = "adamw"
     adapter: Adapter | None = None
     batch: Batch = Batch()
@@ -322,39 +372,3 @@ class Scenario(Frozen):
             if self.batch.global_batch_size is None or self.batch.sequence_length is None:
                 raise ValueError("batch: needs global_batch_size and sequence_length")
         return self
-
-
-class Job(Frozen):
-    """Work with a deadline."""
-
-    name: str
-    scenario: str
-    """Scenario file, relative to the budget file; its cluster is replaced by each offer."""
-    tokens: Annotated[float, Field(gt=0)]
-    """Tokens to train on (RL: prompt and response tokens of trained samples)."""
-    deadline_days: Annotated[float, Field(gt=0)]
-    set: dict[str, Any] = Field(default_factory=dict)
-
-
-class Offer(Frozen):
-    """Machines that can be had."""
-
-    price: str
-    """Id of a price in the catalog."""
-    nodes: Annotated[list[PositiveInt], Field(min_length=1)]
-    """Node counts that may be rented."""
-    terms: Literal["on_demand", "spot", "reserved"] = "on_demand"
-
-
-class Budget(Frozen):
-    """Which offers meet every deadline at the least cost."""
-
-    name: str
-    question: Annotated[str, BeforeValidator(_text)] | None = None
-    jobs: Annotated[list[Job], Field(min_length=1)]
-    offers: Annotated[list[Offer], Field(min_length=1)]
-    max_usd: Annotated[float, Field(gt=0)] | None = None
-    max_nodes_at_once: PositiveInt | None = None
-    """Machines rented at the same time, over all jobs."""
-    goodput: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the time that is really trained (restarts, checkpoints); stated, not guessed."""

@@ -129,7 +129,11 @@ def _largest_stage(model: Model) -> Any:
 
 
 def keep_headroom(model: Model) -> None:
-    """The memory equation, for every stage s and moment: layer * n[s] + saved * r[s] + end + headroom <= usable."""
+    """The memory equation, for every stage s and moment: layer * n[s] + saved * r[s] + end + headroom <= usable.
+
+    headroom >= what must stay free + step * spare.
+    """
+    model.cp.add(model.headroom >= model.tables.headroom + model.tables.headroom_step * model.spare)
     some: dict[int, Any] = {}
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
         for stage in range(row.stages):
@@ -155,9 +159,14 @@ def _is_recomputed(model: Model, stage: int) -> Any:
 
 
 def time_the_step(model: Model) -> None:
-    """slowest[v] >= time of every stage; time >= sum over visits of slowest + share of the sum + rollout time."""
+    """slowest[v] >= time of every stage; time >= sum over visits of slowest + share of the sum + what rollouts add.
+
+    Nor is it below what the rollout needs by itself, where trainer and rollout engine work side by side.
+    """
     for pick, choice in zip(model.chosen, model.tables.choices, strict=True):
         model.cp.add(model.rollout >= choice.time).only_enforce_if(pick)
+        if choice.least > choice.time:
+            model.cp.add(model.time >= choice.least).only_enforce_if(pick)
     for pick, row in zip(model.picked, model.tables.rows, strict=True):
         for visit in row.visits:
             for stage, line in enumerate(visit.stages):

@@ -36,6 +36,8 @@ class Model:
     """Time of the step."""
     headroom: Any
     """Memory left free in the fullest stage and phase."""
+    spare: Any
+    """Whole steps of memory that are free beyond what must stay free."""
     uneven: Any
     """True where stages differ in layers although they need not."""
 
@@ -64,5 +66,6 @@ def declare(cp_model: Any, tables: Tables) -> Model:
         rollout=cp.new_int_var(0, tables.time_limit if tables.choices else 0, "rollout"),
         time=cp.new_int_var(0, tables.time_limit, "time"),
         headroom=cp.new_int_var(min(tables.headroom, tables.capacity), tables.capacity, "headroom"),
+        spare=cp.new_int_var(0, max(0, tables.capacity - tables.headroom) // tables.headroom_step, "spare"),
         uneven=cp.new_bool_var("uneven"),
     )

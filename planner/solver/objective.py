@@ -30,7 +30,7 @@ def first_goals(model: Model) -> list[Goal]:
     tables = model.tables
     ordered = [
         Goal("time", model.time, tables.near),
-        Goal("headroom", -model.headroom, lambda least: least),
+        Goal("spare", -model.spare, lambda least: least),
     ]
     free = any(row.fixed_layers is None for row in tables.rows)
     uneven = [0 if row.fixed_layers is None else int(len(set(row.fixed_layers)) > 1) for row in tables.rows]

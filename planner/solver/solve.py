@@ -70,7 +70,7 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> An
         settled = run.best
         model = run.build(replace(tables, rows=(tables.rows[settled.row],)))
         model.cp.add(model.time <= tables.near(run.least["time"]))
-        model.cp.add(model.headroom >= -run.least["headroom"])
+        model.cp.add(model.spare >= -run.least["spare"])
         if len(set(settled.layers)) == 1:
             model.cp.add(model.uneven == 0)
         run.climb(model, last_goals(model))
@@ -138,7 +138,7 @@ class _Run:
             if not self.proved:
                 return
             least = round(solver.objective_value)
-            _agree(goal.name, least, self.best)
+            _agree(goal.name, least, self.best, model.tables)
             self.least[goal.name] = least
             model.cp.add(goal.expression <= goal.fix(least))
 
@@ -174,9 +174,10 @@ class _Run:
         return found
 
 
-def _agree(goal: str, least: int, best: _Found) -> None:
+def _agree(goal: str, least: int, best: _Found, tables: Tables) -> None:
     """Raise InternalError where the tables do not give the value that the solver calls least."""
-    found = {"time": best.time, "headroom": -best.headroom}.get(goal, least)
+    spare = (best.headroom - tables.headroom) // tables.headroom_step
+    found = {"time": best.time, "spare": -spare}.get(goal, least)
     if found != least:
         raise InternalError(f"the solver proves {goal} {least} for a plan whose tables say {found}")
 
@@ -193,6 +194,6 @@ def _read(solver: Any, model: Model) -> _Found:
         choice=chosen,
         layers=layers,
         recomputed=recomputed,
-        time=row.time(layers, recomputed) + (choice.time if choice is not None else 0),
+        time=max(row.time(layers, recomputed) + choice.time, choice.least) if choice else row.time(layers, recomputed),
         headroom=tables.capacity - max(row.peak(layers, recomputed), choice.memory if choice is not None else 0),
     )

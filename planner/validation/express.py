@@ -21,8 +21,9 @@ from planner.costs.memory import StageMemory, moments
 from planner.errors import InputError, Place
 from planner.formulas.stages import layout_stages, padded_ends_stages, usual_stages
 from planner.layouts import Floats, Layouts
-from planner.problem import Problem, resolve
+from planner.problem import Problem
 from planner.read import Document, validate
+from planner.resolve import resolve
 from planner.schema.catalog import Architecture
 from planner.schema.scenario import Scenario
 from planner.units import GIB
@@ -340,5 +341,5 @@ def _layouts(pairs: list[tuple[Case, dict[str, Any]]]) -> Layouts:
     columns["sequence_parallel"] = [
         int(d["layout"]["sequence_parallel"] and d["layout"]["tensor_parallel"] > 1) for _, d in pairs
     ]
-    columns["optimizer"] = columns["wish"] = [0] * len(pairs)
+    columns["optimizer"] = columns["wish"] = columns["variant"] = [0] * len(pairs)
     return Layouts(**{name: np.array(values, dtype=np.int64) for name, values in columns.items()})

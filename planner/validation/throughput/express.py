@@ -19,8 +19,9 @@ from planner.errors import Problem as Wrong
 from planner.evaluate import RowCosts
 from planner.formulas.stages import cost_balanced_stages, equal_stages
 from planner.layouts import Layouts
-from planner.problem import Problem, resolve
+from planner.problem import Problem
 from planner.read import Document, read_document, validate
+from planner.resolve import resolve
 from planner.schema.catalog import Node
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
@@ -282,6 +283,7 @@ def _layouts(speeds: list[Speed], problem: Problem) -> Layouts:
     zero = column(default if c.layout.get("zero_stage") is None else c.layout["zero_stage"] for c in runs)
     sharded = column(1 if c.sequence_parallel is not False else 0 for c in runs)
     return Layouts(
+        variant=column(0 for _ in runs),
         num_gpus=column(c.num_gpus or 1 for c in runs),
         tensor_parallel=tp,
         pipeline_parallel=degree("pp", 1),

@@ -19,8 +19,9 @@ from planner.calibrate import factors_of, phase_seconds
 from planner.catalog import default_catalog
 from planner.errors import InputError
 from planner.pipeline import estimate_problem
-from planner.problem import Problem, resolve
+from planner.problem import Problem
 from planner.read import Document, read_document, validate
+from planner.resolve import resolve
 from planner.rl_log import Reading
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.scenario import Scenario

@@ -1,0 +1,230 @@
+"""Parts of a scenario that contradict one another or the catalog, whatever the layout."""
+
+from __future__ import annotations
+
+from planner.errors import Problem as Wrong
+from planner.formulas.parameters import lora_parameters
+from planner.read import Document
+from planner.schema.catalog import Architecture, Gpu, Node, Precision
+from planner.schema.engine import Engine
+from planner.schema.scenario import Scenario
+from planner.wishes import allowed
+
+
+def contradictions(
+    document: Document, scenario: Scenario, engine: Engine, precision: Precision, node: Node, gpu: Gpu
+) -> list[Wrong]:
+    """Things that no layout could mend, with the place that says so."""
+    wrong = []
+    layout = scenario.layout
+    named = (
+        ("option", "engine_options", scenario.engine_options, list(engine.options), ("engine_options",)),
+        (
+            "module to recompute",
+            "layout.recompute_modules",
+            layout.recompute_modules,
+            engine.recompute_modules,
+            ("layout", "recompute_modules"),
+        ),
+    )
+
+    def refuse(what: str, because: str, attempt: str, *path: str | int) -> None:
+        wrong.append(Wrong(what, document.place(path), because, attempt))
+
+    for what, key, asked, known, path in named:
+        for name in asked:
+            if name not in known:
+                refuse(
+                    f"engine {engine.id} has no {what} {name}",
+                    f"it has {', '.join(known) or 'none'}",
+                    f"leave {name} out of {key}",
+                    *path,
+                )
+    if not precision.trainable:
+        refuse(
+            f"precision {precision.id} cannot be trained in",
+            "it only holds frozen weights",
+            "precision: bf16 (and adapter.base_precision: " + precision.id + " to hold a frozen base in it)",
+            "precision",
+        )
+    elif precision.compute not in gpu.dense_tflops:
+        refuse(
+            f"{gpu.name} has no {precision.compute} matrix units",
+            f"the catalog lists {', '.join(sorted(gpu.dense_tflops))} for it",
+            "precision: " + ("fp16" if "fp16" in gpu.dense_tflops else "fp32"),
+            "precision",
+        )
+    if scenario.limits.headroom_gib is not None and scenario.limits.headroom_gib >= gpu.usable_gib:
+        refuse(
+            f"headroom_gib {scenario.limits.headroom_gib} leaves no memory",
+            f"{gpu.name} has {gpu.usable_gib:.2f} GiB usable",
+            f"headroom_gib: {gpu.usable_gib * engine.default_headroom_fraction:.1f}",
+            "limits",
+            "headroom_gib",
+        )
+    counts = scenario.cluster.num_gpus
+    for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
+        if count > node.gpus_per_node and count % node.gpus_per_node:
+            refuse(
+                f"{count} GPUs are not whole nodes",
+                f"{node.id} has {node.gpus_per_node} GPUs a node",
+                f"num_gpus: {count // node.gpus_per_node * node.gpus_per_node}",
+                "cluster",
+                "num_gpus",
+            )
+        elif count < node.gpus_per_node and node.gpus_per_node % count:
+            refuse(
+                f"{count} GPUs are no even share of a node",
+                f"{node.id} has {node.gpus_per_node} GPUs a node",
+                f"num_gpus: {max(d for d in range(1, count + 1) if node.gpus_per_node % d == 0)}",
+                "cluster",
+                "num_gpus",
+            )
+    if layout.optimizer_offload and not engine.optimizer_offload:
+        refuse(
+            f"engine {engine.id} does not offload the optimizer",
+            "its catalog file says optimizer_offload: false",
+            "optimizer_offload: false",
+            "layout",
+            "optimizer_offload",
+        )
+    if layout.recompute == "per_stage" and not engine.recompute.per_stage:
+        refuse(
+            f"engine {engine.id} takes one number of recomputed layers for all stages",
+            "its catalog file says recompute.per_stage: false",
+            "recompute: uniform",
+            "layout",
+            "recompute",
+        )
+    if layout.layers_per_stage != "even" and engine.pipeline.uneven == "no":
+        refuse(
+            f"engine {engine.id} only splits layers evenly",
+            "its catalog file says pipeline.uneven: no",
+            "layers_per_stage: even",
+            "layout",
+            "layers_per_stage",
+        )
+    if layout.schedule == "zb-h1" and engine.pipeline.zero_bubble is None:
+        refuse(
+            f"engine {engine.id} has no zero-bubble schedule",
+            "its catalog file gives no pipeline.zero_bubble",
+            "schedule: 1f1b",
+            "layout",
+            "schedule",
+        )
+    elif layout.schedule == "zb-h1" and scenario.adapter is not None:
+        refuse(
+            "a zero-bubble schedule has nothing to put off",
+            "it fills the bubble with gradients of weights, and those of a frozen base do not exist",
+            "schedule: 1f1b",
+            "layout",
+            "schedule",
+        )
+    offloading = any(option.decides == "activation_offload" for option in engine.options.values())
+    if layout.activation_offload is True and not offloading:
+        refuse(
+            f"engine {engine.id} does not offload activations",
+            "its catalog file has no option that decides activation_offload",
+            "activation_offload: false",
+            "layout",
+            "activation_offload",
+        )
+    if layout.recompute_method is not None and layout.recompute_method not in engine.recompute.methods:
+        refuse(
+            f"engine {engine.id} has no recompute method {layout.recompute_method}",
+            f"it has {', '.join(engine.recompute.methods) or 'none'}",
+            "leave recompute_method out",
+            "layout",
+            "recompute_method",
+        )
+    return wrong
+
+
+def work_contradictions(
+    document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
+) -> list[Wrong]:
+    """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
+    wrong = []
+    if scenario.adapter is not None:
+        try:
+            lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))
+        except ValueError as error:
+            what = f"adapter.targets does not fit {architecture.id}"
+            wrong.append(Wrong(what, document.place(("adapter", "targets")), str(error), "targets: [all-linear]"))
+        spoken = {word for t in engine.saved_by_adapter for word in ([t.when] if isinstance(t.when, str) else t.when)}
+        needed = {"dora": "dora", "lora-fa": "trained_down"}.get(scenario.adapter.variant)
+        if needed is not None and (needed not in spoken or (needed == "dora" and engine.magnitude_norm is None)):
+            what = f"engine {engine.id} does not say what {scenario.adapter.variant} adapters keep"
+            because = f"its catalog file has no tensor of saved_by_adapter with the condition {needed}"
+            wrong.append(Wrong(what, document.place(("adapter", "variant")), because, "variant: lora"))
+    rl = scenario.rl
+    if rl is not None:
+        wrong += _placement(document, scenario, engine)
+        samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]
+        if samples % rl.steps_per_rollout:
+            wrong.append(
+                Wrong(
+                    f"{samples} samples of a rollout are not {rl.steps_per_rollout} equal optimizer steps",
+                    document.place(("rl", "steps_per_rollout")),
+                    "rollout_batch_size * n_samples_per_prompt must be a multiple of steps_per_rollout",
+                    f"steps_per_rollout: {max(d for d in range(1, rl.steps_per_rollout + 1) if samples % d == 0)}",
+                )
+            )
+    return wrong
+
+
+def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[Wrong]:
+    """A placement that the RL stack does not have, or GPUs of a rollout engine that has none of its own."""
+    rl = scenario.rl
+    assert rl is not None
+    where = document.place(("rl", "placement"))
+    if rl.placement == "colocated":
+        if rl.rollout.num_gpus == "any":
+            return []
+        what = "rl.rollout.num_gpus says how many GPUs only generate, and placement is colocated"
+        where = document.place(("rl", "rollout", "num_gpus"))
+        return [Wrong(what, where, "colocated, trainer and rollout engine share all GPUs", "placement: disaggregated")]
+    if engine.separation is None:
+        what = f"engine {engine.id} only trains and generates on the same GPUs"
+        because = "its catalog file gives no separation"
+        return [Wrong(what, where, because, "placement: colocated")]
+    if rl.placement == "asynchronous" and not engine.separation.asynchronous:
+        what = f"engine {engine.id} does not generate while it trains"
+        because = "its catalog file says separation.asynchronous: false"
+        return [Wrong(what, where, because, "placement: disaggregated")]
+    return []
+
+
+def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Wrong]:
+    """Precisions, rank orders and splits of layers that the engine does not know, with the place that asks for them."""
+    wrong = []
+    order, split = scenario.cluster.rank_order, scenario.layout.layers_per_stage
+    if engine.precisions and scenario.precision not in engine.precisions:
+        wrong.append(
+            Wrong(
+                f"engine {engine.id} does not train in {scenario.precision}",
+                document.place(("precision",)),
+                f"its catalog file says precisions: {', '.join(engine.precisions)}",
+                f"precision: {engine.precisions[0]}",
+            )
+        )
+    if order not in engine.rank_orders:
+        wrong.append(
+            Wrong(
+                f"engine {engine.id} has no rank order {order}",
+                document.place(("cluster", "rank_order")),
+                f"its catalog file says rank_orders: {', '.join(engine.rank_orders)}",
+                f"rank_order: {engine.rank_orders[0]}",
+            )
+        )
+    middle = split[1:-1] if isinstance(split, list) else []
+    if engine.pipeline.uneven == "first_last" and (split == "free" or len(set(middle)) > 1):
+        wrong.append(
+            Wrong(
+                f"engine {engine.id} only lets the first and the last stage differ",
+                document.place(("layout", "layers_per_stage")),
+                "its catalog file says pipeline.uneven: first_last",
+                "layers_per_stage: even, or a list whose stages between the first and the last are equal",
+            )
+        )
+    return wrong

@@ -1,0 +1,253 @@
+"""Scenario + catalog -> Problem: names looked up, wishes and variants spelt out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from planner.axes.rule import choose
+from planner.calibration.overlay import load_calibration
+from planner.catalog import Catalog
+from planner.costs.widths import applies, conditions
+from planner.errors import InputError
+from planner.errors import Problem as Wrong
+from planner.known_errors import known_errors
+from planner.own_cluster import load_own
+from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
+from planner.read import Document
+from planner.refusals import contradictions, untaken, work_contradictions
+from planner.schema.catalog import Gpu, Node
+from planner.schema.engine import Engine, configured
+from planner.schema.scenario import ClusterSpec, NameWish, Pool, Scenario
+from planner.variants import MOST_VARIANTS, Variant, variants, with_modules
+from planner.wishes import wish_combinations
+
+DEFAULT_GRID_GPU = "h100-sxm5-80gb"
+"""Whose GEMM grid is scaled for a GPU that names no relative."""
+
+
+class _Names:
+    """Looks names up and gathers every one that does not exist."""
+
+    def __init__(self, document: Document, catalog: Catalog) -> None:
+        self.document, self.catalog = document, catalog
+        self.wrong: list[Wrong] = []
+
+    def find(self, kind: str, name: str, *path: str | int) -> Any:
+        """The entry, or None and one more fault."""
+        try:
+            return self.catalog.find(kind, name, where=self.document.place(path))
+        except InputError as error:
+            self.wrong.extend(error.problems)
+            return None
+
+
+def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem:
+    """Look up every name of a scenario and spell out its wishes and variants.
+
+    Raises InputError for an unknown name or for parts that contradict each other in every variant.
+    """
+    names = _Names(document, catalog)
+    shared = _shared(names, scenario)
+    engine = shared["engine"]
+    if names.wrong:
+        raise InputError(names.wrong)
+    try:
+        taken = variants(scenario, engine)
+        if scenario.layout.recompute_modules == "any":
+            taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
+        if len(taken) > MOST_VARIANTS:
+            raise ValueError(f"{len(taken)} combinations of machines, precision, schedule, offload and modules")
+    except ValueError as error:
+        attempt = "give lists of fewer values instead of any"
+        raise InputError(Wrong(str(error), document.place(()), "too much is left open at once", attempt)) from None
+    found: list[Problem] = []
+    refused: list[tuple[str, str]] = []
+    faults: list[Wrong] = []
+    for variant in taken:
+        wrong, problem = _one(names, variant, shared)
+        if problem is not None:
+            found.append(problem)
+            continue
+        refused.append((described(variant), "; ".join(f"{w.what}: {w.because}" for w in wrong)))
+        faults += [w for w in wrong if w not in faults]
+    if not found:
+        raise InputError(faults)
+    if len(found) == 1 and not refused:
+        return found[0]
+    return replace(found[0], variants=tuple(found) if len(found) > 1 else (), refused=tuple(refused))
+
+
+def described(variant: Variant | Problem) -> str:
+    """`precision fp8, layout.schedule zb-h1`."""
+    return ", ".join(f"{path} {value}" for path, value in variant.settings)
+
+
+def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
+    """What all variants have in common; also looks up what only some of them need, so that no fault stays hidden."""
+    engine = names.find("engines", scenario.engine, "engine")
+    out: dict[str, Any] = {"architecture": names.find("models", scenario.model, "model"), "engine": engine}
+    for index, pool in enumerate(scenario.cluster.pools or ()):
+        names.find("nodes", pool.node, "cluster", "pools", index, "node")
+    if scenario.cluster.node is not None:
+        names.find("nodes", scenario.cluster.node, "cluster", "node")
+    for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:
+        names.find("precisions", precision, "precision")
+    if scenario.adapter is not None:
+        names.find("precisions", scenario.adapter.base_precision, "adapter", "base_precision")
+    wanted = [scenario.optimizer] if isinstance(scenario.optimizer, str) else []
+    if isinstance(scenario.optimizer, NameWish):
+        wanted = [scenario.optimizer.want, *(n for n in scenario.optimizer.allow if n != scenario.optimizer.want)]
+    out["optimizers"] = tuple(names.find("optimizers", name, "optimizer") for name in wanted)
+    out["rollout_engine"] = None
+    if scenario.rl is not None and engine is not None:
+        if engine.colocation is None:
+            what, attempt = f"engine {engine.id} has no rollout engine", "engine: slime"
+            because = "task: rl needs an engine that also generates samples"
+            names.wrong.append(Wrong(what, names.document.place(("engine",)), because, attempt))
+        else:
+            out["rollout_engine"] = names.find("rollouts", engine.colocation.rollout_engine, "engine")
+    pools = [pool.node for pool in scenario.cluster.pools or ()]
+    asked = scenario.rl.rollout.node if scenario.rl is not None else None
+    if asked is not None and asked not in pools:
+        what = f"rl.rollout.node {asked} is no pool of the cluster"
+        because = f"cluster.pools lists {', '.join(pools) or 'none'}"
+        where = names.document.place(("rl", "rollout", "node"))
+        names.wrong.append(Wrong(what, where, because, "name a pool, or leave it out"))
+    return out
+
+
+def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Wrong], Problem | None]:
+    """One variant, or what rules it out."""
+    document, catalog, scenario = names.document, names.catalog, variant.scenario
+    engine: Engine = shared["engine"]
+    node: Node = catalog.find("nodes", str(scenario.cluster.node))
+    gpu: Gpu = catalog.find("gpus", node.gpu)
+    precision = catalog.find("precisions", str(scenario.precision))
+    base = precision
+    if scenario.adapter is not None:
+        base = catalog.find("precisions", scenario.adapter.base_precision)
+    own = load_own(document, scenario, node, gpu)
+    node = own.node
+    wrong = contradictions(document, scenario, engine, precision, node, gpu)
+    wrong += work_contradictions(document, scenario, shared["architecture"], engine)
+    wrong += untaken(document, scenario, engine)
+    if wrong:
+        return wrong, None
+    grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
+        catalog.data_file(measured)
+    engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
+    usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
+    headroom, headroom_from = _headroom(scenario, engine, usable)
+    calibration, calibrated_by = load_calibration(document.name, scenario.calibration)
+    problem = Problem(
+        scenario=scenario,
+        document=document,
+        architecture=shared["architecture"],
+        engine=engine,
+        precision=precision,
+        base_precision=base,
+        optimizers=shared["optimizers"],
+        node=node,
+        gpu=gpu,
+        grid_gpu=grid_gpu,
+        num_gpus=_gpu_counts(scenario.cluster, node),
+        rollout_engine=shared["rollout_engine"],
+        wishes=wish_combinations(scenario, len(shared["optimizers"])),
+        usable_gib=usable,
+        headroom_gib=headroom,
+        headroom_from=headroom_from,
+        known_errors=known_errors(engine, catalog),
+        provenance=tuple(sorted([*catalog.used().items(), *calibrated_by, *own.files])),
+        calibration=calibration,
+        own=own,
+        settings=variant.settings,
+    )
+    if problem.colocated:
+        return [], problem
+    return _apart(problem, catalog)
+
+
+def _switched_on(scenario: Scenario, engine: Engine, precision: str) -> list[str]:
+    """Options of the engine that the scenario turns on, by name or through a field of layout:."""
+    on = [*scenario.engine_options, precision]
+    if scenario.layout.activation_offload is True:
+        on += [n for n, o in engine.options.items() if o.decides == "activation_offload" and n not in on]
+    return on
+
+
+def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[float, str]:
+    """(GiB that must stay free, where that comes from)."""
+    if scenario.limits.headroom_gib is not None:
+        headroom, headroom_from = scenario.limits.headroom_gib, "limits.headroom_gib of the scenario"
+    else:
+        headroom = usable_gib * engine.default_headroom_fraction
+        headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
+    cliff = usable_gib * (1 - RESERVED_CLIFF)
+    if scenario.limits.reserved_cliff and not engine.expandable_segments and headroom < cliff:
+        return cliff, CLIFF_TEXT
+    return headroom, headroom_from
+
+
+def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | None]:
+    """The problem with GPUs that only generate, of its own pool or of another one."""
+    rl = problem.scenario.rl
+    assert rl is not None
+    beside = problem
+    pools = problem.scenario.cluster.pools or ()
+    pool = next((p for p in pools if p.node == rl.rollout.node and p.node != problem.node.id), None)
+    if pool is not None:
+        node: Node = catalog.find("nodes", pool.node)
+        gpu: Gpu = catalog.find("gpus", node.gpu)
+        grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+        catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
+        usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
+        headroom, headroom_from = _headroom(problem.scenario, problem.engine, usable)
+        machines = {"node": node, "gpu": gpu, "grid_gpu": grid, "usable_gib": usable, "own": None}
+        beside = replace(problem, **machines, headroom_gib=headroom, headroom_from=headroom_from)  # type: ignore[arg-type]
+        pairs = [(a, b) for a in problem.num_gpus for b in _gpu_counts(pool, node)]
+    else:
+        legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}
+        pairs = [(a, total - a) for total in problem.num_gpus for a in sorted(legal) if a < total]
+    generating = set(choose(rl.rollout.num_gpus, sorted({b for _, b in pairs})))
+    splits = tuple(sorted({(a, b) for a, b in pairs if b in generating}))
+    if not splits:
+        what = f"no GPUs are left to train beside rl.rollout.num_gpus {rl.rollout.num_gpus}"
+        because = f"the cluster has {max(problem.num_gpus)}; trainers take whole nodes, or an even share of one"
+        where = problem.place("rl", "rollout", "num_gpus")
+        return [Wrong(what, where, because, "placement: colocated, or more GPUs")], None
+    training = tuple(sorted({a for a, _ in splits}))
+    # Provenance and counters of files used grew with the second pool.
+    provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))
+    apart = replace(problem, num_gpus=training, splits=splits, provenance=provenance)
+    return [], replace(apart, rollout_pool=beside if pool is not None else None)
+
+
+def _gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
+    """GPU counts that may be used of a cluster or pool: shares of one node, or whole nodes."""
+    counts = machines.num_gpus
+    if isinstance(counts, list):
+        return tuple(sorted(set(counts)))
+    if counts is not None:
+        return (int(counts),)
+    limit = machines.max_gpus or 0
+    per_node = node.gpus_per_node
+    shares = [n for n in range(1, min(limit, per_node) + 1) if per_node % n == 0]
+    return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
+
+
+def _each_selection(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
+    """The variant with each set of modules whose tensors this architecture has."""
+    (none,) = with_modules(variant, ())
+    _, problem = _one(names, none, shared)
+    if problem is None:
+        return (none,)
+    kinds = [False, True] if problem.architecture.is_moe else [False]
+    freed = {
+        module
+        for tensor in problem.engine.saved
+        if any(all(applies(problem, w, moe_layer=kind) for w in conditions(tensor)) for kind in kinds)
+        for module in tensor.unless_recomputed
+    }
+    return with_modules(variant, [m for m in problem.engine.recompute_modules if m in freed])

@@ -1,0 +1,198 @@
+"""Decisions that change the cost of every layout: each combination of them is a problem of its own, searched together.
+
+Degrees, micro-batches and layers are columns of one table. Kinds of machines, placement, precision, schedule, offload,
+rank order and selective recomputation change the cost functions themselves, so each combination has its own table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from planner.schema.engine import Engine
+from planner.schema.scenario import Scenario
+
+MOST_VARIANTS = 512
+"""Combinations that are searched together."""
+
+Setting = tuple[str, str]
+"""(dotted path in the scenario, value as one would write it)"""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A scenario in which every decision of this page is taken."""
+
+    settings: tuple[Setting, ...]
+    """Those that were open."""
+    scenario: Scenario
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A choice at a path of the scenario."""
+
+    path: tuple[str, ...]
+    options: Callable[[Scenario, Engine], Sequence[Any]]
+    """Values to try, the plain one first; one value where nothing is open."""
+    pin: Callable[[Scenario, Any], Scenario] | None = None
+    """How a value is set, where it is more than one field."""
+
+    def pinned(self, scenario: Scenario, value: Any) -> Scenario:
+        """The scenario with this value."""
+        return self.pin(scenario, value) if self.pin is not None else _with(scenario, self.path, value)
+
+
+def variants(scenario: Scenario, engine: Engine) -> tuple[Variant, ...]:
+    """Every combination of decisions that the scenario leaves open, the plain ones first.
+
+    Raises ValueError for more than `MOST_VARIANTS` of them.
+    """
+    found = [Variant((), scenario)]
+    for decision in DECISIONS:
+        found = [more for variant in found for more in _taken(decision, variant, engine)]
+        if len(found) > MOST_VARIANTS:
+            raise ValueError(f"more than {MOST_VARIANTS} combinations of machines, precision, schedule and offload")
+    return tuple(found)
+
+
+def with_modules(variant: Variant, modules: Sequence[str]) -> tuple[Variant, ...]:
+    """The variant with each set of recomputed modules out of these, smaller sets first.
+
+    Raises ValueError for more than `MOST_VARIANTS` of them.
+    """
+    if 2 ** len(modules) > MOST_VARIANTS:
+        raise ValueError(f"{len(modules)} modules to recompute make more than {MOST_VARIANTS} sets")
+    sets = [list(some) for size in range(len(modules) + 1) for some in combinations(modules, size)]
+    path = ("layout", "recompute_modules")
+    named = [((".".join(path), ", ".join(some) or "none"),) if len(sets) > 1 else () for some in sets]
+    return tuple(
+        Variant((*variant.settings, *name), _with(variant.scenario, path, some))
+        for name, some in zip(named, sets, strict=True)
+    )
+
+
+def overrides_of(scenario: Scenario, setting: Setting) -> dict[str, Any]:
+    """The changes of a scenario that pin one setting of a variant."""
+    path, word = setting
+    if path == "cluster.node":
+        pool = next(pool for pool in scenario.cluster.pools or () if pool.node == word)
+        return {"cluster.pools": [pool.model_dump(exclude_none=True)]}
+    if path == "layout.recompute_modules":
+        return {path: [] if word == "none" else word.split(", ")}
+    return {path: {"true": True, "false": False, "usual": None}.get(word, word)}
+
+
+def open_settings(settings: Sequence[Sequence[Setting]]) -> tuple[str, ...]:
+    """`path (value, value)` of each decision that these variants leave open."""
+    values: dict[str, list[str]] = {}
+    for path, value in (setting for variant in settings for setting in variant):
+        values.setdefault(path, []).append(value)
+    return tuple(f"{path} ({', '.join(dict.fromkeys(each))})" for path, each in values.items())
+
+
+def _taken(decision: Decision, variant: Variant, engine: Engine) -> Iterator[Variant]:
+    options = list(decision.options(variant.scenario, engine))
+    for value in options:
+        named = ((".".join(decision.path), _word(value)),) if len(options) > 1 else ()
+        yield Variant((*variant.settings, *named), decision.pinned(variant.scenario, value))
+
+
+def _with(record: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A frozen record with another value at a path."""
+    first, *rest = path
+    inner = _with(getattr(record, first), tuple(rest), value) if rest else value
+    return record.model_copy(update={first: inner})
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value is not None else "usual"
+
+
+def _pools(scenario: Scenario, engine: Engine) -> Sequence[Any]:
+    return [pool.node for pool in scenario.cluster.pools or ()] or [scenario.cluster.node]
+
+
+def _use_pool(scenario: Scenario, node: str) -> Scenario:
+    """The scenario on one of its pools; the list stays, for rollouts on another one."""
+    pool = next((pool for pool in scenario.cluster.pools or () if pool.node == node), None)
+    if pool is None:
+        return scenario
+    return scenario.model_copy(update={"cluster": scenario.cluster.model_copy(update=dict(pool))})
+
+
+def _precisions(scenario: Scenario, engine: Engine) -> Sequence[str]:
+    asked = scenario.precision
+    return list(dict.fromkeys(asked)) if isinstance(asked, list) else [asked]
+
+
+def _rank_orders(scenario: Scenario, engine: Engine) -> Sequence[str]:
+    return _listed(scenario.cluster.rank_order, list(engine.rank_orders))
+
+
+def _schedules(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
+    waits = engine.pipeline.zero_bubble is not None and scenario.adapter is None
+    return _listed(scenario.layout.schedule, [None, *(["zb-h1"] if waits else [])])
+
+
+def _sequence_parallel(scenario: Scenario, engine: Engine) -> Sequence[bool | None]:
+    return _listed(scenario.layout.sequence_parallel, [True, False] if engine.sequence_parallel == "choice" else [None])
+
+
+def _optimizer_offload(scenario: Scenario, engine: Engine) -> Sequence[bool]:
+    return _listed(scenario.layout.optimizer_offload, [False, *([True] if engine.optimizer_offload else [])])
+
+
+def _activation_offload(scenario: Scenario, engine: Engine) -> Sequence[bool]:
+    offered = any(option.decides == "activation_offload" for option in engine.options.values())
+    return _listed(scenario.layout.activation_offload, [False, *([True] if offered else [])])
+
+
+def _placements(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
+    if scenario.rl is None:
+        return [None]
+    usual = ["colocated"] if engine.colocation is not None else []
+    if engine.separation is not None:
+        usual += ["disaggregated", *(["asynchronous"] if engine.separation.asynchronous else [])]
+    return _listed(scenario.rl.placement, usual or ["colocated"])
+
+
+def _place(scenario: Scenario, name: str | None) -> Scenario:
+    return scenario if name is None else _with(scenario, ("rl", "placement"), name)
+
+
+def _rollout_nodes(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
+    pools = scenario.cluster.pools
+    if scenario.rl is None or pools is None or scenario.rl.placement == "colocated":
+        return [None]
+    asked = scenario.rl.rollout.node
+    return [asked] if asked is not None else [pool.node for pool in pools]
+
+
+def _rollout_on(scenario: Scenario, node: str | None) -> Scenario:
+    return scenario if node is None else _with(scenario, ("rl", "rollout", "node"), node)
+
+
+def _listed(asked: Any, usual: list[Any]) -> Sequence[Any]:
+    """Values that a scenario names, or what the engine offers where it says `any`."""
+    if asked == "any":
+        return usual
+    return list(dict.fromkeys(asked)) if isinstance(asked, list) else [asked]
+
+
+DECISIONS = (
+    Decision(("cluster", "node"), _pools, _use_pool),
+    Decision(("rl", "placement"), _placements, _place),
+    Decision(("rl", "rollout", "node"), _rollout_nodes, _rollout_on),
+    Decision(("cluster", "rank_order"), _rank_orders),
+    Decision(("precision",), _precisions),
+    Decision(("layout", "schedule"), _schedules),
+    Decision(("layout", "sequence_parallel"), _sequence_parallel),
+    Decision(("layout", "optimizer_offload"), _optimizer_offload),
+    Decision(("layout", "activation_offload"), _activation_offload),
+)
+"""In this order, the last one varying fastest; later ones see what earlier ones set."""
