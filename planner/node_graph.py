@@ -159,6 +159,11 @@ class NodeGraph:
                 return max((x for x in links.values() if x.gb_per_s == rate), key=lambda x: (x.kind, x.latency_us))
         raise ValueError(f"no ring over {list(members)}")
 
+    def step(self, stride: int, num_gpus: int) -> Link:
+        """The slowest link from a GPU to the one `stride` further on, among the first `num_gpus`."""
+        pairs = 1 if self.uniform else num_gpus - stride
+        return min((self.pair(i, i + stride) for i in range(pairs)), key=lambda link: link.gb_per_s)
+
     def crosses_sockets(self, members: Sequence[int]) -> bool:
         """Whether these GPUs hang on more than one processor socket."""
         return len({member // self.node.links.gpus_per_socket for member in members}) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,8 @@ class _Chunks:
     backward: Floats
     weight: Floats
     """Part of the backward pass that makes gradients of weights."""
-    send: float
+    send: Sequence[float]
+    """Of the seams between chunks, in order."""
 
     def run(self, schedule: Schedule) -> tuple[float, tuple[float, ...]]:
         """(seconds, idle seconds of each stage)."""
@@ -117,12 +119,11 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
     p, v, training = plan.layout["pipeline_parallel"], plan.layout["virtual_pipeline"], visit == "train"
     layers, again = (np.array(values, dtype=float) for values in (plan.layers, plan.recomputed))
     forward, backward, weight, end, head = (np.zeros(p) for _ in range(5))
-    wire, host = (float(np.max(x)) for x in time.hop())
     hops = 0.0
     for row in time.visit(visit):
         whole, first, ends = (np.broadcast_to(x, (1, p))[0] for x in (row.layer, row.recomputed, row.end))
         if row.name == "pipeline sends":
-            hops = float(ends.max()) / ((2 if training else 1) * v * (wire + host))
+            hops = float(ends.sum()) * (1 if training else 2) / float(time.sends.sum())
             continue
         passed = first if training else whole
         forward = forward + layers * passed
@@ -133,6 +134,7 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
         if row.name == "logits and loss":
             head = head + ends
     share = END_FORWARD if training else 1.0
+    wire, host = (hops * np.tile(np.broadcast_to(x, (1, p))[0], v)[:-1] for x in time.seams)
 
     def spread(layered: Floats, ends: Floats) -> Floats:
         """Stages to chunks: layers evenly, the last stage's ends on its last chunk, others' on their first."""
@@ -145,10 +147,10 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
         stages=p,
         micro_batches=plan.layout["num_micro_batches"],
         group_size=plan.problem.engine.pipeline.group_size,
-        forward=spread(forward, share * end) + hops * host,
-        backward=spread(backward, (1 - share) * end) + hops * host,
+        forward=spread(forward, share * end) + np.append(host, 0.0),
+        backward=spread(backward, (1 - share) * end) + np.insert(host, 0, 0.0),
         weight=spread(weight, WEIGHT_SHARE * (1 - share) * head),
-        send=hops * wire,
+        send=wire.tolist(),
     )
 
 

@@ -140,10 +140,13 @@ class Cluster:
         if len(homes) == 1:
             return self.inner.ring(homes[0])
         found = [self.inner.ring(members, closed=False) for members in dict.fromkeys(homes) if len(members) > 1]
+        return min([*found, self.network_link], key=lambda link: link.gb_per_s)
+
+    @property
+    def network_link(self) -> Link:
+        """From one node to another over a GPU's own share of the adapters."""
         latency = 2 * (2 * PCIE_EDGE_US + NETWORK_EDGE_US)
-        share = self.node.nics.gb_per_s_per_gpu
-        found.append(Link("network", share, latency, ("nic0", "fabric"), inside_domain=False))
-        return min(found, key=lambda link: link.gb_per_s)
+        return Link("network", self.node.nics.gb_per_s_per_gpu, latency, ("nic0", "fabric"), inside_domain=False)
 
     def group(self, size: int, stride: int) -> Group:
         """The worst placed group of this size and stride."""
@@ -216,9 +219,11 @@ class Cluster:
         )
         return formulas.like(np.where(np.asarray(size_bytes) > 0, seconds, 0.0))
 
-    def point_to_point_seconds(self, pair: Group | tuple[int, int], size_bytes: Values) -> Values:
-        """Seconds of one send between two ranks, or between the worst neighbours of a group. [s]"""
-        link = pair.slowest if isinstance(pair, Group) else None if pair[0] == pair[1] else self.slowest_link(pair)
+    def point_to_point_seconds(self, pair: Group | Link | tuple[int, int], size_bytes: Values) -> Values:
+        """Seconds of one send between two ranks, over a link, or between the worst neighbours of a group. [s]"""
+        link = pair if isinstance(pair, Link) else getattr(pair, "slowest", None)
+        if isinstance(pair, tuple) and pair[0] != pair[1]:
+            link = self.slowest_link(pair)
         if link is None:
             return formulas.like(np.zeros_like(np.asarray(size_bytes, dtype=np.float64)))
         seconds = formulas.point_to_point_seconds(
@@ -283,7 +288,7 @@ class Cluster:
         assert link is not None  # a group of one never comes here
         if self._applies(op, link, group.members, size):
             return self._measured(op, group, size, size_bytes)
-        bus = self._published(op, size, link) or self._share(op, link) * self._ring(group, link)
+        bus = self._published(op, size, link) or self._share(op, link) * max(group.ring_gb_per_s, link.gb_per_s)
         hop = link.latency_us
         return formulas.ring_seconds(op=op, num_gpus=size, size_bytes=size_bytes, bus_gb_per_s=bus, hop_us=hop)
 
@@ -376,9 +381,6 @@ class Cluster:
         full = self.inner.ring_gb_per_s(range(self.node.gpus_per_node), link)
         usual = BUS_SHARE.get(self.node.links.kind, 0.8)
         return min(whole / full, 0.85) if whole and full and self.node.links.kind != "bridged_pairs" else usual
-
-    def _ring(self, group: Group, link: Link) -> float:
-        return max(group.ring_gb_per_s, link.gb_per_s)
 
     def _staged(self, link: Link) -> float:
         return STAGED_SHARE if link.kind in ("pcie", "socket") and not self.gpu.peer_to_peer else 1.0

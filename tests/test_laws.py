@@ -197,6 +197,19 @@ def step_seconds(problem: Problem, layouts: Layouts) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
+    ("model", "engine", "options"),
+    [
+        ("llama3.1-8b", "megatron-core", []),
+        ("llama3.1-8b", "megatron-core", ["a2a_context_parallel"]),
+        ("mixtral-8x7b", "megatron-core", ["moe_a2a_overlap"]),
+        ("mixtral-8x7b", "megatron-core", ["fine_grained_offloading"]),
+        ("deepseek-v2-lite", "megatron-core", []),
+        ("llama3.1-8b", "torchtitan", []),
+        ("mixtral-8x7b", "torchtitan", []),
+        ("llama3.1-8b", "nanotron", []),
+    ],
+)
+@pytest.mark.parametrize(
     ("field", "factor"),
     [
         ("memory_bandwidth_gb_per_s", 2.0),
@@ -205,10 +218,18 @@ def step_seconds(problem: Problem, layouts: Layouts) -> np.ndarray:
         ("attention_forward_tflops", 2.0),
     ],
 )
-def test_a_faster_gpu_never_slows_a_layout(field: str, factor: float) -> None:
-    """Without context parallelism: its ring and the gradient reduction both count the same attention as their cover."""
-    problem = some_problem(cluster={"node": "l40s-pcie-8", "num_gpus": [4, 8, 16]}, layout={"context_parallel": 1})
+def test_a_faster_gpu_never_slows_a_layout(
+    field: str, factor: float, model: str, engine: str, options: list[str]
+) -> None:
+    """Context and expert parallelism, pipelines and ZeRO-3 among them: no second of compute covers two collectives."""
+    problem = some_problem(
+        model=model, engine=engine, engine_options=options, cluster={"node": "l40s-pcie-8", "num_gpus": [4, 8, 16]}
+    )
     layouts = build_space(problem).layouts
+    if problem.engine.context_parallel:
+        assert (layouts.context_parallel > 1).any()
+    if problem.architecture.is_moe:
+        assert (layouts.expert_parallel > 1).any()
     value = getattr(problem.gpu, field)
     if value is None:
         pytest.skip(f"the catalog gives no {field} for this GPU")

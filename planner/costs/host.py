@@ -1,4 +1,4 @@
-"""Host memory of one node: copies of weights, offloaded optimizer state, checkpoint staging."""
+"""Host memory of one node: copies of weights, offloaded optimizer state and activations, checkpoint staging."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
 from planner.costs.optimizer import optimizer_bytes, paged
+from planner.costs.widths import offloaded_bytes
 from planner.layouts import Layouts
 from planner.problem import Problem
 
@@ -20,7 +21,10 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     Where leading layers are dense and the rest route, the first stage is the emptiest, and the second is taken.
     Copies are kept by each rank, so they are replicated over data parallelism. Staging of a checkpoint holds the
     weights of the node's ranks once more in 16 bit. Pinned memory is counted as asked for, though torch rounds each
-    pinned tensor up to a power of two. Source: planner/schema/engine.py, Colocation and States.host_gradient_bytes.
+    pinned tensor up to a power of two. Offloaded activations are those of the first stage, which has most
+    micro-batches in flight, its layers not recomputed unless all are.
+
+    Source: planner/schema/engine.py, Colocation and States.host_gradient_bytes.
     """
     a = problem.architecture
     even = np.asarray(-(-a.num_hidden_layers // layouts.pipeline_parallel))
@@ -52,5 +56,11 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
             items.append(Item("sleeping trainer's gradients", left, coloc.source))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
+    if problem.engine.offloaded or problem.engine.offloaded_stub:
+        kept, stub = offloaded_bytes(problem, layouts)
+        each = stub if problem.scenario.layout.recomputed_layers == "all" else np.maximum(kept, stub)
+        first = StageMemory(problem, layouts, np.zeros_like(even), even, np.zeros_like(even))
+        waiting = ranks * first.in_flight * even * each
+        items.append(Item("offloaded activations", waiting, "engine file: what activation_offload takes off the GPU"))
     items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
     return tuple(items)

@@ -11,7 +11,7 @@ import numpy as np
 from planner import measured
 from planner.formulas import attention, gemm
 from planner.formulas.gemm import GemmGrid
-from planner.layouts import Floats, Ints
+from planner.layouts import Floats, Ints, distinct
 from planner.problem import Problem
 from planner.schema.catalog import Collective
 
@@ -51,6 +51,11 @@ class Kernels:
         return found[0] if found else 1.0
 
     @property
+    def floor_seconds(self) -> float:
+        """The fastest product: launch and one tile. [s]"""
+        return self._grid.floor_seconds
+
+    @property
     def _fp8(self) -> bool:
         return self.problem.precision.compute == "fp8"
 
@@ -74,12 +79,15 @@ class Kernels:
         )
         return np.asarray(seconds)
 
-    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
-        """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]"""
+    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass, trained: bool = False) -> Floats:
+        """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]
+
+        Under adapters only what is `trained` beside them has a weight gradient.
+        """
         if which == "forward":
             return self.gemm(m=tokens, n=out, k=into) + self._cast(tokens * into)
         inputs = self.gemm(m=tokens, n=into, k=out) + self._cast(tokens * out)
-        if self.problem.scenario.adapter is not None:
+        if self.problem.scenario.adapter is not None and not trained:
             return inputs
         return inputs + self.gemm(m=out, n=into, k=tokens)
 
@@ -156,13 +164,12 @@ class Kernels:
         """A collective of groups of `size` ranks that lie `stride` apart; buffers as nccl-tests counts them. [s]"""
         num_gpus, size, stride, size_bytes = np.broadcast_arrays(num_gpus, size, stride, size_bytes)
         seconds = np.zeros(size_bytes.shape)
-        keys = np.stack([num_gpus.ravel(), size.ravel(), stride.ravel()], axis=1)
         flat, sizes = seconds.reshape(-1), size_bytes.reshape(-1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        for index, (gpus, ranks, step) in enumerate(unique.tolist()):
+        unique, inverse = distinct(num_gpus, size, stride)
+        for index, (gpus, ranks, step) in enumerate(unique):
             if ranks > 1:
                 cluster = self.problem.clusters[gpus]
-                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                rows = np.flatnonzero(inverse == index)
                 flat[rows] = cluster.collective_seconds(op, cluster.group(ranks, step), sizes[rows])
         return flat.reshape(size_bytes.shape)
 
@@ -170,24 +177,25 @@ class Kernels:
         """One step of a ring over `size` ranks that lie `stride` apart, at its slowest link. [s]"""
         num_gpus, size, stride, size_bytes = np.broadcast_arrays(num_gpus, size, stride, size_bytes)
         flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
-        keys = np.stack([num_gpus.ravel(), size.ravel(), stride.ravel()], axis=1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        for index, (gpus, ranks, step) in enumerate(unique.tolist()):
+        unique, inverse = distinct(num_gpus, size, stride)
+        for index, (gpus, ranks, step) in enumerate(unique):
             if ranks > 1:
                 cluster = self.problem.clusters[gpus]
-                rows = np.flatnonzero(inverse.reshape(-1) == index)
+                rows = np.flatnonzero(inverse == index)
                 flat[rows] = cluster.point_to_point_seconds(cluster.group(ranks, step), sizes[rows])
         return flat.reshape(size_bytes.shape)
 
-    def point_to_point(self, *, num_gpus: Ints, stride: Ints, size_bytes: Floats) -> Floats:
-        """One rank sends to the rank `stride` further on. [s]"""
+    def send(self, *, num_gpus: Ints, stride: Ints, leaves: bool, size_bytes: Floats) -> Floats:
+        """One rank sends to the rank `stride` further on, out of its node or inside where there is one so far. [s]"""
         num_gpus, stride, size_bytes = np.broadcast_arrays(num_gpus, stride, size_bytes)
         flat, sizes = np.zeros(size_bytes.size), size_bytes.reshape(-1)
-        keys = np.stack([num_gpus.ravel(), stride.ravel()], axis=1)
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-        for index, (gpus, step) in enumerate(unique.tolist()):
-            if step < gpus:
-                cluster = self.problem.clusters[gpus]
-                rows = np.flatnonzero(inverse.reshape(-1) == index)
-                flat[rows] = cluster.point_to_point_seconds(cluster.group(2, step), sizes[rows])
+        unique, inverse = distinct(num_gpus, stride)
+        for index, (gpus, step) in enumerate(unique):
+            cluster = self.problem.clusters[gpus]
+            if step < (gpus if leaves else min(gpus, self.problem.node.gpus_per_node)):
+                rows = np.flatnonzero(inverse == index)
+                link = (
+                    cluster.network_link if leaves else cluster.inner.step(step, min(gpus, cluster.node.gpus_per_node))
+                )
+                flat[rows] = cluster.point_to_point_seconds(link, sizes[rows])
         return flat.reshape(size_bytes.shape)

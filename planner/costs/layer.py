@@ -10,12 +10,16 @@ import numpy as np
 
 from planner.costs.kernels import Kernels, Pass
 from planner.costs.strides import data_strides
+from planner.costs.widths import offloaded_bytes
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
-from planner.units import US_PER_S
+from planner.units import GB, US_PER_S
 
 CONTEXT_OVERLAP = 0.8
 """Share of a ring step's transfer of keys and values that the attention of the step before hides; assumed."""
+
+COPY_SHARE = 0.8
+"""Share of the PCIe rate that copies from and to pinned host memory reach (assumed)."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,7 @@ class LayerTime:
             return k.linear(tokens=t, out=wide * ffn, into=h, which=which) + k.linear(
                 tokens=t, out=h, into=ffn, which=which
             )
-        experts = (a.num_experts or 1) / lay.expert_parallel
-        routed = t / tp * lay.expert_tensor_parallel * (a.num_experts_per_tok or 1)
-        # Tokens of a rank go to the experts of its whole expert-parallel group, and as many come back.
-        each = routed * self.problem.engine.routed_imbalance / experts
+        experts, each = self.routed
         ffn = (a.moe_intermediate_size or 1) / lay.expert_tensor_parallel
         seconds = k.experts(experts=experts, tokens=each, out=wide * ffn, into=h, which=which)
         seconds = seconds + k.experts(experts=experts, tokens=each, out=h, into=ffn, which=which)
@@ -96,22 +97,33 @@ class LayerTime:
             seconds = seconds + k.linear(tokens=t, out=h, into=shared, which=which)
         return seconds
 
+    @property
+    def routed(self) -> tuple[Floats, Floats]:
+        """(experts of one rank, tokens of each): a rank's tokens go to its whole group, and as many come back."""
+        a, lay = self.problem.architecture, self.layouts
+        experts = (a.num_experts or 1) / lay.expert_parallel
+        routed = self.tokens / lay.tensor_parallel * lay.expert_tensor_parallel * (a.num_experts_per_tok or 1)
+        return experts, routed * self.problem.engine.routed_imbalance / experts
+
     def attention(self, which: Pass) -> Floats:
         """Scores and their sum. With context parallelism a balanced ring: one kernel on a shorter span for each step.
 
-        Each of the cp steps works on 1/cp of the sequence and merges its fp32 output with the one before.
+        Each of the cp steps works on 1/cp of the sequence and merges its fp32 output with the one before. By
+        all-to-all, one kernel on whole sequences of 1/cp of the heads.
         """
         a, lay = self.problem.architecture, self.layouts
-        cp = lay.context_parallel
-        length = lay.mean_sequence_length * 1.0
+        cp, by_heads = lay.context_parallel, self.problem.engine.context_by_heads
+        length, ranks = lay.mean_sequence_length * 1.0, lay.tensor_parallel * (cp if by_heads else 1)
         whole = self.kernels.attention(
             sequence_length=length,
-            span=length / cp,
+            span=length if by_heads else length / cp,
             micro_batch_size=lay.micro_batch_size * 1.0,
-            heads=a.num_attention_heads / lay.tensor_parallel,
-            kv_heads=np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0),
+            heads=a.num_attention_heads / ranks,
+            kv_heads=np.maximum(a.num_key_value_heads / ranks, 1.0),
             which=which,
         )
+        if by_heads:
+            return whole
         merged = 12.0 * self.tokens * a.attention_out_width / lay.tensor_parallel
         steps = (cp - 1) * (self.kernels.elementwise(merged) + 20 / US_PER_S)
         return np.asarray(whole / cp + np.where(cp > 1, steps, 0.0))
@@ -147,10 +159,17 @@ class LayerTime:
             return np.zeros(np.shape(self.layouts.tensor_parallel))
         return self.kernels.elementwise(each * (self.layer_parameters[0] + self.layer_parameters[1]))
 
-    def host(self) -> Floats:
-        """Time the host needs to launch one pass over one layer. [s]"""
+    def to_the_host(self) -> tuple[Floats, Floats]:
+        """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
+        lay, rate = self.layouts, COPY_SHARE * self.problem.gpu.pcie_gb_per_s * GB
+        seen = lay.mean_sequence_length / lay.sequence_length
+        kept, stub = (amount * seen / rate for amount in offloaded_bytes(self.problem, lay))
+        return kept, stub
+
+    def host(self, more: float = 0.0) -> Floats:
+        """Time the host needs to launch one pass over one layer; `more` is the share of kernels that are added. [s]"""
         timing, lay = self.problem.engine.timing, self.layouts
-        return (timing.host_us + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)) / US_PER_S
+        return (timing.host_us * (1 + more) + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)) / US_PER_S
 
     def tensor_collectives(self) -> Floats:
         """Of one pass over one layer, either way: two all-gathers and two reduce-scatters, or two all-reduces. [s]"""
@@ -166,17 +185,29 @@ class LayerTime:
             seconds = np.where(lay.sequence_parallel == 1, cut, reduced)
         return 2 * seconds * (1 - self.problem.engine.overlap.tensor)
 
-    def context_collectives(self, which: Pass) -> Floats:
-        """Keys and values of the other ranks round a ring, behind attention; their gradients too going backward. [s]"""
+    def context_collectives(self, which: Pass) -> tuple[Floats, Floats]:
+        """(in sight, behind attention) of one pass over one layer. [s]
+
+        Keys and values of the other ranks round a ring, their gradients too going backward. By all-to-all (Ulysses,
+        arXiv:2309.14509) queries, keys and values each trade tokens for heads before attention and its output after
+        it, four exchanges that nothing hides; their gradients the same way back.
+        """
         a, lay = self.problem.architecture, self.layouts
-        cp = lay.context_parallel
-        local = np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0) * a.head_dim
-        sent = 2 * local * self.tokens * self.problem.precision.activation_bytes
-        hop = self.kernels.ring_hop(num_gpus=lay.num_gpus, size=cp, stride=lay.tensor_parallel, size_bytes=sent)
+        cp, each = lay.context_parallel, self.tokens * self.problem.precision.activation_bytes
+        key = value = np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0) * a.head_dim
+        if self.problem.engine.context_by_heads:
+            query, out = (width / lay.tensor_parallel for width in (a.query_width, a.attention_out_width))
+            key = value = np.maximum(key, cp * a.head_dim)  # a key head for each rank: fewer are copied
+            if a.is_mla:
+                key, value = query, out
+            sent = [self.collective("all_to_all", cp, lay.tensor_parallel, w * each) for w in (query, key, value, out)]
+            return np.asarray(sum(sent)), np.zeros(np.shape(cp))
+        sent_on = (key + value) * each
+        hop = self.kernels.ring_hop(num_gpus=lay.num_gpus, size=cp, stride=lay.tensor_parallel, size_bytes=sent_on)
         hop = hop * (1.0 if which == "forward" else 2.0)
         step = self.attention(which) / cp
         exposed = np.maximum(hop - step * CONTEXT_OVERLAP, (1 - CONTEXT_OVERLAP) * hop)
-        return np.where(cp > 1, (cp - 1) * exposed, 0.0)
+        return np.where(cp > 1, (cp - 1) * exposed, 0.0), np.where(cp > 1, (cp - 1) * (hop - exposed), 0.0)
 
     def expert_collectives(self) -> Floats:
         """Of one pass over one layer: tokens to their experts and back, cut experts gathered from their ranks. [s]
@@ -199,11 +230,11 @@ class LayerTime:
             seconds = seconds + self.collective(op, etp, one, each * chosen * etp)
         return seconds * (1 - timing.expert_overlap)
 
-    def zero_three(self, compute: Floats) -> tuple[Floats, Floats]:
+    def zero_three(self, free: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
         """(forward, backward) of one layer and micro-batch: gathers and the gradient's scatter that stay in sight. [s]
 
-        `compute` is one forward pass of the layer. Forward hides one gather, backward another and the scatter; what
-        runs beside kernels slows them by the engine's tax on multiprocessors.
+        `free` are the seconds of both passes that no other collective hides behind. Forward hides one gather, backward
+        another and the scatter; what runs beside kernels slows them by the engine's tax on multiprocessors.
         """
         lay, engine = self.layouts, self.problem.engine
         timing, share = engine.timing, engine.overlap.data
@@ -225,8 +256,8 @@ class LayerTime:
             return comm - hidden * (1 - timing.sm_tax)
 
         on = lay.zero_stage >= 3
-        forward = np.where(on, exposed(gathered, compute), 0.0)
-        return forward, np.where(on, exposed(gathered + reduced, 2 * compute), 0.0)
+        forward = np.where(on, exposed(gathered, free[0]), 0.0)
+        return forward, np.where(on, exposed(gathered + reduced, free[1]), 0.0)
 
     @property
     def reduce_bytes(self) -> float:

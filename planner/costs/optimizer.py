@@ -61,7 +61,7 @@ def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
             moment_bytes=moments,
             projector_bytes=problem.moment_bytes(optimizer, optimizer.projector_bytes),
         )
-        whole, less = _over_layers(stage, formulas.elements), _over_layers(stage, kept)
+        whole, less = over_layers(stage, formulas.elements), over_layers(stage, kept)
         change = tuple(after - moments * before for after, before in zip(less, whole, strict=True))
         lay = stage.layouts
         dense, expert = change[0] / lay.tensor_parallel, change[1] / (lay.expert_parallel * lay.expert_tensor_parallel)
@@ -69,7 +69,7 @@ def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     return plain
 
 
-def _over_layers(stage: StageParameters, measure: formulas.Measure) -> tuple[Floats, Floats]:
+def over_layers(stage: StageParameters, measure: formulas.Measure) -> tuple[Floats, Floats]:
     """(dense, expert) sum over the matrices of the stage's layers, before they are cut over ranks."""
     a = stage.problem.architecture
     plain, _ = formulas.over_layer(a, measure, moe_layer=False)
@@ -89,5 +89,5 @@ def _factored(stage: StageParameters) -> Floats:
         sides = sum(sum(shape) + 2 * adapter.rank for shape in adapted_shapes(a, adapter.targets))
         tables = stage.trained_tables / a.hidden_size + (stage.trained_tables > 0) * a.hidden_size
         return FACTORED_BYTES * (stage.layers * sides + tables)
-    dense, expert = _over_layers(stage, formulas.factored)
+    dense, expert = over_layers(stage, formulas.factored)
     return FACTORED_BYTES * (dense + expert / stage.layouts.expert_parallel + stage.vectors + tables)

@@ -17,11 +17,12 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.costs.kernels import Kernels
+from planner.costs.adapters import KERNELS_OF_A_PASS, AdapterTime
+from planner.costs.kernels import Kernels, Pass
 from planner.costs.layer import LayerTime
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
-from planner.costs.strides import pipeline_stride, stages_are_neighbours
+from planner.costs.strides import hops_between_nodes, pipeline_stride
 from planner.costs.update import MS, UpdateTime
 from planner.costs.widths import padded_vocab_size
 from planner.formulas.schedule import WEIGHT_SHARE
@@ -33,7 +34,20 @@ VISITS = ("train", "score", "update")
 GRID = "catalogs/measured: GEMM grids of ai-dynamo/aiconfigurator"
 HOST = "engine file: time the host needs to launch kernels"
 NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/topology.py between nodes"
+OFFLOAD = "moving activations to the host"
+PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
+PASSES: tuple[Pass, Pass] = ("forward", "backward")
+HIDING = (
+    "matrix products",
+    "attention",
+    "elementwise kernels",
+    "adapter products",
+    "unpacking frozen weights",
+    "tensor-parallel collectives",
+)
+"""Items behind which data-parallel collectives can hide."""
 FLASH = "planner/formulas/attention.py"
+ADAPTERS = "planner/costs/adapters.py: products of rank r on the same grids, sums, DoRA's norms"
 BYTES = "bytes moved / (0.8 bandwidth) + 3 us a kernel"
 
 
@@ -80,6 +94,11 @@ class StepTime:
         return self._layer.kernels
 
     @cached_property
+    def _adapters(self) -> AdapterTime | None:
+        adapter = self.problem.scenario.adapter
+        return None if adapter is None else AdapterTime(self.problem, self._layer, adapter)
+
+    @cached_property
     def _is_first(self) -> Floats:
         return np.asarray(self.stage == 0, dtype=float)
 
@@ -92,15 +111,15 @@ class StepTime:
         return self.problem.architecture.is_moe
 
     @cached_property
-    def train(self) -> tuple[Affine, ...]:
-        """Forward and backward of one micro-batch on one stage."""
+    def _busy(self) -> tuple[Affine, ...]:
+        """What keeps the GPU or its links busy in both passes of one micro-batch."""
         lay = self.layouts
         zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         leading = self._is_first * self.problem.parameters.num_dense_layers * self._moe
         rows: list[Affine] = []
 
-        def add(name: str, forward: Floats, backward: Floats, swap: Floats | float, end: Floats, source: str) -> None:
-            rows.append(Affine(name, forward + backward, forward, zero + leading * swap + end, source))
+        def add(name: str, forward: Floats, backward: Floats, swap: Floats | float, source: str) -> None:
+            rows.append(Affine(name, forward + backward, forward, zero + leading * swap, source))
 
         def both(function: object, **kwargs: bool) -> tuple[Floats, Floats]:
             return function("forward", **kwargs), function("backward", **kwargs)  # type: ignore[operator]
@@ -112,47 +131,134 @@ class StepTime:
             dense = both(layer.mlp_products, moe_layer=False)
             swap = dense[0] + dense[1] - (forward + backward)
         projected = both(layer.attention_products)
-        add("matrix products", forward + projected[0], backward + projected[1], swap, zero, GRID)
-        add("attention", *both(layer.attention), 0.0, zero, FLASH)
-        add("elementwise kernels", *both(layer.elementwise, moe_layer=self._moe), 0.0, zero, BYTES)
+        add("matrix products", forward + projected[0], backward + projected[1], swap, GRID)
+        add("attention", *both(layer.attention), 0.0, FLASH)
+        add("elementwise kernels", *both(layer.elementwise, moe_layer=self._moe), 0.0, BYTES)
         rows.append(self._head(zero))
+        if self._adapters is not None:
+            forward, backward = both(self._adapters.products, moe_layer=self._moe)
+            swap = 0.0
+            if self._moe and self.problem.parameters.num_dense_layers:
+                swap = sum(both(self._adapters.products, moe_layer=False)) - (forward + backward)
+            add("adapter products", forward, backward, swap, ADAPTERS)
+            if not self.problem.base_precision.trainable:
+                unpacked = self._adapters.unpacking()
+                add("unpacking frozen weights", unpacked, unpacked, 0.0, BYTES)
         if np.any(lay.tensor_parallel > 1):
             ring = layer.tensor_collectives()
-            add("tensor-parallel collectives", ring, ring, 0.0, zero, NCCL)
+            add("tensor-parallel collectives", ring, ring, 0.0, NCCL)
         if np.any(lay.context_parallel > 1):
-            add("context-parallel collectives", *both(layer.context_collectives), 0.0, zero, NCCL)
+            add("context-parallel collectives", self._context[0][0], self._context[1][0], 0.0, NCCL)
         if self._moe and np.any(lay.expert_parallel * lay.expert_tensor_parallel > 1):
             sent = layer.expert_collectives()
-            add("expert all-to-all", sent, sent, -2 * sent, zero, NCCL)
-        passes = (sum(r.recomputed for r in rows), sum(r.layer - r.recomputed for r in rows))
-        waits = [np.maximum(layer.host() - busy, 0.0) for busy in passes]
-        add("waiting for launches", waits[0], waits[1], 0.0, zero, HOST)
+            add("expert all-to-all", sent, sent, -2 * sent, NCCL)
+        return tuple(rows)
+
+    @cached_property
+    def _waits(self) -> tuple[Floats, Floats]:
+        """Seconds of the (forward, backward) pass over a layer in which the GPU waits for launches. [s]"""
+        busy = (sum(r.recomputed for r in self._busy), sum(r.layer - r.recomputed for r in self._busy))
+        more = [
+            0.0 if self._adapters is None else self._adapters.kernels_of_a_pass(p) / KERNELS_OF_A_PASS for p in PASSES
+        ]
+        forward, backward = (np.maximum(self._layer.host(m) - b, 0.0) for m, b in zip(more, busy, strict=True))
+        return forward, backward
+
+    @cached_property
+    def _open(self) -> tuple[Floats, Floats]:
+        """Seconds of the (forward, backward) pass over a layer behind which something can hide. [s]
+
+        Kernels, tensor-parallel collectives and waits, less what the context ring hides behind already.
+        """
+        rows = [row for row in self._busy if row.name in HIDING]
+        found: tuple[Floats | float, ...] = (
+            sum(r.recomputed for r in rows) + self._waits[0],
+            sum(r.layer - r.recomputed for r in rows) + self._waits[1],
+        )
+        if np.any(self.layouts.context_parallel > 1):
+            found = tuple(seconds - ring[1] for seconds, ring in zip(found, self._context, strict=True))
+        return np.asarray(found[0]), np.asarray(found[1])
+
+    @cached_property
+    def _context(self) -> tuple[tuple[Floats, Floats], ...]:
+        return tuple(self._layer.context_collectives(which) for which in PASSES)
+
+    @property
+    def _moved(self) -> Floats:
+        """Moving the activations of a layer that wait in host memory, one way; all layers recomputed or none. [s]"""
+        kept, stub = self._layer.to_the_host()
+        return stub if self.problem.scenario.layout.recomputed_layers == "all" else kept
+
+    @cached_property
+    def free(self) -> tuple[Floats, Floats]:
+        """Seconds of both passes that are left for data-parallel collectives: the GPU's PCIe link serves both. [s]"""
+        forward, backward = (seconds - np.minimum(self._moved, seconds) for seconds in self._open)
+        return forward, backward
+
+    def _to_the_host(self, recomputing: Floats) -> Affine:
+        """What no kernel hides of moving activations to the host in the forward pass and back in the backward pass.
+
+        A recomputed layer moves less, which is counted as far as it does not outweigh `recomputing` it.
+        """
+        stub = self._layer.to_the_host()[1]
+        seen = sum(np.maximum(self._moved - seconds, 0.0) for seconds in self._open)
+        again = sum(np.maximum(stub - seconds, 0.0) for seconds in self._open)
+        zero = np.zeros(np.broadcast_shapes(np.shape(self.layouts.tensor_parallel), np.shape(self.stage)))
+        return Affine(OFFLOAD, np.asarray(seen), np.maximum(again - seen, -recomputing), zero, PCIE)
+
+    @cached_property
+    def train(self) -> tuple[Affine, ...]:
+        """Forward and backward of one micro-batch on one stage."""
+        lay, layer = self.layouts, self._layer
+        zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
+        rows = [
+            *self._busy,
+            Affine("waiting for launches", self._waits[0] + self._waits[1], self._waits[0], zero, HOST),
+        ]
+        if self.problem.engine.offloaded or self.problem.engine.offloaded_stub:
+            rows.append(self._to_the_host(np.asarray(sum(row.recomputed for row in rows))))
         if np.any(lay.zero_stage >= 3):
-            gathers = layer.zero_three(forward + projected[0])
+            gathers = layer.zero_three(self.free)
             rows.append(Affine("gathering sharded weights", gathers[0] + gathers[1], zero, zero, NCCL))
         if np.any(layer.accumulate() > 0):
             source = "engine file: bytes moved a parameter and micro-batch"
             rows.append(Affine("gradient accumulation and casts", layer.accumulate(), zero, zero, source))
         if np.any(lay.pipeline_parallel > 1):
-            hop = sum(self.hop())
-            hops = 2 * hop * (lay.pipeline_parallel > 1) * lay.virtual_pipeline
-            rows.append(Affine("pipeline sends", zero, zero, zero + hops, NCCL))
+            rows.append(Affine("pipeline sends", zero, zero, zero + self.sends, NCCL))
         return tuple(rows)
 
-    def hop(self) -> tuple[Floats, Floats]:
-        """One send from a chunk to the next: (on the wire, of the host, which nothing hides). [s]"""
+    @cached_property
+    def seams(self) -> tuple[Floats, Floats]:
+        """One send from each stage to the next, the last one's to the first: (on the wire, of the host). [s]
+
+        Nothing hides the host's part. Shape [rows, stages of the longest pipeline].
+        """
         lay, timing = self.layouts, self.problem.engine.timing
         hidden = self.problem.architecture.hidden_size
         passed = self._layer.sequence_tokens * hidden * self.problem.precision.activation_bytes
-        stride, stages = pipeline_stride(self.problem, lay), lay.pipeline_parallel
-        if stages_are_neighbours(self.problem):
-            wire = self._kernels.ring_hop(num_gpus=lay.num_gpus, size=stages, stride=stride, size_bytes=passed)
-            leaves = stride * stages > self.problem.node.gpus_per_node
-        else:
-            wire = self._kernels.point_to_point(num_gpus=lay.num_gpus, stride=stride, size_bytes=passed)
-            leaves = stride >= self.problem.node.gpus_per_node
-        across = leaves * (lay.tensor_parallel - 1)
-        return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * across
+        leaves = hops_between_nodes(self.problem, lay)
+        stride = pipeline_stride(self.problem, lay)
+        sends = [
+            self._kernels.send(num_gpus=lay.num_gpus, stride=stride, leaves=out, size_bytes=passed)
+            for out in (False, bool(np.any(leaves)))
+        ]
+        wire = np.where(leaves, sends[1], sends[0])
+        return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * leaves * (lay.tensor_parallel - 1)
+
+    @cached_property
+    def sends(self) -> Floats:
+        """Over the seams before and behind a stage, activations or gradients of its chunks; the ends' outer seam only
+        where chunks are interleaved. [s]"""
+        lay = self.layouts
+        each = self.seams[0] + self.seams[1]
+        stage = np.minimum(self.stage, lay.pipeline_parallel - 1)
+        before, behind = (
+            np.take_along_axis(each, np.broadcast_to(at, (len(lay), stage.shape[-1])), axis=1)
+            for at in ((stage - 1) % lay.pipeline_parallel, stage)
+        )
+        wraps = lay.virtual_pipeline > 1
+        around = before * (wraps | (self._is_first == 0)) + behind * (wraps | (self._is_last == 0))
+        return np.asarray(around * lay.virtual_pipeline * (lay.pipeline_parallel > 1))
 
     def _head(self, zero: Floats) -> Affine:
         """Logits, loss and their backward pass on the last stage; the embedding on the first is a lookup."""
@@ -169,11 +275,13 @@ class StepTime:
             divisible_by=self.problem.engine.vocab_divisible_by,
             tensor_parallel=lay.tensor_parallel,
         )
-        into = np.asarray(a.hidden_size)
-        logits = self._layer.tokens * vocab / lay.tensor_parallel
-        loss = k.elementwise(self.problem.engine.timing.loss_bytes / 2 * logits)
-        forward = k.linear(tokens=self._layer.tokens, out=vocab / lay.tensor_parallel, into=into, which="forward")
-        backward = k.linear(tokens=self._layer.tokens, out=vocab / lay.tensor_parallel, into=into, which="backward")
+        adapter, out = self.problem.scenario.adapter, vocab / lay.tensor_parallel
+        trained = adapter is not None and "lm_head" in adapter.modules_to_save
+        loss = k.elementwise(self.problem.engine.timing.loss_bytes / 2 * self._layer.tokens * out)
+        forward, backward = (
+            k.linear(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
+            for which in PASSES
+        )
         return forward + loss, backward + loss
 
     @cached_property
@@ -185,6 +293,8 @@ class StepTime:
         passes = float(rl.reference_model) + float(rl.old_log_probs)
         rows = []
         for row in self.train:
+            if row.name == OFFLOAD:
+                continue
             end = passes * (self._is_last * self._head_seconds()[0]) if row.name == "logits and loss" else 0.0
             if row.name == "pipeline sends":
                 end = passes * row.end / 2
@@ -204,12 +314,10 @@ class StepTime:
 
         base, more = at(zero), at(one)
         update = UpdateTime(problem, lay, self.stage, self._layer)
-        names = ("matrix products", "attention", "elementwise kernels", "tensor-parallel collectives")
-        window: Floats | float = sum(row.layer - row.recomputed for row in self.train if row.name in names)
         rows: list[Affine] = []
         one_layer = tuple(after - before for after, before in zip(more.trainable, base.trainable, strict=True))
-        ends = update.reduce(base.trainable, base.shards, np.inf)
-        layers = update.reduce((one_layer[0], one_layer[1]), base.shards, zero + window)
+        ends = update.reduce(base.trainable, base.shards, (np.inf, np.inf))
+        layers = update.reduce((one_layer[0], one_layer[1]), base.shards, self.free)
         rows.append(Affine("data-parallel collectives", layers, ends * 0.0, ends, NCCL))
         stepped = update.optimizer(base)
         more_stepped = update.optimizer(more) - stepped

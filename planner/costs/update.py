@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.costs.layer import LayerTime
 from planner.costs.memory import StageMemory
-from planner.costs.optimizer import optimizer_bytes, paged
+from planner.costs.optimizer import optimizer_bytes, over_layers, paged
 from planner.costs.strides import data_strides
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
@@ -30,13 +30,16 @@ class UpdateTime:
     layer: LayerTime
 
     def reduce(
-        self, parameters: tuple[Floats, Floats], shards: tuple[Floats, Floats], backward: Floats | float
+        self,
+        parameters: tuple[Floats, Floats],
+        shards: tuple[Floats, Floats],
+        free: tuple[Floats | float, Floats | float],
     ) -> Floats:
         """Seconds of gradient reduction and weight gathering that stay in sight, of these (dense, expert) weights. [s]
 
-        The reduction hides behind the last backward pass of their own layer, `backward` seconds, at most by the
-        engine's share; gathering hides behind the next forward pass, half as long. Charged at the bandwidth of one
-        message of the engine's size, so that it stays affine in the layers.
+        The reduction hides behind the last backward pass of their own layer, gathering behind the next forward pass,
+        each at most by the engine's share; `free` are the seconds of (forward, backward) that are left for it. Charged
+        at the bandwidth of one message of the engine's size, so that it stays affine in the layers.
         """
         problem, lay = self.problem, self.layouts
         engine, timing = problem.engine, problem.engine.timing
@@ -62,8 +65,8 @@ class UpdateTime:
             whole = self._rate("all_gather", group, step, taken)
             partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
             gathered = gathered + np.where(partial, whole, 0.0) * count * problem.precision.weight_bytes
-        seconds = reduced - np.minimum(share * reduced, backward)
-        seconds = seconds + gathered - np.minimum(late * gathered, backward / 2)
+        seconds = reduced - np.minimum(share * reduced, free[1])
+        seconds = seconds + gathered - np.minimum(late * gathered, free[0])
         return np.where(lay.zero_stage >= 3, 0.0, seconds)
 
     def _stage_bytes(self) -> Floats:
@@ -86,9 +89,40 @@ class UpdateTime:
             ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
             pcie = (problem.gradient_bytes + problem.weight_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
             return np.asarray(pcie + local * moved * ranks / (HOST_GB_PER_S * GB))
+        moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
         fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
         fetched = fetched / (0.8 * problem.gpu.pcie_gb_per_s * GB)
-        return np.asarray(fetched + local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB))
+        return np.asarray(fetched + moving)
+
+    def _products(self, memory: StageMemory) -> Floats:
+        """Matrix products inside the optimizer, of the layers' matrices that one rank updates. [s]
+
+        GaLore projects a gradient m x n, m <= n, onto r directions and its update back (arXiv:2403.03507, algorithm 2).
+        Muon: X X^T, its square and their product with X in each of its iterations (Jordan et al. 2024). A matrix that
+        tensor parallelism cuts is taken as shared out over its ranks.
+        """
+        problem, lay, gemm = self.problem, self.layouts, self.layer.kernels.gemm
+        seconds: Floats = self.stage * 0.0
+        if problem.scenario.adapter is not None:
+            return seconds
+        for index, optimizer in enumerate(problem.optimizers):
+            rank, turns = optimizer.projection_rank, optimizer.orthogonalising_iterations
+            if rank is None and not turns:
+                continue
+
+            def measure(inputs: int, outputs: int, rank: int | None = rank, turns: int = turns) -> float:
+                short, long = (np.asarray(float(side)) for side in sorted((inputs, outputs)))
+                square, out = gemm(m=short, n=short, k=long), gemm(m=short, n=long, k=short)
+                found = turns * float(square + gemm(m=short, n=short, k=short) + out)
+                if rank is not None and rank < short:
+                    r = np.asarray(float(rank))
+                    found += float(gemm(m=r, n=long, k=short) + gemm(m=short, n=long, k=r))
+                return found
+
+            dense, expert = over_layers(memory, measure)
+            cut = dense / lay.tensor_parallel, expert / (lay.expert_parallel * lay.expert_tensor_parallel)
+            seconds = np.where(lay.optimizer == index, memory.sharded(cut, 1), seconds)
+        return seconds
 
     def fixed(self) -> float:
         """Seconds of every step whatever its size. [s]"""

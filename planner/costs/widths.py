@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.formulas.parameters import MLP_OUT, adapted_sides, target_names
+from planner.formulas.parameters import ATTENTION_OUT, MLP_OUT, adapted_sides, target_names
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.schema.engine import Tensor
@@ -16,8 +16,6 @@ FUSED_QKV = ("phi3",)
 FP32_ROUTER = ("deepseek", "glm4_moe")
 SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
-READ_ATTENTION = ("o_proj", "linear_proj")
-"""Matrices that read what attention makes."""
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
@@ -83,14 +81,14 @@ def _adapted(problem: Problem, width: str) -> float:
         return 0.0
     targets = set(target_names(a, adapter.targets))
     latents = {"q_b_proj": a.q_lora_rank or 0, "kv_b_proj": a.kv_lora_rank or 0}
-    other = targets - {*READ_ATTENTION, *MLP_OUT, *latents}
+    other = targets - {*ATTENTION_OUT, *MLP_OUT, *latents}
     if width == "adapted_out":
         # A token visits its chosen experts only.
         visited = a.model_copy(update={"num_experts": a.num_experts_per_tok}) if a.is_moe else a
         return sum(out for _, out in adapted_sides(visited, targets)) / a.num_hidden_layers
     return {
         "adapted_hidden": a.hidden_size * len(other) + sum(latents[name] for name in targets & set(latents)),
-        "adapted_attention_out": a.attention_out_width * bool(targets & set(READ_ATTENTION)),
+        "adapted_attention_out": a.attention_out_width * bool(targets & set(ATTENTION_OUT)),
         "adapted_ffn": a.intermediate_size * bool(targets & set(MLP_OUT)),
         "adapted_rank": adapter.rank * len(targets),
     }[width]
@@ -176,3 +174,12 @@ def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], 
             at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
             amount = amount + tensor.bytes * width * shard_factor(layouts, tensor) * at_once
     return amount
+
+
+def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:
+    """Bytes that one usual layer keeps in host memory, for one micro-batch on one rank: (whole, recomputed). [bytes]"""
+    engine, moe = problem.engine, problem.architecture.is_moe
+    kept, stub = (
+        tensor_bytes(problem, layouts, tensors, moe_layer=moe) for tensors in (engine.offloaded, engine.offloaded_stub)
+    )
+    return kept, stub

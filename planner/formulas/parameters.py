@@ -14,6 +14,10 @@ ALL_LINEAR = "all-linear"
 """LoRA on every linear layer of a block; not on embeddings, head or router."""
 MLP_OUT = ("down_proj", "linear_fc2", "fc2")
 """Names of the MLP matrix whose outputs are the hidden size."""
+ATTENTION_OUT = ("o_proj", "linear_proj")
+"""Names of the matrix that reads what attention makes."""
+LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
+"""Down-projections of latent attention."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,39 @@ def adapted_shapes(architecture: object, targets: Iterable[str]) -> tuple[tuple[
         wide = mlp.get(name, 0) * widest
         sides.append(attention.get(name, (wide, hidden) if name in MLP_OUT else (hidden, wide)))
     return tuple(sides)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """One adapted matrix of a layer."""
+
+    inputs: int
+    outputs: int
+    cut: str
+    """Which side tensor parallelism cuts: inputs, outputs or neither."""
+
+
+def adapted_attention(architecture: object, targets: Iterable[str]) -> tuple[Adapted, ...]:
+    """Adapted attention matrices of one layer; latent down-projections lie whole on each rank."""
+    attention = _attention_matrices(Shape.of(architecture))
+    found = [name for name in target_names(architecture, targets) if name in attention]
+    return tuple(
+        Adapted(*attention[name], "inputs" if name in ATTENTION_OUT else "neither" if name in LATENTS else "outputs")
+        for name in found
+    )
+
+
+def adapted_mlp(architecture: object, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:
+    """Adapted matrices of one MLP or expert of that width."""
+    shape = Shape.of(architecture)
+    mlp, hidden = _mlp_matrices(shape), shape.hidden_size
+    found = [name for name in target_names(architecture, targets) if name in mlp]
+    return tuple(
+        Adapted(mlp[name] * width, hidden, "inputs")
+        if name in MLP_OUT
+        else Adapted(hidden, mlp[name] * width, "outputs")
+        for name in found
+    )
 
 
 def target_names(architecture: object, targets: Iterable[str]) -> tuple[str, ...]:

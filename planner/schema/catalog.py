@@ -233,6 +233,8 @@ class Optimizer(Frozen):
     """Moments of the layers' matrices live in a projection of this rank (GaLore)."""
     projector_bytes: float = Field(default=4, ge=0)
     """Bytes an element of the projector."""
+    orthogonalising_iterations: int = Field(default=0, ge=0)
+    """Iterations, three matrix products each, that orthogonalise the update of every matrix of the layers (Muon)."""
     own_format: bool = False
     """Moments have a format of their own (8-bit blocks), whatever format the weights have."""
     paged: bool = False

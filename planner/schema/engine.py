@@ -238,6 +238,11 @@ class Engine(Frozen):
     """Only where the engine has DoRA adapters."""
     stub: list[Tensor] = Field(min_length=1)
     """Kept by a layer that is recomputed in full."""
+    offloaded: list[Tensor] = Field(default_factory=list)
+    """Waits in host memory between both passes, of a layer that is not recomputed; filled in by the option that decides
+    activation_offload: what it takes out of `saved` and `stub`."""
+    offloaded_stub: list[Tensor] = Field(default_factory=list)
+    """The same of a layer that is recomputed in full."""
     backward: list[Tensor] = Field(min_length=1)
     """Temporary while one layer runs backward."""
     loss: list[Tensor] = Field(min_length=1)
@@ -331,7 +336,19 @@ class RolloutEngine(Frozen):
     sources: list[Source] = Field(min_length=1)
 
 
-_TENSOR_LISTS = ("saved", "saved_by_adapter", "stub", "backward", "loss", "log_prob", "cached")
+_TENSOR_LISTS = (
+    "saved",
+    "saved_by_adapter",
+    "stub",
+    "offloaded",
+    "offloaded_stub",
+    "backward",
+    "loss",
+    "log_prob",
+    "cached",
+)
+_MOVED = {"saved": "offloaded", "saved_by_adapter": "offloaded", "stub": "offloaded_stub"}
+"""Lists of what stays on the GPU, and of what is taken out of them."""
 
 
 def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = ()) -> Engine:
@@ -341,10 +358,14 @@ def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = 
     recomputed instead of whole layers, never beside them: engines take one granularity.
     """
     data = engine.model_dump(exclude={"options"}) if engine.options or options or modules else {}
-    for name in options:
+    # What waits on the host is what is left of the other options' tensors.
+    for name in sorted(options, key=lambda name: name in engine.options and engine.options[name].decides is not None):
         if name in engine.options:
-            data = _merged(data, engine.options[name].set)
+            before, data = data, _merged(data, engine.options[name].set)
             data["rules"] = [*data["rules"], *engine.options[name].rules]
+            if engine.options[name].decides == "activation_offload":
+                for stays, goes in _MOVED.items():
+                    data[goes] = [*data[goes], *_taken_out(before[stays], data[stays])]
     if modules:
         data["recompute"] = {**data["recompute"], "granularities": ["none", "selective"]}
     changed = Engine.model_validate(data) if data else engine
@@ -354,6 +375,20 @@ def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = 
         for name in _TENSOR_LISTS
     }
     return changed.model_copy(update={**kept, "options": {}})
+
+
+def _taken_out(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tensors of the first list with the bytes that the second one keeps no longer."""
+
+    def place(tensor: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(str(tensor.get(name)) for name in ("name", "width", "shard", "when", "option"))
+
+    left: dict[tuple[Any, ...], float] = {}
+    for tensor in after:
+        whole = Tensor.model_validate(tensor).model_dump()
+        left[place(whole)] = left.get(place(whole), 0.0) + whole["bytes"]
+    gone = [(tensor, tensor["bytes"] - left.get(place(tensor), 0.0)) for tensor in before]
+    return [{**tensor, "bytes": amount} for tensor, amount in gone if amount > 0]
 
 
 def _is_on(tensor: Tensor, options: Sequence[str]) -> bool:

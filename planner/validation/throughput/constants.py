@@ -41,7 +41,7 @@ FITTED: tuple[Fitted, ...] = (
     Fitted("megatron-core", ("options", "tp_comm_overlap", "overlap.tensor"), "model", "dgxc, 405B and GPT-3 175B"),
     Fitted("nanotron", ("timing", "host_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
     Fitted("nanotron", ("timing", "host_tensor_parallel_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
-    Fitted("nanotron", ("timing", "send_across_ms"), "model", "sweep, 32 GPUs, TP and PP above 1"),
+    Fitted("nanotron", ("timing", "send_across_ms"), "model", "sweep, TP and PP above 1"),
     Fitted("nanotron", ("overlap", "data"), "model", "sweep, 256 GPUs, one micro-batch"),
     Fitted("nanotron", ("elementwise_factor",), "model", "sweep, one node, TP 1"),
     Fitted("megatron-deepspeed", ("timing", "host_us"), "model", "vTrain, one node, micro-batch 1"),
