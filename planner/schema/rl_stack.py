@@ -1,0 +1,80 @@
+"""Shape of what an RL stack adds to a trainer: shared or separate GPUs, and the engine that generates the samples."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.schema.base import Frozen, Source
+
+
+class Colocation(Frozen):
+    """Residuals of an RL stack whose trainer and rollout engine share the GPUs."""
+
+    rollout_engine: str
+    trainer_residual_gib: float
+    """Left by the sleeping trainer while the rollout engine is awake."""
+    rollout_residual_gib: float
+    """Left by the sleeping rollout engine (CUDA context, graphs) while the trainer is awake."""
+    trainer_on_gpu_during_sync: bool
+    sync_bucket_gib: float
+    sync_buckets: int = 2
+    sync_gb_per_s_per_gpu: float = Field(gt=0)
+    """Effective rate of moving new weights into the rollout engine, a GPU."""
+    sync_fixed_seconds: float = Field(ge=0)
+    wake_gb_per_s: float = Field(gt=0)
+    """Host-device rate of sleeping and waking."""
+    host_weight_copies: list[str]
+    """Named copies of the weights each rank keeps in host memory."""
+    sleeping_gradients_on_host: bool = False
+    """A sleeping trainer's gradients are copied to the host; otherwise they are dropped and made anew."""
+    chunked_log_probs: bool = False
+    source: str
+
+
+class Separation(Frozen):
+    """An RL stack whose trainer and rollout engine can have GPUs of their own."""
+
+    asynchronous: bool
+    """The trainer can work on the samples of the weights before, while new ones are generated."""
+    sync_network_share: float = Field(gt=0)
+    """Rate at which whole weights reach the rollout engines, in rates of one network adapter; above 1 where the
+    collective uses several adapters of a node."""
+    sync_fixed_seconds: float = Field(ge=0)
+    sync_bucket_gib: float = Field(ge=0)
+    """Weights under way, on trainer and rollout engine alike."""
+    source: str
+
+
+class RolloutEngine(Frozen):
+    """An inference engine that generates the samples of an RL step."""
+
+    id: str
+    name: str
+    version: str
+    fraction_flag: str
+    """Name of its memory fraction in launch files."""
+    fraction_of: Literal["total", "usable"]
+    runtime_reserve_gib: float = Field(ge=0)
+    """Beside the static fraction: activations, CUDA graphs, workspace."""
+    runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
+    cuda_context_gib: float = Field(ge=0)
+    nccl_gib_per_group: float = Field(ge=0)
+    precisions: list[str] = Field(min_length=1)
+    """Ids of the precisions in which it can hold weights."""
+    kv_bytes: float = Field(default=2, gt=0)
+    """Bytes an element of the key-value cache."""
+    max_concurrency: int = Field(gt=0)
+    """Requests one engine runs at once."""
+    shares_prompt_prefix: bool = True
+    """Prompts shared by several samples are prefilled once."""
+    step_overhead_us: float = Field(ge=0)
+    """Scheduler and launch time of one decode step that no kernel hides."""
+    bandwidth_fraction: float = Field(gt=0, le=1)
+    """Share of the GPU's memory bandwidth that decoding reaches."""
+    fractions: list[float] = Field(min_length=1)
+    """Memory fractions tried when the scenario leaves them open."""
+    time_error: str
+    """Known error of rollout times made from these constants."""
+    sources: list[Source] = Field(min_length=1)
