@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from run_cli import run
 
+from planner.catalog import default_catalog
+from planner.costs.selective import MODULES
 from planner.errors import InputError
 from planner.pipeline import estimate, load, override, plan, problem_of
 from planner.plan import WAITING, Plan
@@ -240,3 +242,20 @@ def test_launch_flags_follow_the_placement() -> None:
     assert "--recompute-granularity selective" in flags
     assert "--recompute-modules mlp" in flags
     assert "--fine-grained-activation-offloading" in flags
+
+
+def test_every_module_that_can_be_recomputed_takes_time() -> None:
+    catalog = default_catalog()
+    named = {m for name in catalog.ids("engines") for m in catalog.find("engines", name).recompute_modules}
+    assert named == set(MODULES)
+    pinned = {"layout__tensor_parallel": 2, "layout__pipeline_parallel": 1, "layout__context_parallel": 1}
+    pinned |= {"layout__data_parallel": 8, "layout__recomputed_layers": 0, "batch__micro_batch_size": 1}
+    steps = {}
+    for modules in ([], ["layernorm"], ["mlp"], ["layernorm", "mlp"]):
+        found = estimate(small(**pinned, layout__recompute_modules=modules))
+        steps[tuple(modules)] = found.step_seconds
+        again = sum(entry.amount for entry in found.time if entry.name == "recomputed modules")
+        assert (again > 0) == bool(modules)
+    assert steps[()] < steps["layernorm",] < steps["mlp",] < steps["layernorm", "mlp"]
+    both = steps["layernorm",] + steps["mlp",] - steps[()]
+    assert steps["layernorm", "mlp"] == pytest.approx(both), "modules are recomputed one after the other"

@@ -131,17 +131,30 @@ class LayerTime:
     def elementwise(self, which: Pass, *, moe_layer: bool) -> Floats:
         """Norms, residuals, rotary embedding and activation function, each a kernel of its own. [s]"""
         a, tp, k = self.problem.architecture, self.layouts.tensor_parallel, self.kernels
-        factor = self.problem.engine.elementwise_factor * (1.0 if which == "forward" else 2.0)
-        hidden = self.sequence_tokens * a.hidden_size
-        seconds = 2 * k.elementwise(factor * 4 * hidden) + 2 * k.elementwise(factor * 6 * hidden)
+        factor = self._moves(which)
+        seconds = self.norms(which) + 2 * k.elementwise(factor * 6 * self.sequence_tokens * a.hidden_size)
         seconds = seconds + k.elementwise(factor * 4 * self.tokens * (a.query_width + a.key_value_width) / tp)
         width: float = a.intermediate_size
         if moe_layer:
             width = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 1) + a.shared_expert_intermediate_size
             permuted = self.tokens / tp * (a.num_experts_per_tok or 1) * a.hidden_size
             seconds = seconds + 2 * k.elementwise(factor * 4 * permuted)
-        moved = 6.0 if a.gated_mlp else 4.0
-        return np.asarray(seconds + k.elementwise(factor * moved * self.tokens * width / tp))
+        return np.asarray(seconds + self.activation(which, width))
+
+    def _moves(self, which: Pass) -> float:
+        """Times that a pass moves the bytes of a fused forward kernel."""
+        return self.problem.engine.elementwise_factor * (1.0 if which == "forward" else 2.0)
+
+    def norms(self, which: Pass) -> Floats:
+        """The two norms of a layer. [s]"""
+        hidden = self.sequence_tokens * self.problem.architecture.hidden_size
+        return 2 * self.kernels.elementwise(self._moves(which) * 4 * hidden)
+
+    def activation(self, which: Pass, width: float) -> Floats:
+        """The activation function of an MLP or of experts that are so wide together. [s]"""
+        moved = 6.0 if self.problem.architecture.gated_mlp else 4.0
+        moved = moved * self._moves(which)
+        return self.kernels.elementwise(moved * self.tokens * width / self.layouts.tensor_parallel)
 
     @cached_property
     def layer_parameters(self) -> tuple[Floats, Floats]:

@@ -22,6 +22,7 @@ from planner.costs.kernels import Kernels, Pass
 from planner.costs.layer import LayerTime
 from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
+from planner.costs.selective import selective_seconds
 from planner.costs.strides import hops_between_nodes, pipeline_stride
 from planner.costs.update import MS, UpdateTime
 from planner.costs.widths import padded_vocab_size
@@ -215,6 +216,9 @@ class StepTime:
             *self._busy,
             Affine("waiting for launches", self._waits[0] + self._waits[1], self._waits[0], zero, HOST),
         ]
+        if self.problem.scenario.layout.recompute_modules:
+            again = selective_seconds(layer, moe_layer=self._moe)
+            rows.append(Affine("recomputed modules", again, zero, zero, GRID))
         if self.problem.engine.offloaded or self.problem.engine.offloaded_stub:
             rows.append(self._to_the_host(np.asarray(sum(row.recomputed for row in rows))))
         if np.any(lay.zero_stage >= 3):
