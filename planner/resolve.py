@@ -215,6 +215,12 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
     if pool is not None:
         node: Node = catalog.find("nodes", pool.node)
         gpu: Gpu = catalog.find("gpus", node.gpu)
+        held = problem.rollout_precision or problem.precision
+        if not {held.compute, problem.precision.compute} & set(gpu.dense_tflops):
+            what = f"{gpu.name} has no {held.compute} matrix units to generate with"
+            because = f"the catalog lists {', '.join(sorted(gpu.dense_tflops))} for it"
+            where = problem.place("rl", "rollout", "node")
+            return [Wrong(what, where, because, "rl.rollout.node: a pool that has them")], None
         grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
         catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
         usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
