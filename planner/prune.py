@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.evaluate import RolloutTable, RowCosts, even_layers, recompute_levels
+from planner.evaluate import RolloutTable, RowCosts
 from planner.layouts import Floats, Ints
+from planner.least_recompute import LeastRecompute
 from planner.problem import Problem
-from planner.rounding import Rounded, limit_bytes, slowest_near_tie
+from planner.rounding import Rounded, slowest_near_tie
 from planner.space import Removed
+from planner.spare import roomy_rows
 from planner.splits import Splitter
 from planner.tables import choice_keys, row_keys
 
@@ -32,7 +34,7 @@ class Bounds:
     rounding_only: int
     """Points (rows, where splits are bounded in closed form) that fit in floats and not in rounded-up integers."""
     points: int
-    """(row, recomputed layers) points looked at one by one; 0 where splits are bounded in closed form."""
+    """(row, recomputed layers) points covered one by one; 0 where splits are bounded in closed form."""
     rounded: Rounded
     """The grid on which memory was compared."""
 
@@ -91,12 +93,24 @@ def prune(
         text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
         removed.append(Removed("slower", text, int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
+    roomy = _roomy(bounds, rows, best)
+    if not roomy.all():
+        text = "slower than a plan in hand, and even so with less headroom than a near tie in hand"
+        removed.append(Removed("headroom", text, int((~roomy).sum())))
+        rows = rows[roomy]
     picked = np.zeros(0, dtype=np.int64)
     if rollouts is not None:
         of_key = np.isin(choice_keys(rollouts.choices), np.unique(row_keys(costs.layouts)[rows]))
         soon = np.maximum(rollouts.seconds, rollouts.least_seconds) <= longest
         picked = np.flatnonzero(of_key & choice_fits & soon)
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
+
+
+def _roomy(bounds: Bounds, rows: Ints, best: float) -> np.ndarray:
+    """Which rows may hold the answer, by headroom; all where rollout choices share the memory."""
+    if bounds.rounded.rollouts is not None or bounds.points:
+        return np.ones(len(rows), dtype=bool)
+    return roomy_rows(bounds.rounded, rows, bounds.bound, best)
 
 
 def fitting_choices(rounded: Rounded) -> np.ndarray:
@@ -153,33 +167,15 @@ def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
     if spec.layers_per_stage != "free" and spec.recompute == "uniform":
-        return _enumerated(problem, rounded)
+        return _every_level(problem, rounded)
     return _closed_form(problem, rounded)
 
 
-def _enumerated(problem: Problem, rounded: Rounded) -> Bounds:
+def _every_level(problem: Problem, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
-    costs = rounded.costs
-    rows = len(costs.layouts)
-    best = np.full(rows, math.inf)
-    layers = even_layers(problem, costs.layouts, costs.stages)
-    most = layers.max(axis=1, initial=0)
-    exact_limit = limit_bytes(problem)
-    rounding, points = 0, 0
-    kinds = np.stack([costs.layouts.variant, costs.layouts.virtual_pipeline, most], axis=1)
-    unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
-    for index, (variant, chunks, count) in enumerate(unique.tolist()):
-        group = np.flatnonzero(of_row.reshape(-1) == index)
-        for level in recompute_levels(problem.each[variant], count, chunks):
-            recomputed = np.minimum(layers[group], level)
-            exact = costs.peak_bytes(group, layers[group], recomputed) <= exact_limit
-            inside = rounded.peak(group, layers[group], recomputed) <= rounded.limit
-            rounding += int((exact & ~inside).sum())
-            points += len(group)
-            fits = group[inside]
-            seconds = costs.step_seconds(fits, layers[fits], recomputed[inside])
-            best[fits] = np.minimum(best[fits], seconds)
-    return Bounds(best, best, rounding, points, rounded)
+    least = LeastRecompute(problem, rounded)
+    seconds = least.seconds()
+    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded)
 
 
 def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:

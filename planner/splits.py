@@ -42,11 +42,11 @@ class Splitter:
     problem: Problem
     rounded: Rounded
 
-    def split(self, row: int) -> Split:
-        """Bound and split of one row."""
+    def split(self, row: int, held_back: int = 0) -> Split:
+        """Bound and split of one row; with `held_back` memory units less than there are."""
         best, bound = NONE, math.inf
         for wanted, named in self._options(row):
-            found = self._split(row, wanted, named)
+            found = self._split(row, wanted, named, held_back)
             bound = min(bound, found.bound_seconds)
             if found.seconds < best.seconds:
                 best = found
@@ -97,10 +97,10 @@ class Splitter:
             for level in recompute_levels(problem, int(counts[-1]), chunks):
                 yield np.minimum(counts, level), level
 
-    def _split(self, row: int, wanted: Ints | None, named: int | None) -> Split:
+    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
         stages, total = int(lay.pipeline_parallel[row]), self.problem.architecture.num_hidden_layers
-        needed, fits = self._needed(row, wanted, exact=False)
+        needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
         c, heavy, light = costs.time["train"]
         seconds = c.layer[row, :stages, None] * counts + c.recomputed[row, :stages, None] * needed
         seconds = np.where(fits, seconds + c.end[row, :stages, None], math.inf)
@@ -150,12 +150,12 @@ class Splitter:
             return False
         return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(_held(~fits * 1.0, counts, 0.5).sum())
 
-    def _needed(self, row: int, wanted: Ints | None, *, exact: bool) -> tuple[Ints, np.ndarray]:
+    def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
         costs, counts = self.rounded.costs, self._counts(row)
         stages = int(costs.layouts.pipeline_parallel[row])
         memory = costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit)
+        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
         always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
         low, high, fits = _between(always, row, stages, counts, limit)
         also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
