@@ -37,6 +37,8 @@ class Bounds:
     """(row, recomputed layers) points covered one by one; 0 where splits are bounded in closed form."""
     rounded: Rounded
     """The grid on which memory was compared."""
+    least: LeastRecompute | None = None
+    """Where it costs every point of the rows."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ def prune(
 
 def _roomy(bounds: Bounds, rows: Ints, best: float) -> np.ndarray:
     """Which rows may hold the answer, by headroom; all where rollout choices share the memory."""
-    if bounds.rounded.rollouts is not None or bounds.points:
+    if bounds.rounded.rollouts is not None:
         return np.ones(len(rows), dtype=bool)
-    return roomy_rows(bounds.rounded, rows, bounds.bound, best)
+    return roomy_rows(bounds.rounded, rows, bounds.bound, best, bounds.least)
 
 
 def fitting_choices(rounded: Rounded) -> np.ndarray:
@@ -175,7 +177,7 @@ def _every_level(problem: Problem, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
     least = LeastRecompute(problem, rounded)
     seconds = least.seconds()
-    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded)
+    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least)
 
 
 def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
