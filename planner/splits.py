@@ -66,7 +66,7 @@ class Splitter:
         return even_layers(self.problem, costs.layouts, costs.stages)
 
     @cached_property
-    def _known(self) -> dict[tuple[int, int, int], Floats]:
+    def _known(self) -> dict[tuple[int, int, bytes], Ints]:
         return {}
 
     def _counts(self, row: int) -> Ints:
@@ -169,28 +169,23 @@ class Splitter:
         if wanted is not None:
             none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
             return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
-        none = fits & (low <= 0) & (high >= 0) & np.array([0 in self._levels(row, n) for n in counts.tolist()])
-        allowed = np.where(none, 0, self._allowed(row, more, counts))
-        return allowed.astype(np.int64), none | (inside & (allowed <= less) & (allowed <= counts))
+        table = self._allowed(row, counts)
+        none = fits & (low <= 0) & (high >= 0) & (table[:, 0] == 0)
+        wide = np.minimum(more, table.shape[1] - 1).astype(np.int64)
+        allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
+        return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
 
-    def _levels(self, row: int, count: int) -> Floats:
-        chunks = self._chunks(row)
-        key = (int(self.rounded.costs.layouts.variant[row]), count, chunks)
+    def _allowed(self, row: int, counts: Ints) -> Ints:
+        """The least allowed number of recomputed layers that is at least so many, by layer count; 2^31 where none is."""
+        variant, chunks = int(self.rounded.costs.layouts.variant[row]), self._chunks(row)
+        key = (variant, chunks, counts.tobytes())
         if key not in self._known:
-            self._known[key] = np.array(recompute_levels(self._variant(row), count, chunks), dtype=float)
+            table = np.full((len(counts), int(counts[-1]) + 2), 2**31, dtype=np.int64)
+            for place, count in enumerate(counts.tolist()):
+                for level in reversed(recompute_levels(self._variant(row), count, chunks)):
+                    table[place, : level + 1] = level
+            self._known[key] = table
         return self._known[key]
-
-    def _allowed(self, row: int, low: Floats, counts: Ints) -> Floats:
-        """The least allowed number of recomputed layers that is at least `low`."""
-        out = np.full(low.shape, np.inf)
-        for column, count in enumerate(counts.tolist()):
-            levels = self._levels(row, count)
-            if not len(levels):
-                continue
-            place = np.searchsorted(levels, low[:, column])
-            found = place < len(levels)
-            out[found, column] = levels[np.minimum(place, len(levels) - 1)][found]
-        return np.where(np.isfinite(out), out, 2**31)
 
     @staticmethod
     def _slowest(seconds: Floats, counts: Ints, total: int) -> float:
