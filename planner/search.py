@@ -29,7 +29,7 @@ class Proof:
     bound_seconds: float | None
     """No plan of the space is faster than this."""
     gap: float | None
-    """(step - bound) / step."""
+    """(step - bound) / step; 0 where throughput is proved, since the near-tie band is what the scenario asks for."""
     candidates: int
     """Combinations of degrees, micro-batch, wishes and rollout choices looked at."""
     points: int
@@ -43,6 +43,8 @@ class Proof:
     """Points enumerated as a check of the solver; None where it was not done."""
     decided_by_rounding: bool = False
     """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
+    throughput_proved: bool = False
+    """No plan is faster by more than the near-tie share; `feasible` then means that headroom and ties are not settled."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def search(
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
                 raise
-    status, plan, bound = found
+    status, plan, bound, fastest = found
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
         by_rounding = not agrees(costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
@@ -101,7 +103,7 @@ def search(
     gap = None
     if plan is not None and bound is not None:
         bound = min(bound, plan.step_seconds)
-        gap = 0.0 if status == "optimal" else (plan.step_seconds - bound) / plan.step_seconds
+        gap = 0.0 if fastest else (plan.step_seconds - bound) / plan.step_seconds
     proof = Proof(
         status=status,
         bound_seconds=bound,
@@ -113,6 +115,7 @@ def search(
         rounding_only=pruned.rounding_only,
         enumerated=enumerated,
         decided_by_rounding=by_rounding,
+        throughput_proved=fastest,
     )
     return Outcome(problem, status, plan, proof, tuple(watch.items()))
 
@@ -128,8 +131,8 @@ def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
     return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
 
 
-Found = tuple[str, Plan | None, float | None]
-"""(status, verified plan, proved bound in seconds)"""
+Found = tuple[str, Plan | None, float | None, bool]
+"""(status, verified plan, proved bound in seconds, whether its throughput is proved)"""
 
 
 def _search(
@@ -142,7 +145,7 @@ def _search(
     while True:
         pruned = prune(problem, rounded.costs, rounded.rollouts, bounds, frozenset(refuted))
         if pruned.wish is None:
-            return pruned, rounded, ("infeasible", None, None)
+            return pruned, rounded, ("infeasible", None, None, False)
         tables, grid = build_tables(problem, rounded, pruned.rows, bounds.bound, pruned.choices, pruned.longest_seconds)
         lap("tables")
         found = _solve(problem, tables, space, limit)
@@ -159,14 +162,15 @@ def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> Foun
     options = problem.scenario.search
     answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
     if answer.row is None:
-        return answer.status, None, None
+        return answer.status, None, None, False
     row = tables.rows[answer.row]
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
     plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
     # Each coefficient of a plan was rounded up by less than a unit.
     slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
-    return answer.status, plan, max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
+    bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
+    return answer.status, plan, bound, answer.time_proved
 
 
 def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:
