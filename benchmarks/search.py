@@ -3,8 +3,8 @@
     python benchmarks/search.py [--repeat 3] [NAME ...]
     python benchmarks/search.py --growth [--repeat 3] [--plot FILE.svg]
 
-Each row is solved `--repeat` times; the median is printed. Nothing is enumerated. `--growth` solves the same models from
-64 to 131,072 GPUs, plots the seconds as text, and with `--plot` into a file.
+Each row is solved `--repeat` times; the median is printed. Nothing is enumerated. `--growth` solves the same models on
+64 to 131,072 GPUs and plots the seconds as text, with `--plot` into a file too.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def cases() -> list[Case]:
     found += [rl(n) for n in (4, 8, 16, 64)]
     found += [pretrain_pools(), rl_pools([4, 8]), rl_pools([8, 16, 32, 64])]
     found += [open_decisions("llama3.1-70b, open"), open_decisions("llama3.1-70b, all open", "recompute_modules")]
-    return found + [wide_band("llama3.1-70b", 512, 1024), wide_band("llama3.1-405b", 16384, 2048)]
+    return [*found, wide_band("llama3.1-70b", 512, 1024), wide_band("llama3.1-405b", 16384, 2048)]
 
 
 def magnitude(number: int) -> str:

@@ -1,7 +1,7 @@
 """Even or listed stages with one number of recomputed layers: the least number that fits, for all rows at once.
 
-Each line of memory is linear in the recomputed layers of a stage, so it holds between two whole numbers. Recomputing more
-layers never takes less time, so the least number that all lines of all stages allow is also the fastest.
+Each line of memory is linear in the recomputed layers of a stage, so it holds between two whole numbers. Recomputing
+more layers never takes less time, so the least number that all lines of all stages allow is also the fastest.
 """
 
 from __future__ import annotations

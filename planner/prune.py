@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.beside import Beside, fitting_choices
 from planner.evaluate import RolloutTable, RowCosts
 from planner.layouts import Floats, Ints
 from planner.least_recompute import LeastRecompute
@@ -68,7 +69,7 @@ def prune(
     if not fits.all():
         text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
         removed.append(Removed("memory", text, int((~fits).sum())))
-    beside, choice_fits = _Beside(bounds.rounded), fitting_choices(bounds.rounded)
+    beside, choice_fits = Beside(bounds.rounded), fitting_choices(bounds.rounded)
     if not choice_fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"
         removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
@@ -95,7 +96,7 @@ def prune(
         text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
         removed.append(Removed("slower", text, int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
-    roomy = _roomy(bounds, rows, best)
+    roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least)
     if not roomy.all():
         text = "slower than a plan in hand, and even so with less headroom than a near tie in hand"
         removed.append(Removed("headroom", text, int((~roomy).sum())))
@@ -106,61 +107,6 @@ def prune(
         soon = np.maximum(rollouts.seconds, rollouts.least_seconds) <= longest
         picked = np.flatnonzero(of_key & choice_fits & soon)
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
-
-
-def _roomy(bounds: Bounds, rows: Ints, best: float) -> np.ndarray:
-    """Which rows may hold the answer, by headroom; all where rollout choices share the memory."""
-    if bounds.rounded.rollouts is not None:
-        return np.ones(len(rows), dtype=bool)
-    return roomy_rows(bounds.rounded, rows, bounds.bound, best, bounds.least)
-
-
-def fitting_choices(rounded: Rounded) -> np.ndarray:
-    """Which rollout choices fit by themselves."""
-    return np.zeros(0, dtype=bool) if rounded.rollouts is None else rounded.choice_memory <= rounded.limit
-
-
-class _Beside:
-    """The fastest step that each row can be part of, with the rollout choices that fit."""
-
-    def __init__(self, rounded: Rounded) -> None:
-        self.rows = len(rounded.costs.layouts)
-        self.rollouts = rounded.rollouts
-        if self.rollouts is None:
-            self.exists = np.ones(self.rows, dtype=bool)
-            return
-        of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
-        fits = fitting_choices(rounded)
-        seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
-        self.pairs = []
-        self.exists = np.zeros(self.rows, dtype=bool)
-        for key in np.unique(of_choice[fits]).tolist():
-            rows, these = np.flatnonzero(of_row == key), of_choice[fits] == key
-            if len(rows):
-                offers = np.unique(np.stack([seconds[these], least[these]], axis=1), axis=0)
-                # Of choices that add as much, only the one that needs least by itself can be the fastest.
-                kept = [o for i, o in enumerate(offers) if not i or o[1] < offers[:i, 1].min()]
-                self.pairs.append((rows, np.array(kept)))
-                self.exists[rows] = True
-
-    def step(self, training: Floats) -> Floats:
-        """Seconds of the step for these seconds of training; bounds stay bounds. [s]"""
-        if self.rollouts is None:
-            return training
-        out = np.full(self.rows, math.inf)
-        for rows, offers in self.pairs:
-            for added, least in offers:
-                out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
-        return out
-
-    def of(self, row: int, training: float) -> float:
-        """The same for one row. [s]"""
-        if self.rollouts is None:
-            return training
-        if not hasattr(self, "_of_row"):
-            self._of_row = {int(r): offers for rows, offers in self.pairs for r in rows}
-        offers = self._of_row.get(row)
-        return math.inf if offers is None else float(np.maximum(training + offers[:, 0], offers[:, 1]).min())
 
 
 def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
@@ -188,7 +134,7 @@ def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     cheap = _cheap_bound(problem, costs)
     splitter = Splitter(problem, rounded)
     tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
-    beside = _Beside(rounded)
+    beside = Beside(rounded)
     soonest = beside.step(cheap)
     best: dict[int, float] = {}
     rounding = 0

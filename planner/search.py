@@ -44,7 +44,7 @@ class Proof:
     decided_by_rounding: bool = False
     """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
     throughput_proved: bool = False
-    """No plan is faster by more than the near-tie share; `feasible` then means that headroom and ties are not settled."""
+    """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Rows that are neither the fastest nor the near tie with most headroom, dropped before the model is built.
 
-A row of the near-tie band can only win by headroom. A split in hand that surely lies in the band leaves so many steps of
-memory free; a row of which the closed form proves that it is too slow with as much left free cannot hold the answer.
+A row of the near-tie band can only win by headroom. A split in hand that surely lies in the band leaves so much memory
+free; a row of which the closed form proves that it is too slow with as much left free cannot hold the answer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.beside import Beside
 from planner.layouts import Floats, Ints
 from planner.least_recompute import LeastRecompute
 from planner.rounding import Rounded, slowest_near_tie
@@ -23,14 +24,14 @@ SURE = 1e-4
 
 
 def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: LeastRecompute | None) -> np.ndarray:
-    """Which of these rows may still hold the answer, where there is no rollout engine.
+    """Which of these rows may still hold the answer.
 
-    `bound` holds for every row of the space seconds that no split of it undercuts, `best` those of a plan in hand;
-    `least` costs rows with even or listed stages.
+    `bound` holds for every row of the space seconds that no step with it undercuts, `best` those of a plan in hand;
+    `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept.
     """
     near_tie = rounded.costs.problem.scenario.search.near_tie
     keep = bound[rows] <= best * (1 + SURE)
-    if len(rows) <= MANY or keep.all():
+    if len(rows) <= MANY or keep.all() or (least is None and rounded.rollouts is not None):
         return np.ones(len(rows), dtype=bool)
     longest = slowest_near_tie(best, near_tie) * (1 + SURE)
     surely = slowest_near_tie(float(bound[rows].min()), near_tie) * (1 - SURE)
@@ -65,7 +66,7 @@ class _Reach:
         """(whether a near tie of a row may leave so many steps free, whether one surely does)."""
         held_back = spare * self.rounded.headroom_step
         if self.least is not None:
-            seconds = self.least.seconds(rows, held_back)
+            seconds = Beside(self.rounded, rows, held_back).step(self.least.seconds(rows, held_back))
             return seconds <= self.longest, seconds <= self.surely
         found = [self._splitter.split(row, held_back) for row in rows.tolist()]
         may = np.array([split.bound_seconds <= self.longest for split in found], dtype=bool)

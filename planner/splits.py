@@ -176,7 +176,7 @@ class Splitter:
         return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
 
     def _allowed(self, row: int, counts: Ints) -> Ints:
-        """The least allowed number of recomputed layers that is at least so many, by layer count; 2^31 where none is."""
+        """By layer count and wanted number of recomputed layers: the least allowed one not below; 2^31 where none."""
         variant, chunks = int(self.rounded.costs.layouts.variant[row]), self._chunks(row)
         key = (variant, chunks, counts.tobytes())
         if key not in self._known:

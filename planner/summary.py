@@ -65,7 +65,7 @@ def given_up(plan: Plan) -> list[str]:
 
 def headline(outcome: Outcome) -> Headline:
     """The answer in one sentence. `optimal` is only said with a proof."""
-    problem, plan, proof = outcome.problem, outcome.plan, outcome.proof
+    problem, plan = outcome.problem, outcome.plan
     name = problem.scenario.name
     if plan is None:
         if outcome.status == "infeasible":

@@ -197,7 +197,6 @@ def test_a_pool_that_cannot_compute_in_the_precision_does_not_generate() -> None
     assert any("no bf16 matrix units to generate with" in text for text in why)
 
 
-
 def test_a_smaller_concurrency_is_never_faster() -> None:
     one, many = rl_plan("rl.rollout.max_concurrency=32"), rl_plan()
     assert one.rollout is not None
