@@ -26,14 +26,34 @@ from planner.space import build_space
 
 def kinds(case: Case, outcome: Outcome) -> list[str]:
     """What this problem and its plan have in them."""
-    layout, plan = case.scenario["layout"], outcome.plan
+    layout, plan, problem = case.scenario["layout"], outcome.plan, outcome.problem
+    spec = problem.scenario
     stages = layout["layers_per_stage"]
     found = [
         f"engine {case.scenario['engine']}",
         f"stages {stages if isinstance(stages, str) else 'listed'}",
         f"recompute {layout.get('recompute', 'uniform')}",
+        f"recompute method {spec.layout.recompute_method or 'left to the engine'}",
+        f"recomputed layers {_kind(spec.layout.recomputed_layers)}",
         "experts" if case.model.get("num_experts") else "dense network",
+        f"near tie {spec.search.near_tie}",
     ]
+    found += [f"open {path}" for path in sorted({path for variant in problem.each for path, _ in variant.settings})]
+    found += [f"placement {name}" for name in sorted({each.placement for each in problem.each if problem.is_rl})]
+    named = {
+        "several node counts": len(problem.num_gpus) > 1,
+        "several wishes": len(problem.wishes) > 1,
+        "several variants": len(problem.each) > 1,
+        "variants refused": bool(problem.refused),
+        "trainer and rollout on two pools": any(each.rollout_pool is not None for each in problem.each),
+        "open max_concurrency": problem.is_rl and "max_concurrency" in case.scenario["rl"]["rollout"],
+        "own playbook": "playbook" in case.scenario,
+        "adapter": spec.adapter is not None,
+        "optimizer offloaded": spec.layout.optimizer_offload is True,
+        "no sequence parallelism": spec.layout.sequence_parallel is False,
+        "reserved cliff": spec.limits.reserved_cliff,
+    }
+    found += [name for name, holds in named.items() if holds]
     if plan is None:
         return found
     axes = ("tensor", "pipeline", "data", "context", "expert", "expert_tensor")
@@ -42,7 +62,13 @@ def kinds(case: Case, outcome: Outcome) -> list[str]:
     found += ["plan with uneven stages"] * (len(set(plan.layers)) > 1)
     found += ["plan with some layers recomputed"] * (0 < sum(plan.recomputed) < sum(plan.layers))
     found += ["plan that gives up a wish"] * (plan.layout["wish"] > 0)
-    return found
+    taken = problem.each[plan.layout["variant"]].settings
+    return found + [f"plan with {path} {value}" for path, value in taken if not path.endswith("node")]
+
+
+def _kind(choice: object) -> str:
+    """How a choice is written."""
+    return {int: "a number", list: "a list", str: str(choice)}.get(type(choice), "a range")
 
 
 def difference(case: Case) -> tuple[str, str | None, Outcome | None]:
@@ -50,8 +76,8 @@ def difference(case: Case) -> tuple[str, str | None, Outcome | None]:
     problem = case.problem()
     try:
         outcome = search(problem, check_points=0)
-    except PlannerError as error:
-        return "error", str(error), None
+    except Exception as error:  # whatever it is, the texts that reproduce it are worth more than the rest of the run
+        return "error", repr(error), None
     space = build_space(problem)
     costs = RowCosts(problem, space.layouts)
     rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None

@@ -157,12 +157,20 @@ class RolloutTable:
     problem: Problem
     choices: Rollouts
 
+    @cached_property
+    def _each(self) -> list[tuple[Problem, Ints, RolloutCosts]]:
+        """(variant, its choices, their costs)"""
+        rows = [np.flatnonzero(self.choices.variant == index) for index in range(len(self.problem.each))]
+        return [
+            (variant, these, RolloutCosts(variant.generating, self.choices.take(these)))
+            for variant, these in zip(self.problem.each, rows, strict=True)
+            if len(these)
+        ]
+
     def _by_variant(self, function: Callable[[Problem, RolloutCosts], Floats]) -> Floats:
         out = np.zeros(len(self.choices))
-        for index, variant in enumerate(self.problem.each):
-            rows = np.flatnonzero(self.choices.variant == index)
-            if len(rows):
-                out[rows] = function(variant, RolloutCosts(variant.generating, self.choices.take(rows)))
+        for variant, rows, costs in self._each:
+            out[rows] = function(variant, costs)
         return out
 
     @cached_property

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.evaluate import Coefficients, RolloutTable, RowCosts, even_layers, recompute_levels
+from planner.beside import Beside, fitting_choices
+from planner.evaluate import Coefficients, RolloutTable, RowCosts
 from planner.layouts import Floats, Ints
+from planner.least_recompute import LeastRecompute
 from planner.problem import Problem
-from planner.rounding import Rounded, limit_bytes, slowest_near_tie
+from planner.rounding import Rounded, slowest_near_tie
 from planner.space import Removed
+from planner.spare import roomy_rows
 from planner.splits import Splitter
 from planner.tables import choice_keys, row_keys
 
@@ -32,9 +35,11 @@ class Bounds:
     rounding_only: int
     """Points (rows, where splits are bounded in closed form) that fit in floats and not in rounded-up integers."""
     points: int
-    """(row, recomputed layers) points looked at one by one; 0 where splits are bounded in closed form."""
+    """(row, recomputed layers) points covered one by one; 0 where splits are bounded in closed form."""
     rounded: Rounded
     """The grid on which memory was compared."""
+    least: LeastRecompute | None = None
+    """Where it costs every point of the rows."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def prune(
     if not fits.all():
         text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
         removed.append(Removed("memory", text, int((~fits).sum())))
-    beside, choice_fits = _Beside(bounds.rounded), fitting_choices(bounds.rounded)
+    beside, choice_fits = Beside(bounds.rounded), fitting_choices(bounds.rounded)
     if not choice_fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"
         removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
@@ -91,6 +96,11 @@ def prune(
         text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
         removed.append(Removed("slower", text, int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
+    roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least)
+    if not roomy.all():
+        text = "slower than a plan in hand, and even so with less headroom than a near tie in hand"
+        removed.append(Removed("headroom", text, int((~roomy).sum())))
+        rows = rows[roomy]
     picked = np.zeros(0, dtype=np.int64)
     if rollouts is not None:
         of_key = np.isin(choice_keys(rollouts.choices), np.unique(row_keys(costs.layouts)[rows]))
@@ -99,87 +109,21 @@ def prune(
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def fitting_choices(rounded: Rounded) -> np.ndarray:
-    """Which rollout choices fit by themselves."""
-    return np.zeros(0, dtype=bool) if rounded.rollouts is None else rounded.choice_memory <= rounded.limit
-
-
-class _Beside:
-    """The fastest step that each row can be part of, with the rollout choices that fit."""
-
-    def __init__(self, rounded: Rounded) -> None:
-        self.rows = len(rounded.costs.layouts)
-        self.rollouts = rounded.rollouts
-        if self.rollouts is None:
-            self.exists = np.ones(self.rows, dtype=bool)
-            return
-        of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
-        fits = fitting_choices(rounded)
-        seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
-        self.pairs = []
-        self.exists = np.zeros(self.rows, dtype=bool)
-        for key in np.unique(of_choice[fits]).tolist():
-            rows, these = np.flatnonzero(of_row == key), of_choice[fits] == key
-            if len(rows):
-                offers = np.unique(np.stack([seconds[these], least[these]], axis=1), axis=0)
-                # Of choices that add as much, only the one that needs least by itself can be the fastest.
-                kept = [o for i, o in enumerate(offers) if not i or o[1] < offers[:i, 1].min()]
-                self.pairs.append((rows, np.array(kept)))
-                self.exists[rows] = True
-
-    def step(self, training: Floats) -> Floats:
-        """Seconds of the step for these seconds of training; bounds stay bounds. [s]"""
-        if self.rollouts is None:
-            return training
-        out = np.full(self.rows, math.inf)
-        for rows, offers in self.pairs:
-            for added, least in offers:
-                out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
-        return out
-
-    def of(self, row: int, training: float) -> float:
-        """The same for one row. [s]"""
-        if self.rollouts is None:
-            return training
-        if not hasattr(self, "_of_row"):
-            self._of_row = {int(r): offers for rows, offers in self.pairs for r in rows}
-        offers = self._of_row.get(row)
-        return math.inf if offers is None else float(np.maximum(training + offers[:, 0], offers[:, 1]).min())
-
-
 def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
     """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise."""
     spec = problem.scenario.layout
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
     if spec.layers_per_stage != "free" and spec.recompute == "uniform":
-        return _enumerated(problem, rounded)
+        return _every_level(problem, rounded)
     return _closed_form(problem, rounded)
 
 
-def _enumerated(problem: Problem, rounded: Rounded) -> Bounds:
+def _every_level(problem: Problem, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
-    costs = rounded.costs
-    rows = len(costs.layouts)
-    best = np.full(rows, math.inf)
-    layers = even_layers(problem, costs.layouts, costs.stages)
-    most = layers.max(axis=1, initial=0)
-    exact_limit = limit_bytes(problem)
-    rounding, points = 0, 0
-    kinds = np.stack([costs.layouts.variant, costs.layouts.virtual_pipeline, most], axis=1)
-    unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
-    for index, (variant, chunks, count) in enumerate(unique.tolist()):
-        group = np.flatnonzero(of_row.reshape(-1) == index)
-        for level in recompute_levels(problem.each[variant], count, chunks):
-            recomputed = np.minimum(layers[group], level)
-            exact = costs.peak_bytes(group, layers[group], recomputed) <= exact_limit
-            inside = rounded.peak(group, layers[group], recomputed) <= rounded.limit
-            rounding += int((exact & ~inside).sum())
-            points += len(group)
-            fits = group[inside]
-            seconds = costs.step_seconds(fits, layers[fits], recomputed[inside])
-            best[fits] = np.minimum(best[fits], seconds)
-    return Bounds(best, best, rounding, points, rounded)
+    least = LeastRecompute(problem, rounded)
+    seconds = least.seconds()
+    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least)
 
 
 def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
@@ -190,7 +134,7 @@ def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     cheap = _cheap_bound(problem, costs)
     splitter = Splitter(problem, rounded)
     tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
-    beside = _Beside(rounded)
+    beside = Beside(rounded)
     soonest = beside.step(cheap)
     best: dict[int, float] = {}
     rounding = 0

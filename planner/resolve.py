@@ -263,6 +263,12 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
     pool = next((p for p in pools if p.node == rl.rollout.node and p.node != problem.node.id), None)
     if pool is not None:
         beside = _on(problem, pool, catalog)
+        held = problem.rollout_precision or problem.precision
+        if not {held.compute, problem.precision.compute} & set(beside.gpu.dense_tflops):
+            what = f"{beside.gpu.name} has no {held.compute} matrix units to generate with"
+            because = f"the catalog lists {', '.join(sorted(beside.gpu.dense_tflops))} for it"
+            where = problem.place("rl", "rollout", "node")
+            return [Wrong(what, where, because, "rl.rollout.node: a pool that has them")], None
         pairs = [(a, b) for a in problem.num_gpus for b in _gpu_counts(pool, beside.node)]
     else:
         legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}

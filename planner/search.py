@@ -13,7 +13,7 @@ from planner.errors import InternalError
 from planner.evaluate import RolloutTable, RowCosts
 from planner.plan import Plan, make_plan
 from planner.problem import Problem
-from planner.prune import Pruned, prune, row_bounds
+from planner.prune import prune, row_bounds
 from planner.rounding import MEMORY_UNITS, Rounded
 from planner.space import Removed, Space, build_space
 from planner.tables import RangeTooWide, Tables, build_tables
@@ -29,7 +29,7 @@ class Proof:
     bound_seconds: float | None
     """No plan of the space is faster than this."""
     gap: float | None
-    """(step - bound) / step."""
+    """(step - bound) / step; 0 where throughput is proved, since the near-tie band is what the scenario asks for."""
     candidates: int
     """Combinations of degrees, micro-batch, wishes and rollout choices looked at."""
     points: int
@@ -43,6 +43,8 @@ class Proof:
     """Points enumerated as a check of the solver; None where it was not done."""
     decided_by_rounding: bool = False
     """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
+    throughput_proved: bool = False
+    """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
 
 
 @dataclass(frozen=True)
@@ -85,34 +87,36 @@ def search(
     limit = time_limit_s if time_limit_s is not None else problem.scenario.search.time_limit_s
     for unit in MEMORY_UNITS:
         try:
-            pruned, grid, found = _search(problem, Rounded(costs, rollouts, 1.0, unit), space, limit, lap)
+            found = _search(problem, space, unit, limit, lap)
             break
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
                 raise
-    status, plan, bound = found
+    status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
         by_rounding = not agrees(costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
         if by_rounding:
-            _check(costs, rollouts, plan, enumerate_best(problem, costs, rollouts, grid))
+            whole = replace(found.grid, costs=costs, rollouts=rollouts)
+            _check(costs, rollouts, plan, enumerate_best(problem, costs, rollouts, whole))
         enumerated = points
         lap("enumeration check")
     gap = None
     if plan is not None and bound is not None:
         bound = min(bound, plan.step_seconds)
-        gap = 0.0 if status == "optimal" else (plan.step_seconds - bound) / plan.step_seconds
+        gap = 0.0 if fastest else (plan.step_seconds - bound) / plan.step_seconds
     proof = Proof(
         status=status,
         bound_seconds=bound,
         gap=gap,
         candidates=space.candidates + space.rollout_candidates,
         points=points,
-        removed=space.removed + pruned.removed,
-        solver_rows=len(pruned.rows),
-        rounding_only=pruned.rounding_only,
+        removed=space.removed + found.removed,
+        solver_rows=found.solver_rows,
+        rounding_only=found.rounding_only,
         enumerated=enumerated,
         decided_by_rounding=by_rounding,
+        throughput_proved=fastest,
     )
     return Outcome(problem, status, plan, proof, tuple(watch.items()))
 
@@ -128,45 +132,83 @@ def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
     return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
 
 
-Found = tuple[str, Plan | None, float | None]
-"""(status, verified plan, proved bound in seconds)"""
+@dataclass(frozen=True)
+class _Found:
+    """What the search of a space came to."""
+
+    status: str
+    plan: Plan | None
+    """Verified."""
+    bound_seconds: float | None
+    throughput_proved: bool
+    removed: tuple[Removed, ...]
+    solver_rows: int
+    rounding_only: int
+    grid: Rounded
+    """The last grid used."""
 
 
-def _search(
-    problem: Problem, rounded: Rounded, space: Space, limit: float, lap: Callable[[str], None]
-) -> tuple[Pruned, Rounded, Found]:
-    """Best wishes first: prune and solve, until a combination of wishes is not refuted."""
-    bounds = row_bounds(problem, rounded)
-    lap("bounds")
-    refuted: set[int] = set()
-    while True:
-        pruned = prune(problem, rounded.costs, rounded.rollouts, bounds, frozenset(refuted))
-        if pruned.wish is None:
-            return pruned, rounded, ("infeasible", None, None)
-        tables, grid = build_tables(problem, rounded, pruned.rows, bounds.bound, pruned.choices, pruned.longest_seconds)
-        lap("tables")
-        found = _solve(problem, tables, space, limit)
-        lap("solver")
-        if found[0] != "infeasible":
-            return pruned, grid, found
-        refuted.add(pruned.wish)
+def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Found:
+    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
+    removed: list[Removed] = []
+    rounding_only, left = 0, len(space.layouts)
+    wishes = np.unique(space.layouts.wish).tolist() or [0]
+    for wish in wishes:
+        part = space if len(wishes) == 1 else _with_wish(space, wish)
+        left -= len(part.layouts)
+        rollouts = RolloutTable(problem, part.rollouts) if part.rollouts is not None else None
+        rounded = Rounded(RowCosts(problem, part.layouts), rollouts, 1.0, unit)
+        bounds = row_bounds(problem, rounded)
+        rounding_only += bounds.rounding_only
+        lap("bounds")
+        found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset())
+        if pruned.wish is not None:
+            rows, longest = pruned.rows, pruned.longest_seconds
+            tables, rounded = build_tables(problem, rounded, rows, bounds.bound, pruned.choices, longest)
+            lap("tables")
+            found = _solve(problem, tables, part, limit)
+            lap("solver")
+            if found[0] == "infeasible":
+                found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset({wish}))
+        removed += pruned.removed
+        if found is not None:
+            if left:
+                removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
+            return _Found(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
+    return _Found("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
 
 
-def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> Found:
-    """What the solver makes of the tables."""
+def _with_wish(space: Space, wish: int) -> Space:
+    """The part of a space in which these wishes are granted."""
+    rollouts = space.rollouts
+    chosen = rollouts.take(rollouts.wish == wish) if rollouts is not None else None
+    return replace(space, layouts=space.layouts.take(space.layouts.wish == wish), rollouts=chosen)
+
+
+def _merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
+    """One entry a rule, counts added."""
+    counts: dict[tuple[str, str], int] = {}
+    for one in removed:
+        counts[one.rule, one.text] = counts.get((one.rule, one.text), 0) + one.count
+    return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
+
+
+def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> tuple[str, Plan | None, float | None, bool]:
+    """(status, plan, bound in seconds, whether its throughput is proved): what the solver makes of the tables."""
     from planner.solver.solve import solve
 
     options = problem.scenario.search
     answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
     if answer.row is None:
-        return answer.status, None, None
+        return answer.status, None, None, False
     row = tables.rows[answer.row]
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
     plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
     # Each coefficient of a plan was rounded up by less than a unit.
     slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
-    return answer.status, plan, max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
+    bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
+    return answer.status, plan, bound, answer.time_proved
 
 
 def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:

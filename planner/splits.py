@@ -42,11 +42,11 @@ class Splitter:
     problem: Problem
     rounded: Rounded
 
-    def split(self, row: int) -> Split:
-        """Bound and split of one row."""
+    def split(self, row: int, held_back: int = 0) -> Split:
+        """Bound and split of one row; with `held_back` memory units less than there are."""
         best, bound = NONE, math.inf
         for wanted, named in self._options(row):
-            found = self._split(row, wanted, named)
+            found = self._split(row, wanted, named, held_back)
             bound = min(bound, found.bound_seconds)
             if found.seconds < best.seconds:
                 best = found
@@ -66,7 +66,7 @@ class Splitter:
         return even_layers(self.problem, costs.layouts, costs.stages)
 
     @cached_property
-    def _known(self) -> dict[tuple[int, int, int], Floats]:
+    def _known(self) -> dict[tuple[int, int, bytes], Ints]:
         return {}
 
     def _counts(self, row: int) -> Ints:
@@ -97,10 +97,10 @@ class Splitter:
             for level in recompute_levels(problem, int(counts[-1]), chunks):
                 yield np.minimum(counts, level), level
 
-    def _split(self, row: int, wanted: Ints | None, named: int | None) -> Split:
+    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
         stages, total = int(lay.pipeline_parallel[row]), self.problem.architecture.num_hidden_layers
-        needed, fits = self._needed(row, wanted, exact=False)
+        needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
         c, heavy, light = costs.time["train"]
         seconds = c.layer[row, :stages, None] * counts + c.recomputed[row, :stages, None] * needed
         seconds = np.where(fits, seconds + c.end[row, :stages, None], math.inf)
@@ -152,12 +152,12 @@ class Splitter:
             return False
         return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(_held(~fits * 1.0, counts, 0.5).sum())
 
-    def _needed(self, row: int, wanted: Ints | None, *, exact: bool) -> tuple[Ints, np.ndarray]:
+    def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
         costs, counts = self.rounded.costs, self._counts(row)
         stages = int(costs.layouts.pipeline_parallel[row])
         memory = costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit)
+        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
         always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
         low, high, fits = _between(always, row, stages, counts, limit)
         also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
@@ -171,28 +171,23 @@ class Splitter:
         if wanted is not None:
             none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
             return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
-        none = fits & (low <= 0) & (high >= 0) & np.array([0 in self._levels(row, n) for n in counts.tolist()])
-        allowed = np.where(none, 0, self._allowed(row, more, counts))
-        return allowed.astype(np.int64), none | (inside & (allowed <= less) & (allowed <= counts))
+        table = self._allowed(row, counts)
+        none = fits & (low <= 0) & (high >= 0) & (table[:, 0] == 0)
+        wide = np.minimum(more, table.shape[1] - 1).astype(np.int64)
+        allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
+        return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
 
-    def _levels(self, row: int, count: int) -> Floats:
-        chunks = self._chunks(row)
-        key = (int(self.rounded.costs.layouts.variant[row]), count, chunks)
+    def _allowed(self, row: int, counts: Ints) -> Ints:
+        """By layer count and wanted number of recomputed layers: the least allowed one not below; 2^31 where none."""
+        variant, chunks = int(self.rounded.costs.layouts.variant[row]), self._chunks(row)
+        key = (variant, chunks, counts.tobytes())
         if key not in self._known:
-            self._known[key] = np.array(recompute_levels(self._variant(row), count, chunks), dtype=float)
+            table = np.full((len(counts), int(counts[-1]) + 2), 2**31, dtype=np.int64)
+            for place, count in enumerate(counts.tolist()):
+                for level in reversed(recompute_levels(self._variant(row), count, chunks)):
+                    table[place, : level + 1] = level
+            self._known[key] = table
         return self._known[key]
-
-    def _allowed(self, row: int, low: Floats, counts: Ints) -> Floats:
-        """The least allowed number of recomputed layers that is at least `low`."""
-        out = np.full(low.shape, np.inf)
-        for column, count in enumerate(counts.tolist()):
-            levels = self._levels(row, count)
-            if not len(levels):
-                continue
-            place = np.searchsorted(levels, low[:, column])
-            found = place < len(levels)
-            out[found, column] = levels[np.minimum(place, len(levels) - 1)][found]
-        return np.where(np.isfinite(out), out, 2**31)
 
     @staticmethod
     def _slowest(seconds: Floats, counts: Ints, total: int) -> float:

@@ -65,7 +65,7 @@ def given_up(plan: Plan) -> list[str]:
 
 def headline(outcome: Outcome) -> Headline:
     """The answer in one sentence. `optimal` is only said with a proof."""
-    problem, plan, proof = outcome.problem, outcome.plan, outcome.proof
+    problem, plan = outcome.problem, outcome.plan
     name = problem.scenario.name
     if plan is None:
         if outcome.status == "infeasible":
@@ -82,10 +82,16 @@ def headline(outcome: Outcome) -> Headline:
         start = f"keeps every wish on {gpus}"
     else:
         start = f"fits on {gpus}"
-    found = "proved optimal" if outcome.status == "optimal" else "best found"
-    if outcome.status != "optimal" and proof.gap is not None:
-        found += f", gap {percent(proof.gap)}"
-    return Headline(f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {found}")
+    return Headline(f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}")
+
+
+def how_proved(outcome: Outcome) -> str:
+    """`proved optimal`, or what of the plan is not."""
+    if outcome.status == "optimal":
+        return "proved optimal"
+    if outcome.proof.throughput_proved:
+        return "throughput proved, ties not settled"
+    return "best found" if outcome.proof.gap is None else f"best found, gap {percent(outcome.proof.gap)}"
 
 
 def plan_blocks(plan: Plan) -> list[Block]:
@@ -297,7 +303,9 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     status = {
         "optimal": "Proved optimal: fewest wishes given up, then throughput; within "
         f"{band} of the best, headroom and simplicity decide.",
-        "feasible": f"Not proved: best found, gap {percent(proof.gap or 0.0)}.",
+        "feasible": f"Throughput proved, ties not settled: another plan within {band} may leave more memory free."
+        if proof.throughput_proved
+        else f"Not proved: best found, gap {percent(proof.gap or 0.0)}.",
         "infeasible": "Proved infeasible: every candidate breaks a rule or a limit.",
         "unknown": "No verdict: the time limit came first.",
     }[outcome.status]

@@ -341,6 +341,22 @@ def test_no_time_never_says_optimal_without_proof(limit: float, monkeypatch: pyt
         assert outcome.proof.bound_seconds <= outcome.plan.step_seconds
 
 
+def test_proved_throughput_with_open_ties_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time runs out after the first goal: the gap is about throughput alone, and the report says what is open."""
+    from planner.solver.solve import _Run
+    from planner.summary import how_proved, proof_blocks
+
+    monkeypatch.setattr(_Run, "spent", property(lambda run: run.seconds if "time" in run.least else 0.0))
+    changes = ("search.near_tie=0.15", "limits.headroom_gib=30")
+    outcome = search(problem_of(load("scenarios/llama70b_64xh100.yaml", changes)), check_points=0)
+    assert (outcome.status, outcome.proof.throughput_proved, outcome.proof.gap) == ("feasible", True, 0.0)
+    assert how_proved(outcome) == "throughput proved, ties not settled"
+    assert any("ties not settled" in getattr(block, "text", "") for block in proof_blocks(outcome))
+    assert outcome.plan is not None
+    assert outcome.proof.bound_seconds is not None
+    assert outcome.plan.step_seconds * (1 - 0.15) <= outcome.proof.bound_seconds * (1 + 1e-5)
+
+
 SMALL = """
 name: hard cases
 task: pretrain

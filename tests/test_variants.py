@@ -187,6 +187,16 @@ def test_rollouts_may_have_a_pool_of_their_own() -> None:
     assert plan(document, check_points=0).status == "infeasible", "rollout weights and pool do not fit 12 GiB"
 
 
+def test_a_pool_that_cannot_compute_in_the_precision_does_not_generate() -> None:
+    pools = [{"node": "hgx-a100-8", "num_gpus": 8}, {"node": "dgx1-v100", "num_gpus": 8}]
+    document = load(RL, ["cluster.max_gpus=null", "rl.placement=[colocated, disaggregated]"])
+    document = override(document, {"cluster.pools": pools, "cluster.node": None})
+    outcome = solved(document)
+    assert outcome.plan is not None
+    why = [removed.text for removed in outcome.proof.removed if removed.rule == "refused"]
+    assert any("no bf16 matrix units to generate with" in text for text in why)
+
+
 def test_a_smaller_concurrency_is_never_faster() -> None:
     one, many = rl_plan("rl.rollout.max_concurrency=32"), rl_plan()
     assert one.rollout is not None

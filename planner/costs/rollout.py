@@ -242,17 +242,13 @@ class RolloutCosts:
         samples, batch = self.samples_per_engine[:, None], self.concurrency[:, None]
         edges = maximum * np.linspace(0.0, 1.0, STEPS + 1)[None, :]
         middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, np.diff(edges, axis=1)
-        alive = np.stack(
-            [
-                survival(
-                    tokens=row,
-                    mean=rl.response_distribution.mean,
-                    p99=rl.response_distribution.p99,
-                    maximum=float(longest[0]),
-                )
-                for row, longest in zip(middle, maximum, strict=True)
-            ]
-        )
+        longest, first, of_choice = np.unique(maximum[:, 0], return_index=True, return_inverse=True)
+        spread = rl.response_distribution
+        shares = [
+            survival(tokens=middle[row], mean=spread.mean, p99=spread.p99, maximum=tokens)
+            for tokens, row in zip(longest.tolist(), first.tolist(), strict=True)
+        ]
+        alive = np.stack(shares)[of_choice.reshape(-1)]
         context = rl.prompt_length + middle
         any_alive = 1.0 - (1.0 - alive) ** batch
         decode = self._decode_step(np.maximum(batch * alive, 1.0), context)

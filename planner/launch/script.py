@@ -125,11 +125,11 @@ def render(script: Script, outcome: Outcome) -> str:
 def _header(script: Script, outcome: Outcome) -> list[str]:
     from importlib.metadata import version
 
-    from planner.summary import verdict
+    from planner.summary import how_proved, verdict
 
     plan, proof, document = outcome.plan, outcome.proof, outcome.problem.document
     assert plan is not None
-    proved = "proved optimal" if outcome.status == "optimal" else f"best found, gap {proof.gap or 0.0:.1%}, not proved"
+    proved = how_proved(outcome)
     machines = ", ".join(text for name, text in hardware_rows(plan) if name.startswith("hardware"))
     paragraphs = [
         f"Flags for {script.speaks}, checked against {script.checked_against}.",

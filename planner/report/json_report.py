@@ -191,6 +191,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
         "status": proof.status,
         "bound": _round(proof.bound_seconds),
         "gap": _round(proof.gap),
+        "throughput_proved": proof.throughput_proved,
         "candidates": proof.candidates,
         "points": proof.points,
         "removed": [{"rule": r.rule, "count": r.count, "text": r.text} for r in proof.removed],

@@ -44,6 +44,8 @@ class Answer:
     """In memory units."""
     solves: int
     wall_seconds: float
+    time_proved: bool = False
+    """No plan is faster than the near-tie band; what may be open is which plan of the band it is."""
 
 
 NOTHING = Answer("infeasible", None, None, (), (), 0, 0, 0, 0, 0.0)
@@ -80,6 +82,7 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> An
         bound=run.bound,
         solves=run.solves,
         wall_seconds=run.spent,
+        time_proved="time" in run.least,
         **vars(run.best),
     )
 
