@@ -14,7 +14,7 @@ from planner.read import parse_document
 LLAMA3 = {8192: (64, 430.0), 16384: (128, 400.0)}
 """GPUs: (data parallelism, TFLOP/s a GPU) of Llama 3 405B, TP8 CP1 PP16, 2,048 sequences of 8,192 tokens on H100.
 
-Source: Grattafiori et al. 2024, arXiv:2407.21783, table 4. Their pipeline is interleaved with a tunable number of chunks
+Source: Grattafiori et al. 2024, arXiv:2407.21783, table 4. Their pipeline is interleaved in a tunable number of chunks
 that is not printed, and its 126 layers leave one fewer on the first and the last stage; here 128 layers are even.
 """
 
