@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -92,27 +92,32 @@ def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
         return math.prod(map(levels, split)) if spec.recompute == "per_stage" else levels(max(split))
     parts, dense = total // chunks, -(-_leading_dense(problem) // chunks)
 
-    def ways(weights: list[int]) -> int:
-        """Sum over splits into `stages` parts of the product of their weights; weights[k] is that of k chunks."""
-        # Coefficients of a polynomial, packed into one integer: a power of it is one big multiplication.
-        bits = stages * max(1, sum(weights)).bit_length() + 1
-        mask, packed = (1 << bits * (parts + 1)) - 1, sum(w << bits * k for k, w in enumerate(weights))
-        product = sum(w << bits * k for k, w in enumerate(weights) if k >= dense)
-        rest = stages - 1
-        while rest:
-            if rest & 1:
-                product = product * packed & mask
-            packed, rest = packed * packed & mask, rest >> 1
-        return product >> bits * parts & ((1 << bits) - 1)
-
     if total % chunks:
         return 0
     if even_middle(problem) and stages > 3:
         return _count_even_middle(problem, stages, chunks, levels)
     if spec.recompute == "per_stage":
-        return ways([0, *(levels(k * chunks) for k in range(1, parts + 1))])
-    upto = [ways([0] + [1] * most + [0] * (parts - most)) for most in range(parts + 1)]
+        return _ways(parts, stages, dense, (0, *(levels(k * chunks) for k in range(1, parts + 1))))
+    upto = [_ways(parts, stages, dense, (0, *[1] * most, *[0] * (parts - most))) for most in range(parts + 1)]
     return sum((upto[most] - upto[most - 1]) * levels(most * chunks) for most in range(1, parts + 1))
+
+
+@lru_cache(maxsize=20_000)
+def _ways(parts: int, stages: int, dense: int, weights: tuple[int, ...]) -> int:
+    """Sum over splits of `parts` chunks into stages of the product of their weights; weights[k] is that of k chunks.
+
+    The first stage holds at least `dense` chunks.
+    """
+    # Coefficients of a polynomial, packed into one integer: a power of it is one big multiplication.
+    bits = stages * max(1, sum(weights)).bit_length() + 1
+    mask, packed = (1 << bits * (parts + 1)) - 1, sum(w << bits * k for k, w in enumerate(weights))
+    product = sum(w << bits * k for k, w in enumerate(weights) if k >= dense)
+    rest = stages - 1
+    while rest:
+        if rest & 1:
+            product = product * packed & mask
+        packed, rest = packed * packed & mask, rest >> 1
+    return product >> bits * parts & ((1 << bits) - 1)
 
 
 def _count_even_middle(problem: Problem, stages: int, chunks: int, levels: Callable[[int], int]) -> int:
