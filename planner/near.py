@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalog import Catalog
 from planner.errors import InputError
 from planner.errors import Problem as Wrong
-from planner.limits import less_headroom, machine_path, more_gpus
+from planner.limits import less_headroom, machine_counts, machine_path, more_gpus
 from planner.pipeline import override, plan, problem_of
 from planner.plan import Plan
 from planner.problem import Problem
@@ -26,7 +26,8 @@ MOST_POINTS = 40
 def near_plans(problem: Problem, *, count: int, within: float, progress: Progress = lambda text: None) -> list[Outcome]:
     """The best `count` distinct layouts whose step is at most `within` slower than the best, best first.
 
-    Layouts differ in degrees, micro-batch or wishes; each is the best over its recomputation and rollout settings.
+    Layouts differ in degrees, micro-batch, wishes or another decision that was left open; each is the best over its
+    recomputed layers and rollout settings.
     Each is proved in turn with the earlier ones left out.
     """
     found: list[Outcome] = []
@@ -146,16 +147,33 @@ def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[
 
 
 def _gpus(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
-    path = machine_path(problem)
-    counts = sorted({*problem.total_gpus, *dict(more_gpus(problem, 4))[f"{path}.num_gpus"]})
-    smaller = [n // 2 for n in problem.total_gpus if n > 1 and _legal(problem, n // 2)]
+    """The best plan on each number of GPUs in all, from half of the least to four times the most of each pool."""
+    changes = dict(more_gpus(problem, 4))
+    for variant in problem.each:
+        least = min(machine_counts(variant))
+        if least > 1 and _legal(variant, least // 2):
+            path = f"{machine_path(variant)}.num_gpus"
+            changes[path] = sorted({least // 2, *changes[path]})
+    asked = problem_of(override(document, changes), catalog)
     points = []
-    for count in sorted({*counts, *smaller}):
+    for count in asked.total_gpus:
         progress(f"{count} GPUs")
-        found = _solved(document, {f"{path}.max_gpus": None, f"{path}.num_gpus": count}, catalog)
+        found = search(_on(asked, count), check_points=0).plan
         if found is not None and not found.wish.given_up:
             points.append(Point(float(found.num_gpus), found))
     return points
+
+
+def _on(problem: Problem, count: int) -> Problem:
+    """The problem on so many GPUs in all."""
+    kept = []
+    for variant in problem.each:
+        splits = tuple(pair for pair in variant.splits if sum(pair) == count)
+        if splits:
+            kept.append(replace(variant, splits=splits, num_gpus=tuple(sorted({training for training, _ in splits}))))
+        elif not variant.splits and count in variant.num_gpus:
+            kept.append(replace(variant, num_gpus=(count,)))
+    return replace(kept[0], variants=tuple(kept) if len(kept) > 1 else (), refused=problem.refused)
 
 
 def _legal(problem: Problem, count: int) -> bool:

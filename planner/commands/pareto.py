@@ -92,9 +92,10 @@ def _blocks(name: str, found: Front) -> list[Block]:
         )
         for p in found.points
     )
+    plans = f"{len(rows)} plans of which none is" if len(rows) > 1 else "one plan, and none is"
     columns = (found.unit, "tokens/s", "step s", "GPUs", "free GiB", "layout")
     blocks: list[Block] = [
-        Headline(f"{name}: {len(rows)} plans of which none is better in both throughput and {found.over}"),
+        Headline(f"{name}: {plans} better in both throughput and {found.over}"),
         Grid(columns, rows, left=frozenset({5})),
     ]
     if len(rows) > 1:
