@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from run_cli import run
 
 from planner.alternatives import neighbours, same_decisions
+from planner.budget import solve_budget
 from planner.catalog import default_catalog
 from planner.costs.rollout import SYNC, RolloutCosts
-from planner.errors import InputError
+from planner.errors import InputError, NoVerdict
 from planner.limits import machine_counts, more_gpus
-from planner.near import front
+from planner.near import front, near_plans
 from planner.pipeline import load, plan, problem_of
 from planner.plan import Plan
 from planner.space import build_space
@@ -171,3 +173,41 @@ def test_headroom_is_measured_against_what_the_scenario_calls_usable() -> None:
     with pytest.raises(InputError, match="leaves no memory"):
         problem_of(load(LLAMA, ["cluster.usable_gib=30", "limits.headroom_gib=40"]))
     assert problem_of(load(LLAMA, ["cluster.usable_gib=180", "limits.headroom_gib=100"])).limit_gib == 80
+
+
+@pytest.mark.parametrize("command", ["near", "pareto"])
+def test_no_verdict_in_time_is_never_called_infeasible(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of(load(LLAMA))
+    none = replace(plan(load(LLAMA), check_points=0), status="unknown", plan=None)
+    monkeypatch.setattr("planner.near.search", lambda *_, **__: none)
+    monkeypatch.setattr("planner.near.plan", lambda *_, **__: none)
+    ask = {
+        "near": lambda: near_plans(problem, count=2, within=0.1),
+        "pareto": lambda: front(load(LLAMA), default_catalog(), "headroom"),
+    }
+    with pytest.raises(NoVerdict):
+        ask[command]()
+
+
+def test_what_is_not_proved_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = replace(plan(load(LLAMA), check_points=0), status="feasible")
+    monkeypatch.setattr("planner.near.search", lambda *_, **__: found)
+    done = run("near", LLAMA, "--count", "2")
+    assert "Not proved within the time limit: 2 of 2." in done.out
+
+
+def test_an_offer_replaces_pools_and_keeps_the_rank_order(tmp_path: Path) -> None:
+    job = {"name": "rl", "scenario": str(Path(POOLS).resolve()), "tokens": 1e9, "deadline_days": 30}
+    job["set"] = {"rl.placement": "disaggregated", "rl.rollout": {"node": "hgx-a100-8"}}
+    other = {"name": "pretrain", "scenario": str(Path(LLAMA).resolve()), "tokens": 1e9, "deadline_days": 30}
+    other["set"] = {"cluster.rank_order": "tp_pp_dp"}
+    file = tmp_path / "budget.yaml"
+    offers = [{"price": "aws-p5-48xlarge", "nodes": [4]}]
+    file.write_text(json.dumps({"name": "b", "jobs": [job, other], "offers": offers}))
+    answer = solve_budget(str(file))
+    rl, pretrain = (option.plan for option in answer.options)
+    assert rl is not None
+    assert rl.problem.placement == "disaggregated"
+    assert rl.problem.generating.node.id == rl.problem.node.id
+    assert pretrain is not None
+    assert pretrain.problem.scenario.cluster.rank_order == "tp_pp_dp"
