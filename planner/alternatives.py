@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalog import Catalog
 from planner.compare import Difference, differences
 from planner.errors import InputError
-from planner.limits import less_headroom, more_gpus
+from planner.limits import less_headroom, machine_counts, more_gpus
 from planner.pipeline import override, plan
 from planner.plan import Plan
 from planner.problem import Problem
-from planner.search import Outcome
-from planner.variants import overrides_of
+from planner.search import Outcome, search
+from planner.variants import USUAL, Setting
 
 Progress = Callable[[str], None]
 
@@ -59,31 +59,65 @@ def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda t
     if base is None:
         return []
     out = []
-    for text, changes in [*_settings(outcome.problem, base), *_changes(base)]:
+    for text, setting in _settings(outcome.problem, base):
+        progress(f"what would {text} do?")
+        out.append(_with_setting(outcome.problem, text, setting))
+    for text, changes in _changes(outcome.problem, base):
         progress(f"what would {text} do?")
         found = ask(outcome, text, changes, catalog)
-        if found.plan is None or (found.plan.layout, found.plan.recomputed, found.plan.rollout) != (
-            base.layout,
-            base.recomputed,
-            base.rollout,
-        ):
+        if found.plan is None or not same_decisions(found.plan, base):
             out.append(found)
     return out
 
 
-def _settings(problem: Problem, base: Plan) -> list[tuple[str, dict[str, Any]]]:
+def same_decisions(one: Plan, other: Plan) -> bool:
+    """Are these the same plan, whichever of its decisions were pinned or left open when it was found."""
+    return _decisions(one) == _decisions(other)
+
+
+def _decisions(found: Plan) -> tuple[object, ...]:
+    problem, lay, wish = found.problem, found.layout, found.wish
+    spec, cluster = problem.scenario.layout, problem.scenario.cluster
+    return (
+        {name: value for name, value in lay.items() if name not in ("variant", "wish", "optimizer")},
+        problem.optimizers[lay["optimizer"]].id,
+        (wish.rollout_batch_size, wish.n_samples_per_prompt, wish.response_length),
+        (found.layers, found.recomputed, found.rollout),
+        (problem.node.id, problem.generating.node.id, problem.placement, cluster.rank_order, problem.precision.id),
+        (
+            spec.later_stages_on,
+            spec.schedule == "zb-h1",
+            spec.optimizer_offload,
+            spec.activation_offload,
+            tuple(spec.recompute_modules),
+        ),
+    )
+
+
+def _with_setting(problem: Problem, text: str, setting: Setting) -> Alternative:
+    """The variants that take one value of a decision, searched again."""
+    kept = tuple(variant for variant in problem.each if setting in variant.settings)
+    left = replace(kept[0], variants=kept if len(kept) > 1 else (), refused=())
+    path, word = setting
+    value: object = {"true": True, "false": False, USUAL: None}.get(word, word)
+    if path == "layout.recompute_modules":
+        value = [] if word == "none" else word.split(", ")
+    return Alternative(text, ((path, value),), search(left, check_points=0))
+
+
+def _settings(problem: Problem, base: Plan) -> list[tuple[str, Setting]]:
     """Each other value of a decision that the search took: machines, placement, precision, schedule, offload."""
-    out: dict[str, dict[str, Any]] = {}
+    out: list[tuple[str, Setting]] = []
     for path, chosen in base.problem.settings:
         for other in dict.fromkeys(value for v in problem.each for p, value in v.settings if p == path):
             if other != chosen and path != "layout.recompute_modules":
-                out[f"{path} {chosen} to {other}"] = overrides_of(problem.scenario, (path, other))
+                out.append((f"{path} {chosen} to {other}", (path, other)))
     if dict(base.problem.settings).get("layout.recompute_modules", "none") != "none":
-        out["no module recomputed"] = {"layout.recompute_modules": []}
-    return list(out.items())
+        out.append(("no module recomputed", ("layout.recompute_modules", "none")))
+    return out
 
 
-def _changes(base: Plan) -> list[tuple[str, dict[str, Any]]]:
+def _changes(asked: Problem, base: Plan) -> list[tuple[str, dict[str, Any]]]:
     """Single changes around a plan: degrees halved and doubled, micro-batch, recomputation, headroom, GPUs, length."""
     problem, lay = base.problem, base.layout
     out: list[tuple[str, dict[str, Any]]] = []
@@ -103,7 +137,9 @@ def _changes(base: Plan) -> list[tuple[str, dict[str, Any]]]:
     for share in (0.5, 1.5):
         gib = round(problem.headroom_gib * share, 1)
         out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", dict(less_headroom(problem, gib))))
-    out.append((f"up to {2 * max(problem.total_gpus)} GPUs", dict(more_gpus(problem, 2))))
+    each = " of each pool" if problem.scenario.cluster.pools is not None else ""
+    most = max(count for one in asked.each for count in machine_counts(one))
+    out.append((f"up to {2 * most} GPUs{each}", dict(more_gpus(asked, 2))))
     path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
     tokens = base.wish.response_length if problem.is_rl else base.wish.sequence_length
     for value in (tokens // 2, tokens * 2):

@@ -278,8 +278,17 @@ def _hours(job: Job, outcome: Outcome | None, goodput: float) -> float | None:
 
 
 def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Problem | str, Outcome | None]:
-    """The best layout of a scenario on other machines, or the reason why it cannot be asked there."""
-    moved = override(base, {"cluster": {"node": node, "num_gpus": gpus}})
+    """The best layout of a scenario on other machines, or the reason why it cannot be asked there.
+
+    What the scenario says of its own machines does not hold there; rollouts that had a pool of their own share these.
+    """
+    changes: dict[str, Any] = {"cluster": {"node": node, "num_gpus": gpus}}
+    order = (base.data.get("cluster") or {}).get("rank_order")
+    if order is not None:
+        changes["cluster"]["rank_order"] = order
+    if (base.data.get("rl") or {}).get("rollout"):
+        changes["rl.rollout.node"] = None
+    moved = override(base, changes)
     try:
         problem = problem_of(moved, catalog)
     except InputError as error:

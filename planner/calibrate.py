@@ -11,7 +11,7 @@ from planner.errors import InputError
 from planner.errors import Problem as Wrong
 from planner.pipeline import estimate_problem, problem_of
 from planner.plan import Plan
-from planner.problem import Problem
+from planner.problem import ASYNCHRONOUS, Problem
 from planner.read import Document
 from planner.rl_log import Log, Reading
 from planner.schema.calibration import Calibration, Factor, Phase
@@ -100,8 +100,17 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
 
 
 def _check(problem: Problem, log: Log) -> None:
-    """An RL log for an RL scenario, with the same passes for log-probabilities."""
+    """An RL log for an RL scenario whose phases follow one another, with the same passes for log-probabilities."""
     document, rl = problem.document, problem.scenario.rl
+    if problem.placement == ASYNCHRONOUS:
+        raise InputError(
+            Wrong(
+                "the log of an asynchronous step cannot be fitted",
+                document.place(("rl", "placement")),
+                "generation and training overlap, so that a step is not the sum of its phases",
+                "a log of placement: colocated or disaggregated",
+            )
+        )
     if rl is None and log.phases:
         raise InputError(
             Wrong(

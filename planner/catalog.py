@@ -231,7 +231,9 @@ def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> P
         f"unknown {word} `{name}`",
         where,
         because=f"the catalog knows {some_of(ids)}" if ids else f"no catalog folder holds {kind}/*.yaml",
-        attempt=f"did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else None,
+        attempt=f"did you mean {' or '.join(f'`{match}`' for match in close)}?"
+        if close
+        else f"planner catalog list {kind}",
     )
 
 

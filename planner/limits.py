@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
-from planner.schema.scenario import IntRange, IntWish, NameWish
+from planner.resolve import gpu_counts
+from planner.schema.scenario import ClusterSpec, IntRange, IntWish, NameWish, Pool
 from planner.space import host_memory_gib
 
 
@@ -190,10 +191,10 @@ def networked(problem: Problem) -> bool:
 
 
 def more_gpus(problem: Problem, times: int) -> tuple[tuple[str, Any], ...]:
-    """Overrides that allow so many times the GPUs, in whole nodes; one node where it has no network adapters."""
+    """Overrides that allow so many times the GPUs, of each pool, in whole nodes; one node where it has no adapters."""
     found: dict[str, Any] = {}
     for variant in problem.each:
-        found |= dict(_more(variant, times, machine_path(variant)))
+        found |= dict(_more(variant, times))
     return tuple(found.items())
 
 
@@ -205,14 +206,25 @@ def machine_path(problem: Problem) -> str:
     return "cluster"
 
 
-def _more(problem: Problem, times: int, path: str) -> tuple[tuple[str, Any], ...]:
-    per_node, most = problem.node.gpus_per_node, max(problem.total_gpus)
+def machines_of(problem: Problem) -> ClusterSpec | Pool:
+    """What the scenario says where `machine_path` points."""
+    cluster = problem.scenario.cluster
+    return next((pool for pool in cluster.pools or () if pool.node == problem.node.id), cluster)
+
+
+def machine_counts(problem: Problem) -> tuple[int, ...]:
+    """GPU counts that the scenario allows where `machine_path` points, ascending."""
+    return gpu_counts(machines_of(problem), problem.node)
+
+
+def _more(problem: Problem, times: int) -> tuple[tuple[str, Any], ...]:
+    path, mine = machine_path(problem), machine_counts(problem)
+    per_node, most = problem.node.gpus_per_node, max(mine)
     wanted = most * times
     if wanted > per_node:
         wanted = -(-wanted // per_node) * per_node if networked(problem) else max(per_node, most)
     counts = [n for n in (most * 2**i for i in range(1, 20)) if n <= wanted]
     legal = [n for n in counts if n % per_node == 0 or (n < per_node and per_node % n == 0)] or [wanted]
-    mine = [] if problem.scenario.cluster.pools is not None else problem.total_gpus
     return ((f"{path}.max_gpus", None), (f"{path}.num_gpus", sorted({*mine, *legal})))
 
 

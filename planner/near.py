@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.catalog import Catalog
-from planner.errors import InputError
+from planner.errors import InputError, NoVerdict
 from planner.errors import Problem as Wrong
-from planner.limits import less_headroom, machine_path, more_gpus
+from planner.limits import less_headroom, machine_counts, machine_path, more_gpus
 from planner.pipeline import override, plan, problem_of
 from planner.plan import Plan
 from planner.problem import Problem
@@ -26,14 +26,15 @@ MOST_POINTS = 40
 def near_plans(problem: Problem, *, count: int, within: float, progress: Progress = lambda text: None) -> list[Outcome]:
     """The best `count` distinct layouts whose step is at most `within` slower than the best, best first.
 
-    Layouts differ in degrees, micro-batch or wishes; each is the best over its recomputation and rollout settings.
-    Each is proved in turn with the earlier ones left out.
+    Layouts differ in degrees, micro-batch, wishes or another decision that was left open; each is the best over its
+    recomputed layers and rollout settings.
+    Each is proved in turn with the earlier ones left out. Raises NoVerdict where the time limit comes before a plan.
     """
     found: list[Outcome] = []
     while len(found) < count:
         progress(f"layout {len(found) + 1} of {count}")
         named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
-        outcome = search(problem, check_points=0, without=named)
+        outcome = _answered(search(problem, check_points=0, without=named))
         if outcome.plan is None:
             break
         first = found[0].plan if found else None
@@ -52,6 +53,8 @@ class Point:
     value: float
     """Of the other axis: GiB of headroom, GPUs, tokens or US dollars per million tokens."""
     plan: Plan
+    status: str
+    """optimal, or feasible where the time limit came before the proof."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def front(
 
     Headroom is walked by the epsilon constraint: each plan must leave at least 1 GiB more free than the one before,
     until a wish would have to be given up: throughput is compared only between plans that keep the same wishes.
-    Raises InputError for an axis that the scenario has not, or dollars without a price.
+    Raises InputError for an axis that the scenario has not, or dollars without a price; NoVerdict where the time limit
+    comes before a plan.
     """
     start = plan(document, catalog, check_points=0)
     if over == "headroom":
@@ -93,7 +97,7 @@ def front(
         if price_usd_per_gpu_hour is None:
             raise InputError(Wrong("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
         points = [
-            Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan)
+            Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
             for point in _gpus(document, catalog, start.problem, progress)
         ]
         return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
@@ -121,9 +125,24 @@ def _best(points: list[Point], *, more_is_better: bool) -> tuple[Point, ...]:
     return tuple(sorted(kept, key=lambda p: (p.value, p.plan.tokens_per_second)))
 
 
-def _solved(document: Document, changes: dict[str, Any], catalog: Catalog) -> Plan | None:
+def _answered(outcome: Outcome) -> Outcome:
+    """The outcome, unless there is none: without a verdict nothing may be called infeasible."""
+    if outcome.status == "unknown":
+        raise NoVerdict("no plan within search.time_limit_s\n  try:     --set search.time_limit_s=600")
+    return outcome
+
+
+def _point(value: float | None, outcome: Outcome) -> Point | None:
+    """The plan of an outcome as a point, at its headroom where no other value is given; None where nothing fits."""
+    found = _answered(outcome).plan
+    if found is None:
+        return None
+    return Point(found.headroom_gib if value is None else value, found, outcome.status)
+
+
+def _solved(document: Document, changes: dict[str, Any], catalog: Catalog, value: float | None) -> Point | None:
     try:
-        return plan(override(document, changes), catalog, check_points=0).plan
+        return _point(value, plan(override(document, changes), catalog, check_points=0))
     except InputError:
         return None
 
@@ -133,29 +152,46 @@ def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[
     least, problem = 0.0, problem_of(document, catalog)
     while len(points) < MOST_POINTS:
         progress(f"headroom of at least {least:.1f} GiB")
-        found = _solved(document, dict(less_headroom(problem, round(least, 3))), catalog)
+        found = _solved(document, dict(less_headroom(problem, round(least, 3))), catalog, None)
         if found is None:
             break
-        if points and found.wish.given_up != points[0].plan.wish.given_up:
+        if points and found.plan.wish.given_up != points[0].plan.wish.given_up:
             break
-        points.append(Point(found.headroom_gib, found))
-        least = found.headroom_gib + HEADROOM_STEP_GIB
-        if least >= found.usable_gib:
+        points.append(found)
+        least = found.value + HEADROOM_STEP_GIB
+        if least >= found.plan.usable_gib:
             break
     return points
 
 
 def _gpus(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
-    path = machine_path(problem)
-    counts = sorted({*problem.total_gpus, *dict(more_gpus(problem, 4))[f"{path}.num_gpus"]})
-    smaller = [n // 2 for n in problem.total_gpus if n > 1 and _legal(problem, n // 2)]
+    """The best plan on each number of GPUs in all, from half of the least to four times the most of each pool."""
+    changes = dict(more_gpus(problem, 4))
+    for variant in problem.each:
+        least = min(machine_counts(variant))
+        if least > 1 and _legal(variant, least // 2):
+            path = f"{machine_path(variant)}.num_gpus"
+            changes[path] = sorted({least // 2, *changes[path]})
+    asked = problem_of(override(document, changes), catalog)
     points = []
-    for count in sorted({*counts, *smaller}):
+    for count in asked.total_gpus:
         progress(f"{count} GPUs")
-        found = _solved(document, {f"{path}.max_gpus": None, f"{path}.num_gpus": count}, catalog)
-        if found is not None and not found.wish.given_up:
-            points.append(Point(float(found.num_gpus), found))
+        found = _point(float(count), search(_on(asked, count), check_points=0))
+        if found is not None and not found.plan.wish.given_up:
+            points.append(found)
     return points
+
+
+def _on(problem: Problem, count: int) -> Problem:
+    """The problem on so many GPUs in all."""
+    kept = []
+    for variant in problem.each:
+        splits = tuple(pair for pair in variant.splits if sum(pair) == count)
+        if splits:
+            kept.append(replace(variant, splits=splits, num_gpus=tuple(sorted({training for training, _ in splits}))))
+        elif not variant.splits and count in variant.num_gpus:
+            kept.append(replace(variant, num_gpus=(count,)))
+    return replace(kept[0], variants=tuple(kept) if len(kept) > 1 else (), refused=problem.refused)
 
 
 def _legal(problem: Problem, count: int) -> bool:
@@ -170,7 +206,7 @@ def _lengths(document: Document, catalog: Catalog, problem: Problem, progress: P
     points = []
     for tokens in lengths:
         progress(f"{tokens} tokens")
-        found = _solved(document, {path: tokens}, catalog)
+        found = _solved(document, {path: tokens}, catalog, float(tokens))
         if found is not None:
-            points.append(Point(float(tokens), found))
+            points.append(found)
     return points

@@ -134,6 +134,11 @@ class Plan:
         return self.usable_gib - self.peak_gib
 
     @property
+    def demanded_gib(self) -> float:
+        """What had to stay free on the GPU that `binding` is about. [GiB]"""
+        return self.machines(self.binding).headroom_gib
+
+    @property
     def interval_gib(self) -> tuple[float, float] | None:
         """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]"""
         spread = self.problem.known_errors.memory

@@ -82,6 +82,8 @@ class Problem:
     """(GPUs that train, GPUs that only generate), where placement is not colocated."""
     rollout_pool: Problem | None = None
     """This problem on the machines that only generate, where they are of another kind."""
+    trains_on: Node | None = None
+    """Only in a `rollout_pool`: the machines that train."""
     later: Problem | None = None
     """This problem on the machines of the later pipeline stages, where they are of another kind."""
     first_gpus: int = 0

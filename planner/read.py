@@ -118,6 +118,14 @@ def with_overrides(document: Document, arguments: Sequence[str]) -> Document:
     return document
 
 
+def value_at(document: Document, target: str) -> Any:
+    """What stands at a dotted path such as `cluster.pools[0].num_gpus`; the path must exist."""
+    value = document.data
+    for step in _parse_path(target.strip()) or ():
+        value = value[step]
+    return value
+
+
 def validate(document: Document, model: type[Model], *, path: tuple[PathKey, ...] = ()) -> Model:
     """The part of a document at path as a checked record; every mistake in it is reported, not only the first."""
     data = document.data
@@ -166,11 +174,17 @@ def _assign(data: Any, path: tuple[PathKey, ...], value: Any, argument: str, dep
         items[step : step + 1] = [_assign(items[step] if step < len(items) else None, path, value, argument, depth + 1)]
         return items
     kind = "a mapping" if isinstance(data, dict) else "a list" if isinstance(data, list) else f"the value {data!r}"
-    _refuse_override(argument, f"{here} is {kind}, which has no {'item' if isinstance(step, int) else 'key'} {step!r}")
+    because = f"{here} is {kind}, which has no {'item' if isinstance(step, int) else 'key'} {step!r}"
+    attempt = None
+    if isinstance(data, list) and isinstance(step, str):
+        right = dotted_path((*path[:depth], int(step) if step.isdecimal() else 0, *path[depth + step.isdecimal() :]))
+        attempt = f"--set '{right}={argument.partition('=')[2]}'"
+    _refuse_override(argument, because, attempt)
 
 
-def _refuse_override(argument: str, because: str) -> NoReturn:
-    raise InputError(Problem(f"--set {argument} cannot be applied", Place(f"--set {argument}"), because=because))
+def _refuse_override(argument: str, because: str, attempt: str | None = None) -> NoReturn:
+    place = Place(f"--set {argument}")
+    raise InputError(Problem(f"--set {argument} cannot be applied", place, because=because, attempt=attempt))
 
 
 def _parse(raw: bytes, name: str) -> Document:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from planner.errors import Place
 from planner.errors import Problem as Wrong
 from planner.formulas.parameters import lora_parameters
 from planner.read import Document
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
-from planner.schema.scenario import Scenario
+from planner.schema.scenario import ClusterSpec, Pool, Scenario
 from planner.wishes import allowed
 
 
 def contradictions(
-    document: Document, scenario: Scenario, engine: Engine, precision: Precision, node: Node, gpu: Gpu
+    document: Document, scenario: Scenario, engine: Engine, precision: Precision, gpu: Gpu
 ) -> list[Wrong]:
     """Things that no layout could mend, with the place that says so."""
     wrong = []
@@ -54,32 +55,7 @@ def contradictions(
             "precision: " + ("fp16" if "fp16" in gpu.dense_tflops else "fp32"),
             "precision",
         )
-    if scenario.limits.headroom_gib is not None and scenario.limits.headroom_gib >= gpu.usable_gib:
-        refuse(
-            f"headroom_gib {scenario.limits.headroom_gib} leaves no memory",
-            f"{gpu.name} has {gpu.usable_gib:.2f} GiB usable",
-            f"headroom_gib: {gpu.usable_gib * engine.default_headroom_fraction:.1f}",
-            "limits",
-            "headroom_gib",
-        )
-    counts = scenario.cluster.num_gpus
-    for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
-        if count > node.gpus_per_node and count % node.gpus_per_node:
-            refuse(
-                f"{count} GPUs are not whole nodes",
-                f"{node.id} has {node.gpus_per_node} GPUs a node",
-                f"num_gpus: {count // node.gpus_per_node * node.gpus_per_node}",
-                "cluster",
-                "num_gpus",
-            )
-        elif count < node.gpus_per_node and node.gpus_per_node % count:
-            refuse(
-                f"{count} GPUs are no even share of a node",
-                f"{node.id} has {node.gpus_per_node} GPUs a node",
-                f"num_gpus: {max(d for d in range(1, count + 1) if node.gpus_per_node % d == 0)}",
-                "cluster",
-                "num_gpus",
-            )
+    wrong += no_memory_left(document, scenario, scenario.cluster, engine, gpu)
     if layout.optimizer_offload and not engine.optimizer_offload:
         refuse(
             f"engine {engine.id} does not offload the optimizer",
@@ -140,6 +116,34 @@ def contradictions(
     return wrong
 
 
+def no_memory_left(
+    document: Document, scenario: Scenario, machines: ClusterSpec | Pool, engine: Engine, gpu: Gpu
+) -> list[Wrong]:
+    """Headroom that leaves nothing of these GPUs."""
+    usable = machines.usable_gib if machines.usable_gib is not None else gpu.usable_gib
+    headroom = scenario.limits.headroom_gib
+    if headroom is None or headroom < usable:
+        return []
+    what, because = f"headroom_gib {headroom:g} leaves no memory", f"{gpu.name} has {usable:.2f} GiB usable"
+    attempt = f"headroom_gib: {usable * engine.default_headroom_fraction:.1f}"
+    return [Wrong(what, document.place(("limits", "headroom_gib")), because, attempt)]
+
+
+def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> list[Wrong]:
+    """Numbers of GPUs that are neither whole nodes nor an even share of one."""
+    wrong = []
+    because = f"{node.id} has {node.gpus_per_node} GPUs a node"
+    counts, per_node = machines.num_gpus, node.gpus_per_node
+    for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
+        if count > per_node and count % per_node:
+            attempt = f"num_gpus: {count // per_node * per_node}"
+            wrong.append(Wrong(f"{count} GPUs are not whole nodes", where, because, attempt))
+        elif count < per_node and per_node % count:
+            attempt = f"num_gpus: {max(d for d in range(1, count + 1) if per_node % d == 0)}"
+            wrong.append(Wrong(f"{count} GPUs are no even share of a node", where, because, attempt))
+    return wrong
+
+
 def work_contradictions(
     document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
 ) -> list[Wrong]:
@@ -179,11 +183,14 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[W
     assert rl is not None
     where = document.place(("rl", "placement"))
     if rl.placement == "colocated":
-        if rl.rollout.num_gpus == "any":
-            return []
-        what = "rl.rollout.num_gpus says how many GPUs only generate, and placement is colocated"
-        where = document.place(("rl", "rollout", "num_gpus"))
-        return [Wrong(what, where, "colocated, trainer and rollout engine share all GPUs", "placement: disaggregated")]
+        asked = {"num_gpus": "how many GPUs only generate", "node": "which GPUs only generate"}
+        because, attempt = "colocated, trainer and rollout engine share all GPUs", "placement: disaggregated"
+        return [
+            Wrong(f"rl.rollout.{name} says {meaning}, and placement is colocated", place, because, attempt)
+            for name, meaning in asked.items()
+            if getattr(rl.rollout, name) not in ("any", None)
+            for place in [document.place(("rl", "rollout", name))]
+        ]
     if engine.separation is None:
         what = f"engine {engine.id} only trains and generates on the same GPUs"
         because = "its catalog file gives no separation"

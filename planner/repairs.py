@@ -16,7 +16,9 @@ from planner.limits import (
     Limit,
     gpus_text,
     less_headroom,
+    machine_counts,
     machine_path,
+    machines_of,
     networked,
     overrides,
     round_batch,
@@ -303,14 +305,14 @@ def _other_work(problem: Problem) -> Iterator[Kind]:
 
 def _machines(problem: Problem) -> Iterator[Kind]:
     """More GPUs, larger ones, and limits that the scenario or the planner set."""
-    scenario, per_node, most = problem.scenario, problem.node.gpus_per_node, max(problem.total_gpus)
+    scenario, per_node, most = problem.scenario, problem.node.gpus_per_node, max(machine_counts(problem))
     machines = machine_path(problem)
     counts = [most * times for times in GPU_TIMES]
     counts = [n for n in counts if n % per_node == 0 or (n < per_node and per_node % n == 0)]
     counts = [n for n in counts if n <= per_node or networked(problem)]
-    alone = scenario.cluster.max_gpus is None
-    from_max: Changes = () if alone else ((f"{machines}.max_gpus", None),)
-    text = f"{gpus_text(most)} to"
+    from_max: Changes = () if machines_of(problem).max_gpus is None else ((f"{machines}.max_gpus", None),)
+    of_pool = f" of {problem.node.id}" if scenario.cluster.pools is not None else ""
+    text = f"{gpus_text(most)}{of_pool} to"
     attempts = [Attempt(f"{text} {n} GPUs", (*from_max, (f"{machines}.num_gpus", n))) for n in counts]
     if isinstance(scenario.layout.data_parallel, int):
         freed = (("layout.data_parallel", "any"),)

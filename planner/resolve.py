@@ -15,10 +15,10 @@ from planner.known_errors import known_errors
 from planner.own_cluster import load_own
 from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
 from planner.read import Document
-from planner.refusals import contradictions, untaken, work_contradictions
+from planner.refusals import contradictions, no_memory_left, uneven_groups, untaken, work_contradictions
 from planner.schema.catalog import Gpu, Node, Precision
 from planner.schema.engine import Engine, RolloutEngine, configured
-from planner.schema.scenario import ClusterSpec, NameWish, Pool, Scenario
+from planner.schema.scenario import ClusterSpec, IntRange, NameWish, Pool, Scenario
 from planner.variants import MOST_VARIANTS, Variant, on_pool, variants, with_modules
 from planner.wishes import wish_combinations
 
@@ -89,12 +89,20 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
     """What all variants have in common; also looks up what only some of them need, so that no fault stays hidden."""
     engine = names.find("engines", scenario.engine, "engine")
     out: dict[str, Any] = {"architecture": names.find("models", scenario.model, "model"), "engine": engine}
-    for index, pool in enumerate(scenario.cluster.pools or ()):
-        names.find("nodes", pool.node, "cluster", "pools", index, "node")
-    if scenario.cluster.node is not None:
-        names.find("nodes", scenario.cluster.node, "cluster", "node")
+    machines: list[tuple[tuple[str | int, ...], ClusterSpec | Pool]] = [(("cluster",), scenario.cluster)]
+    if scenario.cluster.pools is not None:
+        machines = [(("cluster", "pools", index), pool) for index, pool in enumerate(scenario.cluster.pools)]
+    for path, some in machines:
+        node = names.find("nodes", str(some.node), *path, "node")
+        if node is not None:
+            names.wrong += uneven_groups(some, node, names.document.place((*path, "num_gpus")))
     for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:
-        names.find("precisions", precision, "precision")
+        if precision == "any":
+            because = "a precision changes what is learned, not only its cost"
+            where, attempt = names.document.place(("precision",)), "those you would train in, as in [bf16, fp8]"
+            names.wrong.append(Wrong("precision: any leaves too much open", where, because, attempt))
+        else:
+            names.find("precisions", precision, "precision")
     if scenario.adapter is not None:
         names.find("precisions", scenario.adapter.base_precision, "adapter", "base_precision")
     wanted = [scenario.optimizer] if isinstance(scenario.optimizer, str) else []
@@ -110,6 +118,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
         else:
             out["rollout_engine"] = names.find("rollouts", engine.colocation.rollout_engine, "engine")
     out["rollout_precision"] = _rollout_precision(names, scenario, out["rollout_engine"])
+    names.wrong += _concurrency(names.document, scenario, out["rollout_engine"])
     pools = [pool.node for pool in scenario.cluster.pools or ()]
     asked = scenario.rl.rollout.node if scenario.rl is not None else None
     if asked is not None and asked not in pools:
@@ -133,6 +142,18 @@ def _rollout_precision(names: _Names, scenario: Scenario, engine: RolloutEngine 
     return found
 
 
+def _concurrency(document: Document, scenario: Scenario, engine: RolloutEngine | None) -> list[Wrong]:
+    """More requests at once than the rollout engine takes."""
+    asked = scenario.rl.rollout.max_concurrency if scenario.rl is not None else None
+    most = max(asked) if isinstance(asked, list) else asked.min if isinstance(asked, IntRange) else asked
+    if engine is None or not isinstance(most, int) or most <= engine.max_concurrency:
+        return []
+    what = f"{engine.name} runs at most {engine.max_concurrency} requests at once, not {most}"
+    because = "its catalog file says so in max_concurrency"
+    where = document.place(("rl", "rollout", "max_concurrency"))
+    return [Wrong(what, where, because, f"max_concurrency: {engine.max_concurrency}, or leave it out")]
+
+
 def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Wrong], Problem | None]:
     """One variant, or what rules it out."""
     document, catalog, scenario = names.document, names.catalog, variant.scenario
@@ -145,7 +166,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         base = catalog.find("precisions", scenario.adapter.base_precision)
     own = load_own(document, scenario, node, gpu)
     node = own.node
-    wrong = contradictions(document, scenario, engine, precision, node, gpu)
+    wrong = contradictions(document, scenario, engine, precision, gpu)
     wrong += work_contradictions(document, scenario, shared["architecture"], engine)
     wrong += untaken(document, scenario, engine)
     if wrong:
@@ -168,7 +189,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         node=node,
         gpu=gpu,
         grid_gpu=grid_gpu,
-        num_gpus=_gpu_counts(scenario.cluster, node),
+        num_gpus=gpu_counts(scenario.cluster, node),
         rollout_engine=shared["rollout_engine"],
         rollout_precision=shared["rollout_precision"],
         wishes=wish_combinations(scenario, len(shared["optimizers"])),
@@ -227,8 +248,8 @@ def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem 
     name = problem.scenario.layout.later_stages_on
     pool = next(pool for pool in problem.scenario.cluster.pools or () if pool.node == name)
     later = _on(problem, pool, catalog)
-    counts = _gpu_counts(pool, later.node)
-    wrong = []
+    counts = gpu_counts(pool, later.node)
+    wrong = list(no_memory_left(problem.document, problem.scenario, pool, problem.engine, later.gpu))
 
     def refuse(what: str, because: str, attempt: str) -> None:
         wrong.append(Wrong(what, problem.place("layout", "later_stages_on"), because, attempt))
@@ -262,22 +283,28 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
     pools = problem.scenario.cluster.pools or ()
     pool = next((p for p in pools if p.node == rl.rollout.node and p.node != problem.node.id), None)
     if pool is not None:
-        beside = _on(problem, pool, catalog)
+        beside = replace(_on(problem, pool, catalog), trains_on=problem.node)
+        wrong = no_memory_left(problem.document, problem.scenario, pool, problem.engine, beside.gpu)
+        if wrong:
+            return wrong, None
         held = problem.rollout_precision or problem.precision
         if not {held.compute, problem.precision.compute} & set(beside.gpu.dense_tflops):
             what = f"{beside.gpu.name} has no {held.compute} matrix units to generate with"
             because = f"the catalog lists {', '.join(sorted(beside.gpu.dense_tflops))} for it"
             where = problem.place("rl", "rollout", "node")
             return [Wrong(what, where, because, "rl.rollout.node: a pool that has them")], None
-        pairs = [(a, b) for a in problem.num_gpus for b in _gpu_counts(pool, beside.node)]
+        pairs = [(a, b) for a in problem.num_gpus for b in gpu_counts(pool, beside.node)]
     else:
         legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}
         pairs = [(a, total - a) for total in problem.num_gpus for a in sorted(legal) if a < total]
     generating = set(choose(rl.rollout.num_gpus, sorted({b for _, b in pairs})))
     splits = tuple(sorted({(a, b) for a, b in pairs if b in generating}))
     if not splits:
-        what = f"no GPUs are left to train beside rl.rollout.num_gpus {rl.rollout.num_gpus}"
-        because = f"the cluster has {max(problem.num_gpus)}; trainers take whole nodes, or an even share of one"
+        asked = rl.rollout.num_gpus
+        named = f" {asked}" if isinstance(asked, int | list) else ""
+        what = f"no GPUs are left to train beside rl.rollout.num_gpus{named}"
+        sizes = ", ".join(str(b) for b in sorted({b for _, b in pairs})) or "none"
+        because = f"trainers take whole nodes or an even share of one; beside them may generate: {sizes} GPUs"
         where = problem.place("rl", "rollout", "num_gpus")
         return [Wrong(what, where, because, "placement: colocated, or more GPUs")], None
     training = tuple(sorted({a for a, _ in splits}))
@@ -287,7 +314,7 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
     return [], replace(apart, rollout_pool=beside if pool is not None else None)
 
 
-def _gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
+def gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
     """GPU counts that may be used of a cluster or pool: shares of one node, or whole nodes."""
     counts = machines.num_gpus
     if isinstance(counts, list):

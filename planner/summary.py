@@ -26,7 +26,7 @@ WISHES = {
 
 def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
     """One word: does not fit, critical (one allocator spike away), tight (less free than demanded) or safe."""
-    demanded = plan.problem.headroom_gib if demanded_gib is None else demanded_gib
+    demanded = plan.demanded_gib if demanded_gib is None else demanded_gib
     if plan.headroom_gib < 0:
         return "does not fit"
     if plan.critical:

@@ -76,17 +76,6 @@ def with_modules(variant: Variant, modules: Sequence[str]) -> tuple[Variant, ...
     )
 
 
-def overrides_of(scenario: Scenario, setting: Setting) -> dict[str, Any]:
-    """The changes of a scenario that pin one setting of a variant."""
-    path, word = setting
-    if path == "cluster.node":
-        pool = next(pool for pool in scenario.cluster.pools or () if pool.node == word)
-        return {"cluster.pools": [pool.model_dump(exclude_none=True)]}
-    if path == "layout.recompute_modules":
-        return {path: [] if word == "none" else word.split(", ")}
-    return {path: {"true": True, "false": False, USUAL: None}.get(word, word)}
-
-
 def open_settings(settings: Sequence[Sequence[Setting]]) -> tuple[str, ...]:
     """`path (value, value)` of each decision that these variants leave open."""
     values: dict[str, list[str]] = {}

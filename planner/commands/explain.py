@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from planner.blocks import Block
     from planner.conflict import Conflict
     from planner.plan import Plan
+    from planner.read import Document
     from planner.search import Outcome
 
 
@@ -55,19 +56,20 @@ def command(
 
     Every change that is named has been solved again. Exit code 0: a plan; 1: proved that nothing fits.
     """
-    from planner.alternatives import neighbours
+    from planner.alternatives import ask, neighbours
     from planner.catalog import default_catalog
     from planner.conflict import explain_conflict
     from planner.pipeline import load, plan
 
     catalog = default_catalog()
     document = load(scenario, overrides)
+    changes = _questions(document, questions)
     outcome = plan(document, catalog, check_points=0)
     conflict = None
     if outcome.status == "infeasible":
         conflict = explain_conflict(document, catalog, progress=progress)
     around = [] if no_neighbours else neighbours(outcome, catalog, progress)
-    asked = _asked(outcome, questions, catalog)
+    asked = [ask(outcome, question, change, catalog) for question, change in changes]
     if style == "json":
         from planner.json_text import dumps
 
@@ -78,18 +80,17 @@ def command(
         context.exit(NoLayoutFits.exit_code)
 
 
-def _asked(outcome: Outcome, questions: Sequence[str], catalog: Any) -> list[Alternative]:
-    from planner.alternatives import ask
-    from planner.read import with_overrides
+def _questions(document: Document, questions: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """(as it was asked, what it changes) of each --why-not; a wrong one is refused before anything is solved."""
+    from planner.read import validate, value_at, with_overrides
+    from planner.schema.scenario import Scenario
 
     out = []
     for question in questions:
-        path = question.partition("=")[0]
-        changed = with_overrides(outcome.problem.document, [question])
-        value: Any = changed.data
-        for key in path.split("."):
-            value = value[key]
-        out.append(ask(outcome, question, {path: value}, catalog))
+        changed = with_overrides(document, [question])
+        validate(changed, Scenario)
+        path = question.partition("=")[0].strip()
+        out.append((question, {path: value_at(changed, path)}))
     return out
 
 
@@ -169,10 +170,10 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
     worst = plan.binding
     items = sorted(worst.items, key=lambda item: -item.amount)[:3]
     times = sorted(plan.time, key=lambda entry: -entry.amount)[:3]
-    spare = plan.headroom_gib - plan.problem.headroom_gib
+    demanded = plan.demanded_gib
     said = [
         f"Memory peaks in {moment_name(worst, plan)}: {worst.total_gib:.2f} GiB of {plan.usable_gib:.2f}, "
-        f"{spare:.2f} GiB more free than the {plan.problem.headroom_gib:.2f} demanded. Largest: "
+        f"{plan.headroom_gib - demanded:.2f} GiB more free than the {demanded:.2f} demanded. Largest: "
         + ", ".join(f"{item.name} {item.amount:.2f}" for item in items)
         + " GiB.",
         "Time goes to "
@@ -208,7 +209,7 @@ def _alternatives(base: Plan, around: list[Alternative]) -> Block:
 
 
 def _why_not(base: Plan | None, alternative: Alternative, catalog: Any) -> list[str]:
-    from planner.alternatives import slower_items
+    from planner.alternatives import same_decisions, slower_items
     from planner.blocks import percent, signed
     from planner.nearest import nearest
 
@@ -219,7 +220,7 @@ def _why_not(base: Plan | None, alternative: Alternative, catalog: Any) -> list[
     if base is None:
         return ["It would fit, where the scenario as it stands does not."]
     change = alternative.throughput_change(base) or 0.0
-    if (alternative.plan.layout, alternative.plan.recomputed) == (base.layout, base.recomputed):
+    if same_decisions(alternative.plan, base):
         return ["The plan has it already."]
     word = "slower" if change < 0 else "faster"
     gap = f"{percent(abs(change))} {word}" if abs(change) >= 5e-4 else "as fast"

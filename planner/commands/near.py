@@ -86,9 +86,11 @@ def _blocks(name: str, found: list[Outcome], within: float) -> list[Block]:
                 short_binding(plan),
             )
         )
+    unproved = sum(outcome.status != "optimal" for outcome in found)
     return [
         Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best"),
         Grid(("", "layout", "step s", "slower", "free GiB", "fullest in"), tuple(rows), left=frozenset({1, 5})),
+        *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
         Text(LEGEND),
         Text(
             "On public sweeps the best of the first three is the real best more often than the first alone: try three."

@@ -92,16 +92,19 @@ def _blocks(name: str, found: Front) -> list[Block]:
         )
         for p in found.points
     )
+    plans = f"{len(rows)} plans of which none is" if len(rows) > 1 else "one plan, and none is"
     columns = (found.unit, "tokens/s", "step s", "GPUs", "free GiB", "layout")
     blocks: list[Block] = [
-        Headline(f"{name}: {len(rows)} plans of which none is better in both throughput and {found.over}"),
+        Headline(f"{name}: {plans} better in both throughput and {found.over}"),
         Grid(columns, rows, left=frozenset({5})),
     ]
     if len(rows) > 1:
         points = tuple((p.value, p.plan.tokens_per_second) for p in found.points)
         labels = tuple(f"{row[0]} {found.unit}, {row[1]} tokens/s, {row[5]}" for row in rows)
         blocks.append(Plot(f"tokens/s against {found.over}", found.unit, "tokens/s", points, labels))
-    blocks.append(Text("Every point is a plan solved and proved under its own limit."))
+    open_ = sum(p.status != "optimal" for p in found.points)
+    said = "Every point is a plan solved and proved under its own limit."
+    blocks.append(Text(f"Not proved within the time limit: {open_} of {len(rows)} points." if open_ else said))
     return [*blocks, *error_blocks(found.points[0].plan.problem)]
 
 
@@ -113,6 +116,7 @@ def _document(found: Front) -> dict[str, Any]:
         "points": [
             {
                 "value": p.value,
+                "status": p.status,
                 "tokens_per_second": p.plan.tokens_per_second,
                 "step_seconds": p.plan.step_seconds,
                 "num_gpus": p.plan.num_gpus,

@@ -115,9 +115,11 @@ class RolloutCosts:
 
     @cached_property
     def _peak_flop_per_s(self) -> float:
-        """Dense rate of the products, of the training precision where the GPU lacks the engine's own. [FLOP/s]"""
-        rates = self.problem.gpu.dense_tflops
-        return rates.get(self._precision.compute, rates[self.problem.precision.compute]) * 1e12
+        """Dense rate of the products in what the engine holds; where the GPU lacks it, in 16 bit. [FLOP/s]"""
+        rates, held = self.problem.gpu.dense_tflops, self._precision
+        narrow = self.problem.rollout_precision is None and held.quantised  # trained in fp8, but held in 16 bit
+        known = [key for key in ("" if narrow else held.compute, "bf16", "fp16", "fp32") if key in rates]
+        return rates[known[0]] * 1e12
 
     @cached_property
     def kv_bytes_per_token(self) -> Floats:
@@ -299,14 +301,15 @@ class RolloutCosts:
         """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
 
         weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send in turn. A share
-        above 1 is cut at the adapters that a node has, and inside a node at 1.
+        above 1 is cut at the adapters that a node has, and inside a node at 1. Between two kinds of nodes the slower
+        adapter and the fewer of them count.
         """
-        problem, apart = self.problem, self.problem.separation
-        nics, choices = problem.node.nics, self.choices
+        problem, apart, choices = self.problem, self.problem.separation, self.choices
+        ends = [node.nics for node in (problem.node, problem.trains_on) if node is not None]
         inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
-        adapter = max(nics.gbit_per_s_each / 8, ETHERNET_GB_PER_S)
-        near = inside & (problem.rollout_pool is None)
-        share = min(apart.sync_network_share, max(1, nics.count))
+        adapter = max(min(nics.gbit_per_s_each for nics in ends) / 8, ETHERNET_GB_PER_S)
+        near = inside & (problem.trains_on is None)
+        share = min(apart.sync_network_share, max(1, min(nics.count for nics in ends)))
         rate = np.where(near, min(share, 1.0) * max(adapter, problem.gpu.pcie_gb_per_s), share * adapter)
         return np.asarray(held / (rate * GB) + apart.sync_fixed_seconds)
 

@@ -80,7 +80,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             "peak_gib": _round(plan.peak_gib),
             "usable_gib": _round(plan.usable_gib),
             "headroom_gib": _round(plan.headroom_gib),
-            "headroom_demanded_gib": _round(plan.problem.headroom_gib),
+            "headroom_demanded_gib": _round(plan.demanded_gib),
             "interval_90_percent_gib": [_round(bound) for bound in interval] if interval is not None else None,
             "fit_probability": round(fits, 4) if fits is not None else None,
             "binding_stage": binding.stage,
