@@ -14,6 +14,13 @@ def hardware_rows(plan: Plan) -> list[tuple[str, str]]:
     """GPUs and nodes: those that train, and those that only generate."""
     problem, lay = plan.problem, plan.layout
     trains = f"{lay['num_gpus']} x {problem.gpu.name} ({problem.node.id})"
+    if problem.later is not None:
+        rows = [(problem, problem.first_gpus, 0, plan.first_stages)]
+        rows.append((problem.later, lay["num_gpus"] - problem.first_gpus, plan.first_stages, len(plan.layers)))
+        return [
+            (f"hardware, stages {begin} to {end - 1}", f"{count} x {of.gpu.name} ({of.node.id})")
+            for of, count, begin, end in rows
+        ]
     if plan.rollout is None or problem.colocated:
         return [("hardware", trains)]
     other = problem.generating

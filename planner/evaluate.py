@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.ledger import total
-from planner.costs.memory import StageMemory, moments
+from planner.costs.memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts, Rollouts
-from planner.costs.time import VISITS, StepTime
+from planner.costs.time import VISITS
+from planner.costs.two_pools import is_later, stage_memory, step_time
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import ASYNCHRONOUS, Problem
 from planner.units import GIB
@@ -79,14 +80,15 @@ class RowCosts:
     def _memory(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
         shape, same, wide = (len(layouts), self.stages), np.ones_like(self._stage), layouts.expand()
         points = [
-            StageMemory(problem, wide, self._stage, same * layers, same * recomputed)
+            stage_memory(problem, wide, self._stage, same * layers, same * recomputed)
             for layers, recomputed in ((0, 0), (1, 0), (1, 1))
         ]
-        less = (self.problem.roomiest.limit_gib - problem.limit_gib) * GIB
+        later, roomiest = is_later(problem, wide, self._stage), self.problem.roomiest.limit_gib
+        less = (roomiest - np.where(later, (problem.later or problem).limit_gib, problem.limit_gib)) * GIB
         out: _Table = {}
         for name in moments(problem):
             none, kept, rebuilt = (np.broadcast_to(total(p.ledger(name)), shape) for p in points)
-            out[name] = (kept - none, rebuilt - kept, none + less if less else none)
+            out[name] = (kept - none, rebuilt - kept, none + less)
         return out
 
     @cached_property
@@ -97,7 +99,7 @@ class RowCosts:
     def _time(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
         shape = (len(layouts), self.stages)
         out: _Table = {}
-        step = StepTime(problem, layouts.expand(), self._stage)
+        step = step_time(problem, layouts.expand(), self._stage)
         for name in VISITS:
             rows = step.visit(name)
             if not rows:

@@ -59,14 +59,27 @@ class TimeSpread:
 
 
 @dataclass(frozen=True)
+class RlErrors:
+    """Errors of whole RL steps, not calibrated, over all RL stacks."""
+
+    rows: int
+    median: float
+    """Of the step, a share."""
+    pairs: int
+    ratio_median: float
+    """Of the ratio of a colocated step to an asynchronous one, a share."""
+
+
+@dataclass(frozen=True)
 class KnownErrors:
     """What is known of an engine's predictions; None where no published run was scored."""
 
     memory: MemorySpread | None
     time: TimeSpread | None
+    rl: RlErrors | None = None
 
-    def sentences(self, *, rollout: bool) -> tuple[str, ...]:
-        """The known errors as a report prints them."""
+    def sentences(self, *, rollout: bool, apart: bool = False, two_pools: bool = False) -> tuple[str, ...]:
+        """The known errors as a report prints them, where GPUs generate, only generate, or a pipeline spans pools."""
         out = []
         if self.memory is None:
             out.append("memory: no published run of this engine has been scored; formulas and constants cite sources")
@@ -84,8 +97,21 @@ class KnownErrors:
                 f"step time: median error {t.median:.1%}, 90th percentile {t.p90:.1%} on {t.rows} published runs of "
                 f"{t.engine} (the model was developed on them: planner validate throughput)"
             )
-        if rollout:
+        if rollout and self.rl is not None:
+            rl = self.rl
+            out.append(
+                f"whole RL steps: median error {rl.median:.0%} on {rl.rows} published steps, not calibrated; "
+                "planner calibrate fits the phases to a log of yours"
+            )
+            if apart:
+                out.append(
+                    f"shared against separate GPUs: median error of the gain {rl.ratio_median:.0%} on {rl.pairs} "
+                    "published pairs, most of them understated"
+                )
+        elif rollout:
             out.append("rollout, weight sync and what sleeping engines leave: constants with sources, not scored")
+        if two_pools:
+            out.append("pipelines over two kinds of GPUs: no published run has been scored")
         return tuple(out)
 
 
@@ -98,7 +124,7 @@ def known_errors(engine: Engine, catalog: Catalog) -> KnownErrors:
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     memory = next((_memory(name, table["memory"][name]) for name in names if name in table["memory"]), None)
     time = next((_time(name, table["time"][name]) for name in names if name in table["time"]), None)
-    return KnownErrors(memory, time)
+    return KnownErrors(memory, time, RlErrors(**table["rl"]) if table.get("rl", {}).get("rows") else None)
 
 
 def _memory(name: str, row: Mapping[str, float | int | str]) -> MemorySpread:

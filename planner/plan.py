@@ -9,9 +9,10 @@ import numpy as np
 
 from planner.costs.host import host_ledger
 from planner.costs.ledger import Item, total
-from planner.costs.memory import StageMemory, moments
+from planner.costs.memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts, Rollouts
-from planner.costs.time import StepTime, step_items
+from planner.costs.step_items import step_items
+from planner.costs.two_pools import stage_memory, step_time
 from planner.goodput import Goodput, goodput
 from planner.layouts import Layouts
 from planner.problem import ASYNCHRONOUS, Problem, WishCombination
@@ -106,7 +107,16 @@ class Plan:
 
     def machines(self, phase: PhaseMemory) -> Problem:
         """The problem on the machines on which a phase happens."""
-        return self.problem.generating if phase.stage is None else self.problem
+        if phase.stage is None:
+            return self.problem.generating
+        later = self.problem.later
+        return later if later is not None and phase.stage >= self.first_stages else self.problem
+
+    @property
+    def first_stages(self) -> int:
+        """Stages on the run's own pool: all, unless the later ones lie on another."""
+        stages, problem = self.layout["pipeline_parallel"], self.problem
+        return stages if problem.later is None else stages * problem.first_gpus // self.layout["num_gpus"]
 
     @property
     def peak_gib(self) -> float:
@@ -170,8 +180,12 @@ class Plan:
         attention = 12 * a.num_hidden_layers * a.query_width * self.layout["mean_sequence_length"]
         flop = (6 * used + attention) * self.sequences_per_step * self.layout["mean_sequence_length"]
         seconds = sum(amount for name, amount in self.phases if name in ("training", "update"))
-        peak = self.problem.gpu.dense_tflops[self.problem.precision.compute] * 1e12
-        return float(flop / (seconds * self.layout["num_gpus"] * peak))
+        compute, first = self.problem.precision.compute, self.problem.first_gpus
+        peak = self.problem.gpu.dense_tflops[compute] * self.layout["num_gpus"]
+        if self.problem.later is not None:
+            there = self.problem.later.gpu.dense_tflops[compute]
+            peak = self.problem.gpu.dense_tflops[compute] * first + there * (self.layout["num_gpus"] - first)
+        return float(flop / (seconds * peak * 1e12))
 
     @property
     def goodput(self) -> Goodput | None:
@@ -210,7 +224,7 @@ def make_plan(
     wide = one.expand()
     index = np.arange(stages, dtype=np.int64)[None, :]
     n, r = (np.array([values], dtype=np.int64) for values in (layers, recomputed))
-    memory = StageMemory(problem, wide, index, n, r)
+    memory = stage_memory(problem, wide, index, n, r)
     phases = []
     for stage in range(stages):
         for moment in moments(problem):
@@ -218,7 +232,7 @@ def make_plan(
             if (moment == "loss" and stage != stages - 1) or (moment == "recomputation" and not recomputed[stage]):
                 continue
             phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB)))
-    step = StepTime(problem, wide, index)
+    step = step_time(problem, wide, index)
     visits = step_items(step, layers=n, recomputed=r, stages=np.ones((1, stages)))
     entries: list[Entry] = []
     seconds: list[tuple[str, float]] = []

@@ -82,6 +82,10 @@ class Problem:
     """(GPUs that train, GPUs that only generate), where placement is not colocated."""
     rollout_pool: Problem | None = None
     """This problem on the machines that only generate, where they are of another kind."""
+    later: Problem | None = None
+    """This problem on the machines of the later pipeline stages, where they are of another kind."""
+    first_gpus: int = 0
+    """Of the GPUs that train, those that hold the first stages, where `later` holds the rest."""
     settings: tuple[Setting, ...] = ()
     """What tells this problem from its variants."""
     variants: tuple[Problem, ...] = ()
@@ -107,7 +111,7 @@ class Problem:
     @cached_property
     def roomiest(self) -> Problem:
         """The variant whose GPUs may hold most: memory of the others is counted on its scale."""
-        pools = [p for variant in self.each for p in (variant, variant.generating)]
+        pools = [p for variant in self.each for p in (variant, variant.generating, variant.later or variant)]
         return max(pools, key=lambda p: p.limit_gib)
 
     @property

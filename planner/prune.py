@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.beside import Beside, fitting_choices
-from planner.evaluate import RolloutTable, RowCosts
+from planner.evaluate import Coefficients, RolloutTable, RowCosts
 from planner.layouts import Floats, Ints
 from planner.least_recompute import LeastRecompute
 from planner.problem import Problem
@@ -159,7 +159,8 @@ def _longest(problem: Problem, costs: RowCosts) -> Floats:
     total = problem.architecture.num_hidden_layers
     seconds = np.zeros(len(costs.layouts))
     for c, heavy, light in costs.time.values():
-        whole = (c.layer[:, 0] + c.recomputed[:, 0]) * total + (c.end * costs.exists).sum(axis=1)
+        slowest = ((c.layer + c.recomputed) * costs.exists).max(axis=1)
+        whole = slowest * total + (c.end * costs.exists).sum(axis=1)
         seconds += whole * (heavy + light)
     return seconds
 
@@ -167,9 +168,21 @@ def _longest(problem: Problem, costs: RowCosts) -> Floats:
 def _cheap_bound(problem: Problem, costs: RowCosts) -> Floats:
     """Time of each row if nothing were recomputed and layers could be cut at will. [s]"""
     total = problem.architecture.num_hidden_layers
-    stages = costs.layouts.pipeline_parallel
     bound = np.zeros(len(costs.layouts))
     for c, heavy, light in costs.time.values():
-        whole = c.layer[:, 0] * total + (c.end * costs.exists).sum(axis=1)
-        bound += whole * (heavy / stages + light)
+        fastest = np.where(costs.exists > 0, c.layer, np.inf).min(axis=1)
+        ends = (c.end * costs.exists).sum(axis=1)
+        bound += heavy * slowest_stage_bound(c, costs.exists, total) + light * (fastest * total + ends)
     return bound
+
+
+def slowest_stage_bound(c: Coefficients, exists: Floats, total: int) -> Floats:
+    """Least time of the slowest stage of each row if layers could be cut at will: all stages finish together. [s]
+
+    max over stages >= sum of w_s (layer_s n_s + end_s) with w_s = (1 / layer_s) / sum of 1 / layer_s.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        speed = np.where(exists > 0, 1.0 / c.layer, 0.0)
+        together = (total + (c.end * speed).sum(axis=1)) / speed.sum(axis=1)
+    mean = (c.end * exists).sum(axis=1) / exists.sum(axis=1)
+    return np.asarray(np.where(np.isfinite(together), together, mean))

@@ -19,7 +19,7 @@ from planner.refusals import contradictions, untaken, work_contradictions
 from planner.schema.catalog import Gpu, Node, Precision
 from planner.schema.engine import Engine, RolloutEngine, configured
 from planner.schema.scenario import ClusterSpec, NameWish, Pool, Scenario
-from planner.variants import MOST_VARIANTS, Variant, variants, with_modules
+from planner.variants import MOST_VARIANTS, Variant, on_pool, variants, with_modules
 from planner.wishes import wish_combinations
 
 DEFAULT_GRID_GPU = "h100-sxm5-80gb"
@@ -54,6 +54,8 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         raise InputError(names.wrong)
     try:
         taken = variants(scenario, engine)
+        if not taken:
+            raise ValueError(f"no pool beside the run's own is called {scenario.layout.later_stages_on}")
         if scenario.layout.recompute_modules == "any":
             taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
         if len(taken) > MOST_VARIANTS:
@@ -179,6 +181,8 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         own=own,
         settings=variant.settings,
     )
+    if scenario.layout.later_stages_on is not None:
+        return _spanning(problem, catalog)
     if problem.colocated:
         return [], problem
     return _apart(problem, catalog)
@@ -205,6 +209,51 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
     return headroom, headroom_from
 
 
+def _on(problem: Problem, pool: Pool, catalog: Catalog) -> Problem:
+    """The problem on the machines of another pool."""
+    node: Node = catalog.find("nodes", pool.node)
+    gpu: Gpu = catalog.find("gpus", node.gpu)
+    grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
+    usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
+    headroom, headroom_from = _headroom(problem.scenario, problem.engine, usable)
+    machines: dict[str, Any] = {"node": node, "gpu": gpu, "grid_gpu": grid, "usable_gib": usable, "own": None}
+    machines["scenario"] = on_pool(problem.scenario, pool.node)
+    return replace(problem, **machines, headroom_gib=headroom, headroom_from=headroom_from)
+
+
+def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | None]:
+    """The problem with the later stages of its pipelines on another pool."""
+    name = problem.scenario.layout.later_stages_on
+    pool = next(pool for pool in problem.scenario.cluster.pools or () if pool.node == name)
+    later = _on(problem, pool, catalog)
+    counts = _gpu_counts(pool, later.node)
+    wrong = []
+
+    def refuse(what: str, because: str, attempt: str) -> None:
+        wrong.append(Wrong(what, problem.place("layout", "later_stages_on"), because, attempt))
+
+    if problem.is_rl:
+        refuse("later_stages_on is for training alone", "rollouts share GPUs of one kind", "rl.rollout.node")
+    if len(problem.num_gpus) > 1 or len(counts) > 1:
+        because = f"{problem.node.id} may give {list(problem.num_gpus)} GPUs and {later.node.id} {list(counts)}"
+        refuse("a pipeline over two pools needs one GPU count of each", because, "num_gpus: N for both pools")
+    elif problem.num_gpus[0] % problem.node.gpus_per_node or counts[0] % later.node.gpus_per_node:
+        given = f"they give {problem.num_gpus[0]} and {counts[0]} GPUs"
+        refuse("a pipeline over two pools needs whole nodes", given, "num_gpus: whole nodes of both")
+    if later.precision.compute not in later.gpu.dense_tflops:
+        what = f"{later.gpu.name} has no {later.precision.compute} matrix units"
+        refuse(what, "both pools compute", "precision: bf16")
+    if problem.scenario.layout.schedule == "zb-h1":
+        refuse("zb-h1 is not planned over two pools", "its bubble is known for stages alike", "schedule: 1f1b")
+    if wrong:
+        return wrong, None
+    both = (problem.num_gpus[0] + counts[0],)
+    later = replace(later, num_gpus=both)
+    provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))
+    return [], replace(problem, num_gpus=both, first_gpus=problem.num_gpus[0], later=later, provenance=provenance)
+
+
 def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | None]:
     """The problem with GPUs that only generate, of its own pool or of another one."""
     rl = problem.scenario.rl
@@ -213,21 +262,14 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
     pools = problem.scenario.cluster.pools or ()
     pool = next((p for p in pools if p.node == rl.rollout.node and p.node != problem.node.id), None)
     if pool is not None:
-        node: Node = catalog.find("nodes", pool.node)
-        gpu: Gpu = catalog.find("gpus", node.gpu)
+        beside = _on(problem, pool, catalog)
         held = problem.rollout_precision or problem.precision
-        if not {held.compute, problem.precision.compute} & set(gpu.dense_tflops):
-            what = f"{gpu.name} has no {held.compute} matrix units to generate with"
-            because = f"the catalog lists {', '.join(sorted(gpu.dense_tflops))} for it"
+        if not {held.compute, problem.precision.compute} & set(beside.gpu.dense_tflops):
+            what = f"{beside.gpu.name} has no {held.compute} matrix units to generate with"
+            because = f"the catalog lists {', '.join(sorted(beside.gpu.dense_tflops))} for it"
             where = problem.place("rl", "rollout", "node")
             return [Wrong(what, where, because, "rl.rollout.node: a pool that has them")], None
-        grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
-        catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
-        usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
-        headroom, headroom_from = _headroom(problem.scenario, problem.engine, usable)
-        machines = {"node": node, "gpu": gpu, "grid_gpu": grid, "usable_gib": usable, "own": None}
-        beside = replace(problem, **machines, headroom_gib=headroom, headroom_from=headroom_from)  # type: ignore[arg-type]
-        pairs = [(a, b) for a in problem.num_gpus for b in _gpu_counts(pool, node)]
+        pairs = [(a, b) for a in problem.num_gpus for b in _gpu_counts(pool, beside.node)]
     else:
         legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}
         pairs = [(a, total - a) for total in problem.num_gpus for a in sorted(legal) if a < total]

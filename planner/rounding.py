@@ -50,7 +50,7 @@ def _whole(c: Coefficients, unit: float) -> Coefficients:
 
 @dataclass(frozen=True)
 class RoundedVisit:
-    """Time of one visit in units: the weighted slowest stage, and the weighted sum over stages."""
+    """Time of one visit in units: the weighted slowest stage, and the weighted sum over stages, [rows, stages]."""
 
     stages: Coefficients
     sum_layer: Ints
@@ -105,8 +105,8 @@ class Rounded:
             top, rest = heavy[:, None] / self.time_unit_seconds, light / self.time_unit_seconds
             out[name] = RoundedVisit(
                 Coefficients(_up(c.layer * top, 1.0), _up(c.recomputed * top, 1.0), _up(c.end * top, 1.0)),
-                _up(rest * c.layer[:, 0], 1.0),
-                _up(rest * c.recomputed[:, 0], 1.0),
+                _up(rest[:, None] * c.layer * self.costs.exists, 1.0),
+                _up(rest[:, None] * c.recomputed * self.costs.exists, 1.0),
                 _up(rest * (c.end * self.costs.exists).sum(axis=1), 1.0),
             )
         return out
@@ -147,7 +147,7 @@ class Rounded:
             c = visit.stages
             value = c.layer[rows] * layers + c.recomputed[rows] * recomputed + c.end[rows]
             spent += np.where(exists, value, 0).max(axis=1) + visit.sum_end[rows]
-            spent += visit.sum_layer[rows] * layers.sum(axis=1) + visit.sum_recomputed[rows] * recomputed.sum(axis=1)
+            spent += (visit.sum_layer[rows] * layers + visit.sum_recomputed[rows] * recomputed).sum(axis=1)
         return spent
 
     def agree(self, rows: Ints, layers: Ints, recomputed: Ints) -> None:

@@ -84,13 +84,13 @@ class _Chunks:
 
 
 def schedule_report(plan: Plan) -> ScheduleReport | None:
-    """Simulate a plan's pipeline; None where it has only one stage.
+    """Simulate a plan's pipeline; None where it has only one stage, or stages on two kinds of machines.
 
     The same seconds of layers and ends as in the plan, cut into chunks. The plan charges each stage for its sends; here
     they are on the wire between two chunks and only what waits for them loses time, but for the host's share.
     """
     lay, p = plan.layout, plan.layout["pipeline_parallel"]
-    if p == 1:
+    if p == 1 or plan.problem.later is not None:
         return None
     layouts = Layouts(**{name: np.array([[value]], dtype=np.int64) for name, value in lay.items()})
     time = StepTime(plan.problem, layouts, np.arange(p, dtype=np.int64)[None, :])

@@ -10,8 +10,15 @@ from planner.plan import Plan
 from planner.read import Document
 from planner.search import Outcome
 from planner.summary import degrees
+from planner.variants import USUAL
 
-SAID = {"cluster.node": "{}", "rl.placement": "{}", "precision": "{}", "rl.rollout.node": "rollout on {}"}
+SAID = {
+    "cluster.node": "{}",
+    "layout.later_stages_on": "later stages on {}",
+    "rl.placement": "{}",
+    "rl.rollout.node": "rollout on {}",
+    "precision": "{}",
+}
 UNUSUAL = {
     ("layout.schedule", "zb-h1"): "zb-h1",
     ("layout.optimizer_offload", "true"): "optimizer on the host",
@@ -37,6 +44,8 @@ def short_layout(plan: Plan) -> str:
 
 def _said(path: str, value: str) -> str:
     """A decision of the search in a few words; nothing where it is as usual."""
+    if value == USUAL:
+        return ""
     return SAID[path].format(value) if path in SAID else UNUSUAL.get((path, value), "")
 
 

@@ -99,6 +99,8 @@ def _space_of(problem: Problem, variant: int) -> Space:
     removed: list[Removed] = []
     for rule in _rules(problem):
         keep = np.broadcast_to(rule.keeps(problem, layouts), (len(layouts),))
+        if problem.later is not None:
+            keep = keep & rule.keeps(problem.later, layouts)
         if not keep.all():
             removed.append(Removed(rule.name, rule.text, int((~keep).sum())))
             layouts = layouts.take(keep)

@@ -110,13 +110,15 @@ class Splitter:
         limit = self._slowest(seconds, counts, total)
         if not math.isfinite(limit):
             return NONE
-        bound = float(heavy[row]) * limit
-        bound += float(light[row]) * float(c.layer[row, 0] * total + c.end[row, :stages].sum())
+        weights, layer = (float(heavy[row]), float(light[row])), c.layer[row, :stages]
+        bound, layers = self._traded(seconds, counts, least, total, limit, layer, weights)
+        bound += weights[1] * float(c.end[row, :stages].sum())
         for name, (other, weight, share) in costs.time.items():
             if name != "train":
-                whole = float(other.layer[row, 0] * total + other.end[row, :stages].sum())
+                whole = float(other.layer[row, :stages].min() * total + other.end[row, :stages].sum())
                 bound += whole * (float(weight[row]) / stages + float(share[row]))
-        layers = self._assign(seconds, needed, counts, least, total, limit)
+        if layers is None:
+            layers = self._assign(seconds, needed, counts, least, total, limit)
         if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
             return Split(bound, math.inf, (), ())
         recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
@@ -201,6 +203,42 @@ class Splitter:
             else:
                 low = middle + 1
         return float(values[low])
+
+    @staticmethod
+    def _traded(
+        seconds: Floats,
+        counts: Ints,
+        least: Ints,
+        total: int,
+        limit: float,
+        layer: Floats,
+        weights: tuple[float, float],
+    ) -> tuple[float, Ints | None]:
+        """(least of slowest stage and sum over layers together, the split that has it where stages differ in speed).
+
+        Where a layer takes as long on every stage the sum does not depend on the split. Otherwise a slower slowest
+        stage may pay: for each limit the sum is least with as many layers as fit on the fastest stages.
+        """
+        heavy, light = weights
+        least_sum = float(layer.min()) * total
+        if layer.max() <= layer.min() * (1 + 1e-12):
+            return heavy * limit + light * least_sum, None
+        values = np.unique(seconds[np.isfinite(seconds)])
+        best, split = math.inf, None
+        order = np.argsort(layer, kind="stable")
+        for allowed in values[values >= limit].tolist():
+            if heavy * allowed + light * least_sum >= best:
+                break
+            most, layers, left = _held(seconds, counts, allowed), least.copy(), total - int(least.sum())
+            for stage in order.tolist():
+                more = min(left, int(most[stage] - layers[stage]))
+                layers[stage] += max(more, 0)
+                left -= max(more, 0)
+            spent = heavy * allowed + light * float((layer * layers).sum())
+            if left == 0 and spent < best:
+                best, split = spent, layers
+        whole = split is not None and bool(np.isin(split, counts).all())
+        return (best if math.isfinite(best) else heavy * limit + light * least_sum), split if whole else None
 
     @staticmethod
     def _assign(seconds: Floats, needed: Ints, counts: Ints, least: Ints, total: int, limit: float) -> Ints | None:

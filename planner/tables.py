@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from operator import mul
 
 import numpy as np
 
@@ -54,8 +55,9 @@ class Visit:
 
     name: str
     stages: tuple[Line, ...]
-    sum_layer: int
-    sum_recomputed: int
+    sum_layer: tuple[int, ...]
+    """Share of the sum, of one layer of each stage; the stages agree unless they lie on two kinds of machines."""
+    sum_recomputed: tuple[int, ...]
     sum_end: int
 
 
@@ -96,7 +98,8 @@ class Row:
         spent = 0
         for visit in self.visits:
             spent += max(line.at(n, r) for line, n, r in zip(visit.stages, layers, recomputed, strict=True))
-            spent += visit.sum_layer * sum(layers) + visit.sum_recomputed * sum(recomputed) + visit.sum_end
+            spent += sum(map(mul, visit.sum_layer, layers)) + sum(map(mul, visit.sum_recomputed, recomputed))
+            spent += visit.sum_end
         return spent
 
 
@@ -330,8 +333,8 @@ def _visits(rounded: Rounded, row: int, stages: int) -> tuple[Visit, ...]:
             Visit(
                 name=name,
                 stages=tuple(Line(*line) for line in counts)[:stages],
-                sum_layer=int(visit.sum_layer[row]),
-                sum_recomputed=int(visit.sum_recomputed[row]),
+                sum_layer=tuple(visit.sum_layer[row, :stages].tolist()),
+                sum_recomputed=tuple(visit.sum_recomputed[row, :stages].tolist()),
                 sum_end=int(visit.sum_end[row]),
             )
         )
@@ -359,6 +362,8 @@ def widest_range(tables: Tables) -> int:
             for line in visit.stages:
                 reach = abs(line.layer) * layers + abs(line.recomputed) * most
                 widest = max(widest, reach + tables.time_limit)
-        shared = sum(visit.sum_recomputed for visit in row.visits) * tables.total_layers
+        shared = sum(max(visit.sum_recomputed) for visit in row.visits) * tables.total_layers
+        if any(len(set(visit.sum_layer)) > 1 for visit in row.visits):
+            shared += sum(max(visit.sum_layer) for visit in row.visits) * tables.total_layers
         widest = max(widest, shared + (len(row.visits) + 2) * tables.time_limit)
     return max(widest, len(tables.rows) ** 2, len(tables.choices) ** 2)

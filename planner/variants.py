@@ -17,6 +17,8 @@ from planner.schema.scenario import Scenario
 MOST_VARIANTS = 512
 """Combinations that are searched together."""
 
+USUAL = "usual"
+"""The word for a field that is left out."""
 Setting = tuple[str, str]
 """(dotted path in the scenario, value as one would write it)"""
 
@@ -82,7 +84,7 @@ def overrides_of(scenario: Scenario, setting: Setting) -> dict[str, Any]:
         return {"cluster.pools": [pool.model_dump(exclude_none=True)]}
     if path == "layout.recompute_modules":
         return {path: [] if word == "none" else word.split(", ")}
-    return {path: {"true": True, "false": False, "usual": None}.get(word, word)}
+    return {path: {"true": True, "false": False, USUAL: None}.get(word, word)}
 
 
 def open_settings(settings: Sequence[Sequence[Setting]]) -> tuple[str, ...]:
@@ -110,14 +112,14 @@ def _with(record: Any, path: tuple[str, ...], value: Any) -> Any:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if value is not None else "usual"
+    return str(value) if value is not None else USUAL
 
 
 def _pools(scenario: Scenario, engine: Engine) -> Sequence[Any]:
     return [pool.node for pool in scenario.cluster.pools or ()] or [scenario.cluster.node]
 
 
-def _use_pool(scenario: Scenario, node: str) -> Scenario:
+def on_pool(scenario: Scenario, node: str) -> Scenario:
     """The scenario on one of its pools; the list stays, for rollouts on another one."""
     pool = next((pool for pool in scenario.cluster.pools or () if pool.node == node), None)
     if pool is None:
@@ -177,6 +179,14 @@ def _rollout_on(scenario: Scenario, node: str | None) -> Scenario:
     return scenario if node is None else _with(scenario, ("rl", "rollout", "node"), node)
 
 
+def _later_stages(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
+    asked, own = scenario.layout.later_stages_on, scenario.cluster.node
+    others = [pool.node for pool in scenario.cluster.pools or () if pool.node != own]
+    if asked == "any":
+        return [None, *(others if engine.pipeline.supported and scenario.rl is None else [])]
+    return [asked] if asked is None or asked in others else []
+
+
 def _listed(asked: Any, usual: list[Any]) -> Sequence[Any]:
     """Values that a scenario names, or what the engine offers where it says `any`."""
     if asked == "any":
@@ -185,7 +195,8 @@ def _listed(asked: Any, usual: list[Any]) -> Sequence[Any]:
 
 
 DECISIONS = (
-    Decision(("cluster", "node"), _pools, _use_pool),
+    Decision(("cluster", "node"), _pools, on_pool),
+    Decision(("layout", "later_stages_on"), _later_stages),
     Decision(("rl", "placement"), _placements, _place),
     Decision(("rl", "rollout", "node"), _rollout_nodes, _rollout_on),
     Decision(("cluster", "rank_order"), _rank_orders),

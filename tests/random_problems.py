@@ -216,7 +216,7 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
             targets = ["q_proj", "v_proj"] if rng.random() < 0.5 or not model["gated_mlp"] else ["o_proj", "gate_proj"]
             base = rng.choice(["bf16", "nf4"])
             scenario["adapter"] = {"rank": rng.choice([8, 64]), "base_precision": base, "targets": targets}
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         _open_more(rng, scenario)
     if rng.random() < 0.3:
         scenario["playbook"] = rng.sample(["optimizer", "sequence_length", "response_length", "rollout_batch_size"], 2)
@@ -228,11 +228,12 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
     layout, cluster, engine = scenario["layout"], scenario["cluster"], scenario["engine"]
     megatron = engine in ("megatron-core", "megatron-core-replicated", "slime")
     kinds = (
-        ["precision", "pools"] + ["placement"] * 6 * (engine == "slime") + ["schedule"] * 6 * (engine == "torchtitan")
+        ["precision", "pools"] + ["placement"] * 20 * (engine == "slime") + ["schedule"] * 6 * (engine == "torchtitan")
     )
     kinds += ["optimizer_offload"] * (megatron or engine == "deepspeed")
-    kinds += ["rank_order", "activation_offload", "recompute_modules", "schedule"] * megatron
-    for kind in dict.fromkeys(rng.choices(kinds, k=2)):
+    kinds += ["rank_order", "activation_offload", "recompute_modules", "recompute_modules", "schedule"] * megatron
+    kinds += ["later_stages_on"] * 3 * (megatron and engine != "slime")
+    for kind in dict.fromkeys(rng.choices(kinds, k=3)):
         if kind == "precision":
             scenario["precision"] = rng.choice([["bf16", "fp8"], ["fp16", "bf16"], ["bf16"]])
         elif kind == "pools" and "node" in cluster:
@@ -242,6 +243,13 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
                 {"node": cluster.pop("node"), **counts},
                 {"node": other, "num_gpus": rng.choice([1, 2, 4])},
             ]
+        elif kind == "later_stages_on":
+            sizes = {"hgx-h100-4": 4, "hgx-a100-4": 4, "hgx-h100-8": 8, "a100-pcie-nvbridge-pairs": 4}
+            some = rng.sample(sorted(sizes), 2)
+            scenario["cluster"] = cluster = {"pools": [{"node": node, "num_gpus": sizes[node]} for node in some]}
+            layout["later_stages_on"] = rng.choice(["any", some[0], some[1]])
+            layout |= {"tensor_parallel": rng.choice(["any", [1, 2]]), "pipeline_parallel": {"min": 2, "max": 4}}
+            layout["data_parallel"] = "any"
         elif kind == "placement":
             every = ["colocated", "disaggregated", "asynchronous"]
             scenario["rl"]["placement"] = rng.choice([*every[1:], "any", rng.sample(every, 2)])

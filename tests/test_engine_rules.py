@@ -118,6 +118,14 @@ CASES = {
     "expert_overlap_needs_16bit": Case(
         {**EXPERTS, **switch("moe_a2a_overlap"), "precision": "fp32", **pins(expert_parallel=2)}
     ),
+    "stages_fill_pools": Case(
+        {
+            "cluster.node": None,
+            "cluster.num_gpus": None,
+            "cluster.pools": [{"node": "hgx-h100-8", "num_gpus": 8}, {"node": "hgx-a100-8", "num_gpus": 24}],
+            **pins(pipeline_parallel=2, later_stages_on="hgx-a100-8"),
+        }
+    ),
     "pipeline_supported": Case(pins(pipeline_parallel=2), "fsdp2"),
     "schedule_chosen": Case(pins(pipeline_parallel=2, schedule="interleaved")),
     "enough_layers": Case(pins(pipeline_parallel=2, virtual_pipeline=32, layers_per_stage="free")),

@@ -15,7 +15,9 @@ from random_problems import random_case
 from planner.catalog import default_catalog
 from planner.costs.ledger import total
 from planner.costs.memory import StageMemory, moments
-from planner.costs.time import StepTime, step_items
+from planner.costs.step_items import step_items
+from planner.costs.time import StepTime
+from planner.costs.two_pools import is_later, stage_memory
 from planner.evaluate import RolloutTable, RowCosts, even_layers
 from planner.layouts import Layouts
 from planner.pipeline import problem_of
@@ -126,14 +128,18 @@ def test_coefficients_are_affine_and_rise_with_layers(seed: int) -> None:
     stages = np.arange(costs.stages)[None, :]
     layers = rng.integers(1, 30, (len(layouts), costs.stages))
     recomputed = rng.integers(0, layers + 1)
-    memory = StageMemory(problem, layouts.expand(), stages, layers, recomputed)
+    memory = stage_memory(problem, layouts.expand(), stages, layers, recomputed)
+    limits = np.array([problem.limit_gib, (problem.later or problem).limit_gib])
+    limit = limits[is_later(problem, layouts.expand(), stages).astype(int)]
     for name in moments(problem):
         by_ledger = np.broadcast_to(total(memory.ledger(name)), layers.shape)
+        by_ledger = by_ledger + (problem.roomiest.limit_gib - limit) * 2**30
         np.testing.assert_allclose(costs.memory[name].at(layers, recomputed), by_ledger, rtol=1e-9)
         assert costs.memory[name].layer.min() >= 0
     for coefficients, heavy, light in costs.time.values():
         assert min(coefficients.layer.min(), coefficients.recomputed.min(), heavy.min(), light.min()) >= 0
-        same = np.ptp(np.where(costs.exists > 0, coefficients.layer, coefficients.layer[:, :1]), axis=1)
+        alike = costs.exists > 0 if problem.later is None else costs.exists < 0
+        same = np.ptp(np.where(alike, coefficients.layer, coefficients.layer[:, :1]), axis=1)
         assert same.max() <= 1e-12 * coefficients.layer.max(initial=1e-9), "a usual layer costs the same on all stages"
 
 

@@ -131,7 +131,7 @@ def three_rows(**changes: Any) -> Tables:
 
     def row(index: int, stages: int, layer: int, **more: Any) -> Row:
         line = Line(layer=10, recomputed=-6, end=5)
-        visit = Visit("train", (Line(layer, 20, 3),) * stages, 1, 1, 2)
+        visit = Visit("train", (Line(layer, 20, 3),) * stages, (1,) * stages, (1,) * stages, 2)
         fixed: dict[str, Any] = {
             "index": index, "key": 7, "stages": stages, "chunks": 1, "first_layers": 1, "fixed_layers": None,
             "levels": tuple(range(9)), "memory": ((line,),) * stages, "visits": (visit,), "least_time": 0,

@@ -20,7 +20,8 @@ from planner.read import Document
 from planner.units import GIB
 from planner.validation import report
 from planner.validation.cases import CLASSES, Case, load_cases
-from planner.validation.express import CaseCatalog, Prediction, express, scenario_of
+from planner.validation.express import Prediction, express, scenario_of
+from planner.validation.published import Overlay
 from planner.validation.reference import is_hard
 from planner.validation.run import Choice, data_folder, run_memory
 from planner.validation.score import BARS, Fit, Result, Score
@@ -148,7 +149,7 @@ def test_fit_arithmetic(result: Result) -> None:
 def test_a_case_costs_the_same_as_a_scenario_file_of_it(cases: tuple[Case, ...]) -> None:
     name = "simumax-llama3_70b_l12_tp1_pp2_dp4_mbc4_cef"
     case = next(c for c in cases if c.id == name)
-    catalog = CaseCatalog(default_catalog())
+    catalog = Overlay(default_catalog())
     document = scenario_of(case, catalog)
     plan = estimate(Document(name, document, ""), catalog)
     (prediction,), _ = express([case])

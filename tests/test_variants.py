@@ -269,3 +269,56 @@ def test_every_module_that_can_be_recomputed_takes_time() -> None:
     assert steps[()] < steps["layernorm",] < steps["mlp",] < steps["layernorm", "mlp"]
     both = steps["layernorm",] + steps["mlp",] - steps[()]
     assert steps["layernorm", "mlp"] == pytest.approx(both), "modules are recomputed one after the other"
+
+
+MIXED = "scenarios/llama70b_h100_and_a100.yaml"
+
+
+def test_one_pipeline_over_two_pools() -> None:
+    """The slow pool gets fewer layers, both pools stay within their own memory, and more GPUs are not slower."""
+    both = plan(load(MIXED), check_points=0).plan
+    alone = plan(load(MIXED, ["layout.later_stages_on=null"]), check_points=0).plan
+    assert both is not None
+    assert alone is not None
+    assert both.problem.later is not None
+    assert both.num_gpus == 128
+    assert both.samples_per_second > alone.samples_per_second
+    first = both.first_stages
+    by_gpu = {both.problem.gpu.id: both.layers[:first], both.problem.later.gpu.id: both.layers[first:]}
+    slow, fast = by_gpu["a100-sxm4-80gb"], by_gpu["h100-sxm5-80gb"]
+    assert sum(slow) + sum(fast) == 80
+    assert max(slow) < min(fast)
+    for phase in both.memory:
+        assert phase.total_gib <= both.machines(phase).limit_gib
+    assert sum(entry.amount for entry in both.time) == pytest.approx(both.step_seconds)
+
+
+def test_a_pool_beside_itself_is_that_pool() -> None:
+    """Stages split over two pools of the same machines cost what one pool of them all costs."""
+    node, layout = "hgx-h100-8", {"tensor_parallel": 2, "pipeline_parallel": 4, "data_parallel": 2}
+    layout |= {"context_parallel": 1, "recomputed_layers": 4}
+    one = estimate(small(cluster={"node": node, "num_gpus": 16}, layout=layout, batch__micro_batch_size=1))
+    pools = [{"node": node, "num_gpus": 8}, {"node": "dgx-h100", "num_gpus": 8}]
+    document = small(
+        cluster={"pools": pools}, layout=layout | {"later_stages_on": "dgx-h100"}, batch__micro_batch_size=1
+    )
+    two = plan(document, check_points=0).plan
+    assert two is not None
+    assert two.problem.later is not None
+    assert two.peak_gib == pytest.approx(one.peak_gib)
+    assert two.step_seconds == pytest.approx(one.step_seconds, rel=0.02), "the two nodes differ in their adapters alone"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["layout.later_stages_on=hgx-h200-8"], "no pool beside the run's own"),
+        (["cluster.pools[1].num_gpus=[32, 64]", "layout.later_stages_on=hgx-a100-8"], "one GPU count of each"),
+        (["cluster.pools[1].num_gpus=4", "layout.later_stages_on=hgx-a100-8"], "whole nodes"),
+        (["precision=fp8", "layout.later_stages_on=hgx-a100-8"], "no fp8 matrix units"),
+    ],
+)
+def test_pipelines_over_two_pools_say_what_is_wrong(changes: list[str], said: str) -> None:
+    done = run("solve", MIXED, *(part for change in changes for part in ("--set", change)))
+    assert done.code == 2
+    assert said in done.err

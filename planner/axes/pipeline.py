@@ -101,7 +101,19 @@ def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(first >= dense) & np.ones(len(layouts), dtype=bool)
 
 
+def _two_pools(problem: Problem, layouts: Layouts) -> Mask:
+    if not problem.first_gpus:
+        return np.ones(len(layouts), dtype=bool)
+    stages, share = layouts.pipeline_parallel, layouts.pipeline_parallel * problem.first_gpus
+    return np.asarray((share % layouts.num_gpus == 0) & (share >= layouts.num_gpus) & (stages > 1))
+
+
 RULES = (
+    Rule(
+        "stages_fill_pools",
+        "with layout.later_stages_on each pool holds whole stages: pipeline_parallel times its share of GPUs is whole",
+        _two_pools,
+    ),
     Rule(
         "pipeline_supported",
         "pipeline_parallel and virtual_pipeline above 1 need a pipeline, and interleaving, in the engine",

@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.costs.kernels import Kernels
 from planner.costs.ledger import Item
+from planner.formulas.attention import LAUNCH_SECONDS
 from planner.formulas.lengths import survival
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
@@ -55,6 +56,20 @@ class Rollouts:
     def take(self, index: object) -> Rollouts:
         """The rows that a mask or an index selects."""
         return replace(self, **{f.name: np.atleast_1d(getattr(self, f.name)[index]) for f in fields(self)})
+
+
+def decode_kernels(problem: Problem) -> int:
+    """Kernels of one decode step with fused norms, counted over the layers; each waits for the one before.
+
+    Attention: 2 norms with their residuals, rotary embedding with the cache's write, attention and the merge of its
+    parts, projections in and out (latent: down, its norm, up, absorbed keys and values, out). MLP: 2 products and the
+    activation. Experts: router, choice, sorting in 2, 2 grouped products, activation, sum; shared experts as an MLP.
+    """
+    a = problem.architecture
+    attention = 5 + (6 if a.is_mla else 2) + (a.qk_norm != "none")
+    experts = 8 + (3 if a.shared_expert_intermediate_size else 0)
+    dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
+    return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,8 @@ class RolloutCosts:
     def _decode_step(self, batch: Floats, context: Floats) -> Floats:
         """Seconds of one decode step of `batch` sequences with `context` tokens each; shape [rows, points]. [s]
 
-        max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces + overhead
+        max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
+            + kernels * 3 us + overhead
         """
         problem, engine, tp = self.problem, self._engine, self.choices.tensor_parallel[:, None]
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
@@ -213,7 +229,7 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        fixed = engine.step_overhead_us * 1e-6
+        fixed = engine.step_overhead_us * 1e-6 + decode_kernels(problem) * LAUNCH_SECONDS
         layers = problem.architecture.num_hidden_layers
         return np.asarray(np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed)
 

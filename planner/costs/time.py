@@ -20,7 +20,6 @@ import numpy as np
 from planner.costs.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.kernels import Kernels, Pass
 from planner.costs.layer import LayerTime
-from planner.costs.ledger import Item
 from planner.costs.memory import StageMemory
 from planner.costs.selective import selective_seconds
 from planner.costs.strides import hops_between_nodes, pipeline_stride
@@ -366,33 +365,3 @@ class StepTime:
         """Optimizer steps that this step time covers (RL: those of one rollout)."""
         rl = self.problem.scenario.rl
         return rl.steps_per_rollout if rl is not None else 1
-
-
-def step_items(
-    time: StepTime, *, layers: Ints, recomputed: Ints, stages: Floats
-) -> dict[str, tuple[tuple[Item, ...], Floats]]:
-    """(items, seconds) of each visit for rows of layouts; `stages` is 1 where a row has that stage.
-
-    Items are those of the slowest stage times the micro-batches, and the pipeline's fill and drain on top; they add up.
-    """
-    out = {}
-    for name in VISITS:
-        rows = time.visit(name)
-        if not rows:
-            continue
-        each = [row.seconds(layers, recomputed) * stages for row in rows]
-        whole = np.sum(each, axis=0)
-        slowest = np.argmax(whole, axis=-1)[..., None]
-        heavy, light = (w[..., 0] for w in time.weights(name))
-        top = np.take_along_axis(whole, slowest, axis=-1)[..., 0]
-        items = [
-            Item(row.name, np.take_along_axis(part, slowest, axis=-1)[..., 0] * (heavy + light), row.source)
-            for row, part in zip(rows, each, strict=True)
-        ]
-        if name != "update":
-            rest = light * (whole.sum(axis=-1) - top)
-            items.append(
-                Item("pipeline bubble", rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed")
-            )
-        out[name] = (tuple(items), heavy * top + light * whole.sum(axis=-1))
-    return out

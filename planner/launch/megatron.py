@@ -36,7 +36,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
             *([(parallel.STAGE_RECOMPUTED, by_stage)] if by_stage else []),
         ),
         arrays=tuple(arrays),
-        remarks=(*remarks, *([remark] if remark else [])),
+        remarks=(*remarks, *([remark] if remark else []), *parallel.two_pools(plan)),
         example=(
             'torchrun --nnodes "$NUM_NODES" --nproc-per-node "$GPUS_PER_NODE" --node-rank "$NODE_RANK" \\',
             '  --master-addr "$MASTER_ADDR" --master-port "$MASTER_PORT" pretrain_gpt.py "${PLAN_ARGS[@]}" ...',

@@ -67,6 +67,28 @@ def refuse_unspoken(plan: Plan, launcher: str) -> None:
         )
 
 
+def two_pools(plan: Plan) -> tuple[str, ...]:
+    """How the nodes of a pipeline over two pools are ordered. Raises InputError where they differ in GPUs a host."""
+    problem, later = plan.problem, plan.problem.later
+    if later is None:
+        return ()
+    each, there = (p.node.gpus_per_host or p.node.gpus_per_node for p in (problem, later))
+    if each != there:
+        raise refuse(
+            plan,
+            "one torchrun line starts as many ranks on every host",
+            f"{problem.node.id} has {each} GPUs a host and {later.node.id} {there}",
+            "pools with as many GPUs a host",
+            "layout",
+            "later_stages_on",
+        )
+    first, rest = problem.first_gpus // each, (plan.layout["num_gpus"] - problem.first_gpus) // each
+    return (
+        f"NODE_RANK 0 to {first - 1} are {problem.node.id}, {first} to {first + rest - 1} {later.node.id}: pipeline "
+        f"stages 0 to {plan.first_stages - 1}, and {plan.first_stages} to {len(plan.layers) - 1}.",
+    )
+
+
 def parallel(plan: Plan) -> Array:
     """Degrees, and how layers fall on stages."""
     lay = plan.layout

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.catalog import Catalog
+from planner.decision_report import hardware_rows
 from planner.errors import InputError, InternalError
 from planner.errors import Problem as Wrong
 from planner.plan import Plan
@@ -129,14 +130,15 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
     plan, proof, document = outcome.plan, outcome.proof, outcome.problem.document
     assert plan is not None
     proved = how_proved(outcome)
+    machines = ", ".join(text for name, text in hardware_rows(plan) if name.startswith("hardware"))
     paragraphs = [
         f"Flags for {script.speaks}, checked against {script.checked_against}.",
         f"Written by planner {version('planner')} from scenario {outcome.problem.scenario.name} ({document.name}), "
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
-        f"Plan: {proved} among {proof.candidates:,} candidates; {plan.layout['num_gpus']} x {plan.problem.gpu.name} "
-        f"({plan.problem.node.id}); peak {plan.peak_gib:.1f} of {plan.usable_gib:.1f} GiB usable, "
-        f"{plan.headroom_gib:.1f} GiB free ({verdict(plan)}); step {plan.step_seconds:.2f} s (not validated).",
+        f"Plan: {proved} among {proof.candidates:,} candidates; {machines}; peak {plan.peak_gib:.1f} of "
+        f"{plan.usable_gib:.1f} GiB usable, {plan.headroom_gib:.1f} GiB free ({verdict(plan)}); "
+        f"step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
         "and logging are yours to add.",
         *script.remarks,

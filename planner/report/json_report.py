@@ -162,6 +162,8 @@ def layout_document(plan: Plan) -> dict[str, Any]:
         "recompute_modules": list(problem.scenario.layout.recompute_modules),
         "precision": problem.precision.id,
         "node": problem.node.id,
+        "later_stages_node": problem.later.node.id if problem.later is not None else None,
+        "stages_on_node": plan.first_stages,
     }
     rl = problem.scenario.rl
     if rl is not None and plan.rollout is not None:

@@ -238,6 +238,8 @@ class LayoutSpec(Frozen):
     """Layers of each stage that are really recomputed; `all` for every one."""
     recompute_modules: list[str] | Literal["any"] = Field(default_factory=list)
     """Modules recomputed in every layer that is not recomputed whole (selective recomputation); `any` tries them."""
+    later_stages_on: str | None = None
+    """Another pool of the cluster, or `any`: it holds the later stages of each pipeline, the run's own the first."""
     optimizer_offload: Flag = False
     """Optimizer state and step on the host."""
     activation_offload: Flag = False

@@ -187,11 +187,22 @@ def bound_the_step(model: Model) -> None:
         model.cp.add(model.time >= row.least_time + model.rollout).only_enforce_if(pick)
 
 
+SUMS = ("sum_layer", "sum_recomputed")
+
+
 def _step(model: Model, row: Row) -> Any:
     total: Any = model.rollout
     for visit in row.visits:
-        total += model.slowest[visit.name] + visit.sum_layer * model.tables.total_layers + visit.sum_end
-    return total + sum(visit.sum_recomputed for visit in row.visits) * model.rebuilt
+        total += model.slowest[visit.name] + visit.sum_end
+    each = range(row.stages)
+    layer, rebuilt = ([sum(getattr(v, part)[s] for v in row.visits) for s in each] for part in SUMS)
+    if len(set(layer)) == 1:
+        total += layer[0] * model.tables.total_layers
+    else:
+        total += sum(layer[stage] * model.layers_of(row, stage) for stage in each)
+    if len(set(rebuilt)) == 1:
+        return total + rebuilt[0] * model.rebuilt
+    return total + sum(rebuilt[stage] * model.recomputed[stage] for stage in each)
 
 
 GROUPS = (

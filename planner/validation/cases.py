@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from planner.errors import InputError, Place, Problem
+from planner.validation.published import read_rows
 
 CASES = "memory_cases.jsonl.gz"
 HARD = "nanotron_hard.csv"
@@ -154,19 +152,7 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
     """All memory cases of a data folder. Raises InputError where a file is missing or broken."""
     path = folder / CASES
     hard, corrections = _hard(folder / HARD), _corrections(folder / CORRECTIONS)
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
-            return tuple(_case(json.loads(line), hard, corrections) for line in stream)
-    except FileNotFoundError:
-        raise InputError(
-            Problem(
-                f"{path}: no such file",
-                because="the published measurements come with a checkout of the repository, not with the wheel",
-                attempt="--data FOLDER",
-            )
-        ) from None
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise InputError(Problem(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+    return read_rows(path, lambda row: _case(row, hard, corrections))
 
 
 def _hard(path: Path) -> dict[str, bool]:

@@ -18,7 +18,7 @@ import numpy as np
 from planner.catalog import Catalog, default_catalog
 from planner.costs.ledger import total
 from planner.costs.memory import StageMemory, moments
-from planner.errors import InputError, Place
+from planner.errors import InputError
 from planner.formulas.stages import layout_stages, padded_ends_stages, usual_stages
 from planner.layouts import Floats, Layouts
 from planner.problem import Problem
@@ -29,6 +29,7 @@ from planner.schema.scenario import Scenario
 from planner.units import GIB
 from planner.validation import translate
 from planner.validation.cases import Case
+from planner.validation.published import Overlay
 from planner.validation.translate import NotExpressible
 
 ALLOCATED = ("allocated", "active")
@@ -45,20 +46,6 @@ class Unexpressed:
 
     case: Case
     reason: str
-
-
-class CaseCatalog(Catalog):
-    """The shipped catalogs with the architectures and nodes of cases beside them, in memory only."""
-
-    def __init__(self, base: Catalog) -> None:
-        super().__init__(base.folders)
-        self.extra: dict[tuple[str, str], Any] = {}
-
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
-        """An entry made of a case, or one of the shipped ones."""
-        if (kind, name) in self.extra:
-            return self.extra[kind, name]
-        return super().find(kind, name, where)
 
 
 @dataclass(frozen=True)
@@ -164,7 +151,7 @@ class Prediction:
         return self.group.ledger(self.row, self.stage, self.moment)
 
 
-def scenario_of(case: Case, catalog: CaseCatalog) -> dict[str, Any]:
+def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
     """The case as a scenario document; its architecture and node are added to the catalog.
 
     Raises NotExpressible where the planner has no words for it.
@@ -271,7 +258,7 @@ def _stage(case: Case) -> int | None:
 
 def express(cases: Iterable[Case], catalog: Catalog | None = None) -> tuple[list[Prediction], list[Unexpressed]]:
     """Run cases through the planner's memory ledgers; those that cannot be said come back with the reason."""
-    own = CaseCatalog(catalog or default_catalog())
+    own = Overlay(catalog or default_catalog())
     waiting: dict[str, list[tuple[Case, dict[str, Any]]]] = {}
     failed: list[Unexpressed] = []
     for case in cases:

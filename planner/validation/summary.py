@@ -13,6 +13,7 @@ from planner.validation.cases import TOY_GIB
 from planner.validation.express import Prediction
 from planner.validation.run import run_memory
 from planner.validation.throughput.express import Estimate
+from planner.validation.throughput.rl_placement import PlacementResult
 from planner.validation.throughput.run import run_throughput
 
 LEAST_ROWS = 6
@@ -32,12 +33,14 @@ def known_errors_table() -> dict[str, Any]:
         if prediction.case.metric == "fit_oom" and prediction.case.outcome == "fit":
             memory[prediction.group.problem.engine.id].append(prediction)
     time: dict[str, list[Estimate]] = defaultdict(list)
-    for estimate in run_throughput().estimates:
+    speeds = run_throughput()
+    for estimate in speeds.estimates:
         time[estimate.problem.engine.id].append(estimate)
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more; in-sample, the models were developed on these runs",
         "memory": {name: _memory(rows) for name, rows in sorted(memory.items()) if len(_main(rows)) >= LEAST_ROWS},
+        "rl": _rl(speeds.placements),
         "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
     }
 
@@ -76,6 +79,18 @@ def _memory(rows: list[Prediction]) -> dict[str, Any]:
 
 def _engine(rows: list[Prediction]) -> Engine:
     return rows[0].group.problem.engine
+
+
+def _rl(result: PlacementResult | None) -> dict[str, Any]:
+    """Errors of whole RL steps, and of what separate GPUs gain over shared ones."""
+    steps = [abs(score.step_error) for score in result.scores] if result is not None else []
+    ratios = [abs(s.ratio_error) for s in result.scores if s.ratio_error is not None] if result is not None else []
+    return {
+        "rows": len(steps),
+        "median": round(float(np.median(steps)), 4),
+        "pairs": len(ratios),
+        "ratio_median": round(float(np.median(ratios)), 4),
+    }
 
 
 def _time(rows: list[Estimate]) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from planner.errors import InputError, Place, Problem
 from planner.validation.cases import Case
+from planner.validation.published import read_rows
 
 CASES = "throughput_cases.jsonl.gz"
 SMALLEST_GROUP = 8
@@ -118,19 +116,7 @@ class Speed:
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
     """All throughput rows of a data folder. Raises InputError where the file is missing or broken."""
     path = folder / CASES
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
-            return tuple(speed_of(json.loads(line)) for line in stream)
-    except FileNotFoundError:
-        raise InputError(
-            Problem(
-                f"{path}: no such file",
-                because="the published measurements come with a checkout of the repository, not with the wheel",
-                attempt="--data FOLDER",
-            )
-        ) from None
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise InputError(Problem(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+    return read_rows(path, speed_of)
 
 
 def speed_of(row: dict[str, Any]) -> Speed:

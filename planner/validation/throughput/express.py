@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from planner.catalog import Catalog, default_catalog
-from planner.errors import InputError, Place
+from planner.errors import InputError
 from planner.errors import Problem as Wrong
 from planner.evaluate import RowCosts
 from planner.formulas.stages import cost_balanced_stages, equal_stages
@@ -27,6 +27,7 @@ from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 from planner.units import GIB, gbit_per_s_to_gb_per_s
 from planner.validation import translate
+from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
 from planner.validation.translate import NotExpressible
 
@@ -51,20 +52,6 @@ _ENGINES = {
     "llm-foundry": "llm-foundry",
     "megatron-deepspeed": "megatron-deepspeed",
 }
-
-
-class Overlay(Catalog):
-    """The shipped catalogs with the networks and nodes of published runs beside them, in memory only."""
-
-    def __init__(self, base: Catalog) -> None:
-        super().__init__(base.folders)
-        self.extra: dict[tuple[str, str], Any] = {}
-
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
-        """An entry made of a run, or one of the shipped ones."""
-        if (kind, name) in self.extra:
-            return self.extra[kind, name]
-        return super().find(kind, name, where)
 
 
 @dataclass(frozen=True)

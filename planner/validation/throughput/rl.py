@@ -27,8 +27,9 @@ from planner.schema.calibration import Calibration, Phase
 from planner.schema.scenario import Scenario
 from planner.validation import translate
 from planner.validation.cases import Case
+from planner.validation.published import Overlay
 from planner.validation.throughput.cases import CASES, speed_of
-from planner.validation.throughput.express import NODES, Overlay
+from planner.validation.throughput.express import NODES
 from planner.validation.translate import NotExpressible
 
 ASSUMPTIONS = "rl_series.yaml"

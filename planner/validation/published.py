@@ -1,0 +1,48 @@
+"""What both validations share: published rows from a compressed file, and a catalog with their machines beside ours."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from planner.catalog import Catalog
+from planner.errors import InputError, Place, Problem
+
+Row = TypeVar("Row")
+
+
+class Overlay(Catalog):
+    """The shipped catalogs with the architectures and nodes of published runs beside them, in memory only."""
+
+    def __init__(self, base: Catalog) -> None:
+        super().__init__(base.folders)
+        self.extra: dict[tuple[str, str], Any] = {}
+
+    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
+        """An entry made of a run, or one of the shipped ones."""
+        if (kind, name) in self.extra:
+            return self.extra[kind, name]
+        return super().find(kind, name, where)
+
+
+def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row, ...]:
+    """One row a line of a gzip file of JSON lines.
+
+    Raises InputError where the file is missing or broken.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            return tuple(row_of(json.loads(line)) for line in stream)
+    except FileNotFoundError:
+        raise InputError(
+            Problem(
+                f"{path}: no such file",
+                because="the published measurements come with a checkout of the repository, not with the wheel",
+                attempt="--data FOLDER",
+            )
+        ) from None
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(Problem(f"{path} is not readable", Place(str(path)), because=str(error))) from None
