@@ -287,9 +287,10 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
         wrong = no_memory_left(problem.document, problem.scenario, pool, problem.engine, beside.gpu)
         if wrong:
             return wrong, None
-        held = problem.rollout_precision or problem.precision
-        if not {held.compute, problem.precision.compute} & set(beside.gpu.dense_tflops):
-            what = f"{beside.gpu.name} has no {held.compute} matrix units to generate with"
+        usual = "bf16" if problem.precision.quantised else problem.precision.compute
+        held = problem.rollout_precision.compute if problem.rollout_precision is not None else usual
+        if not {held, usual} & set(beside.gpu.dense_tflops):
+            what = f"{beside.gpu.name} has no {held} matrix units to generate with"
             because = f"the catalog lists {', '.join(sorted(beside.gpu.dense_tflops))} for it"
             where = problem.place("rl", "rollout", "node")
             return [Wrong(what, where, because, "rl.rollout.node: a pool that has them")], None

@@ -277,3 +277,15 @@ def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
     assert outcome.status in ("optimal", "infeasible")
     assert outcome.proof.enumerated == outcome.proof.points > 0
     assert not outcome.proof.decided_by_rounding
+
+
+@pytest.mark.parametrize("tenth", range(6))
+def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans within 19 % of the fastest, and no row spared because there are few."""
+    monkeypatch.setattr("planner.spare.MANY", 0)
+    for seed in range(700 + tenth * 10, 700 + tenth * 10 + 10):
+        case = random_case(seed, most_points=3000)
+        case.scenario["search"]["near_tie"] = 0.19
+        outcome, _, costs, rollouts = solve(case)
+        best = enumerate_best(outcome.problem, costs, rollouts)
+        assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
