@@ -146,3 +146,6 @@ def test_no_point_of_a_front_is_beaten_in_both(over: str, catalog: Catalog) -> N
 
 def test_a_front_over_dollars_needs_a_price() -> None:
     assert run("pareto", "scenarios/llama8b_sft_a100.yaml", "--over", "dollars").code == 2
+    other = run("pareto", "scenarios/llama8b_sft_a100.yaml", "--over", "dollars", "--price", "aws-p5-48xlarge")
+    assert other.code == 2
+    assert "that of h100-sxm5-80gb" in other.err

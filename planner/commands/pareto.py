@@ -15,11 +15,14 @@ from planner.commands.common import (
     scenario_argument,
     set_option,
 )
-from planner.errors import NoLayoutFits
+from planner.errors import InputError, NoLayoutFits
+from planner.errors import Problem as Wrong
 
 if TYPE_CHECKING:
     from planner.blocks import Block
     from planner.near import Front, Point
+    from planner.problem import Problem
+    from planner.schema.catalog import Price
 
 
 @click.command(epilog="Example: planner pareto scenarios/qwen7b_rl.yaml --over headroom")
@@ -49,14 +52,15 @@ def command(
     """Print the plans of SCENARIO of which none is better in both throughput and the other axis; each is solved."""
     from planner.catalog import default_catalog
     from planner.near import front
-    from planner.pipeline import load
+    from planner.pipeline import load, problem_of
 
     catalog = default_catalog()
     usd = None
+    document = load(scenario, overrides)
     if price is not None:
         offer = catalog.find("prices", price)
+        _same_gpu(offer, problem_of(document, catalog))
         usd = offer.on_demand_usd_per_gpu_hour or offer.reserved_usd_per_gpu_hour or offer.spot_usd_per_gpu_hour
-    document = load(scenario, overrides)
     found = front(document, catalog, over, price_usd_per_gpu_hour=usd, progress=progress)
     if style == "json":
         from planner.json_text import dumps
@@ -72,6 +76,20 @@ def _label(point: Point) -> str:
     from planner.short import short_layout
 
     return short_layout(point.plan)
+
+
+def _same_gpu(offer: Price, problem: Problem) -> None:
+    """Raise InputError unless all machines of the problem have the GPU that is priced."""
+    kinds = sorted({p.gpu.id for variant in problem.each for p in (variant, variant.generating)})
+    if kinds != [offer.gpu]:
+        raise InputError(
+            Wrong(
+                f"price {offer.id} is that of {offer.gpu}",
+                problem.place("cluster"),
+                f"the scenario's machines have {' and '.join(kinds)}",
+                "planner catalog list prices",
+            )
+        )
 
 
 def _blocks(name: str, found: Front) -> list[Block]:
