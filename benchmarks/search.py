@@ -88,6 +88,14 @@ def pretrain_pools() -> Case:
     return Case(case.name, case.gpus, case.scenario | {"cluster": {"pools": pools}})
 
 
+def pipeline_over_pools() -> Case:
+    """One pipeline over 64 H100 and 64 A100, or training on one of them: free stages on machines of two speeds."""
+    spec = {"layers_per_stage": "free", "later_stages_on": "any"}
+    case = pretrain("llama3.1-70b, pipeline over H100 + A100", "llama3.1-70b", "hgx-h100-8", 128, 512, 8192, spec)
+    pools = [{"node": node, "num_gpus": 64} for node in ("hgx-h100-8", "hgx-a100-8")]
+    return Case(case.name, case.gpus, case.scenario | {"cluster": {"pools": pools}})
+
+
 def open_decisions(name: str, *more: str) -> Case:
     """llama70b_64xh100 with every decision open that changes the costs themselves."""
     names = ("schedule", "optimizer_offload", "activation_offload", *more)
@@ -126,7 +134,7 @@ def cases() -> list[Case]:
         pretrain("deepseek-v3, free", "deepseek-v3", "hgx-h100-8", 2048, 15360, 4096, FREE | {"context_parallel": 1})
     )
     found += [rl(n) for n in (4, 8, 16, 64)]
-    found += [pretrain_pools(), rl_pools([4, 8]), rl_pools([8, 16, 32, 64])]
+    found += [pretrain_pools(), pipeline_over_pools(), rl_pools([4, 8]), rl_pools([8, 16, 32, 64])]
     found += [open_decisions("llama3.1-70b, open"), open_decisions("llama3.1-70b, all open", "recompute_modules")]
     return [*found, wide_band("llama3.1-70b", 512, 1024), wide_band("llama3.1-405b", 16384, 2048)]
 
