@@ -88,6 +88,8 @@ def _named_schedule(problem: Problem, layouts: Layouts) -> Mask:
     name, v = problem.scenario.layout.schedule, layouts.virtual_pipeline
     if name is None:
         return np.ones(len(layouts), dtype=bool)
+    if name == "zb-h1" and "layout.schedule" in dict(problem.settings):
+        return np.asarray((v == 1) & (layouts.pipeline_parallel > 1))  # one stage is the usual schedule's row already
     return np.asarray(v > 1 if name == "interleaved" else v == 1)
 
 
