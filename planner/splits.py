@@ -66,6 +66,10 @@ class Splitter:
         return even_layers(self.problem, costs.layouts, costs.stages)
 
     @cached_property
+    def _window(self) -> dict[tuple[int, bool, int], tuple[Floats, ...]]:
+        return {}
+
+    @cached_property
     def _known(self) -> dict[tuple[int, int, bytes], Ints]:
         return {}
 
@@ -154,20 +158,11 @@ class Splitter:
 
     def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
-        costs, counts = self.rounded.costs, self._counts(row)
-        stages = int(costs.layouts.pipeline_parallel[row])
-        memory = costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
-        always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
-        low, high, fits = _between(always, row, stages, counts, limit)
-        also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
-        more, less, inside = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1]), fits & also[2]
-        possible = np.ones(low.shape, dtype=bool)
-        if self._fixed is not None:
-            possible &= self._fixed[row, :stages, None] == counts
-        elif self.problem.architecture.is_moe:
-            possible[0] &= counts >= self.problem.parameters.num_dense_layers
-        fits, inside = fits & possible, inside & possible
+        counts, asked = self._counts(row), (row, exact, held_back)
+        if asked not in self._window:
+            self._window.clear()  # one row is asked for again and again, at every level, and then never more
+            self._window[asked] = self._windows(row, counts, exact, held_back)
+        low, high, fits, more, less, inside = self._window[asked]
         if wanted is not None:
             none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
             return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
@@ -176,6 +171,26 @@ class Splitter:
         wide = np.minimum(more, table.shape[1] - 1).astype(np.int64)
         allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
         return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
+
+    def _windows(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
+        """For each stage and layer count what memory says of the recomputed layers.
+
+        (least, most, whether any number fits) by the moments of every stage, and the same where some are recomputed.
+        """
+        costs = self.rounded.costs
+        stages = int(costs.layouts.pipeline_parallel[row])
+        memory = costs.memory if exact else self.rounded.memory
+        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
+        always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
+        low, high, fits = _between(always, row, stages, counts, limit)
+        also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
+        possible = np.ones(low.shape, dtype=bool)
+        if self._fixed is not None:
+            possible &= self._fixed[row, :stages, None] == counts
+        elif self.problem.architecture.is_moe:
+            possible[0] &= counts >= self.problem.parameters.num_dense_layers
+        more, less = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1])
+        return low, high, fits & possible, more, less, fits & also[2] & possible
 
     def _allowed(self, row: int, counts: Ints) -> Ints:
         """By layer count and wanted number of recomputed layers: the least allowed one not below; 2^31 where none."""
