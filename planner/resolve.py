@@ -15,6 +15,7 @@ from planner.known_errors import known_errors
 from planner.own_cluster import load_own
 from planner.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
 from planner.read import Document
+from planner.read_errors import did_you_mean
 from planner.refusals import contradictions, no_memory_left, uneven_groups, untaken, work_contradictions
 from planner.schema.catalog import Gpu, Node, Precision
 from planner.schema.engine import Engine, RolloutEngine, configured
@@ -54,8 +55,6 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         raise InputError(names.wrong)
     try:
         taken = variants(scenario, engine)
-        if not taken:
-            raise ValueError(f"no pool beside the run's own is called {scenario.layout.later_stages_on}")
         if scenario.layout.recompute_modules == "any":
             taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
         if len(taken) > MOST_VARIANTS:
@@ -126,6 +125,12 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
         because = f"cluster.pools lists {', '.join(pools) or 'none'}"
         where = names.document.place(("rl", "rollout", "node"))
         names.wrong.append(Wrong(what, where, because, "name a pool, or leave it out"))
+    later = scenario.layout.later_stages_on
+    if later not in (None, "any") and (later not in pools or len(pools) < 2):
+        what = f"no pool beside the run's own is called {later}"
+        because = f"cluster.pools lists {', '.join(pools) or 'none'}"
+        where, near = names.document.place(("layout", "later_stages_on")), did_you_mean(str(later), pools)
+        names.wrong.append(Wrong(what, where, because, near or "name another pool, any, or leave it out"))
     return out
 
 
