@@ -200,7 +200,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         name=name,
         status=status,
         layout=layout_document(found),
-        usable_gib=found.problem.usable_gib,
+        usable_gib=found.usable_gib,
         peak_gib=found.peak_gib,
         headroom_gib=found.headroom_gib,
         stage=found.binding.stage,
@@ -214,7 +214,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         document=found.problem.document,
         scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,
         provenance=found.problem.provenance,
-        known_errors=found.problem.known_errors.sentences(rollout=found.problem.is_rl),
+        known_errors=found.problem.known_error_texts,
     )
 
 

@@ -106,6 +106,15 @@ class Problem:
         return self.variants or (self,)
 
     @property
+    def known_error_texts(self) -> tuple[str, ...]:
+        """What is known about the error of figures of this problem and its variants, in sentences."""
+        return self.known_errors.sentences(
+            rollout=self.is_rl,
+            apart=any(not variant.colocated for variant in self.each),
+            two_pools=any(variant.later is not None for variant in self.each),
+        )
+
+    @property
     def limit_gib(self) -> float:
         """What one GPU may hold: usable memory less what must stay free. [GiB]"""
         return self.usable_gib - self.headroom_gib

@@ -323,16 +323,9 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     ]
 
 
-def known_error_texts(problem: Problem) -> tuple[str, ...]:
-    """What is known about the error of these figures, in sentences."""
-    apart = any(not variant.colocated for variant in problem.each)
-    spans = any(variant.later is not None for variant in problem.each)
-    return problem.known_errors.sentences(rollout=problem.is_rl, apart=apart, two_pools=spans)
-
-
 def error_blocks(problem: Problem) -> list[Block]:
     """What is known about the error of these figures."""
-    return [Heading("Known error"), Bullets(known_error_texts(problem))]
+    return [Heading("Known error"), Bullets(problem.known_error_texts)]
 
 
 def scenario_argument(problem: Problem, **changes: str) -> str:

@@ -63,7 +63,7 @@ def test_a_second_of_attention_covers_one_collective() -> None:
         ("forward", time.free[0], sum(row.recomputed for row in rows)),
         ("backward", time.free[1], sum(row.layer - row.recomputed for row in rows)),
     ):
-        behind = layer.context_collectives(which)[1]  # type: ignore[arg-type]
+        behind = layer.context_collectives(which)[1]
         assert behind > 0
         assert free == pytest.approx(kernels - behind, rel=1e-12)
 

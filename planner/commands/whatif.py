@@ -150,7 +150,7 @@ def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
 
 def _known_errors(rows: list[Variation]) -> list[str]:
     problems = [row.outcome.problem for row in rows if row.outcome is not None]
-    return list(dict.fromkeys(text for p in problems for text in p.known_errors.sentences(rollout=p.is_rl)))
+    return list(dict.fromkeys(text for p in problems for text in p.known_error_texts))
 
 
 def _document(document: Document, values: Sequence[str], rows: list[Variation]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from planner.costs.strides import data_strides
 from planner.costs.widths import offloaded_bytes
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
+from planner.schema.catalog import Collective
 from planner.units import GB, US_PER_S
 
 CONTEXT_OVERLAP = 0.8
@@ -46,10 +47,10 @@ class LayerTime:
         lay = self.layouts
         return np.where(lay.sequence_parallel == 1, self.tokens / lay.tensor_parallel, self.tokens)
 
-    def collective(self, op: str, size: Ints, stride: Ints, size_bytes: Floats) -> Floats:
+    def collective(self, op: Collective, size: Ints, stride: Ints, size_bytes: Floats) -> Floats:
         """A collective of groups of `size` ranks that lie `stride` apart. [s]"""
         return self.kernels.collective(
-            op,  # type: ignore[arg-type]
+            op,
             num_gpus=self.layouts.num_gpus,
             size=size,
             stride=stride,

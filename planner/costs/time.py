@@ -12,6 +12,7 @@ n * layer + r * recomputed layer + its ends. Source: Narayanan et al. 2021, arXi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -121,8 +122,8 @@ class StepTime:
         def add(name: str, forward: Floats, backward: Floats, swap: Floats | float, source: str) -> None:
             rows.append(Affine(name, forward + backward, forward, zero + leading * swap, source))
 
-        def both(function: object, **kwargs: bool) -> tuple[Floats, Floats]:
-            return function("forward", **kwargs), function("backward", **kwargs)  # type: ignore[operator]
+        def both(function: Callable[..., Floats], **kwargs: bool) -> tuple[Floats, Floats]:
+            return function("forward", **kwargs), function("backward", **kwargs)
 
         layer = self._layer
         forward, backward = both(layer.mlp_products, moe_layer=self._moe)

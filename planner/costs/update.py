@@ -12,6 +12,7 @@ from planner.costs.optimizer import optimizer_bytes, over_layers, paged
 from planner.costs.strides import data_strides
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
+from planner.schema.catalog import Collective
 from planner.units import GB
 
 HOST_GB_PER_S = 200.0
@@ -74,7 +75,7 @@ class UpdateTime:
         lay, p = self.layouts, self.problem.parameters
         return np.minimum(np.maximum(p.total * 4.0 / (lay.tensor_parallel * lay.pipeline_parallel), 1.0), 4.0 * GB)
 
-    def _rate(self, op: str, group: Ints, stride: Ints, message: Floats) -> Floats:
+    def _rate(self, op: Collective, group: Ints, stride: Ints, message: Floats) -> Floats:
         """Seconds a byte at this message size. [s/B]"""
         return self.layer.collective(op, group, stride, message + np.zeros(group.shape)) / message
 

@@ -15,7 +15,7 @@ from planner.problem import Problem
 from planner.recompute_flags import recompute_flags
 from planner.schedule_report import schedule_document
 from planner.search import Outcome, Proof
-from planner.summary import known_error_texts, verdict
+from planner.summary import verdict
 from planner.uniform import Uniform
 
 SCHEMA_VERSION = 1
@@ -258,7 +258,7 @@ def _about(problem: Problem, beside: Sequence[Problem]) -> dict[str, Any]:
     """Known errors, and everything that a second run needs to print the same bytes."""
     document = problem.document
     return {
-        "known_error": list(known_error_texts(problem)),
+        "known_error": list(problem.known_error_texts),
         "provenance": {
             "planner": version("planner"),
             "ortools": version("ortools"),
