@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.catalog import default_catalog
-from planner.costs.host import host_ledger
-from planner.costs.memory import StageMemory
-from planner.costs.time import OFFLOAD, StepTime
-from planner.costs.widths import offloaded_bytes
-from planner.layouts import Layouts
-from planner.pipeline import problem_of
-from planner.problem import Problem
-from planner.read import parse_document
+from planner.costs.memory.host import host_ledger
+from planner.costs.memory.stage_memory import StageMemory
+from planner.costs.memory.tensor_widths import offloaded_bytes
+from planner.costs.time.step_time import OFFLOAD, StepTime
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
 from planner.schema.engine import Engine, configured
-from planner.space import build_space
+from planner.search.space import build_space
 from planner.units import GB
 
 OFFLOADING = ("megatron-core", "fine_grained_offloading")

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.costs.widths import tensor_bytes
-from planner.layouts import Layouts
-from planner.pipeline import load, override, problem_of
-from planner.problem import Problem
+from planner.costs.memory.tensor_widths import tensor_bytes
+from planner.inputs.document import load, override
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "validation" / "autograd"
@@ -87,7 +88,7 @@ def test_qwen_layer_is_the_published_number() -> None:
 
 
 def test_witness_covers_the_catalog() -> None:
-    from planner.catalog import default_catalog
+    from planner.inputs.catalog import default_catalog
 
     asked = {row["model"] for row in ROWS if row["mode"] == "full"}
     assert asked <= set(default_catalog().ids("models"))

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from planner import cli
-from planner.budget import BudgetAnswer, solve_budget
-from planner.catalog import default_catalog
-from planner.choose import (
+from planner.analysis.budget.budget import BudgetAnswer, solve_budget
+from planner.analysis.budget.offers import (
     Choice,
     Limits,
     Need,
@@ -24,6 +23,7 @@ from planner.choose import (
     pick,
 )
 from planner.errors import InputError, InternalError
+from planner.inputs.catalog import default_catalog
 
 SCENARIO = Path("scenarios/llama70b_64xh100.yaml").resolve()
 

@@ -9,16 +9,18 @@ import pytest
 from random_problems import random_case
 from run_cli import run
 
-from planner.calibrate import allocator_gib, fit, phase_seconds
-from planner.calibration.overlay import load_calibration, overlay_text
-from planner.enumerate import enumerate_best
+from planner.analysis.calibrate.fit import allocator_gib, fit, phase_seconds
+from planner.analysis.calibrate.rl_log import Reading, parse_log
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InputError
-from planner.evaluate import RolloutTable, RowCosts
-from planner.pipeline import estimate, estimate_problem, load, problem_of
-from planner.rl_log import Reading, parse_log
+from planner.inputs.calibration import load_calibration, overlay_text
+from planner.inputs.document import load
+from planner.problem.resolve import problem_of
 from planner.schema.calibration import Calibration, Factor, Phase
-from planner.search import agrees, search
-from planner.space import build_space
+from planner.search.enumerate import enumerate_best
+from planner.search.estimate import estimate, estimate_problem
+from planner.search.search import agrees, search
+from planner.search.space import build_space
 
 ROOT = Path(__file__).resolve().parent.parent
 RL = str(ROOT / "scenarios" / "qwen7b_rl_8gpu.yaml")

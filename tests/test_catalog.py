@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from planner.catalog import KINDS, Catalog, default_catalog, has_schema, shipped_folder
 from planner.errors import InputError, Place
 from planner.formulas.parameters import count_parameters
-from planner.hf_config import architecture_from_hf_config
+from planner.inputs.catalog import KINDS, Catalog, default_catalog, has_schema, shipped_folder
+from planner.inputs.hf_config import architecture_from_hf_config
 
 FOLDER = shipped_folder()
 SHIPPED = ("gpus", "nodes", "models", "optimizers", "precisions", "prices")

@@ -9,7 +9,7 @@ import pytest
 
 from planner.errors import InputError
 from planner.formulas import collectives as col
-from planner.measured import measured_folder, nccl_curves, nccl_devices
+from planner.inputs.measured import measured_folder, nccl_curves, nccl_devices
 from planner.units import GB, GIB, MIB
 
 OPS: tuple[col.Operation, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")

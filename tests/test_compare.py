@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from planner import cli
-from planner.catalog import default_catalog
-from planner.compare import compare, differences, read_side, side_of
+from planner.analysis.two_plans import compare, differences, read_side, side_of
 from planner.errors import InputError, NoLayoutFits
-from planner.pipeline import load
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
 
 RL = "scenarios/qwen7b_rl.yaml"
 PRETRAIN = "scenarios/llama70b_64xh100.yaml"

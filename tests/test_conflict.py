@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from run_cli import run
 
-from planner import feasible
-from planner.catalog import Catalog, default_catalog
-from planner.conflict import explain_conflict
-from planner.limits import LAYOUT_PINS, limits_of, overrides
-from planner.near import front, near_plans
-from planner.pipeline import load, override, plan, problem_of
-from planner.read import Document, read_document
-from planner.search import search
-from planner.space import build_space
+from planner.analysis.infeasible import feasible
+from planner.analysis.infeasible.conflict import explain_conflict
+from planner.analysis.infeasible.limits import LAYOUT_PINS, limits_of, overrides
+from planner.analysis.near import front, near_plans
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, load, override, read_document
+from planner.problem.resolve import problem_of
+from planner.search.search import plan, search
+from planner.search.space import build_space
 
 FIXTURES = read_document("tests/fixtures/infeasible.yaml").data
 INFEASIBLE = [*FIXTURES["infeasible"], *FIXTURES["threads"]]

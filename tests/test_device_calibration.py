@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_cli import run
 
-from planner.calibration.device import (
+from planner.analysis.calibrate.device import (
     COLLECTIVES,
     GEMM_K,
     GEMM_M,
@@ -25,13 +25,14 @@ from planner.calibration.device import (
     sample,
     summarised,
 )
-from planner.calibration.device_files import files, write
-from planner.catalog import default_catalog
+from planner.analysis.calibrate.device_files import files, write
 from planner.errors import InputError
 from planner.formulas.gemm import grid_gemm_seconds
-from planner.measured import gemm_grid, nccl_curves
-from planner.pipeline import estimate, load
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.inputs.measured import gemm_grid, nccl_curves
 from planner.schema.catalog import Gpu, Node
+from planner.search.estimate import estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 RL = str(ROOT / "scenarios" / "qwen7b_rl_8gpu.yaml")
@@ -167,7 +168,7 @@ def test_files_are_read_back_and_plans_use_them(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_record_says_how_it_was_measured() -> None:
-    from planner.read import parse_document
+    from planner.inputs.document import parse_document
 
     gpu, _ = gpu_and_node()
     texts = files(imitated(1), gpu, None, "2026-11-21")

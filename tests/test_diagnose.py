@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from planner.catalog import default_catalog
+from planner.analysis.diagnose.diagnose import Diagnosis, diagnose
+from planner.analysis.diagnose.message import printed_range, read_message
 from planner.cli import main
-from planner.diagnose import Diagnosis, diagnose
 from planner.errors import InputError
-from planner.oom_message import printed_range, read_message
-from planner.pipeline import load, problem_of
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.problem.resolve import problem_of
 from planner.units import GIB
 
 ROOT = Path(__file__).resolve().parent.parent

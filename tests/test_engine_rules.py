@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from run_cli import run
 
-from planner.axes.rule import Rule
-from planner.catalog import Catalog, default_catalog
 from planner.errors import InputError
-from planner.pipeline import estimate_problem, override, problem_of
-from planner.problem import Problem
-from planner.read import Document, parse_document
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, override, parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
 from planner.schema.engine import Engine
-from planner.space import AXES, build_space
+from planner.search.axes.rule import Rule
+from planner.search.estimate import estimate_problem
+from planner.search.space import AXES, build_space
 
 ROOT = Path(__file__).resolve().parent.parent
 MEGATRON = "megatron-core"
@@ -284,7 +285,7 @@ def test_a_group_of_five_is_too_small_for_eight_stages() -> None:
 def test_whole_layers_are_not_recomputed_beside_modules(
     changes: dict[str, Any], engine: str, levels: list[int]
 ) -> None:
-    from planner.evaluate import recompute_levels
+    from planner.problem.stage_choices import recompute_levels
 
     problem = problem_of(document(Case({**changes, **pins(recomputed_layers=[0, 16, 32])}), engine), catalog())
     assert recompute_levels(problem, 32) == levels

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.budget import solve_budget
-from planner.catalog import default_catalog
+from planner.analysis.budget.budget import solve_budget
 from planner.formulas.faults import (
     daly_interval_minutes,
     goodput_share,
@@ -18,9 +17,11 @@ from planner.formulas.faults import (
     simumax_straggler_factor,
     young_interval_minutes,
 )
-from planner.goodput import goodput
-from planner.pipeline import estimate, load
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
 from planner.schema.scenario import Faults
+from planner.search.estimate import estimate
+from planner.search.goodput import goodput
 
 ROOT = Path(__file__).resolve().parent.parent
 RL = str(ROOT / "scenarios" / "qwen7b_rl_8gpu.yaml")

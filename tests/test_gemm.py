@@ -11,7 +11,7 @@ import pytest
 from planner.errors import InputError
 from planner.formulas import attention as att
 from planner.formulas.gemm import grid_gemm_seconds, grouped_gemm_seconds, scaled_gemm_seconds, scaled_grid
-from planner.measured import device_grid, gemm_grid, gemm_stems, measured_folder
+from planner.inputs.measured import device_grid, gemm_grid, gemm_stems, measured_folder
 from planner.schema.catalog import Gpu, Source
 
 STEMS = ("a100_sxm", "b200_sxm", "b300_sxm", "gb200", "h100_sxm", "h200_sxm", "l40s", "rtx_pro_6000_server")

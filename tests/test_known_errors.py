@@ -8,8 +8,8 @@ import math
 import pytest
 from run_cli import run
 
-from planner.catalog import default_catalog
-from planner.known_errors import FILE, MemorySpread, known_errors
+from planner.inputs.catalog import default_catalog
+from planner.inputs.known_errors import FILE, MemorySpread, known_errors
 from planner.validation.summary import known_errors_table
 
 

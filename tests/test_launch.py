@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from planner import cli
-from planner.catalog import Catalog, default_catalog
 from planner.errors import InputError, InternalError
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import load
 from planner.launch import megatron, parallel, registry, slime
 from planner.launch.script import Array, check_flags, flag_table
-from planner.pipeline import load, problem_of
-from planner.search import Outcome, search
+from planner.problem.resolve import problem_of
+from planner.search.search import Outcome, search
 
 GOLDEN = Path("tests/golden/launch_qwen7b_rl_slime.sh")
 RL = "scenarios/qwen7b_rl.yaml"

@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 from random_problems import random_case
 
-from planner.catalog import default_catalog
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.costs.ledger import total
-from planner.costs.memory import StageMemory, moments
-from planner.costs.step_items import step_items
-from planner.costs.time import StepTime
+from planner.costs.memory.stage_memory import StageMemory, moments
+from planner.costs.time.step_items import step_items
+from planner.costs.time.step_time import StepTime
 from planner.costs.two_pools import is_later, stage_memory
-from planner.evaluate import RolloutTable, RowCosts, even_layers
-from planner.layouts import Layouts
-from planner.pipeline import problem_of
-from planner.plan import make_plan
-from planner.problem import Problem
-from planner.read import parse_document
-from planner.space import build_space
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.problem.stage_choices import even_layers
+from planner.search.plan import make_plan
+from planner.search.space import build_space
 
 SEEDS = tuple(range(700, 740))
 STATE = ("weights", "gradients", "optimizer", "frozen base weights")

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.catalog import default_catalog
-from planner.costs.adapters import AdapterTime
-from planner.costs.layer import LayerTime
-from planner.costs.time import StepTime
-from planner.pipeline import problem_of
-from planner.problem import Problem
-from planner.read import parse_document
-from planner.space import build_space
+from planner.costs.time.adapters import AdapterTime
+from planner.costs.time.layer import LayerTime
+from planner.costs.time.step_time import StepTime
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.space import build_space
 
 
 def problem(**changes: Any) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.layouts import distinct
+from planner.problem.layouts import distinct
 
 
 def test_distinct_rows_are_those_of_numpy() -> None:

@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 from memory_problems import ADAPTED, CATALOG, estimated, pinned, problem, scenario
 
-from planner.catalog import default_catalog
-from planner.costs.host import host_ledger
+from planner.costs.coefficients import RowCosts
 from planner.costs.ledger import total
-from planner.costs.memory import StageMemory, moments
-from planner.costs.widths import tensor_bytes
+from planner.costs.memory.host import host_ledger
+from planner.costs.memory.stage_memory import StageMemory, moments
+from planner.costs.memory.tensor_widths import tensor_bytes
 from planner.errors import InputError
-from planner.evaluate import RowCosts
-from planner.layouts import Layouts
-from planner.pipeline import estimate, plan
-from planner.plan import PHASES
-from planner.problem import Problem
-from planner.read import parse_document
-from planner.space import build_space
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.search.estimate import estimate
+from planner.search.plan import PHASES
+from planner.search.search import plan
+from planner.search.space import build_space
 
 ENGINES = tuple(CATALOG.ids("engines"))
 NETWORKS = {"dense": "llama3.1-8b", "experts": "mixtral-8x7b", "latent attention": "deepseek-v2-lite"}
@@ -240,7 +241,7 @@ def test_zero_bubble_keeps_what_the_first_stage_of_1f1b_keeps(batch: int) -> Non
 
 def test_zero_bubble_time_is_its_simulation() -> None:
     """Equal stages, no recomputation: (p - 1)(F + B - W) by the closed form and by the schedule run event by event."""
-    from planner.costs.time import StepTime
+    from planner.costs.time.step_time import StepTime
     from planner.formulas.schedule import simulate
 
     seconds = {}

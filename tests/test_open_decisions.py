@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 from run_cli import run
 
-from planner.alternatives import neighbours, same_decisions
-from planner.budget import solve_budget
-from planner.catalog import default_catalog
+from planner.analysis.budget.budget import solve_budget
+from planner.analysis.changes import machine_counts, more_gpus
+from planner.analysis.near import front, near_plans
+from planner.analysis.neighbours import neighbours, same_decisions
 from planner.costs.rollout import SYNC, RolloutCosts
 from planner.errors import InputError, NoVerdict
-from planner.limits import machine_counts, more_gpus
-from planner.near import front, near_plans
-from planner.pipeline import load, plan, problem_of
-from planner.plan import Plan
-from planner.space import build_space
-from planner.summary import verdict
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.problem.resolve import problem_of
+from planner.search.plan import Plan, verdict
+from planner.search.search import plan
+from planner.search.space import build_space
 
 POOLS = "scenarios/qwen7b_rl_two_pools.yaml"
 LLAMA = "scenarios/llama70b_64xh100.yaml"
@@ -181,8 +182,8 @@ def test_headroom_is_measured_against_what_the_scenario_calls_usable() -> None:
 def test_no_verdict_in_time_is_never_called_infeasible(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problem_of(load(LLAMA))
     none = replace(plan(load(LLAMA), check_points=0), status="unknown", plan=None)
-    monkeypatch.setattr("planner.near.search", lambda *_, **__: none)
-    monkeypatch.setattr("planner.near.plan", lambda *_, **__: none)
+    monkeypatch.setattr("planner.analysis.near.search", lambda *_, **__: none)
+    monkeypatch.setattr("planner.analysis.near.plan", lambda *_, **__: none)
     ask = {
         "near": lambda: near_plans(problem, count=2, within=0.1),
         "pareto": lambda: front(load(LLAMA), default_catalog(), "headroom"),
@@ -193,7 +194,7 @@ def test_no_verdict_in_time_is_never_called_infeasible(command: str, monkeypatch
 
 def test_what_is_not_proved_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found = replace(plan(load(LLAMA), check_points=0), status="feasible")
-    monkeypatch.setattr("planner.near.search", lambda *_, **__: found)
+    monkeypatch.setattr("planner.analysis.near.search", lambda *_, **__: found)
     done = run("near", LLAMA, "--count", "2")
     assert "Not proved within the time limit: 2 of 2." in done.out
 

@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_cli import run
 
-from planner.catalog import default_catalog
+from planner.cluster.gpu_order import best_order, best_ring, has_ring
+from planner.cluster.nccl_tests import parse_nccl_test
+from planner.cluster.own_machines import OwnCluster
+from planner.cluster.topo_matrix import matrix_edges
 from planner.errors import InputError
 from planner.formulas.collectives import bus_factor
-from planner.nccl_tests import parse_nccl_test
-from planner.own_cluster import OwnCluster
-from planner.pipeline import load, problem_of
-from planner.placement import best_order, best_ring, has_ring
-from planner.problem import Problem
-from planner.topo_matrix import matrix_edges
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
 
 MIXTRAL = str(Path(__file__).resolve().parent.parent / "scenarios" / "mixtral8x7b_64xh100.yaml")
 PAIRS = "a100-pcie-nvbridge-pairs"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from planner.catalog import default_catalog
 from planner.formulas.parameters import Shape, count_parameters, lora_parameters
+from planner.inputs.catalog import default_catalog
 
 CATALOG = default_catalog()
 MODELS = CATALOG.ids("models")

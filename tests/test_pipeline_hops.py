@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.catalog import default_catalog
-from planner.costs.strides import hops_between_nodes
-from planner.costs.time import StepTime
-from planner.layouts import Layouts
-from planner.pipeline import problem_of
-from planner.problem import Problem
-from planner.read import parse_document
-from planner.space import build_space
+from planner.costs.time.step_time import StepTime
+from planner.costs.time.strides import hops_between_nodes
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.space import build_space
 
 
 def problem(gpus: int, order: str = "default", **pins: int) -> Problem:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from planner.catalog import default_catalog
-from planner.pipeline import estimate
-from planner.read import parse_document
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.search.estimate import estimate
 
 LLAMA3 = {8192: (64, 430.0), 16384: (128, 400.0)}
 """GPUs: (data parallelism, TFLOP/s a GPU) of Llama 3 405B, TP8 CP1 PP16, 2,048 sequences of 8,192 tokens on H100.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from planner.errors import InputError
-from planner.read import MAX_BYTES, Document, parse_document, read_document, validate, with_overrides
+from planner.inputs.document import MAX_BYTES, Document, parse_document, read_document, validate, with_overrides
 from planner.schema.base import Frozen
 
 

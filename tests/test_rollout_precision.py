@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from planner.catalog import default_catalog
 from planner.errors import InputError
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
 from planner.launch import slime
-from planner.pipeline import estimate, load, problem_of
-from planner.plan import Plan
-from planner.search import search
+from planner.problem.resolve import problem_of
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
+from planner.search.search import search
 
 SCENARIO = "scenarios/qwen7b_rl_8gpu.yaml"
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from run_cli import run
 
-from planner.catalog import default_catalog
 from planner.formulas import rules_of_thumb as rules
 from planner.formulas.parameters import lora_parameters
+from planner.inputs.catalog import default_catalog
 from planner.units import GB, GIB
 
 PUBLISHED = [

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from planner.pipeline import load, problem_of
-from planner.problem import Problem
-from planner.report.json_report import dumps, outcome_document
-from planner.search import search
+from planner.inputs.document import load
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.report.plan_json import dumps, outcome_document
+from planner.search.search import search
 
 OPEN = ("precision=[bf16, fp8]", "cluster.rank_order=any")
 OPEN += tuple(f"layout.{name}=any" for name in ("schedule", "optimizer_offload", "activation_offload"))

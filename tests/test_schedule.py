@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_cli import run
 
+from planner.analysis.schedule import schedule_report
 from planner.formulas.schedule import LARGEST_DIFFERENCE, closed_form_seconds, simulate
-from planner.pipeline import estimate, load
-from planner.schedule_report import schedule_report
+from planner.inputs.document import load
+from planner.search.estimate import estimate
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 PIPELINE = (
@@ -226,7 +227,7 @@ def test_many_micro_batches_are_extrapolated_without_error() -> None:
     plan = estimate(document)
     report = schedule_report(plan)
     assert report is not None
-    import planner.schedule_report as module
+    import planner.analysis.schedule as module
 
     usual = module.MOST_PASSES
     try:

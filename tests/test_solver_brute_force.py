@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from random_problems import MODEL, Case, random_case, random_model
 
-from planner.enumerate import count_points, enumerate_best
-from planner.evaluate import RolloutTable, RowCosts
-from planner.pipeline import load, problem_of
-from planner.plan import Plan, make_plan
-from planner.problem import Problem
-from planner.read import with_overrides
-from planner.rounding import MEMORY_UNITS, STAGE_SLACK_BYTES, Rounded
-from planner.search import Outcome, agrees, search
-from planner.space import Space, build_space
+from planner.costs.coefficients import RolloutTable, RowCosts
+from planner.inputs.document import load, with_overrides
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.enumerate import count_points, enumerate_best
+from planner.search.grid import MEMORY_UNITS, STAGE_SLACK_BYTES, Rounded
+from planner.search.plan import Plan, make_plan
+from planner.search.search import Outcome, agrees, search
+from planner.search.space import Space, build_space
 from planner.units import GIB, MIB
 
 SEEDS = 150
@@ -282,7 +282,7 @@ def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
 @pytest.mark.parametrize("tenth", range(6))
 def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans within 19 % of the fastest, and no row spared because there are few."""
-    monkeypatch.setattr("planner.spare.MANY", 0)
+    monkeypatch.setattr("planner.search.bounds.headroom.MANY", 0)
     for seed in range(700 + tenth * 10, 700 + tenth * 10 + 10):
         case = random_case(seed, most_points=3000)
         case.scenario["search"]["near_tie"] = 0.19

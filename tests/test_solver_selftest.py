@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 from ortools.sat.python import cp_model
 
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
-from planner.evaluate import RolloutTable, RowCosts
-from planner.pipeline import load, problem_of
-from planner.problem import Problem
-from planner.prune import prune, row_bounds
-from planner.read import parse_document
-from planner.rounding import MEMORY_UNITS, Rounded
-from planner.search import search
-from planner.solver import constraints
-from planner.solver.model import Model, declare
-from planner.solver.objective import PACK, first_goals, last_goals
-from planner.solver.selftest import TRUTH, proved_minimum, refuse_broken_solver
-from planner.solver.solve import solve
-from planner.space import build_space
-from planner.tables import SAFE_RANGE, Choice, Line, RangeTooWide, Row, Tables, Visit, build_tables, widest_range
+from planner.inputs.document import load, parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.grid import MEMORY_UNITS, Rounded
+from planner.search.prune import prune, row_bounds
+from planner.search.search import search
+from planner.search.solver import constraints
+from planner.search.solver.model import Model, declare
+from planner.search.solver.objective import PACK, first_goals, last_goals
+from planner.search.solver.selftest import TRUTH, proved_minimum, refuse_broken_solver
+from planner.search.solver.solve import solve
+from planner.search.space import build_space
+from planner.search.tables import SAFE_RANGE, Choice, Line, RangeTooWide, Row, Tables, Visit, build_tables, widest_range
 
 SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path.name.startswith("budget"))
 FREE = ("layout.layers_per_stage=free", "layout.recompute=per_stage")
@@ -51,7 +51,7 @@ def test_solver_that_proves_a_wrong_minimum_is_refused(wrong: int) -> None:
 
 
 def test_refused_solver_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("planner.solver.selftest.TRUTH", TRUTH + 1)
+    monkeypatch.setattr("planner.search.solver.selftest.TRUTH", TRUTH + 1)
     with pytest.raises(InternalError, match="OR-Tools proves"):
         solve(three_rows(), time_limit_s=5, seed=0, workers=1)
 
@@ -121,7 +121,7 @@ def test_every_linear_range_is_safe(path: str, overrides: tuple[str, ...]) -> No
 
 def test_too_wide_a_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = problem_of(load("scenarios/llama70b_64xh100.yaml"))
-    monkeypatch.setattr("planner.tables.SAFE_RANGE", 2**20)
+    monkeypatch.setattr("planner.search.tables.SAFE_RANGE", 2**20)
     with pytest.raises(RangeTooWide, match="2\\^33"):
         search(problem)
 
@@ -329,7 +329,7 @@ def test_no_time_never_says_optimal_without_proof(limit: float, monkeypatch: pyt
             return super().solve(model, callback)
 
     monkeypatch.setattr(cp_model, "CpSolver", Short)
-    monkeypatch.setattr("planner.solver.solve.refuse_broken_solver", lambda _: None)
+    monkeypatch.setattr("planner.search.solver.solve.refuse_broken_solver", lambda _: None)
     changes = ("search.near_tie=0.15", "limits.headroom_gib=30", *FREE)
     outcome = search(problem_of(load("scenarios/llama70b_64xh100.yaml", changes)), check_points=0)
     assert outcome.status in ("feasible", "unknown")
@@ -343,8 +343,9 @@ def test_no_time_never_says_optimal_without_proof(limit: float, monkeypatch: pyt
 
 def test_proved_throughput_with_open_ties_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time runs out after the first goal: the gap is about throughput alone, and the report says what is open."""
-    from planner.solver.solve import _Run
-    from planner.summary import how_proved, proof_blocks
+    from planner.report.summary import proof_blocks
+    from planner.search.search import how_proved
+    from planner.search.solver.solve import _Run
 
     monkeypatch.setattr(_Run, "spent", property(lambda run: run.seconds if "time" in run.least else 0.0))
     changes = ("search.near_tie=0.15", "limits.headroom_gib=30")
@@ -369,7 +370,7 @@ batch: {{global_batch_size: {batch}, sequence_length: 4096}}
 
 def outcome_of(model: str, gpus: int, batch: int, *changes: str) -> Any:
     document = parse_document(SMALL.format(model=model, gpus=gpus, batch=batch), "hard.yaml")
-    from planner.read import with_overrides
+    from planner.inputs.document import with_overrides
 
     return search(problem_of(with_overrides(document, changes)), check_points=60_000)
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from run_cli import run
 
-from planner.catalog import default_catalog
-from planner.pipeline import estimate, load, override
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load, override
+from planner.search.estimate import estimate
 
 SCENARIO = str(Path(__file__).parent.parent / "scenarios" / "qwen7b_rl.yaml")
 LAYOUT_KEYS = {

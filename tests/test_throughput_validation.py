@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from planner.catalog import default_catalog
 from planner.commands.validate_throughput import command
-from planner.evaluate import RowCosts, even_layers
-from planner.pipeline import load, problem_of
-from planner.space import build_space
+from planner.costs.coefficients import RowCosts
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.problem.resolve import problem_of
+from planner.problem.stage_choices import even_layers
+from planner.search.space import build_space
 from planner.validation.throughput import report
 from planner.validation.throughput.cases import CLASSES, Speed, load_speeds
 from planner.validation.throughput.constants import FITTED, best_step, value_of, with_value

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.catalog import default_catalog
+from planner.cluster.cluster import Cluster
 from planner.errors import InputError
 from planner.formulas.collectives import Operation, bus_bandwidth_gb_per_s
-from planner.measured import measured_folder
+from planner.inputs.catalog import default_catalog
+from planner.inputs.measured import measured_folder
 from planner.schema.catalog import Gpu, Node, Source
-from planner.topology import Cluster
 from planner.units import GIB, MIB
 
 SOURCE = [Source(ref="test", date="2026-11-21")]

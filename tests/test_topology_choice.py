@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from planner.axes.tensor import RULES
-from planner.catalog import default_catalog
-from planner.pipeline import problem_of
-from planner.problem import Problem
-from planner.read import parse_document
-from planner.search import search
-from planner.space import build_space
-from planner.topology import Cluster
+from planner.cluster.cluster import Cluster
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.axes.tensor import RULES
+from planner.search.search import search
+from planner.search.space import build_space
 from planner.units import MIB
 
 

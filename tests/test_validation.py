@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from planner.catalog import default_catalog
 from planner.commands.validate import command
 from planner.costs.ledger import total
 from planner.formulas.stages import cost_balanced_stages, equal_stages, layout_stages, padded_ends_stages
-from planner.pipeline import estimate
-from planner.read import Document
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document
+from planner.search.estimate import estimate
 from planner.units import GIB
 from planner.validation import report
 from planner.validation.cases import CLASSES, Case, load_cases

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from run_cli import run
 
-from planner.catalog import default_catalog
-from planner.costs.selective import MODULES
+from planner.costs.time.selective import MODULES
 from planner.errors import InputError
-from planner.pipeline import estimate, load, override, plan, problem_of
-from planner.plan import WAITING, Plan
-from planner.read import Document, parse_document
-from planner.search import Outcome
-from planner.space import build_space
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document, load, override, parse_document
+from planner.problem.resolve import problem_of
+from planner.search.estimate import estimate
+from planner.search.plan import WAITING, Plan
+from planner.search.search import Outcome, plan
+from planner.search.space import build_space
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from planner import cli
-from planner.catalog import default_catalog
+from planner.analysis.whatif import combinations, parse_values, what_if
 from planner.errors import InputError
-from planner.pipeline import load, override, plan
-from planner.whatif import combinations, parse_values, what_if
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load, override
+from planner.search.search import plan
 
 RL = "scenarios/qwen7b_rl.yaml"
 PRETRAIN = "scenarios/llama70b_64xh100.yaml"

@@ -17,9 +17,9 @@ def run_device(
     *, gpu_id: str | None, node_id: str | None, time_limit: float, day: str, style: str, out: str | None
 ) -> None:
     """Measure, write the folder, and say what was found. Raises InputError without torch, a GPU, or a name for it."""
-    from planner.calibration.device_files import files, write
-    from planner.calibration.torch_device import TorchDevice
-    from planner.catalog import default_catalog
+    from planner.analysis.calibrate.device_files import files, write
+    from planner.analysis.calibrate.torch_device import TorchDevice
+    from planner.inputs.catalog import default_catalog
 
     catalog = default_catalog()
     device = TorchDevice()
@@ -39,7 +39,7 @@ def run_device(
         raise InputError(
             Problem("calibrate --device writes a folder", Place("--out"), "several files", "--out my-catalog")
         )
-    from planner.calibration.device import measure
+    from planner.analysis.calibrate.device import measure
 
     measured = measure(device, limit_s=time_limit, progress=_line)
     _line("")
@@ -62,7 +62,7 @@ def _line(text: str) -> None:
 def _text(measured: Any, gpu: Any, node: Any, folder: Path, style: str) -> str:
     facts = dict(measured.facts)
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         return dumps(
             {
@@ -75,7 +75,8 @@ def _text(measured: Any, gpu: Any, node: Any, folder: Path, style: str) -> str:
                 "left_out": list(measured.left_out),
             }
         )
-    from planner.blocks import Command, Headline, Text, number, pairs
+    from planner.report.blocks import Command, Headline, Text, pairs
+    from planner.units import number
 
     rows = list(facts.items())
     rows += [

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from planner.blocks import Block
 from planner.errors import InputError, Place, Problem
+from planner.report.blocks import Block
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

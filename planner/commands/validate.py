@@ -69,7 +69,7 @@ def memory(
 @out_option
 def summary(out: str | None, force: bool) -> None:
     """The table of known errors by engine that reports quote, as JSON (catalogs/measured/known_errors.json)."""
-    from planner.json_text import dumps
+    from planner.report.json_text import dumps
     from planner.validation.summary import known_errors_table
 
     emit(dumps(known_errors_table()), out, force)

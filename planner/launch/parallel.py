@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from planner.launch.script import Array, Flag, Shell, refuse
-from planner.plan import Plan
-from planner.recompute_flags import recompute_flags
+from planner.search.decisions import recompute_flags
+from planner.search.plan import Plan
 
 OPTIMIZERS: dict[str, tuple[Flag, ...]] = {
     "adamw": (("--optimizer", "adam"),),

@@ -8,10 +8,10 @@ import pkgutil
 from types import ModuleType
 
 import planner.launch
-from planner.catalog import Catalog
 from planner.errors import InputError, Place
 from planner.errors import Problem as Wrong
-from planner.problem import Problem
+from planner.inputs.catalog import Catalog
+from planner.problem.problem import Problem
 
 
 def launchers() -> dict[str, ModuleType]:

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from planner.catalog import Catalog, default_catalog
 from planner.costs.ledger import total
-from planner.costs.memory import StageMemory, moments
+from planner.costs.memory.stage_memory import StageMemory, moments
 from planner.errors import InputError
 from planner.formulas.stages import layout_stages, padded_ends_stages, usual_stages
-from planner.layouts import Floats, Layouts
-from planner.problem import Problem
-from planner.read import Document, validate
-from planner.resolve import resolve
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, validate
+from planner.problem.layouts import Floats, Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import resolve
 from planner.schema.catalog import Architecture
 from planner.schema.scenario import Scenario
 from planner.units import GIB

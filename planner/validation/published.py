@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from planner.catalog import Catalog
 from planner.errors import InputError, Place, Problem
+from planner.inputs.catalog import Catalog
 
 Row = TypeVar("Row")
 

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.catalog import shipped_folder
 from planner.errors import InputError, Place, Problem
-from planner.read_errors import some_of
+from planner.inputs.catalog import shipped_folder
+from planner.inputs.messages import some_of
 from planner.validation import translate
 from planner.validation.cases import CLASSES, Case, load_cases
 from planner.validation.express import express

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from planner.catalog import Catalog, default_catalog
-from planner.costs.kernels import SUSTAINED
+from planner.costs.time.kernels import SUSTAINED
+from planner.inputs.catalog import Catalog, default_catalog
 from planner.schema.engine import Engine
 from planner.validation.throughput.cases import Speed
 from planner.validation.throughput.express import express

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from planner.catalog import Catalog, default_catalog
+from planner.costs.coefficients import RowCosts
 from planner.errors import InputError
 from planner.errors import Problem as Wrong
-from planner.evaluate import RowCosts
 from planner.formulas.stages import cost_balanced_stages, equal_stages
-from planner.layouts import Layouts
-from planner.problem import Problem
-from planner.read import Document, read_document, validate
-from planner.resolve import resolve
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, read_document, validate
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import resolve
 from planner.schema.catalog import Node
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario

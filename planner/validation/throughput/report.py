@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from planner.blocks import Block, Command, Grid, Heading, Headline, Text
 from planner.report import markdown, table
+from planner.report.blocks import Block, Command, Grid, Heading, Headline, Text
 from planner.validation.throughput.cases import CLASSES, Speed
 from planner.validation.throughput.constants import LeftOut
 from planner.validation.throughput.express import Estimate, Unexpressed

@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from planner.calibrate import factors_of, phase_seconds
-from planner.catalog import default_catalog
+from planner.analysis.calibrate.fit import factors_of, phase_seconds
+from planner.analysis.calibrate.rl_log import Reading
 from planner.errors import InputError
-from planner.pipeline import estimate_problem
-from planner.problem import Problem
-from planner.read import Document, read_document, validate
-from planner.resolve import resolve
-from planner.rl_log import Reading
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document, read_document, validate
+from planner.problem.problem import Problem
+from planner.problem.resolve import resolve
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.scenario import Scenario
+from planner.search.estimate import estimate_problem
 from planner.validation import translate
 from planner.validation.cases import Case
 from planner.validation.published import Overlay

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.calibrate import phase_seconds
-from planner.catalog import Catalog, default_catalog
+from planner.analysis.calibrate.fit import phase_seconds
 from planner.errors import InputError
 from planner.formulas.lengths import truncated_mean_tokens
-from planner.pipeline import estimate_problem
-from planner.plan import Plan
-from planner.read import Document, validate
-from planner.resolve import resolve
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, validate
+from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
+from planner.search.estimate import estimate_problem
+from planner.search.plan import Plan
 
 ROWS = "rl_placement.csv"
 P99_SHARE = 5.0

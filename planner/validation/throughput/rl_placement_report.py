@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from planner.blocks import Block, Grid, Heading, Text
+from planner.report.blocks import Block, Grid, Heading, Text
 from planner.validation.throughput.rl_placement import PlacementResult, PlacementScore
 
 COLUMNS = ("row", "GPUs", "step s", "measured", "error", "rollout s", "training s", "sync s", "ratio", "error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from planner.blocks import Block, Grid, Heading, Text
+from planner.report.blocks import Block, Grid, Heading, Text
 from planner.validation.throughput.rl import RlResult, RlScore
 from planner.validation.throughput.score import Bar
 
