@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.analysis.changes import less_headroom, machine_counts, machine_path, more_gpus
-from planner.errors import InputError, NoVerdict
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, NoVerdict
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem
@@ -95,13 +94,13 @@ def front(
         return Front(over, "GPUs", False, _best(points, more_is_better=False))
     if over == "dollars":
         if price_usd_per_gpu_hour is None:
-            raise InputError(Wrong("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
+            raise InputError(Mistake("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
         points = [
             Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
             for point in _gpus(document, catalog, start.problem, progress)
         ]
         return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
-    raise InputError(Wrong(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
+    raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
 
 
 def _usd_per_million_tokens(found: Plan, usd_per_gpu_hour: float) -> float:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.analysis.published_arithmetic import contradictions
-from planner.errors import InputError
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.schema.scenario import Published
@@ -20,7 +19,7 @@ PLAN = "the plan"
 
 
 @dataclass(frozen=True)
-class Case:
+class ColumnCase:
     """One configuration: its plan by our accounting, and what was published about it."""
 
     name: str
@@ -49,12 +48,12 @@ class Priced:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedColumns:
     """Everything that is printed beside a plan."""
 
-    cases: tuple[Case, ...]
-    baseline: Case | None
-    found: Case | None
+    cases: tuple[ColumnCase, ...]
+    baseline: ColumnCase | None
+    found: ColumnCase | None
     start: Plan | None
     """The configuration that each change is applied to, alone."""
     start_name: str | None
@@ -72,7 +71,7 @@ def training_peak_gib(plan: Plan) -> float:
     return max(phase.total_gib for phase in plan.memory if phase.stage is not None)
 
 
-def compare_columns(outcome: Outcome, catalog: Catalog) -> Comparison | None:
+def compare_columns(outcome: Outcome, catalog: Catalog) -> PublishedColumns | None:
     """Work out the `compare:` block; None where the scenario has none.
 
     Raises InputError where a column does not pin its layout or is refused. With overrides it is left out instead.
@@ -93,8 +92,8 @@ def compare_columns(outcome: Outcome, catalog: Catalog) -> Comparison | None:
     columns = [column for column in spec.columns if column.name in plans]
     base = next((plans[column.name] for column in columns if column.baseline), None)
 
-    def case(name: str, plan: Plan, published: Published | None) -> Case:
-        return Case(
+    def case(name: str, plan: Plan, published: Published | None) -> ColumnCase:
+        return ColumnCase(
             name=name,
             plan=plan,
             published=published,
@@ -114,7 +113,7 @@ def compare_columns(outcome: Outcome, catalog: Catalog) -> Comparison | None:
         if not document.overrides:
             raise
         left_out.append(f"the changes alone are left out: {_reason(error)}")
-    return Comparison(
+    return PublishedColumns(
         cases=cases,
         baseline=next((c for c, column in zip(cases, columns, strict=True) if column.baseline), None),
         found=case(PLAN, outcome.plan, None) if outcome.plan is not None else None,
@@ -154,7 +153,7 @@ def _priced_changes(outcome: Outcome, catalog: Catalog) -> tuple[Plan | None, tu
     known = {column.name: column.set for column in spec.columns}
     if spec.changes_from not in known:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"compare.changes_from names no column: {spec.changes_from!r}",
                 document.place(("compare", "changes_from")),
                 f"the columns are {', '.join(known)}",

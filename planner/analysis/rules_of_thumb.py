@@ -54,7 +54,7 @@ rl:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RuleOfThumb:
     """One rule beside our figure."""
 
     name: str
@@ -131,11 +131,11 @@ class RuleBook:
         cache = float(costs.kv_bytes_per_token[0]) * self.batch * self.sequence_length
         return sum(float(np.ravel(item.amount)[0]) for item in fixed), cache
 
-    def rows(self) -> list[Rule]:
+    def rows(self) -> list[RuleOfThumb]:
         """Every rule."""
         return [*self._state_rows(), *self._activation_rows(), *self._inference_rows(), *self._total_rows()]
 
-    def _state_rows(self) -> list[Rule]:
+    def _state_rows(self) -> list[RuleOfThumb]:
         count, precision, whole = float(self.parameters), self.precision, self._whole
         each = rules.BYTES_PER_PARAMETER[precision]
         weights = rules.weight_rule_bytes(parameters=count, precision=precision)
@@ -181,7 +181,7 @@ class RuleBook:
         ]
         return [_rule(*row) for row in out]
 
-    def _activation_rows(self) -> list[Rule]:
+    def _activation_rows(self) -> list[RuleOfThumb]:
         a, whole = self.architecture, self._whole
         shape: dict[str, float] = {
             "batch": self.batch,
@@ -231,7 +231,7 @@ class RuleBook:
         held = sum(item.amount for item in phase.items if item.name in names)
         return gib_to_gb(held), "layer inputs and the layer being recomputed"
 
-    def _inference_rows(self) -> list[Rule]:
+    def _inference_rows(self) -> list[RuleOfThumb]:
         a, count = self.architecture, float(self.parameters)
         fixed, cache = self._serving
         rule = rules.key_value_bytes(
@@ -252,7 +252,7 @@ class RuleBook:
             out.append(_rule(f"inference x 1.2, {bits} bit", "P x bits / 8 x 1.2", served, ours, rules.COMPLETE))
         return out
 
-    def _total_rows(self) -> list[Rule]:
+    def _total_rows(self) -> list[RuleOfThumb]:
         count, whole = float(self.parameters), self._whole
         if isinstance(whole, str):
             peak: tuple[float | None, str] = (None, whole)
@@ -298,5 +298,5 @@ class RuleBook:
         return out
 
 
-def _rule(name: str, formula: str, size_bytes: float, ours: tuple[float | None, str], source: str) -> Rule:
-    return Rule(name, formula, size_bytes / GB, ours[0], ours[1], source)
+def _rule(name: str, formula: str, size_bytes: float, ours: tuple[float | None, str], source: str) -> RuleOfThumb:
+    return RuleOfThumb(name, formula, size_bytes / GB, ours[0], ours[1], source)

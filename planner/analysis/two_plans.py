@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from planner.errors import InputError, NoLayoutFits, NoVerdict, Place
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, validate
 from planner.search.decisions import layout_document
@@ -139,7 +138,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Differences:
     """Two sides and the differences of their ledgers, largest first."""
 
     a: Side
@@ -159,11 +158,11 @@ def differences(a: Iterable[tuple[str, float]], b: Iterable[tuple[str, float]]) 
     return tuple(sorted(rows, key=lambda row: (-abs(row.change), -max(row.a, row.b), row.name)))
 
 
-def compare(a: Side, b: Side) -> Comparison:
+def compare(a: Side, b: Side) -> Differences:
     """Every decision and every item of two plans."""
     names = dict.fromkeys([*a.layout, *b.layout])
     rows = tuple((name, a.layout.get(name), b.layout.get(name)) for name in names)
-    return Comparison(a, b, rows, differences(a.memory, b.memory), differences(a.time, b.time))
+    return Differences(a, b, rows, differences(a.memory, b.memory), differences(a.time, b.time))
 
 
 def read_side(
@@ -173,7 +172,7 @@ def read_side(
     if path != "-" and _looks_like_json(path):
         if overrides:
             raise InputError(
-                Wrong(f"{path} is a saved plan, which --set cannot change", Place(path), attempt="name its scenario")
+                Mistake(f"{path} is a saved plan, which --set cannot change", Place(path), attempt="name its scenario")
             )
         return saved_side(path)
     return side_of(load(path, overrides), catalog or default_catalog(), check_points=check_points)
@@ -223,12 +222,12 @@ def saved_side(path: str) -> Side:
     document = _read_saved(path)
     answer = validate(document, SavedAnswer)
     if answer.plan is None:
-        raise InputError(Wrong(f"{path} holds no plan", Place(path), f"its status is {answer.status}"))
+        raise InputError(Mistake(f"{path} holds no plan", Place(path), f"its status is {answer.status}"))
     memory, time = answer.plan.memory, answer.plan.time
     binding = [s for s in memory.stages if (s.stage, s.phase) == (memory.binding_stage, memory.binding_phase)]
     if not binding:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"{path} does not hold the ledger of the phase that it calls binding",
                 Place(path, path="plan.memory.stages"),
                 f"stage {memory.binding_stage}, {memory.binding_phase} is not among them",
@@ -276,14 +275,14 @@ def _read_saved(path: str) -> Document:
         with open(path, "rb") as stream:
             raw = stream.read(MAX_PLAN_BYTES + 1)
     except OSError as error:
-        raise InputError(Wrong(f"cannot read {path}", place, error.strerror)) from None
+        raise InputError(Mistake(f"cannot read {path}", place, error.strerror)) from None
     if len(raw) > MAX_PLAN_BYTES:
-        raise InputError(Wrong(f"{path} is larger than {MAX_PLAN_BYTES // 2**20} MiB", place))
+        raise InputError(Mistake(f"{path} is larger than {MAX_PLAN_BYTES // 2**20} MiB", place))
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
-        raise InputError(Wrong(f"{path} is not JSON", Place(path, line), because=str(error))) from None
+        raise InputError(Mistake(f"{path} is not JSON", Place(path, line), because=str(error))) from None
     if not isinstance(data, dict):
-        raise InputError(Wrong(f"{path} is not a plan", place, "it holds no JSON object"))
+        raise InputError(Mistake(f"{path} is not a plan", place, "it holds no JSON object"))
     return Document(name=path, data=data, sha256=hashlib.sha256(raw).hexdigest())

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from planner.errors import InputError, Place
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, override, parse_document, validate
 from planner.problem.problem import Problem
@@ -65,7 +64,7 @@ def parse_values(argument: str) -> tuple[str, list[Any]]:
     place = Place(f"--set {argument}")
     if not sign or not path.strip() or not text.strip():
         raise InputError(
-            Wrong(
+            Mistake(
                 f"--set {argument}: expected path=value,value",
                 place,
                 "each value is YAML; a value that is itself a list stands in brackets",
@@ -90,11 +89,11 @@ def combinations(arguments: Sequence[str]) -> list[Changes]:
     for argument in arguments:
         path, values = parse_values(argument)
         if path in choices:
-            raise InputError(Wrong(f"--set {path} is given twice", Place(f"--set {argument}"), attempt="one list"))
+            raise InputError(Mistake(f"--set {path} is given twice", Place(f"--set {argument}"), attempt="one list"))
         choices[path] = values
     if not choices:
         raise InputError(
-            Wrong("nothing to vary", because="no --set is given", attempt="--set cluster.num_gpus=4,8 (try values)")
+            Mistake("nothing to vary", because="no --set is given", attempt="--set cluster.num_gpus=4,8 (try values)")
         )
     count = 1
     for values in choices.values():
@@ -102,7 +101,7 @@ def combinations(arguments: Sequence[str]) -> list[Changes]:
     if count > MAX_COMBINATIONS:
         product = " x ".join(str(len(values)) for values in choices.values())
         raise InputError(
-            Wrong(
+            Mistake(
                 f"{count} combinations are more than {MAX_COMBINATIONS}",
                 because=f"the values make {product} of them, and each is solved",
                 attempt="fewer values, or one --set after the other",
@@ -126,7 +125,7 @@ def what_if(
     """
     catalog = catalog or default_catalog()
     base = resolve(document, validate(document, Scenario), catalog)
-    wrong: list[Wrong] = []
+    wrong: list[Mistake] = []
     problems: list[tuple[Changes, Problem | InputError]] = []
     for changes in combinations(arguments):
         changed = override(document, dict(changes))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.cluster.node_graph import NETWORK_EDGE_US, PCIE_EDGE_US, Link, NodeGraph, nic_count
-from planner.errors import InputError, Problem
+from planner.errors import InputError, Mistake
 from planner.formulas import collectives as formulas
 from planner.formulas.collectives import Curve, Operation, Values
 from planner.inputs.measured import nccl_curves
@@ -52,7 +52,7 @@ SEND_LATENCY_INSIDE_US = 10.0
 
 
 @dataclass(frozen=True)
-class Group:
+class RankGroup:
     """Ranks 0, stride, 2 stride, ...: the worst placed of all groups of this size and stride in the cluster."""
 
     size: int
@@ -99,7 +99,7 @@ class Cluster:
         return NodeGraph(self.node, self.gpu)
 
     @cached_property
-    def _groups(self) -> dict[tuple[int, int], Group]:
+    def _groups(self) -> dict[tuple[int, int], RankGroup]:
         return {}
 
     @cached_property
@@ -148,19 +148,19 @@ class Cluster:
         latency = 2 * (2 * PCIE_EDGE_US + NETWORK_EDGE_US)
         return Link("network", self.node.nics.gb_per_s_per_gpu, latency, ("nic0", "fabric"), inside_domain=False)
 
-    def group(self, size: int, stride: int) -> Group:
+    def group(self, size: int, stride: int) -> RankGroup:
         """The worst placed group of this size and stride."""
         key = (size, stride)
         if key not in self._groups:
             self._groups[key] = self._worst(size, stride)
         return self._groups[key]
 
-    def _worst(self, size: int, stride: int) -> Group:
+    def _worst(self, size: int, stride: int) -> RankGroup:
         if size < 1 or stride < 1 or (size - 1) * stride >= self.num_gpus:
             raise ValueError(f"{size} ranks with stride {stride} do not fit into {self.num_gpus} GPUs")
         width = self.node.gpus_per_node
         if size == 1:
-            return Group(1, stride, 1, 1, True, None, 0.0, 0.0, 1.0, (0,), None)
+            return RankGroup(1, stride, 1, 1, True, None, 0.0, 0.0, 1.0, (0,), None)
         blocks = range(min(max(1, self.num_gpus // (size * stride)), width // gcd(size * stride, width)))
         offsets = range(min(stride, width, self.num_gpus - (size - 1) * stride))
         starts = sorted({(block * size * stride + offset) % width for block in blocks for offset in offsets})
@@ -183,7 +183,7 @@ class Cluster:
             sets.setdefault(rank // width, []).append(rank % width)
         return domains, tuple(sorted({tuple(members) for members in sets.values()}))
 
-    def _describe(self, size: int, stride: int, domains: int, homes: tuple[tuple[int, ...], ...]) -> Group:
+    def _describe(self, size: int, stride: int, domains: int, homes: tuple[tuple[int, ...], ...]) -> RankGroup:
         larger = [members for members in homes if len(members) > 1]
         inner = [self.inner.ring(members) for members in larger]
         fewest = min(homes, key=len)
@@ -194,7 +194,7 @@ class Cluster:
         adapters = nic_count(self.node) * width / self.node.gpus_per_node
         name = self.node.links.measured_as
         measured = domains == 1 and name is not None and self._holds(slowest, fewest, size)
-        return Group(
+        return RankGroup(
             size=size,
             stride=stride,
             num_domains=domains,
@@ -208,7 +208,7 @@ class Cluster:
             curve=(name, size) if measured and name is not None and ("all_reduce", size) in self._curves else None,
         )
 
-    def collective_seconds(self, op: Operation, group: Group, size_bytes: Values) -> Values:
+    def collective_seconds(self, op: Operation, group: RankGroup, size_bytes: Values) -> Values:
         """Seconds of one collective over a group; sizes as nccl-tests counts them, 0 bytes take no time. [s]"""
         if group.size == 1:
             return formulas.like(np.zeros_like(np.asarray(size_bytes, dtype=np.float64)))
@@ -219,7 +219,7 @@ class Cluster:
         )
         return formulas.like(np.where(np.asarray(size_bytes) > 0, seconds, 0.0))
 
-    def point_to_point_seconds(self, pair: Group | Link | tuple[int, int], size_bytes: Values) -> Values:
+    def point_to_point_seconds(self, pair: RankGroup | Link | tuple[int, int], size_bytes: Values) -> Values:
         """Seconds of one send between two ranks, over a link, or between the worst neighbours of a group. [s]"""
         link = pair if isinstance(pair, Link) else getattr(pair, "slowest", None)
         if isinstance(pair, tuple) and pair[0] != pair[1]:
@@ -234,7 +234,7 @@ class Cluster:
         )
         return formulas.like(np.where(np.asarray(size_bytes) > 0, seconds, 0.0))
 
-    def _across(self, op: Operation, group: Group, size_bytes: Values) -> Values:
+    def _across(self, op: Operation, group: RankGroup, size_bytes: Values) -> Values:
         slow_start = any(word in self.node.nics.fabric.lower() for word in ("efa", "tcp"))
         local = group.gpus_per_domain
         nic = self._wired(group.nic_gb_per_s)
@@ -282,7 +282,7 @@ class Cluster:
         fabric = self.node.nics.fabric.lower()
         return TCP_EFFICIENCY if "tcp" in fabric and "tcpx" not in fabric else NIC_EFFICIENCY
 
-    def _inside(self, op: Operation, group: Group, size: int, size_bytes: Values) -> Values:
+    def _inside(self, op: Operation, group: RankGroup, size: int, size_bytes: Values) -> Values:
         """Seconds among `size` members in one domain."""
         link = self.inner.ring(group.members) if len(group.members) > 1 else group.slowest
         assert link is not None  # a group of one never comes here
@@ -292,7 +292,7 @@ class Cluster:
         hop = link.latency_us
         return formulas.ring_seconds(op=op, num_gpus=size, size_bytes=size_bytes, bus_gb_per_s=bus, hop_us=hop)
 
-    def _measured(self, op: Operation, group: Group, size: int, size_bytes: Values) -> Values:
+    def _measured(self, op: Operation, group: RankGroup, size: int, size_bytes: Values) -> Values:
         sizes = sorted(number for name, number in self._curves if name == op)
         low = max((n for n in sizes if n <= size), default=sizes[0])
         high = min((n for n in sizes if n >= size), default=sizes[-1])
@@ -388,11 +388,11 @@ class Cluster:
     def _wired(self, gb_per_s: float) -> float:
         if gb_per_s <= 0:
             what = f"node {self.node.id} has no network adapters, but a group spans several of them"
-            raise InputError(Problem(what=what, attempt=f"at most {self.node.gpus_per_node} GPUs, or a node with nics"))
+            raise InputError(Mistake(what=what, attempt=f"at most {self.node.gpus_per_node} GPUs, or a node with nics"))
         return gb_per_s
 
 
-def _worse(group: Group) -> tuple[float, ...]:
+def _worse(group: RankGroup) -> tuple[float, ...]:
     """Order of placements from good to bad."""
     slowest = group.slowest.gb_per_s if group.slowest is not None else float("inf")
     sockets = group.slowest is not None and group.slowest.kind == "socket"

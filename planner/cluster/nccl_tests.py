@@ -9,8 +9,7 @@ from typing import NoReturn, get_args
 
 import numpy as np
 
-from planner.errors import InputError, Place
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import Curve, Operation, bus_factor
 
 PROGRAMS: dict[str, Operation] = {
@@ -111,4 +110,4 @@ def _row(words: list[str], titles: list[str], name: str, number: int) -> tuple[i
 
 
 def _refuse(what: str, name: str, number: int, because: str, attempt: str | None = None) -> NoReturn:
-    raise InputError(Wrong(what, Place(name, number), because, attempt))
+    raise InputError(Mistake(what, Place(name, number), because, attempt))

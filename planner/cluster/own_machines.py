@@ -26,8 +26,7 @@ from planner.cluster.node_graph import (
     pcie_gb_per_s,
 )
 from planner.cluster.topo_matrix import matrix_edges
-from planner.errors import InputError, Place
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
 from planner.inputs.document import Document, parse_document, validate
 from planner.schema.base import Frozen
@@ -166,12 +165,12 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
         files.append((spec.topology, digest))
         count, links = _links(text, spec.topology, node, gpu)
         if count > MOST_LISTED:
-            raise InputError(Wrong(f"a node of {count} GPUs", Place(spec.topology, 1), f"at most {MOST_LISTED}"))
+            raise InputError(Mistake(f"a node of {count} GPUs", Place(spec.topology, 1), f"at most {MOST_LISTED}"))
         _all_joined(count, links, spec.topology)
         node = node.model_copy(update={"gpus_per_node": count, **_shape(node, gpu, count, links)})
         if count > MOST_GPUS and not OwnNodeGraph(node, gpu, links, range(count)).uniform:
             because = f"rings over unequal links are searched among at most {MOST_GPUS} GPUs"
-            raise InputError(Wrong(f"a node of {count} GPUs with unequal links", Place(spec.topology, 1), because))
+            raise InputError(Mistake(f"a node of {count} GPUs with unequal links", Place(spec.topology, 1), because))
     curves: dict[tuple[str, int], Curve] = {}
     for index, name in enumerate(spec.nccl_tests):
         text, digest = _text(document, name, "nccl_tests", index)
@@ -182,7 +181,7 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
             node = _between(node, test)
         elif key in curves or test.curve.num_gpus > node.gpus_per_node:
             because = "another file measures the same" if key in curves else f"a node has {node.gpus_per_node} GPUs"
-            raise InputError(Wrong(f"{name}: {key[0]} over {key[1]} GPUs of one host", Place(name, 1), because))
+            raise InputError(Mistake(f"{name}: {key[0]} over {key[1]} GPUs of one host", Place(name, 1), because))
         else:
             curves[key] = test.curve
     if curves:
@@ -205,7 +204,7 @@ def _text(document: Document, name: str, *path: str | int) -> tuple[str, str]:
         return raw.decode("utf-8-sig"), hashlib.sha256(raw).hexdigest()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(Wrong(f"cannot read {name}", place, reason, "a path relative to the scenario")) from None
+        raise InputError(Mistake(f"cannot read {name}", place, reason, "a path relative to the scenario")) from None
 
 
 def _links(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple[Edge, ...]]:
@@ -221,13 +220,13 @@ def _links(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple[Edge,
         for end in link.between:
             if end.startswith("gpu") and end[3:].isdigit() and int(end[3:]) >= spec.gpus:
                 raise InputError(
-                    Wrong(f"{end} does not exist", place, f"gpus: {spec.gpus} are gpu0 to gpu{spec.gpus - 1}")
+                    Mistake(f"{end} does not exist", place, f"gpus: {spec.gpus} are gpu0 to gpu{spec.gpus - 1}")
                 )
         if first == second:
-            raise InputError(Wrong(f"a link from {first} to itself", place))
+            raise InputError(Mistake(f"a link from {first} to itself", place))
         if frozenset(link.between) in seen:
             what = f"{first} and {second} are linked twice"
-            raise InputError(Wrong(what, place, "gb_per_s counts all parallel links together"))
+            raise InputError(Mistake(what, place, "gb_per_s counts all parallel links together"))
         seen[frozenset(link.between)] = index
     hop = {"nvlink": NVLINK_HOP_US, "xgmi": NVLINK_HOP_US, "pcie": PCIE_EDGE_US, "socket": PCIE_EDGE_US}
     edges = []
@@ -254,7 +253,7 @@ def _all_joined(count: int, links: Sequence[Edge], name: str) -> None:
             if f"gpu{second}" not in reached:
                 because = "data does not travel through a third GPU"
                 attempt = "state the PCIe links too: gpu, switch and socket"
-                raise InputError(Wrong(f"no way from gpu{first} to gpu{second}", Place(name, 1), because, attempt))
+                raise InputError(Mistake(f"no way from gpu{first} to gpu{second}", Place(name, 1), because, attempt))
 
 
 def _shape(node: Node, gpu: Gpu, count: int, links: Sequence[Edge]) -> dict[str, object]:

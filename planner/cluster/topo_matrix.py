@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 
 from planner.cluster.node_graph import NVLINK_HOP_US, PCIE_EDGE_US, Edge, pcie_gb_per_s
-from planner.errors import InputError, Place
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, Place
 from planner.schema.catalog import Gpu, Node
 
 LINK_GB_PER_S = {
@@ -35,7 +34,7 @@ def matrix_edges(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple
         for other in range(count):
             if other != index and row[other] != words[other][1][index]:
                 what = f"GPU{index} reaches GPU{other} by {row[other]}, and back by {words[other][1][index]}"
-                raise InputError(Wrong(what, Place(name, number), "the matrix must be the same both ways"))
+                raise InputError(Mistake(what, Place(name, number), "the matrix must be the same both ways"))
     bonds = [[_bond(word, name, number) for word in row] for number, row in words]
     slow = [
         _pcie(first, second, words[first][1][second], pcie_gb_per_s(node, gpu))
@@ -51,7 +50,7 @@ def _words(lines: Sequence[str], name: str) -> list[tuple[int, list[str]]]:
     head = next((n for n, line in enumerate(lines) if re.match(r"\s*GPU0\b", line) and "X" not in line.split()), None)
     if head is None:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"{name} holds no GPU matrix",
                 Place(name, 1),
                 "no line starts the columns with GPU0",
@@ -67,17 +66,17 @@ def _words(lines: Sequence[str], name: str) -> list[tuple[int, list[str]]]:
             continue
         index = len(rows)
         if cells[0] != f"GPU{index}" or index >= len(places):
-            raise InputError(Wrong(f"{cells[0]} where GPU{index} was expected", Place(name, number)))
+            raise InputError(Mistake(f"{cells[0]} where GPU{index} was expected", Place(name, number)))
         if len(cells) <= places[-1] + 1:
-            raise InputError(Wrong(f"the row of {cells[0]} ends before GPU{len(places) - 1}", Place(name, number)))
+            raise InputError(Mistake(f"the row of {cells[0]} ends before GPU{len(places) - 1}", Place(name, number)))
         row = [cells[place + 1] for place in places]
         if row[index] != "X":
             because = "a GPU and itself are marked X"
-            raise InputError(Wrong(f"{row[index]} between {cells[0]} and itself", Place(name, number), because))
+            raise InputError(Mistake(f"{row[index]} between {cells[0]} and itself", Place(name, number), because))
         rows.append((number, row))
     if len(rows) != len(places):
         what = f"{len(places)} GPUs across, {len(rows)} down"
-        raise InputError(Wrong(what, Place(name, head + 1), "a row of the matrix is missing"))
+        raise InputError(Mistake(what, Place(name, head + 1), "a row of the matrix is missing"))
     return rows
 
 
@@ -88,7 +87,7 @@ def _bond(word: str, name: str, number: int) -> int:
     if re.fullmatch(r"NV\d+", word) and int(word[2:]) > 0:
         return int(word[2:])
     known = ", ".join(["NV#", *PCIE_WORDS])
-    raise InputError(Wrong(f"unknown link {word}", Place(name, number), f"known are {known}"))
+    raise InputError(Mistake(f"unknown link {word}", Place(name, number), f"known are {known}"))
 
 
 def _fast(
@@ -101,12 +100,12 @@ def _fast(
     each = next((rate for chip, rate in LINK_GB_PER_S.items() if chip in gpu.chip.split()), None)
     if gpu.nvlink_gb_per_s is None or each is None:
         because = "its catalog entry has no nvlink_gb_per_s, or no rate a link is known for its chip"
-        raise InputError(Wrong(f"{gpu.name} has no NVLink, the matrix shows some", Place(name, number), because))
+        raise InputError(Mistake(f"{gpu.name} has no NVLink, the matrix shows some", Place(name, number), because))
     total = round(gpu.nvlink_gb_per_s / each)
     for (line, _), row in zip(words, bonds, strict=True):
         if max(row) > total:
             because = f"the catalog gives it {gpu.nvlink_gb_per_s:g} GB/s of {each:g} GB/s links"
-            raise InputError(Wrong(f"NV{max(row)} on a GPU with {total} NVLinks", Place(name, line), because))
+            raise InputError(Mistake(f"NV{max(row)} on a GPU with {total} NVLinks", Place(name, line), because))
     if any(sum(row) > total for row in bonds):
         return tuple(
             Edge((f"gpu{index}", "nvswitch"), "nvlink", max(row) * each, NVLINK_HOP_US / 2)

@@ -9,7 +9,7 @@ import click
 from planner.commands.common import emit, format_option, out_option, progress, set_option
 
 if TYPE_CHECKING:
-    from planner.analysis.budget.budget import Booking, BudgetAnswer, Option
+    from planner.analysis.budget.budget import Booking, BudgetAnswer, JobOption
     from planner.report.blocks import Block
 
 
@@ -225,7 +225,7 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> dict[str, Any]:
     }
 
 
-def _option(answer: BudgetAnswer, option: Option) -> dict[str, Any]:
+def _option(answer: BudgetAnswer, option: JobOption) -> dict[str, Any]:
     from planner.search.decisions import layout_document
 
     plan = option.plan

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 
 
 @click.command()
@@ -58,7 +58,7 @@ def command(
         return
     if scenario is None or log_file is None:
         raise InputError(
-            Problem(
+            Mistake(
                 "calibrate needs a scenario and a log",
                 Place("the command line"),
                 "the factors are those of a run that a fully pinned scenario describes",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from planner.commands.common import emit, note, render_blocks
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 
 
 def run_device(
@@ -26,7 +26,7 @@ def run_device(
     seen = device.facts()["device"]
     if gpu_id is None:
         raise InputError(
-            Problem(
+            Mistake(
                 f"which entry of the catalog is {seen}?",
                 Place("--gpu"),
                 "its peak and bandwidth are the vendor's, which no measurement gives",
@@ -37,7 +37,7 @@ def run_device(
     node = None if node_id is None else catalog.find("nodes", node_id, Place("--node"))
     if out is None or out == "-":
         raise InputError(
-            Problem("calibrate --device writes a folder", Place("--out"), "several files", "--out my-catalog")
+            Mistake("calibrate --device writes a folder", Place("--out"), "several files", "--out my-catalog")
         )
     from planner.analysis.calibrate.device import measure
 
@@ -48,7 +48,7 @@ def run_device(
     try:
         write(folder, texts)
     except OSError as error:
-        raise InputError(Problem(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
+        raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
     note(f"written: {', '.join(str(folder / name) for name in texts)}")
     emit(_text(measured, gpu, node, folder, style))
 

@@ -9,7 +9,7 @@ import click
 from planner.commands.common import emit, format_option, out_option, progress
 
 if TYPE_CHECKING:
-    from planner.analysis.two_plans import Comparison, Difference, Side
+    from planner.analysis.two_plans import Difference, Differences, Side
     from planner.report.blocks import Block, Grid
 
 
@@ -31,19 +31,19 @@ def command(
 ) -> None:
     """Differences of A and B: scenarios, plans saved by `planner solve --format json`, or A with two sets of values."""
     from planner.analysis.two_plans import compare, read_side
-    from planner.errors import InputError, Problem
+    from planner.errors import InputError, Mistake
     from planner.inputs.catalog import default_catalog
 
     if second is None and not (overrides_a or overrides_b):
         raise InputError(
-            Problem(
+            Mistake(
                 "nothing to compare with",
                 because="only one scenario is given and neither --set-a nor --set-b",
                 attempt=f"planner compare {first} --set-b limits.headroom_gib=10  or  planner compare A B",
             )
         )
     if first == "-" and second in ("-", None):
-        raise InputError(Problem("standard input can be read once", because="A and B are both -"))
+        raise InputError(Mistake("standard input can be read once", because="A and B are both -"))
     catalog = default_catalog()
     progress("A")
     a = read_side(first, overrides_a, catalog)
@@ -61,7 +61,7 @@ def command(
     emit(markdown.render(blocks) if style == "markdown" else table.render(blocks), out, force)
 
 
-def _blocks(comparison: Comparison) -> list[Block]:
+def _blocks(comparison: Differences) -> list[Block]:
     from planner.report.blocks import Bullets, Command, Heading, Headline, Text
     from planner.units import percent, signed
 
@@ -85,7 +85,7 @@ def _blocks(comparison: Comparison) -> list[Block]:
     return [*blocks, Command(*_next(comparison))]
 
 
-def _next(comparison: Comparison) -> tuple[str, str]:
+def _next(comparison: Differences) -> tuple[str, str]:
     """(command, purpose): one side in full."""
     import shlex
 
@@ -105,7 +105,7 @@ def _where(side: Side) -> str:
     return phase if side.stage is None else f"{phase}, stage {side.stage}"
 
 
-def _layout(comparison: Comparison) -> Grid:
+def _layout(comparison: Differences) -> Grid:
     from planner.report.blocks import Grid
 
     rows = [
@@ -159,11 +159,11 @@ def _ledger(rows: tuple[Difference, ...], unit: str, digits: int) -> Grid:
     )
 
 
-def _known_errors(comparison: Comparison) -> tuple[str, ...]:
+def _known_errors(comparison: Differences) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*comparison.a.known_errors, *comparison.b.known_errors]))
 
 
-def _document(comparison: Comparison) -> dict[str, Any]:
+def _document(comparison: Differences) -> dict[str, Any]:
     from planner.report.short import provenance
 
     a, b = comparison.a, comparison.b

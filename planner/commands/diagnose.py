@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.json_text import dumps
@@ -54,7 +54,7 @@ def _text(scenario: str, log: str | None, message: str | None, file: str | None)
     given = [value for value in (log, message, file) if value is not None]
     if len(given) != 1 or (log is not None and log != "-"):
         raise InputError(
-            Problem(
+            Mistake(
                 "diagnose needs one message",
                 Place("the command line"),
                 "give --message TEXT, --file FILE or - for standard input, one of them",
@@ -65,7 +65,7 @@ def _text(scenario: str, log: str | None, message: str | None, file: str | None)
         return message
     if scenario == "-" and given[0] == "-":
         raise InputError(
-            Problem("standard input cannot be both the scenario and the message", Place("the command line"))
+            Mistake("standard input cannot be both the scenario and the message", Place("the command line"))
         )
     try:
         if given[0] == "-":
@@ -73,7 +73,7 @@ def _text(scenario: str, log: str | None, message: str | None, file: str | None)
         with Path(given[0]).open("rb") as stream:
             return stream.read(MAX_BYTES).decode("utf-8", errors="replace")
     except OSError as error:
-        raise InputError(Problem(f"cannot read {given[0]}", Place("--file"), because=error.strerror)) from None
+        raise InputError(Mistake(f"cannot read {given[0]}", Place("--file"), because=error.strerror)) from None
 
 
 def _amounts(found: Diagnosis) -> list[tuple[str, float]]:

@@ -17,7 +17,7 @@ from planner.commands.common import (
     set_option,
     timings_option,
 )
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.formulas import rules_of_thumb as rules
 from planner.inputs.catalog import default_catalog
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
@@ -61,7 +61,7 @@ def command(
     started = time.monotonic()
     if (scenario is None) == (model is None):
         raise InputError(
-            Problem(
+            Mistake(
                 "estimate needs a scenario or --rules MODEL, one of them",
                 Place("the command line"),
                 attempt="planner estimate --rules qwen2.5-7b",

@@ -15,8 +15,7 @@ from planner.commands.common import (
     scenario_argument,
     set_option,
 )
-from planner.errors import InputError, NoLayoutFits
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, NoLayoutFits
 
 if TYPE_CHECKING:
     from planner.analysis.near import Front, Point
@@ -84,7 +83,7 @@ def _same_gpu(offer: Price, problem: Problem) -> None:
     kinds = sorted({p.gpu.id for variant in problem.each for p in (variant, variant.generating)})
     if kinds != [offer.gpu]:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"price {offer.id} is that of {offer.gpu}",
                 problem.place("cluster"),
                 f"the scenario's machines have {' and '.join(kinds)}",

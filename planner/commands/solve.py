@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 
 from planner.analysis.infeasible.nearest import Nearest, nearest
-from planner.analysis.published_columns import Comparison, compare_columns
+from planner.analysis.published_columns import PublishedColumns, compare_columns
 from planner.analysis.uniform import Uniform, uniform
 from planner.commands.common import (
     emit,
@@ -71,7 +71,7 @@ def command(
     missing = nearest(outcome, catalog) if outcome.status == "infeasible" else None
     alike = uniform(outcome, catalog, time_limit_s=time_limit)
     compared = time.monotonic() - started
-    emit(_render(outcome, Beside(comparison, missing, alike), style), out, force)
+    emit(_render(outcome, SolvedBeside(comparison, missing, alike), style), out, force)
     if timings:
         resolve = searched - read - sum(seconds for _, seconds in outcome.timings)
         rest = [("compare", compared - searched), ("render", time.monotonic() - started - compared)]
@@ -84,15 +84,15 @@ def command(
 
 
 @dataclass(frozen=True)
-class Beside:
+class SolvedBeside:
     """What is solved beside the plan."""
 
-    comparison: Comparison | None
+    comparison: PublishedColumns | None
     missing: Nearest | None
     alike: Uniform | None
 
 
-def _render(outcome: Outcome, beside: Beside, style: str) -> str:
+def _render(outcome: Outcome, beside: SolvedBeside, style: str) -> str:
     if style == "json":
         from planner.report.plan_json import outcome_document
 
@@ -100,7 +100,7 @@ def _render(outcome: Outcome, beside: Beside, style: str) -> str:
     return render_blocks(_blocks(outcome, beside), style)
 
 
-def _blocks(outcome: Outcome, beside: Beside) -> list[Block]:
+def _blocks(outcome: Outcome, beside: SolvedBeside) -> list[Block]:
     missing = beside.missing
     blocks: list[Block] = [headline(outcome)]
     question = outcome.problem.scenario.question

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, read_document, validate
 from planner.inputs.messages import some_of
 
@@ -79,7 +79,7 @@ class Catalog:
                 self._used[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
                 return path
         raise InputError(
-            Problem(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
+            Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
         )
 
     def used(self) -> dict[str, str]:
@@ -90,7 +90,7 @@ class Catalog:
         """The file behind an entry, for messages that point into it."""
         return self._load(kind, name)[1]
 
-    def check(self) -> list[Problem]:
+    def check(self) -> list[Mistake]:
         """Everything wrong with the catalogs: files, names, sources, references, parameter counts."""
         from planner.inputs.catalog_check import check_catalog
 
@@ -136,7 +136,7 @@ class Catalog:
             if base not in self._index(kind):
                 raise InputError(_unknown(kind, str(base), self.ids(kind), where))
             if base in names:
-                raise InputError(Problem(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
+                raise InputError(Mistake(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
             names.append(base)
 
     def _outside_model(self, name: str, where: Place | None) -> Any:
@@ -162,7 +162,7 @@ class Catalog:
             self._used[name] = hashlib.sha256(raw[1]).hexdigest()
             return architecture_from_hf_config(raw[0], str(path))
         if name.endswith((".json", ".yaml")):
-            raise InputError(Problem(f"{name}: no such file", where))
+            raise InputError(Mistake(f"{name}: no such file", where))
         for known in self.ids("models"):
             hf_id = self._load("models", known)[0].hf_id
             if hf_id is not None and hf_id.lower() == name.lower():
@@ -177,7 +177,7 @@ def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
     for folder in extra:
         if not folder.is_dir():
             raise InputError(
-                Problem(f"{folder} is not a folder", because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders")
+                Mistake(f"{folder} is not a folder", because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders")
             )
     return Catalog([*extra, shipped_folder()])
 
@@ -215,19 +215,19 @@ def _read_json(path: Path) -> tuple[dict[str, Any], bytes]:
             raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
         data = json.loads(raw)
     except RecursionError:
-        raise InputError(Problem(f"{path} is nested too deep", Place(str(path)))) from None
+        raise InputError(Mistake(f"{path} is nested too deep", Place(str(path)))) from None
     except (OSError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise InputError(Problem(f"{path} is not readable JSON", Place(str(path), line), because=str(error))) from None
+        raise InputError(Mistake(f"{path} is not readable JSON", Place(str(path), line), because=str(error))) from None
     if not isinstance(data, dict):
-        raise InputError(Problem(f"{path} is not a config.json", Place(str(path)), because="it holds no JSON object"))
+        raise InputError(Mistake(f"{path} is not a config.json", Place(str(path)), because="it holds no JSON object"))
     return data, raw
 
 
-def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> Problem:
+def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> Mistake:
     word = _SCHEMAS[kind][2] if kind in _SCHEMAS else "kind of catalog entry"
     close = _resembling(name, ids)
-    return Problem(
+    return Mistake(
         f"unknown {word} `{name}`",
         where,
         because=f"the catalog knows {some_of(ids)}" if ids else f"no catalog folder holds {kind}/*.yaml",

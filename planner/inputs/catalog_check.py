@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from planner.errors import InputError, Problem
+from planner.errors import InputError, Mistake
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import KINDS, Catalog, has_schema, is_dated
 
 _COMPUTE_KEYS = frozenset(("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4"))
 
 
-def check_catalog(catalog: Catalog) -> list[Problem]:
+def check_catalog(catalog: Catalog) -> list[Mistake]:
     """Files that do not parse, ids that differ from the file name, undated sources, dangling names, wrong counts."""
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
     for kind in KINDS:
         if not has_schema(kind):
             continue
@@ -23,34 +23,34 @@ def check_catalog(catalog: Catalog) -> list[Problem]:
                 continue
             document = catalog.document(kind, name)
             if entry.id != name:
-                problems.append(Problem(f"id `{entry.id}` is not the file name `{name}`", document.place(("id",))))
+                problems.append(Mistake(f"id `{entry.id}` is not the file name `{name}`", document.place(("id",))))
             for number, source in enumerate(entry.sources):
                 if not is_dated(source.date):
                     place = document.place(("sources", number, "date"))
-                    problems.append(Problem(f"source date {source.date!r} is not YYYY-MM-DD or YYYY-MM", place))
+                    problems.append(Mistake(f"source date {source.date!r} is not YYYY-MM-DD or YYYY-MM", place))
             problems += _references(catalog, kind, name) + _own_rules(catalog, kind, name)
     return problems
 
 
-def _references(catalog: Catalog, kind: str, name: str) -> list[Problem]:
+def _references(catalog: Catalog, kind: str, name: str) -> list[Mistake]:
     """Names of other entries that do not exist."""
     targets = {"nodes": {"gpu": "gpus"}, "prices": {"gpu": "gpus", "node": "nodes"}, "gpus": {"gemm_grid_from": "gpus"}}
     entry, document = catalog.find(kind, name), catalog.document(kind, name)
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
     for key, target in targets.get(kind, {}).items():
         wanted = getattr(entry, key)
         if wanted is not None and wanted not in catalog.ids(target):
-            problems.append(Problem(f"{key} `{wanted}` is no entry of {target}/", document.place((key,))))
+            problems.append(Mistake(f"{key} `{wanted}` is no entry of {target}/", document.place((key,))))
     return problems
 
 
-def _own_rules(catalog: Catalog, kind: str, name: str) -> list[Problem]:
+def _own_rules(catalog: Catalog, kind: str, name: str) -> list[Mistake]:
     """Rules of one kind."""
     entry, document = catalog.find(kind, name), catalog.document(kind, name)
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
 
     def wrong(what: str, *path: str) -> None:
-        problems.append(Problem(what, document.place(path)))
+        problems.append(Mistake(what, document.place(path)))
 
     if kind == "models" and entry.parameters is not None:
         counted, published = count_parameters(entry), entry.parameters

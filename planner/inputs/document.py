@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.messages import coerced_scalars, explain
 from planner.inputs.yaml_builder import FORBIDDEN, MAX_DEPTH, Mark, PathKey, build, refuse
 
@@ -75,12 +75,12 @@ def read_document(path: str | Path) -> Document:
             with open(path, "rb") as stream:
                 raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InputError(Problem(f"{name}: no such file", Place(name))) from None
+        raise InputError(Mistake(f"{name}: no such file", Place(name))) from None
     except IsADirectoryError:
-        raise InputError(Problem(f"{name} is a folder, not a file", Place(name))) from None
+        raise InputError(Mistake(f"{name} is a folder, not a file", Place(name))) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(Problem(f"cannot read {name!r}", Place(repr(name)), because=reason)) from None
+        raise InputError(Mistake(f"cannot read {name!r}", Place(repr(name)), because=reason)) from None
     return _parse(raw, name)
 
 
@@ -89,7 +89,7 @@ def parse_document(text: str, name: str) -> Document:
     try:
         raw = text.encode()
     except UnicodeEncodeError:
-        raise InputError(Problem(f"{name} holds characters that are not text", Place(name))) from None
+        raise InputError(Mistake(f"{name} holds characters that are not text", Place(name))) from None
     return _parse(raw, name)
 
 
@@ -101,7 +101,7 @@ def with_overrides(document: Document, arguments: Sequence[str]) -> Document:
         path = _parse_path(target.strip())
         if not sign or path is None:
             raise InputError(
-                Problem(
+                Mistake(
                     f"--set {argument}: expected path=value",
                     place,
                     because="a path is keys joined by dots, with [n] for the n-th item of a list",
@@ -131,7 +131,7 @@ def validate(document: Document, model: type[Model], *, path: tuple[PathKey, ...
     data = document.data
     for step in path:
         data = data[step]
-    problems: list[Problem]
+    problems: list[Mistake]
     try:
         record = model.model_validate(data)
     except ValidationError as error:
@@ -184,7 +184,7 @@ def _assign(data: Any, path: tuple[PathKey, ...], value: Any, argument: str, dep
 
 def _refuse_override(argument: str, because: str, attempt: str | None = None) -> NoReturn:
     place = Place(f"--set {argument}")
-    raise InputError(Problem(f"--set {argument} cannot be applied", place, because=because, attempt=attempt))
+    raise InputError(Mistake(f"--set {argument} cannot be applied", place, because=because, attempt=attempt))
 
 
 def _parse(raw: bytes, name: str) -> Document:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.messages import explain
 from planner.schema.catalog import Architecture
 
@@ -94,7 +94,7 @@ def _first(config: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _fail(name: str, what: str, because: str | None = None) -> InputError:
-    return InputError(Problem(f"{name}: {what}", Place(name), because=because))
+    return InputError(Mistake(f"{name}: {what}", Place(name), because=because))
 
 
 def _refuse_unsupported(config: dict[str, Any], name: str) -> None:

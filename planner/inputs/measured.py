@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.errors import InputError, Problem
+from planner.errors import InputError, Mistake
 from planner.formulas.collectives import Curve
 from planner.formulas.gemm import SIZEOF_BF16, GemmGrid, scaled_grid
 from planner.inputs.catalog import ENVIRONMENT_VARIABLE
@@ -78,10 +78,10 @@ def device_grid(
     """
     owner = gpu if gpu.gemm_grid is not None else relative
     if owner is None or owner.gemm_grid is None:
-        raise InputError(Problem(what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one"))
+        raise InputError(Mistake(what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one"))
     if compute not in gpu.dense_tflops:
         known = ", ".join(gpu.dense_tflops)
-        raise InputError(Problem(what=f"GPU {gpu.id} has no peak for {compute!r}", attempt=f"one of {known}"))
+        raise InputError(Mistake(what=f"GPU {gpu.id} has no peak for {compute!r}", attempt=f"one of {known}"))
     grid, peak = gemm_grid(owner.gemm_grid), gpu.dense_tflops[compute]
     if owner is gpu and peak == gpu.dense_tflops.get("bf16"):
         return grid
@@ -132,4 +132,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> InputError:
-    return InputError(Problem(what=f"no {what} {name!r}", attempt=f"one of {', '.join(known)}"))
+    return InputError(Mistake(what=f"no {what} {name!r}", attempt=f"one of {', '.join(known)}"))

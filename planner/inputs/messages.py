@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from planner.errors import Place, Problem
+from planner.errors import Mistake, Place
 from planner.inputs.yaml_builder import PathKey
 
 PlaceOf = Callable[[tuple[PathKey, ...]], Place]
@@ -86,7 +86,7 @@ class _Finding:
         return {step for label, step in self.trace if label}
 
 
-def explain(error: ValidationError, data: Any, model: type[BaseModel], place: PlaceOf) -> list[Problem]:
+def explain(error: ValidationError, data: Any, model: type[BaseModel], place: PlaceOf) -> list[Mistake]:
     """All mistakes that a ValidationError stands for, one Problem each."""
     found = [_finding(raw, data) for raw in error.errors(include_url=False)]
     found = _choose(found, 0)
@@ -103,9 +103,9 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel], place: Pl
     return problems
 
 
-def coerced_scalars(data: Any, record: Any, place: PlaceOf) -> list[Problem]:
+def coerced_scalars(data: Any, record: Any, place: PlaceOf) -> list[Mistake]:
     """Numbers that the file does not write as numbers: pydantic takes true as 1 and "16" as 16, hiding the slip."""
-    problems: list[Problem] = []
+    problems: list[Mistake] = []
     stack: list[tuple[tuple[PathKey, ...], Any, Any]] = [((), data, record)]
     while stack:
         path, raw, value = stack.pop()
@@ -125,7 +125,7 @@ def coerced_scalars(data: Any, record: Any, place: PlaceOf) -> list[Problem]:
         ):
             where = place(path)
             problems.append(
-                Problem(
+                Mistake(
                     f"{where.path}: expected a number, got {_show(raw)}",
                     where,
                     attempt=None if isinstance(raw, bool) else f"{str(raw).replace('_', '').strip()}, without quotes",
@@ -215,14 +215,14 @@ def _expectation(item: _Finding) -> str | None:
     return _EXPECTED.get(item.kind)
 
 
-def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Problem:
+def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Mistake:
     path = item.path
     where = place(path)
     name = where.path or where.file
     if item.kind == "extra_forbidden":
         names = _field_names(model, path[:-1], item.labels)
         parent = place(path[:-1]).path
-        return Problem(
+        return Mistake(
             f"unknown key `{path[-1]}`" + (f" in {parent}" if parent else ""),
             where,
             because=f"the keys here are {some_of(sorted(names), 30)}" if names else None,
@@ -232,29 +232,29 @@ def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Problem:
         if item.kind == "union_tag_not_found":
             path = (*path, item.context["discriminator"].strip("'"))
             name = place(path).path or name
-        return Problem(f"{name} is missing", place(path), because=_description(model, path, item.labels))
+        return Mistake(f"{name} is missing", place(path), because=_description(model, path, item.labels))
     if item.options or item.expected:
         wanted = [*item.expected, *([f"one of {some_of(item.options, 30)}"] if item.options else [])]
         attempt = did_you_mean(item.value, item.options) if isinstance(item.value, str) else None
-        return Problem(f"{name}: expected {' or '.join(wanted)}, got {_show(item.value)}", where, attempt=attempt)
+        return Mistake(f"{name}: expected {' or '.join(wanted)}, got {_show(item.value)}", where, attempt=attempt)
     if (True, "[key]") in item.trace:
-        return Problem(f"{name}: the key must be {_expectation(item) or 'of another kind'}", where)
+        return Mistake(f"{name}: the key must be {_expectation(item) or 'of another kind'}", where)
     description = _description(model, path, item.labels)
     expectation = _expectation(item)
     if expectation is not None:
-        return Problem(f"{name}: expected {expectation}, got {_show(item.value)}", where, because=description)
+        return Mistake(f"{name}: expected {expectation}, got {_show(item.value)}", where, because=description)
     if item.kind in _BOUNDS:
         key, words = _BOUNDS[item.kind]
         what = f"{name} must be {words} {item.context[key]:g}, got {_show(item.value)}"
-        return Problem(what, where, because=description)
+        return Mistake(what, where, because=description)
     if item.kind in ("too_short", "too_long"):
         least = item.context.get("min_length", item.context.get("max_length"))
         words = "at least" if item.kind == "too_short" else "at most"
-        return Problem(f"{name} must hold {words} {least} items, got {item.context['actual_length']}", where)
+        return Mistake(f"{name} must hold {words} {least} items, got {item.context['actual_length']}", where)
     if item.kind in ("value_error", "assertion_error"):
-        return Problem(f"{name}: {item.context.get('error', item.message)}", where)
+        return Mistake(f"{name}: {item.context.get('error', item.message)}", where)
     text = item.message.replace("Input should", "it should").replace("String should", "it should")
-    return Problem(f"{name}: {text[:1].lower()}{text[1:]}, got {_show(item.value)}", where, because=description)
+    return Mistake(f"{name}: {text[:1].lower()}{text[1:]}, got {_show(item.value)}", where, because=description)
 
 
 def _show(value: Any) -> str:

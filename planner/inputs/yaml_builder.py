@@ -23,7 +23,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 
 PathKey = str | int
 
@@ -263,7 +263,7 @@ def refuse(
     attempt: str | None = None,
 ) -> NoReturn:
     """Raise an InputError with one Problem."""
-    raise InputError(Problem(what, Place(name, *at), because=because, attempt=attempt)) from None
+    raise InputError(Mistake(what, Place(name, *at), because=because, attempt=attempt)) from None
 
 
 def _refuse_syntax(name: str, error: MarkedYAMLError) -> NoReturn:

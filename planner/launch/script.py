@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.errors import InputError, InternalError
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, InternalError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.search.decisions import hardware_rows
 from planner.search.plan import Plan
@@ -155,4 +154,4 @@ def _wrapped(text: str) -> list[str]:
 
 def refuse(plan: Plan, what: str, because: str, attempt: str, *path: str | int) -> InputError:
     """An error about something that the engine's flags cannot say."""
-    return InputError(Wrong(what, plan.problem.place(*path), because, attempt))
+    return InputError(Mistake(what, plan.problem.place(*path), because, attempt))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from planner.errors import Place
-from planner.errors import Problem as Wrong
+from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
 from planner.problem.wishes import allowed
@@ -14,7 +13,7 @@ from planner.schema.scenario import ClusterSpec, Pool, Scenario
 
 def contradictions(
     document: Document, scenario: Scenario, engine: Engine, precision: Precision, gpu: Gpu
-) -> list[Wrong]:
+) -> list[Mistake]:
     """Things that no layout could mend, with the place that says so."""
     wrong = []
     layout = scenario.layout
@@ -30,7 +29,7 @@ def contradictions(
     )
 
     def refuse(what: str, because: str, attempt: str, *path: str | int) -> None:
-        wrong.append(Wrong(what, document.place(path), because, attempt))
+        wrong.append(Mistake(what, document.place(path), because, attempt))
 
     for what, key, asked, known, path in named:
         for name in asked:
@@ -118,7 +117,7 @@ def contradictions(
 
 def no_memory_left(
     document: Document, scenario: Scenario, machines: ClusterSpec | Pool, engine: Engine, gpu: Gpu
-) -> list[Wrong]:
+) -> list[Mistake]:
     """Headroom that leaves nothing of these GPUs."""
     usable = machines.usable_gib if machines.usable_gib is not None else gpu.usable_gib
     headroom = scenario.limits.headroom_gib
@@ -126,10 +125,10 @@ def no_memory_left(
         return []
     what, because = f"headroom_gib {headroom:g} leaves no memory", f"{gpu.name} has {usable:.2f} GiB usable"
     attempt = f"headroom_gib: {usable * engine.default_headroom_fraction:.1f}"
-    return [Wrong(what, document.place(("limits", "headroom_gib")), because, attempt)]
+    return [Mistake(what, document.place(("limits", "headroom_gib")), because, attempt)]
 
 
-def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> list[Wrong]:
+def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> list[Mistake]:
     """Numbers of GPUs that are neither whole nodes nor an even share of one."""
     wrong = []
     because = f"{node.id} has {node.gpus_per_node} GPUs a node"
@@ -137,16 +136,16 @@ def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> lis
     for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
         if count > per_node and count % per_node:
             attempt = f"num_gpus: {count // per_node * per_node}"
-            wrong.append(Wrong(f"{count} GPUs are not whole nodes", where, because, attempt))
+            wrong.append(Mistake(f"{count} GPUs are not whole nodes", where, because, attempt))
         elif count < per_node and per_node % count:
             attempt = f"num_gpus: {max(d for d in range(1, count + 1) if per_node % d == 0)}"
-            wrong.append(Wrong(f"{count} GPUs are no even share of a node", where, because, attempt))
+            wrong.append(Mistake(f"{count} GPUs are no even share of a node", where, because, attempt))
     return wrong
 
 
 def work_contradictions(
     document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
-) -> list[Wrong]:
+) -> list[Mistake]:
     """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
     wrong = []
     if scenario.adapter is not None:
@@ -154,20 +153,20 @@ def work_contradictions(
             lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))
         except ValueError as error:
             what = f"adapter.targets does not fit {architecture.id}"
-            wrong.append(Wrong(what, document.place(("adapter", "targets")), str(error), "targets: [all-linear]"))
+            wrong.append(Mistake(what, document.place(("adapter", "targets")), str(error), "targets: [all-linear]"))
         spoken = {word for t in engine.saved_by_adapter for word in ([t.when] if isinstance(t.when, str) else t.when)}
         needed = {"dora": "dora", "lora-fa": "trained_down"}.get(scenario.adapter.variant)
         if needed is not None and (needed not in spoken or (needed == "dora" and engine.magnitude_norm is None)):
             what = f"engine {engine.id} does not say what {scenario.adapter.variant} adapters keep"
             because = f"its catalog file has no tensor of saved_by_adapter with the condition {needed}"
-            wrong.append(Wrong(what, document.place(("adapter", "variant")), because, "variant: lora"))
+            wrong.append(Mistake(what, document.place(("adapter", "variant")), because, "variant: lora"))
     rl = scenario.rl
     if rl is not None:
         wrong += _placement(document, scenario, engine)
         samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]
         if samples % rl.steps_per_rollout:
             wrong.append(
-                Wrong(
+                Mistake(
                     f"{samples} samples of a rollout are not {rl.steps_per_rollout} equal optimizer steps",
                     document.place(("rl", "steps_per_rollout")),
                     "rollout_batch_size * n_samples_per_prompt must be a multiple of steps_per_rollout",
@@ -177,7 +176,7 @@ def work_contradictions(
     return wrong
 
 
-def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[Wrong]:
+def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
     """A placement that the RL stack does not have, or GPUs of a rollout engine that has none of its own."""
     rl = scenario.rl
     assert rl is not None
@@ -186,7 +185,7 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[W
         asked = {"num_gpus": "how many GPUs only generate", "node": "which GPUs only generate"}
         because, attempt = "colocated, trainer and rollout engine share all GPUs", "placement: disaggregated"
         return [
-            Wrong(f"rl.rollout.{name} says {meaning}, and placement is colocated", place, because, attempt)
+            Mistake(f"rl.rollout.{name} says {meaning}, and placement is colocated", place, because, attempt)
             for name, meaning in asked.items()
             if getattr(rl.rollout, name) not in ("any", None)
             for place in [document.place(("rl", "rollout", name))]
@@ -194,21 +193,21 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[W
     if engine.separation is None:
         what = f"engine {engine.id} only trains and generates on the same GPUs"
         because = "its catalog file gives no separation"
-        return [Wrong(what, where, because, "placement: colocated")]
+        return [Mistake(what, where, because, "placement: colocated")]
     if rl.placement == "asynchronous" and not engine.separation.asynchronous:
         what = f"engine {engine.id} does not generate while it trains"
         because = "its catalog file says separation.asynchronous: false"
-        return [Wrong(what, where, because, "placement: disaggregated")]
+        return [Mistake(what, where, because, "placement: disaggregated")]
     return []
 
 
-def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Wrong]:
+def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
     """Precisions, rank orders and splits of layers that the engine does not know, with the place that asks for them."""
     wrong = []
     order, split = scenario.cluster.rank_order, scenario.layout.layers_per_stage
     if engine.precisions and scenario.precision not in engine.precisions:
         wrong.append(
-            Wrong(
+            Mistake(
                 f"engine {engine.id} does not train in {scenario.precision}",
                 document.place(("precision",)),
                 f"its catalog file says precisions: {', '.join(engine.precisions)}",
@@ -217,7 +216,7 @@ def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Wron
         )
     if order not in engine.rank_orders:
         wrong.append(
-            Wrong(
+            Mistake(
                 f"engine {engine.id} has no rank order {order}",
                 document.place(("cluster", "rank_order")),
                 f"its catalog file says rank_orders: {', '.join(engine.rank_orders)}",
@@ -227,7 +226,7 @@ def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Wron
     middle = split[1:-1] if isinstance(split, list) else []
     if engine.pipeline.uneven == "first_last" and len(set(middle)) > 1:
         wrong.append(
-            Wrong(
+            Mistake(
                 f"engine {engine.id} only lets the first and the last stage differ",
                 document.place(("layout", "layers_per_stage")),
                 "its catalog file says pipeline.uneven: first_last",

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from planner.cluster.own_machines import load_own
-from planner.errors import InputError
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake
 from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
@@ -32,7 +31,7 @@ class _Names:
 
     def __init__(self, document: Document, catalog: Catalog) -> None:
         self.document, self.catalog = document, catalog
-        self.wrong: list[Wrong] = []
+        self.wrong: list[Mistake] = []
 
     def find(self, kind: str, name: str, *path: str | int) -> Any:
         """The entry, or None and one more fault."""
@@ -61,10 +60,10 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
             raise ValueError(f"{len(taken)} combinations of machines, precision, schedule, offload and modules")
     except ValueError as error:
         attempt = "give lists of fewer values instead of any"
-        raise InputError(Wrong(str(error), document.place(()), "too much is left open at once", attempt)) from None
+        raise InputError(Mistake(str(error), document.place(()), "too much is left open at once", attempt)) from None
     found: list[Problem] = []
     refused: list[tuple[str, str]] = []
-    faults: list[Wrong] = []
+    faults: list[Mistake] = []
     for variant in taken:
         wrong, problem = _one(names, variant, shared)
         if problem is not None:
@@ -99,7 +98,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
         if precision == "any":
             because = "a precision changes what is learned, not only its cost"
             where, attempt = names.document.place(("precision",)), "those you would train in, as in [bf16, fp8]"
-            names.wrong.append(Wrong("precision: any leaves too much open", where, because, attempt))
+            names.wrong.append(Mistake("precision: any leaves too much open", where, because, attempt))
         else:
             names.find("precisions", precision, "precision")
     if scenario.adapter is not None:
@@ -113,7 +112,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
         if engine.colocation is None:
             what, attempt = f"engine {engine.id} has no rollout engine", "engine: slime"
             because = "task: rl needs an engine that also generates samples"
-            names.wrong.append(Wrong(what, names.document.place(("engine",)), because, attempt))
+            names.wrong.append(Mistake(what, names.document.place(("engine",)), because, attempt))
         else:
             out["rollout_engine"] = names.find("rollouts", engine.colocation.rollout_engine, "engine")
     out["rollout_precision"] = _rollout_precision(names, scenario, out["rollout_engine"])
@@ -124,13 +123,13 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
         what = f"rl.rollout.node {asked} is no pool of the cluster"
         because = f"cluster.pools lists {', '.join(pools) or 'none'}"
         where = names.document.place(("rl", "rollout", "node"))
-        names.wrong.append(Wrong(what, where, because, "name a pool, or leave it out"))
+        names.wrong.append(Mistake(what, where, because, "name a pool, or leave it out"))
     later = scenario.layout.later_stages_on
     if later not in (None, "any") and (later not in pools or len(pools) < 2):
         what = f"no pool beside the run's own is called {later}"
         because = f"cluster.pools lists {', '.join(pools) or 'none'}"
         where, near = names.document.place(("layout", "later_stages_on")), did_you_mean(str(later), pools)
-        names.wrong.append(Wrong(what, where, because, near or "name another pool, any, or leave it out"))
+        names.wrong.append(Mistake(what, where, because, near or "name another pool, any, or leave it out"))
     return out
 
 
@@ -143,11 +142,11 @@ def _rollout_precision(names: _Names, scenario: Scenario, engine: RolloutEngine 
     found: Precision | None = names.find("precisions", name, *path)
     if found is not None and engine is not None and found.id not in engine.precisions:
         what, because = f"{engine.name} does not hold weights in {name}", "its catalog file lists others"
-        names.wrong.append(Wrong(what, names.document.place(path), because, f"one of {', '.join(engine.precisions)}"))
+        names.wrong.append(Mistake(what, names.document.place(path), because, f"one of {', '.join(engine.precisions)}"))
     return found
 
 
-def _concurrency(document: Document, scenario: Scenario, engine: RolloutEngine | None) -> list[Wrong]:
+def _concurrency(document: Document, scenario: Scenario, engine: RolloutEngine | None) -> list[Mistake]:
     """More requests at once than the rollout engine takes."""
     asked = scenario.rl.rollout.max_concurrency if scenario.rl is not None else None
     most = max(asked) if isinstance(asked, list) else asked.min if isinstance(asked, IntRange) else asked
@@ -156,10 +155,10 @@ def _concurrency(document: Document, scenario: Scenario, engine: RolloutEngine |
     what = f"{engine.name} runs at most {engine.max_concurrency} requests at once, not {most}"
     because = "its catalog file says so in max_concurrency"
     where = document.place(("rl", "rollout", "max_concurrency"))
-    return [Wrong(what, where, because, f"max_concurrency: {engine.max_concurrency}, or leave it out")]
+    return [Mistake(what, where, because, f"max_concurrency: {engine.max_concurrency}, or leave it out")]
 
 
-def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Wrong], Problem | None]:
+def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Mistake], Problem | None]:
     """One variant, or what rules it out."""
     document, catalog, scenario = names.document, names.catalog, variant.scenario
     engine: Engine = shared["engine"]
@@ -248,7 +247,7 @@ def _on(problem: Problem, pool: Pool, catalog: Catalog) -> Problem:
     return replace(problem, **machines, headroom_gib=headroom, headroom_from=headroom_from)
 
 
-def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | None]:
+def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:
     """The problem with the later stages of its pipelines on another pool."""
     name = problem.scenario.layout.later_stages_on
     pool = next(pool for pool in problem.scenario.cluster.pools or () if pool.node == name)
@@ -257,7 +256,7 @@ def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem 
     wrong = list(no_memory_left(problem.document, problem.scenario, pool, problem.engine, later.gpu))
 
     def refuse(what: str, because: str, attempt: str) -> None:
-        wrong.append(Wrong(what, problem.place("layout", "later_stages_on"), because, attempt))
+        wrong.append(Mistake(what, problem.place("layout", "later_stages_on"), because, attempt))
 
     if problem.is_rl:
         refuse("later_stages_on is for training alone", "rollouts share GPUs of one kind", "rl.rollout.node")
@@ -280,7 +279,7 @@ def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem 
     return [], replace(problem, num_gpus=both, first_gpus=problem.num_gpus[0], later=later, provenance=provenance)
 
 
-def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | None]:
+def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:
     """The problem with GPUs that only generate, of its own pool or of another one."""
     rl = problem.scenario.rl
     assert rl is not None
@@ -298,7 +297,7 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
             what = f"{beside.gpu.name} has no {held} matrix units to generate with"
             because = f"the catalog lists {', '.join(sorted(beside.gpu.dense_tflops))} for it"
             where = problem.place("rl", "rollout", "node")
-            return [Wrong(what, where, because, "rl.rollout.node: a pool that has them")], None
+            return [Mistake(what, where, because, "rl.rollout.node: a pool that has them")], None
         pairs = [(a, b) for a in problem.num_gpus for b in gpu_counts(pool, beside.node)]
     else:
         legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}
@@ -312,7 +311,7 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Wrong], Problem | N
         sizes = ", ".join(str(b) for b in sorted({b for _, b in pairs})) or "none"
         because = f"trainers take whole nodes or an even share of one; beside them may generate: {sizes} GPUs"
         where = problem.place("rl", "rollout", "num_gpus")
-        return [Wrong(what, where, because, "placement: colocated, or more GPUs")], None
+        return [Mistake(what, where, because, "placement: colocated, or more GPUs")], None
     training = tuple(sorted({a for a, _ in splits}))
     # Provenance and counters of files used grew with the second pool.
     provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from planner.analysis.infeasible.nearest import Nearest
-from planner.analysis.published_columns import Case, Comparison, Priced
+from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.problem.problem import Problem
 from planner.report.gpu_order_rows import placement_document
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 def outcome_document(
     outcome: Outcome,
-    comparison: Comparison | None = None,
+    comparison: PublishedColumns | None = None,
     nearest: Nearest | None = None,
     uniform: Uniform | None = None,
 ) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _nearest(nearest: Nearest) -> dict[str, Any]:
     }
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(comparison: PublishedColumns) -> dict[str, Any]:
     return {
         "baseline": comparison.baseline.name if comparison.baseline is not None else None,
         "columns": [_case(case) for case in comparison.cases],
@@ -167,7 +167,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _case(case: Case) -> dict[str, Any]:
+def _case(case: ColumnCase) -> dict[str, Any]:
     plan, published = case.plan, case.published
     return {
         "name": case.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.analysis.published_columns import Case, Comparison, Priced
+from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.report.blocks import Block, Bullets, Grid, Heading, Text
 from planner.search.plan import PHASES, WISHES, Entry, PhaseMemory, Plan, degrees
 from planner.units import number, percent, signed
@@ -34,7 +34,7 @@ ROLLOUT = (
 )
 
 
-def comparison_blocks(comparison: Comparison) -> list[Block]:
+def comparison_blocks(comparison: PublishedColumns) -> list[Block]:
     """Side by side, the changes alone, contradictions."""
     blocks: list[Block] = [Heading("Side by side")]
     if comparison.cases:
@@ -56,7 +56,7 @@ def _rollout(plan: Plan) -> PhaseMemory | None:
     return max((p for p in plan.memory if p.stage is None), key=lambda phase: phase.total_gib, default=None)
 
 
-def _side_by_side(comparison: Comparison) -> Grid:
+def _side_by_side(comparison: PublishedColumns) -> Grid:
     published = [case for case in comparison.cases if case.published is not None]
     ours = [*comparison.cases, *([comparison.found] if comparison.found is not None else [])]
     rows: list[tuple[str, ...]] = []
@@ -114,7 +114,7 @@ def _side_by_side(comparison: Comparison) -> Grid:
     return Grid(tuple(columns), tuple(rows), strong=frozenset(strong), rules=frozenset(sections))
 
 
-def _wish_rows(published: list[Case], ours: list[Case], same: object) -> None:
+def _wish_rows(published: list[ColumnCase], ours: list[ColumnCase], same: object) -> None:
     """Sequence length, and in RL longest response, prompts and samples."""
     assert callable(same)
     if ours[0].plan.problem.is_rl:
@@ -125,28 +125,28 @@ def _wish_rows(published: list[Case], ours: list[Case], same: object) -> None:
     same("sequence length", [f"{c.plan.layout['sequence_length']:,}" for c in ours])
 
 
-def _count(case: Case, name: str) -> str:
+def _count(case: ColumnCase, name: str) -> str:
     return f"{getattr(case.plan.wish, name):,}"
 
 
-def _published(case: Case, key: str | None) -> str:
+def _published(case: ColumnCase, key: str | None) -> str:
     if key is None or case.published is None or key not in case.published.rows_gb:
         return NONE
     return number(case.published.rows_gb[key], 1)
 
 
-def _claimed(case: Case) -> str:
+def _claimed(case: ColumnCase) -> str:
     """The published total, as it is printed."""
     assert case.published is not None
     return f"{case.published.total_gb:g}"
 
 
-def _rows_gb(case: Case) -> float:
+def _rows_gb(case: ColumnCase) -> float:
     assert case.published is not None
     return sum(case.published.rows_gb.values())
 
 
-def _claimed_headroom(case: Case) -> str:
+def _claimed_headroom(case: ColumnCase) -> str:
     """What the published total leaves of the card as marketed; nothing where it was another card."""
     assert case.published is not None
     left = case.plan.problem.gpu.memory_marketed_gb - case.published.total_gb
@@ -169,17 +169,17 @@ def _total(phase: PhaseMemory | None) -> str:
     return NONE if phase is None else number(phase.total_gib, 1)
 
 
-def _relative(case: Case, share: float | None, *, mark: bool = True) -> str:
+def _relative(case: ColumnCase, share: float | None, *, mark: bool = True) -> str:
     if share is None:
         return NONE
     return percent(share, 0) + (" *" if mark and case.changed_wishes else "")
 
 
-def _kept(case: Case) -> str:
+def _kept(case: ColumnCase) -> str:
     return "all kept" if not case.changed_wishes else f"{len(case.changed_wishes)} given up"
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def _notes(comparison: PublishedColumns) -> list[str]:
     notes = []
     base = comparison.baseline
     if base is not None:
@@ -205,7 +205,7 @@ def _notes(comparison: Comparison) -> list[str]:
     return [*notes, *(f"Published: {source}." for source in sources)]
 
 
-def _changes(comparison: Comparison) -> list[Block]:
+def _changes(comparison: PublishedColumns) -> list[Block]:
     start = comparison.start
     assert start is not None
     text = (

@@ -8,8 +8,7 @@ What-ifs, budgets, comparisons and explanations call these functions; they are n
 
 from __future__ import annotations
 
-from planner.errors import InputError
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.problem import Problem
@@ -49,7 +48,7 @@ def estimate_problem(problem: Problem) -> Plan:
         broken = [r for r in space.removed if r.rule != "gpus_divide"] or list(space.removed)
         raise InputError(
             [
-                Wrong(
+                Mistake(
                     f"the pinned layout breaks the rule {r.rule}",
                     document.place(("layout",)),
                     r.text,
@@ -77,7 +76,7 @@ def estimate_problem(problem: Problem) -> Plan:
         loose.append(f"layout.recomputed_layers (0 to {max(layers)})")
     if loose or len(layouts) > 1:
         raise InputError(
-            Wrong(
+            Mistake(
                 "estimate needs one layout, and the scenario leaves several open",
                 document.place(("layout",)),
                 "open: " + "; ".join(loose),
@@ -86,7 +85,7 @@ def estimate_problem(problem: Problem) -> Plan:
         )
     if space.rollouts is not None and not len(space.rollouts):
         raise InputError(
-            Wrong(
+            Mistake(
                 "the pinned rollout engine cannot hold its weights and one request",
                 document.place(("rl",)),
                 "; ".join(r.text for r in space.removed),

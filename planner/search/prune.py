@@ -17,7 +17,7 @@ from planner.problem.problem import Problem
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import Splitter
 from planner.search.bounds.headroom import roomy_rows
-from planner.search.bounds.rollout_pairs import Beside, fitting_choices
+from planner.search.bounds.rollout_pairs import RolloutPairs, fitting_choices
 from planner.search.grid import Rounded, slowest_near_tie
 from planner.search.space import Removed
 from planner.search.tables import choice_keys, row_keys
@@ -69,7 +69,7 @@ def prune(
     if not fits.all():
         text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
         removed.append(Removed("memory", text, int((~fits).sum())))
-    beside, choice_fits = Beside(bounds.rounded), fitting_choices(bounds.rounded)
+    beside, choice_fits = RolloutPairs(bounds.rounded), fitting_choices(bounds.rounded)
     if not choice_fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"
         removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
@@ -134,7 +134,7 @@ def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     cheap = _cheap_bound(problem, costs)
     splitter = Splitter(problem, rounded)
     tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
-    beside = Beside(rounded)
+    beside = RolloutPairs(rounded)
     soonest = beside.step(cheap)
     best: dict[int, float] = {}
     rounding = 0

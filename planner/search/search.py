@@ -137,7 +137,7 @@ def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Searched:
     """What the search of a space came to."""
 
     status: str
@@ -152,7 +152,7 @@ class _Found:
     """The last grid used."""
 
 
-def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Found:
+def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
     """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
     removed: list[Removed] = []
     rounding_only, left = 0, len(space.layouts)
@@ -178,8 +178,8 @@ def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Call
         if found is not None:
             if left:
                 removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
-            return _Found(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
-    return _Found("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
+            return _Searched(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
+    return _Searched("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
 
 
 def _with_wish(space: Space, wish: int) -> Space:

@@ -12,8 +12,7 @@ import numpy as np
 from planner.costs.ledger import total
 from planner.costs.memory.host import host_ledger
 from planner.costs.rollout import RolloutCosts
-from planner.errors import InputError
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem, host_memory_gib
@@ -122,7 +121,7 @@ def _rules(problem: Problem) -> list[Rule]:
     for name in problem.engine.rules:
         if name not in known:
             raise InputError(
-                Wrong(f"engine {problem.engine.id} names an unknown rule {name!r}", attempt=f"one of {sorted(known)}")
+                Mistake(f"engine {problem.engine.id} names an unknown rule {name!r}", attempt=f"one of {sorted(known)}")
             )
         if name in named:
             rules.append(named[name].of(problem.engine))
@@ -140,7 +139,7 @@ def _host_fits(problem: Problem, layouts: Layouts) -> np.ndarray:
 
 def _too_many(problem: Problem) -> InputError:
     return InputError(
-        Wrong(
+        Mistake(
             f"more than {MAX_ROWS} combinations of degrees, micro-batch and wishes",
             problem.place("layout"),
             "the scenario leaves too much open to list every candidate",

@@ -103,7 +103,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Choice:
+class RolloutChoice:
     """One rollout choice."""
 
     index: int
@@ -121,7 +121,7 @@ class Tables:
     """Everything the solver may know."""
 
     rows: tuple[Row, ...]
-    choices: tuple[Choice, ...]
+    choices: tuple[RolloutChoice, ...]
     """Empty where there is no rollout engine."""
     capacity: int
     """Usable memory in memory units."""
@@ -272,13 +272,13 @@ def _tables(
     )
 
 
-def _choices(rounded: Rounded, choices: Ints) -> tuple[Choice, ...]:
+def _choices(rounded: Rounded, choices: Ints) -> tuple[RolloutChoice, ...]:
     if rounded.rollouts is None:
         return ()
     table = rounded.rollouts.choices
     order, of_key = choice_ranks(rounded.rollouts), choice_keys(table)
     columns = (of_key, rounded.choice_memory, rounded.choice_time, rounded.choice_least, order)
-    return tuple(Choice(j, *(int(column[j]) for column in columns)) for j in choices.tolist())
+    return tuple(RolloutChoice(j, *(int(column[j]) for column in columns)) for j in choices.tolist())
 
 
 def _memory_lines(rounded: Rounded, row: int, stage: int) -> tuple[Line, ...]:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.analysis.budget.offers import Choice, Limits, Nearest, Need, nearest, pick
-from planner.errors import InputError, NoVerdict, Place
-from planner.errors import Problem as Wrong
+from planner.analysis.budget.offers import BudgetLimits, NearestOffer, Need, OfferChoice, nearest, pick
+from planner.errors import InputError, Mistake, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, override, read_document, validate
 from planner.problem.problem import Problem
@@ -30,7 +29,7 @@ MAX_OPTIONS = 512
 
 
 @dataclass(frozen=True)
-class Option:
+class JobOption:
     """One job on one offer with one node count."""
 
     job: str
@@ -72,7 +71,7 @@ class Option:
 class Booking:
     """What was chosen for one job."""
 
-    option: Option
+    option: JobOption
     start_hour: int
     """After which the job begins, counted from the start of the schedule."""
 
@@ -88,7 +87,7 @@ class BudgetAnswer:
 
     document: Document
     budget: Budget
-    options: tuple[Option, ...]
+    options: tuple[JobOption, ...]
     status: str
     """optimal, feasible or infeasible."""
     bookings: tuple[Booking, ...]
@@ -108,7 +107,7 @@ class BudgetAnswer:
         """Whole hours until a job must be done."""
         return _deadline(next(j for j in self.budget.jobs if j.name == job))
 
-    def verdict(self, option: Option) -> str:
+    def verdict(self, option: JobOption) -> str:
         """`chosen`, or why it lost."""
         reason = self._unfit(option)
         if reason is not None:
@@ -127,7 +126,7 @@ class BudgetAnswer:
             return "costs the same, takes longer"
         return "costs the same, lost the tie"
 
-    def _unfit(self, option: Option) -> str | None:
+    def _unfit(self, option: JobOption) -> str | None:
         """Why this option is out of the question whatever the other jobs do."""
         if option.refused is not None:
             return option.refused
@@ -165,7 +164,7 @@ def solve_budget(
     bases = [_scenario(document, place, job, folder, catalog) for place, job in enumerate(budget.jobs)]
     prices = [_price(document, place, offer, catalog) for place, offer in enumerate(budget.offers)]
     solved: dict[tuple[str, str, int], tuple[Problem | str, Outcome | None]] = {}
-    options: list[Option] = []
+    options: list[JobOption] = []
     for job, base in zip(budget.jobs, bases, strict=True):
         identity = json.dumps([job.scenario, job.set], sort_keys=True)
         for offer, (price, usd) in zip(budget.offers, prices, strict=True):
@@ -178,7 +177,7 @@ def solve_budget(
                     solved[key] = _lay_out(base, price.node, gpus, catalog)
                 problem, outcome = solved[key]
                 options.append(
-                    Option(
+                    JobOption(
                         job=job.name,
                         price=price,
                         terms=offer.terms,
@@ -204,7 +203,7 @@ def solve_budget(
 
 
 def _choose(
-    budget: Budget, options: list[Option], time_limit_s: float
+    budget: Budget, options: list[JobOption], time_limit_s: float
 ) -> tuple[str, tuple[Booking, ...], tuple[str, ...]]:
     """(status, bookings, remedies) of what the solver says."""
     ranked = sorted(
@@ -217,10 +216,10 @@ def _choose(
         sentence = "no layout of {} fits any offer: list more nodes, larger GPUs, or leave its scenario more freedom"
         return "infeasible", (), tuple(sentence.format(name) for name in empty)
     needs = [
-        Need(_deadline(job), tuple(Choice(o.cents, o.whole_hours, o.nodes) for o in by_job[job.name]))
+        Need(_deadline(job), tuple(OfferChoice(o.cents, o.whole_hours, o.nodes) for o in by_job[job.name]))
         for job in budget.jobs
     ]
-    limits = Limits(
+    limits = BudgetLimits(
         max_cents=None if budget.max_usd is None else math.floor(budget.max_usd * 100 + 1e-6),
         max_nodes=budget.max_nodes_at_once,
     )
@@ -235,7 +234,7 @@ def _choose(
     return answer.status, bookings, ()
 
 
-def _remedies(budget: Budget, near: Nearest) -> tuple[str, ...]:
+def _remedies(budget: Budget, near: NearestOffer) -> tuple[str, ...]:
     """What would do, as sentences."""
     lines = []
     if near.cents is not None:
@@ -300,38 +299,38 @@ def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Pr
 
 def _check(document: Document, budget: Budget) -> None:
     """What the schema alone cannot refuse."""
-    wrong: list[Wrong] = []
+    wrong: list[Mistake] = []
     for place, job in enumerate(budget.jobs):
         if job.name in [other.name for other in budget.jobs[:place]]:
-            wrong.append(Wrong(f"two jobs are called {job.name}", document.place(("jobs", place, "name"))))
+            wrong.append(Mistake(f"two jobs are called {job.name}", document.place(("jobs", place, "name"))))
         if not job.tokens / budget.goodput <= MAX_TOKENS:
             wrong.append(
-                Wrong(
+                Mistake(
                     f"{job.tokens:g} tokens at goodput {budget.goodput:g} are more than {MAX_TOKENS:g}",
                     document.place(("jobs", place, "tokens")),
                 )
             )
         if not job.deadline_days <= MAX_DAYS:
             wrong.append(
-                Wrong(
+                Mistake(
                     f"deadline_days {job.deadline_days:g} is more than {MAX_DAYS:,}",
                     document.place(("jobs", place, "deadline_days")),
                 )
             )
         elif _deadline(job) < 1:
             wrong.append(
-                Wrong(
+                Mistake(
                     f"deadline_days {job.deadline_days:g} is less than an hour",
                     document.place(("jobs", place, "deadline_days")),
                     "the schedule counts whole hours",
                 )
             )
     if budget.max_usd is not None and not budget.max_usd <= MAX_USD:
-        wrong.append(Wrong(f"max_usd {budget.max_usd:g} is more than {MAX_USD:g}", document.place(("max_usd",))))
+        wrong.append(Mistake(f"max_usd {budget.max_usd:g} is more than {MAX_USD:g}", document.place(("max_usd",))))
     count = len(budget.jobs) * sum(len(offer.nodes) for offer in budget.offers)
     if count > MAX_OPTIONS:
         wrong.append(
-            Wrong(
+            Mistake(
                 f"{count} options are more than {MAX_OPTIONS}",
                 document.place(("offers",)),
                 f"{len(budget.jobs)} jobs x the node counts of all offers, and a layout is solved for each",
@@ -347,7 +346,7 @@ def _scenario(document: Document, place: int, job: Job, folder: Path, catalog: C
     path = folder / job.scenario
     if not path.is_file():
         raise InputError(
-            Wrong(
+            Mistake(
                 f"{path}: no such file",
                 document.place(("jobs", place, "scenario")),
                 "the scenario of a job is found relative to the budget file",
@@ -365,7 +364,7 @@ def _price(document: Document, place: int, offer: Offer, catalog: Catalog) -> tu
     price: Price = catalog.find("prices", offer.price, where)
     if price.node is None:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"offer {price.id} cannot be planned on",
                 where,
                 "the catalog has no node type for this instance, so its links are not known",
@@ -376,7 +375,7 @@ def _price(document: Document, place: int, offer: Offer, catalog: Catalog) -> tu
     if usd is None:
         known = [t for t in ("on_demand", "spot", "reserved") if getattr(price, f"{t}_usd_per_gpu_hour") is not None]
         raise InputError(
-            Wrong(
+            Mistake(
                 f"offer {price.id} has no {offer.terms} price",
                 where,
                 f"the catalog knows {', '.join(known) or 'no price'} of it",

@@ -23,7 +23,7 @@ ENUMERATED = 20_000
 
 
 @dataclass(frozen=True)
-class Choice:
+class OfferChoice:
     """One way to do a job."""
 
     cents: int
@@ -36,11 +36,11 @@ class Need:
     """A job: hours until it must be done, and the ways to do it."""
 
     deadline: int
-    choices: tuple[Choice, ...]
+    choices: tuple[OfferChoice, ...]
 
 
 @dataclass(frozen=True)
-class Limits:
+class BudgetLimits:
     """Limits over all jobs."""
 
     max_cents: int | None = None
@@ -58,7 +58,7 @@ class Picked:
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestOffer:
     """What would have to be loosened, one limit at a time; None where that alone does not help."""
 
     cents: int | None
@@ -68,7 +68,7 @@ class Nearest:
     """(cents, deadlines, nodes where they must change) where no limit alone is enough."""
 
 
-def pick(needs: Sequence[Need], limits: Limits, *, time_limit_s: float) -> Picked:
+def pick(needs: Sequence[Need], limits: BudgetLimits, *, time_limit_s: float) -> Picked:
     """The best choice. Raises InternalError where the answer breaks a limit or is beaten by enumeration."""
     left = _left(needs, limits)
     if not all(left):
@@ -111,7 +111,7 @@ def order(needs: Sequence[Need], picks: Sequence[int], starts: Sequence[int], un
     return (cost, max(finishes), sum(finishes), sum(c.nodes for c in chosen), *picks, *starts)
 
 
-def check(needs: Sequence[Need], limits: Limits, answer: Picked) -> None:
+def check(needs: Sequence[Need], limits: BudgetLimits, answer: Picked) -> None:
     """Raise InternalError unless the answer keeps every limit; no solver is asked."""
     chosen = [need.choices[place] for need, place in zip(needs, answer.picks, strict=True)]
     jobs = list(zip(answer.starts, chosen, strict=True))
@@ -131,7 +131,7 @@ def check(needs: Sequence[Need], limits: Limits, answer: Picked) -> None:
         raise InternalError("the chosen offers break a limit: " + "; ".join(broken))
 
 
-def enumerate_best(needs: Sequence[Need], limits: Limits) -> Picked:
+def enumerate_best(needs: Sequence[Need], limits: BudgetLimits) -> Picked:
     """The best choice by trying every combination, and for each every order in which jobs may claim machines.
 
     A schedule that is best in finishing hours leaves no job that could start earlier, and every such schedule
@@ -159,7 +159,7 @@ def enumerate_best(needs: Sequence[Need], limits: Limits) -> Picked:
     return answer
 
 
-def nearest(needs: Sequence[Need], limits: Limits, *, time_limit_s: float) -> Nearest:
+def nearest(needs: Sequence[Need], limits: BudgetLimits, *, time_limit_s: float) -> NearestOffer:
     """The least change of one limit that makes an infeasible problem feasible, each found by its own solve."""
     cents = nodes = None
     if limits.max_cents is not None:
@@ -185,12 +185,12 @@ def nearest(needs: Sequence[Need], limits: Limits, *, time_limit_s: float) -> Ne
             together = (*more, None)
         else:
             most = max(min(choice.nodes for choice in need.choices) for need in needs)
-            more = _later(needs, Limits(None, most), time_limit_s)
+            more = _later(needs, BudgetLimits(None, most), time_limit_s)
             together = (*more, most) if more is not None else None
-    return Nearest(cents, deadlines, nodes, together)
+    return NearestOffer(cents, deadlines, nodes, together)
 
 
-def _later(needs: Sequence[Need], limits: Limits, time_limit_s: float) -> tuple[int, tuple[int, ...]] | None:
+def _later(needs: Sequence[Need], limits: BudgetLimits, time_limit_s: float) -> tuple[int, tuple[int, ...]] | None:
     """(cents, deadlines) of the choice with the fewest late hours, then the cheapest; None where there is none."""
     longest = sum(max(choice.hours for choice in need.choices) for need in needs)
     late = [replace(need, deadline=need.deadline + longest) for need in needs]
@@ -208,7 +208,7 @@ def _later(needs: Sequence[Need], limits: Limits, time_limit_s: float) -> tuple[
     return unit * sum(units(choice.cents, unit) for choice in chosen), deadlines
 
 
-def _alone(need: Need, choice: Choice, limits: Limits) -> bool:
+def _alone(need: Need, choice: OfferChoice, limits: BudgetLimits) -> bool:
     """Whether an option keeps every limit by itself."""
     return (
         choice.hours <= need.deadline
@@ -217,12 +217,12 @@ def _alone(need: Need, choice: Choice, limits: Limits) -> bool:
     )
 
 
-def _left(needs: Sequence[Need], limits: Limits) -> list[list[int]]:
+def _left(needs: Sequence[Need], limits: BudgetLimits) -> list[list[int]]:
     """Positions of the options of each job that keep every limit by themselves."""
     return [[i for i, choice in enumerate(need.choices) if _alone(need, choice, limits)] for need in needs]
 
 
-def _claim(chosen: Sequence[Choice], sequence: Sequence[int], max_nodes: int | None) -> list[int]:
+def _claim(chosen: Sequence[OfferChoice], sequence: Sequence[int], max_nodes: int | None) -> list[int]:
     """Earliest starts when jobs claim machines one after another in this order."""
     starts = [0] * len(chosen)
     if max_nodes is None:
@@ -249,7 +249,7 @@ class _Model:
     def __init__(
         self,
         needs: Sequence[Need],
-        limits: Limits,
+        limits: BudgetLimits,
         left: Sequence[Sequence[int]],
         unit: int,
         wanted: Sequence[int] | None = None,

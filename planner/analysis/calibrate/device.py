@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
-from planner.errors import InputError, Problem
+from planner.errors import InputError, Mistake
 from planner.units import GB, MIB
 
 Job = Callable[[int], list[float]]
@@ -161,7 +161,7 @@ def measure(
     for place, shape in enumerate(shapes, 1):
         if late("matrix products"):
             raise InputError(
-                Problem(
+                Mistake(
                     f"{place - 1} of {len(shapes)} matrix products took {limit_s:g} s",
                     because="a grid with holes would be wrong in between",
                     attempt="an idle GPU, or a larger --time-limit",

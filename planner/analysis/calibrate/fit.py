@@ -7,8 +7,7 @@ from typing import get_args
 
 from planner.analysis.calibrate.rl_log import Log, Reading
 from planner.costs.rollout import SWITCH, SYNC
-from planner.errors import InputError
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.problem import ASYNCHRONOUS, Problem
@@ -23,7 +22,7 @@ OUTSIDE = ("CUDA context", "NCCL buffers", "framework", "sleeping rollout engine
 
 
 @dataclass(frozen=True)
-class Row:
+class FactorRow:
     """One quantity: as the log states it, and as the planner predicts it without and with the factors."""
 
     name: str
@@ -41,13 +40,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedFactors:
     """A calibration and what it changes."""
 
     calibration: Calibration
     before: Plan
     after: Plan
-    rows: tuple[Row, ...]
+    rows: tuple[FactorRow, ...]
 
 
 def phase_seconds(plan: Plan) -> dict[str, float]:
@@ -73,7 +72,7 @@ def allocator_gib(plan: Plan) -> float:
     )
 
 
-def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalog | None = None) -> Fitted:
+def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalog | None = None) -> FittedFactors:
     """Factors that make the scenario's pinned layout take the times of a log.
 
     Raises InputError where the scenario leaves something open, or the log is not of such a run.
@@ -97,7 +96,7 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
         lines=max([reading.lines for reading in measured.values()] + ([memory.lines] if memory else [])),
     )
     after = estimate_problem(replace(problem, calibration=calibration))
-    return Fitted(calibration, before, after, _rows(calibration, measured, log, before, after))
+    return FittedFactors(calibration, before, after, _rows(calibration, measured, log, before, after))
 
 
 def _check(problem: Problem, log: Log) -> None:
@@ -105,7 +104,7 @@ def _check(problem: Problem, log: Log) -> None:
     document, rl = problem.document, problem.scenario.rl
     if problem.placement == ASYNCHRONOUS:
         raise InputError(
-            Wrong(
+            Mistake(
                 "the log of an asynchronous step cannot be fitted",
                 document.place(("rl", "placement")),
                 "generation and training overlap, so that a step is not the sum of its phases",
@@ -114,7 +113,7 @@ def _check(problem: Problem, log: Log) -> None:
         )
     if rl is None and log.phases:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"the log is of {log.framework}, the scenario is no RL step",
                 document.place(("task",)),
                 f"task: {problem.scenario.task}",
@@ -123,7 +122,7 @@ def _check(problem: Problem, log: Log) -> None:
         )
     if rl is not None and not log.phases and log.reserved_gib is None:
         raise InputError(
-            Wrong(
+            Mistake(
                 "the log states no phases of an RL step",
                 document.place(("task",)),
                 "a rate of pretraining does not tell rollout from training",
@@ -137,7 +136,7 @@ def _check(problem: Problem, log: Log) -> None:
         if want != stated:
             says = "states" if stated else "does not state"
             raise InputError(
-                Wrong(
+                Mistake(
                     f"{name} is {str(want).lower()}, but the log {says} such a pass",
                     document.place(("rl", name.partition(".")[2])),
                     "the factor of log-probabilities would be of other work",
@@ -195,18 +194,18 @@ def factors_of(measured: dict[str, Reading], predicted: dict[str, float]) -> tup
 
 def _rows(
     calibration: Calibration, measured: dict[str, Reading], log: Log, before: Plan, after: Plan
-) -> tuple[Row, ...]:
+) -> tuple[FactorRow, ...]:
     first, last = phase_seconds(before), phase_seconds(after)
     rows = []
     for name, factor in calibration.phases.items():
         if name in measured:
-            rows.append(Row(name, measured[name], first[name], last[name], factor.factor))
+            rows.append(FactorRow(name, measured[name], first[name], last[name], factor.factor))
         else:
             reading = Reading(factor.measured, factor.lines)
-            rows.append(Row(f"{name} (from what is left)", reading, first[name], last[name], factor.factor))
+            rows.append(FactorRow(f"{name} (from what is left)", reading, first[name], last[name], factor.factor))
     if before.problem.is_rl and "step" in measured:
-        rows.append(Row("step", measured["step"], first["step"], last["step"], None))
+        rows.append(FactorRow("step", measured["step"], first["step"], last["step"], None))
     if calibration.memory is not None and log.reserved_gib is not None:
         found = (allocator_gib(before), allocator_gib(after))
-        rows.append(Row("reserved memory", log.reserved_gib, *found, calibration.memory.factor, "GiB"))
+        rows.append(FactorRow("reserved memory", log.reserved_gib, *found, calibration.memory.factor, "GiB"))
     return tuple(rows)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 
 KEYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "slime": {
@@ -102,12 +102,12 @@ def read_log(path: str) -> Log:
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise InputError(Problem(f"cannot read {path}", Place(path), because=error.strerror)) from None
+        raise InputError(Mistake(f"cannot read {path}", Place(path), because=error.strerror)) from None
     log = parse_log(text.splitlines())
     known = (log.seconds, log.tokens_per_second, log.tokens_per_second_per_gpu, log.reserved_gib)
     if not log.phases and not any(known):
         raise InputError(
-            Problem(
+            Mistake(
                 f"{path} states no times that are known",
                 Place(path),
                 "looked for perf/*_time (slime), timing_s/* (verl), timing/train/* or the timing block (NeMo-RL), "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.analysis.calibrate.device import Job
-from planner.errors import InputError, Problem
+from planner.errors import InputError, Mistake
 
 
 class TorchDevice:
@@ -25,7 +25,7 @@ class TorchDevice:
             import torch
         except ImportError:
             raise InputError(
-                Problem(
+                Mistake(
                     "calibrate --device needs torch",
                     because="it is not installed in this environment",
                     attempt="pip install 'planner[calibrate]' on the machine with the GPU",
@@ -34,7 +34,7 @@ class TorchDevice:
         self.torch: Any = torch
         if kind == "cuda" and not torch.cuda.is_available():
             raise InputError(
-                Problem(
+                Mistake(
                     "calibrate --device needs a GPU",
                     because=f"torch {torch.__version__} finds no CUDA device here",
                     attempt="the same command on a machine with one, or --log FILE of a run made there",

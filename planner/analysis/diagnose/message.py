@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.units import GIB, parse_size_bytes
 
 Kind = Literal["cuda", "no_cache", "too_long", "fraction_too_large", "pool_full", "host"]
@@ -112,7 +112,7 @@ def read_message(text: str) -> Message:
     found = [(m.start(), order, kind) for order, (kind, p) in enumerate(_FIRST) if (m := re.search(p, text))]
     if not found:
         raise InputError(
-            Problem(
+            Mistake(
                 "no out-of-memory message recognised" if text.strip() else "the message is empty",
                 Place("the message"),
                 "known: PyTorch `Tried to allocate ...`, vLLM and SGLang start-up errors, Ray and kernel host kills",

@@ -14,7 +14,7 @@ import numpy as np
 from planner.problem.layouts import Floats, Ints
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import Splitter
-from planner.search.bounds.rollout_pairs import Beside
+from planner.search.bounds.rollout_pairs import RolloutPairs
 from planner.search.grid import Rounded, slowest_near_tie
 
 MANY = 8
@@ -66,7 +66,7 @@ class _Reach:
         """(whether a near tie of a row may leave so many steps free, whether one surely does)."""
         held_back = spare * self.rounded.headroom_step
         if self.least is not None:
-            seconds = Beside(self.rounded, rows, held_back).step(self.least.seconds(rows, held_back))
+            seconds = RolloutPairs(self.rounded, rows, held_back).step(self.least.seconds(rows, held_back))
             return seconds <= self.longest, seconds <= self.surely
         found = [self._splitter.split(row, held_back) for row in rows.tolist()]
         may = np.array([split.bound_seconds <= self.longest for split in found], dtype=bool)

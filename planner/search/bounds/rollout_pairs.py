@@ -16,7 +16,7 @@ def fitting_choices(rounded: Rounded, held_back: int = 0) -> np.ndarray:
     return np.zeros(0, dtype=bool) if rounded.rollouts is None else rounded.choice_memory <= rounded.limit - held_back
 
 
-class Beside:
+class RolloutPairs:
     """The fastest step that each row (of these ones) can be part of, with the rollout choices that fit."""
 
     def __init__(self, rounded: Rounded, rows: Ints | None = None, held_back: int = 0) -> None:

@@ -88,7 +88,7 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> An
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Solved:
     """The decisions, and the time and headroom they have in the tables (the variables themselves may be slack)."""
 
     row: int
@@ -105,7 +105,7 @@ class _Run:
     def __init__(self, cp_model: Any, started: float, seconds: float, seed: int, workers: int) -> None:
         self.cp_model, self.started, self.seconds = cp_model, started, seconds
         self.seed, self.workers = seed, workers
-        self.best: _Found | None = None
+        self.best: _Solved | None = None
         self.proved, self.solves, self.bound = True, 0, 0
         self.least: dict[str, int] = {}
 
@@ -177,7 +177,7 @@ class _Run:
         return found
 
 
-def _agree(goal: str, least: int, best: _Found, tables: Tables) -> None:
+def _agree(goal: str, least: int, best: _Solved, tables: Tables) -> None:
     """Raise InternalError where the tables do not give the value that the solver calls least."""
     spare = (best.headroom - tables.headroom) // tables.headroom_step
     found = {"time": best.time, "spare": -spare}.get(goal, least)
@@ -185,14 +185,14 @@ def _agree(goal: str, least: int, best: _Found, tables: Tables) -> None:
         raise InternalError(f"the solver proves {goal} {least} for a plan whose tables say {found}")
 
 
-def _read(solver: Any, model: Model) -> _Found:
+def _read(solver: Any, model: Model) -> _Solved:
     tables = model.tables
     picked = next(i for i, b in enumerate(model.picked) if solver.boolean_value(b))
     chosen = next((i for i, b in enumerate(model.chosen) if solver.boolean_value(b)), None)
     row, choice = tables.rows[picked], tables.choices[chosen] if chosen is not None else None
     layers = tuple(solver.value(v) for v in model.layers[: row.stages])
     recomputed = tuple(solver.value(v) for v in model.recomputed[: row.stages])
-    return _Found(
+    return _Solved(
         row=picked,
         choice=chosen,
         layers=layers,
