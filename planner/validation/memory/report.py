@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from planner.validation.memory.cases import CLASSES
+from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB
 from planner.validation.memory.express import Prediction
 from planner.validation.memory.score import HARD_ACCURACY, OOM_AMONG_SAFE, SAFE_SUCCESSES, Result, Score
 
@@ -32,6 +32,7 @@ def tables(result: Result, *, rows: bool = False, worst: bool = False) -> list[T
     out = [_bars(result)]
     if (fit := _fit(result)) is not None:
         out.append(fit)
+    out.append(_developments(result))
     out.append(_scores("By class and metric", result.classes()))
     out.append(_scores("By source, engine and metric", result.sources()))
     if worst:
@@ -85,6 +86,21 @@ def _fit(result: Result) -> Table | None:
         ["", "rows", "share", "bar", "reached"],
         [[*row, mark] for row, mark in zip(rows, marks, strict=True)],
     )
+
+
+def _developments(result: Result) -> Table:
+    """Rows that were in view from the start beside those kept aside until November 2026."""
+    header = ["", *(f"dev-{n} {word}" for n in (1, 2) for word in ("rows", "median", "p90", "bias"))]
+    rows = []
+    for name, *scores in result.stacks():
+        row = [STACKS[name]]
+        for score in scores:
+            if score is None:
+                row += ["0", "", "", ""]
+            else:
+                row += [str(score.rows), _percent(score.median()), _percent(score.p90()), _percent(score.bias(), True)]
+        rows.append(row)
+    return f"Development rows 1 and 2 side by side (runs of {TOY_GIB:g} GiB and more, every metric)", header, rows
 
 
 def _scores(title: str, scores: Sequence[Score]) -> Table:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from planner.validation.memory.cases import CLASSES, Case
+from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB, Case
 from planner.validation.memory.express import Prediction, Unexpressed
 
 
@@ -179,6 +179,17 @@ class Result:
     def sources(self) -> list[Score]:
         """One score a source, engine and metric."""
         return self._by(lambda p: f"{p.case.source} / {p.group.problem.engine.id}")
+
+    def stacks(self) -> list[tuple[str, Score | None, Score | None]]:
+        """(stack, its score on development rows 1, on 2), toys left out, all metrics together, in the order of STACKS."""
+        out = []
+        for name in STACKS:
+            rows = [p for p in self.scored if p.case.stack == name and (p.case.memory_gib or 0) >= TOY_GIB]
+            parts = [tuple(p for p in rows if p.case.development == number) for number in (1, 2)]
+            first, second = (Score(name, "all", part) if part else None for part in parts)
+            if rows:
+                out.append((name, first, second))
+        return out
 
     def _by(self, key: Callable[[Prediction], str], order: Sequence[str] = ()) -> list[Score]:
         found: dict[tuple[str, str], list[Prediction]] = {}
