@@ -11,7 +11,7 @@ from typing import Any
 
 from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB
 from planner.validation.memory.express import Prediction
-from planner.validation.memory.score import HARD_ACCURACY, OOM_AMONG_SAFE, SAFE_SUCCESSES, Result, Score
+from planner.validation.memory.score import HARD_ACCURACY, LATER_BARS, OOM_AMONG_SAFE, SAFE_SUCCESSES, Result, Score
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
@@ -91,7 +91,8 @@ def _fit(result: Result) -> Table | None:
 def _developments(result: Result) -> Table:
     """Rows that were in view from the start beside those kept aside until November 2026."""
     header = ["", *(f"dev-{n} {word}" for n in (1, 2) for word in ("rows", "median", "p90", "bias"))]
-    rows = []
+    header += ["bar on dev-2", "reached"]
+    reached, rows = result.later_ok, []
     for name, *scores in result.stacks():
         row = [STACKS[name]]
         for score in scores:
@@ -99,8 +100,11 @@ def _developments(result: Result) -> Table:
                 row += ["0", "", "", ""]
             else:
                 row += [str(score.rows), _percent(score.median()), _percent(score.p90()), _percent(score.bias(), True)]
-        rows.append(row)
-    return f"Development rows 1 and 2 side by side (runs of {TOY_GIB:g} GiB and more, every metric)", header, rows
+        if name in LATER_BARS:
+            bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name])
+            row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
+        rows.append([*row, *[""] * (len(header) - len(row))])
+    return f"Development rows 1 and 2 side by side (of 1 those of {TOY_GIB:g} GiB and more, every metric)", header, rows
 
 
 def _scores(title: str, scores: Sequence[Score]) -> Table:
@@ -231,6 +235,16 @@ def as_data(result: Result, *, rows: bool = False) -> dict[str, Any]:
             "safe_successes": fit.safe_successes,
             "reached": fit.ok,
         },
+        "developments": [
+            {
+                "stack": name,
+                "dev_1": None if first is None else _score_data(first),
+                "dev_2": None if second is None else _score_data(second),
+                "dev_2_bar": LATER_BARS.get(name),
+                "reached": result.later_ok.get(name),
+            }
+            for name, first, second in result.stacks()
+        ],
         "classes": [_score_data(s) for s in result.classes()],
         "sources": [_score_data(s) for s in result.sources()],
         "excluded": [{"id": c.id, "class": c.scored_in, "reason": c.excluded} for c in result.excluded],
