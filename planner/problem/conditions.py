@@ -46,6 +46,7 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "unfused_attention": not problem.engine.fused_attention,
         "tensor_parallel": True,
         "frozen_base": adapter is not None,
+        "adapter_dropout": adapter is not None and adapter.dropout > 0,
         "dora": adapter is not None and adapter.variant == "dora",
         "lora_fa": adapter is not None and adapter.variant == "lora-fa",
         "trained_down": adapter is not None and adapter.variant != "lora-fa",

@@ -33,8 +33,6 @@ from planner.schema.engine import Tensor
 from planner.units import GIB
 
 MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
-ADAPTER_BYTES = 4.0
-"""Adapters train in fp32 (peft autocast_adapter_dtype), weights and gradients alike."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,9 @@ class StageMemory(StageParameters):
         states, trainable = engine.states, self.trainable
         items = []
         weights = self.sharded(trainable, 3) * problem.weight_bytes
+        if states.fp8_weights and problem.precision.compute == "fp8":
+            wider = problem.precision.weight_bytes - problem.weight_bytes
+            weights = weights + self.sharded((self.ends, 0.0 * self.layers), 3) * wider
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
             base = problem.base_precision
@@ -55,13 +56,13 @@ class StageMemory(StageParameters):
             ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
             inner = self.parameters[0] - ends[0], self.parameters[1]
             outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
-            frozen = self.sharded(inner, 3) * base.weight_bytes + self.sharded(ends, 3) * outer_bytes
+            frozen = self.sharded(inner, 3) * problem.base_weight_bytes + self.sharded(ends, 3) * outer_bytes
             items.append(Item("frozen base weights", frozen, f"catalogs/precisions/{base.id}.yaml"))
             zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
             adapters, untrained = self.adapters
-            weights = self.sharded((adapters, zero), 3) * ADAPTER_BYTES
+            weights = self.sharded((adapters, zero), 3) * problem.adapter_weight_bytes
             weights = weights + self.sharded(tables, 3) * problem.weight_bytes
-            gradients = self.sharded((adapters - untrained, zero), 2) * ADAPTER_BYTES
+            gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
         items.append(Item("weights", weights, states.source))
         items.append(Item("gradients", gradients, states.source))
@@ -111,7 +112,7 @@ class StageMemory(StageParameters):
         every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
         others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
         packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
-        layer_bytes = layer * (self.problem.base_precision.weight_bytes if packed else zero.gathered_bytes)
+        layer_bytes = layer * (self.problem.base_weight_bytes if packed else zero.gathered_bytes)
         each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
             each = each + largest * zero.reduced_units * zero.reduced_bytes

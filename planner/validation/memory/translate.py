@@ -98,13 +98,15 @@ def _added(case: Case, technique: str) -> bool:
 
 
 OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
-    ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c)),
+    ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c) or "bf16 grad reduce" in c.precision_detail),
     ("bf16_moments", lambda c: _moonlight(c)),
     ("fine_grained_offloading", lambda c: "fgoffload" in c.flags),
     ("multi_token_prediction", lambda c: "mtp=1" in c.flags),
     ("unbalanced_routing", lambda c: _moonlight(c) or c.source == "megatron_ci_golden"),
     ("sequential_experts", lambda c: c.source == "megatron_ci_golden" and "groupedGEMM" not in c.flags),
     ("fp8_parameters", lambda c: "fp8 parameters" in c.precision_detail or "fp8-param-gather" in c.flags),
+    ("fp8_attention", lambda c: "fp8 dot-product attention" in c.precision_detail),
+    ("fp8_activation_inputs", lambda c: "activation_func_fp8_input_store" in (c.recompute["detail"] or "")),
     ("unfused_cross_entropy", lambda c: c.source == "megatron_ci_golden" and "cef" not in c.flags),
     ("native_cross_entropy_fusion", lambda c: "cef" in c.flags or c.source == "mlperf_training"),
     ("deferred_embedding_gradient", lambda c: "defer_embedding_wgrad" in c.model),
@@ -118,6 +120,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
     ("compile", lambda c: _added(c, "torch.compile") or "inductor" in c.framework),
     ("thunder", lambda c: "thunder_" in c.framework),
+    ("checkpoint_around_units", lambda c: "transformers 4.4" in c.framework),
     ("fused_head_upcast", lambda c: _liger(c) and "foak" in c.framework),
     ("fused_head", lambda c: _liger(c) and "foak" not in c.framework),
     ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
@@ -182,6 +185,8 @@ _MODULES = {
     "up": ["up_proj"],
     "down": ["down_proj"],
 }
+_FUSED = ("linear_qkv", "linear_proj", "linear_fc1", "linear_fc2")
+"""Megatron's names, one module each."""
 _ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -199,6 +204,8 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
         "rank": int(lora["rank"]) * int(lora.get("concurrent") or 1),
         "targets": _targets(lora.get("targets"), bool(case.arch["gated_mlp"])),
     }
+    if dropped := re.search(r"dropout ?([0-9.]+)", str(lora.get("detail") or "")):
+        base["dropout"] = float(dropped.group(1))
     if lora.get("trainable_embeddings"):
         base["modules_to_save"] = ["embed_tokens", "lm_head"]
     if case.peft == "dora" or case.optimizer == "lora-fa":
@@ -221,15 +228,17 @@ def _targets(text: str | None, gated: bool) -> list[str]:
         return ["q_proj", "k_proj", "v_proj"]
     names: list[str] = []
     for word in re.findall(r"[a-z_0-9]+", text.lower()):
-        if word in _ALL:
+        if word in _ALL or word in _FUSED:
             names.append(word)
         else:
             names += _MODULES.get(word, [])
-    return [name for name in dict.fromkeys(names) if name in linear] or linear
+    return [name for name in dict.fromkeys(names) if name in linear or name in _FUSED] or linear
 
 
 def _base_precision(text: str) -> str:
     lowered = text.lower()
+    if "fp8" in lowered:
+        return "fp8-weights"
     if "bnb.nf4" in lowered and "dq" not in lowered:
         return "nf4-single"
     if "nf4" in lowered or "bnb" in lowered:
