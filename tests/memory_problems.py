@@ -8,7 +8,7 @@ from typing import Any
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 
@@ -38,7 +38,7 @@ def pinned(engine: str, **changes: Any) -> dict[str, Any]:
 
 
 def problem(catalog: Catalog | None = None, **changes: Any) -> Problem:
-    return problem_of(parse_document(json.dumps(scenario(**changes)), "memory.yaml"), catalog or CATALOG)
+    return question_of(parse_document(json.dumps(scenario(**changes)), "memory.yaml"), catalog or CATALOG).first
 
 
 def estimated(document: dict[str, Any], catalog: Catalog = CATALOG) -> Plan:

@@ -18,7 +18,7 @@ from planner.cluster.node_graph import NETWORK_EDGE_US, PCIE_EDGE_US, Link, Node
 from planner.errors import InputError, Mistake
 from planner.formulas import collectives as formulas
 from planner.formulas.collectives import Curve, Operation, Values
-from planner.inputs.measured import nccl_curves
+from planner.inputs.measured import MeasuredTables
 from planner.schema.catalog import Gpu, Node
 from planner.units import GIB, gbit_per_s_to_gb_per_s
 
@@ -83,6 +83,8 @@ class Cluster:
     node: Node
     gpu: Gpu
     num_gpus: int
+    tables: MeasuredTables = field(kw_only=True)
+    """Measured collectives of the catalog that was asked."""
 
     def __post_init__(self) -> None:
         if self.num_gpus < 1:
@@ -105,7 +107,7 @@ class Cluster:
     @cached_property
     def _curves(self) -> Mapping[tuple[str, int], Curve]:
         name = self.node.links.measured_as
-        return {} if name is None else nccl_curves(name)
+        return {} if name is None else self.tables.nccl_curves(name)
 
     def graph(self, hosts: Sequence[int]) -> Graph:
         """networkx graph of these nodes and the fabric; vertices `node3/gpu0`, `node3/nic1`, `rail1`, `spine`."""

@@ -39,7 +39,7 @@ def wide(engine: str, model: str = "llama3.1-8b") -> tuple[Problem, Layouts]:
     found = CATALOG.find("engines", engine)
     gpus = [8, 16] if found.data_parallel else 1
     whole = problem(engine=engine, model=model, cluster={"node": "hgx-h100-8", "num_gpus": gpus})
-    return whole, build_space(whole).layouts
+    return whole, build_space(whole.alone).layouts
 
 
 OWN_FILES = {
@@ -106,7 +106,7 @@ def test_every_item_cites_a_source_and_none_is_negative(engine: str, model: str)
         whole, layouts = wide(engine, model)
         if adapter is not None:
             whole = problem(engine=engine, model=model, adapter=adapter)
-            layouts = build_space(whole).layouts
+            layouts = build_space(whole.alone).layouts
         layouts = layouts.take(np.arange(0, len(layouts), max(1, len(layouts) // 40)))
         first = np.zeros((1, 1), dtype=np.int64)
         memory = StageMemory(whole, layouts.expand(), first, first + whole.architecture.num_hidden_layers, first)
@@ -159,13 +159,13 @@ def test_ten_thousand_layouts_are_costed_in_a_second() -> None:
     whole = problem(model="mixtral-8x22b", cluster={"node": "hgx-h100-8", "max_gpus": 256}, batch={
         "global_batch_size": 1024, "sequence_length": 16384,
     })  # fmt: skip
-    layouts = build_space(whole).layouts
+    layouts = build_space(whole.alone).layouts
     assert len(layouts) > 1000
     layouts = layouts.take(np.resize(np.arange(len(layouts)), 10_000))
     taken = []
     for _ in range(3):
         started = time.perf_counter()
-        costs = RowCosts(whole, layouts)
+        costs = RowCosts(whole.alone, layouts)
         assert all(np.isfinite(c.end).all() for c in costs.memory.values())
         taken.append(time.perf_counter() - started)
     assert min(taken) < 1.0
@@ -178,7 +178,7 @@ def test_memory_is_affine_in_layers_and_recomputed_layers(engine: str, model: st
     whole, layouts = wide(engine, model)
     rng = np.random.default_rng(11)
     layouts = layouts.take(rng.integers(0, len(layouts), 200))
-    costs = RowCosts(whole, layouts)
+    costs = RowCosts(whole.alone, layouts)
     layers = rng.integers(1, 40, (len(layouts), costs.stages))
     recomputed = rng.integers(0, layers + 1)
     memory = StageMemory(whole, layouts.expand(), np.arange(costs.stages)[None, :], layers, recomputed)
@@ -227,7 +227,7 @@ def pipeline(schedule: str | None, batch: int = 64, **layout: Any) -> Problem:
 def test_zero_bubble_keeps_what_the_first_stage_of_1f1b_keeps(batch: int) -> None:
     """arXiv:2401.10241: p M_B on every stage; with fewer micro-batches than stages, which 1F1B refuses, all of them."""
     for whole in (pipeline("1f1b", max(batch, 8)), pipeline("zb-h1", batch)):
-        layouts = build_space(whole).layouts.take(0).expand()
+        layouts = build_space(whole.alone).layouts.take(0).expand()
         stage, layers = np.arange(4)[None, :], np.full((1, 4), 8)
         memory = StageMemory(whole, layouts, stage, layers, layers * 0)
         kept = [sum(i.amount for i in memory.moment("backward") if i.name.startswith("activations"))]
@@ -247,7 +247,7 @@ def test_zero_bubble_time_is_its_simulation() -> None:
     seconds = {}
     for name in ("1f1b", "zb-h1"):
         whole = pipeline(name)
-        layouts = build_space(whole).layouts.take(0).expand()
+        layouts = build_space(whole.alone).layouts.take(0).expand()
         step = StepTime(whole, layouts, np.arange(4)[None, :])
         heavy, light = (float(np.ravel(w)[0]) for w in step.weights("train"))
         layer = float(np.ravel(sum(row.layer for row in step.train))[0])
@@ -273,9 +273,9 @@ def test_schedules_are_refused_where_they_do_not_exist() -> None:
         problem(layout={"schedule": "zb-h1"})
     with pytest.raises(InputError, match="nothing to put off"):
         problem(engine="torchtitan", adapter=ADAPTED, layout={"schedule": "zb-h1"})
-    assert not len(build_space(pipeline("zb-h1", virtual_pipeline=2)).layouts)
-    assert not len(build_space(pipeline("interleaved")).layouts)
-    assert len(build_space(pipeline("interleaved", virtual_pipeline=2)).layouts)
+    assert not len(build_space(pipeline("zb-h1", virtual_pipeline=2).alone).layouts)
+    assert not len(build_space(pipeline("interleaved").alone).layouts)
+    assert len(build_space(pipeline("interleaved", virtual_pipeline=2).alone).layouts)
 
 
 def long_context(
@@ -289,7 +289,7 @@ def long_context(
         layout={"tensor_parallel": tp, "context_parallel": cp, "pipeline_parallel": 1, "data_parallel": 1},
         engine_options=list(options),
     )
-    return whole, build_space(whole).layouts
+    return whole, build_space(whole.alone).layouts
 
 
 def activation_bytes(tokens: int, cp: int, *options: str, tp: int = 8) -> float:
