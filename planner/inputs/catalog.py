@@ -107,12 +107,6 @@ class Catalog:
         """The file behind an entry, for messages that point into it."""
         return self._load(kind, name)[1]
 
-    def check(self) -> list[Mistake]:
-        """Everything wrong with the catalogs: files, names, sources, references, parameter counts."""
-        from planner.inputs.catalog_check import check_catalog
-
-        return check_catalog(self)
-
     def _index(self, kind: str) -> dict[str, Path]:
         if kind not in _SCHEMAS:
             raise InputError(_unknown("kinds", kind, list(KINDS), None))
