@@ -13,16 +13,20 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, read_document, validate
 from planner.inputs.messages import some_of
+
+if TYPE_CHECKING:
+    from planner.inputs.measured import MeasuredTables
 
 ENVIRONMENT_VARIABLE = "PLANNER_CATALOGS"
 
@@ -82,6 +86,19 @@ class Catalog:
             Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
         )
 
+    @property
+    def tables(self) -> MeasuredTables:
+        """Measured products and collectives of these folders."""
+        from planner.inputs.measured import MeasuredTables
+
+        return MeasuredTables(tuple(folder / "measured" for folder in self.folders))
+
+    def recording(self) -> Self:
+        """The same entries with an empty list of used files, so that an answer states what it alone rests on."""
+        other = copy(self)
+        other._used = {}
+        return other
+
     def used(self) -> dict[str, str]:
         """SHA-256 of every file that an answer rests on, by path inside the catalogs."""
         return dict(sorted(self._used.items()))
@@ -89,12 +106,6 @@ class Catalog:
     def document(self, kind: str, name: str) -> Document:
         """The file behind an entry, for messages that point into it."""
         return self._load(kind, name)[1]
-
-    def check(self) -> list[Mistake]:
-        """Everything wrong with the catalogs: files, names, sources, references, parameter counts."""
-        from planner.inputs.catalog_check import check_catalog
-
-        return check_catalog(self)
 
     def _index(self, kind: str) -> dict[str, Path]:
         if kind not in _SCHEMAS:
