@@ -26,7 +26,7 @@ def one_layout(engine: str, gpus: int, **changes: Any) -> tuple[Problem, Layouts
     layout = {"recomputed_layers": "all", "data_parallel": gpus}
     cluster = {"node": "hgx-h100-8", "num_gpus": gpus}
     whole = problem(engine=engine, cluster=cluster, batch=batch, layout=layout, **changes)
-    return whole, build_space(whole).layouts.take(0)
+    return whole, build_space(whole.alone).layouts.take(0)
 
 
 def items(moment: str, engine: str, gpus: int = 1, **changes: Any) -> dict[str, float]:
