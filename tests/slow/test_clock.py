@@ -16,6 +16,7 @@ from memory_problems import CATALOG, combinations, problem
 
 from planner.cluster.cluster import Cluster
 from planner.costs.coefficients import RowCosts
+from planner.formulas.gemm import grid_gemm_seconds
 from planner.formulas.schedule import simulate
 from planner.inputs.document import parse_document
 from planner.search.estimate import estimate
@@ -70,3 +71,10 @@ def test_ten_thousand_layouts_are_costed_in_a_second() -> None:
         assert all(np.isfinite(c.end).all() for c in costs.memory.values())
 
     assert least_seconds(costed, 3) < 1.0
+
+
+def test_ten_thousand_shapes_take_milliseconds() -> None:
+    grid = CATALOG.tables.gemm_grid("h100_sxm")
+    rng = np.random.default_rng(1)
+    m, n, k = (np.exp(rng.uniform(np.log(16), np.log(200_000), 10_000)) for _ in range(3))
+    assert least_seconds(lambda: grid_gemm_seconds(grid, m=m, n=n, k=k), 3) < 0.05
