@@ -42,6 +42,7 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "dropout": a.hidden_dropout > 0,
         "attention_dropout": a.attention_dropout > 0,
         "context_parallel": True,
+        "expert_parallel": True,
         "fused_attention": problem.engine.fused_attention,
         "unfused_attention": not problem.engine.fused_attention,
         "tensor_parallel": True,

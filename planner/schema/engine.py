@@ -79,6 +79,8 @@ class ZeroThree(Frozen):
     unreduced_bytes: float = 4
     flat_parameters: bool = False
     """A layer's weights are one flat parameter, whose gradient is as large even where only adapters train."""
+    head_gradient_bytes: float = 0
+    """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
     source: str

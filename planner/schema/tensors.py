@@ -61,6 +61,7 @@ When = Literal[
     "dropout",
     "attention_dropout",
     "context_parallel",  # sequences are cut over ranks
+    "expert_parallel",  # experts lie on several ranks
     "fused_attention",
     "unfused_attention",
     "tensor_parallel",

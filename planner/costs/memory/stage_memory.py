@@ -126,6 +126,8 @@ class StageMemory(StageParameters):
         flat = zero.flat_parameters and self.problem.scenario.adapter is not None
         trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
         whole = trained * zero.unreduced_bytes * several
+        if name == "loss" and self.problem.scenario.adapter is None:
+            whole = np.maximum(whole, head * zero.head_gradient_bytes)
         return (
             Item("gathered layers", np.where(on, each, 0.0), zero.source),
             Item("gradients not yet reduced", np.where(on, whole, 0.0), zero.source),

@@ -120,6 +120,8 @@ def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
         factor = factor * (tp > 1)
     elif "context_parallel" in conditions(tensor):
         factor = factor * (layouts.context_parallel > 1)
+    elif "expert_parallel" in conditions(tensor):
+        factor = factor * (layouts.expert_parallel > 1)
     return factor
 
 

@@ -74,9 +74,26 @@ def _traced(case: Case) -> bool:
     return any(word in case.notes + case.framework for word in words)
 
 
+def _compiled(case: Case) -> bool:
+    """Torchtitan PR 1625 was taken for compiled by its speed, but prints its command line, which compiles nothing."""
+    stated = _added(case, "torch.compile") or "inductor" in case.framework
+    return stated and "compile inferred from tps" not in case.notes
+
+
+def _eager_loss(case: Case) -> bool:
+    """Torchtitan compiled the loss from 22 October to 18 December 2024, and since 2 April 2025."""
+    compiled = (not _until(case, "2024-10-22") and _until(case, "2024-12-18")) or not _until(case, "2025-04-02")
+    return case.engine == "torchtitan" and not compiled
+
+
+def _whole_logits(case: Case) -> bool:
+    """Chunks came on 27 April 2026; PR 3429 of June measures the graph trainer with plain cross-entropy."""
+    old = _until(case, "2026-04-27") or "plain CE loss" in case.notes
+    return case.engine == "torchtitan" and old and not _eager_loss(case)
+
+
 def _operators_recomputed_eagerly(case: Case) -> bool:
-    compiled = "torch.compile" in case.framework + case.task
-    return "op" in (case.recompute["modules"] or []) and not compiled and not _traced(case)
+    return "op" in (case.recompute["modules"] or []) and not _compiled(case) and not _traced(case)
 
 
 _LADDER = (
@@ -118,7 +135,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("a2a_context_parallel", lambda c: "cp_comm_type a2a" in c.notes),
     ("autocast", _autocast),
     ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
-    ("compile", lambda c: _added(c, "torch.compile") or "inductor" in c.framework),
+    ("compile", _compiled),
     ("thunder", lambda c: "thunder_" in c.framework),
     ("checkpoint_around_units", lambda c: "transformers 4.4" in c.framework),
     ("fused_head_upcast", lambda c: _liger(c) and "foak" in c.framework),
@@ -127,10 +144,14 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
     ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
+    ("eager_loss", _eager_loss),
+    ("whole_logits", _whole_logits),
+    ("chunked_logits", lambda c: c.engine == "torchtitan" and "chunked cross entropy" in c.notes),
+    ("every_kth_layer", lambda c: bool(c.recompute["every"])),
     ("chunked_loss", lambda c: "chunked" in c.notes or _added(c, "chunked")),
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
     ("no_expandable_segments", lambda c: c.engine == "torchtitan" and _until(c, "2024-06-12")),
-    ("ends_apart", lambda c: c.engine == "torchtitan" and not _until(c, "2025-07-28")),
+    ("one_root_unit", lambda c: c.engine == "torchtitan" and _until(c, "2025-07-28")),
     ("traced", _traced),
     ("kept_absolute_values", lambda c: "eager float8" in c.notes and _until(c, "2025-02-04")),
     ("kept_collectives", _operators_recomputed_eagerly),
