@@ -79,6 +79,20 @@ def contradictions(
             "layout",
             "layers_per_stage",
         )
+    counts = layout.layers_per_stage if isinstance(layout.layers_per_stage, list) else []
+    bare = [stage for stage, count in enumerate(counts) if count == 0]
+    filled = len(counts) - len(bare)
+    if bare and not (engine.pipeline.empty_stages and filled and bare == list(range(filled, len(counts)))):
+        refuse(
+            f"layers_per_stage leaves stage {bare[0]} without a layer",
+            "only the last stages may be empty"
+            if engine.pipeline.empty_stages
+            else f"engine {engine.id} needs a layer on every stage: pipeline.empty_stages is off in its file",
+            "at least 1 layer on that stage",
+            "layout",
+            "layers_per_stage",
+            bare[0],
+        )
     if layout.schedule == "zb-h1" and engine.pipeline.zero_bubble is None:
         refuse(
             f"engine {engine.id} has no zero-bubble schedule",

@@ -268,10 +268,11 @@ class StageMemory(StageParameters):
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
-        if self.problem.scenario.layout.optimizer_offload:
-            each = each * 0.0
-        shard = self.sharded(self.trainable, 1)
-        items = [Item("optimizer temporaries", shard * (each + states.step_bytes), "catalogs/optimizers")]
+        each = (each + states.step_bytes) * (not self.problem.scenario.layout.optimizer_offload)
+        shard = at_once = self.sharded(self.trainable, 1)
+        if states.step_elements is not None:
+            at_once = np.where(self.layouts.zero_stage >= 3, np.minimum(shard, states.step_elements), shard)
+        items = [Item("optimizer temporaries", at_once * each, "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
