@@ -143,6 +143,9 @@ class RuleBook:
     def _state_rows(self) -> list[RuleOfThumb]:
         count, precision, whole = float(self.parameters), self.precision, self._whole
         each = rules.BYTES_PER_PARAMETER[precision]
+        kept = "weights, fp32 gradients, moments, master copy"
+        if precision == "fp32":
+            kept = "weights, gradients, moments; fp32 weights are their own master copy"
         weights = rules.weight_rule_bytes(parameters=count, precision=precision)
         moments = self.catalog.find("optimizers", "adamw").state_bytes
         momentum = self.catalog.find("optimizers", "sgd-momentum").state_bytes
@@ -180,7 +183,7 @@ class RuleBook:
                 "16 bytes a parameter",
                 "P x 16",
                 rules.training_state_bytes(parameters=count),
-                self._ours(whole, STATE, "weights, fp32 gradients, moments, master copy"),
+                self._ours(whole, STATE, kept),
                 rules.HOW_MUCH,
             ),
         ]

@@ -17,6 +17,8 @@ ALL_LINEAR = "all-linear"
 """LoRA on every linear layer of a block; not on embeddings, head or router."""
 MLP_OUT = ("down_proj", "linear_fc2", "fc2")
 """Names of the MLP matrix whose outputs are the hidden size."""
+MLP_IN = ("up_proj", "gate_proj", "gate_up_proj", "linear_fc1", "c_fc", "fc1")
+"""Names of the MLP matrices that read the hidden size."""
 ATTENTION_OUT = ("o_proj", "linear_proj")
 """Names of the matrix that reads what attention makes."""
 LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")

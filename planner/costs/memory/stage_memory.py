@@ -34,8 +34,6 @@ from planner.schema.engine import Tensor
 from planner.units import GIB
 
 MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
-ADAPTER_BYTES = 4.0
-"""Adapters train in fp32 (peft autocast_adapter_dtype), weights and gradients alike."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,9 @@ class StageMemory(StageParameters):
         states, trainable = engine.states, self.trainable
         items = []
         weights = self.sharded(trainable, 3) * problem.weight_bytes
+        if states.fp8_weights and problem.precision.compute == "fp8":
+            wider = problem.precision.weight_bytes - problem.weight_bytes
+            weights = weights + self.sharded((self.ends, 0.0 * self.layers), 3) * wider
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
             base = problem.base_precision
@@ -56,13 +57,13 @@ class StageMemory(StageParameters):
             ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
             inner = self.parameters[0] - ends[0], self.parameters[1]
             outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
-            frozen = self.sharded(inner, 3) * base.weight_bytes + self.sharded(ends, 3) * outer_bytes
+            frozen = self.sharded(inner, 3) * problem.base_weight_bytes + self.sharded(ends, 3) * outer_bytes
             items.append(Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, f"catalogs/precisions/{base.id}.yaml"))
             zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
             adapters, untrained = self.adapters
-            weights = self.sharded((adapters, zero), 3) * ADAPTER_BYTES
+            weights = self.sharded((adapters, zero), 3) * problem.adapter_weight_bytes
             weights = weights + self.sharded(tables, 3) * problem.weight_bytes
-            gradients = self.sharded((adapters - untrained, zero), 2) * ADAPTER_BYTES
+            gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
         items.append(Item(ItemName.WEIGHTS, weights, states.source))
         items.append(Item(ItemName.GRADIENTS, gradients, states.source))
@@ -112,7 +113,7 @@ class StageMemory(StageParameters):
         every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
         others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
         packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
-        layer_bytes = layer * (self.problem.base_precision.weight_bytes if packed else zero.gathered_bytes)
+        layer_bytes = layer * (self.problem.base_weight_bytes if packed else zero.gathered_bytes)
         each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
             each = each + largest * zero.reduced_units * zero.reduced_bytes
@@ -126,6 +127,8 @@ class StageMemory(StageParameters):
         flat = zero.flat_parameters and self.problem.scenario.adapter is not None
         trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
         whole = trained * zero.unreduced_bytes * several
+        if name == "loss" and self.problem.scenario.adapter is None:
+            whole = np.maximum(whole, head * zero.head_gradient_bytes)
         return (
             Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
             Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
