@@ -69,6 +69,8 @@ class StageMemory(StageParameters):
         items.append(Item(ItemName.GRADIENTS, gradients, states.source))
         elsewhere = problem.scenario.layout.optimizer_offload | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
+        if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
+            chosen += f", moments in the weights' own format: {states.source}"
         items.append(Item(ItemName.OPTIMIZER, np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
         if states.reduction_bucket_bytes:
             several = self.layouts.data_parallel * self.layouts.context_parallel > 1
