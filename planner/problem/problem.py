@@ -272,6 +272,19 @@ class Problem:
         stored = self.engine.states.gradient_bytes
         return self.precision.weight_bytes if stored == "precision" else stored
 
+    def keeping(self, headroom_gib: float) -> Problem:
+        """This problem with at most so much kept free of what nobody demanded. [GiB]"""
+
+        def keep(machines: Machines | None) -> Machines | None:
+            return machines.keeping(headroom_gib) if machines is not None else None
+
+        return replace(
+            self,
+            machines=self.machines.keeping(headroom_gib),
+            rollout_machines=keep(self.rollout_machines),
+            later_machines=keep(self.later_machines),
+        )
+
     def place(self, *path: str | int) -> Place:
         """Where something stands in the scenario."""
         return self.document.place(path)
@@ -360,6 +373,21 @@ class Question:
         """The machines whose GPUs may hold most: memory of the others is counted on their scale."""
         pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
         return max(pools, key=lambda machines: machines.limit_gib)
+
+    @property
+    def prefers_headroom(self) -> bool:
+        """Whether more is kept free than the user demanded, because it is usual."""
+        pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
+        return any(machines.headroom_gib > machines.demanded_headroom_gib for machines in pools)
+
+    def keeping(self, headroom_gib: float) -> Question:
+        """The same question with at most so much kept free of what nobody demanded. [GiB]"""
+        return replace(self, problems=tuple(problem.keeping(headroom_gib) for problem in self.problems))
+
+    @property
+    def as_demanded(self) -> Question:
+        """The same question with only that headroom which the user demanded."""
+        return self.keeping(0.0)
 
     @property
     def total_gpus(self) -> tuple[int, ...]:

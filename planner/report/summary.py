@@ -43,7 +43,16 @@ def headline(outcome: Outcome) -> Headline:
         start = f"keeps every wish on {gpus}"
     else:
         start = f"fits on {gpus}"
+    if outcome.usual_headroom_gib is not None:
+        less = f"leaves {number(plan.headroom_gib, 1)} GiB, less than the {number(outcome.usual_headroom_gib, 1)} usual"
+        chance = f", fits with {_chance(plan.fit_probability)}" if plan.fit_probability is not None else ""
+        start += f" at the edge: {less} for engine {plan.problem.engine.id}{chance}"
+        return Headline(f"{name}: {start}; {how_proved(outcome)}", good=False)
     return Headline(f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}")
+
+
+def _chance(share: float) -> str:
+    return "over 99.9 %" if share > 0.999 else percent(share)
 
 
 def plan_blocks(plan: Plan) -> list[Block]:
@@ -171,12 +180,14 @@ def chance_text(plan: Plan) -> str | None:
     spread, interval, fits = plan.problem.known_errors.memory, plan.interval_gib, plan.fit_probability
     if spread is None or interval is None or fits is None:
         return None
-    chance = "over 99.9 %" if fits > 0.999 else percent(fits)
     text = (
         f"Predicted {number(plan.peak_gib, 1)} GiB, 90 % interval {number(interval[0], 1)} to "
         f"{number(interval[1], 1)}, "
-        f"fits with {chance} (spread of {spread.rows} published runs of {spread.engine})."
+        f"fits with {_chance(fits)} (spread of {spread.rows} published runs of {spread.engine})."
     )
+    demanded = plan.machines(plan.binding).machines.demanded_headroom_gib
+    if demanded and plan.keep_probability is not None:
+        text += f" The {number(demanded, 1)} GiB demanded stay free with {_chance(plan.keep_probability)}."
     if not plan.problem.engine.expandable_segments:
         return text
     if plan.peak_gib > RESERVED_CLIFF * plan.usable_gib:

@@ -150,6 +150,13 @@ class Plan:
         return spread.fit_probability(self.peak_gib, self.usable_gib) if spread is not None else None
 
     @property
+    def keep_probability(self) -> float | None:
+        """Chance that the real peak leaves free what the user demanded, by the same spread."""
+        spread, demanded = self.problem.known_errors.memory, self.machines(self.binding).machines.demanded_headroom_gib
+        left = self.usable_gib - demanded
+        return spread.fit_probability(self.peak_gib, left) if spread is not None and left > 0 else None
+
+    @property
     def step_seconds(self) -> float:
         """Seconds of one optimizer step; in RL of one rollout and its training. [s]"""
         return sum(entry.amount for entry in self.time)
