@@ -41,7 +41,7 @@ from planner.search.search import Outcome as Outcome
 from planner.search.search import search
 from planner.search.shown import show_with
 
-ScenarioLike = str | os.PathLike[str] | Mapping[str, Any] | Scenario | Document
+ScenarioLike = str | os.PathLike[str] | Mapping[str, object] | Scenario | Document
 """A YAML file (`-` is standard input), its content as a dict, or what `load` returned."""
 CatalogLike = Catalog | str | os.PathLike[str] | None
 """None is the shipped catalogs; a folder's entries come before those shipped."""
@@ -61,7 +61,7 @@ class _Loaded(Scenario):
         return "Scenario"
 
 
-def load(scenario: ScenarioLike, overrides: Mapping[str, Any] | None = None) -> Scenario:
+def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) -> Scenario:
     """Read and check a scenario.
 
     Args:
@@ -131,7 +131,7 @@ def estimate(scenario: ScenarioLike, *, catalog: CatalogLike = None) -> Plan:
 
 def what_if(
     scenario: ScenarioLike,
-    values: Mapping[str, Any],
+    values: Mapping[str, object],
     *,
     catalog: CatalogLike = None,
     progress: Progress = _silent,
@@ -224,7 +224,7 @@ def front(
 
 def explain(
     scenario: ScenarioLike,
-    why_not: Mapping[str, Any] | Sequence[str] = (),
+    why_not: Mapping[str, object] | Sequence[str] = (),
     *,
     neighbours: bool = True,
     catalog: CatalogLike = None,

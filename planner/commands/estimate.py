@@ -91,7 +91,7 @@ def _document(plan: Plan) -> dict[str, Any]:
 
 def _blocks(plan: Plan) -> list[Block]:
     answer = verdict(plan)
-    name = plan.problem.scenario.name
+    name = plan.problem.name
     text = f"{name}: the pinned layout on {plan.layout['num_gpus']} GPUs: {answer}, {spare(plan)}"
     scenario = scenario_argument(plan.problem.document)
     return [

@@ -97,7 +97,7 @@ def parse_document(text: str, name: str) -> Document:
     return _parse(raw, name)
 
 
-def document_of(data: Mapping[str, Any], name: str = "<dict>") -> Document:
+def document_of(data: Mapping[str, object], name: str = "<dict>") -> Document:
     """Plain data that a program made, as if it had been read; the hash is that of its JSON text.
 
     Raises InputError for a value that is no text, number, truth value, list or mapping.
@@ -232,12 +232,12 @@ def load(path: str, overrides: Sequence[str] = ()) -> Document:
     return with_overrides(read_document(path), overrides)
 
 
-def override(document: Document, changes: Mapping[str, Any]) -> Document:
+def override(document: Document, changes: Mapping[str, object]) -> Document:
     """The same scenario with other values at these dotted paths."""
     return with_overrides(document, [f"{path}={json_value(path, value)}" for path, value in changes.items()])
 
 
-def json_value(path: str, value: Any) -> str:
+def json_value(path: str, value: object) -> str:
     """A value as it would be typed after `--set path=`. Raises InputError for one that is not plain data."""
     try:
         return json.dumps(value)

@@ -1,8 +1,8 @@
-"""Which report belongs to which answer: one table, asked by the door and by the commands."""
+"""Which report belongs to which answer: asked by the door, and by a notebook that shows one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import singledispatch
 from typing import Any
 
 from planner.errors import InputError, Mistake, Place
@@ -13,41 +13,46 @@ from planner.report.summary import error_blocks, headline, plan_blocks, plan_err
 from planner.search.plan import Plan, plan_line, verdict
 from planner.search.search import Outcome
 
-Blocks = Callable[[Any], list[Block]]
-Document = Callable[[Any], dict[str, Any]]
-
 STYLES = ("table", "markdown", "html")
+Json = dict[str, Any]
 
 
-def _outcome_blocks(outcome: Outcome) -> list[Block]:
+def _no_answer(answer: object) -> InputError:
+    what = f"{type(answer).__name__} is no answer of planner"
+    return InputError(Mistake(what, Place("show()"), attempt="what solve, estimate, near, front or explain returned"))
+
+
+@singledispatch
+def answer_document(answer: object) -> Json:
+    """An answer as plain data. Raises InputError for anything else."""
+    raise _no_answer(answer)
+
+
+@singledispatch
+def _report(answer: object) -> list[Block]:
+    raise _no_answer(answer)
+
+
+answer_document.register(Outcome, outcome_document)
+answer_document.register(Plan, estimate_document)
+
+
+@_report.register
+def _(outcome: Outcome) -> list[Block]:
     asked = outcome.question.scenario.question
     said: list[Block] = [Text(asked.strip())] if asked else []
     plan = plan_blocks(outcome.plan) if outcome.plan is not None else []
     return [headline(outcome), *said, *plan, *proof_blocks(outcome), *error_blocks(outcome.question)]
 
 
-def _plan_blocks(plan: Plan) -> list[Block]:
+@_report.register
+def _(plan: Plan) -> list[Block]:
     return [Headline(plan_line(plan), good=verdict(plan) == "safe"), *plan_blocks(plan), *plan_error_blocks(plan)]
-
-
-REPORTS: dict[type, tuple[Blocks, Document]] = {
-    Outcome: (_outcome_blocks, outcome_document),
-    Plan: (_plan_blocks, estimate_document),
-}
-"""Blocks to print and document to save, by the class of the answer."""
-
-
-def _report(answer: object) -> tuple[Blocks, Document]:
-    for kind in type(answer).__mro__:
-        if kind in REPORTS:
-            return REPORTS[kind]
-    what = f"{type(answer).__name__} is no answer of planner"
-    raise InputError(Mistake(what, Place("show()"), attempt="what solve, estimate, near, front or explain returned"))
 
 
 def answer_blocks(answer: object) -> list[Block]:
     """The report on an answer, without what to type next. Raises InputError for anything else."""
-    return [block for block in _report(answer)[0](answer) if not isinstance(block, Command)]
+    return [block for block in _report(answer) if not isinstance(block, Command)]
 
 
 def answer_text(answer: object, style: str) -> str:
@@ -58,11 +63,6 @@ def answer_text(answer: object, style: str) -> str:
     from planner.report import markdown, table
 
     return markdown.render(blocks) if style == "markdown" else table.render(blocks)
-
-
-def answer_document(answer: object) -> dict[str, Any]:
-    """An answer as plain data. Raises InputError for anything else."""
-    return _report(answer)[1](answer)
 
 
 def answer_html(answer: object) -> str:

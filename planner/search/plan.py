@@ -310,7 +310,7 @@ def plan_line(plan: Plan) -> str:
     """A plan in one sentence: degrees, memory, speed."""
     speed = f"{number(plan.step_seconds, 2)} s a step, {number(plan.tokens_per_second, 0)} tokens/s"
     where = f"{degrees(plan.layout)} on {plan.num_gpus} GPU{'s' if plan.num_gpus > 1 else ''}"
-    return f"{plan.problem.scenario.name}: {where}: {verdict(plan)}, {spare(plan)}; {speed}"
+    return f"{plan.problem.name}: {where}: {verdict(plan)}, {spare(plan)}; {speed}"
 
 
 def degrees(layout: dict[str, int]) -> str:

@@ -286,7 +286,7 @@ def how_proved(outcome: Outcome) -> str:
 def outcome_line(outcome: Outcome) -> str:
     """The answer in one sentence. `optimal` is only said with a proof."""
     question, plan = outcome.question, outcome.plan
-    name = question.scenario.name
+    name = question.name
     if plan is None:
         if outcome.status == "infeasible":
             counts = question.total_gpus

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Renderer = Callable[[Any], str]
+Renderer = Callable[[object], str]
 
 _renderers: list[Renderer] = []
 
