@@ -15,6 +15,7 @@ from planner.problem.resolve import question_of
 from planner.schema.catalog import Price
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
+from planner.search.shown import Answers, Shown
 
 Progress = Callable[[str], None]
 FRONTS = ("headroom", "gpus", "sequence_length", "dollars")
@@ -49,6 +50,15 @@ def near_plans(
 
 
 @dataclass(frozen=True)
+class NearPlans(Answers[Outcome]):
+    """The best distinct layouts of a question, best first."""
+
+    question: Question
+    within: float
+    """Largest slowdown against the best, as a share."""
+
+
+@dataclass(frozen=True)
 class Point:
     """One plan of a front."""
 
@@ -60,7 +70,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(Shown):
     """Plans of which none is better in both."""
 
     over: str
@@ -68,6 +78,8 @@ class Front:
     more_is_better: bool
     points: tuple[Point, ...]
     """By rising value."""
+    document: Document
+    """The scenario."""
 
 
 def front(
@@ -88,13 +100,13 @@ def front(
     start = plan(document, catalog, check_points=0)
     if over == "headroom":
         points = _headroom(document, catalog, progress)
-        return Front(over, "GiB free", True, _best(points, more_is_better=True))
+        return Front(over, "GiB free", True, _best(points, more_is_better=True), document)
     if over == "sequence_length":
         points = _lengths(document, catalog, start.question, progress)
-        return Front(over, "tokens", True, _best(points, more_is_better=True))
+        return Front(over, "tokens", True, _best(points, more_is_better=True), document)
     if over == "gpus":
         points = _gpus(document, catalog, start.question, progress)
-        return Front(over, "GPUs", False, _best(points, more_is_better=False))
+        return Front(over, "GPUs", False, _best(points, more_is_better=False), document)
     if over == "dollars":
         if price_usd_per_gpu_hour is None:
             raise InputError(Mistake("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
@@ -102,7 +114,7 @@ def front(
             Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
             for point in _gpus(document, catalog, start.question, progress)
         ]
-        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
+        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False), document)
     raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
 
 
