@@ -143,7 +143,7 @@ def _document(found: Diagnosis) -> dict[str, Any]:
 
     m = found.message
     return {
-        "scenario": found.problem.scenario.name,
+        "scenario": found.problem.name,
         "kind": m.kind,
         "phase": found.phase,
         "headline": found.headline,

@@ -22,8 +22,8 @@ from planner.formulas import rules_of_thumb as rules
 from planner.inputs.catalog import default_catalog
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
 from planner.report.json_text import dumps
-from planner.report.summary import plan_blocks, plan_error_blocks, scenario_argument, spare
-from planner.search.plan import Plan, verdict
+from planner.report.summary import plan_blocks, plan_error_blocks, scenario_argument
+from planner.search.plan import Plan, spare, verdict
 from planner.units import number
 
 
@@ -91,7 +91,7 @@ def _document(plan: Plan) -> dict[str, Any]:
 
 def _blocks(plan: Plan) -> list[Block]:
     answer = verdict(plan)
-    name = plan.problem.scenario.name
+    name = plan.problem.name
     text = f"{name}: the pinned layout on {plan.layout['num_gpus']} GPUs: {answer}, {spare(plan)}"
     scenario = scenario_argument(plan.problem.document)
     return [

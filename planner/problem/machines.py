@@ -43,6 +43,8 @@ class Machines:
     """Measured products and collectives of the catalog that was asked."""
     demanded_headroom_gib: float = 0.0
     """What of `headroom_gib` the user demanded; the rest is usual, and given up where no layout keeps it. [GiB]"""
+    usual_headroom_gib: float | None = None
+    """What would be kept free, where `headroom_gib` had to be less. [GiB]"""
     own: Own | None = None
     """What the user's files say about the machines; `node` already follows them."""
 
@@ -54,7 +56,8 @@ class Machines:
     def keeping(self, headroom_gib: float) -> Machines:
         """The same machines with at most so much kept free of what nobody demanded. [GiB]"""
         kept = max(self.demanded_headroom_gib, min(self.headroom_gib, headroom_gib))
-        return self if kept == self.headroom_gib else replace(self, headroom_gib=kept)
+        usual = self.headroom_gib if self.usual_headroom_gib is None else self.usual_headroom_gib
+        return self if kept == self.headroom_gib else replace(self, headroom_gib=kept, usual_headroom_gib=usual)
 
     @cached_property
     def clusters(self) -> dict[int, Cluster]:
