@@ -12,6 +12,7 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question
 from planner.problem.resolve import question_of
+from planner.schema.catalog import Price
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
 
@@ -103,6 +104,27 @@ def front(
         ]
         return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
     raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
+
+
+def usd_per_gpu_hour(offer: str, question: Question, catalog: Catalog) -> float:
+    """What an offer of the catalog asks, on demand where it says. [USD a GPU and hour]
+
+    Raises InputError unless all machines of the question have the GPU that is priced.
+    """
+    price: Price = catalog.find("prices", offer)
+    kinds = sorted({p.gpu.id for variant in question.problems for p in (variant, variant.generating)})
+    if kinds != [price.gpu]:
+        what, because = (
+            f"price {price.id} is that of {price.gpu}",
+            f"the scenario's machines have {' and '.join(kinds)}",
+        )
+        raise InputError(Mistake(what, question.place("cluster"), because, "planner catalog list prices"))
+    asked = price.on_demand_usd_per_gpu_hour or price.reserved_usd_per_gpu_hour or price.spot_usd_per_gpu_hour
+    if asked is None:
+        raise InputError(
+            Mistake(f"price {price.id} states no price a GPU and hour", attempt="planner catalog list prices")
+        )
+    return asked
 
 
 def _usd_per_million_tokens(found: Plan, usd_per_gpu_hour: float) -> float:
