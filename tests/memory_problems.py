@@ -43,3 +43,22 @@ def problem(catalog: Catalog | None = None, **changes: Any) -> Problem:
 
 def estimated(document: dict[str, Any], catalog: Catalog = CATALOG) -> Plan:
     return estimate(parse_document(json.dumps(document), "memory.yaml"), catalog)
+
+
+def combinations() -> list[dict[str, Any]]:
+    """All models on one engine, all engines with two models, all GPUs."""
+    node_of = {node.gpu: node.id for node in CATALOG.all("nodes")}
+    out = []
+    for model in CATALOG.all("models"):
+        length = min(4096, model.learned_positions or 4096)
+        batch = {"global_batch_size": 8, "sequence_length": length, "micro_batch_size": 1}
+        out.append(pinned("megatron-core", model=model.id, batch=batch))
+    out += [
+        pinned(engine, model=model) for engine in CATALOG.ids("engines") for model in ("qwen2.5-7b", "deepseek-v2-lite")
+    ]
+    for gpu in CATALOG.all("gpus"):
+        if gpu.id in node_of:
+            precision = "bf16" if "bf16" in gpu.dense_tflops else "fp16"
+            node = {"node": node_of[gpu.id], "num_gpus": 1}
+            out.append(pinned("megatron-core", cluster=node, precision=precision))
+    return out

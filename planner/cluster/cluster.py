@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.cluster.node_graph import NETWORK_EDGE_US, PCIE_EDGE_US, Link, NodeGraph, nic_count
+from planner.cluster.rank_group import RankGroup
 from planner.errors import InputError, Mistake
 from planner.formulas import collectives as formulas
 from planner.formulas.collectives import Curve, Operation, Values
@@ -49,31 +50,6 @@ SEND_EFFICIENCY = {"nvlink": 0.85, "xgmi": 0.75, "pcie": 0.87, "socket": 0.6, "n
 SEND_LATENCY_US = {"network": 20.0}
 SEND_LATENCY_INSIDE_US = 10.0
 """Point to point: 10 us inside a node (aiconfigurator), 20 us across (calculon)."""
-
-
-@dataclass(frozen=True)
-class RankGroup:
-    """Ranks 0, stride, 2 stride, ...: the worst placed of all groups of this size and stride in the cluster."""
-
-    size: int
-    stride: int
-    num_domains: int
-    """Domains (nodes) that the group spans."""
-    gpus_per_domain: int
-    """GPUs of the group in the domain that holds fewest of them."""
-    inside_domain: bool
-    slowest: Link | None
-    """What the best ring over the group is held back by; none for one rank."""
-    ring_gb_per_s: float
-    """What one GPU can send to the others inside its domain, spec."""
-    nic_gb_per_s: float
-    """Line rate from one domain into the network for this group, when all its sister groups run too."""
-    concurrent_per_nic: float
-    """Sister groups that use one adapter at the same time, at least 1."""
-    members: tuple[int, ...] = field(repr=False)
-    """Local indices in the domain that holds fewest."""
-    curve: tuple[str, int] | None
-    """Device and number of GPUs of the measured curve that holds exactly here."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,10 +48,11 @@ def show(kind: str, name: str, output: Output) -> None:
 def check(context: click.Context) -> None:
     """Check every file: schema, names, dated sources, references, parameter counts. Exit code 5 on a finding."""
     from planner.inputs.catalog import KINDS, default_catalog
+    from planner.inputs.catalog_check import check_catalog
     from planner.report.catalog import checked_blocks
 
     catalog = default_catalog()
-    findings = catalog.check()
+    findings = check_catalog(catalog)
     count = sum(len(catalog.ids(kind)) for kind in KINDS)
     if findings:
         emit("\n".join(finding.render() for finding in findings))

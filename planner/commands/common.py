@@ -14,6 +14,7 @@ from planner.errors import InputError, Mistake, Place
 
 if TYPE_CHECKING:
     from planner.report.blocks import Block
+    from planner.report.json_text import JsonObject
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,11 +44,11 @@ class Output(NamedTuple):
     force: bool
     """Whether that file may be replaced."""
 
-    def write(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], dict[str, Any]]) -> None:
+    def write(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], JsonObject]) -> None:
         """Make the one of both that `--format` asks for, and write it."""
         emit(self.text(blocks, document), self.path, self.force)
 
-    def text(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], dict[str, Any]]) -> str:
+    def text(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], JsonObject]) -> str:
         """A result in the format that was asked for."""
         if self.style == "json":
             from planner.report.json_text import dumps

@@ -107,12 +107,6 @@ class Catalog:
         """The file behind an entry, for messages that point into it."""
         return self._load(kind, name)[1]
 
-    def check(self) -> list[Mistake]:
-        """Everything wrong with the catalogs: files, names, sources, references, parameter counts."""
-        from planner.inputs.catalog_check import check_catalog
-
-        return check_catalog(self)
-
     def _index(self, kind: str) -> dict[str, Path]:
         if kind not in _SCHEMAS:
             raise InputError(_unknown("kinds", kind, list(KINDS), None))
@@ -128,12 +122,26 @@ class Catalog:
         key = (kind, name)
         if key not in self._entries:
             document = self._read(kind, name)
-            for base in self._lineage(kind, name)[1:]:
-                document = replace(document, data={**self._read(kind, base).data, **document.data})
             if isinstance(document.data, dict):
-                document = replace(document, data={k: v for k, v in document.data.items() if k != "extends"})
+                document = replace(document, data=self._whole(kind, name))
             self._entries[key] = (validate(document, schema_of(kind)), document)
         return self._entries[key]
+
+    def _whole(self, kind: str, name: str) -> dict[str, Any]:
+        """An entry over those it extends: fields replace fields, but options that it names in `keeps_options` stay."""
+        data: dict[str, Any] = {}
+        for each in reversed(self._lineage(kind, name)):
+            document = self._read(kind, each)
+            own, options = document.data, data.get("options", {})
+            kept = own.get("keeps_options", [])
+            for index, option in enumerate(kept):
+                if option not in options:
+                    place = document.place(("keeps_options", index))
+                    raise InputError(_unknown("options", str(option), sorted(options), place))
+            data = {**data, **own}
+            if kept:
+                data["options"] = {**{option: options[option] for option in kept}, **own.get("options", {})}
+        return {key: value for key, value in data.items() if key not in ("extends", "keeps_options")}
 
     def _read(self, kind: str, name: str) -> Document:
         """One file as it stands."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from planner.analysis.budget.budget import Booking, BudgetAnswer, JobOption
 from planner.analysis.whatif import compact
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+from planner.report.json_text import JsonObject
 from planner.report.short import LEGEND, provenance, short_layout, short_wishes
 from planner.search.decisions import layout_document
 from planner.units import number
@@ -152,7 +152,7 @@ def _known_errors(answer: BudgetAnswer) -> list[str]:
     return [text for text in dict.fromkeys(texts) if text.startswith("step time")]
 
 
-def budget_document(answer: BudgetAnswer) -> dict[str, Any]:
+def budget_document(answer: BudgetAnswer) -> JsonObject:
     """The same for programs."""
     return {
         "status": answer.status,
@@ -174,7 +174,7 @@ def budget_document(answer: BudgetAnswer) -> dict[str, Any]:
     }
 
 
-def _booking(answer: BudgetAnswer, booking: Booking) -> dict[str, Any]:
+def _booking(answer: BudgetAnswer, booking: Booking) -> JsonObject:
     option = booking.option
     job = next(j for j in answer.budget.jobs if j.name == option.job)
     return {
@@ -185,9 +185,9 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> dict[str, Any]:
     }
 
 
-def _option(answer: BudgetAnswer, option: JobOption) -> dict[str, Any]:
+def _option(answer: BudgetAnswer, option: JobOption) -> JsonObject:
     plan = option.plan
-    out: dict[str, Any] = {
+    out: JsonObject = {
         "job": option.job,
         "offer": option.price.id,
         "provider": option.price.provider,

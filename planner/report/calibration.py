@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import Any
 
 from planner.analysis.calibrate.fit import FittedFactors
 from planner.report.blocks import Block, Command, Grid, Headline, Text
+from planner.report.json_text import JsonObject
 from planner.units import number
 
 
-def calibration_document(fitted: FittedFactors) -> dict[str, Any]:
+def calibration_document(fitted: FittedFactors) -> JsonObject:
     """Every phase, measured and predicted, before and after."""
     rows = [
         {

@@ -7,6 +7,7 @@ from typing import Any
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import Catalog
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, pairs
+from planner.report.json_text import JsonObject
 from planner.schema.base import Frozen
 
 SHOWN = {
@@ -46,20 +47,19 @@ def _cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def list_document(ids: dict[str, list[str]]) -> dict[str, Any]:
+def list_document(ids: dict[str, list[str]]) -> JsonObject:
     """The ids of the entries by kind."""
     return dict(ids)
 
 
-def entry_document(entry: Frozen) -> dict[str, Any]:
+def entry_document(entry: Frozen) -> JsonObject:
     """One entry as its file states it, without what it leaves open."""
-    data: dict[str, Any] = entry.model_dump(mode="json", exclude_none=True)
-    return data
+    return entry.model_dump(mode="json", exclude_none=True)
 
 
 def entry_blocks(catalog: Catalog, kind: str, entry: Frozen) -> list[Block]:
     """One entry, key by key, with its sources."""
-    data = entry_document(entry)
+    data = entry.model_dump(mode="json", exclude_none=True)
     rows = [(key, _value(value)) for key, value in data.items() if key != "sources" and value not in ([], {})]
     blocks: list[Block] = [Headline(f"{kind}: {data['id']}"), pairs(rows)]
     if kind == "models":

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from planner.analysis.calibrate.device import Measured
 from planner.report.blocks import Block, Command, Headline, Text, pairs
+from planner.report.json_text import JsonObject
 from planner.schema.catalog import Gpu, Node
 from planner.units import number
 
 
-def device_document(measured: Measured, folder: Path) -> dict[str, Any]:
+def device_document(measured: Measured, folder: Path) -> JsonObject:
     """Facts of the machine and the figures that were measured on it."""
     return {
         "folder": str(folder),

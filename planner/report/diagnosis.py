@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from planner.analysis.diagnose.diagnose import Diagnosis
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
+from planner.report.json_text import JsonObject
 from planner.report.summary import scenario_argument
 from planner.units import GIB, number
 
@@ -80,7 +80,7 @@ def diagnosis_blocks(diagnosis: Diagnosis) -> list[Block]:
     return [*blocks, Command(f"planner solve {name}", "a layout that fits, if there is one")]
 
 
-def diagnosis_document(diagnosis: Diagnosis) -> dict[str, Any]:
+def diagnosis_document(diagnosis: Diagnosis) -> JsonObject:
     """The same for programs."""
     m = diagnosis.message
     return {

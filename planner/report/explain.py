@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from planner.analysis.explanation import Explanation, WhyNot
 from planner.analysis.infeasible.conflict import Conflict
 from planner.analysis.neighbours import Alternative, same_decisions, slower_items
 from planner.report.blocks import Block, Bullets, Grid, Heading, Text
+from planner.report.json_text import JsonObject
 from planner.report.short import provenance, short_layout
 from planner.report.summary import error_blocks, headline, moment_name
 from planner.search.plan import Plan, given_up
@@ -131,11 +131,12 @@ def _why_not(base: Plan | None, question: WhyNot) -> list[str]:
     gap = f"{percent(abs(change))} {word}" if abs(change) >= 5e-4 else "as fast"
     free = alternative.plan.headroom_gib - base.headroom_gib
     said = [f"It is {gap}, with {signed(free, 2)} GiB headroom ({alternative.plan.headroom_gib:.2f} GiB)."]
-    if change > 0 or abs(change) <= base.problem.scenario.search.near_tie:
+    near_tie = abs(change) <= base.problem.scenario.search.near_tie
+    if change > 0 or near_tie:
         given = set(alternative.plan.wish.given_up) - set(base.wish.given_up)
         if given:
             said.append("It gives up a wish: " + ", ".join(sorted(given)) + ".")
-        elif abs(change) <= base.problem.scenario.search.near_tie:
+        elif near_tie:
             said.append("Within the near-tie band the plan with more headroom, then the simpler one, is taken.")
     items = [item for item in slower_items(base, alternative.plan) if abs(item.change) > 0][:4]
     if items:
@@ -144,11 +145,11 @@ def _why_not(base: Plan | None, question: WhyNot) -> list[str]:
     return said
 
 
-def explain_document(explanation: Explanation) -> dict[str, Any]:
+def explain_document(explanation: Explanation) -> JsonObject:
     """The same for programs."""
     outcome, conflict, base = explanation.outcome, explanation.conflict, explanation.outcome.plan
 
-    def alternative(each: Alternative) -> dict[str, Any]:
+    def alternative(each: Alternative) -> JsonObject:
         return {
             "change": dict(each.changes),
             "status": each.outcome.status if each.outcome is not None else "refused",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.analysis.near import Front
 from planner.report.blocks import Block, Grid, Headline, Plot, Text
+from planner.report.json_text import JsonObject
 from planner.report.short import short_layout
 from planner.report.summary import plan_error_blocks
 from planner.units import number
@@ -43,7 +42,7 @@ def front_blocks(name: str, front: Front) -> list[Block]:
     return [*blocks, *plan_error_blocks(front.points[0].plan)]
 
 
-def front_document(front: Front) -> dict[str, Any]:
+def front_document(front: Front) -> JsonObject:
     """The same for programs."""
     return {
         "schema_version": 1,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.report.blocks import Block, Grid, Headline, Text
+from planner.report.json_text import JsonObject
 from planner.report.short import LEGEND, short_binding, short_layout
 from planner.report.summary import plan_error_blocks
 from planner.search.decisions import layout_document
@@ -44,7 +43,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
     ]
 
 
-def near_document(outcomes: list[Outcome]) -> dict[str, Any]:
+def near_document(outcomes: list[Outcome]) -> JsonObject:
     """The same for programs."""
     return {
         "schema_version": 1,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from planner.analysis.rules_of_thumb import RuleBook
 from planner.formulas import rules_of_thumb as rules
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
+from planner.report.json_text import JsonObject
 from planner.units import number
 
 
@@ -43,7 +43,7 @@ def rule_blocks(book: RuleBook) -> list[Block]:
     ]
 
 
-def rule_document(book: RuleBook) -> dict[str, Any]:
+def rule_document(book: RuleBook) -> JsonObject:
     """The same for programs."""
     return {
         "model": book.architecture.id,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.report.blocks import Block, Bullets, Heading, Text
+from planner.report.json_text import JsonObject
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks
 from planner.report.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
@@ -49,6 +49,6 @@ def solve_blocks(solved: Solved) -> list[Block]:
     return [*blocks, next_command(outcome.question, headroom_gib, outcome.status)]
 
 
-def solve_document(solved: Solved) -> dict[str, Any]:
+def solve_document(solved: Solved) -> JsonObject:
     """The same for programs."""
     return outcome_document(solved.outcome, solved.comparison, solved.nearest, solved.uniform)

@@ -7,6 +7,7 @@ from typing import Any
 
 from planner.analysis.two_plans import Difference, Differences, Side
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+from planner.report.json_text import JsonObject
 from planner.report.short import provenance
 from planner.search.plan import PHASES
 from planner.units import number, percent, signed
@@ -100,7 +101,7 @@ def _known_errors(comparison: Differences) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*comparison.a.known_errors, *comparison.b.known_errors]))
 
 
-def compare_document(comparison: Differences) -> dict[str, Any]:
+def compare_document(comparison: Differences) -> JsonObject:
     """The same for programs."""
     a, b = comparison.a, comparison.b
     return {
@@ -114,7 +115,7 @@ def compare_document(comparison: Differences) -> dict[str, Any]:
     }
 
 
-def _difference(row: Difference, unit: str) -> dict[str, Any]:
+def _difference(row: Difference, unit: str) -> JsonObject:
     return {
         "name": row.name,
         f"a_{unit}": round(row.a, 9),
@@ -123,7 +124,7 @@ def _difference(row: Difference, unit: str) -> dict[str, Any]:
     }
 
 
-def _side(side: Side) -> dict[str, Any]:
+def _side(side: Side) -> JsonObject:
     return {
         "name": side.name,
         "status": side.status,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from planner.analysis.whatif import Variation, compact
 from planner.inputs.document import Document
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline
+from planner.report.json_text import JsonObject
 from planner.report.short import LEGEND, granted, provenance, short_binding, short_layout, short_wishes, typed
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan, verdict
@@ -113,7 +113,7 @@ def _known_errors(rows: list[Variation]) -> list[str]:
     return list(dict.fromkeys(text for p in problems for text in p.known_error_texts))
 
 
-def whatif_document(document: Document, values: Sequence[str], rows: list[Variation]) -> dict[str, Any]:
+def whatif_document(document: Document, values: Sequence[str], rows: list[Variation]) -> JsonObject:
     """The same for programs; `values` are the --set arguments."""
     base = rows[0].plan
     used = {pair for row in rows if row.outcome is not None for pair in row.outcome.question.provenance}
@@ -127,8 +127,8 @@ def whatif_document(document: Document, values: Sequence[str], rows: list[Variat
     }
 
 
-def _row(row: Variation, base: Plan | None) -> dict[str, Any]:
-    out: dict[str, Any] = {"set": dict(row.changes), "status": row.status, "plan": None}
+def _row(row: Variation, base: Plan | None) -> JsonObject:
+    out: JsonObject = {"set": dict(row.changes), "status": row.status, "plan": None}
     if row.refused is not None:
         out["because"] = row.refused
     if row.outcome is None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from memory_problems import ADAPTED, CATALOG, estimated, pinned, problem, scenario
+from memory_problems import ADAPTED, CATALOG, combinations, estimated, pinned, problem, scenario
 
 from planner.costs.coefficients import RowCosts
 from planner.costs.ledger import total
@@ -118,57 +116,16 @@ def test_every_item_cites_a_source_and_none_is_negative(engine: str, model: str)
         assert all(item.source.strip() and np.min(item.amount) >= 0 for item in host_ledger(whole, layouts))
 
 
-def combinations() -> list[dict[str, Any]]:
-    """All models on one engine, all engines with two models, all GPUs."""
-    node_of = {node.gpu: node.id for node in CATALOG.all("nodes")}
-    out = []
-    for model in CATALOG.all("models"):
-        length = min(4096, model.learned_positions or 4096)
-        batch = {"global_batch_size": 8, "sequence_length": length, "micro_batch_size": 1}
-        out.append(pinned("megatron-core", model=model.id, batch=batch))
-    out += [pinned(engine, model=model) for engine in ENGINES for model in ("qwen2.5-7b", "deepseek-v2-lite")]
-    for gpu in CATALOG.all("gpus"):
-        if gpu.id in node_of:
-            precision = "bf16" if "bf16" in gpu.dense_tflops else "fp16"
-            node = {"node": node_of[gpu.id], "num_gpus": 1}
-            out.append(pinned("megatron-core", cluster=node, precision=precision))
-    return out
-
-
-def test_estimate_is_finite_and_fast_on_every_combination() -> None:
-    """Each under 50 ms by the clock of this machine once catalogs and grids are read; the median has slack of ten."""
+def test_estimate_is_finite_on_every_combination() -> None:
     documents = [parse_document(json.dumps(document), "memory.yaml") for document in combinations()]
+    assert len(documents) > 110
     for document in documents:
-        estimate(document, CATALOG)
-    seconds = []
-    for document in documents:
-        started = time.perf_counter()
         found = estimate(document, CATALOG)
-        seconds.append(time.perf_counter() - started)
         amounts = [e.amount for phase in found.memory for e in phase.items] + [e.amount for e in found.time]
         amounts += [e.amount for e in found.host]
         assert np.all(np.isfinite(amounts)), document.data
         assert found.peak_gib > 0
         assert found.step_seconds > 0
-    assert len(seconds) > 110
-    assert statistics.median(seconds) < 0.05
-
-
-def test_ten_thousand_layouts_are_costed_in_a_second() -> None:
-    """Coefficients of all moments and stages, every stage of every row: what the search needs."""
-    whole = problem(model="mixtral-8x22b", cluster={"node": "hgx-h100-8", "max_gpus": 256}, batch={
-        "global_batch_size": 1024, "sequence_length": 16384,
-    })  # fmt: skip
-    layouts = build_space(whole.alone).layouts
-    assert len(layouts) > 1000
-    layouts = layouts.take(np.resize(np.arange(len(layouts)), 10_000))
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        costs = RowCosts(whole.alone, layouts)
-        assert all(np.isfinite(c.end).all() for c in costs.memory.values())
-        taken.append(time.perf_counter() - started)
-    assert min(taken) < 1.0
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -29,6 +29,7 @@ from planner.analysis.calibrate.device_files import files, write
 from planner.errors import InputError
 from planner.formulas.gemm import grid_gemm_seconds
 from planner.inputs.catalog import default_catalog
+from planner.inputs.catalog_check import check_catalog
 from planner.inputs.document import load
 from planner.schema.catalog import Gpu, Node
 from planner.search.estimate import estimate
@@ -147,7 +148,7 @@ def test_files_are_read_back_and_plans_use_them(tmp_path: Path, monkeypatch: pyt
     write(tmp_path, texts)
     monkeypatch.setenv("PLANNER_CATALOGS", str(tmp_path))
     catalog = default_catalog()
-    assert not catalog.check()
+    assert not check_catalog(catalog)
     own = catalog.find("gpus", "h100-sxm5-80gb")
     assert (own.gemm_grid, own.usable_gib) == ("own_h100_sxm5_80gb", 70.0)
     assert own.attention_forward_tflops == pytest.approx(297, rel=0.02)
