@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from planner.analysis.infeasible.conflict import Conflict, explain_conflict
 from planner.analysis.infeasible.nearest import Nearest, nearest
@@ -13,6 +12,7 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, validate, value_at, with_overrides
 from planner.schema.scenario import Scenario
 from planner.search.search import Outcome, plan
+from planner.search.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WhyNot:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """What binds, what other decisions would do, and what contradicts what."""
 
     outcome: Outcome
@@ -59,7 +59,7 @@ def explain(
     return Explanation(outcome, conflict, missing, tuple(others), tuple(asked))
 
 
-def _change(document: Document, text: str) -> dict[str, Any]:
+def _change(document: Document, text: str) -> dict[str, object]:
     """What a PATH=VALUE text changes. Raises InputError for a value that the scenario cannot have."""
     changed = with_overrides(document, [text])
     validate(changed, Scenario)

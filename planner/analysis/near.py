@@ -113,17 +113,15 @@ def usd_per_gpu_hour(offer: str, question: Question, catalog: Catalog) -> float:
     """
     price: Price = catalog.find("prices", offer)
     kinds = sorted({p.gpu.id for variant in question.problems for p in (variant, variant.generating)})
+    list_them = "planner catalog list prices"
     if kinds != [price.gpu]:
-        what, because = (
-            f"price {price.id} is that of {price.gpu}",
-            f"the scenario's machines have {' and '.join(kinds)}",
+        because = f"the scenario's machines have {' and '.join(kinds)}"
+        raise InputError(
+            Mistake(f"price {price.id} is that of {price.gpu}", question.place("cluster"), because, list_them)
         )
-        raise InputError(Mistake(what, question.place("cluster"), because, "planner catalog list prices"))
     asked = price.on_demand_usd_per_gpu_hour or price.reserved_usd_per_gpu_hour or price.spot_usd_per_gpu_hour
     if asked is None:
-        raise InputError(
-            Mistake(f"price {price.id} states no price a GPU and hour", attempt="planner catalog list prices")
-        )
+        raise InputError(Mistake(f"price {price.id} states no price of a GPU and hour", attempt=list_them))
     return asked
 
 

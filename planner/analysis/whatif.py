@@ -19,7 +19,7 @@ from planner.search.search import Outcome, search
 
 MAX_COMBINATIONS = 64
 
-Changes = tuple[tuple[str, Any], ...]
+Changes = tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Variation:
         return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
 
 
-def compact(value: Any) -> str:
+def compact(value: object) -> str:
     """A value as one would type it."""
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -65,6 +65,11 @@ class Problem:
     """What tells this problem from the other variants of its question."""
 
     @property
+    def name(self) -> str:
+        """Of the scenario."""
+        return self.scenario.name
+
+    @property
     def architecture(self) -> Architecture:
         """The network."""
         return self.work.architecture
@@ -310,6 +315,11 @@ class Question:
     def scenario(self) -> Scenario:
         """The scenario of the plain variant."""
         return self.first.scenario
+
+    @property
+    def name(self) -> str:
+        """Of the scenario."""
+        return self.scenario.name
 
     @property
     def architecture(self) -> Architecture:

@@ -84,7 +84,7 @@ def diagnosis_document(diagnosis: Diagnosis) -> JsonObject:
     """The same for programs."""
     m = diagnosis.message
     return {
-        "scenario": diagnosis.problem.scenario.name,
+        "scenario": diagnosis.problem.name,
         "kind": m.kind,
         "phase": diagnosis.phase,
         "headline": diagnosis.headline,

@@ -31,7 +31,7 @@ def outcome_document(
     plan = outcome.plan
     document: JsonObject = {
         "status": outcome.status,
-        "scenario": outcome.question.scenario.name,
+        "scenario": outcome.question.name,
         "plan": plan_document(plan) if plan is not None else None,
         "proof": _proof(outcome.proof),
     }
@@ -51,7 +51,7 @@ def outcome_document(
 
 def estimate_document(plan: Plan) -> JsonObject:
     """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
-    document = {"status": "estimate", "scenario": plan.problem.scenario.name, "plan": plan_document(plan)}
+    document = {"status": "estimate", "scenario": plan.problem.name, "plan": plan_document(plan)}
     return {**document, "proof": None, **_about(plan.problem.alone, [])}
 
 

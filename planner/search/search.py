@@ -16,8 +16,9 @@ from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, Rounded
-from planner.search.plan import Plan, make_plan
+from planner.search.plan import Plan, given_up, make_plan, spare, verdict
 from planner.search.prune import prune, row_bounds
+from planner.search.shown import Shown
 from planner.search.space import Removed, Space, build_space
 from planner.search.tables import RangeTooWide, Tables, build_tables
 from planner.search.verify import verify
@@ -51,9 +52,9 @@ class Proof:
     """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The answer to one problem."""
+@dataclass(frozen=True, repr=False)
+class Outcome(Shown):
+    """The answer to one question."""
 
     question: Question
     status: str
@@ -61,6 +62,12 @@ class Outcome:
     proof: Proof
     timings: tuple[tuple[str, float], ...]
     """(part, seconds); never on stdout unless asked for."""
+
+    def __str__(self) -> str:
+        return outcome_line(self)
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self}>"
 
 
 def search(
@@ -274,3 +281,25 @@ def how_proved(outcome: Outcome) -> str:
     if outcome.proof.throughput_proved:
         return "throughput proved, ties not settled"
     return "best found" if outcome.proof.gap is None else f"best found, gap {percent(outcome.proof.gap)}"
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """The answer in one sentence. `optimal` is only said with a proof."""
+    question, plan = outcome.question, outcome.plan
+    name = question.name
+    if plan is None:
+        if outcome.status == "infeasible":
+            counts = question.total_gpus
+            gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in question.problems))
+            return f"{name}: no layout fits on {gpus} x {kinds} (proved)"
+        return f"{name}: no verdict within the time limit"
+    gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
+    lost = given_up(plan)
+    if lost:
+        start = f"fits on {gpus} after giving up {', '.join(lost)}"
+    elif len(question.wishes) > 1:
+        start = f"keeps every wish on {gpus}"
+    else:
+        start = f"fits on {gpus}"
+    return f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}"
