@@ -72,6 +72,8 @@ class ZeroThree(Frozen):
     reduced_units: float = Field(ge=0)
     """Whole layers' gradients that lie unreduced at once."""
     reduced_bytes: float = 4
+    root_gradient_bytes: float = 0
+    """Bytes an element of the head's gradient, where the head is part of the root unit, which is reduced last."""
     every_layer: bool = False
     """Copies of all layers of the stage stay, beyond the one in use (no resharding after the forward pass)."""
     whole_in_pipeline: bool = False

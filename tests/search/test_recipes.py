@@ -64,11 +64,11 @@ def test_an_exception_still_fails(name: str) -> None:
 
 
 def test_the_largest_lora_batches_lie_at_the_edge() -> None:
-    """verl's scripts of 14B and 72B note that one sample a GPU more ran out of memory; README.md says 68 to 76."""
+    """verl's scripts of 14B and 72B note that one sample a GPU more ran out of memory; README.md says 66 to 75."""
     for size in ("14b", "72b"):
         plan = predicted(f"verl-lora-{size}").plan
         assert plan is not None
-        assert 68 <= plan.peak_gib <= 76
+        assert 65.5 <= plan.peak_gib <= 75
 
 
 def test_the_readme_is_current() -> None:

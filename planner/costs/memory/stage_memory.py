@@ -118,7 +118,8 @@ class StageMemory(StageParameters):
         layer_bytes = layer * (self.problem.base_weight_bytes if packed else zero.gathered_bytes)
         each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
-            each = each + largest * zero.reduced_units * zero.reduced_bytes
+            unreduced = layer if zero.root_gradient_bytes else largest
+            each = each + unreduced * zero.reduced_units * zero.reduced_bytes + head * zero.root_gradient_bytes
         on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
         several = {
             "never": np.zeros_like(self.layouts.num_micro_batches),
