@@ -48,8 +48,8 @@ class Script:
     arrays: tuple[Array, ...]
     remarks: tuple[str, ...]
     """What a person must know or add."""
-    example: tuple[str, ...]
-    """Lines of the command that uses the arrays."""
+    run: tuple[str, ...]
+    """Lines that start the run, where the file is executed and not sourced."""
 
 
 def flag_table(catalog: Catalog, file: str) -> tuple[str, Table]:
@@ -85,6 +85,22 @@ def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
                 raise InternalError(f"{option} does not take {value!r}")
 
 
+def without_defaults(arrays: Sequence[Array], tables: Sequence[Table]) -> tuple[Array, ...]:
+    """The arrays less the flags that say what the engine does anyway, and less what is empty then."""
+
+    def said(option: str, value: str | tuple[str, ...] | None) -> bool:
+        entry = next((table[option] for table in tables if option in table), {})
+        default = entry.get("default")
+        if default is None or value is None or isinstance(value, (tuple, Shell)):
+            return True
+        if entry.get("type") in ("int", "float"):
+            return float(value) != default
+        return value != str(default)
+
+    kept = (Array(a.name, tuple(flag for flag in a.flags if said(*flag))) for a in arrays)
+    return tuple(array for array in kept if array.flags)
+
+
 def _is_a(value: str, entry: Mapping[str, Any]) -> bool:
     choices = entry.get("choices")
     if choices and value not in choices:
@@ -116,8 +132,10 @@ def render(script: Script, outcome: Outcome) -> str:
             lines.append("  " + " ".join([option, *(w if isinstance(w, Shell) else shlex.quote(w) for w in words)]))
         lines += [")", ""]
     lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
-    lines.append("")
-    lines += [f"# {line}" for line in script.example]
+    lines += ["", "# Sourced, the file only sets the arrays; executed, it starts the run with further arguments."]
+    lines += ['if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then', "  set -euo pipefail"]
+    lines += [f"  {line}" for line in script.run]
+    lines.append("fi")
     return "\n".join(lines) + "\n"
 
 
@@ -140,7 +158,7 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
         f"{plan.usable_gib:.1f} GiB usable, {plan.headroom_gib:.1f} GiB free ({verdict(plan)}); "
         f"step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
-        "and logging are yours to add.",
+        "and logging are yours to add as arguments.",
         *script.remarks,
     ]
     return [f"# {line}" for text in paragraphs for line in _wrapped(text)]
