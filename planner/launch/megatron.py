@@ -11,6 +11,7 @@ from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 NAME = "megatron"
+FILE = "plan.sh"
 TABLE = "megatron_0192.json"
 
 

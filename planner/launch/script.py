@@ -34,6 +34,8 @@ class Array:
 
     name: str
     flags: tuple[Flag, ...]
+    assigned: bool = False
+    """Written as name=value (Hydra), not as an option and its value."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def without_defaults(arrays: Sequence[Array], tables: Sequence[Table]) -> tuple[
         if default is None or value is None or isinstance(value, (tuple, Shell)):
             return True
         if entry.get("type") in ("int", "float"):
-            return float(value) != default
+            return float(value) != float(default)
         return value != str(default)
 
     kept = (Array(a.name, tuple(flag for flag in a.flags if said(*flag))) for a in arrays)
@@ -121,7 +123,8 @@ def _shell_value(value: int | tuple[int, ...]) -> str:
 
 def render(script: Script, outcome: Outcome) -> str:
     """The fragment as text."""
-    lines = ["# shellcheck shell=bash disable=SC2034", *_header(script, outcome), ""]
+    lines = ["# shellcheck shell=bash disable=SC2034"]
+    lines += [*header(script.speaks, script.checked_against, script.remarks, outcome), ""]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in script.exports]
     lines += [f"{name}={_shell_value(value)}" for name, value in script.variables]
     lines.append("")
@@ -129,7 +132,10 @@ def render(script: Script, outcome: Outcome) -> str:
         lines.append(f"{array.name}=(")
         for option, value in array.flags:
             words = value if isinstance(value, tuple) else () if value is None else (value,)
-            lines.append("  " + " ".join([option, *(w if isinstance(w, Shell) else shlex.quote(w) for w in words)]))
+            said = [w if isinstance(w, Shell) else shlex.quote(w) for w in words]
+            if array.assigned:
+                said, option = [], shlex.quote(f"{option}={''.join(words)}")
+            lines.append("  " + " ".join([option, *said]))
         lines += [")", ""]
     lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
     lines += ["", "# Sourced, the file only sets the arrays; executed, it starts the run with further arguments."]
@@ -139,7 +145,8 @@ def render(script: Script, outcome: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _header(script: Script, outcome: Outcome) -> list[str]:
+def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: Outcome) -> list[str]:
+    """Comment lines that say whose settings these are, of which plan, and what is left open."""
     from importlib.metadata import version
 
     from planner.search.plan import verdict
@@ -150,7 +157,7 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
     proved = how_proved(outcome)
     machines = ", ".join(text for name, text in hardware_rows(plan) if name.startswith("hardware"))
     paragraphs = [
-        f"Flags for {script.speaks}, checked against {script.checked_against}.",
+        f"Settings for {speaks}, checked against {checked_against}.",
         f"Written by planner {version('planner')} from scenario {outcome.problem.scenario.name} ({document.name}), "
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
@@ -159,7 +166,7 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
         f"step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
         "and logging are yours to add as arguments.",
-        *script.remarks,
+        *remarks,
     ]
     return [f"# {line}" for text in paragraphs for line in _wrapped(text)]
 

@@ -12,6 +12,7 @@ from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 NAME = "slime"
+FILE = "plan.sh"
 TABLE = "slime_031.yaml"
 MEGATRON_TABLE = "megatron_slime_031.json"
 DEFAULT_GPUS_PER_NODE = 8

@@ -306,6 +306,6 @@ def next_command(problem: Problem, headroom_gib: float | None, status: str) -> C
             scenario = scenario_argument(problem, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
         return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
-    if problem.engine.launch is not None:
-        return Command(f"planner launch {scenario} --to {problem.engine.launch}", "the launch flags of this plan")
+    if problem.engine.launch:
+        return Command(f"planner launch {scenario} --to {problem.engine.launch[0]}", "the launch flags of this plan")
     return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

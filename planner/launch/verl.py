@@ -1,0 +1,97 @@
+"""verl: the plan as Hydra overrides of verl.trainer.main_ppo, for FSDP2 and for Megatron training."""
+
+from __future__ import annotations
+
+from planner.inputs.catalog import Catalog
+from planner.launch.hydra import assignments
+from planner.launch.keyed import key_table, settings
+from planner.launch.said import said
+from planner.launch.script import refuse
+from planner.problem.problem import ASYNCHRONOUS
+from planner.search.plan import Plan
+from planner.search.search import Outcome
+
+NAME = "verl"
+FILE = "plan.sh"
+TABLE = "verl_091.yaml"
+FSDP = "verl-fsdp2"
+
+
+def fragment(outcome: Outcome, catalog: Catalog) -> str:
+    """The script of a plan. Raises InputError for what verl has no key for."""
+    plan = outcome.plan
+    assert plan is not None
+    _refuse(plan)
+    words = said(plan)
+    part = "fsdp2" if plan.problem.engine.id == FSDP else "megatron"
+    common, own = (key_table(catalog, TABLE, name) for name in ("common", part))
+    also = {"uneven_stages"} if part == "megatron" else {"recompute_granularity"}
+    also |= {"placement"} if words["asynchronous"] else set()
+    values = settings(plan, common, words, NAME, own.spoken | also)
+    values |= settings(plan, own, words, NAME, common.spoken | also)
+    if words["dynamic"]:
+        tokens = words["tokens_per_gpu"]
+        values |= {f"actor_rollout_ref.{who}.log_prob_max_token_len_per_gpu": tokens for who in ("rollout", "ref")}
+    if plan.problem.scenario.layout.optimizer_offload:
+        optimizer = "+actor_rollout_ref.actor.optim.override_optimizer_config."
+        values |= {optimizer + "optimizer_cpu_offload": True, optimizer + "optimizer_offload_fraction": 1.0}
+        values |= {
+            optimizer + "overlap_cpu_optimizer_d2h_h2d": True,
+            optimizer + "use_precision_aware_optimizer": True,
+        }
+    run = ('python3 -m verl.trainer.main_ppo "${PLAN_ARGS[@]}" \\', *_data(), '  "$@"')
+    return assignments(outcome, common.engine, values, run, _remarks(plan))
+
+
+def _data() -> tuple[str, ...]:
+    return (
+        '  "data.train_files=${TRAIN_FILES:?FIXME: parquet file of prompts}" \\',
+        '  "data.val_files=${VAL_FILES:?FIXME: parquet file of prompts to validate on}" \\',
+    )
+
+
+def _refuse(plan: Plan) -> None:
+    """Raise InputError for parts of a plan that verl has no key for, beyond what its tables lack."""
+    rl, problem = plan.problem.scenario.rl, plan.problem
+    if rl is None:
+        raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
+    if not problem.colocated and problem.placement != ASYNCHRONOUS:
+        raise refuse(
+            plan,
+            f"{NAME} has no word for placement {problem.placement}",
+            "its trainer_mode is sync on shared GPUs, or separate_async on GPUs of its own",
+            "rl.placement: colocated or asynchronous",
+            "rl",
+            "placement",
+        )
+    if plan.wish.rollout_batch_size % rl.steps_per_rollout:
+        raise refuse(
+            plan,
+            f"{NAME} counts the mini-batch in prompts",
+            f"{plan.wish.rollout_batch_size} prompts are not {rl.steps_per_rollout} equal steps",
+            "rl.steps_per_rollout: 1",
+            "rl",
+            "steps_per_rollout",
+        )
+    if len(set(plan.layers[1:-1])) > 1 or (len(plan.layers) == 2 and len(set(plan.layers)) > 1):
+        raise refuse(
+            plan,
+            f"{NAME} only lets the first and the last stage differ from those between them",
+            f"the plan has {' '.join(map(str, plan.layers))} layers",
+            "layers_per_stage: even",
+            "layout",
+            "layers_per_stage",
+        )
+    if max(plan.recomputed) > 0 and problem.engine.id == FSDP and plan.recomputed != plan.layers:
+        raise refuse(
+            plan, f"{NAME} recomputes every layer or none", "fsdp2 has one switch", "layout.recomputed_layers: all",
+            "layout", "recomputed_layers",
+        )  # fmt: skip
+
+
+def _remarks(plan: Plan) -> list[str]:
+    out = ["Token budgets are a GPU's; verl multiplies them by Ulysses or context parallelism."]
+    rl = plan.problem.scenario.rl
+    if rl is not None and rl.reference_model:
+        out.append("The plan counts a frozen reference: actor.use_kl_loss; its coefficient is yours.")
+    return out
