@@ -18,7 +18,7 @@ from planner.launch import registry
 from planner.launch.parallel import pipeline_split
 from planner.launch.script import flag_table
 from planner.launch.switches import SWITCHES
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.schema.engine import Engine
 from planner.search.search import Outcome, search
 from planner.search.space import build_space
@@ -41,7 +41,7 @@ def catalog() -> Catalog:
 @cache
 def solved(changes: str) -> Outcome:
     document = override(parse_document(json.dumps(BASE), "launched.yaml"), json.loads(changes))
-    return search(problem_of(document, catalog()), check_points=0)
+    return search(question_of(document, catalog()), check_points=0)
 
 
 def text(changes: dict[str, Any]) -> str:
@@ -111,11 +111,11 @@ def test_context_ranks_between_stages_are_refused_for_dense_networks_too() -> No
     """parallel_state.py:901: the expert grid of a dense network is one rank times tensor_parallel."""
     changes = {"cluster.rank_order": "tp_pp_dp", **pins(pipeline_parallel=2, context_parallel=2)}
     document = override(parse_document(json.dumps(BASE), "launched.yaml"), changes)
-    space = build_space(problem_of(document, catalog()))
+    space = build_space(question_of(document, catalog()))
     assert len(space.layouts) == 0
     assert "rank_order_keeps_stages" in {removed.rule for removed in space.removed}
     legal = override(document, pins(context_parallel=1))
-    assert len(build_space(problem_of(legal, catalog())).layouts) > 0
+    assert len(build_space(question_of(legal, catalog())).layouts) > 0
 
 
 def test_offloaded_activations_export_what_transformer_engine_asks_for() -> None:
@@ -186,7 +186,7 @@ def test_fp32_is_refused_with_the_attention_that_it_does_not_have() -> None:
 def test_a_simplification_of_ours_says_that_it_is_one() -> None:
     changes = {**MANY, "model": "deepseek-v3", **pins(pipeline_parallel=2, layers_per_stage=[2, 59])}
     document = override(parse_document(json.dumps(BASE), "launched.yaml"), changes)
-    removed = build_space(problem_of(document, catalog())).removed
+    removed = build_space(question_of(document, catalog())).removed
     said = {rule.rule: rule.text for rule in removed}
     assert "planner counts them nowhere else" in said["leading_dense_layers"]
 
@@ -261,7 +261,7 @@ def test_what_the_default_gradient_accumulation_needs_is_said() -> None:
 
 
 def slime(*overrides: str) -> str:
-    outcome = search(problem_of(load("scenarios/qwen7b_rl.yaml", overrides), catalog()), check_points=0)
+    outcome = search(question_of(load("scenarios/qwen7b_rl.yaml", overrides), catalog()), check_points=0)
     written: str = registry.find("slime").fragment(outcome, catalog())
     return written
 
