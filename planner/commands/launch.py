@@ -14,7 +14,7 @@ from planner.commands.common import emit, out_option, scenario_argument, set_opt
     "launcher",
     metavar="LAUNCHER",
     required=True,
-    help="Whose settings: slime, megatron, verl, ..., by the names that a wrong one lists.",
+    help="Whose settings: slime, megatron, verl, ...; a wrong name lists all.",
 )
 @set_option
 @out_option

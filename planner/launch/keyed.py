@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from planner.errors import InternalError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import read_document
 from planner.launch.said import refuse_unsaid
+from planner.launch.script import refuse
 from planner.search.plan import Plan
 
 
@@ -75,7 +75,13 @@ def settings(plan: Plan, table: KeyTable, words: Mapping[str, Any], launcher: st
                 continue
             if key.words is not None:
                 if written(value) not in key.words:
-                    raise InternalError(f"{key.name} has no word for {key.says} {value!r}")
+                    raise refuse(
+                        plan,
+                        f"{launcher} has no word for {key.says} {written(value)}",
+                        f"{key.name} takes {', '.join(key.words)}",
+                        f"{key.says}: {next(iter(key.words))}",
+                        key.says,
+                    )
                 value = key.words[written(value)]
         if value is not None and value != key.default:
             out[f"+{key.name}" if key.added else key.name] = value

@@ -151,6 +151,23 @@ def recomputed_by_stage(plan: Plan) -> tuple[int, ...]:
     return tuple(count // chunks for count in plan.recomputed)
 
 
+def one_number(plan: Plan, launcher: str) -> None:
+    """Raise InputError where stages differ in what one option for all of them must say: layers, recomputed layers."""
+    uneven = len(set(plan.layers[1:-1])) > 1
+    halves = len(plan.layers) == 2 and len(set(plan.layers)) > 1 and plan.layout["virtual_pipeline"] > 1
+    if uneven or halves:
+        raise refuse(
+            plan,
+            f"{launcher} only lets the first and the last stage differ from those between them",
+            f"the plan has {' '.join(map(str, plan.layers))} layers",
+            "layers_per_stage: even",
+            "layout",
+            "layers_per_stage",
+        )
+    if recompute_flags(plan).granularity == "full" and recompute_flags(plan).num_layers is None:
+        raise _differing_stages(plan)
+
+
 def _differing_stages(plan: Plan) -> InputError:
     return refuse(
         plan,

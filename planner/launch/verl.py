@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
-from planner.launch.hydra import assignments
+from planner.launch.documents import script
 from planner.launch.keyed import key_table, settings
+from planner.launch.parallel import one_number
 from planner.launch.said import said
 from planner.launch.script import refuse
 from planner.problem.problem import ASYNCHRONOUS
@@ -40,7 +41,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
             optimizer + "use_precision_aware_optimizer": True,
         }
     run = ('python3 -m verl.trainer.main_ppo "${PLAN_ARGS[@]}" \\', *_data(), '  "$@"')
-    return assignments(outcome, common.engine, values, run, _remarks(plan))
+    return script(outcome, common.engine, values, run, _remarks(plan), assigned=True)
 
 
 def _data() -> tuple[str, ...]:
@@ -73,15 +74,7 @@ def _refuse(plan: Plan) -> None:
             "rl",
             "steps_per_rollout",
         )
-    if len(set(plan.layers[1:-1])) > 1 or (len(plan.layers) == 2 and len(set(plan.layers)) > 1):
-        raise refuse(
-            plan,
-            f"{NAME} only lets the first and the last stage differ from those between them",
-            f"the plan has {' '.join(map(str, plan.layers))} layers",
-            "layers_per_stage: even",
-            "layout",
-            "layers_per_stage",
-        )
+    one_number(plan, NAME)
     if max(plan.recomputed) > 0 and problem.engine.id == FSDP and plan.recomputed != plan.layers:
         raise refuse(
             plan, f"{NAME} recomputes every layer or none", "fsdp2 has one switch", "layout.recomputed_layers: all",

@@ -216,7 +216,7 @@ def test_the_tables_are_whole_and_dated() -> None:
     raw = json.loads(catalog().data_file("flags/megatron_0192.json").read_text())
     assert len(raw["flags"]) == 846
     assert "0.19.2" in raw["source"]
-    assert set(registry.launchers()) == {megatron.NAME, slime.NAME}
+    assert {megatron.NAME, slime.NAME} < set(registry.launchers())
 
 
 def test_names_cannot_leave_the_comment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
