@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from planner.launch.keyed import nested, written, yaml_lines
+from planner.launch.said import Setting
 from planner.launch.script import Array, Script, header, render
 from planner.search.search import Outcome
 
 
-def yaml_document(outcome: Outcome, engine: str, values: Mapping[str, Any], remarks: Sequence[str] = ()) -> str:
+def yaml_document(outcome: Outcome, engine: str, values: Mapping[str, Setting], remarks: Sequence[str] = ()) -> str:
     """Dotted keys as block YAML under a header of comments."""
     lines = header(_speaks(outcome), f"the keys of {engine}", remarks, outcome)
     return "\n".join([*lines, "", *yaml_lines(nested(values))]) + "\n"
 
 
-def json_document(values: Mapping[str, Any]) -> str:
+def json_document(values: Mapping[str, Setting]) -> str:
     """Dotted keys as indented JSON, which holds no comments."""
     return json.dumps(nested(values), indent=2) + "\n"
 
@@ -25,7 +25,7 @@ def json_document(values: Mapping[str, Any]) -> str:
 def script(
     outcome: Outcome,
     engine: str,
-    values: Mapping[str, Any],
+    values: Mapping[str, Setting],
     run: Sequence[str],
     remarks: Sequence[str] = (),
     *,
@@ -42,8 +42,10 @@ def script(
         if value is False and switches and not assigned:
             continue
         alone = value is True and switches and not assigned
-        several = isinstance(value, (list, tuple)) and not assigned
-        flags.append((name, None if alone else tuple(map(str, value)) if several else written(value)))
+        if isinstance(value, list) and not assigned:
+            flags.append((name, tuple(str(item) for item in value)))
+        else:
+            flags.append((name, None if alone else written(value)))
     flags += [(word, None) for word in last]
     return render(
         Script(

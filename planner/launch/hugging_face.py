@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.inputs.catalog import Catalog
+from planner.launch.asked import asked
 from planner.launch.documents import json_document, yaml_document
 from planner.launch.keyed import key_table, settings
 from planner.launch.said import said
@@ -25,7 +24,7 @@ def kind(plan: Plan) -> str:
 
 def refuse_untrained(plan: Plan, launcher: str) -> None:
     """Raise InputError for adapters and for layers of which only some are recomputed."""
-    if plan.problem.scenario.adapter is not None:
+    if asked(plan).adapts:
         raise refuse(
             plan, f"{launcher} files are written for full training", "the scenario trains an adapter",
             "planner solve prints the layout; add the adapter's own keys by hand", "adapter",
@@ -61,14 +60,14 @@ def accelerate_config(outcome: Outcome, catalog: Catalog, launcher: str) -> str:
     plan = _plan(outcome)
     table = key_table(catalog, TABLE, "accelerate")
     own = key_table(catalog, TABLE, kind(plan))
-    words: dict[str, Any] = said(plan)
+    words = said(plan)
     values = settings(plan, own, words, launcher, ALSO | table.spoken)
     if kind(plan) == "zero":
         del words["precision"]  # the DeepSpeed file says it, and accelerate refuses it twice
     values |= settings(plan, table, words, launcher, ALSO | own.spoken)
     remarks = ("machine_rank, main_process_ip and main_process_port are each machine's own.",)
     values = {"compute_environment": "LOCAL_MACHINE", **values}
-    return yaml_document(outcome, table.engine, values, remarks if words["training_nodes"] > 1 else ())
+    return yaml_document(outcome, table.engine, values, remarks if words["training_nodes"] != 1 else ())
 
 
 def _plan(outcome: Outcome) -> Plan:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import read_document
-from planner.launch.said import refuse_unsaid
+from planner.launch.said import Setting, Words, refuse_unsaid
 from planner.launch.script import refuse
 from planner.search.plan import Plan
 
@@ -20,9 +19,9 @@ class Key:
     name: str
     says: str | None
     """Word of `planner.launch.said`; none for a key that is written with a constant."""
-    default: Any = None
-    constant: Any = None
-    words: Mapping[str, Any] | None = None
+    default: Setting = None
+    constant: Setting = None
+    words: Mapping[str, Setting] | None = None
     """Engine's value for each value of the plan (as `written`), where they differ."""
     added: bool = False
     """The key is absent from the engine's own files (Hydra wants a +)."""
@@ -59,13 +58,13 @@ def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:
     return KeyTable(str(data["engine"]), keys)
 
 
-def settings(plan: Plan, table: KeyTable, words: Mapping[str, Any], launcher: str, also: set[str]) -> dict[str, Any]:
+def settings(plan: Plan, table: KeyTable, words: Mapping[str, Setting], launcher: str, also: set[str]) -> Words:
     """Keys and values of a plan, less those that are the engine's defaults. `also`: decisions said in another way.
 
     Raises InputError for a decision that no key says.
     """
-    refuse_unsaid(plan, dict(words), table.spoken | also, launcher)
-    out: dict[str, Any] = {}
+    refuse_unsaid(plan, words, table.spoken | also, launcher)
+    out: Words = {}
     for key in table.keys:
         if key.says is None:
             value = key.constant
@@ -88,19 +87,21 @@ def settings(plan: Plan, table: KeyTable, words: Mapping[str, Any], launcher: st
     return out
 
 
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nested(flat: Mapping[str, Setting]) -> dict[str, object]:
     """Dotted keys as a tree."""
-    tree: dict[str, Any] = {}
+    tree: dict[str, object] = {}
     for name, value in flat.items():
         *path, last = name.split(".")
         place = tree
         for step in path:
-            place = place.setdefault(step, {})
+            inside = place.setdefault(step, {})
+            assert isinstance(inside, dict)
+            place = inside
         place[last] = value
     return tree
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """A value as YAML, Hydra and TOML all read it."""
     if value is None:
         return "null"
@@ -113,7 +114,7 @@ def written(value: Any) -> str:
     return str(value)
 
 
-def yaml_lines(tree: Mapping[str, Any], indent: int = 0) -> list[str]:
+def yaml_lines(tree: Mapping[str, object], indent: int = 0) -> list[str]:
     """A tree as block YAML; scalars as `written`."""
     out = []
     for name, value in tree.items():

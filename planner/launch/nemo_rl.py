@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
+from planner.launch.asked import asked
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, settings
 from planner.launch.said import said
@@ -19,10 +20,9 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     """The configuration of a plan. Raises InputError for what NeMo-RL has no key for."""
     plan = outcome.plan
     assert plan is not None
-    if plan.problem.scenario.rl is None:
+    if asked(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
     words = said(plan)
-    words["all_nodes"] = words["training_nodes"] + (words["generating_nodes"] or 0)
     common, own = (key_table(catalog, TABLE, part) for part in ("common", "megatron"))
     also = {"uneven_stages"} | ({"placement"} if not words["colocated"] else set())
     values = settings(plan, common, words, NAME, own.spoken | also)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
+from planner.launch.asked import asked
 from planner.launch.script import refuse
 from planner.problem.problem import ASYNCHRONOUS
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan
 
-NEUTRAL: dict[str, Any] = {
+Setting = str | int | float | bool | None | list[str] | list[int]
+"""A value of one of the words below, as it is before it is text."""
+Words = dict[str, Setting]
+
+NEUTRAL: Words = {
     "tensor_parallel": 1,
     "pipeline_parallel": 1,
     "virtual_pipeline": 1,
@@ -28,14 +33,14 @@ NEUTRAL: dict[str, Any] = {
 """Decisions that need a word where they are not this; a launcher without one refuses them by name."""
 
 
-def said(plan: Plan) -> dict[str, Any]:
+def said(plan: Plan) -> Words:
     """Every decision of a plan, and the numbers that engines want instead. Counts are whole numbers.
 
     tokens_per_gpu: tokens of a micro-batch on one context rank; prompts_per_step: prompts of one optimizer step;
-    training_nodes * gpus_per_node: GPUs that train; generating_nodes: nodes of a rollout engine of its own.
+    training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout engine of its own; all_nodes: both.
     """
     lay, problem = plan.layout, plan.problem
-    out = layout_document(plan)
+    out: Words = layout_document(plan)
     each = min(lay["num_gpus"], problem.node.gpus_per_host or problem.node.gpus_per_node)
     even = len(set(plan.layers)) == 1
     out |= {
@@ -54,7 +59,7 @@ def said(plan: Plan) -> dict[str, Any]:
     }
     if out["recompute_modules"] and out["recompute_granularity"] == "none":
         out["recompute_granularity"] = "selective"
-    rl = problem.scenario.rl
+    rl = asked(plan).rl
     if rl is None or plan.rollout is None:
         return out
     prompts, rest = divmod(plan.wish.rollout_batch_size, rl.steps_per_rollout)
@@ -70,12 +75,13 @@ def said(plan: Plan) -> dict[str, Any]:
         "prompts_per_step": None if rest else prompts,
         "generating_gpus": None if problem.colocated else plan.rollout.num_gpus,
         "generating_nodes": None if problem.colocated else plan.rollout.num_gpus // beside,
+        "all_nodes": lay["num_gpus"] // each + (0 if problem.colocated else plan.rollout.num_gpus // beside),
         "generating_gpus_per_node": None if problem.colocated else beside,
         "rollout_engines": plan.rollout.num_gpus // plan.rollout.tensor_parallel,
     }
 
 
-def refuse_unsaid(plan: Plan, words: dict[str, Any], spoken: set[str], launcher: str) -> None:
+def refuse_unsaid(plan: Plan, words: Mapping[str, Setting], spoken: set[str], launcher: str) -> None:
     """Raise InputError for a decision that is not the usual one and that a launcher has no word for."""
     for name, usual in NEUTRAL.items():
         if name in words and name not in spoken and words[name] != usual:

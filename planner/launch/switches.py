@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.launch.asked import asked
 from planner.launch.script import Flag, refuse
 from planner.search.plan import Plan
 
@@ -70,7 +71,7 @@ SWITCHES: dict[str, Switch] = {
 def switched(plan: Plan, launcher: str) -> tuple[Switch, ...]:
     """Switches of a plan. Raises InputError for an engine option that no flag says."""
     out = []
-    for name in plan.problem.scenario.engine_options:
+    for name in asked(plan).engine_options:
         switch = SWITCHES.get(name)
         if switch is None or switch.unsaid is not None:
             raise refuse(
@@ -82,6 +83,6 @@ def switched(plan: Plan, launcher: str) -> tuple[Switch, ...]:
                 "engine_options",
             )
         out.append(switch)
-    if plan.problem.scenario.layout.activation_offload and OFFLOADED not in out:
+    if asked(plan).activation_offload and OFFLOADED not in out:
         out.append(OFFLOADED)
     return tuple(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
+from planner.launch.asked import asked
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, settings
 from planner.launch.parallel import machines
@@ -46,7 +47,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
 def _checkpointing(plan: Plan) -> str:
     if plan.recomputed == plan.layers:
         return "activation-checkpoint:full"
-    modules = plan.problem.scenario.layout.recompute_modules
+    modules = asked(plan).recompute_modules
     return "activation-checkpoint:selective" if modules else "activation-checkpoint:none"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
+from planner.launch.asked import asked
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, settings
 from planner.launch.parallel import one_number
@@ -33,7 +34,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     if words["dynamic"]:
         tokens = words["tokens_per_gpu"]
         values |= {f"actor_rollout_ref.{who}.log_prob_max_token_len_per_gpu": tokens for who in ("rollout", "ref")}
-    if plan.problem.scenario.layout.optimizer_offload:
+    if asked(plan).optimizer_offload:
         optimizer = "+actor_rollout_ref.actor.optim.override_optimizer_config."
         values |= {optimizer + "optimizer_cpu_offload": True, optimizer + "optimizer_offload_fraction": 1.0}
         values |= {
@@ -53,7 +54,7 @@ def _data() -> tuple[str, ...]:
 
 def _refuse(plan: Plan) -> None:
     """Raise InputError for parts of a plan that verl has no key for, beyond what its tables lack."""
-    rl, problem = plan.problem.scenario.rl, plan.problem
+    rl, problem = asked(plan).rl, plan.problem
     if rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
     if not problem.colocated and problem.placement != ASYNCHRONOUS:
@@ -84,7 +85,7 @@ def _refuse(plan: Plan) -> None:
 
 def _remarks(plan: Plan) -> list[str]:
     out = ["Token budgets are a GPU's; verl multiplies them by Ulysses or context parallelism."]
-    rl = plan.problem.scenario.rl
+    rl = asked(plan).rl
     if rl is not None and rl.reference_model:
         out.append("The plan counts a frozen reference: actor.use_kl_loss; its coefficient is yours.")
     return out
