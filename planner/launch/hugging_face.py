@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
-from planner.launch.asked import asked
 from planner.launch.documents import json_document, yaml_document
 from planner.launch.keyed import key_table, settings
 from planner.launch.said import said
 from planner.launch.script import refuse
+from planner.launch.settled import settled
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
@@ -18,13 +18,13 @@ ALSO = {"recompute_granularity", "optimizer_offload"}
 
 def kind(plan: Plan) -> str:
     """zero (DeepSpeed), fsdp or alone: how the plan's engine shards."""
-    engine = plan.problem.engine
-    return "zero" if engine.id == "deepspeed" else "fsdp" if 3 in engine.zero_stages else "alone"
+    stages = plan.problem.engine.zero_stages
+    return "zero" if {1, 2} & set(stages) else "fsdp" if 3 in stages else "alone"
 
 
 def refuse_untrained(plan: Plan, launcher: str) -> None:
     """Raise InputError for adapters and for layers of which only some are recomputed."""
-    if asked(plan).adapts:
+    if settled(plan).adapts:
         raise refuse(
             plan, f"{launcher} files are written for full training", "the scenario trains an adapter",
             "planner solve prints the layout; add the adapter's own keys by hand", "adapter",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
-from planner.launch.asked import asked
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, settings
 from planner.launch.said import said
 from planner.launch.script import refuse
+from planner.launch.settled import settled
 from planner.search.search import Outcome
 
 NAME = "nemo-rl"
@@ -20,7 +20,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     """The configuration of a plan. Raises InputError for what NeMo-RL has no key for."""
     plan = outcome.plan
     assert plan is not None
-    if asked(plan).rl is None:
+    if settled(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
     words = said(plan)
     common, own = (key_table(catalog, TABLE, part) for part in ("common", "megatron"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from planner.launch.asked import asked
 from planner.launch.script import Array, Flag, refuse
+from planner.launch.settled import settled
 from planner.schema.catalog import Architecture
 from planner.search.plan import Plan
 
@@ -17,7 +17,7 @@ UNSAID = (
 def shape(plan: Plan, launcher: str) -> tuple[Array, tuple[str, ...]]:
     """(flags of the network's shape, what they leave open). Raises InputError for a shape without flags."""
     _refuse_shape(plan, launcher)
-    a, options = plan.problem.architecture, asked(plan).engine_options
+    a, options = plan.problem.architecture, settled(plan).engine_options
     flags: list[Flag] = [
         ("--num-layers", str(a.num_hidden_layers)),
         ("--hidden-size", str(a.hidden_size)),
@@ -153,7 +153,7 @@ def _remarks(plan: Plan) -> tuple[str, ...]:
             "With --qk-layernorm and no --q-lora-rank, Megatron 0.19 builds one further norm of hidden_size in the "
             f"query projection that the checkpoint of {a.id} does not have (multi_latent_attention.py:635)."
         )
-    if a.num_nextn_predict_layers and "multi_token_prediction" not in asked(plan).engine_options:
+    if a.num_nextn_predict_layers and "multi_token_prediction" not in settled(plan).engine_options:
         out.append("Multi-token prediction layers are neither counted in the plan nor launched here.")
     return tuple(out)
 

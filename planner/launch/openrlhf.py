@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
-from planner.launch.asked import asked
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, settings
 from planner.launch.said import said
 from planner.launch.script import refuse
+from planner.launch.settled import settled
 from planner.search.search import Outcome
 
 NAME = "openrlhf"
@@ -19,7 +19,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     """The script of a plan. Raises InputError for what OpenRLHF has no option for."""
     plan = outcome.plan
     assert plan is not None
-    if asked(plan).rl is None:
+    if settled(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
     words = said(plan)
     table = key_table(catalog, TABLE, "flags")

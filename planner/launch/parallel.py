@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from planner.errors import InputError
-from planner.launch.asked import asked
 from planner.launch.script import Array, Flag, Shell, refuse
+from planner.launch.settled import settled
 from planner.launch.switches import Switch
 from planner.search.decisions import recompute_flags
 from planner.search.plan import Plan
@@ -30,7 +30,7 @@ def refuse_unspoken(plan: Plan, launcher: str) -> None:
     """Raise InputError for what no flag of Megatron expresses."""
     problem = plan.problem
     optimizer = problem.optimizers[plan.layout["optimizer"]].id
-    if asked(plan).adapts:
+    if settled(plan).adapts:
         raise refuse(
             plan,
             f"{launcher} has no flags for low-rank adapters",
@@ -96,7 +96,7 @@ def parallel(plan: Plan, switches: tuple[Switch, ...]) -> Array:
     ]
     if lay["sequence_parallel"]:
         flags.append(("--sequence-parallel", None))
-    if asked(plan).rank_order == "tp_pp_dp":
+    if settled(plan).rank_order == "tp_pp_dp":
         flags.append(("--use-tp-pp-dp-mapping", None))
     for switch in switches:
         flags += switch.flags
@@ -146,7 +146,7 @@ def recomputed_by_stage(plan: Plan) -> tuple[int, ...]:
     if flags.granularity != "full" or flags.num_layers is not None:
         return ()
     chunks = lay["virtual_pipeline"]
-    told = asked(plan).rank_order == "default" and flags.method == "block"
+    told = settled(plan).rank_order == "default" and flags.method == "block"
     if not told or any(count % chunks for count in plan.recomputed):
         raise _differing_stages(plan)
     return tuple(count // chunks for count in plan.recomputed)
@@ -189,7 +189,7 @@ def recomputation(plan: Plan, by_stage: tuple[int, ...]) -> tuple[Array | None, 
     """(flags, remark) of recomputed layers; `by_stage` from `recomputed_by_stage`, or nothing where no process can be
     given its own number. Raises InputError for whole layers beside modules, and for stages that differ."""
     flags = recompute_flags(plan)
-    modules = asked(plan).recompute_modules
+    modules = settled(plan).recompute_modules
     if flags.granularity == "none":
         if not modules:
             return None, None
@@ -269,7 +269,7 @@ def optimizer(plan: Plan, *, overlap: bool) -> Array:
         flags.append(("--overlap-grad-reduce", None))
         if lay["zero_stage"] == 1:
             flags.append(("--overlap-param-gather", None))
-    if asked(plan).optimizer_offload:
+    if settled(plan).optimizer_offload:
         flags += [
             ("--optimizer-cpu-offload", None),
             ("--use-precision-aware-optimizer", None),
@@ -280,7 +280,7 @@ def optimizer(plan: Plan, *, overlap: bool) -> Array:
 
 def needs_apex(plan: Plan) -> tuple[str, ...]:
     """What Megatron's default gradient accumulation needs beside Megatron."""
-    if "unfused_gradient_accumulation" in asked(plan).engine_options:
+    if "unfused_gradient_accumulation" in settled(plan).engine_options:
         return ()
     return (
         "Gradient accumulation is fused by default, which needs Apex' fused_weight_gradient_mlp_cuda (in NGC "

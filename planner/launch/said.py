@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from planner.launch.asked import asked
 from planner.launch.script import refuse
+from planner.launch.settled import settled
 from planner.problem.problem import ASYNCHRONOUS
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan
@@ -59,7 +59,7 @@ def said(plan: Plan) -> Words:
     }
     if out["recompute_modules"] and out["recompute_granularity"] == "none":
         out["recompute_granularity"] = "selective"
-    rl = asked(plan).rl
+    rl = settled(plan).rl
     if rl is None or plan.rollout is None:
         return out
     prompts, rest = divmod(plan.wish.rollout_batch_size, rl.steps_per_rollout)

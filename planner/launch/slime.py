@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch import parallel
-from planner.launch.asked import asked
 from planner.launch.network import shape
 from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render, without_defaults
+from planner.launch.settled import settled
 from planner.launch.switches import switched
 from planner.problem.problem import ASYNCHRONOUS
 from planner.search.plan import Plan
@@ -28,7 +28,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     if plan.rollout is None:
         raise refuse(
             plan,
-            f"{NAME} launches reinforcement learning, and this is task {asked(plan).task}",
+            f"{NAME} launches reinforcement learning, and this is task {settled(plan).task}",
             "its flags describe rollouts and training together",
             "engine: megatron-core, and --to megatron",
             "task",
@@ -65,7 +65,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
 def _run(plan: Plan) -> tuple[str, ...]:
     """Start Ray on this node as its head, and the run in it; other nodes join by themselves."""
     program = "train_async.py" if plan.problem.placement == ASYNCHRONOUS else "train.py"
-    rl = asked(plan).rl
+    rl = settled(plan).rl
     assert rl is not None
     reference = (
         ['  --ref-load "${REF_LOAD:?FIXME: checkpoint of the frozen reference}" --use-kl-loss']
@@ -90,7 +90,7 @@ def _run(plan: Plan) -> tuple[str, ...]:
 
 
 def _remarks(plan: Plan) -> list[str]:
-    problem, rl = plan.problem, asked(plan).rl
+    problem, rl = plan.problem, settled(plan).rl
     out = [
         "Samples are packed up to --max-tokens-per-gpu: the memory is that of the plan's micro-batches at full length; "
         "the step is shorter than the plan's where samples are."
@@ -133,7 +133,7 @@ def _cluster(plan: Plan) -> Array:
 
 def _rollout(plan: Plan) -> Array:
     """What one rollout generates, and in how many optimizer steps it is used."""
-    rl, wish = asked(plan).rl, plan.wish
+    rl, wish = settled(plan).rl, plan.wish
     assert rl is not None
     flags: tuple[Flag, ...] = (
         ("--advantage-estimator", rl.algorithm),

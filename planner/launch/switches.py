@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.launch.asked import asked
 from planner.launch.script import Flag, refuse
+from planner.launch.settled import settled
 from planner.search.plan import Plan
 
 
@@ -32,7 +32,13 @@ OFFLOADED = Switch(
 )
 """layout.activation_offload, as catalogs/engines/megatron-core.yaml counts it."""
 
+NO_OPTION = "it is a field of TransformerConfig for which Megatron's own parser has no option"
 SWITCHES: dict[str, Switch] = {
+    "adapter_input_regather": Switch(unsaid="it is a field of Megatron-Bridge's adapters"),
+    "fp8_activation_inputs": Switch(unsaid=NO_OPTION),
+    "fp8_attention": Switch(unsaid=NO_OPTION),
+    "fp8_parameters": Switch((("--fp8-param-gather", None),)),
+    "no_fp8_transpose_cache": Switch(unsaid=NO_OPTION),
     "a2a_context_parallel": Switch((("--cp-comm-type", ("a2a",)),)),
     "bf16_gradients": Switch((("--grad-reduce-in-bf16", None),)),
     "bf16_moments": Switch(
@@ -71,7 +77,7 @@ SWITCHES: dict[str, Switch] = {
 def switched(plan: Plan, launcher: str) -> tuple[Switch, ...]:
     """Switches of a plan. Raises InputError for an engine option that no flag says."""
     out = []
-    for name in asked(plan).engine_options:
+    for name in settled(plan).engine_options:
         switch = SWITCHES.get(name)
         if switch is None or switch.unsaid is not None:
             raise refuse(
@@ -83,6 +89,6 @@ def switched(plan: Plan, launcher: str) -> tuple[Switch, ...]:
                 "engine_options",
             )
         out.append(switch)
-    if asked(plan).activation_offload and OFFLOADED not in out:
+    if settled(plan).activation_offload and OFFLOADED not in out:
         out.append(OFFLOADED)
     return tuple(out)

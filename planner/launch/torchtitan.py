@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
-from planner.launch.asked import asked
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, settings
 from planner.launch.parallel import machines
 from planner.launch.said import said
 from planner.launch.script import refuse
+from planner.launch.settled import settled
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
@@ -47,7 +47,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
 def _checkpointing(plan: Plan) -> str:
     if plan.recomputed == plan.layers:
         return "activation-checkpoint:full"
-    modules = asked(plan).recompute_modules
+    modules = settled(plan).recompute_modules
     return "activation-checkpoint:selective" if modules else "activation-checkpoint:none"
 
 

@@ -9,7 +9,7 @@ from planner.search.plan import Plan
 
 
 @dataclass(frozen=True)
-class Asked:
+class Settled:
     """Wishes of a scenario that launch files must say, as the plan's own variant has settled them."""
 
     task: str
@@ -23,11 +23,11 @@ class Asked:
     rl: Rl | None
 
 
-def asked(plan: Plan) -> Asked:
+def settled(plan: Plan) -> Settled:
     """The settled wishes of a plan."""
     scenario = plan.problem.scenario
     layout = scenario.layout
-    return Asked(
+    return Settled(
         task=scenario.task,
         engine_options=tuple(scenario.engine_options),
         rank_order=str(scenario.cluster.rank_order),
