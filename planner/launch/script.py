@@ -158,7 +158,7 @@ def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: O
     machines = ", ".join(text for name, text in hardware_rows(plan) if name.startswith("hardware"))
     paragraphs = [
         f"Settings for {speaks}, checked against {checked_against}.",
-        f"Written by planner {version('planner')} from scenario {outcome.question.scenario.name} ({document.name}), "
+        f"Written by planner {version('planner')} from scenario {outcome.question.name} ({document.name}), "
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
         f"Plan: {proved} among {proof.candidates:,} candidates; {machines}; peak {plan.peak_gib:.1f} of "
