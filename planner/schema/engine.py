@@ -196,8 +196,8 @@ class Engine(Frozen):
     name: str
     version: str
     """The release whose behaviour this file states."""
-    launch: str | None = None
-    """Name of the launcher that speaks its flags."""
+    launch: list[str] = Field(default_factory=list)
+    """Names of the launchers that speak its settings, the engine's own first."""
     zero_stages: list[int] = Field(min_length=1)
     """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
     tensor_parallel: bool = True

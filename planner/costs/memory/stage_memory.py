@@ -131,7 +131,6 @@ class StageMemory(StageParameters):
         trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
         whole = trained * zero.unreduced_bytes * several
         if name == "loss" and self.problem.scenario.adapter is None:
-            # What waits between micro-batches holds the head's gradient already.
             whole = np.where(several, whole, head * zero.head_gradient_bytes)
         return (
             Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),

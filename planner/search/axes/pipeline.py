@@ -136,7 +136,12 @@ RULES = (
         "every stage and chunk has at least one layer, but for last stages listed without any",
         _enough_layers,
     ),
-    Rule("leading_dense_layers", "the first stage holds all leading dense layers", _leading_dense),
+    Rule(
+        "leading_dense_layers",
+        "the first stage holds all leading dense layers (planner counts them nowhere else; engines take other splits)",
+        _leading_dense,
+        "a simplification of planner's: Megatron-LM core_v0.19.0 builds GLM-4.5 and DeepSeek-V3 otherwise too",
+    ),
     Rule(
         "layers_divide_pipeline",
         "layers divide evenly over stages and chunks, unless layers_per_stage says otherwise",

@@ -130,6 +130,11 @@ def _added(case: Case, technique: str) -> bool:
     return any(step in text for step in _LADDER[_LADDER.index(technique) :])
 
 
+def _te_cross_entropy(case: Case) -> bool:
+    """Runs before Megatron-core 0.18.2 that do not say otherwise used Transformer Engine's fused cross-entropy."""
+    return case.source not in ("megatron_ci_golden", "mlperf_training") and "cef" not in case.flags
+
+
 OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c) or "bf16 grad reduce" in c.precision_detail),
     ("bf16_moments", lambda c: _moonlight(c)),
@@ -138,9 +143,9 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("unbalanced_routing", lambda c: _moonlight(c) or c.source == "megatron_ci_golden"),
     ("sequential_experts", lambda c: c.source == "megatron_ci_golden" and "groupedGEMM" not in c.flags),
     ("fp8_parameters", lambda c: "fp8 parameters" in c.precision_detail or "fp8-param-gather" in c.flags),
+    ("te_cross_entropy_fusion", _te_cross_entropy),
     ("fp8_attention", lambda c: "fp8 dot-product attention" in c.precision_detail),
     ("fp8_activation_inputs", lambda c: "activation_func_fp8_input_store" in (c.recompute["detail"] or "")),
-    ("unfused_cross_entropy", lambda c: c.source == "megatron_ci_golden" and "cef" not in c.flags),
     ("native_cross_entropy_fusion", lambda c: "cef" in c.flags or c.source == "mlperf_training"),
     ("deferred_embedding_gradient", lambda c: "defer_embedding_wgrad" in c.model),
     ("two_optimizer_instances", lambda c: "distopt-inst=2" in c.flags),
