@@ -38,6 +38,8 @@ def near_plans(
         progress(f"layout {len(found) + 1} of {count}")
         named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
         outcome = _answered(search(question, check_points=0, without=named))
+        if found and outcome.usual_headroom_gib is not None:
+            break  # what is left keeps less free than is usual, and the layouts before it keep that
         if outcome.plan is None:
             break
         first = found[0].plan if found else None
@@ -46,6 +48,7 @@ def near_plans(
             if not same or outcome.plan.step_seconds > first.step_seconds * (1 + within):
                 break
         found.append(outcome)
+        question = outcome.question
     return found
 
 
