@@ -38,7 +38,8 @@ def answer_document(answer: object) -> JsonObject:
 
 
 @singledispatch
-def _report(answer: object) -> list[Block]:
+def report_blocks(answer: object) -> list[Block]:
+    """The report on an answer, as the command line prints it. Raises InputError for anything else."""
     raise _no_answer(answer)
 
 
@@ -59,34 +60,34 @@ def _(plans: NearPlans) -> JsonObject:
     return near_document(list(plans))
 
 
-_report.register(Plan, estimate_blocks)
-_report.register(Differences, compare_blocks)
-_report.register(Explanation, explain_blocks)
+report_blocks.register(Plan, estimate_blocks)
+report_blocks.register(Differences, compare_blocks)
+report_blocks.register(Explanation, explain_blocks)
 
 
-@_report.register
+@report_blocks.register
 def _(outcome: Outcome) -> list[Block]:
     return solve_blocks(Solved(outcome, None, None, None))
 
 
-@_report.register
+@report_blocks.register
 def _(front: Front) -> list[Block]:
     return front_blocks(front.question.document.name, front)
 
 
-@_report.register
+@report_blocks.register
 def _(rows: Variations) -> list[Block]:
     return whatif_blocks(rows.document, list(rows))
 
 
-@_report.register
+@report_blocks.register
 def _(plans: NearPlans) -> list[Block]:
     return near_blocks(plans.question.document.name, list(plans), plans.within)
 
 
 def answer_blocks(answer: object) -> list[Block]:
     """The report on an answer, without what to type next. Raises InputError for anything else."""
-    return [block for block in _report(answer) if not isinstance(block, Command)]
+    return [block for block in report_blocks(answer) if not isinstance(block, Command)]
 
 
 def answer_text(answer: object, style: str) -> str:
