@@ -22,10 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from pydantic import PrivateAttr
 
 from planner.analysis.explanation import Explanation
 from planner.analysis.explanation import explain as _explain
@@ -43,8 +40,8 @@ from planner.errors import NoLayoutFits as NoLayoutFits
 from planner.errors import NoVerdict as NoVerdict
 from planner.errors import PlannerError as PlannerError
 from planner.inputs.catalog import Catalog as Catalog
-from planner.inputs.catalog import default_catalog
-from planner.inputs.document import Document, document_of, json_value, override, read_document, validate
+from planner.inputs.document import json_value
+from planner.inputs.given import CatalogLike, ScenarioLike, catalog_given, document_given, loaded
 from planner.problem.resolve import question_of
 from planner.report.answers import STYLES, answer_document, answer_html, answer_text
 from planner.schema.scenario import Scenario as Scenario
@@ -55,24 +52,11 @@ from planner.search.search import Outcome as Outcome
 from planner.search.search import search
 from planner.search.shown import show_with
 
-ScenarioLike = str | os.PathLike[str] | Mapping[str, object] | Scenario | Document
-"""A YAML file (`-` is standard input), its content as a dict, or what `load` returned."""
-CatalogLike = Catalog | str | os.PathLike[str] | None
-"""None is the shipped catalogs; a folder's entries come before those shipped."""
 Progress = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
     return None
-
-
-class _Loaded(Scenario):
-    """A scenario that remembers the file and the overrides that it was made from, for messages and receipts."""
-
-    _document: Document = PrivateAttr()
-
-    def __repr_name__(self) -> str:
-        return "Scenario"
 
 
 def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) -> Scenario:
@@ -97,12 +81,7 @@ def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) 
         Traceback (most recent call last):
         planner.errors.InputError: ...
     """
-    document = _document_of(scenario)
-    if overrides:
-        document = override(document, overrides)
-    loaded = validate(document, _Loaded)
-    loaded._document = document
-    return loaded
+    return loaded(scenario, overrides or {})
 
 
 def solve(
@@ -142,7 +121,7 @@ def solve(
         >>> list(frame.columns)
         ['stage', 'phase', 'item', 'gib', 'source']
     """
-    question = question_of(_document_of(scenario), _catalog_of(catalog))
+    question = question_of(document_given(scenario), catalog_given(catalog))
     return search(question, check_points=DEFAULT_POINTS if check else 0, time_limit_s=time_limit_s)
 
 
@@ -165,7 +144,7 @@ def estimate(scenario: ScenarioLike, *, catalog: CatalogLike = None) -> Plan:
         >>> print(one)
         small: TP8 PP1 DP1 on 8 GPUs: safe, ... GiB free; ... s a step, ... tokens/s
     """
-    return _estimate(_document_of(scenario), _catalog_of(catalog))
+    return _estimate(document_given(scenario), catalog_given(catalog))
 
 
 def what_if(
@@ -203,8 +182,8 @@ def what_if(
             what = f"no value to try for {path}"
             raise InputError(Mistake(what, Place(path), "its list is empty", f'{{"{path}": [1, 2]}}'))
         arguments.append(f"{path}={','.join(json_value(path, value) for value in several)}")
-    document = _document_of(scenario)
-    rows = _what_if(document, arguments, _catalog_of(catalog), progress=progress)
+    document = document_given(scenario)
+    rows = _what_if(document, arguments, catalog_given(catalog), progress=progress)
     return Variations(tuple(rows), document, tuple(arguments))
 
 
@@ -241,7 +220,7 @@ def near(
     if count < 1 or within < 0:
         what = f"near needs count >= 1 and within >= 0, not {count} and {within}"
         raise InputError(Mistake(what, Place("near()"), attempt="near(scenario, count=5, within=0.1)"))
-    question = question_of(_document_of(scenario), _catalog_of(catalog))
+    question = question_of(document_given(scenario), catalog_given(catalog))
     outcomes = near_plans(question, count=count, within=within, progress=progress)
     return NearPlans(tuple(outcomes), question, within)
 
@@ -275,7 +254,7 @@ def front(
         >>> front.unit, [point.value for point in front.points]
         ('GPUs', [4.0, 8.0, 16.0, 32.0])
     """
-    document, facts = _document_of(scenario), _catalog_of(catalog)
+    document, facts = document_given(scenario), catalog_given(catalog)
     usd = usd_per_gpu_hour(offer, question_of(document, facts), facts) if offer is not None else None
     return _front(document, facts, over, price_usd_per_gpu_hour=usd, progress=progress)
 
@@ -315,7 +294,9 @@ def explain(
         why_not = [f"{path}={json_value(path, value)}" for path, value in why_not.items()]
     elif isinstance(why_not, str):
         why_not = [why_not]
-    return _explain(_document_of(scenario), _catalog_of(catalog), why_not=why_not, around=neighbours, progress=progress)
+    return _explain(
+        document_given(scenario), catalog_given(catalog), why_not=why_not, around=neighbours, progress=progress
+    )
 
 
 def compare(
@@ -341,7 +322,7 @@ def compare(
         >>> [row for row in differences.layout if row[0] == "tensor_parallel"][0][2]
         8
     """
-    facts = _catalog_of(catalog)
+    facts = catalog_given(catalog)
     return _compare(_side_of(a, facts), _side_of(b, facts))
 
 
@@ -384,28 +365,6 @@ def to_dict(answer: object) -> dict[str, Any]:
     return answer_document(answer)
 
 
-def _document_of(scenario: ScenarioLike) -> Document:
-    """The scenario with its lines, where it has any."""
-    if isinstance(scenario, Document):
-        return scenario
-    if isinstance(scenario, _Loaded) and validate(scenario._document, Scenario).model_dump() == scenario.model_dump():
-        return scenario._document
-    if isinstance(scenario, Scenario):
-        return document_of(scenario.model_dump(mode="json", exclude_unset=True), "<Scenario>")
-    if isinstance(scenario, Mapping):
-        return document_of(scenario)
-    if isinstance(scenario, str | os.PathLike):
-        return read_document(os.fspath(scenario))
-    what = f"{type(scenario).__name__} is no scenario"
-    raise InputError(Mistake(what, Place("scenario"), attempt="a path, a dict or what planner.load returned"))
-
-
-def _catalog_of(catalog: CatalogLike) -> Catalog:
-    if isinstance(catalog, Catalog):
-        return catalog
-    return default_catalog([] if catalog is None else [Path(catalog)])
-
-
 def _side_of(given: ScenarioLike | Outcome | Plan, catalog: Catalog) -> Side:
     if isinstance(given, Outcome):
         document = given.question.document
@@ -418,7 +377,7 @@ def _side_of(given: ScenarioLike | Outcome | Plan, catalog: Catalog) -> Side:
         return plan_side(" ".join([document.name, *document.overrides]), status, given)
     if isinstance(given, str | os.PathLike):
         return read_side(os.fspath(given), (), catalog)
-    return side_of(_document_of(given), catalog)
+    return side_of(document_given(given), catalog)
 
 
 show_with(answer_html)

@@ -14,6 +14,7 @@ import pytest
 
 import planner
 from planner import api
+from planner.inputs.given import document_given
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED: dict[str, Any] = {
@@ -162,7 +163,7 @@ def test_load_takes_a_path_a_dict_and_a_scenario() -> None:
     assert by_path.cluster.max_gpus == 2
     again = planner.load(by_path, {"limits.headroom_gib": 10})
     assert (again.cluster.max_gpus, again.limits.headroom_gib) == (2, 10)
-    assert api._document_of(again).overrides == ("cluster.max_gpus=2", "limits.headroom_gib=10")
+    assert document_given(again).overrides == ("cluster.max_gpus=2", "limits.headroom_gib=10")
     assert repr(by_path).startswith("Scenario(name='qwen7b_rl'")
     built = planner.Scenario.model_validate(PINNED)
     assert planner.estimate(built).step_seconds == planner.estimate(PINNED).step_seconds
