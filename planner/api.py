@@ -2,16 +2,27 @@
 
 A scenario may be given as a path, as a dict, or as what `load` returned. Answers print themselves in one line, show
 themselves in a notebook, and are plain frozen records: what a field means and its units stand in its class.
+
+    >>> import planner
+    >>> small = {
+    ...     "name": "small",
+    ...     "task": "sft",
+    ...     "model": "llama3.1-8b",
+    ...     "engine": "megatron-core",
+    ...     "precision": "bf16",
+    ...     "cluster": {"node": "hgx-h100-8", "num_gpus": 8},
+    ...     "batch": {"sequence_length": 4096, "global_batch_size": 64},
+    ...     "layout": {"pipeline_parallel": 1, "context_parallel": 1},
+    ...     "optimizer": "adamw",
+    ...     "limits": {"headroom_gib": 8},
+    ... }
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from pydantic import PrivateAttr
 
 from planner.analysis.explanation import Explanation
 from planner.analysis.explanation import explain as _explain
@@ -29,8 +40,8 @@ from planner.errors import NoLayoutFits as NoLayoutFits
 from planner.errors import NoVerdict as NoVerdict
 from planner.errors import PlannerError as PlannerError
 from planner.inputs.catalog import Catalog as Catalog
-from planner.inputs.catalog import default_catalog
-from planner.inputs.document import Document, document_of, json_value, override, read_document, validate
+from planner.inputs.document import json_value
+from planner.inputs.given import CatalogLike, ScenarioLike, catalog_given, document_given, loaded
 from planner.problem.resolve import question_of
 from planner.report.answers import STYLES, answer_document, answer_html, answer_text
 from planner.schema.scenario import Scenario as Scenario
@@ -41,24 +52,11 @@ from planner.search.search import Outcome as Outcome
 from planner.search.search import search
 from planner.search.shown import show_with
 
-ScenarioLike = str | os.PathLike[str] | Mapping[str, object] | Scenario | Document
-"""A YAML file (`-` is standard input), its content as a dict, or what `load` returned."""
-CatalogLike = Catalog | str | os.PathLike[str] | None
-"""None is the shipped catalogs; a folder's entries come before those shipped."""
 Progress = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
     return None
-
-
-class _Loaded(Scenario):
-    """A scenario that remembers the file and the overrides that it was made from, for messages and receipts."""
-
-    _document: Document = PrivateAttr()
-
-    def __repr_name__(self) -> str:
-        return "Scenario"
 
 
 def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) -> Scenario:
@@ -74,13 +72,16 @@ def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) 
     Raises:
         InputError: the file cannot be read, a path has no place, or a value is not what its field takes. All
             mistakes are reported at once, each with its line.
+
+    Example:
+        >>> scenario = planner.load(small, {"limits.headroom_gib": 10})
+        >>> scenario.limits.headroom_gib
+        10.0
+        >>> planner.load(small, {"cluster.num_gpus": "many"})
+        Traceback (most recent call last):
+        planner.errors.InputError: ...
     """
-    document = _document_of(scenario)
-    if overrides:
-        document = override(document, overrides)
-    loaded = validate(document, _Loaded)
-    loaded._document = document
-    return loaded
+    return loaded(scenario, overrides or {})
 
 
 def solve(
@@ -108,8 +109,19 @@ def solve(
     Raises:
         InputError: the scenario contradicts itself or names what the catalog has not.
         InternalError: solver and enumeration disagree, which is a fault of planner.
+
+    Example:
+        >>> outcome = planner.solve(scenario)
+        >>> print(outcome)
+        small: fits on 8 GPUs: ... GiB free; proved optimal
+        >>> plan = outcome.plan
+        >>> plan.headroom_gib >= 10 and plan.step_seconds <= outcome.proof.bound_seconds * 1.01
+        True
+        >>> frame = plan.memory.to_frame()
+        >>> list(frame.columns)
+        ['stage', 'phase', 'item', 'gib', 'source']
     """
-    question = question_of(_document_of(scenario), _catalog_of(catalog))
+    question = question_of(document_given(scenario), catalog_given(catalog))
     return search(question, check_points=DEFAULT_POINTS if check else 0, time_limit_s=time_limit_s)
 
 
@@ -125,8 +137,14 @@ def estimate(scenario: ScenarioLike, *, catalog: CatalogLike = None) -> Plan:
 
     Raises:
         InputError: something is left open (all of it is named), or the layout breaks a rule of its engine.
+
+    Example:
+        >>> pins = {"layout.tensor_parallel": 8, "layout.recomputed_layers": 0, "batch.micro_batch_size": 1}
+        >>> one = planner.estimate(planner.load(scenario, pins))
+        >>> print(one)
+        small: TP8 PP1 DP1 on 8 GPUs: safe, ... GiB free; ... s a step, ... tokens/s
     """
-    return _estimate(_document_of(scenario), _catalog_of(catalog))
+    return _estimate(document_given(scenario), catalog_given(catalog))
 
 
 def what_if(
@@ -151,6 +169,11 @@ def what_if(
 
     Raises:
         InputError: a value that the field does not take, a name that the catalog has not, or too many combinations.
+
+    Example:
+        >>> rows = planner.what_if(scenario, {"limits.headroom_gib": [20, 79]})
+        >>> [(row.label, row.status) for row in rows]
+        [('as it stands', 'optimal'), ('limits.headroom_gib=20', 'optimal'), ('limits.headroom_gib=79', 'infeasible')]
     """
     arguments = []
     for path, tried in values.items():
@@ -159,8 +182,8 @@ def what_if(
             what = f"no value to try for {path}"
             raise InputError(Mistake(what, Place(path), "its list is empty", f'{{"{path}": [1, 2]}}'))
         arguments.append(f"{path}={','.join(json_value(path, value) for value in several)}")
-    document = _document_of(scenario)
-    rows = _what_if(document, arguments, _catalog_of(catalog), progress=progress)
+    document = document_given(scenario)
+    rows = _what_if(document, arguments, catalog_given(catalog), progress=progress)
     return Variations(tuple(rows), document, tuple(arguments))
 
 
@@ -187,11 +210,17 @@ def near(
     Raises:
         InputError: the scenario, `count` or `within` is wrong.
         NoVerdict: the time limit came before a plan.
+
+    Example:
+        >>> three = planner.near(scenario, count=3, within=1.0)
+        >>> seconds = [outcome.plan.step_seconds for outcome in three]
+        >>> len(seconds), seconds == sorted(seconds)
+        (3, True)
     """
     if count < 1 or within < 0:
         what = f"near needs count >= 1 and within >= 0, not {count} and {within}"
         raise InputError(Mistake(what, Place("near()"), attempt="near(scenario, count=5, within=0.1)"))
-    question = question_of(_document_of(scenario), _catalog_of(catalog))
+    question = question_of(document_given(scenario), catalog_given(catalog))
     outcomes = near_plans(question, count=count, within=within, progress=progress)
     return NearPlans(tuple(outcomes), question, within)
 
@@ -219,8 +248,13 @@ def front(
     Raises:
         InputError: no such front, an offer for another GPU, or none where one is needed.
         NoVerdict: the time limit came before a plan.
+
+    Example:
+        >>> front = planner.front(scenario, "gpus")
+        >>> front.unit, [point.value for point in front.points]
+        ('GPUs', [4.0, 8.0, 16.0, 32.0])
     """
-    document, facts = _document_of(scenario), _catalog_of(catalog)
+    document, facts = document_given(scenario), catalog_given(catalog)
     usd = usd_per_gpu_hour(offer, question_of(document, facts), facts) if offer is not None else None
     return _front(document, facts, over, price_usd_per_gpu_hour=usd, progress=progress)
 
@@ -247,12 +281,22 @@ def explain(
 
     Raises:
         InputError: the scenario or a value asked about is wrong.
+
+    Example:
+        >>> explanation = planner.explain(scenario, {"layout.tensor_parallel": 8}, neighbours=False)
+        >>> explanation.asked[0].alternative.throughput_change(plan) < 0
+        True
+        >>> conflict = planner.explain(planner.load(scenario, {"limits.headroom_gib": 79}), neighbours=False).conflict
+        >>> [limit.name for limit in conflict.limits]
+        ['limits.headroom_gib']
     """
     if isinstance(why_not, Mapping):
         why_not = [f"{path}={json_value(path, value)}" for path, value in why_not.items()]
     elif isinstance(why_not, str):
         why_not = [why_not]
-    return _explain(_document_of(scenario), _catalog_of(catalog), why_not=why_not, around=neighbours, progress=progress)
+    return _explain(
+        document_given(scenario), catalog_given(catalog), why_not=why_not, around=neighbours, progress=progress
+    )
 
 
 def compare(
@@ -272,8 +316,13 @@ def compare(
         InputError: a scenario or a saved plan is wrong.
         NoLayoutFits: nothing fits one of the scenarios, and it does not pin its layout.
         NoVerdict: the time limit came before a plan.
+
+    Example:
+        >>> differences = planner.compare(plan, one)
+        >>> [row for row in differences.layout if row[0] == "tensor_parallel"][0][2]
+        8
     """
-    facts = _catalog_of(catalog)
+    facts = catalog_given(catalog)
     return _compare(_side_of(a, facts), _side_of(b, facts))
 
 
@@ -286,6 +335,10 @@ def show(answer: object, style: str = "table") -> None:
 
     Raises:
         InputError: not an answer of planner, or no such style.
+
+    Example:
+        >>> planner.show(outcome, "markdown")
+        **small: fits on 8 GPUs: ...
     """
     if style not in STYLES:
         raise InputError(Mistake(f"no style {style!r}", Place("show()"), attempt=f"one of {', '.join(STYLES)}"))
@@ -298,32 +351,18 @@ def to_dict(answer: object) -> dict[str, Any]:
     Args:
         answer: what one of the functions here returned.
 
+    Returns:
+        Text, numbers, lists and dicts only; the keys of a plan are those of docs/commands.md.
+
     Raises:
         InputError: not an answer of planner.
+
+    Example:
+        >>> document = planner.to_dict(outcome)
+        >>> document["status"], document["provenance"]["scenario"]
+        ('optimal', '<dict>')
     """
     return answer_document(answer)
-
-
-def _document_of(scenario: ScenarioLike) -> Document:
-    """The scenario with its lines, where it has any."""
-    if isinstance(scenario, Document):
-        return scenario
-    if isinstance(scenario, _Loaded) and validate(scenario._document, Scenario).model_dump() == scenario.model_dump():
-        return scenario._document
-    if isinstance(scenario, Scenario):
-        return document_of(scenario.model_dump(mode="json", exclude_unset=True), "<Scenario>")
-    if isinstance(scenario, Mapping):
-        return document_of(scenario)
-    if isinstance(scenario, str | os.PathLike):
-        return read_document(os.fspath(scenario))
-    what = f"{type(scenario).__name__} is no scenario"
-    raise InputError(Mistake(what, Place("scenario"), attempt="a path, a dict or what planner.load returned"))
-
-
-def _catalog_of(catalog: CatalogLike) -> Catalog:
-    if isinstance(catalog, Catalog):
-        return catalog
-    return default_catalog([] if catalog is None else [Path(catalog)])
 
 
 def _side_of(given: ScenarioLike | Outcome | Plan, catalog: Catalog) -> Side:
@@ -338,7 +377,7 @@ def _side_of(given: ScenarioLike | Outcome | Plan, catalog: Catalog) -> Side:
         return plan_side(" ".join([document.name, *document.overrides]), status, given)
     if isinstance(given, str | os.PathLike):
         return read_side(os.fspath(given), (), catalog)
-    return side_of(_document_of(given), catalog)
+    return side_of(document_given(given), catalog)
 
 
 show_with(answer_html)

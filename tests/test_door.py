@@ -14,6 +14,7 @@ import pytest
 
 import planner
 from planner import api
+from planner.inputs.given import document_given
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED: dict[str, Any] = {
@@ -162,7 +163,7 @@ def test_load_takes_a_path_a_dict_and_a_scenario() -> None:
     assert by_path.cluster.max_gpus == 2
     again = planner.load(by_path, {"limits.headroom_gib": 10})
     assert (again.cluster.max_gpus, again.limits.headroom_gib) == (2, 10)
-    assert api._document_of(again).overrides == ("cluster.max_gpus=2", "limits.headroom_gib=10")
+    assert document_given(again).overrides == ("cluster.max_gpus=2", "limits.headroom_gib=10")
     assert repr(by_path).startswith("Scenario(name='qwen7b_rl'")
     built = planner.Scenario.model_validate(PINNED)
     assert planner.estimate(built).step_seconds == planner.estimate(PINNED).step_seconds
@@ -215,6 +216,27 @@ def test_what_the_door_answers_is_what_the_commands_write(outcome: planner.Outco
         printed = capsys.readouterr().out
         assert "small: fits on 2 GPUs" in printed
         assert "Next:" not in printed
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: planner.estimate(PINNED),
+        lambda: planner.what_if(PINNED, {"batch.micro_batch_size": 2}),
+        lambda: planner.near(PINNED),
+        lambda: planner.front(PINNED, "gpus"),
+        lambda: planner.explain(PINNED, {"batch.micro_batch_size": 2}, neighbours=False),
+        lambda: planner.compare(PINNED, PINNED),
+    ],
+    ids=["estimate", "what_if", "near", "front", "explain", "compare"],
+)
+def test_every_answer_is_shown_saved_and_put_on_a_page(answer: Any, capsys: Any) -> None:
+    given = answer()
+    document = planner.to_dict(given)
+    assert json.loads(json.dumps(document)) == document
+    planner.show(given)
+    assert len(capsys.readouterr().out) > 200
+    assert "<h1>" in given._repr_html_()
 
 
 def test_an_infeasible_scenario_is_an_answer_and_not_an_error() -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
 
+from planner.analysis.explanation import Explanation
+from planner.analysis.near import Front, NearPlans
+from planner.analysis.two_plans import Differences
+from planner.analysis.whatif import Variations
 from planner.errors import InputError, Mistake, Place
 from planner.report import html
-from planner.report.blocks import Block, Command, Headline, Text
+from planner.report.blocks import Block, Command
+from planner.report.estimate import estimate_blocks
+from planner.report.explain import explain_blocks, explain_document
+from planner.report.front import front_blocks, front_document
+from planner.report.json_text import JsonObject
+from planner.report.near import near_blocks, near_document
 from planner.report.plan_json import estimate_document, outcome_document
-from planner.report.summary import error_blocks, headline, plan_blocks, plan_error_blocks, proof_blocks
-from planner.search.plan import Plan, plan_line, verdict
+from planner.report.solve import Solved, solve_blocks
+from planner.report.two_plans import compare_blocks, compare_document
+from planner.report.whatif import whatif_blocks, whatif_document
+from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 STYLES = ("table", "markdown", "html")
-Json = dict[str, Any]
 
 
 def _no_answer(answer: object) -> InputError:
@@ -23,36 +32,62 @@ def _no_answer(answer: object) -> InputError:
 
 
 @singledispatch
-def answer_document(answer: object) -> Json:
+def answer_document(answer: object) -> JsonObject:
     """An answer as plain data. Raises InputError for anything else."""
     raise _no_answer(answer)
 
 
 @singledispatch
-def _report(answer: object) -> list[Block]:
+def report_blocks(answer: object) -> list[Block]:
+    """The report on an answer, as the command line prints it. Raises InputError for anything else."""
     raise _no_answer(answer)
 
 
 answer_document.register(Outcome, outcome_document)
 answer_document.register(Plan, estimate_document)
+answer_document.register(Front, front_document)
+answer_document.register(Differences, compare_document)
+answer_document.register(Explanation, explain_document)
 
 
-@_report.register
+@answer_document.register
+def _(rows: Variations) -> JsonObject:
+    return whatif_document(rows.document, rows.arguments, list(rows))
+
+
+@answer_document.register
+def _(plans: NearPlans) -> JsonObject:
+    return near_document(list(plans))
+
+
+report_blocks.register(Plan, estimate_blocks)
+report_blocks.register(Differences, compare_blocks)
+report_blocks.register(Explanation, explain_blocks)
+
+
+@report_blocks.register
 def _(outcome: Outcome) -> list[Block]:
-    asked = outcome.question.scenario.question
-    said: list[Block] = [Text(asked.strip())] if asked else []
-    plan = plan_blocks(outcome.plan) if outcome.plan is not None else []
-    return [headline(outcome), *said, *plan, *proof_blocks(outcome), *error_blocks(outcome.question)]
+    return solve_blocks(Solved(outcome, None, None, None))
 
 
-@_report.register
-def _(plan: Plan) -> list[Block]:
-    return [Headline(plan_line(plan), good=verdict(plan) == "safe"), *plan_blocks(plan), *plan_error_blocks(plan)]
+@report_blocks.register
+def _(front: Front) -> list[Block]:
+    return front_blocks(front.question.document.name, front)
+
+
+@report_blocks.register
+def _(rows: Variations) -> list[Block]:
+    return whatif_blocks(rows.document, list(rows))
+
+
+@report_blocks.register
+def _(plans: NearPlans) -> list[Block]:
+    return near_blocks(plans.question.document.name, list(plans), plans.within)
 
 
 def answer_blocks(answer: object) -> list[Block]:
     """The report on an answer, without what to type next. Raises InputError for anything else."""
-    return [block for block in _report(answer) if not isinstance(block, Command)]
+    return [block for block in report_blocks(answer) if not isinstance(block, Command)]
 
 
 def answer_text(answer: object, style: str) -> str:

@@ -1,0 +1,59 @@
+"""What a program may give as a scenario or a catalog, and the document or catalog that it means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import PrivateAttr
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, document_of, override, read_document, validate
+from planner.schema.scenario import Scenario
+
+ScenarioLike = str | os.PathLike[str] | Mapping[str, object] | Scenario | Document
+"""A YAML file (`-` is standard input), its content as a dict, or what `planner.load` returned."""
+CatalogLike = Catalog | str | os.PathLike[str] | None
+"""None is the shipped catalogs; a folder's entries come before those shipped."""
+
+
+class _Loaded(Scenario):
+    """A scenario that remembers the file and the overrides that it was made from, for messages and receipts."""
+
+    _document: Document = PrivateAttr()
+
+    def __repr_name__(self) -> str:
+        return "Scenario"
+
+
+def loaded(scenario: ScenarioLike, overrides: Mapping[str, object]) -> Scenario:
+    """A checked scenario that remembers its file. Raises InputError with every mistake in it."""
+    document = override(document_given(scenario), overrides)
+    checked = validate(document, _Loaded)
+    checked._document = document
+    return checked
+
+
+def document_given(scenario: ScenarioLike) -> Document:
+    """The scenario with its lines, where it has any. Raises InputError for what is none, or cannot be read."""
+    if isinstance(scenario, Document):
+        return scenario
+    if isinstance(scenario, _Loaded) and validate(scenario._document, Scenario).model_dump() == scenario.model_dump():
+        return scenario._document
+    if isinstance(scenario, Scenario):
+        return document_of(scenario.model_dump(mode="json", exclude_unset=True), "<Scenario>")
+    if isinstance(scenario, Mapping):
+        return document_of(scenario)
+    if isinstance(scenario, str | os.PathLike):
+        return read_document(os.fspath(scenario))
+    what = f"{type(scenario).__name__} is no scenario"
+    raise InputError(Mistake(what, Place("scenario"), attempt="a path, a dict or what planner.load returned"))
+
+
+def catalog_given(catalog: CatalogLike) -> Catalog:
+    """The catalog, or that of the shipped folders with one before them. Raises InputError for no folder."""
+    if isinstance(catalog, Catalog):
+        return catalog
+    return default_catalog([] if catalog is None else [Path(catalog)])
