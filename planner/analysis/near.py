@@ -68,6 +68,8 @@ class Front:
     more_is_better: bool
     points: tuple[Point, ...]
     """By rising value."""
+    question: Question
+    """The scenario as it stands."""
 
 
 def front(
@@ -88,13 +90,13 @@ def front(
     start = plan(document, catalog, check_points=0)
     if over == "headroom":
         points = _headroom(document, catalog, progress)
-        return Front(over, "GiB free", True, _best(points, more_is_better=True))
+        return Front(over, "GiB free", True, _best(points, more_is_better=True), start.question)
     if over == "sequence_length":
         points = _lengths(document, catalog, start.question, progress)
-        return Front(over, "tokens", True, _best(points, more_is_better=True))
+        return Front(over, "tokens", True, _best(points, more_is_better=True), start.question)
     if over == "gpus":
         points = _gpus(document, catalog, start.question, progress)
-        return Front(over, "GPUs", False, _best(points, more_is_better=False))
+        return Front(over, "GPUs", False, _best(points, more_is_better=False), start.question)
     if over == "dollars":
         if price_usd_per_gpu_hour is None:
             raise InputError(Mistake("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
@@ -102,7 +104,7 @@ def front(
             Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
             for point in _gpus(document, catalog, start.question, progress)
         ]
-        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
+        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False), start.question)
     raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
 
 
