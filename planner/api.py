@@ -15,11 +15,11 @@ from pydantic import PrivateAttr
 
 from planner.analysis.explanation import Explanation
 from planner.analysis.explanation import explain as _explain
-from planner.analysis.near import Front, near_plans, usd_per_gpu_hour
+from planner.analysis.near import Front, NearPlans, near_plans, usd_per_gpu_hour
 from planner.analysis.near import front as _front
 from planner.analysis.two_plans import Differences, Side, plan_side, read_side, side_of
 from planner.analysis.two_plans import compare as _compare
-from planner.analysis.whatif import Variation
+from planner.analysis.whatif import Variations
 from planner.analysis.whatif import what_if as _what_if
 from planner.errors import CheckFailed as CheckFailed
 from planner.errors import InputError as InputError
@@ -135,7 +135,7 @@ def what_if(
     *,
     catalog: CatalogLike = None,
     progress: Progress = _silent,
-) -> list[Variation]:
+) -> Variations:
     """Solve a scenario again for each value of some of its fields.
 
     Args:
@@ -159,7 +159,9 @@ def what_if(
             what = f"no value to try for {path}"
             raise InputError(Mistake(what, Place(path), "its list is empty", f'{{"{path}": [1, 2]}}'))
         arguments.append(f"{path}={','.join(json_value(path, value) for value in several)}")
-    return _what_if(_document_of(scenario), arguments, _catalog_of(catalog), progress=progress)
+    document = _document_of(scenario)
+    rows = _what_if(document, arguments, _catalog_of(catalog), progress=progress)
+    return Variations(tuple(rows), document, tuple(arguments))
 
 
 def near(
@@ -169,7 +171,7 @@ def near(
     within: float = 0.1,
     catalog: CatalogLike = None,
     progress: Progress = _silent,
-) -> list[Outcome]:
+) -> NearPlans:
     """The best distinct layouts, best first: the real best may be the model's second or third.
 
     Args:
@@ -190,7 +192,8 @@ def near(
         what = f"near needs count >= 1 and within >= 0, not {count} and {within}"
         raise InputError(Mistake(what, Place("near()"), attempt="near(scenario, count=5, within=0.1)"))
     question = question_of(_document_of(scenario), _catalog_of(catalog))
-    return near_plans(question, count=count, within=within, progress=progress)
+    outcomes = near_plans(question, count=count, within=within, progress=progress)
+    return NearPlans(tuple(outcomes), question, within)
 
 
 def front(

@@ -15,6 +15,7 @@ from planner.problem.resolve import question_of
 from planner.schema.catalog import Price
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
+from planner.search.shown import Answers, Shown
 
 Progress = Callable[[str], None]
 FRONTS = ("headroom", "gpus", "sequence_length", "dollars")
@@ -37,6 +38,8 @@ def near_plans(
         progress(f"layout {len(found) + 1} of {count}")
         named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
         outcome = _answered(search(question, check_points=0, without=named))
+        if found and outcome.usual_headroom_gib is not None:
+            break  # what is left keeps less free than is usual, and the layouts before it keep that
         if outcome.plan is None:
             break
         first = found[0].plan if found else None
@@ -45,7 +48,17 @@ def near_plans(
             if not same or outcome.plan.step_seconds > first.step_seconds * (1 + within):
                 break
         found.append(outcome)
+        question = outcome.question
     return found
+
+
+@dataclass(frozen=True)
+class NearPlans(Answers[Outcome]):
+    """The best distinct layouts of a question, best first."""
+
+    question: Question
+    within: float
+    """Largest slowdown against the best, as a share."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(Shown):
     """Plans of which none is better in both."""
 
     over: str

@@ -18,6 +18,7 @@ from planner.search.decisions import layout_document
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.search.search import plan, why_nothing_fits
+from planner.search.shown import Shown
 
 MAX_PLAN_BYTES = 16 * 1024 * 1024
 
@@ -141,7 +142,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Differences:
+class Differences(Shown):
     """Two sides and the differences of their ledgers, largest first."""
 
     a: Side

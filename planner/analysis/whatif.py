@@ -16,6 +16,7 @@ from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search.plan import Plan
 from planner.search.search import Outcome, search
+from planner.search.shown import Answers
 
 MAX_COMBINATIONS = 64
 
@@ -48,6 +49,15 @@ class Variation:
         if not self.changes:
             return "as it stands"
         return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
+
+
+@dataclass(frozen=True)
+class Variations(Answers[Variation]):
+    """The scenario as it stands and its variations."""
+
+    document: Document
+    arguments: tuple[str, ...]
+    """PATH=VALUE,VALUE texts that were asked."""
 
 
 def compact(value: object) -> str:

@@ -13,13 +13,12 @@ from planner.search.search import Outcome
 from planner.units import number, percent, signed
 
 
-def near_blocks(name: str, outcomes: list[Outcome], within: float | None = None) -> list[Block]:
+def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block]:
     """One row a layout, how far each is from the best (`within` was asked for), and what is known of the error."""
     plans = [outcome.plan for outcome in outcomes if outcome.plan is not None]
     if not plans:
         return [Headline(f"{name}: no layout fits (proved)", good=False)]
     best = plans[0]
-    slowest = max(plan.step_seconds for plan in plans) / best.step_seconds - 1
     rows = []
     for place, plan in enumerate(plans, 1):
         slower = plan.step_seconds / best.step_seconds - 1
@@ -35,7 +34,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float | None = None)
         )
     unproved = sum(outcome.status != "optimal" for outcome in outcomes)
     return [
-        Headline(f"{name}: {len(plans)} layouts within {percent(slowest if within is None else within)} of the best"),
+        Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best"),
         Grid(("", "layout", "step s", "slower", "free GiB", "fullest in"), tuple(rows), left=frozenset({1, 5})),
         *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
         Text(LEGEND),

@@ -20,7 +20,7 @@ from planner.search.plan_ledgers import Entry as Entry
 from planner.search.plan_ledgers import MemoryLedgers, TimeLedger
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
 from planner.search.shown import Shown
-from planner.units import GIB, number
+from planner.units import GIB, number, percent
 
 WAITING = "waiting for samples"
 PHASES = {
@@ -125,6 +125,12 @@ class Plan(Shown):
         return self.machines(self.binding).headroom_gib
 
     @property
+    def usual_gib(self) -> float:
+        """What is kept free on that GPU where it can be: demanded, or usual for the engine. [GiB]"""
+        machines = self.machines(self.binding).machines
+        return machines.headroom_gib if machines.usual_headroom_gib is None else machines.usual_headroom_gib
+
+    @property
     def interval_gib(self) -> tuple[float, float] | None:
         """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]"""
         spread = self.problem.known_errors.memory
@@ -135,6 +141,13 @@ class Plan(Shown):
         """Chance that the real peak stays within usable memory, by the same spread."""
         spread = self.problem.known_errors.memory
         return spread.fit_probability(self.peak_gib, self.usable_gib) if spread is not None else None
+
+    @property
+    def keep_probability(self) -> float | None:
+        """Chance that the real peak leaves free what the user demanded, by the same spread."""
+        spread, demanded = self.problem.known_errors.memory, self.machines(self.binding).machines.demanded_headroom_gib
+        left = self.usable_gib - demanded
+        return spread.fit_probability(self.peak_gib, left) if spread is not None and left > 0 else None
 
     @property
     def step_seconds(self) -> float:
@@ -291,12 +304,17 @@ WISHES = {
 
 def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
     """One word: does not fit, critical (one allocator spike away), tight (less free than demanded) or safe."""
-    demanded = plan.demanded_gib if demanded_gib is None else demanded_gib
+    demanded = plan.usual_gib if demanded_gib is None else demanded_gib
     if plan.headroom_gib < 0:
         return "does not fit"
     if plan.critical:
         return "critical"
     return "tight" if plan.headroom_gib < demanded else "safe"
+
+
+def chance_words(share: float) -> str:
+    """`95 %`, or `over 99.9 %`."""
+    return "over 99.9 %" if share > 0.999 else percent(share)
 
 
 def spare(plan: Plan) -> str:

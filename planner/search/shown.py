@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from planner.errors import InputError, Mistake, Place
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+Answer = TypeVar("Answer", covariant=True)
 Renderer = Callable[[object], str]
 
 _renderers: list[Renderer] = []
@@ -25,6 +27,22 @@ class Shown:
 
     def _repr_html_(self) -> str | None:
         return _renderers[0](self) if _renderers else None
+
+
+@dataclass(frozen=True)
+class Answers(Shown, Generic[Answer]):
+    """Several answers in order: iterated, counted and indexed like a tuple."""
+
+    answers: tuple[Answer, ...]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Iterator[Answer]:
+        return iter(self.answers)
+
+    def __getitem__(self, place: int) -> Answer:
+        return self.answers[place]
 
 
 def data_frame(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> DataFrame:
