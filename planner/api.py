@@ -2,6 +2,20 @@
 
 A scenario may be given as a path, as a dict, or as what `load` returned. Answers print themselves in one line, show
 themselves in a notebook, and are plain frozen records: what a field means and its units stand in its class.
+
+    >>> import planner
+    >>> small = {
+    ...     "name": "small",
+    ...     "task": "sft",
+    ...     "model": "llama3.1-8b",
+    ...     "engine": "megatron-core",
+    ...     "precision": "bf16",
+    ...     "cluster": {"node": "hgx-h100-8", "num_gpus": 8},
+    ...     "batch": {"sequence_length": 4096, "global_batch_size": 64},
+    ...     "layout": {"pipeline_parallel": 1, "context_parallel": 1},
+    ...     "optimizer": "adamw",
+    ...     "limits": {"headroom_gib": 8},
+    ... }
 """
 
 from __future__ import annotations
@@ -74,6 +88,14 @@ def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) 
     Raises:
         InputError: the file cannot be read, a path has no place, or a value is not what its field takes. All
             mistakes are reported at once, each with its line.
+
+    Example:
+        >>> scenario = planner.load(small, {"limits.headroom_gib": 10})
+        >>> scenario.limits.headroom_gib
+        10.0
+        >>> planner.load(small, {"cluster.num_gpus": "many"})
+        Traceback (most recent call last):
+        planner.errors.InputError: ...
     """
     document = _document_of(scenario)
     if overrides:
@@ -108,6 +130,17 @@ def solve(
     Raises:
         InputError: the scenario contradicts itself or names what the catalog has not.
         InternalError: solver and enumeration disagree, which is a fault of planner.
+
+    Example:
+        >>> outcome = planner.solve(scenario)
+        >>> print(outcome)
+        small: fits on 8 GPUs: ... GiB free; proved optimal
+        >>> plan = outcome.plan
+        >>> plan.headroom_gib >= 10 and plan.step_seconds <= outcome.proof.bound_seconds * 1.01
+        True
+        >>> frame = plan.memory.to_frame()
+        >>> list(frame.columns)
+        ['stage', 'phase', 'item', 'gib', 'source']
     """
     question = question_of(_document_of(scenario), _catalog_of(catalog))
     return search(question, check_points=DEFAULT_POINTS if check else 0, time_limit_s=time_limit_s)
@@ -125,6 +158,12 @@ def estimate(scenario: ScenarioLike, *, catalog: CatalogLike = None) -> Plan:
 
     Raises:
         InputError: something is left open (all of it is named), or the layout breaks a rule of its engine.
+
+    Example:
+        >>> pins = {"layout.tensor_parallel": 8, "layout.recomputed_layers": 0, "batch.micro_batch_size": 1}
+        >>> one = planner.estimate(planner.load(scenario, pins))
+        >>> print(one)
+        small: TP8 PP1 DP1 on 8 GPUs: safe, ... GiB free; ... s a step, ... tokens/s
     """
     return _estimate(_document_of(scenario), _catalog_of(catalog))
 
@@ -151,6 +190,11 @@ def what_if(
 
     Raises:
         InputError: a value that the field does not take, a name that the catalog has not, or too many combinations.
+
+    Example:
+        >>> rows = planner.what_if(scenario, {"limits.headroom_gib": [20, 79]})
+        >>> [(row.label, row.status) for row in rows]
+        [('as it stands', 'optimal'), ('limits.headroom_gib=20', 'optimal'), ('limits.headroom_gib=79', 'infeasible')]
     """
     arguments = []
     for path, tried in values.items():
@@ -187,6 +231,12 @@ def near(
     Raises:
         InputError: the scenario, `count` or `within` is wrong.
         NoVerdict: the time limit came before a plan.
+
+    Example:
+        >>> three = planner.near(scenario, count=3, within=1.0)
+        >>> seconds = [outcome.plan.step_seconds for outcome in three]
+        >>> len(seconds), seconds == sorted(seconds)
+        (3, True)
     """
     if count < 1 or within < 0:
         what = f"near needs count >= 1 and within >= 0, not {count} and {within}"
@@ -219,6 +269,11 @@ def front(
     Raises:
         InputError: no such front, an offer for another GPU, or none where one is needed.
         NoVerdict: the time limit came before a plan.
+
+    Example:
+        >>> front = planner.front(scenario, "gpus")
+        >>> front.unit, [point.value for point in front.points]
+        ('GPUs', [4.0, 8.0, 16.0, 32.0])
     """
     document, facts = _document_of(scenario), _catalog_of(catalog)
     usd = usd_per_gpu_hour(offer, question_of(document, facts), facts) if offer is not None else None
@@ -247,6 +302,14 @@ def explain(
 
     Raises:
         InputError: the scenario or a value asked about is wrong.
+
+    Example:
+        >>> explanation = planner.explain(scenario, {"layout.tensor_parallel": 8}, neighbours=False)
+        >>> explanation.asked[0].alternative.throughput_change(plan) < 0
+        True
+        >>> conflict = planner.explain(planner.load(scenario, {"limits.headroom_gib": 79}), neighbours=False).conflict
+        >>> [limit.name for limit in conflict.limits]
+        ['limits.headroom_gib']
     """
     if isinstance(why_not, Mapping):
         why_not = [f"{path}={json_value(path, value)}" for path, value in why_not.items()]
@@ -272,6 +335,11 @@ def compare(
         InputError: a scenario or a saved plan is wrong.
         NoLayoutFits: nothing fits one of the scenarios, and it does not pin its layout.
         NoVerdict: the time limit came before a plan.
+
+    Example:
+        >>> differences = planner.compare(plan, one)
+        >>> [row for row in differences.layout if row[0] == "tensor_parallel"][0][2]
+        8
     """
     facts = _catalog_of(catalog)
     return _compare(_side_of(a, facts), _side_of(b, facts))
@@ -286,6 +354,10 @@ def show(answer: object, style: str = "table") -> None:
 
     Raises:
         InputError: not an answer of planner, or no such style.
+
+    Example:
+        >>> planner.show(outcome, "markdown")
+        **small: fits on 8 GPUs: ...
     """
     if style not in STYLES:
         raise InputError(Mistake(f"no style {style!r}", Place("show()"), attempt=f"one of {', '.join(STYLES)}"))
@@ -298,8 +370,16 @@ def to_dict(answer: object) -> dict[str, Any]:
     Args:
         answer: what one of the functions here returned.
 
+    Returns:
+        Text, numbers, lists and dicts only; the keys of a plan are those of docs/commands.md.
+
     Raises:
         InputError: not an answer of planner.
+
+    Example:
+        >>> document = planner.to_dict(outcome)
+        >>> document["status"], document["provenance"]["scenario"]
+        ('optimal', '<dict>')
     """
     return answer_document(answer)
 

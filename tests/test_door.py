@@ -217,6 +217,27 @@ def test_what_the_door_answers_is_what_the_commands_write(outcome: planner.Outco
         assert "Next:" not in printed
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: planner.estimate(PINNED),
+        lambda: planner.what_if(PINNED, {"batch.micro_batch_size": 2}),
+        lambda: planner.near(PINNED),
+        lambda: planner.front(PINNED, "gpus"),
+        lambda: planner.explain(PINNED, {"batch.micro_batch_size": 2}, neighbours=False),
+        lambda: planner.compare(PINNED, PINNED),
+    ],
+    ids=["estimate", "what_if", "near", "front", "explain", "compare"],
+)
+def test_every_answer_is_shown_saved_and_put_on_a_page(answer: Any, capsys: Any) -> None:
+    given = answer()
+    document = planner.to_dict(given)
+    assert json.loads(json.dumps(document)) == document
+    planner.show(given)
+    assert len(capsys.readouterr().out) > 200
+    assert "<h1>" in given._repr_html_()
+
+
 def test_an_infeasible_scenario_is_an_answer_and_not_an_error() -> None:
     outcome = planner.solve(planner.load(PINNED, {"limits.headroom_gib": 79}))
     assert (outcome.status, outcome.plan) == ("infeasible", None)

@@ -59,9 +59,13 @@ class Plan(Shown):
     layout: dict[str, int]
     """One row of `Layouts` as plain integers."""
     layers: tuple[int, ...]
+    """Of each stage."""
     recomputed: tuple[int, ...]
+    """Of each stage, layers whose activations are computed again in the backward pass."""
     rollout: RolloutChoice | None
+    """In reinforcement learning."""
     memory: MemoryLedgers
+    """[GiB]"""
     time: TimeLedger
     """Seconds by cause; they add up to the step."""
     phases: tuple[tuple[str, float], ...]

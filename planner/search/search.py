@@ -59,8 +59,11 @@ class Outcome(Shown):
     """The answer to one question."""
 
     question: Question
+    """What was asked, with nothing left to look up."""
     status: str
+    """optimal, feasible (not proved to be the best), infeasible (proved), or unknown (the time limit came first)."""
     plan: Plan | None
+    """The best layout, where one was found."""
     proof: Proof
     timings: tuple[tuple[str, float], ...]
     """(part, seconds); never on stdout unless asked for."""
