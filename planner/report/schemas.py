@@ -22,7 +22,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "near": questions.NearAnswer,
     "pareto": questions.ParetoAnswer,
     "explain": questions.ExplainAnswer,
-    "budget": questions.BudgetAnswerDocument,
+    "budget": questions.BudgetDocument,
     "catalog-list": other.CatalogListAnswer,
     "catalog-show": other.CatalogEntryAnswer,
     "validate-memory": other.ValidateMemoryAnswer,

@@ -39,8 +39,8 @@ class Receipts(Frozen):
     """SHA-256 of every file of the catalogs, and of every measurement, that the answer rests on."""
 
 
-class Answer(Frozen):
-    """The envelope."""
+class Envelope(Frozen):
+    """What stands around every answer."""
 
     schema_version: Literal[2]
     """Raised when a key changes its meaning or goes away."""
@@ -133,7 +133,7 @@ class StageLedger(Frozen):
     items: list[GibEntry]
 
 
-class MemoryLedgers(Frozen):
+class MemoryDocument(Frozen):
     """Memory of the fullest GPU and of every stage."""
 
     peak_gib: float
@@ -175,7 +175,7 @@ class GoodputShare(Frozen):
     tokens_per_second: float
 
 
-class TimeLedgers(Frozen):
+class TimeDocument(Frozen):
     """One optimizer step."""
 
     step_seconds: float
@@ -227,6 +227,6 @@ class PlanDocument(Frozen):
     """`wanted` and `granted` by wish."""
     layout: LayoutDecisions
     placement: GpuOrder | None
-    memory: MemoryLedgers
-    time: TimeLedgers
+    memory: MemoryDocument
+    time: TimeDocument
     host: HostLedger

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from planner.schema.answers import Answer
+from planner.schema.answers import Envelope
 from planner.schema.base import Frozen
 
 
@@ -23,7 +23,7 @@ class RuleRow(Frozen):
     source: str
 
 
-class RulesAnswer(Answer):
+class RulesAnswer(Envelope):
     """`planner estimate --rules MODEL --format json`."""
 
     command: Literal["estimate"]
@@ -60,7 +60,7 @@ class TensorReading(Frozen):
     plausibility: str
 
 
-class DiagnoseAnswer(Answer):
+class DiagnoseAnswer(Envelope):
     """`planner diagnose --format json`: readings by plausibility."""
 
     command: Literal["diagnose"]
@@ -90,7 +90,7 @@ class FittedPhase(Frozen):
     factor: float | None
 
 
-class CalibrateAnswer(Answer):
+class CalibrateAnswer(Envelope):
     """`planner calibrate SCENARIO --log FILE --format json`."""
 
     command: Literal["calibrate"]
@@ -101,7 +101,7 @@ class CalibrateAnswer(Answer):
     rows: list[FittedPhase]
 
 
-class DeviceAnswer(Answer):
+class DeviceAnswer(Envelope):
     """`planner calibrate --device --format json`."""
 
     command: Literal["calibrate"]
@@ -115,7 +115,7 @@ class DeviceAnswer(Answer):
     left_out: list[str]
 
 
-class CatalogListAnswer(Answer):
+class CatalogListAnswer(Envelope):
     """`planner catalog list --format json`."""
 
     command: Literal["catalog"]
@@ -124,7 +124,7 @@ class CatalogListAnswer(Answer):
     """Ids by kind."""
 
 
-class CatalogEntryAnswer(Answer):
+class CatalogEntryAnswer(Envelope):
     """`planner catalog show --format json`."""
 
     command: Literal["catalog"]
@@ -137,7 +137,7 @@ class CatalogEntryAnswer(Answer):
 Reached = Literal["reached", "not reached"]
 
 
-class MemoryBar(Frozen):
+class MemoryBarDocument(Frozen):
     """A promise of the memory model and what was reached."""
 
     class_: str = Field(alias="class")
@@ -215,13 +215,25 @@ class MemoryValidationRow(Frozen):
     excluded: str | None
 
 
-class ValidateMemoryAnswer(Answer):
+class StackErrors(Frozen):
+    """One training stack in the rows known first and in those kept aside."""
+
+    stack: str
+    dev_1: MemoryErrors | None
+    dev_2: MemoryErrors | None
+    dev_2_bar: list[float | None] | None
+    """Largest median and 90th percentile of the error."""
+    reached: bool | None
+
+
+class ValidateMemoryAnswer(Envelope):
     """`planner validate memory --format json`."""
 
     command: Literal["validate memory"]
     status: Reached
-    bars: list[MemoryBar]
+    bars: list[MemoryBarDocument]
     fit: FitShares | None
+    developments: list[StackErrors]
     classes: list[MemoryErrors]
     sources: list[MemoryErrors]
     excluded: list[UnscoredRow]
@@ -240,7 +252,7 @@ class ThroughputBar(Frozen):
     rows: int
 
 
-class ValidateThroughputAnswer(Answer):
+class ValidateThroughputAnswer(Envelope):
     """`planner validate throughput --format json`."""
 
     command: Literal["validate throughput"]
@@ -255,5 +267,5 @@ class ValidateThroughputAnswer(Answer):
     not_scored: list[UnscoredRow]
     rl: dict[str, Any] | None = None
     rl_placements: dict[str, Any] | None = None
-    rl_phases: dict[str, Any] | None = None
+    rl_steps: dict[str, Any] | None = None
     rows: list[dict[str, Any]] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from planner.schema.answers import Answer, LayoutDecisions, PlanDocument
+from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
 from planner.schema.base import Frozen
 from planner.schema.scenario import Published
 
@@ -96,7 +96,7 @@ class ComparisonDocument(Frozen):
     left_out: list[str]
 
 
-class SolveAnswer(Answer):
+class SolveAnswer(Envelope):
     """`planner solve --format json`."""
 
     command: Literal["solve"]
@@ -110,7 +110,7 @@ class SolveAnswer(Answer):
     known_error: list[str]
 
 
-class EstimateAnswer(Answer):
+class EstimateAnswer(Envelope):
     """`planner estimate SCENARIO --format json`."""
 
     command: Literal["estimate"]
@@ -131,7 +131,7 @@ class NearLayout(Frozen):
     headroom_gib: float
 
 
-class NearAnswer(Answer):
+class NearAnswer(Envelope):
     """`planner near --format json`: best first."""
 
     command: Literal["near"]
@@ -154,7 +154,7 @@ class FrontPoint(Frozen):
     layout: str
 
 
-class ParetoAnswer(Answer):
+class ParetoAnswer(Envelope):
     """`planner pareto --format json`: by rising value."""
 
     command: Literal["pareto"]
@@ -194,7 +194,7 @@ class VariationRow(Frozen):
     """Why there is no plan."""
 
 
-class WhatIfAnswer(Answer):
+class WhatIfAnswer(Envelope):
     """`planner whatif --format json`."""
 
     command: Literal["whatif"]
@@ -249,7 +249,7 @@ class SecondsDifference(Frozen):
     change_seconds: float
 
 
-class CompareAnswer(Answer):
+class CompareAnswer(Envelope):
     """`planner compare --format json`: largest differences first."""
 
     command: Literal["compare"]
@@ -318,7 +318,7 @@ class AlternativeDocument(Frozen):
     headroom_gib: float | None
 
 
-class ExplainAnswer(Answer):
+class ExplainAnswer(Envelope):
     """`planner explain --format json`."""
 
     command: Literal["explain"]
@@ -371,7 +371,7 @@ class BookedOption(OfferOption):
     usd_per_million_tokens: float
 
 
-class BudgetLimits(Frozen):
+class BudgetLimitsDocument(Frozen):
     """What the budget file demands."""
 
     max_usd: float | None
@@ -380,7 +380,7 @@ class BudgetLimits(Frozen):
     deadline_days: dict[str, float]
 
 
-class BudgetAnswerDocument(Answer):
+class BudgetDocument(Envelope):
     """`planner budget --format json`."""
 
     command: Literal["budget"]
@@ -391,6 +391,6 @@ class BudgetAnswerDocument(Answer):
     jobs: list[BookedOption]
     would_do: list[str]
     options: list[OfferOption]
-    limits: BudgetLimits
+    limits: BudgetLimitsDocument
     layouts_solved: int
     known_error: list[str]

@@ -7,7 +7,7 @@ import json
 import platform
 
 import pytest
-from jsonschema import Draft202012Validator
+from answer_schemas import violations
 from run_cli import run
 
 import planner
@@ -42,13 +42,6 @@ CASES: dict[str, tuple[str, ...]] = {
 ELSEWHERE = {"calibrate-device", "validate-memory", "validate-throughput"}
 """Checked where their data or their imitated device is."""
 SEARCHED = {"solve", "estimate", "whatif", "near", "pareto", "explain", "diagnose", "calibrate"}
-
-
-def violations(name: str, answer: object) -> list[str]:
-    """What the printed schema says against an answer."""
-    schema = json.loads(run("schema", "--of", name).out)
-    Draft202012Validator.check_schema(schema)
-    return [f"{list(e.absolute_path)}: {e.message}" for e in Draft202012Validator(schema).iter_errors(answer)]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -91,8 +84,7 @@ def test_a_schema_refuses_what_is_not_its_answer() -> None:
 
 def test_the_door_gives_documents_of_the_same_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(__file__.rpartition("/tests/")[0])
-    layout = {"layout.tensor_parallel": 4, "layout.pipeline_parallel": 1, "layout.recompute": "uniform"}
-    scenario = planner.load(SFT, layout)
+    scenario = planner.load(SFT)
     answers = {
         "near": planner.near(scenario, count=2),
         "whatif": planner.what_if(scenario, {"limits.headroom_gib": [10, 75]}),
