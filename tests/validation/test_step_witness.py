@@ -42,9 +42,9 @@ def soft_capped(each: Any) -> bool:
 
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_steps_in_16_bits_are_equal_to_a_thousandth(checkpoint: bool) -> None:
-    for each in chosen(precision="bf16", checkpoint=checkpoint, adapter=""):
+    for each in chosen(precision="bf16", checkpoint=checkpoint, adapter="", adamw="foreach"):
         if not soft_capped(each):
-            assert abs(each.training_error) < 0.001, each.row
+            assert abs(each.peak_error) < 0.001, each.row
 
 
 def test_the_update_in_16_bits_is_equal_to_a_thousandth() -> None:
@@ -55,7 +55,7 @@ def test_the_update_in_16_bits_is_equal_to_a_thousandth() -> None:
 def test_autocast_without_checkpointing_is_equal_to_a_thousandth() -> None:
     for each in chosen(precision="autocast", checkpoint=False, adapter=""):
         if not soft_capped(each):
-            assert abs(each.training_error) < 0.001, each.row
+            assert abs(each.peak_error) < 0.001, each.row
 
 
 def test_rows_are_whole_steps_in_torchs_order() -> None:

@@ -68,19 +68,15 @@ class Compared:
         return 2.0 * self.vocab_size * tokens
 
     @property
-    def training_error(self) -> float:
-        """Of forward and backward, for a caller that holds the logits."""
-        return self.training / (self.counted + self.dropped_logits) - 1
+    def peak_error(self) -> float:
+        """Of the whole step, for a caller that holds the logits."""
+        whole = max(self.counted + self.dropped_logits, self.row["optimizer"])
+        return max(self.training, self.optimizer) / whole - 1
 
     @property
     def update_error(self) -> float:
         """Of the optimizer's step."""
         return self.optimizer / float(self.row["optimizer"]) - 1
-
-    @property
-    def error(self) -> float:
-        """Of the peak of the whole step."""
-        return max(self.training, self.optimizer) / max(self.counted, self.row["optimizer"]) - 1
 
 
 def scenario(row: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +91,8 @@ def scenario(row: dict[str, Any]) -> dict[str, Any]:
         "engine_options": ["autocast"] if row["precision"] == "autocast" else [],
     }
     if row["adapter"]:
-        changes["adapter"] = {"rank": RESULTS["adapter_rank"]}
+        base = "bf16" if row["precision"] == "bf16" else "fp32"
+        changes["adapter"] = {"rank": RESULTS["adapter_rank"], "base_precision": base}
     return changes
 
 
@@ -123,11 +120,11 @@ def _spread(errors: list[float]) -> str:
 
 def tables(found: list[Compared]) -> str:
     """A table of classes and one of rows, as markdown. GiB are 2^30 bytes."""
-    lines = ["| class | rows | training | smallest | largest | update | smallest | largest |"]
+    lines = ["| class | rows | peak | smallest | largest | update | smallest | largest |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for kind in dict.fromkeys(each.kind for each in found):
         chosen = [each for each in found if each.kind == kind]
-        cells = [_spread([each.training_error for each in chosen]), _spread([each.update_error for each in chosen])]
+        cells = [_spread([each.peak_error for each in chosen]), _spread([each.update_error for each in chosen])]
         lines.append(f"| {kind} | {len(chosen)} | {' | '.join(cells)} |")
     lines += ["", "| model | class | batch x tokens | training, ours | counted | update, ours | counted | peak |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
@@ -136,7 +133,7 @@ def tables(found: list[Compared]) -> str:
         figures = (each.training, each.counted, each.optimizer, row["optimizer"])
         cells = " | ".join(f"{value / gib:.3f}" for value in figures)
         batch = f"{row['micro_batch']} x {row['tokens']:,}"
-        lines.append(f"| {row['model']} | {each.kind} | {batch} | {cells} | {each.error:+.1%} |")
+        lines.append(f"| {row['model']} | {each.kind} | {batch} | {cells} | {each.peak_error:+.1%} |")
     return "\n".join(lines)
 
 
