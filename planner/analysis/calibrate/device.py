@@ -21,7 +21,7 @@ GEMM_M = (128, 512, 2048, 8192, 32768)
 GEMM_N = (256, 1024, 2048, 4096, 8192, 16384, 51200)
 GEMM_K = (256, 1024, 2048, 4096, 8192, 16384, 51200)
 """Corners of the grids in catalogs/measured, every second or third value between."""
-ATTENTION = ((1, 32, 4096, 128), (1, 64, 8192, 128), (4, 32, 2048, 64))
+ATTENTION = ((1, 32, 4096, 128), (1, 64, 8192, 128), (1, 32, 16384, 128), (4, 32, 2048, 64))
 """(batch, heads, tokens, head size), causal."""
 COPY_BYTES = (64 * MIB, 1024 * MIB)
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter")
@@ -34,6 +34,10 @@ WARM_UP = 2
 AIM_SECONDS = 0.03
 """Time one measurement should take at least, within LEAST and MOST repeats."""
 LEAST, MOST = 3, 30
+SHORT_SECONDS = 200e-6
+"""Work below this is timed in a row of copies: its launch takes the host longer than the work takes the GPU. [s]"""
+GRAPH_REPEATS = 20
+"""Copies in such a row."""
 
 
 class Device(Protocol):
@@ -133,6 +137,34 @@ def sample(job: Job) -> Sample:
     """Warm up, then repeat for about AIM_SECONDS."""
     first = min(job(WARM_UP))
     return summarised(job(max(LEAST, min(MOST, round(AIM_SECONDS / max(first, 1e-9))))))
+
+
+def queued(job: Job, row: Callable[[], Job]) -> Job:
+    """The job itself; where it is short, the time of one of GRAPH_REPEATS copies in a row that is launched at once."""
+    job(WARM_UP)
+    if min(job(LEAST)) > SHORT_SECONDS:
+        return job
+    copies = row()
+    return lambda repeats: [seconds / GRAPH_REPEATS for seconds in copies(repeats)]
+
+
+def fastest(jobs: Mapping[str, Job], refusal: type[Exception]) -> tuple[str, Job]:
+    """The quickest of several ways to the same result, by its median; those that raise `refusal` are left out.
+
+    Raises the last refusal where every way refuses.
+    """
+    found: dict[str, float] = {}
+    last: Exception | None = None
+    for name, job in jobs.items():
+        try:
+            job(WARM_UP)
+            found[name] = median(job(LEAST))
+        except refusal as error:
+            last = error
+    if last is not None and not found:
+        raise last
+    best = min(found, key=lambda name: found[name])
+    return best, jobs[best]
 
 
 def measure(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from planner.analysis.calibrate.device import Job
+from planner.analysis.calibrate.device import GRAPH_REPEATS, Job, fastest, queued
 from planner.errors import InputError, Mistake
 
 
@@ -42,6 +42,7 @@ class TorchDevice:
             )
         self.kind = kind
         self.num_gpus = torch.cuda.device_count() if kind == "cuda" else 1
+        self.attention_kernels: dict[str, str] = {}
 
     def facts(self) -> dict[str, str]:
         """Name, versions, and what the driver says about clocks."""
@@ -50,6 +51,8 @@ class TorchDevice:
         if self.kind != "cuda":
             return found
         found |= {"device": torch.cuda.get_device_name(0), "num_gpus": str(self.num_gpus)}
+        if self.attention_kernels:
+            found["attention_kernels"] = "; ".join(f"{case}: {name}" for case, name in self.attention_kernels.items())
         wanted = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
         try:
             done = subprocess.run(
@@ -91,26 +94,46 @@ class TorchDevice:
 
         return run
 
+    def _queued(self, work: Callable[[], object]) -> Job:
+        """As `_job`; a short piece is replayed from a CUDA graph, so that the GPU does not wait for the host."""
+        job = self._job(work)
+        return queued(job, lambda: self._job(self._graph(work).replay)) if self.kind == "cuda" else job
+
+    def _graph(self, work: Callable[[], object]) -> Any:
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(graph):
+            for _ in range(GRAPH_REPEATS):
+                work()
+        return graph
+
     def gemm(self, m: int, n: int, k: int) -> Job:
         """One bf16 product [m, k] x [k, n], the weight stored as torch.nn.Linear stores it."""
         left, weight, out = self._tensor(m, k), self._tensor(n, k), self._tensor(m, n)
-        return self._job(lambda: self.torch.matmul(left, weight.t(), out=out))
+        return self._queued(lambda: self.torch.matmul(left, weight.t(), out=out))
 
     def attention(self, batch: int, heads: int, tokens: int, head_size: int, backward: bool) -> Job:
-        """Causal attention, the flash kernel where there is a GPU."""
+        """Causal attention by the faster of torch's kernels: its flash one is FlashAttention 2 on Hopper too."""
         torch = self.torch
         shape = (batch, heads, tokens, head_size)
         query, key, value = (self._tensor(*shape, grad=backward) for _ in range(3))
         given = self._tensor(*shape)
-        kernel = torch.nn.attention.SDPBackend.FLASH_ATTENTION
 
-        def work() -> None:
-            with torch.nn.attention.sdpa_kernel(kernel):
-                out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-                if backward:
-                    torch.autograd.grad(out, (query, key, value), given)
+        def job(kernel: Any) -> Job:
+            def work() -> None:
+                with torch.nn.attention.sdpa_kernel(kernel):
+                    out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+                    if backward:
+                        torch.autograd.grad(out, (query, key, value), given)
 
-        return self._job(work)
+            return self._job(work)
+
+        kinds = torch.nn.attention.SDPBackend
+        jobs = {"flash": job(kinds.FLASH_ATTENTION)}
+        if self.kind == "cuda" and hasattr(kinds, "CUDNN_ATTENTION"):
+            jobs["cudnn"] = job(kinds.CUDNN_ATTENTION)
+        name, best = fastest(jobs, RuntimeError)
+        self.attention_kernels[f"{tokens} tokens, head size {head_size}{', backward' * backward}"] = name
+        return best
 
     def copy(self, size_bytes: int) -> Job:
         """One copy inside device memory."""

@@ -14,14 +14,17 @@ from planner.analysis.calibrate.device import (
     GEMM_K,
     GEMM_M,
     GEMM_N,
+    GRAPH_REPEATS,
     LEAST,
     MESSAGE_BYTES,
     MOST,
     Job,
     Measured,
     attention_flop,
+    fastest,
     measure,
     percentile,
+    queued,
     sample,
     summarised,
 )
@@ -36,6 +39,11 @@ from planner.search.estimate import estimate
 
 ROOT = Path(__file__).resolve().parents[3]
 RL = str(ROOT / "scenarios" / "qwen7b_rl_8gpu.yaml")
+
+
+def lasting(seconds: float) -> Job:
+    """Work that always takes that long."""
+    return lambda repeats: [seconds] * repeats
 
 
 class Clock:
@@ -103,6 +111,28 @@ def test_statistics_by_hand() -> None:
 @pytest.mark.parametrize(("seconds", "repeats"), [(1e-6, MOST), (2e-3, 15), (1.0, LEAST)])
 def test_short_work_is_repeated_more_often(seconds: float, repeats: int) -> None:
     assert sample(lambda count: [seconds] * count).repeats == repeats
+
+
+def test_short_work_is_timed_in_a_row_so_that_the_launch_is_not_measured() -> None:
+    launch, work = 8e-6, 3e-6
+    found = sample(queued(lasting(max(launch, work)), lambda: lasting(launch + GRAPH_REPEATS * work)))
+    assert found.seconds == pytest.approx(work + launch / GRAPH_REPEATS)
+
+    def no_row() -> Job:
+        raise AssertionError("long work is timed as it is")
+
+    assert sample(queued(lasting(0.01), no_row)).seconds == 0.01
+
+
+def test_the_faster_kernel_counts_and_one_that_refuses_is_passed_over() -> None:
+    def refusing(repeats: int) -> list[float]:
+        raise RuntimeError("no kernel for this shape")
+
+    slow, quick = lasting(2.0), lasting(1.0)
+    assert fastest({"flash": slow, "cudnn": quick}, RuntimeError) == ("cudnn", quick)
+    assert fastest({"flash": slow, "cudnn": refusing}, RuntimeError) == ("flash", slow)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        fastest({"flash": refusing}, RuntimeError)
 
 
 def test_everything_is_measured_and_nothing_is_left_out() -> None:

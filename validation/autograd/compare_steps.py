@@ -1,0 +1,141 @@
+"""Our peak of each training step in steps.json beside the one torch's operations make.
+
+    python validation/autograd/compare_steps.py
+
+Needs no torch. Ours is the ledger without allocator reserve and CUDA context, which a count of live storages cannot
+see. Training is the larger of forward and backward; where the caller drops the logits, which our engine says it holds,
+their 16 bits are added to what was counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import load, override
+from planner.search.estimate import estimate
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = json.loads(Path(__file__).with_name("steps.json").read_text(encoding="utf-8"))
+UNSEEN = ("allocator reserve", "CUDA context")
+SCENARIO: dict[str, Any] = {
+    "engine": "transformers",
+    "cluster.node": "dgx-h200",
+    "cluster.num_gpus": 1,
+    "cluster.usable_gib": 4000,
+    "limits.headroom_gib": 0,
+    "layout.zero_stage": 0,
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row: what was counted and what we say. [bytes]"""
+
+    row: dict[str, Any]
+    training: float
+    """Our larger of backward and loss phase."""
+    optimizer: float
+    """Our update phase."""
+    vocab_size: int
+
+    @property
+    def kind(self) -> str:
+        """Class in which errors are summed up."""
+        words = [self.row["precision"]]
+        words += [f"{self.row['adapter']} adapters"] if self.row["adapter"] else []
+        words += ["checkpointing"] if self.row["checkpoint"] else []
+        words += ["fused AdamW"] if self.row["adamw"] == "fused" else []
+        words += ["outputs held"] if self.row["outputs_held"] else []
+        return ", ".join(words)
+
+    @property
+    def counted(self) -> float:
+        """Peak of forward and backward together."""
+        return float(max(self.row["forward"], self.row["backward"]))
+
+    @property
+    def dropped_logits(self) -> float:
+        """16-bit logits that our engine says the caller holds, and this caller (Trainer, say) drops before backward."""
+        if self.row["outputs_held"]:
+            return 0.0
+        tokens = self.row["micro_batch"] * self.row["tokens"]
+        return 2.0 * self.vocab_size * tokens
+
+    @property
+    def peak_error(self) -> float:
+        """Of the whole step, for a caller that holds the logits."""
+        whole = max(self.counted + self.dropped_logits, self.row["optimizer"])
+        return max(self.training, self.optimizer) / whole - 1
+
+    @property
+    def update_error(self) -> float:
+        """Of the optimizer's step."""
+        return self.optimizer / float(self.row["optimizer"]) - 1
+
+
+def scenario(row: dict[str, Any]) -> dict[str, Any]:
+    """The overrides that say this step in the planner's words."""
+    changes = dict(SCENARIO, model=row["model"])
+    changes |= {
+        "batch.global_batch_size": row["micro_batch"],
+        "batch.micro_batch_size": row["micro_batch"],
+        "batch.sequence_length": row["tokens"],
+        "layout.recomputed_layers": "all" if row["checkpoint"] else 0,
+        "precision": "fp32" if row["precision"] == "fp32" else "bf16",
+        "engine_options": ["autocast"] if row["precision"] == "autocast" else [],
+    }
+    if row["adapter"]:
+        base = "bf16" if row["precision"] == "bf16" else "fp32"
+        changes["adapter"] = {"rank": RESULTS["adapter_rank"], "base_precision": base}
+    return changes
+
+
+def compared(row: dict[str, Any], catalog: Catalog) -> Compared:
+    """Cost the step; phases that training passes before the update, and the update."""
+    plan = estimate(override(load(str(ROOT / "scenarios" / "llama8b_sft_a100.yaml")), scenario(row)), catalog)
+    totals: dict[str, float] = {}
+    for phase in plan.memory:
+        kept = sum(item.amount * 2**30 for item in phase.items if item.name not in UNSEEN)
+        totals[phase.phase] = max(totals.get(phase.phase, 0.0), kept)
+    training = max(value for phase, value in totals.items() if phase != "optimizer")
+    return Compared(row, training, totals["optimizer"], plan.problem.architecture.vocab_size)
+
+
+def rows() -> Iterator[Compared]:
+    """All rows that were counted."""
+    catalog = default_catalog()
+    for row in RESULTS["rows"]:
+        yield compared(row, catalog)
+
+
+def _spread(errors: list[float]) -> str:
+    return " | ".join(f"{value:+.2%}" for value in (median(errors), min(errors), max(errors)))
+
+
+def tables(found: list[Compared]) -> str:
+    """A table of classes and one of rows, as markdown. GiB are 2^30 bytes."""
+    lines = ["| class | rows | peak | smallest | largest | update | smallest | largest |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for kind in dict.fromkeys(each.kind for each in found):
+        chosen = [each for each in found if each.kind == kind]
+        cells = [_spread([each.peak_error for each in chosen]), _spread([each.update_error for each in chosen])]
+        lines.append(f"| {kind} | {len(chosen)} | {' | '.join(cells)} |")
+    lines += ["", "| model | class | batch x tokens | training, ours | counted | update, ours | counted | peak |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for each in found:
+        row, gib = each.row, 2**30
+        figures = (each.training, each.counted, each.optimizer, row["optimizer"])
+        cells = " | ".join(f"{value / gib:.3f}" for value in figures)
+        batch = f"{row['micro_batch']} x {row['tokens']:,}"
+        lines.append(f"| {row['model']} | {each.kind} | {batch} | {cells} | {each.peak_error:+.1%} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(tables(list(rows())))
