@@ -54,6 +54,8 @@ class States(Frozen):
     runs without them."""
     step_bytes: float = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    step_elements: float | None = None
+    """Parameters that the step works on at once where weights are cut (ZeRO-3); all of the shard unless stated."""
     host_gradient_bytes: float = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: float = 0
@@ -153,6 +155,8 @@ class Pipeline(Frozen):
     supported: bool = True
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
+    empty_stages: bool = False
+    """The last stages may hold no layer: head and loss stand alone."""
     group_size: int | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
     zero_bubble: str | None = None

@@ -30,7 +30,8 @@ def _supported(problem: Problem, layouts: Layouts) -> Mask:
 
 def _enough_layers(problem: Problem, layouts: Layouts) -> Mask:
     chunks = layouts.pipeline_parallel * layouts.virtual_pipeline
-    return np.asarray(problem.architecture.num_hidden_layers >= chunks)
+    listed = isinstance(problem.scenario.layout.layers_per_stage, list)
+    return np.asarray((problem.architecture.num_hidden_layers >= chunks) | (listed & (layouts.virtual_pipeline == 1)))
 
 
 def _layers(problem: Problem, layouts: Layouts) -> Mask:
@@ -130,7 +131,11 @@ RULES = (
         _named_schedule,
         "arXiv:2104.04473; arXiv:2401.10241",
     ),
-    Rule("enough_layers", "every stage and chunk has at least one layer", _enough_layers),
+    Rule(
+        "enough_layers",
+        "every stage and chunk has at least one layer, but for last stages listed without any",
+        _enough_layers,
+    ),
     Rule(
         "leading_dense_layers",
         "the first stage holds all leading dense layers (planner counts them nowhere else; engines take other splits)",
