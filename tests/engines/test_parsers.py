@@ -33,8 +33,9 @@ pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 PLANS = int(os.environ.get("PLANNER_ENGINE_PLANS", "50"))
 """Random plans for each engine."""
 MODELS = (
-    "llama3-8b", "llama3.1-70b", "qwen2.5-0.5b", "qwen2.5-14b", "qwen3-8b", "qwen3-30b-a3b", "mixtral-8x7b", "glm-4.5-air",
-    "deepseek-v2-lite", "deepseek-v3", "kimi-k2", "moonlight-16b-a3b", "glm-4.7-flash", "gpt2-xl", "phi-4",
+    "llama3-8b", "llama3.1-70b", "qwen2.5-0.5b", "qwen2.5-14b", "qwen3-8b", "qwen3-30b-a3b", "mixtral-8x7b",
+    "glm-4.5-air", "deepseek-v2-lite", "deepseek-v3", "kimi-k2", "moonlight-16b-a3b", "glm-4.7-flash",
+    "gpt2-xl", "phi-4",
 )  # fmt: skip
 PLAIN = {
     "name": "asked",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -367,3 +368,19 @@ def test_the_shell_is_read_as_bash_reads_it(tmp_path: Path) -> None:
     assert [word.line for word in words][-1] == 6
     assert whole("7 / 2 * 3 % 4") == 1
     assert layout_layers("Et*7|(t*8|)*2t*7L") == [7, 8, 8, 7]
+
+
+def test_the_github_action_runs_lint_on_the_lines_it_is_given(tmp_path: Path) -> None:
+    action = parse_document(Path("action.yml").read_text(), "action.yml").data
+    (step,) = [step for step in action["runs"]["steps"] if "LINT_FILE" in step.get("env", {})]
+    assert set(action["inputs"]) == {"file", "set"}
+    fake = tmp_path / "planner"
+    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$*" >> "$CALLS"\nexit 5\n')
+    fake.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "LINT_FILE": "run.sh"}
+    env |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "LINT_SET": "model=x\ncluster.node=y"}
+    ran = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=env, cwd=tmp_path, check=False)
+    assert ran.returncode == 5
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert first == "lint run.sh --set model=x --set cluster.node=y --format markdown"
+    assert "--format sarif --out planner.sarif --force" in second
