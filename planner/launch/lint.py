@@ -1,0 +1,156 @@
+"""A launch file judged: settings that its engine does not know, rules that it breaks, traps, and whether it fits."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog
+from planner.inputs.document import override, parse_document, read_document, with_overrides
+from planner.launch.reading.found import Found
+from planner.launch.reading.opened import opened
+from planner.launch.reading.scenario import scenario_of
+from planner.launch.traps import Finding, traps
+from planner.problem.resolve import question_of
+from planner.search.estimate import estimate_question
+from planner.search.plan import Plan
+
+RULE = re.compile(r"breaks the rule (\w+)")
+LAUNCHERS = (
+    "--nnodes", "--nproc-per-node", "--nproc_per_node", "--node-rank", "--node_rank", "--master-addr", "--master_addr",
+    "--master-port", "--master_port", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--no-python", "--address",
+    "--runtime-env-json", "--working-dir", "--max-restarts", "--standalone",
+)  # fmt: skip
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "megatron": ("megatron_0192.json",),
+    "slime": ("megatron_slime_031.json", "slime_031.yaml"),
+    "verl": ("verl_091.yaml",),
+    "openrlhf": ("openrlhf_0112.yaml",),
+    "axolotl": ("axolotl_019.yaml",),
+}
+"""Tables that hold every name an engine knows; for other engines names are not judged."""
+LIKE = 0.8
+"""Likeness of two names from which one is taken as the other misspelt (difflib)."""
+RULE_WORDS: Mapping[str, tuple[str, ...]] = {
+    "batch_divides": ("global_batch_size", "micro_batch_size"),
+    "expert_grid": ("expert_parallel", "expert_tensor_parallel"),
+    "experts_divide": ("expert_parallel",),
+    "gpus_divide": ("gpus_per_node", "training_nodes", "num_gpus", "tensor_parallel", "pipeline_parallel"),
+    "heads_divide_tensor": ("tensor_parallel",),
+    "heads_divide_ulysses": ("context_parallel",),
+    "kv_heads_divide_tensor": ("tensor_parallel",),
+    "layers_divide_pipeline": ("virtual_pipeline", "pipeline_parallel", "layers_per_stage"),
+    "enough_layers": ("virtual_pipeline", "pipeline_parallel"),
+    "moe_needs_sequence_parallel": ("sequence_parallel", "tensor_parallel"),
+    "positions_divide_context": ("context_parallel",),
+    "projections_divide_tensor": ("tensor_parallel",),
+    "rank_order_keeps_stages": ("rank_order",),
+    "recomputed_layers_exist": ("recompute_num_layers", "recompute_granularity"),
+    "sequence_divides_context": ("sequence_length", "context_parallel"),
+    "sequence_divides_tensor": ("sequence_length", "tensor_parallel"),
+    "virtual_pipeline_schedule": ("virtual_pipeline",),
+}
+"""Words whose line a broken rule is reported at, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class Linted:
+    """What a launch file is, and what is wrong with it."""
+
+    path: Path
+    found: Found
+    scenario: Mapping[str, object]
+    findings: tuple[Finding, ...]
+    plan: Plan | None
+    """The pinned layout costed; None where a rule or an open value stands before it."""
+    open: tuple[Mistake, ...]
+    """What must be filled in (--set) before the layout can be costed."""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether peak memory stays within what is usable; None where it was not costed."""
+        return None if self.plan is None else self.plan.headroom_gib >= 0
+
+
+def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: str | None = None) -> Linted:
+    """Read a launch file and judge it; nothing in it is run. Raises InputError for files that cannot be read."""
+    found = opened(path, catalog, engine)
+    tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
+    findings = [*misspelt(found, catalog), *traps(found, catalog)]
+    document = with_overrides(parse_document(json.dumps(tree), f"{path} (as read)"), overrides)
+    for change in overrides:
+        found.assumed.pop(change.partition("=")[0], None)
+    plan, left = None, []
+    try:
+        question = question_of(override(document, {}), catalog)
+        plan = estimate_question(question)
+    except InputError as error:
+        for mistake in error.problems:
+            broken = RULE.search(mistake.what)
+            if broken is None:
+                left.append(_placed(mistake, places, str(path)))
+            else:
+                words = RULE_WORDS.get(broken[1], ())
+                where = next((found.places[word] for word in words if word in found.places), Place(str(path)))
+                findings.append(Finding("error", broken[1], mistake.because or mistake.what, where))
+    order = {"error": 0, "warning": 1, "note": 2}
+    findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
+    return Linted(path, found, tree, tuple(findings), plan, tuple(left))
+
+
+def _placed(mistake: Mistake, places: Mapping[str, Place], name: str) -> Mistake:
+    """A mistake of the scenario at the line of the launch file that said the value."""
+    path = mistake.where.path if mistake.where is not None else None
+    where = places.get(path or "", Place(name, path=path))
+    return Mistake(mistake.what, where, mistake.because, mistake.attempt)
+
+
+def names_of(launcher: str, catalog: Catalog) -> set[str]:
+    """Every setting that an engine knows; empty where no table holds them all."""
+    out: set[str] = set()
+    for file in TABLES.get(launcher, ()):
+        path = catalog.data_file(f"flags/{file}")
+        data = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else read_document(path).data
+        out |= set(str(data.get("names", "")).split()) | set(data.get("flags", {}))
+        out |= {key for part in data.get("parts", {}).values() for key in part}
+    return out
+
+
+def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
+    """Settings that the engine does not know, with the one that may have been meant."""
+    known = names_of(found.launcher, catalog)
+    if not known:
+        return
+    main = found.options.get("base_model")
+    for option in found.options.values():
+        if main is not None and option.place.file != main.place.file:
+            continue  # a second file, which another program reads
+        name = option.name.lstrip("+~")
+        free = name in LAUNCHERS or name.startswith(("--sglang-", "ray_kwargs", "data.", "reward"))
+        inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
+        if name in known or free or inside or (found.launcher == "axolotl" and "." in name):
+            continue
+        close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
+        meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"
+        silent = found.launcher in ("slime", "axolotl")
+        text = f"{found.launcher} does not know {name}" + (" and drops it in silence" if silent else "") + f"; {meant}"
+        fix = (name, close[0]) if close else None
+        yield Finding("error", "unknown_setting", text, option.place, fix)
+
+
+def fixed(path: Path, findings: Sequence[Finding]) -> str:
+    """The diff of one file that mends what can be mended by changing words on their own lines."""
+    before = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    after = list(before)
+    for finding in findings:
+        line = (finding.where.line or 0) - 1
+        if finding.fix is None or finding.where.file != str(path) or not 0 <= line < len(after):
+            continue
+        old, new = finding.fix
+        after[line] = re.sub(rf"(?<![\w-]){re.escape(old)}(?![\w-])", new.replace("\\", "\\\\"), after[line], count=1)
+    return "".join(difflib.unified_diff(before, after, f"a/{path.name}", f"b/{path.name}"))

@@ -1,0 +1,136 @@
+"""What was read from a file: settings with their places, and the words (planner.launch.said) that they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from planner.errors import Place
+from planner.launch.reading.shell import Word
+from planner.launch.said import Setting
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting as the file spells it."""
+
+    name: str
+    values: tuple[str, ...]
+    place: Place
+    known: bool = True
+    """False where only a running shell would know the value."""
+
+    @property
+    def text(self) -> str:
+        """The only value, or all of them."""
+        return " ".join(self.values)
+
+
+@dataclass
+class Found:
+    """Words with the options that said them, and what could not be read."""
+
+    engine: str
+    """Id of the engine in the catalog."""
+    launcher: str
+    options: dict[str, Option]
+    words: dict[str, Setting] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    """Where each word was said; a word without a place is a default of the engine."""
+    unread: list[tuple[Place, str]] = field(default_factory=list)
+    assumed: dict[str, str] = field(default_factory=dict)
+    """Paths of the scenario that no line says: what was taken, and why."""
+
+    def say(self, word: str, value: Setting, *names: str) -> None:
+        """Set a word, at the place of the first of these options that the file has."""
+        self.words[word] = value
+        option = next((self.options[name] for name in names if name in self.options), None)
+        if option is not None:
+            self.places[word] = option.place
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        """The value of an option; the default where it is absent, or not known without running the file."""
+        option = self.options.get(name)
+        if option is None:
+            return default
+        if not option.known:
+            self.unread.append((option.place, f"the value of {name} is only known to a running shell"))
+            return default
+        return option.text
+
+    def number(self, name: str, default: int | None = None) -> int | None:
+        """The same as a whole number; what is none is listed."""
+        text = self.text(name)
+        if text is None:
+            return default
+        if re.fullmatch(r"[0-9]+(\.0)?", text):
+            return int(float(text))
+        self.unread.append((self.options[name].place, f"{name} {text!r} is not a whole number"))
+        return default
+
+    def has(self, name: str) -> bool:
+        """Is a switch there (and not turned off by a word)."""
+        option = self.options.get(name)
+        return option is not None and option.text.lower() not in ("false", "0", "no")
+
+
+def options_of(words: Sequence[Word]) -> dict[str, Option]:
+    """Options of a command line: `--name value ...`, `--name=value`, and Hydra's `name=value`; the last one counts."""
+    out: dict[str, Option] = {}
+    current: tuple[Word, list[Word]] | None = None
+
+    def close() -> None:
+        if current is not None:
+            head, values = current
+            known = all(word.known for word in values)
+            place = Place(head.file, head.line)
+            out[head.text] = Option(head.text, tuple(word.text for word in values), place, known)
+
+    for word in words:
+        name, sign, value = word.text.partition("=")
+        if re.fullmatch(r"[a-z]+(-[a-z]+)+:[a-z-]+", word.text):  # a subcommand of tyro
+            close()
+            current = None
+            out[word.text] = Option(word.text, (), Place(word.file, word.line), word.known)
+        elif word.text.startswith("--") and len(word.text) > 2 and not word.text[2].isdigit():
+            close()
+            split = Word(name, word.file, word.line)
+            current = (split, [Word(value, word.file, word.line, word.known)] if sign else [])
+        elif sign and re.fullmatch(r"\+{0,2}~?[A-Za-z_][\w.]*", name):
+            close()
+            current = None
+            known = word.known
+            out[name] = Option(name, (value,), Place(word.file, word.line), known)
+        elif current is not None:
+            current[1].append(word)
+    close()
+    return out
+
+
+def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, Option]:
+    """Leaves of a YAML or JSON document as options with dotted names."""
+    places = dict(place_of)
+    out: dict[str, Option] = {}
+
+    def walk(value: object, name: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(inner, f"{name}.{key}" if name else str(key))
+        elif not isinstance(value, dict):
+            items = value if isinstance(value, list) else [value]
+            texts = tuple(spelt(item) for item in items)
+            known = not any("${" in text for text in texts)
+            out[name] = Option(name, texts, places.get(name, Place("?")), known)
+
+    walk(tree, "")
+    return out
+
+
+def spelt(value: object) -> str:
+    """A plain value as text: true, false and null as YAML writes them."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)

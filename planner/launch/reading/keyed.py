@@ -1,0 +1,56 @@
+"""Settings of engines that are told by keys, as words: the way back of planner.launch.keyed by the same tables."""
+
+from __future__ import annotations
+
+from planner.launch.keyed import Key, KeyTable, written
+from planner.launch.reading.found import Found, Option
+from planner.launch.said import Setting
+
+
+def say_keyed(found: Found, tables: list[KeyTable]) -> None:
+    """Words of the keys of these tables; what is absent is the engine's default."""
+    for table in tables:
+        for key in table.keys:
+            if key.says is None:
+                continue
+            option = found.options.get(key.name) or found.options.get(f"+{key.name}")
+            if option is not None and option.known:
+                found.say(key.says, _word(key, option), option.name)
+            elif option is not None:
+                found.unread.append((option.place, f"the value of {key.name} is only known when it runs"))
+            elif key.default is not None and key.says not in found.words:
+                found.say(key.says, _turned(key, written(key.default)))
+
+
+def _word(key: Key, option: Option) -> Setting:
+    if len(option.values) > 1:
+        return list(option.values)
+    return _turned(key, option.text or "true")
+
+
+def _turned(key: Key, text: str) -> Setting:
+    """The plan's value for the engine's; where several mean the same to the engine, the first."""
+    if key.words is not None:
+        named = [ours for ours, theirs in key.words.items() if written(theirs).lower() == text.lower()]
+        if named:
+            return plain(named[0])
+    return plain(text)
+
+
+def plain(text: str) -> Setting:
+    """Text as the value it spells."""
+    low = text.strip("'\"").lower()
+    if low in ("true", "false"):
+        return low == "true"
+    if low in ("null", "none", ""):
+        return None if low != "none" else "none"
+    if text.startswith("[") and text.endswith("]"):
+        return [item.strip().strip("'\"") for item in text[1:-1].split(",") if item.strip()]
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip("'\"")

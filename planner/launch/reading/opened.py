@@ -1,0 +1,286 @@
+"""A launch file of any engine, opened: which engine it is for, its settings, and the words they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog
+from planner.inputs.document import Document, parse_document
+from planner.launch.keyed import key_table
+from planner.launch.reading.found import Found, Option, keys_of, options_of
+from planner.launch.reading.keyed import say_keyed
+from planner.launch.reading.megatron import say_megatron
+from planner.launch.reading.shell import Shell, Word, read_script
+
+MAX_BYTES = 2_000_000
+PROGRAMS = (
+    ("openrlhf", "openrlhf"),
+    ("verl.trainer", "verl"),
+    ("torchtitan", "torchtitan"),
+    ("pretrain_gpt.py", "megatron"),
+    ("train_async.py", "slime"),
+    ("train.py", "slime"),
+)
+"""Words of a command that say whose it is."""
+SIGNS = (
+    ("--rollout-batch-size", "slime"),
+    ("--actor-num-nodes", "slime"),
+    ("--tensor_model_parallel_size", "ms-swift"),
+    ("--tensor-model-parallel-size", "megatron"),
+    ("--num-layers", "megatron"),
+    ("--parallelism.", "torchtitan"),
+    ("--ds.", "openrlhf"),
+    ("actor_rollout_ref.", "verl"),
+    ("policy.", "nemo-rl"),
+    ("base_model", "axolotl"),
+    ("finetuning_type", "llama-factory"),
+    ("distributed_type", "accelerate"),
+    ("zero_optimization", "deepspeed"),
+    ("per_device_train_batch_size", "accelerate"),
+)
+"""Beginnings of settings that say it where no program does."""
+FAMILY = "hf_trainer_523.yaml"
+ZERO, ARGUMENTS = (FAMILY, "deepspeed"), (FAMILY, "training_arguments")
+TABLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "verl": tuple(("verl_091.yaml", part) for part in ("common", "megatron", "fsdp2")),
+    "nemo-rl": tuple(("nemo_rl_07.yaml", part) for part in ("common", "megatron")),
+    "openrlhf": (("openrlhf_0112.yaml", "flags"),),
+    "ms-swift": (("ms_swift_460.yaml", "flags"),),
+    "torchtitan": tuple(("torchtitan_030.yaml", part) for part in ("common", "pipeline")),
+    "axolotl": (("axolotl_019.yaml", "common"), ("axolotl_019.yaml", "fsdp"), ZERO),
+    "llama-factory": (("llama_factory_095.yaml", "common"), (FAMILY, "accelerate"), (FAMILY, "fsdp"), ZERO),
+    "deepspeed": (ZERO, ARGUMENTS),
+    "accelerate": ((FAMILY, "accelerate"), (FAMILY, "fsdp"), ARGUMENTS, ZERO),
+}
+"""(file, part) of the key tables that a launcher's files are read by, the first word of a kind counting."""
+KINDS: dict[str, set[str]] = {
+    "verl-megatron": {"common", "megatron"},
+    "verl-fsdp2": {"common", "fsdp2"},
+    "deepspeed": {"common", "accelerate", "deepspeed", "training_arguments"},
+    "fsdp2": {"common", "accelerate", "fsdp", "training_arguments"},
+    "transformers": {"common", "accelerate", "training_arguments"},
+}
+"""Parts that belong to an engine, where a launcher serves several."""
+UNKNOWN = "which engine it is for cannot be told from its settings"
+
+
+def opened(path: Path, catalog: Catalog, engine: str | None = None) -> Found:
+    """Read a file, or a folder of configurations, without running anything.
+
+    Raises InputError where it cannot be read, or is for no engine we know.
+    """
+    name = str(path)
+    if path.is_dir():
+        return _read(name, _folder(path), (), None, catalog, engine)
+    text = _text(path)
+    if path.suffix in (".yaml", ".yml", ".json"):
+        return _read(name, _keys(parse_document(text, name)), (), None, catalog, engine)
+    if path.suffix == ".toml":
+        raise InputError(
+            Mistake(f"{name} is TOML", Place(name), "torchtitan reads none since 0.3.0, and prime-rl is not read yet")
+        )
+    shell = read_script(path, text, name)
+    words = _command(shell)
+    return _read(name, options_of(words), words, shell, catalog, engine)
+
+
+def _folder(path: Path) -> dict[str, Option]:
+    """Settings of all configurations in a folder, which together are one run."""
+    out: dict[str, Option] = {}
+    for file in sorted(path.iterdir()):
+        if file.suffix in (".yaml", ".yml", ".json"):
+            out |= _keys(parse_document(_text(file), str(file)))
+    return out
+
+
+def _read(
+    name: str,
+    options: dict[str, Option],
+    words: tuple[Word, ...],
+    shell: Shell | None,
+    catalog: Catalog,
+    engine: str | None,
+) -> Found:
+    launcher = engine or _launcher(options, words, name)
+    found = Found(_engine(launcher, options), launcher, options)
+    if shell is not None:
+        _machines(found, shell)
+        found.unread += [(Place(word.file, word.line), why) for word, why in shell.unread]
+    _say(found, catalog, words)
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(Mistake(f"cannot read {path}", Place(str(path)), because=error.strerror)) from None
+    if len(raw) > MAX_BYTES:
+        raise InputError(Mistake(f"{path} has more than {MAX_BYTES:,} bytes", Place(str(path))))
+    return raw.decode("utf-8", errors="replace")
+
+
+def _keys(document: Document) -> dict[str, Option]:
+    def places(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from places(inner, (*path, str(key)))
+        yield ".".join(path), document.place(path)
+
+    return keys_of(document.data, places(document.data, ()))
+
+
+def _command(shell: Shell) -> tuple[Word, ...]:
+    """The command that starts the run: the one that names a program we know, else the one with most options.
+
+    A script that only sets arrays is read as if all of them were one command.
+    """
+    named = [words for words in shell.commands if _program(words) is not None and len(options_of(words)) > 1]
+    if named:
+        return max(named, key=len)
+    arrays = tuple(word for name, words in shell.arrays.items() if name != "PLAN_ARGS" for word in words)
+    return max([*shell.commands, arrays], key=lambda words: len(options_of(words)), default=())
+
+
+def _program(words: tuple[Word, ...]) -> str | None:
+    texts = [word.text for word in words if not word.text.startswith("--")]
+    if "megatron" in texts[:2] and {"sft", "pt"} & set(texts[:3]):
+        return "ms-swift"
+    for part, launcher in PROGRAMS:
+        if any(text.rpartition("/")[2].startswith(part) or text.startswith(part) for text in texts):
+            return launcher
+    return None
+
+
+def _launcher(options: dict[str, Option], words: tuple[Word, ...], name: str) -> str:
+    program = _program(words) if words else None
+    for sign, launcher in SIGNS:
+        if program is None and any(option.lstrip("+").startswith(sign) for option in options):
+            program = launcher
+    if program == "slime" and not any(option in options for option in ("--rollout-batch-size", "--actor-num-nodes")):
+        program = "megatron" if "--tensor-model-parallel-size" in options or "--num-layers" in options else None
+    if program is None:
+        known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
+        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name), f"known: {', '.join(known)}", "--engine NAME"))
+    return program
+
+
+def _engine(launcher: str, options: dict[str, Option]) -> str:
+    """Id of the catalog's engine."""
+
+    def text(name: str) -> str:
+        return options[name].text.lower() if name in options else ""
+
+    sharded = "megatron-core" if "--use-distributed-optimizer" in options else "megatron-core-replicated"
+    megatron = text("model_engine") == "megatron" or text("actor_rollout_ref.actor.strategy") == "megatron"
+    zero = "zero_optimization.stage" in options or text("distributed_type") == "deepspeed" or "deepspeed" in options
+    one = text("distributed_type") == "no" or ("distributed_type" not in options and "fsdp_version" not in options)
+    family = "deepspeed" if zero else "transformers" if one else "fsdp2"
+    return {
+        "megatron": sharded,
+        "ms-swift": "megatron-core",
+        "slime": "slime",
+        "verl": "verl-megatron" if megatron else "verl-fsdp2",
+        "openrlhf": "openrlhf",
+        "nemo-rl": "nemo-rl",
+        "torchtitan": "torchtitan",
+        "deepspeed": "deepspeed",
+    }.get(launcher, family)
+
+
+def _machines(found: Found, shell: Shell) -> None:
+    """GPUs from torchrun's own options, ms-swift's variables, and arrays' companions in our own scripts."""
+    for word, names, variables in (
+        ("training_nodes", ("--nnodes", "--actor-num-nodes"), ("NUM_NODES", "NNODES")),
+        ("gpus_per_node", ("--nproc-per-node", "--nproc_per_node", "--actor-num-gpus-per-node"),
+         ("GPUS_PER_NODE", "NPROC_PER_NODE")),
+    ):  # fmt: skip
+        for name in names:
+            if found.number(name) is not None:
+                found.say(word, found.number(name), name)
+        for variable in variables:
+            value = shell.variables.get(variable)
+            if word not in found.words and value is not None and value.known and value.text.isdigit():
+                found.words[word] = int(value.text)
+                found.places[word] = Place(value.file, value.line)
+
+
+def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
+    if found.launcher in TABLES:
+        named = [part for part in TABLES[found.launcher] if part[1] in KINDS.get(found.engine, {part[1]})]
+        say_keyed(found, [key_table(catalog, *part) for part in named])
+        _settle(found)
+        return
+    say_megatron(found, catalog)
+    if found.launcher == "slime":
+        _slime(found, words)
+
+
+def _slime(found: Found, words: tuple[Word, ...]) -> None:
+    found.words["zero_stage"] = 1
+    for word, name in (
+        ("rollout_batch_size", "--rollout-batch-size"),
+        ("n_samples_per_prompt", "--n-samples-per-prompt"),
+        ("steps_per_rollout", "--num-steps-per-rollout"),
+        ("response_length", "--rollout-max-response-len"),
+        ("sequence_length", "--rollout-max-context-len"),
+        ("rollout_tensor_parallel", "--rollout-num-gpus-per-engine"),
+        ("rollout_max_concurrency", "--sglang-max-running-requests"),
+        ("generating_gpus", "--rollout-num-gpus"),
+        ("tokens_per_gpu", "--max-tokens-per-gpu"),
+    ):
+        value = found.number(name)
+        if value is not None or name == "--rollout-max-context-len":
+            found.say(word, value, name)
+    share = found.text("--sglang-mem-fraction-static")
+    if share is not None:
+        found.say("gpu_memory_utilization", float(share), "--sglang-mem-fraction-static")
+    found.say("dynamic", found.has("--use-dynamic-batch-size"), "--use-dynamic-batch-size")
+    found.say("colocated", found.has("--colocate"), "--colocate")
+    found.say("reference", found.has("--use-kl-loss"), "--use-kl-loss")
+    found.say("asynchronous", any(word.text.endswith("train_async.py") for word in words))
+    if found.words["colocated"]:
+        found.words.pop("generating_gpus", None)
+    bf16 = "fp16" if found.has("--fp16") else "fp8" if "--fp8-format" in found.options else "bf16"
+    found.say("precision", bf16, "--fp8-format", "--bf16", "--fp16")  # slime trains in bf16 unless told otherwise
+
+
+def _settle(found: Found) -> None:
+    """Words that follow from others, engine by engine's own units."""
+    words = found.words
+    if found.launcher == "torchtitan":
+        local, staged = words.get("local_batch"), words.get("pipeline_parallel", 1) != 1
+        if not staged and local is not None:
+            words["micro_batch_size"] = local
+            found.places["micro_batch_size"] = found.places.get("local_batch", Place("?"))
+        text = " ".join(found.options)
+        chunk, stages = words.get("layers_per_chunk"), words.get("pipeline_parallel")
+        if isinstance(chunk, int) and isinstance(stages, int):
+            words["chunk_layers"] = chunk * stages
+        modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
+        words["all_recomputed"] = "full" in modes
+    if "reshard" in words and found.engine not in ("deepspeed",):
+        words["zero_stage"] = 3 if words.pop("reshard") else 2
+    if found.engine == "fsdp2" or found.engine == "torchtitan":
+        words.setdefault("zero_stage", 3)
+    if found.engine == "transformers":
+        words["zero_stage"] = 0
+    whole, apart = words.get("all_nodes"), words.get("generating_nodes")
+    if isinstance(whole, int):
+        beside = apart if words.get("colocated") is False and isinstance(apart, int) else 0
+        words["training_nodes"] = whole - beside
+        found.places["training_nodes"] = found.places.get("all_nodes", Place("?"))
+    engines, wide = words.get("rollout_engines"), words.get("rollout_tensor_parallel")
+    nodes, each = words.get("generating_nodes"), words.get("generating_gpus_per_node") or words.get("gpus_per_node")
+    if words.get("colocated") is not True and isinstance(engines, int) and isinstance(wide, int):
+        words["generating_gpus"] = engines * wide
+    elif isinstance(nodes, int) and nodes and isinstance(each, int):
+        words["generating_gpus"] = nodes * each
+    if found.launcher == "axolotl" and words.get("shard_ranks") is not None:
+        words["num_gpus"] = words["shard_ranks"]
+        found.places["num_gpus"] = found.places.get("shard_ranks", Place("?"))
+    if words.get("schedule") == "1f1b" or words.get("pipeline_parallel", 1) == 1:
+        words.pop("schedule", None)

@@ -1,0 +1,206 @@
+"""Words as a scenario whose layout is pinned; each value remembers the line that said it."""
+
+from __future__ import annotations
+
+from planner.errors import Place
+from planner.inputs.catalog import Catalog
+from planner.launch.reading.found import Found
+from planner.schema.catalog import Architecture
+
+PINS = (
+    ("tensor_parallel", "layout.tensor_parallel"),
+    ("pipeline_parallel", "layout.pipeline_parallel"),
+    ("context_parallel", "layout.context_parallel"),
+    ("expert_parallel", "layout.expert_parallel"),
+    ("expert_tensor_parallel", "layout.expert_tensor_parallel"),
+    ("virtual_pipeline", "layout.virtual_pipeline"),
+    ("zero_stage", "layout.zero_stage"),
+    ("optimizer_offload", "layout.optimizer_offload"),
+    ("activation_offload", "layout.activation_offload"),
+    ("recompute_modules", "layout.recompute_modules"),
+    ("layers_per_stage", "layout.layers_per_stage"),
+    ("schedule", "layout.schedule"),
+    ("micro_batch_size", "batch.micro_batch_size"),
+    ("rank_order", "cluster.rank_order"),
+    ("precision", "precision"),
+    ("optimizer", "optimizer"),
+    ("engine_options", "engine_options"),
+    ("model", "model"),
+)
+NODE = "hgx-h100-8"
+Tree = dict[str, object]
+
+
+def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[str, Place]]:
+    """(scenario, places by dotted path). What no line says is taken as usual and listed in `found.assumed`."""
+    flat: Tree = {"name": name, "engine": found.engine, "limits.tensor_parallel_inside_domain": False}
+    places: dict[str, Place] = {}
+
+    def put(path: str, value: object, word: str) -> None:
+        flat[path] = value
+        if word in found.places:
+            places[path] = found.places[word]
+
+    for word, path in PINS:
+        value = found.words.get(word)
+        if value is not None and value != [] and (value is not False or path.startswith("layout.")):
+            put(path, value, word)
+    if found.words.get("model") is not None:
+        flat["model"] = model_of(str(found.words["model"]), catalog) or found.words["model"]
+    if isinstance(found.words.get("sequence_parallel"), bool) and _number(found, "tensor_parallel", 1) > 1:
+        put("layout.sequence_parallel", found.words["sequence_parallel"], "sequence_parallel")
+    found.assumed["cluster.node"] = f"{NODE}: no line names the machines"
+    flat["cluster.node"] = NODE
+    _ends(found, flat, catalog, put)
+    _work(found, flat, put)
+    _recomputation(found, put)
+    if flat.get("cluster.num_gpus") is None:
+        found.assumed["cluster.num_gpus"] = "no line says how many GPUs there are"
+    return _tree(flat), places
+
+
+def _ends(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
+    """Layers of each stage from those of the first and the last; chunks from the layers of one."""
+    assert callable(put)
+    ids = {model.id: model for model in catalog.all("models")}
+    model = ids.get(str(flat.get("model")))
+    first, last = found.words.get("first_stage_layers"), found.words.get("last_stage_layers")
+    stages = _number(found, "pipeline_parallel", 1)
+    if model is not None and isinstance(first, int) and isinstance(last, int) and stages > 1:
+        middle = (model.num_hidden_layers - first - last) // max(stages - 2, 1)
+        put("layout.layers_per_stage", [first, *[middle] * (stages - 2), last], "first_stage_layers")
+    chunks = found.words.get("chunk_layers")
+    if model is not None and isinstance(chunks, int) and chunks:
+        put("layout.virtual_pipeline", max(model.num_hidden_layers // chunks, 1), "layers_per_chunk")
+
+
+def _work(found: Found, flat: Tree, put: object) -> None:
+    """GPUs, batch and lengths; in reinforcement learning the rollout."""
+    assert callable(put)
+    words = found.words
+    nodes, each = words.get("training_nodes"), words.get("gpus_per_node")
+    gpus = words.get("num_gpus")
+    if gpus is None and isinstance(nodes, int) and isinstance(each, int):
+        gpus = nodes * each
+        put("cluster.num_gpus", gpus, "gpus_per_node" if "gpus_per_node" in found.places else "training_nodes")
+    elif gpus is not None:
+        put("cluster.num_gpus", gpus, "num_gpus")
+    if words.get("rollout_batch_size") is not None:
+        _rollout(found, flat, put)
+        return
+    flat["task"] = "pretrain"
+    batch = words.get("global_batch_size")
+    if batch is None and isinstance(gpus, int) and isinstance(words.get("gradient_accumulation"), int):
+        degrees = 1
+        for word in ("tensor_parallel", "pipeline_parallel", "context_parallel"):
+            degrees *= _number(found, word, 1)
+        batch = _number(found, "micro_batch_size", 1) * _number(found, "gradient_accumulation", 1) * gpus // degrees
+    put("batch.global_batch_size", batch, "global_batch_size")
+    put("batch.sequence_length", words.get("sequence_length"), "sequence_length")
+
+
+def _rollout(found: Found, flat: Tree, put: object) -> None:
+    assert callable(put)
+    words = found.words
+    flat["task"] = "rl"
+    flat.pop("batch.global_batch_size", None)
+    prompts, samples = _number(found, "rollout_batch_size", 1), _number(found, "n_samples_per_prompt", 1)
+    response = words.get("response_length")
+    length = words.get("sequence_length")
+    prompt = words.get("prompt_length")
+    if prompt is None and isinstance(length, int) and isinstance(response, int) and length > response:
+        prompt = length - response
+        found.places.setdefault("prompt_length", found.places.get("sequence_length", Place("?")))
+    if prompt is None:
+        prompt, found.assumed["rl.prompt_length"] = 1024, "1024 tokens: no line says how long prompts are"
+    if not isinstance(response, int) and isinstance(length, int) and isinstance(prompt, int):
+        response = length - prompt
+    put("rl.prompt_length", prompt, "prompt_length")
+    put("rl.response_length", response, "response_length")
+    put("rl.rollout_batch_size", prompts, "rollout_batch_size")
+    put("rl.n_samples_per_prompt", samples, "n_samples_per_prompt")
+    steps = words.get("steps_per_rollout")
+    if steps is None and isinstance(words.get("prompts_per_step"), int):
+        steps = max(prompts // _number(found, "prompts_per_step", 1), 1)
+        found.places.setdefault("steps_per_rollout", found.places.get("prompts_per_step", Place("?")))
+    if steps is None and isinstance(words.get("global_batch_size"), int):
+        steps = max(prompts * samples // _number(found, "global_batch_size", 1), 1)
+    put("rl.steps_per_rollout", steps or 1, "steps_per_rollout")
+    if isinstance(response, int):
+        mean = max(response // 3, 1)
+        flat["rl.response_distribution"] = {"mean": mean, "p99": max(response, mean + 1)}
+        found.assumed["rl.response_distribution"] = f"mean {mean}, p99 {response}: no line says how long responses are"
+    put("rl.reference_model", bool(words.get("reference", False)), "reference")
+    apart = words.get("generating_gpus")
+    if words.get("asynchronous") is True:
+        put("rl.placement", "asynchronous", "asynchronous")
+    elif words.get("colocated") is False or apart is not None:
+        put("rl.placement", "disaggregated", "colocated")
+    for word, path in (
+        ("rollout_tensor_parallel", "tensor_parallel"),
+        ("gpu_memory_utilization", "gpu_memory_utilization"),
+        ("rollout_max_concurrency", "max_concurrency"),
+        ("generating_gpus", "num_gpus"),
+    ):
+        if words.get(word) is not None:
+            put(f"rl.rollout.{path}", words[word], word)
+    tokens = words.get("tokens_per_gpu")
+    if (
+        words.get("dynamic") is True
+        and isinstance(tokens, int)
+        and isinstance(response, int)
+        and isinstance(prompt, int)
+    ):
+        whole = tokens * _number(found, "context_parallel", 1)
+        put("batch.micro_batch_size", max(-(-whole // (prompt + response)), 1), "tokens_per_gpu")
+
+
+def _recomputation(found: Found, put: object) -> None:
+    assert callable(put)
+    words = found.words
+    granularity = words.get("recompute_granularity")
+    if granularity == "full":
+        if words.get("recompute_method") == "block":
+            number = _number(found, "recompute_num_layers", 1) * _number(found, "virtual_pipeline", 1)
+            put("layout.recompute_method", "block", "recompute_method")
+            put("layout.recomputed_layers", number, "recompute_num_layers")
+        else:
+            if words.get("recompute_method") is not None:
+                put("layout.recompute_method", "uniform", "recompute_method")
+            put("layout.recomputed_layers", "all", "recompute_granularity")
+    elif words.get("all_recomputed") is True:
+        put("layout.recomputed_layers", "all", "all_recomputed")
+    else:
+        put("layout.recomputed_layers", 0, "recompute_granularity")
+
+
+def model_of(name: str, catalog: Catalog) -> str | None:
+    """Id of the catalog's model with this id, or this Hugging Face name, its tuned variants and folders included."""
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    models: list[Architecture] = catalog.all("models")
+    for model in models:
+        own = (model.hf_id or "").rpartition("/")[2].lower()
+        if name == model.id or last == model.id or (own and last == own):
+            return model.id
+    tuned = [model for model in models if model.hf_id and last.startswith(model.hf_id.rpartition("/")[2].lower() + "-")]
+    return max(tuned, key=lambda model: len(model.hf_id or "")).id if tuned else None
+
+
+def _number(found: Found, word: str, default: int) -> int:
+    value = found.words.get(word)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _tree(flat: Tree) -> Tree:
+    tree: Tree = {}
+    for path, value in flat.items():
+        if value is None:
+            continue
+        *steps, last = path.split(".")
+        place = tree
+        for step in steps:
+            inside = place.setdefault(step, {})
+            assert isinstance(inside, dict)
+            place = inside
+        place[last] = value
+    return tree

@@ -1,0 +1,386 @@
+"""Launch files read back: the plan that wrote a file is the plan that lint reads, and what is wrong has its line."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner import cli
+from planner.errors import InputError
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import load, override, parse_document
+from planner.launch import registry
+from planner.launch.lint import Linted, lint
+from planner.launch.reading.megatron import layout_layers
+from planner.launch.reading.shell import read_script, whole
+from planner.problem.resolve import question_of
+from planner.search.decisions import layout_document
+from planner.search.plan import Plan, make_plan
+from planner.search.search import Outcome, search
+from planner.search.space import build_space
+
+PLAIN = {
+    "name": "round",
+    "task": "pretrain",
+    "model": "llama3-8b",
+    "engine": "fsdp2",
+    "cluster": {"node": "hgx-h100-8", "num_gpus": 16},
+    "batch": {"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 2},
+}
+OF_RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
+LENGTH = "batch.sequence_length=4096"
+ROUND = [
+    ("megatron-core", "megatron", {}, ()),
+    ("megatron-core", "megatron", {"layout.pipeline_parallel": 4, "layout.layers_per_stage": [7, 9, 9, 7]}, ()),
+    ("megatron-core", "megatron", {"layout.pipeline_parallel": 4, "layout.layers_per_stage": [7, 8, 9, 8]}, ()),
+    ("megatron-core", "megatron", {"layout.pipeline_parallel": 2, "layout.virtual_pipeline": 2}, ()),
+    ("megatron-core", "megatron", {"layout.optimizer_offload": True, "precision": "fp8"}, ()),
+    ("megatron-core", "megatron", {"layout.recompute_modules": ["mlp"], "cluster.num_gpus": 8}, ()),
+    ("megatron-core", "megatron", {"engine_options": ["bf16_moments", "native_cross_entropy_fusion"]}, ()),
+    ("megatron-core", "megatron", {"model": "deepseek-v2-lite", "layout.expert_parallel": 8}, ()),
+    ("megatron-core", "ms-swift", {"layout.recomputed_layers": 8}, ()),
+    ("slime", "slime", {}, ()),
+    ("verl-megatron", "verl", {}, ()),
+    ("verl-megatron", "verl", {"rl.steps_per_rollout": 2}, ()),
+    ("verl-fsdp2", "verl", {}, ()),
+    ("nemo-rl", "nemo-rl", {}, ()),
+    ("openrlhf", "openrlhf", {}, ()),
+    ("torchtitan", "torchtitan", {"layout.recomputed_layers": "all"}, ("model=llama3-8b",)),
+    ("torchtitan", "torchtitan", {"layout.pipeline_parallel": 2}, ("model=llama3-8b",)),
+    ("deepspeed", "deepspeed", {}, ("model=llama3-8b", LENGTH, "cluster.num_gpus=16", "batch.global_batch_size=64")),
+    ("deepspeed", "accelerate", {}, ("model=llama3-8b", LENGTH)),
+    ("fsdp2", "accelerate", {}, ("model=llama3-8b", LENGTH)),
+    ("fsdp2", "axolotl", {}, ()),
+    ("deepspeed", "axolotl", {}, ("cluster.num_gpus=16", "batch.global_batch_size=64")),
+    ("fsdp2", "llama-factory", {}, ()),
+]
+"""Engine, launcher, decisions, and what the format has no word for."""
+
+
+@cache
+def catalog() -> Catalog:
+    return default_catalog()
+
+
+@cache
+def solved(engine: str, changes: str) -> Outcome:
+    wanted = {"engine": engine, **json.loads(changes)}
+    if engine in OF_RL:
+        base = load("scenarios/qwen7b_rl.yaml")
+        wanted = {"cluster.max_gpus": None, "cluster.num_gpus": 8, "limits.headroom_gib": None, **wanted}
+    else:
+        base = parse_document(json.dumps(PLAIN), "round.yaml")
+    return search(question_of(override(base, wanted), catalog()), check_points=0)
+
+
+def place(written: dict[str, str], folder: Path) -> Path:
+    for name, text in written.items():
+        (folder / name).write_text(text)
+    return folder if len(written) > 1 else folder / next(iter(written))
+
+
+def decisions(plan: Plan) -> dict[str, Any]:
+    """All but what a wish of rollouts leaves open: requests at once follow from the lengths that no file says."""
+    out = layout_document(plan)
+    return {name: value for name, value in out.items() if name not in ("mean_sequence_length", "rollout_concurrency")}
+
+
+@pytest.mark.parametrize(("engine", "launcher", "changes", "filled"), ROUND)
+def test_what_is_read_back_is_the_plan(
+    engine: str, launcher: str, changes: dict[str, Any], filled: tuple[str, ...], tmp_path: Path
+) -> None:
+    outcome = solved(engine, json.dumps(changes))
+    assert outcome.plan is not None
+    path = place(registry.files(launcher, outcome, catalog()), tmp_path)
+    linted = lint(path, catalog(), filled)
+    assert linted.plan is not None, (linted.findings, linted.open)
+    assert decisions(linted.plan) == decisions(outcome.plan)
+    if launcher not in ("torchtitan",):
+        assert not linted.findings
+
+
+def random_plan(rng: random.Random) -> Outcome | None:
+    """A legal layout of Megatron, drawn without a search; None where the draw has none."""
+    model = rng.choice(["llama3-8b", "qwen2.5-7b", "mixtral-8x7b", "deepseek-v2-lite", "qwen3-30b-a3b", "phi-4"])
+    pins: dict[str, Any] = {"model": model, "engine": "megatron-core", "batch.micro_batch_size": rng.choice([1, 2])}
+    pins |= {"cluster.num_gpus": rng.choice([8, 16, 32]), "layout.pipeline_parallel": rng.choice([1, 2, 4])}
+    pins |= {"cluster.host_memory_gib": 100000, "layout.context_parallel": rng.choice([1, 1, 2])}
+    pins |= {"precision": rng.choice(["bf16", "fp16", "fp8"]), "layout.virtual_pipeline": rng.choice([1, 1, 2])}
+    if rng.random() < 0.3:
+        pins["layout.optimizer_offload"] = True
+    if rng.random() < 0.3:
+        pins["layout.layers_per_stage"] = "free"
+    question = question_of(override(parse_document(json.dumps(PLAIN), "round.yaml"), pins), catalog())
+    space = build_space(question)
+    if not len(space.layouts):
+        return None
+    row = rng.randrange(len(space.layouts))
+    lay = space.layouts.row(row)
+    stages, chunks = lay["pipeline_parallel"], lay["virtual_pipeline"]
+    units, rest = divmod(question.architecture.num_hidden_layers, chunks)
+    if rest:
+        return None
+    parts = [units // stages + (stage < units % stages) for stage in range(stages)]
+    if "layout.layers_per_stage" not in pins and len(set(parts)) > 1:
+        return None
+    layers = tuple(part * chunks for part in parts)
+    again = rng.choice([0, 0, rng.randrange(1, units // stages + 1) * chunks])
+    recomputed = tuple(min(again, count) for count in layers)
+    plan = make_plan(question, space.layouts, row, layers, recomputed, None, None)
+    return Outcome(question, "optimal", plan, solved("megatron-core", "{}").proof, ())
+
+
+def test_random_layouts_of_megatron_come_back(tmp_path: Path) -> None:
+    rng, done = random.Random(7), 0
+    while done < 40:
+        outcome = random_plan(rng)
+        if outcome is None or outcome.plan is None:
+            continue
+        path = tmp_path / f"{done}.sh"
+        path.write_text(registry.files("megatron", outcome, catalog())["plan.sh"])
+        linted = lint(path, catalog())
+        assert linted.plan is not None, (linted.findings, linted.open)
+        assert decisions(linted.plan) == decisions(outcome.plan)
+        assert not linted.findings
+        done += 1
+
+
+MEGATRON = """\
+#!/bin/bash
+GPUS_PER_NODE={gpus}
+NUM_NODES=${{SLURM_NNODES:-1}}
+MODEL=(
+  --num-layers 32
+  --hidden-size 4096
+  --ffn-hidden-size 14336
+  --num-attention-heads 32
+  --group-query-attention --num-query-groups 8
+  --seq-length {length} --max-position-embeddings 32768
+  --norm-epsilon 1e-5 --rotary-base {base} --vocab-size {vocab}
+  --untie-embeddings-and-output-weights --bf16
+  {experts}
+)
+PARALLEL=(
+  --tensor-model-parallel-size {tensor}
+  --pipeline-model-parallel-size {pipeline}
+  --context-parallel-size {context}
+  --use-distributed-optimizer
+  {more}
+)
+torchrun --nnodes $NUM_NODES --nproc-per-node $GPUS_PER_NODE pretrain_gpt.py \\
+  "${{MODEL[@]}}" "${{PARALLEL[@]}}" --micro-batch-size 1 --global-batch-size 64
+"""
+DENSE = {"gpus": 8, "length": 8192, "base": 500000, "vocab": 128256, "experts": "", "tensor": 1, "pipeline": 1}
+DENSE |= {"context": 1, "more": ""}
+EXPERTS = {"base": 1000000, "vocab": 32000, "experts": "--num-experts 8 --moe-grouped-gemm"}
+
+
+def script(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "run.sh"
+    path.write_text(MEGATRON.format(**{**DENSE, **changes}))
+    return path
+
+
+def line_of(path: Path, words: str) -> int:
+    return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if words in line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "words"),
+    [
+        (
+            {**EXPERTS, "pipeline": 2, "more": "--expert-model-parallel-size 8"},
+            "expert_grid",
+            "--expert-model-parallel-size",
+        ),
+        (
+            {"pipeline": 4, "more": "--num-virtual-stages-per-pipeline-rank 3"},
+            "layers_divide_pipeline",
+            "--num-virtual-stages-per-pipeline-rank",
+        ),
+        (
+            {**EXPERTS, "tensor": 2, "more": "--expert-model-parallel-size 4 --expert-tensor-parallel-size 1"},
+            "moe_needs_sequence_parallel",
+            "--tensor-model-parallel-size",
+        ),
+        (
+            {"more": "--recompute-granularity full --recompute-method block --recompute-num-layers 40"},
+            "recomputed_layers_exist",
+            "--recompute-num-layers",
+        ),
+        ({"length": 8196, "context": 8}, "sequence_divides_context", "--seq-length"),
+    ],
+    ids=["experts beyond the world", "virtual stages", "experts without sequence parallelism", "layers", "sequence"],
+)
+def test_the_mistakes_that_megatrons_validators_miss(
+    changes: dict[str, Any], rule: str, words: str, tmp_path: Path
+) -> None:
+    path = script(tmp_path, **changes)
+    found = {finding.rule: finding for finding in lint(path, catalog()).findings}
+    assert rule in found, found
+    assert found[rule].where.line == line_of(path, words)
+    assert found[rule].severity == "error"
+
+
+def rules(linted: Linted) -> dict[str, int | None]:
+    return {finding.rule: finding.where.line for finding in linted.findings}
+
+
+def test_a_good_script_has_no_findings_and_a_full_one_is_exit_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = script(tmp_path)
+    assert cli.main(["lint", str(path)]) == 1
+    assert "GiB missing" in capsys.readouterr().out
+    small = script(tmp_path, tensor=4, more="--sequence-parallel")
+    assert cli.main(["lint", str(small)]) == 0
+    assert "0 findings" in capsys.readouterr().out
+
+
+def test_a_misspelt_option_has_its_line_its_name_and_its_fix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = script(tmp_path, tensor=4, more="--sequence-paralel")
+    assert cli.main(["lint", str(path), "--format", "sarif"]) == 5
+    (result,) = json.loads(capsys.readouterr().out)["runs"][0]["results"]
+    assert result["ruleId"] == "unknown_setting"
+    assert "--sequence-parallel?" in result["message"]["text"]
+    region = result["locations"][0]["physicalLocation"]["region"]
+    assert region["startLine"] == line_of(path, "--sequence-paralel")
+    assert cli.main(["lint", str(path), "--fix"]) == 5
+    diff = capsys.readouterr().out
+    assert "-  --sequence-paralel\n" in diff
+    assert "+  --sequence-parallel\n" in diff
+
+
+def test_a_network_other_than_the_checkpoint_is_named(tmp_path: Path) -> None:
+    found = rules(lint(script(tmp_path, base=1000000, tensor=4, more="--sequence-parallel"), catalog()))
+    assert "other_rotary_base" in found
+
+
+def test_the_kernel_that_megatron_refuses_is_found_where_it_is_written(tmp_path: Path) -> None:
+    path = script(tmp_path, tensor=4, more="--cross-entropy-loss-fusion --cross-entropy-fusion-impl te")
+    assert rules(lint(path, catalog()))["refused_loss_kernel"] == line_of(path, "--cross-entropy-fusion-impl")
+
+
+SLIME = """\
+SCRIPT_DIR="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+source "${SCRIPT_DIR}/models/qwen.sh"
+GPUS=${GPUS:-4}
+ROLLOUT_ARGS=(
+   --rollout-batch-size 32 --n-samples-per-prompt 8
+   --rollout-max-response-len 8192
+   --global-batch-size 256 --num-steps-per-rollout 1
+)
+PERF_ARGS=(
+   --tensor-model-parallel-size 2 --sequence-parallel
+   --use-dynamic-batch-size --max-tokens-per-gpu 4096
+   --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
+)
+PERF_ARGS+=(--use-kl-loss --kl-loss-coef 0.00)
+ray job submit --address=http://127.0.0.1:8265 -- python3 train.py --actor-num-nodes 1 \\
+   --actor-num-gpus-per-node ${GPUS} --colocate ${MODEL_ARGS[@]} ${ROLLOUT_ARGS[@]} ${PERF_ARGS[@]} \\
+   --rollout-num-gpus-per-engine 2 --sglang-mem-fraction-static 0.7 --tensor-model-paralel-size 4
+"""
+QWEN = """\
+MODEL_ARGS=(--swiglu --num-layers 28 --hidden-size 3584 --ffn-hidden-size 18944 --num-attention-heads 28
+  --group-query-attention --num-query-groups 4 --norm-epsilon 1e-06 --rotary-base 1000000 --vocab-size 152064
+  --untie-embeddings-and-output-weights --disable-bias-linear --add-qkv-bias --normalization RMSNorm)
+"""
+
+
+def test_a_slime_script_with_a_sourced_model(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "qwen.sh").write_text(QWEN)
+    path = tmp_path / "run.sh"
+    path.write_text(SLIME)
+    linted = lint(path, catalog())
+    found = rules(linted)
+    assert linted.found.engine == "slime"
+    assert linted.found.words["model"] == "qwen2.5-7b"
+    assert linted.found.places["model"].file.endswith("qwen.sh")
+    assert found["unknown_setting"] == line_of(path, "--tensor-model-paralel-size")
+    assert found["cap_below_sample"] == line_of(path, "--max-tokens-per-gpu")
+    assert found["idle_reference"] == line_of(path, "--use-kl-loss")
+    assert found["gpus_of_a_node"] is not None
+    assert linted.plan is not None
+    assert linted.plan.recomputed == linted.plan.layers
+    assert linted.plan.layout["tensor_parallel"] == 2
+
+
+def test_verl_keys_of_another_version_and_batches_that_do_not_divide(tmp_path: Path) -> None:
+    path = tmp_path / "run.sh"
+    path.write_text(
+        "python3 -m verl.trainer.main_ppo \\\n"
+        "  data.train_batch_size=128 data.max_prompt_length=1024 data.max_response_length=${LEN:-2048} \\\n"
+        "  actor_rollout_ref.model.path=Qwen/Qwen2.5-7B-Instruct actor_rollout_ref.rollout.n=5 \\\n"
+        "  actor_rollout_ref.actor.ppo_mini_batch_size=256 \\\n"
+        "  actor_rollout_ref.actor.fsdp_config.grad_offload=True trainer.n_gpus_per_node=8\n"
+    )
+    linted = lint(path, catalog())
+    found = rules(linted)
+    assert found["unknown_setting"] == 5
+    assert found["mini_batch_above_rollout"] == 4
+    assert "no_micro_batch" in found
+    assert linted.found.words["model"] == "Qwen/Qwen2.5-7B-Instruct"
+    assert linted.scenario["model"] == "qwen2.5-7b"
+
+
+def test_deepspeed_json_with_a_key_that_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    lines = ["{", ' "zero_optimisation": {"stage": 3},', ' "train_micro_batch_size_per_gpu": 3,']
+    lines += [' "gradient_accumulation_steps": 2,', ' "train_batch_size": 64,', ' "bf16": {"enabled": true}', "}"]
+    path.write_text("\n".join(lines) + "\n")
+    found = rules(lint(path, catalog(), ("model=llama3-8b", "cluster.num_gpus=8"), "deepspeed"))
+    assert found["unknown_setting"] == 2
+    assert found["unequal_batch"] == 5
+
+
+def test_what_only_a_running_shell_knows_is_listed_and_nothing_is_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.sh"
+    path.write_text(f"touch {tmp_path}/ran\nTP=$(nvidia-smi | wc -l)\n" + MEGATRON.format(**{**DENSE, "tensor": "$TP"}))
+    linted = lint(path, catalog())
+    assert not (tmp_path / "ran").exists()
+    assert any("--tensor-model-parallel-size" in why for _, why in linted.found.unread)
+
+
+def test_a_file_for_no_engine_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text("a: 1\n")
+    with pytest.raises(InputError, match="cannot be told"):
+        lint(path, catalog())
+
+
+def test_the_shell_is_read_as_bash_reads_it(tmp_path: Path) -> None:
+    text = (
+        "A=(--x 1 '--y z')\nA+=(\"--w=$((2 * (3 + 1)))\")\nB=${NOT_SET:-'seven 8'}\nexport C=\"a${B}b\"\n"
+        'run "${A[@]}" $B "$B" \\\n  ${C} --last\n'
+    )
+    (words,) = read_script(tmp_path / "x.sh", text, "x.sh").commands
+    texts = [word.text for word in words]
+    assert texts == ["run", "--x", "1", "--y z", "--w=8", "seven", "8", "seven 8", "aseven", "8b", "--last"]
+    assert [word.line for word in words][-1] == 6
+    assert whole("7 / 2 * 3 % 4") == 1
+    assert layout_layers("Et*7|(t*8|)*2t*7L") == [7, 8, 8, 7]
+
+
+def test_the_github_action_runs_lint_on_the_lines_it_is_given(tmp_path: Path) -> None:
+    action = parse_document(Path("action.yml").read_text(), "action.yml").data
+    (step,) = [step for step in action["runs"]["steps"] if "LINT_FILE" in step.get("env", {})]
+    assert set(action["inputs"]) == {"file", "set"}
+    fake = tmp_path / "planner"
+    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$*" >> "$CALLS"\nexit 5\n')
+    fake.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "LINT_FILE": "run.sh"}
+    env |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "LINT_SET": "model=x\ncluster.node=y"}
+    ran = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=env, cwd=tmp_path, check=False)
+    assert ran.returncode == 5
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert first == "lint run.sh --set model=x --set cluster.node=y --format markdown"
+    assert "--format sarif --out planner.sarif --force" in second
