@@ -14,14 +14,13 @@ import numpy as np
 from planner.costs.ledger import Item
 from planner.costs.time.kernels import Kernels
 from planner.formulas.attention import LAUNCH_SECONDS
-from planner.formulas.lengths import survival
 from planner.problem.layouts import Floats, Ints, Rollouts
 from planner.problem.problem import Problem
 from planner.schema.calibration import Phase
 from planner.schema.catalog import Precision
 from planner.schema.engine import RolloutEngine
 from planner.schema.scenario import Rl
-from planner.units import GB, GIB
+from planner.units import GB, GIB, MS_PER_S, US_PER_S
 
 STEPS = 48
 """Points at which the decaying batch is evaluated between the first and the longest token."""
@@ -29,6 +28,9 @@ GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
 ETHERNET_GB_PER_S = 1.25
 """A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
+EAGER_SECONDS = 8e-6
+"""Host time of launching one kernel without a CUDA graph (assumed)."""
+HOST_OF_SEQUENCES, ANSWERS = "host: each sequence and decode step", "answers checked"
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
 SYNC, SWITCH, OTHER = "weight sync", "sleep and wake", "rewards, data and logging"
 """Items of a step between generation and training."""
@@ -46,6 +48,15 @@ def decode_kernels(problem: Problem) -> int:
     experts = 8 + (3 if a.shared_expert_intermediate_size else 0)
     dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts
+
+
+def weight_tensors(problem: Problem) -> int:
+    """Named weight tensors of a checkpoint: matrices and norms of each layer, three for each expert, and the ends."""
+    a = problem.architecture
+    attention = (6 if a.is_mla else 4) + a.norms_per_layer + 2 * (a.qk_norm != "none")
+    dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
+    experts = 3 * (a.num_experts or 0) + 1 + 3 * (a.shared_expert_intermediate_size > 0)
+    return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts + 3
 
 
 @dataclass(frozen=True)
@@ -188,16 +199,19 @@ class RolloutCosts:
 
         max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
             + kernels * 3 us + overhead
+
+        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel.
         """
         problem, engine, tp = self.problem, self._engine, self.choices.tensor_parallel[:, None]
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
         kernels = Kernels(problem)
         p = problem.parameters
-        activated = self._held(p.active_per_token) / tp
-        touched = np.minimum(self.weights_bytes[:, None], activated * np.maximum(batch, 1.0))
+        looked_up = p.position_embedding + (0 if problem.architecture.tie_word_embeddings else p.embedding)
+        read, active = self._held(p.total) - 2.0 * looked_up, p.active_per_token - looked_up
+        touched = np.minimum(read, (self._held(p.active_per_token) - 2.0 * looked_up) * np.maximum(batch, 1.0)) / tp
         if not problem.architecture.is_moe:
-            touched = self.weights_bytes[:, None] * np.ones_like(batch)
-        products = 2.0 * p.active_per_token * batch / tp / (GEMM_SHARE * self._peak_flop_per_s)
+            touched = read / tp * np.ones_like(batch)
+        products = 2.0 * active * batch / tp / (GEMM_SHARE * self._peak_flop_per_s)
         cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
         message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
@@ -207,28 +221,31 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        fixed = engine.step_overhead_us * 1e-6 + decode_kernels(problem) * LAUNCH_SECONDS
+        each = np.where(batch > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
+        fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         layers = problem.architecture.num_hidden_layers
         return np.asarray(np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed)
 
     @cached_property
     def time(self) -> tuple[Item, ...]:
-        """Seconds of generation by cause: prefill, full batch while requests wait, tail to the longest sample."""
+        """Seconds of generation by cause, until the longest of all samples of all engines has ended.
+
+        Requests wait while an engine's batch is full; the last batch then decays to the longest sample. In each decode
+        step the host schedules, samples and detokenises every sequence.
+        """
         rl, choices = self._rl, self.choices
         maximum = self._by_wish("response_length")[:, None]
         mean_tokens = (self._by_wish("mean_sequence_length") - rl.prompt_length)[:, None]
         samples, batch = self.samples_per_engine[:, None], self.concurrency[:, None]
         edges = maximum * np.linspace(0.0, 1.0, STEPS + 1)[None, :]
         middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, np.diff(edges, axis=1)
-        longest, first, of_choice = np.unique(maximum[:, 0], return_index=True, return_inverse=True)
-        spread = rl.response_distribution
-        shares = [
-            survival(tokens=middle[row], mean=spread.mean, p99=spread.p99, maximum=tokens)
-            for tokens, row in zip(longest.tolist(), first.tolist(), strict=True)
-        ]
-        alive = np.stack(shares)[of_choice.reshape(-1)]
+        alive = np.zeros_like(middle)
+        for index in np.unique(choices.wish).tolist():
+            law, rows = self.problem.wishes[index].law, choices.wish == index
+            assert law is not None
+            alive[rows] = law.alive(middle[rows][0])
         context = rl.prompt_length + middle
-        any_alive = 1.0 - (1.0 - alive) ** batch
+        any_alive = 1.0 - (1.0 - alive) ** self._by_wish("samples")[:, None]
         decode = self._decode_step(np.maximum(batch * alive, 1.0), context)
         tail = (any_alive * width * decode).sum(axis=1)
         waiting = np.maximum(0.0, samples - batch) * mean_tokens / batch
@@ -238,11 +255,19 @@ class RolloutCosts:
         flop = 2.0 * self.problem.parameters.active_per_token * rl.prompt_length * prompts / self.engines
         rate = GEMM_SHARE * self._peak_flop_per_s * choices.tensor_parallel
         source = f"catalogs/rollouts/{self._engine.id}.yaml; planner/costs/rollout.py"
-        return (
-            self._calibrated("rollout", Item("prefill", flop / rate, source)),
-            self._calibrated("rollout", Item("decode, requests waiting", queue, source)),
-            self._calibrated("rollout", Item("decode, last batch to its longest sample", tail, source)),
+        asked = self.problem.generation
+        each_us = self._engine.sequence_us + asked.log_probs * self._engine.log_prob_sequence_us
+        host = (samples * mean_tokens)[:, 0] * each_us / US_PER_S
+        answer_ms = asked.answer_ms if rl.answer_ms is None else rl.answer_ms
+        answers = self._by_wish("samples") * answer_ms / MS_PER_S
+        items = (
+            Item("prefill", flop / rate, source),
+            Item("decode, requests waiting", queue, source),
+            Item("decode, last batch to its longest sample", tail, source),
+            Item(HOST_OF_SEQUENCES, host, source),
+            Item(ANSWERS, answers, asked.source),
         )
+        return tuple(self._calibrated("rollout", item) for item in items)
 
     def _calibrated(self, phase: Phase, item: Item) -> Item:
         """The item with the factor of the scenario's calibration on it."""
@@ -265,6 +290,7 @@ class RolloutCosts:
             return items + self._logged()
         coloc = problem.colocation
         moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
+        moved = moved + weight_tensors(problem) * coloc.sync_tensor_ms / MS_PER_S
         trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
         sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
         items = (
@@ -276,18 +302,23 @@ class RolloutCosts:
     def _broadcast(self, held: Floats | float) -> Floats:
         """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
 
-        weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send in turn. A share
+        Where each GPU is sent its own shard: weights / rollout tensor_parallel / rate of one GPU. Otherwise
+        weights / (share * rate of one adapter) and a time for each tensor, inside a node at least the rate of PCIe; stages send in turn. A share
         above 1 is cut at the adapters that a node has, and inside a node at 1. Between two kinds of nodes the slower
         adapter and the fewer of them count.
         """
         problem, apart, choices = self.problem, self.problem.separation, self.choices
+        if apart.sync_shard_gb_per_s is not None:
+            own = held / choices.tensor_parallel / (apart.sync_shard_gb_per_s * GB)
+            return np.asarray(own + apart.sync_fixed_seconds)
+        named = weight_tensors(problem) * apart.sync_tensor_ms / MS_PER_S
         ends = [node.nics for node in (problem.node, problem.trains_on) if node is not None]
         inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
         adapter = max(min(nics.gbit_per_s_each for nics in ends) / 8, ETHERNET_GB_PER_S)
         near = inside & (problem.trains_on is None)
         share = min(apart.sync_network_share, max(1, min(nics.count for nics in ends)))
         rate = np.where(near, min(share, 1.0) * max(adapter, problem.gpu.pcie_gb_per_s), share * adapter)
-        return np.asarray(held / (rate * GB) + apart.sync_fixed_seconds)
+        return np.asarray(held / (rate * GB) + named + apart.sync_fixed_seconds)
 
     def _logged(self) -> tuple[Item, ...]:
         known = self.problem.calibration

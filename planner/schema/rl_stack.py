@@ -23,6 +23,8 @@ class Colocation(Frozen):
     sync_gb_per_s_per_gpu: float = Field(gt=0)
     """Effective rate of moving new weights into the rollout engine, a GPU."""
     sync_fixed_seconds: float = Field(ge=0)
+    sync_tensor_ms: float = Field(default=0, ge=0)
+    """Time of each weight tensor beside its bytes: one gather, one handle and one load each. [ms]"""
     wake_gb_per_s: float = Field(gt=0)
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
@@ -42,8 +44,24 @@ class Separation(Frozen):
     """Rate at which whole weights reach the rollout engines, in rates of one network adapter; above 1 where the
     collective uses several adapters of a node."""
     sync_fixed_seconds: float = Field(ge=0)
+    sync_tensor_ms: float = Field(default=0, ge=0)
+    """Time of each weight tensor beside its bytes. [ms]"""
+    sync_shard_gb_per_s: float | None = Field(default=None, gt=0)
+    """Where trainers send each generating GPU its own shard and nothing else: rate at which one GPU receives it."""
     sync_bucket_gib: float = Field(ge=0)
     """Weights under way, on trainer and rollout engine alike."""
+    source: str
+
+
+class Generation(Frozen):
+    """What an RL stack asks of its rollout engine, and which of its own passes it leaves out."""
+
+    log_probs: bool = False
+    """The rollout engine returns the log-probability of each token."""
+    answer_ms: float = Field(default=0, ge=0)
+    """Time to check the answer of one sample that generation does not hide, all workers together. [ms]"""
+    reuses_log_probs: bool = False
+    """With one optimizer step a rollout the policy's log-probabilities are those of the training pass itself."""
     source: str
 
 
@@ -70,7 +88,13 @@ class RolloutEngine(Frozen):
     shares_prompt_prefix: bool = True
     """Prompts shared by several samples are prefilled once."""
     step_overhead_us: float = Field(ge=0)
-    """Scheduler and launch time of one decode step that no kernel hides."""
+    """Scheduler time of one decode step that no kernel hides. [us]"""
+    sequence_us: float = Field(default=0, ge=0)
+    """Host time of one sequence in one decode step: scheduling, sampling, detokenising. [us]"""
+    log_prob_sequence_us: float = Field(default=0, ge=0)
+    """The same on top where the log-probability of each token is asked for. [us]"""
+    graph_batch: int = Field(default=512, gt=0)
+    """Largest batch that is replayed as a CUDA graph; kernels of larger ones are launched one by one."""
     bandwidth_fraction: float = Field(gt=0, le=1)
     """Share of the GPU's memory bandwidth that decoding reaches."""
     fractions: list[float] = Field(min_length=1)

@@ -163,6 +163,11 @@ class Distribution(Frozen):
 
     mean: PositiveInt
     p99: PositiveInt
+    at_cap: Annotated[float, Field(ge=0, le=0.9)] | None = None
+    """Share of responses that never end by themselves and run to the maximum, beside those that the maximum cuts; by
+    default what `workload` usually has."""
+    workload: Literal["short_answers", "math", "reasoning", "agents"] = "math"
+    """Kind of task, for the default of `at_cap`."""
 
     @model_validator(mode="after")
     def _lognormal(self) -> Distribution:
@@ -206,8 +211,11 @@ class Rl(Frozen):
     """Optimizer steps made from one rollout."""
     reference_model: bool = True
     """A frozen reference scores every sample (KL term)."""
-    old_log_probs: bool = True
-    """The trainer scores every sample once more before the update."""
+    old_log_probs: bool | None = None
+    """The trainer scores every sample once more before the update; by default where the engine does so."""
+    answer_ms: Annotated[float, Field(ge=0)] | None = None
+    """Time to check the answer of one sample that generation does not hide, all workers together [ms]; by default the
+    engine's."""
     placement: PlacementName | Annotated[list[PlacementName], Field(min_length=1)] | Literal["any"] = "colocated"
     """Trainer and rollout engine share the GPUs in turn, or have GPUs of their own: one waits for the other, or the
     trainer works on the samples of the weights before (asynchronous, one step off policy)."""

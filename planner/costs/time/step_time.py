@@ -291,10 +291,9 @@ class StepTime:
     @cached_property
     def score(self) -> tuple[Affine, ...]:
         """Forward passes for log-probabilities (reference and old policy) of one micro-batch on one stage, in RL."""
-        rl = self.problem.scenario.rl
-        if rl is None:
+        passes = float(len(self.problem.scored_by))
+        if not passes:
             return ()
-        passes = float(rl.reference_model) + float(rl.old_log_probs)
         rows = []
         for row in self.train:
             if row.name == OFFLOAD:
