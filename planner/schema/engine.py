@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from planner.schema.base import Frozen, Source
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
+from planner.schema.rl_stack import Packing as Packing
 from planner.schema.rl_stack import RolloutEngine as RolloutEngine
 from planner.schema.rl_stack import Separation as Separation
 from planner.schema.tensors import Shard as Shard
@@ -244,6 +245,8 @@ class Engine(Frozen):
     separation: Separation | None = None
     generation: Generation | None = None
     """Only of RL stacks."""
+    packing: Packing | None = None
+    """Only of RL stacks that pack."""
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False

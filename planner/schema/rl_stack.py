@@ -65,6 +65,23 @@ class Generation(Frozen):
     source: str
 
 
+class Packing(Frozen):
+    """How a trainer puts samples of unequal length into micro-batches up to a number of tokens."""
+
+    method: Literal["first_fit", "balanced", "first_fit_decreasing"]
+    usual: bool = True
+    """The engine's own scripts pack."""
+    balanced_ranks: bool
+    """Data-parallel ranks get like work, not samples as they come."""
+    padded_in_pipeline: bool = False
+    """With several stages, micro-batches are padded to the cap."""
+    log_prob_times: int = Field(default=1, ge=1)
+    """Micro-batches of log-probability passes hold so many times the tokens of those of training."""
+    holds_longest: bool = False
+    """The cap must hold the longest sample; elsewhere a longer one stands alone."""
+    source: str
+
+
 class RolloutEngine(Frozen):
     """An inference engine that generates the samples of an RL step."""
 

@@ -154,6 +154,9 @@ class Batch(Frozen):
     """Tokens. In RL it is prompt_length + the response maximum."""
     micro_batch_size: IntChoice = "any"
     """Sequences one pipeline pass works on."""
+    max_tokens_per_gpu: IntChoice | Literal["none"] | None = None
+    """In RL: tokens a GPU up to which samples are packed into a micro-batch, instead of micro_batch_size; `none` for
+    fixed sizes. By default open where the engine's own scripts pack, unless micro_batch_size is given."""
     mean_sequence_length: PositiveInt | None = None
     """Tokens really in a sequence where lengths vary and padding is removed; times follow it, memory the maximum."""
 

@@ -159,6 +159,7 @@ def row_ranks(costs: RowCosts) -> Ints:
             lay.expert_tensor_parallel,
             lay.num_gpus,
             lay.micro_batch_size,
+            lay.max_tokens,
             lay.virtual_pipeline,
             lay.data_parallel,
             lay.expert_parallel,

@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.memory.stage_memory import StageMemory
+from planner.costs.micro_batches import UnequalSamples
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.time.kernels import Kernels, Pass
@@ -343,9 +344,19 @@ class StepTime:
         v = lay.virtual_pipeline
         many = lay.num_micro_batches * self.steps
         light = self.steps / v * np.ones_like(many)
+        if name == "score":
+            light = light * self._unequal.fewer
         if name == "train" and self.problem.scenario.layout.schedule == "zb-h1":
             light = light * self._zero_bubble_share
         return many - light, light
+
+    def waits(self, name: str) -> Floats:
+        """Times as long as a visit of equal micro-batches: samples of unequal length keep stages and ranks waiting."""
+        return self._unequal.wait(name)
+
+    @cached_property
+    def _unequal(self) -> UnequalSamples:
+        return UnequalSamples(self.problem, self.layouts)
 
     @property
     def _zero_bubble_share(self) -> Floats:
