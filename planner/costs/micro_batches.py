@@ -49,13 +49,13 @@ def packed_micro_batches(problem: Problem, columns: dict[str, Ints]) -> Ints:
     return count
 
 
-def _packed(problem: Problem, wish: int, samples: int, ranks: int, capacity: int, multiple: int, size: int = 1) -> Packed:
+def _packed(
+    problem: Problem, wish: int, samples: int, ranks: int, capacity: int, multiple: int, size: int = 1
+) -> Packed:
     law, packing = problem.wishes[wish].law, problem.engine.packing
     assert law is not None
     method = packing.method if packing is not None else "first_fit"
-    return packed(
-        law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple, size=size
-    )
+    return packed(law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple, size=size)
 
 
 @dataclass(frozen=True)

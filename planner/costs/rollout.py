@@ -300,12 +300,12 @@ class RolloutCosts:
         return items + self._logged()
 
     def _broadcast(self, held: Floats | float) -> Floats:
-        """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
+        """Seconds until every rollout engine has the new weights.
 
-        Where each GPU is sent its own shard: weights / rollout tensor_parallel / rate of one GPU. Otherwise
-        weights / (share * rate of one adapter) and a time for each tensor, inside a node at least the rate of PCIe; stages send in turn. A share
-        above 1 is cut at the adapters that a node has, and inside a node at 1. Between two kinds of nodes the slower
-        adapter and the fewer of them count.
+        Where each GPU is sent its own shard: weights / rollout tensor_parallel / rate of one GPU. Otherwise all go
+        through few adapters, bucket by bucket: weights / (share * rate of one adapter) and a time for each tensor;
+        inside a node at least the rate of PCIe; stages send in turn. A share above 1 is cut at the adapters that a
+        node has, and inside a node at 1. Between two kinds of nodes the slower adapter and the fewer of them count.
         """
         problem, apart, choices = self.problem, self.problem.separation, self.choices
         if apart.sync_shard_gb_per_s is not None:

@@ -20,7 +20,8 @@ from planner.formulas.lengths import LengthLaw, draw_lengths
 Packing: TypeAlias = Literal["first_fit", "balanced", "first_fit_decreasing"]
 """How samples are put together up to a cap.
 
-- `first_fit`: each sample into the first micro-batch with room. Source: slime utils/seqlen_balancing.py, first_fit_pack.
+- `first_fit`: each sample into the first micro-batch with room. Source: slime utils/seqlen_balancing.py,
+  first_fit_pack.
 - `balanced`: ceil(tokens / cap) micro-batches of like work. Source: verl utils/seqlen_balancing.py,
   rearrange_micro_batches.
 - `first_fit_decreasing`: the same as first_fit, longest samples first. Source: NeMo-RL data/packing/algorithms.py.
@@ -126,7 +127,7 @@ def pipeline_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) 
         return 1.0
     count = spread.shape[1]
     forward, backward = FORWARD_SHARE * spread, (1 - FORWARD_SHARE) * spread
-    done: dict[tuple[str, int, int], NDArray[np.float64]] = {}
+    done = {("F", -1, index): np.zeros(len(spread)) for index in range(count)}
     orders = [_order(stages - rank - 1, count) for rank in range(stages)]
     place, clock = [0] * stages, [np.zeros(len(spread))] * stages
     left = sum(map(len, orders))
@@ -134,12 +135,14 @@ def pipeline_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) 
         for rank in range(stages):
             while place[rank] < len(orders[rank]):
                 kind, index = orders[rank][place[rank]]
-                at_end = rank == 0 if kind == "F" else rank == stages - 1
-                before = ("F", rank, index) if kind == "B" and at_end else (kind, rank + (1 if kind == "B" else -1), index)
-                if not (kind == "F" and at_end) and before not in done:
+                if kind == "F":
+                    before = ("F", rank - 1, index)
+                else:
+                    before = ("B", rank + 1, index) if rank < stages - 1 else ("F", rank, index)
+                if before not in done:
                     break
-                ready = clock[rank] if kind == "F" and at_end else np.maximum(clock[rank], done[before])
-                clock[rank] = ready + (forward if kind == "F" else backward)[:, index]
+                takes = forward[:, index] if kind == "F" else backward[:, index]
+                clock[rank] = np.maximum(clock[rank], done[before]) + takes
                 done[kind, rank, index] = clock[rank]
                 place[rank] += 1
                 left -= 1
@@ -168,7 +171,7 @@ def _drawn(sizes: Sequence[float], stages: int, micro_batches: int) -> NDArray[n
 def forward_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) -> float:
     """The same for forward passes alone: stages take the same time for a micro-batch, so only the longest is seen.
 
-        (sum + (p - 1) longest) / ((m + p - 1) mean)
+    (sum + (p - 1) longest) / ((m + p - 1) mean)
     """
     spread = _drawn(sizes, stages, micro_batches)
     if spread is None:
@@ -180,7 +183,7 @@ def forward_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) -
 def rank_wait(sizes: Sequence[float], *, ranks: int, micro_batches: int) -> float:
     """Largest share of the work among ranks over the mean share, samples dealt without looking at their length.
 
-        1 + z / sqrt(m) * deviation / mean,  z = (largest of so many standard normals, Blom's approximation)
+    1 + z / sqrt(m) * deviation / mean,  z = (largest of so many standard normals, Blom's approximation)
     """
     if ranks == 1:
         return 1.0

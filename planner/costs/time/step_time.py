@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.memory.stage_memory import StageMemory
-from planner.costs.micro_batches import UnequalSamples
 from planner.costs.memory.tensor_widths import padded_vocab_size
+from planner.costs.micro_batches import UnequalSamples
 from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.layer import LayerTime
@@ -68,14 +68,14 @@ class Affine:
         """Seconds of one visit of the stage. [s]"""
         return np.asarray(layers * self.layer + recomputed * self.recomputed + self.end)
 
-    def scaled(self, factor: float) -> Affine:
+    def scaled(self, factor: float, because: str) -> Affine:
         """The same item, so many times as long."""
         return Affine(
             self.name,
             factor * self.layer,
             factor * self.recomputed,
             factor * self.end,
-            f"{self.source}; x {factor:.4g} by the calibration",
+            f"{self.source}; x {factor:.4g} by {because}",
         )
 
 
@@ -333,8 +333,11 @@ class StepTime:
     def visit(self, name: str) -> tuple[Affine, ...]:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""
         rows = {"train": self.train, "score": self.score, "update": self.update}[name]
+        slower = self.problem.engine.timing.passes_factor
+        if self.problem.is_rl and name != "update" and slower != 1:
+            rows = tuple(row.scaled(slower, "engine file: passes_factor") for row in rows)
         factor = self.problem.factor("log_probs" if name == "score" else "train")
-        return rows if factor == 1 else tuple(row.scaled(factor) for row in rows)
+        return rows if factor == 1 else tuple(row.scaled(factor, "the calibration") for row in rows)
 
     def weights(self, name: str) -> tuple[Floats, Floats]:
         """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""

@@ -9,7 +9,6 @@ from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
 
-
 TOKEN_CAPS = (4096, 8192, 12288, 16384, 20480, 24576, 32768, 49152, 65536)
 """Tokens a GPU up to which micro-batches are packed, tried beside the longest sample: from 4,608 to 32,768 in public
 scripts of slime 0.3.1, 16,384 by default in verl."""

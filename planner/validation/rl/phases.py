@@ -148,6 +148,7 @@ def scenario_of(row: StepRow) -> dict[str, Any]:
         "task": "rl",
         "model": assumed.get("model", c["model"]),
         "engine": assumed["engine"],
+        "engine_options": assumed.get("options", "").split(),
         "cluster": {"node": assumed["node"], "num_gpus": train if colocated else train + rollout},
         "rl": {
             "prompt_length": prompt,
@@ -159,10 +160,16 @@ def scenario_of(row: StepRow) -> dict[str, Any]:
             "placement": "colocated" if colocated else "asynchronous",
             "rollout": engine if colocated else {**engine, "num_gpus": rollout},
         },
-        "batch": {"micro_batch_size": 1},
+        "batch": _batch(row),
         "layout": _layout(row, train),
         "limits": {"headroom_gib": 0, "reserved_cliff": False, "host_memory": False},
     }
+
+
+def _batch(row: StepRow) -> dict[str, Any]:
+    """Micro-batches packed up to the assumed cap, or of one sample."""
+    tokens = row.assumed.get("max_tokens_per_gpu")
+    return {"micro_batch_size": 1} if tokens is None else {"max_tokens_per_gpu": tokens}
 
 
 def _layout(row: StepRow, train: int) -> dict[str, Any]:
