@@ -14,6 +14,7 @@ import numpy as np
 from planner.costs.ledger import Item
 from planner.costs.time.kernels import Kernels
 from planner.formulas.attention import LAUNCH_SECONDS
+from planner.formulas.lengths import Z99
 from planner.problem.layouts import Floats, Ints, Rollouts
 from planner.problem.problem import Problem
 from planner.schema.calibration import Phase
@@ -133,6 +134,18 @@ class RolloutCosts:
         """Tokens that the key-value pool of one engine holds."""
         return np.asarray(np.maximum(0.0, self.static_bytes - self.weights_bytes) / self.kv_bytes_per_token)
 
+    def demanded_tokens(self, choice: int) -> tuple[float, float, float]:
+        """Tokens of the samples that one engine decodes at once, all at their end: (mean, in 99 of 100, at worst).
+
+        n mean, n mean + 2.326 sqrt(n) deviation, n longest
+        """
+        law = self.problem.wishes[int(self.choices.wish[choice])].law
+        assert law is not None
+        many, mean = float(self.concurrency[choice]), law.mean_tokens
+        spread = (many * mean * max(0.0, law.attention_tokens - mean)) ** 0.5
+        worst = many * (law.prompt + law.maximum)
+        return many * mean, min(worst, many * mean + Z99 * spread), worst
+
     @cached_property
     def longest_fits(self) -> Floats:
         """1 where the pool can hold the longest request; otherwise it can never finish."""
@@ -173,9 +186,29 @@ class RolloutCosts:
         return (
             weights,
             Item("key-value pool", pool, f"{engine.fraction_flag} * usable memory - weights"),
-            Item("rollout activations and CUDA graphs", runtime * GIB, source),
+            Item("rollout activations and CUDA graphs", runtime * GIB + self._working_bytes, source),
             *outside,
         )
+
+    @property
+    def _working_bytes(self) -> Floats:
+        """CUDA graphs, activations of a chunk being prefilled and logits of a full batch, beside the pool. [bytes]
+
+            graphs * layers + chunk (4 hidden + 3 ffn / tp) 2 B + sequences * vocabulary * 10 B
+
+        Source of the tensors: a layer's residual, norm, attention in and out; gate, up and their product. Logits in
+        16 bit, their fp32 copy and probabilities.
+        """
+        a, engine, tp = self.problem.architecture, self._engine, self.choices.tensor_parallel
+        graphs = engine.graph_gib_per_layer * GIB * a.num_hidden_layers
+        if not engine.prefill_tokens:
+            return np.asarray(graphs + 0.0 * tp)
+        wide = a.intermediate_size
+        if a.is_moe:
+            wide = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 0) + a.shared_expert_intermediate_size
+        prefill = engine.prefill_tokens * (4.0 * a.hidden_size + 3.0 * wide / tp) * 2.0
+        logits = np.minimum(self.concurrency, engine.graph_batch) * a.vocab_size * 10.0
+        return np.asarray(graphs + prefill + logits)
 
     @cached_property
     def engines(self) -> Floats:

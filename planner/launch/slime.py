@@ -88,10 +88,15 @@ def _rollout(plan: Plan) -> Array:
 
 
 def _batch(plan: Plan) -> Array:
-    """Fixed micro-batches; slime sets the position limit to the sequence length itself."""
-    lay = plan.layout
-    flags: tuple[Flag, ...] = (
-        ("--micro-batch-size", str(lay["micro_batch_size"])),
+    """Micro-batches, packed or fixed; slime sets the position limit to the sequence length itself."""
+    lay, packing = plan.layout, plan.problem.engine.packing
+    flags: tuple[Flag, ...] = (("--micro-batch-size", str(lay["micro_batch_size"])),)
+    if lay["max_tokens"]:
+        flags = (("--use-dynamic-batch-size", None), ("--max-tokens-per-gpu", str(lay["max_tokens"])))
+    if packing is not None and packing.balanced_ranks:
+        flags = (*flags, ("--balance-data", None))
+    flags = (
+        *flags,
         ("--global-batch-size", str(lay["global_batch_size"])),
         ("--seq-length", str(lay["sequence_length"])),
     )

@@ -243,6 +243,9 @@ class Engine(Frozen):
     headroom_source: str
     colocation: Colocation | None = None
     separation: Separation | None = None
+    passes_factor: float = Field(default=1, ge=1)
+    """Times as long as in pretraining that passes of an RL trainer take on the same shapes: packed sequences, and
+    workers that are called from outside."""
     generation: Generation | None = None
     """Only of RL stacks."""
     packing: Packing | None = None

@@ -94,6 +94,11 @@ class RolloutEngine(Frozen):
     runtime_reserve_gib: float = Field(ge=0)
     """Beside the static fraction: activations, CUDA graphs, workspace."""
     runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
+    graph_gib_per_layer: float = Field(default=0, ge=0)
+    """CUDA graphs of decoding, of one layer of the network."""
+    prefill_tokens: int = Field(default=0, ge=0)
+    """Tokens that are prefilled at once, whose activations and last logits lie beside the static fraction; 0 where the
+    fraction holds them."""
     cuda_context_gib: float = Field(ge=0)
     nccl_gib_per_group: float = Field(ge=0)
     precisions: list[str] = Field(min_length=1)

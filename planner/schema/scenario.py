@@ -302,15 +302,19 @@ class Column(Frozen):
 
     name: str
     set: dict[str, Any] = Field(default_factory=dict)
+    assumed: list[str] = Field(default_factory=list)
+    """Paths among those of `set` whose values nobody published."""
     published: Published | None = None
     baseline: bool = False
     """Throughput of every other column is printed relative to this one."""
 
 
 class Change(Frozen):
-    """One published change, priced alone."""
+    """One change, priced alone."""
 
     name: str
+    published: bool = True
+    """Somebody published it; otherwise it is a question of one's own."""
     set: dict[str, Any]
 
 

@@ -44,7 +44,4 @@ class Timing(Frozen):
     """Share of the experts' exchange that runs beside the other micro-batch's kernels."""
     step_ms: float = Field(default=0, ge=0)
     """Fixed time of one step: gradient norm, loss, logging. [ms]"""
-    passes_factor: float = Field(default=1, ge=1)
-    """Times as long as in pretraining that passes of an RL trainer take on the same shapes: packed sequences, and a
-    worker that is called from outside."""
     source: str = "defaults, not fitted"

@@ -333,7 +333,7 @@ class StepTime:
     def visit(self, name: str) -> tuple[Affine, ...]:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""
         rows = {"train": self.train, "score": self.score, "update": self.update}[name]
-        slower = self.problem.engine.timing.passes_factor
+        slower = self.problem.engine.passes_factor
         if self.problem.is_rl and name != "update" and slower != 1:
             rows = tuple(row.scaled(slower, "engine file: passes_factor") for row in rows)
         factor = self.problem.factor("log_probs" if name == "score" else "train")
