@@ -73,7 +73,8 @@ class UnequalSamples:
         if not self.problem.is_rl:
             return ones, ones, ones
         rows, inverse = distinct(*(getattr(self.layouts, name) for name in COLUMNS))
-        found = np.array([self._of(dict(zip(COLUMNS, row, strict=True))) for row in rows])[inverse]
+        each = [self._of(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+        found = np.array(each).reshape(-1, 3)[inverse]
         return found[:, 0].reshape(shape), found[:, 1].reshape(shape), found[:, 2].reshape(shape)
 
     def _of(self, c: dict[str, int]) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from planner.costs.time.kernels import Kernels
 from planner.formulas.attention import LAUNCH_SECONDS
 from planner.formulas.lengths import Z99
 from planner.problem.layouts import Floats, Ints, Rollouts
-from planner.problem.problem import Problem
+from planner.problem.problem import ASYNCHRONOUS, Problem
 from planner.schema.calibration import Phase
 from planner.schema.catalog import Precision
 from planner.schema.engine import RolloutEngine
@@ -225,7 +225,8 @@ class RolloutCosts:
         """Samples that one engine decodes at once, bound by requests and by the key-value pool."""
         mean_tokens = self._by_wish("mean_sequence_length")
         fits = np.floor(self.pool_tokens / mean_tokens)
-        return np.maximum(1.0, np.minimum(np.minimum(self.choices.max_concurrency, fits), self.samples_per_engine))
+        ready = self.samples_per_engine * (self._rl.steps_off_policy if self._goes_on else 1)
+        return np.maximum(1.0, np.minimum(np.minimum(self.choices.max_concurrency, fits), ready))
 
     def _decode_step(self, batch: Floats, context: Floats) -> Floats:
         """Seconds of one decode step of `batch` sequences with `context` tokens each; shape [rows, points]. [s]
@@ -259,6 +260,12 @@ class RolloutCosts:
         layers = problem.architecture.num_hidden_layers
         return np.asarray(np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed)
 
+    @property
+    def _goes_on(self) -> bool:
+        """A step takes the samples that are ready; the others go on."""
+        several = self._rl.steps_off_policy > 1 and self.problem.placement == ASYNCHRONOUS
+        return self._rl.partial_rollouts or several
+
     @cached_property
     def time(self) -> tuple[Item, ...]:
         """Seconds of generation by cause, until the longest of all samples of all engines has ended.
@@ -280,8 +287,9 @@ class RolloutCosts:
         context = rl.prompt_length + middle
         any_alive = 1.0 - (1.0 - alive) ** self._by_wish("samples")[:, None]
         decode = self._decode_step(np.maximum(batch * alive, 1.0), context)
-        tail = (any_alive * width * decode).sum(axis=1)
-        waiting = np.maximum(0.0, samples - batch) * mean_tokens / batch
+        tail = (any_alive * width * decode).sum(axis=1) * (not self._goes_on)
+        # Where unfinished samples go on in the next step, the batch never decays.
+        waiting = (samples if self._goes_on else np.maximum(0.0, samples - batch)) * mean_tokens / batch
         steady = self._decode_step(batch, rl.prompt_length + mean_tokens / 2)
         queue = (waiting * steady)[:, 0]
         prompts = self._by_wish("rollout_batch_size") if self._engine.shares_prompt_prefix else self._by_wish("samples")
@@ -292,7 +300,7 @@ class RolloutCosts:
         each_us = self._engine.sequence_us + asked.log_probs * self._engine.log_prob_sequence_us
         host = (samples * mean_tokens)[:, 0] * each_us / US_PER_S
         answer_ms = asked.answer_ms if rl.answer_ms is None else rl.answer_ms
-        answers = self._by_wish("samples") * answer_ms / MS_PER_S
+        answers = self._by_wish("samples") * answer_ms / MS_PER_S * (not self._goes_on)
         items = (
             Item("prefill", flop / rate, source),
             Item("decode, requests waiting", queue, source),
@@ -341,9 +349,9 @@ class RolloutCosts:
         node has, and inside a node at 1. Between two kinds of nodes the slower adapter and the fewer of them count.
         """
         problem, apart, choices = self.problem, self.problem.separation, self.choices
-        if apart.sync_shard_gb_per_s is not None:
-            own = held / choices.tensor_parallel / (apart.sync_shard_gb_per_s * GB)
-            return np.asarray(own + apart.sync_fixed_seconds)
+        if self._rl.weight_sync == "shards" and apart.shards is not None:
+            own = held / choices.tensor_parallel / (apart.shards.gb_per_s * GB)
+            return np.asarray(own + apart.shards.fixed_seconds)
         named = weight_tensors(problem) * apart.sync_tensor_ms / MS_PER_S
         ends = [node.nics for node in (problem.node, problem.trains_on) if node is not None]
         inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node

@@ -206,6 +206,10 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[M
         what = f"engine {engine.id} only trains and generates on the same GPUs"
         because = "its catalog file gives no separation"
         return [Mistake(what, where, because, "placement: colocated")]
+    if rl.weight_sync == "shards" and engine.separation.shards is None:
+        because, attempt = "its catalog file has no separation.shards", "weight_sync: whole"
+        place = document.place(("rl", "weight_sync"))
+        return [Mistake(f"{engine.name} sends whole weights to its rollout engines", place, because, attempt)]
     if rl.placement == "asynchronous" and not engine.separation.asynchronous:
         what = f"engine {engine.id} does not generate while it trains"
         because = "its catalog file says separation.asynchronous: false"

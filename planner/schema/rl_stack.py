@@ -35,6 +35,15 @@ class Colocation(Frozen):
     source: str
 
 
+class Shards(Frozen):
+    """Trainers that send each generating GPU its own shard and nothing else."""
+
+    gb_per_s: float = Field(gt=0)
+    """Rate at which one GPU receives it."""
+    fixed_seconds: float = Field(ge=0)
+    source: str
+
+
 class Separation(Frozen):
     """An RL stack whose trainer and rollout engine can have GPUs of their own."""
 
@@ -46,10 +55,10 @@ class Separation(Frozen):
     sync_fixed_seconds: float = Field(ge=0)
     sync_tensor_ms: float = Field(default=0, ge=0)
     """Time of each weight tensor beside its bytes. [ms]"""
-    sync_shard_gb_per_s: float | None = Field(default=None, gt=0)
-    """Where trainers send each generating GPU its own shard and nothing else: rate at which one GPU receives it."""
     sync_bucket_gib: float = Field(ge=0)
     """Weights under way, on trainer and rollout engine alike."""
+    shards: Shards | None = None
+    """Only where the stack can send shards instead of whole weights."""
     source: str
 
 

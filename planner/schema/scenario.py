@@ -222,6 +222,14 @@ class Rl(Frozen):
     placement: PlacementName | Annotated[list[PlacementName], Field(min_length=1)] | Literal["any"] = "colocated"
     """Trainer and rollout engine share the GPUs in turn, or have GPUs of their own: one waits for the other, or the
     trainer works on the samples of the weights before (asynchronous, one step off policy)."""
+    weight_sync: Literal["whole", "shards"] = "whole"
+    """With GPUs of their own: whole weights to every rollout engine, or to each GPU its shard, where the stack can."""
+    steps_off_policy: PositiveInt = 1
+    """Asynchronous: how many optimizer steps old the weights may be that made a sample. Above 1 the samples of several
+    steps are under way, and the rollout engine never waits for its longest one."""
+    partial_rollouts: bool = False
+    """Samples that are not finished when a step has enough go on in the next one, with new weights (also called
+    in-flight weight updates)."""
     rollout: Rollout = Rollout()
 
 

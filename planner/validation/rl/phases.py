@@ -158,6 +158,7 @@ def scenario_of(row: StepRow) -> dict[str, Any]:
             "n_samples_per_prompt": int(_first(c["samples_per_prompt"]) or assumed["no_work"]["samples"]),
             "steps_per_rollout": int(_first(c["optimizer_steps"]) or 1),
             "placement": "colocated" if colocated else "asynchronous",
+            "weight_sync": assumed.get("weight_sync", "whole"),
             "rollout": engine if colocated else {**engine, "num_gpus": rollout},
         },
         "batch": _batch(row),
