@@ -154,7 +154,7 @@ class RolloutCosts:
     @cached_property
     def _cluster_gpus(self) -> Ints:
         """GPUs of a legal cluster that holds the generating ones."""
-        return np.array([self.problem.covering(n) for n in self.choices.num_gpus.tolist()], dtype=np.int64)
+        return np.array([self.problem.machines.covering(n) for n in self.choices.num_gpus.tolist()], dtype=np.int64)
 
     def ledger(self, moment: str) -> tuple[Item, ...]:
         """GPU memory while the engine generates, or while it takes new weights. [bytes]"""
@@ -226,7 +226,8 @@ class RolloutCosts:
         mean_tokens = self._by_wish("mean_sequence_length")
         fits = np.floor(self.pool_tokens / mean_tokens)
         ready = self.samples_per_engine * (self._rl.steps_off_policy if self._goes_on else 1)
-        return np.maximum(1.0, np.minimum(np.minimum(self.choices.max_concurrency, fits), ready))
+        most = np.minimum(np.minimum(self.choices.max_concurrency, fits), ready)
+        return np.asarray(np.maximum(1.0, most))
 
     def _decode_step(self, batch: Floats, context: Floats) -> Floats:
         """Seconds of one decode step of `batch` sequences with `context` tokens each; shape [rows, points]. [s]

@@ -20,7 +20,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, read_document, validate
 from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
-from planner.search.estimate import estimate_problem
+from planner.search.estimate import estimate_question
 from planner.validation.rl.placement import layout_of
 
 ROWS, ASSUMED = "rl_steps.csv", "rl_steps.yaml"
@@ -124,7 +124,7 @@ def run_steps(folder: Path) -> StepResult | None:
 def _predicted(row: StepRow, catalog: Catalog) -> dict[str, float]:
     """Seconds by phase. Raises InputError where the row breaks a rule."""
     document = Document(f"validation/{row.id}", scenario_of(row), "")
-    return phase_seconds(estimate_problem(resolve(document, validate(document, Scenario), catalog)))
+    return phase_seconds(estimate_question(resolve(document, validate(document, Scenario), catalog)))
 
 
 def scenario_of(row: StepRow) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
-from planner.search.estimate import estimate_problem
+from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
 ROWS = "rl_placement.csv"
@@ -145,7 +145,7 @@ def _score(
 def _plan(row: PlacementRow, catalog: Catalog) -> Plan:
     """The row as a pinned scenario. Raises InputError where it breaks a rule."""
     document = Document(f"validation/{row.id}", scenario_of(row), "")
-    return estimate_problem(resolve(document, validate(document, Scenario), catalog))
+    return estimate_question(resolve(document, validate(document, Scenario), catalog))
 
 
 def scenario_of(row: PlacementRow) -> dict[str, Any]:
