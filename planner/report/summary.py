@@ -248,11 +248,21 @@ def time_blocks(plan: Plan) -> list[Block]:
             rules=frozenset({len(items) - 1}),
         ),
         Text(f"By phase: {phases}."),
+        *_step_interval(plan),
         *overlap_blocks(plan),
         Text(f"Rates: {rates}."),
         *_stated(plan),
         *schedule_blocks(plan),
     ]
+
+
+def _step_interval(plan: Plan) -> list[Block]:
+    """Bounds of an RL step by the errors on published ones; none where factors of an own run are put on it."""
+    rl = plan.problem.known_errors.rl
+    if rl is None or not plan.problem.is_rl or plan.problem.calibration is not None:
+        return []
+    low, high = (_seconds(share * plan.step_seconds) for share in (rl.low, rl.high))
+    return [Text(f"90 % interval of the step: {low} to {high} s (spread of {rl.rows} published RL steps).")]
 
 
 def _stated(plan: Plan) -> list[Block]:

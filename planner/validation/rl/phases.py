@@ -21,6 +21,7 @@ from planner.inputs.document import Document, read_document, validate
 from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search.estimate import estimate_question
+from planner.search.plan import Plan
 from planner.validation.rl.placement import layout_of
 
 ROWS, ASSUMED = "rl_steps.csv", "rl_steps.yaml"
@@ -70,6 +71,7 @@ class StepScore:
     row: StepRow
     predicted: Mapping[str, float]
     """Seconds of the phases that the row prints. [s]"""
+    plan: Plan
 
     def error(self, phase: str) -> float:
         """(predicted - measured) / measured."""
@@ -113,18 +115,19 @@ def run_steps(folder: Path) -> StepResult | None:
             left_out.append((row.id, row.assumed["left_out"]))
             continue
         try:
-            found = _predicted(row, catalog)
+            plan = _predicted(row, catalog)
         except InputError as error:
             left_out.append((row.id, str(error).splitlines()[0]))
             continue
-        scores.append(StepScore(row, {name: found[name] for name in row.measured if name in found}))
+        found = phase_seconds(plan)
+        scores.append(StepScore(row, {name: found[name] for name in row.measured if name in found}, plan))
     return StepResult(tuple(scores), tuple(left_out))
 
 
-def _predicted(row: StepRow, catalog: Catalog) -> dict[str, float]:
-    """Seconds by phase. Raises InputError where the row breaks a rule."""
+def _predicted(row: StepRow, catalog: Catalog) -> Plan:
+    """The row as a plan. Raises InputError where the row breaks a rule."""
     document = Document(f"validation/{row.id}", scenario_of(row), "")
-    return phase_seconds(estimate_question(resolve(document, validate(document, Scenario), catalog)))
+    return estimate_question(resolve(document, validate(document, Scenario), catalog))
 
 
 def scenario_of(row: StepRow) -> dict[str, Any]:
