@@ -16,7 +16,7 @@ from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
 from planner.problem.machines import Machines
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
-from planner.problem.refusals import contradictions, no_memory_left, uneven_groups, untaken, work_contradictions
+from planner.problem.refusals import Asked, no_memory_left, refusals, uneven_groups, work_contradictions
 from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.problem.wishes import wish_combinations
 from planner.problem.work import Work
@@ -174,9 +174,8 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         base = catalog.find("precisions", scenario.adapter.base_precision)
     own = load_own(document, scenario, node, gpu)
     node = own.node
-    wrong = contradictions(document, scenario, engine, precision, gpu)
+    wrong = refusals(document, Asked(scenario, engine, precision, gpu))
     wrong += work_contradictions(document, scenario, shared["architecture"], engine)
-    wrong += untaken(document, scenario, engine)
     if wrong:
         return wrong, None
     grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)

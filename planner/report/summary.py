@@ -261,7 +261,7 @@ def _step_interval(plan: Plan) -> list[Block]:
     rl = plan.problem.known_errors.rl
     if rl is None or not plan.problem.is_rl or plan.problem.calibration is not None:
         return []
-    low, high = (_seconds(share * plan.step_seconds) for share in (rl.low, rl.high))
+    low, high = (number(share * plan.step_seconds, 1) for share in (rl.low, rl.high))
     return [Text(f"90 % interval of the step: {low} to {high} s (spread of {rl.rows} published RL steps).")]
 
 

@@ -35,6 +35,14 @@ class States(Frozen):
     """The optimizer keeps its own fp32 copy (where it has one); false where the weights are the fp32 copy."""
     moments_follow_weights: bool = False
     """The optimizer keeps its moments in the weights' own format (plain torch optimizers on 16-bit weights)."""
+    fp32_weights_are_master: bool = False
+    """Training in fp32, the optimizer works on views of the weights and keeps no copy of its own."""
+    fp8_weights: bool = False
+    """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
+    fp8_transpose: bool = True
+    """The turned copy is cached; false where it is made again for each product."""
+    adapters: Literal["fp32", "as weights"] = "fp32"
+    """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
     shard_over_context: bool = True
     """State is sharded over data * context parallel ranks, not data alone."""
     moment_bytes: float | None = None
@@ -73,6 +81,8 @@ class ZeroThree(Frozen):
     unreduced_bytes: float = 4
     flat_parameters: bool = False
     """A layer's weights are one flat parameter, whose gradient is as large even where only adapters train."""
+    head_gradient_bytes: float = 0
+    """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
     source: str

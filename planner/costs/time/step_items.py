@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.step_time import VISITS, Affine
 from planner.problem.layouts import Floats, Ints
@@ -48,11 +49,14 @@ def step_items(
         if name != "update":
             rest = light * (whole.sum(axis=-1) - top)
             items.append(
-                Item("pipeline bubble", rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed")
+                Item(
+                    ItemName.PIPELINE_BUBBLE, rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed"
+                )
             )
         seconds = heavy * top + light * whole.sum(axis=-1)
         longer = (time.waits(name)[..., 0] - 1) * seconds
         if np.any(longer):
-            items.append(Item("waiting for longer samples", longer, "planner/formulas/packing.py: drawn lengths"))
+            source = "planner/formulas/packing.py: drawn lengths"
+            items.append(Item(ItemName.WAITING_FOR_LONGER_SAMPLES, longer, source))
         out[name] = (tuple(items), seconds + longer)
     return out

@@ -15,7 +15,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.rollout import ANSWERS, HOST_OF_SEQUENCES, weight_tensors
+from planner.costs.item_names import ItemName
+from planner.costs.rollout import weight_tensors
 from planner.schema.catalog import Architecture
 from planner.schema.scenario import Rl
 from planner.search.plan import Plan
@@ -60,7 +61,7 @@ def left_out(result: StepResult) -> dict[str, LeftOutErrors]:
     }
 
 
-def _items(plan: Plan, name: str) -> float:
+def _items(plan: Plan, name: ItemName) -> float:
     return sum(entry.amount for entry in plan.time if entry.name == name)
 
 
@@ -75,7 +76,9 @@ def _work(score: StepScore) -> tuple[float, Numbers]:
     plan = score.plan
     assert plan.rollout is not None
     steps = plan.rollout.samples_per_engine * (plan.wish.mean_sequence_length - _rl(plan).prompt_length)
-    rest = score.predicted["rollout"] - _items(plan, HOST_OF_SEQUENCES) - _items(plan, ANSWERS)
+    rest = (
+        score.predicted["rollout"] - _items(plan, ItemName.HOST_OF_SEQUENCES) - _items(plan, ItemName.ANSWERS_CHECKED)
+    )
     return rest, np.array([steps, plan.wish.samples], dtype=float)
 
 
