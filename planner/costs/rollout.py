@@ -14,11 +14,11 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.kernels import Kernels
+from planner.costs.weight_sync import calibrated, switch_items
 from planner.formulas.attention import LAUNCH_SECONDS
 from planner.formulas.lengths import Z99
 from planner.problem.layouts import Floats, Ints, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem
-from planner.schema.calibration import Phase
 from planner.schema.catalog import Precision
 from planner.schema.engine import RolloutEngine
 from planner.schema.scenario import Rl
@@ -28,12 +28,9 @@ STEPS = 48
 """Points at which the decaying batch is evaluated between the first and the longest token."""
 GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
-ETHERNET_GB_PER_S = 1.25
-"""A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
 EAGER_SECONDS = 8e-6
 """Host time of launching one kernel without a CUDA graph (assumed)."""
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
-"""Items of a step between generation and training."""
 
 
 def decode_kernels(problem: Problem) -> int:
@@ -48,15 +45,6 @@ def decode_kernels(problem: Problem) -> int:
     experts = 8 + (3 if a.shared_expert_intermediate_size else 0)
     dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts
-
-
-def weight_tensors(problem: Problem) -> int:
-    """Named weight tensors of a checkpoint: matrices and norms of each layer, three for each expert, and the ends."""
-    a = problem.architecture
-    attention = (6 if a.is_mla else 4) + a.norms_per_layer + 2 * (a.qk_norm != "none")
-    dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
-    experts = 3 * (a.num_experts or 0) + 1 + 3 * (a.shared_expert_intermediate_size > 0)
-    return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts + 3
 
 
 @dataclass(frozen=True)
@@ -239,7 +227,9 @@ class RolloutCosts:
         max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
             + kernels * 3 us + overhead
 
-        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel.
+        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel. With
+        drafted tokens a step checks 1 + drafted of each sequence, makes 1 + drafted * accepted of them, and each draft
+        takes one more layer (a layer that predicts further tokens, or EAGLE's).
         """
         problem, engine, tp = self.problem, self._engine, self.choices.tensor_parallel[:, None]
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
@@ -250,7 +240,8 @@ class RolloutCosts:
         touched = np.minimum(read, (self._held(p.active_per_token) - 2.0 * looked_up) * np.maximum(batch, 1.0)) / tp
         if not problem.architecture.is_moe:
             touched = read / tp * np.ones_like(batch)
-        products = 2.0 * active * batch / tp / (GEMM_SHARE * self._peak_flop_per_s)
+        drafted = self._rl.rollout.speculative_tokens
+        products = 2.0 * active * batch * (1 + drafted) / tp / (GEMM_SHARE * self._peak_flop_per_s)
         cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
         message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
@@ -263,7 +254,8 @@ class RolloutCosts:
         each = np.where(batch > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
         fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         layers = problem.architecture.num_hidden_layers
-        return np.asarray(np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed)
+        whole = np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed
+        return np.asarray(whole * (1 + drafted / layers) / (1 + drafted * self._rl.rollout.speculative_accepted))
 
     @property
     def _goes_on(self) -> bool:
@@ -313,71 +305,9 @@ class RolloutCosts:
             Item(ItemName.HOST_OF_SEQUENCES, host, source),
             Item(ItemName.ANSWERS_CHECKED, answers, asked.source),
         )
-        return tuple(self._calibrated("rollout", item) for item in items)
-
-    def _calibrated(self, phase: Phase, item: Item) -> Item:
-        """The item with the factor of the scenario's calibration on it."""
-        factor = self.problem.factor(phase)
-        if factor == 1:
-            return item
-        return Item(item.name, factor * item.amount, f"{item.source}; x {factor:.4g} by the calibration")
+        return tuple(calibrated(self.problem, "rollout", item) for item in items)
 
     @cached_property
     def switch_time(self) -> tuple[Item, ...]:
-        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them.
-
-        Weights travel as they are trained, whatever the rollout engine makes of them.
-        """
-        problem = self.problem
-        held = problem.parameters.total * problem.precision.weight_bytes
-        items: tuple[Item, ...]
-        if not problem.colocated:
-            items = (
-                self._calibrated(
-                    "weight_sync", Item(ItemName.WEIGHT_SYNC, self._broadcast(held), problem.separation.source)
-                ),
-            )
-            return items + self._logged()
-        coloc = problem.colocation
-        moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
-        moved = moved + weight_tensors(problem) * coloc.sync_tensor_ms / MS_PER_S
-        trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
-        sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
-        items = (
-            self._calibrated("weight_sync", Item(ItemName.WEIGHT_SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
-            self._calibrated("switch", Item(ItemName.SLEEP_AND_WAKE, 2 * trainer, sleeping)),
-        )
-        return items + self._logged()
-
-    def _broadcast(self, held: Floats | float) -> Floats:
-        """Seconds until every rollout engine has the new weights.
-
-        Where each GPU is sent its own shard: weights / rollout tensor_parallel / rate of one GPU. Otherwise all go
-        through few adapters, bucket by bucket: weights / (share * rate of one adapter) and a time for each tensor;
-        inside a node at least the rate of PCIe; stages send in turn. A share above 1 is cut at the adapters that a
-        node has, and inside a node at 1. Between two kinds of nodes the slower adapter and the fewer of them count.
-        """
-        problem, apart, choices = self.problem, self.problem.separation, self.choices
-        if self._rl.weight_sync == "shards" and apart.shards is not None:
-            own = held / choices.tensor_parallel / (apart.shards.gb_per_s * GB)
-            return np.asarray(own + apart.shards.fixed_seconds)
-        named = weight_tensors(problem) * apart.sync_tensor_ms / MS_PER_S
-        ends = [node.nics for node in (problem.node, problem.trains_on) if node is not None]
-        inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
-        adapter = max(min(nics.gbit_per_s_each for nics in ends) / 8, ETHERNET_GB_PER_S)
-        near = inside & (problem.trains_on is None)
-        share = min(apart.sync_network_share, max(1, min(nics.count for nics in ends)))
-        rate = np.where(near, min(share, 1.0) * max(adapter, problem.gpu.pcie_gb_per_s), share * adapter)
-        return np.asarray(held / (rate * GB) + named + apart.sync_fixed_seconds)
-
-    def _logged(self) -> tuple[Item, ...]:
-        known = self.problem.calibration
-        if known is None or not known.other_seconds:
-            return ()
-        return (
-            Item(
-                ItemName.REWARDS_DATA_AND_LOGGING,
-                np.zeros(len(self.choices)) + known.other_seconds,
-                f"calibration: {known.source}",
-            ),
-        )
+        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them."""
+        return switch_items(self.problem, self.choices)

@@ -195,6 +195,10 @@ class Rollout(Frozen):
     """Precision in which it holds the weights; the one trained in by default."""
     max_concurrency: IntChoice | None = None
     """Requests one engine runs at once; as many as it takes by default."""
+    speculative_tokens: Annotated[int, Field(ge=0, le=16)] = 0
+    """Tokens drafted in one decode step (layers that predict further tokens, or EAGLE); 0 without drafts."""
+    speculative_accepted: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of them that is accepted."""
     num_gpus: IntChoice = "any"
     """GPUs that only generate, where placement is not colocated."""
     node: str | None = None

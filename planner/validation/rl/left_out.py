@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs.item_names import ItemName
-from planner.costs.rollout import weight_tensors
+from planner.costs.weight_sync import weight_tensors
 from planner.schema.catalog import Architecture
 from planner.schema.scenario import Rl
 from planner.search.plan import Plan
