@@ -9,7 +9,7 @@ from planner.analysis.published_arithmetic import contradictions
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
-from planner.schema.scenario import Change, Column, Published
+from planner.schema.comparison import Change, Column, Published
 from planner.search.estimate import estimate
 from planner.search.plan import WISHES, Plan, verdict
 from planner.search.search import Outcome

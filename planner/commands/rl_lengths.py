@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -158,7 +158,7 @@ def _cells(answer: LengthAnswer) -> tuple[str, ...]:
     )
 
 
-def _document(document: Document, answers: list[LengthAnswer]) -> dict[str, Any]:
+def _document(document: Document, answers: list[LengthAnswer]) -> dict[str, object]:
     from planner.report.short import provenance
     from planner.search.decisions import layout_document
     from planner.search.plan import host_total_gib
@@ -167,7 +167,7 @@ def _document(document: Document, answers: list[LengthAnswer]) -> dict[str, Any]
     rows = []
     for answer in answers:
         plan = answer.plan
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "response_length": answer.response_length,
             "response_distribution": {"mean": answer.mean, "p99": answer.p99},
             "status": answer.outcome.status,

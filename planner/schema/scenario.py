@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Frozen, Source
+from planner.schema.base import Frozen
+from planner.schema.comparison import Comparison
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
@@ -299,50 +300,6 @@ class Faults(Frozen):
     """Training between two checkpoints [min]; `optimal` takes Daly's."""
     straggler_factor: Annotated[float, Field(ge=1, le=10)] = 1.0
     """How many times as long the slowest rank makes every step."""
-
-
-class Published(Frozen):
-    """Rows of somebody's published table, per GPU, in the unit they print (decimal GB)."""
-
-    source: Source
-    rows_gb: dict[str, float]
-    total_gb: float
-    relative_throughput: str | None = None
-    stability: str | None = None
-
-
-class Column(Frozen):
-    """One configuration to show beside the plan: overrides of this scenario, and what was published about it."""
-
-    name: str
-    set: dict[str, Any] = Field(default_factory=dict)
-    assumed: list[str] = Field(default_factory=list)
-    """Paths among those of `set` whose values nobody published."""
-    published: Published | None = None
-    baseline: bool = False
-    """Throughput of every other column is printed relative to this one."""
-
-
-class Change(Frozen):
-    """One change, priced alone."""
-
-    name: str
-    published: bool = True
-    """Somebody published it; otherwise it is a question of one's own."""
-    set: dict[str, Any]
-
-
-class Comparison(Frozen):
-    """What to print beside the plan."""
-
-    columns: list[Column] = Field(default_factory=list)
-    changes_from: str | None = None
-    """Name of the column whose configuration each change is applied to, alone."""
-    changes_set: dict[str, Any] = Field(default_factory=dict)
-    """Overrides on top of that column before any change (for instance fewer GPUs)."""
-    changes: list[Change] = Field(default_factory=list)
-    remarks: list[str] = Field(default_factory=list)
-    """Contradictions of the published figures that arithmetic alone does not show."""
 
 
 class Search(Frozen):

@@ -16,14 +16,16 @@ ROLLOUT_ARGS=(
 )
 
 PARALLEL_ARGS=(
-  --tensor-model-parallel-size 2
-  --pipeline-model-parallel-size 2
+  --tensor-model-parallel-size 4
+  --pipeline-model-parallel-size 1
   --context-parallel-size 1
   --sequence-parallel
 )
 
 BATCH_ARGS=(
-  --micro-batch-size 1
+  --use-dynamic-batch-size
+  --max-tokens-per-gpu 9216
+  --balance-data
   --global-batch-size 256
   --seq-length 9216
 )
@@ -42,8 +44,8 @@ OPTIMIZER_ARGS=(
 )
 
 SGLANG_ARGS=(
-  --rollout-num-gpus-per-engine 4
-  --sglang-mem-fraction-static 0.3
+  --rollout-num-gpus-per-engine 2
+  --sglang-mem-fraction-static 0.55
 )
 
 PLAN_ARGS=("${CLUSTER_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${BATCH_ARGS[@]}" "${PRECISION_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${SGLANG_ARGS[@]}")

@@ -98,7 +98,13 @@ def test_the_flags_are_those_of_the_plan() -> None:
         assert int(found["--tensor-model-parallel-size"]) == lay["tensor_parallel"]
         assert int(found["--pipeline-model-parallel-size"]) == lay["pipeline_parallel"]
         assert int(found["--context-parallel-size"]) == lay["context_parallel"]
-        assert int(found["--micro-batch-size"]) == lay["micro_batch_size"]
+        if lay["max_tokens"]:
+            assert int(found["--max-tokens-per-gpu"]) == lay["max_tokens"]
+            assert "--use-dynamic-batch-size" in found
+            assert "--micro-batch-size" not in found
+        else:
+            assert int(found["--micro-batch-size"]) == lay["micro_batch_size"]
+        assert ("--balance-data" in found) == (launcher == "slime")
         assert int(found["--global-batch-size"]) == lay["global_batch_size"]
         assert ("--sequence-parallel" in found) == bool(lay["sequence_parallel"])
         assert ("--recompute-granularity" in found) == any(plan.recomputed)
@@ -151,6 +157,7 @@ def test_uneven_stages(layers: tuple[int, ...], chunks: int, expected: tuple[tup
 def test_recomputation_that_one_flag_cannot_say_is_refused() -> None:
     plan = outcome(RL, ()).plan
     assert plan is not None
+    plan = dataclasses.replace(plan, layers=(14, 14), layout={**plan.layout, "pipeline_parallel": 2})
     with pytest.raises(InputError, match=r"layout\.recompute: uniform"):
         parallel.recomputation(dataclasses.replace(plan, recomputed=(3, 1)))
     array, _ = parallel.recomputation(dataclasses.replace(plan, layers=(15, 13), recomputed=(14, 13)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from statistics import median
-from typing import Any
 
 from planner.report.blocks import Block, Grid, Heading, Text
 from planner.validation.rl.left_out import LeftOutErrors, left_out
@@ -57,7 +56,7 @@ def _summary(result: StepResult, phase: str, apart: Mapping[str, LeftOutErrors])
     return (NAMES[phase], str(len(errors)), *figures, str(other.constants))
 
 
-def step_document(result: StepResult) -> dict[str, Any]:
+def step_document(result: StepResult) -> dict[str, object]:
     """The same for programs."""
     return {
         "scores": [
