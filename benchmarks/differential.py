@@ -49,6 +49,7 @@ def kinds(case: Case, outcome: Outcome) -> list[str]:
         "variants refused": bool(question.refused),
         "trainer and rollout on two pools": any(each.rollout_machines is not None for each in question.problems),
         "open max_concurrency": question.is_rl and "max_concurrency" in case.scenario["rl"]["rollout"],
+        "packed micro-batches": question.is_rl and case.scenario["batch"].get("max_tokens_per_gpu", "any") != "none",
         "own playbook": "playbook" in case.scenario,
         "adapter": spec.adapter is not None,
         "optimizer offloaded": spec.layout.optimizer_offload is True,
@@ -61,6 +62,7 @@ def kinds(case: Case, outcome: Outcome) -> list[str]:
     axes = ("tensor", "pipeline", "data", "context", "expert", "expert_tensor")
     found += [f"plan with {axis}_parallel > 1" for axis in axes if plan.layout[f"{axis}_parallel"] > 1]
     found += ["plan with virtual pipeline"] * (plan.layout["virtual_pipeline"] > 1)
+    found += ["plan with packed micro-batches"] * (plan.layout["max_tokens"] > 0)
     found += ["plan with uneven stages"] * (len(set(plan.layers)) > 1)
     found += ["plan with some layers recomputed"] * (0 < sum(plan.recomputed) < sum(plan.layers))
     found += ["plan that gives up a wish"] * (plan.layout["wish"] > 0)

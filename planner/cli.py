@@ -21,6 +21,7 @@ COMMANDS = {
     "solve": "Find the best layout of a scenario, with its proof",
     "estimate": "Cost one pinned layout, or print the rules of thumb for a model",
     "whatif": "Solve again for each value of a setting",
+    "rl-lengths": "What longer responses of an RL step need",
     "compare": "Differences of two scenarios or plans",
     "near": "The best distinct layouts, near ties included",
     "pareto": "Throughput against headroom, GPUs, length or dollars",
@@ -34,7 +35,8 @@ COMMANDS = {
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
     "schema": "JSON Schema of a scenario, for editors",
 }
-"""Name and one line of help; the command itself is `command` in planner/commands/<name>.py, imported when it runs."""
+"""Name and one line of help; the command itself is `command` in planner/commands/<name>.py, imported when it runs
+(a hyphen is an underscore there)."""
 
 REPORT = "This is a fault of planner. Please report it with the command and the scenario"
 INTERRUPTED = 130
@@ -52,7 +54,7 @@ class LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"planner.commands.{cmd_name}").command
+        command = importlib.import_module(f"planner.commands.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

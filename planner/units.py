@@ -12,6 +12,7 @@ MB = 1000**2
 GB = 1000**3
 TERA = 1e12
 US_PER_S = 1e6
+MS_PER_S = 1e3
 
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB|B)\s*$")
 _FACTOR = {

@@ -30,6 +30,7 @@ NODES = (
     "hgx-h100-8", "hgx-h100-4", "hgx-a100-8", "hgx-a100-4", "a100-pcie-nvbridge-pairs", "h100-pcie-nvbridge-pairs",
     "l40s-pcie-8", "rtx-4090-box", "mi300x-8", "dgx1-v100",
 )  # fmt: skip
+RL_ENGINES = ("slime", "slime", "nemo-rl", "verl-megatron")
 PLAIN_ENGINES = ("megatron-core",) * 9 + ("megatron-core-replicated", "deepspeed", "deepspeed", "fsdp2", "transformers")
 PLAIN_ENGINES += ("torchtitan",)
 MODEL = "random-model.yaml"
@@ -136,7 +137,7 @@ def _layers(rng: random.Random, layers: int, uneven: bool) -> Any:
 
 def _layout(rng: random.Random, model: dict[str, Any], engine: str) -> dict[str, Any]:
     layers = model["num_hidden_layers"]
-    megatron = engine in ("megatron-core", "megatron-core-replicated", "slime")
+    megatron = engine in ("megatron-core", "megatron-core-replicated", *RL_ENGINES)
     layout: dict[str, Any] = {"layers_per_stage": _layers(rng, layers, megatron)}
     if not megatron:
         if rng.random() < 0.3:
@@ -163,7 +164,7 @@ def _layout(rng: random.Random, model: dict[str, Any], engine: str) -> dict[str,
         layout["expert_tensor_parallel"] = rng.choice([1, "any"])
     if rng.random() < 0.15:
         layout["sequence_parallel"] = False
-    if rng.random() < 0.15 and engine != "slime":
+    if rng.random() < 0.15 and engine not in RL_ENGINES:
         layout["optimizer_offload"] = True
     return layout
 
@@ -171,7 +172,7 @@ def _layout(rng: random.Random, model: dict[str, Any], engine: str) -> dict[str,
 def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     is_rl = rng.random() < 0.3
     model = random_model(rng, large=is_rl)
-    engine = "slime" if is_rl else rng.choice(PLAIN_ENGINES)
+    engine = rng.choice(RL_ENGINES) if is_rl else rng.choice(PLAIN_ENGINES)
     node = rng.choice(NODES)
     cluster: dict[str, Any] = {"node": node}
     if rng.random() < 0.5:
@@ -198,14 +199,18 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     micro: Any = rng.choice(["any", 1, 2, [1, 2, 4], [1, 3]])
     scenario["batch"] = {"micro_batch_size": micro}
     if is_rl:
+        if rng.random() < 0.6:
+            caps = rng.choice(["any", 1024, [768, 2048], {"min": 4096, "max": 12288}, "none"])
+            scenario["batch"] = {"max_tokens_per_gpu": caps}
         scenario["rl"] = {
             "prompt_length": rng.choice([256, 512]),
             "response_length": _wish(rng, [512, 1536, 3584]),
-            "response_distribution": {"mean": 400, "p99": 1800},
+            "response_distribution": {"mean": 400, "p99": 1800, "at_cap": rng.choice([0.0, 0.02])},
             "rollout_batch_size": _wish(rng, [4, 8, 16]),
             "n_samples_per_prompt": _wish(rng, [2, 4]),
             "steps_per_rollout": rng.choice([1, 2]),
             "reference_model": rng.random() < 0.5,
+            "old_log_probs": rng.choice([None, None, True, False]),
             "rollout": {"gpu_memory_utilization": rng.choice([[0.4, 0.6], 0.5, [0.3, 0.5, 0.7], "any"])},
         }
     else:
@@ -227,13 +232,15 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
 def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
     """Leave open one or two of the decisions that change the costs themselves."""
     layout, cluster, engine = scenario["layout"], scenario["cluster"], scenario["engine"]
-    megatron = engine in ("megatron-core", "megatron-core-replicated", "slime")
+    megatron = engine in ("megatron-core", "megatron-core-replicated", *RL_ENGINES)
     kinds = (
-        ["precision", "pools"] + ["placement"] * 20 * (engine == "slime") + ["schedule"] * 6 * (engine == "torchtitan")
+        ["precision", "pools"]
+        + ["placement"] * 20 * (engine in RL_ENGINES)
+        + ["schedule"] * 6 * (engine == "torchtitan")
     )
     kinds += ["optimizer_offload"] * (megatron or engine == "deepspeed")
     kinds += ["rank_order", "activation_offload", "recompute_modules", "recompute_modules", "schedule"] * megatron
-    kinds += ["later_stages_on"] * 3 * (megatron and engine != "slime")
+    kinds += ["later_stages_on"] * 3 * (megatron and engine not in RL_ENGINES)
     for kind in dict.fromkeys(rng.choices(kinds, k=3)):
         if kind == "precision":
             scenario["precision"] = rng.choice([["bf16", "fp8"], ["fp16", "bf16"], ["bf16"]])

@@ -125,8 +125,12 @@ def _changes(asked: Question, base: Plan) -> list[tuple[str, dict[str, Any]]]:
             legal = 1 <= value <= lay["num_gpus"] and (name != "expert_parallel" or problem.architecture.is_moe)
             if legal:
                 out.append((f"{name} {lay[name]} to {value}", {f"layout.{name}": value}))
+    if lay["max_tokens"]:
+        for value in (lay["max_tokens"] // 2, lay["max_tokens"] * 2):
+            text = f"max_tokens_per_gpu {lay['max_tokens']} to {value}"
+            out.append((text, {"batch.max_tokens_per_gpu": value}))
     for value in (lay["micro_batch_size"] // 2, lay["micro_batch_size"] * 2):
-        if value >= 1:
+        if value >= 1 and not lay["max_tokens"]:
             text = f"micro_batch_size {lay['micro_batch_size']} to {value}"
             out.append((text, {"batch.micro_batch_size": value}))
     if any(base.recomputed):

@@ -12,7 +12,7 @@ from planner.formulas.rules_of_thumb import (
     quick_estimate_gb,
     weight_rule_bytes,
 )
-from planner.schema.scenario import Published
+from planner.schema.comparison import Published
 from planner.search.plan import Plan
 from planner.units import GB, GIB, gib_to_gb
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from planner.analysis.published_arithmetic import contradictions
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
-from planner.schema.scenario import Published
+from planner.schema.comparison import Change, Column, Published
 from planner.search.estimate import estimate
 from planner.search.plan import WISHES, Plan, verdict
 from planner.search.search import Outcome
@@ -29,6 +28,8 @@ class ColumnCase:
     relative_samples: float | None
     """Trained samples (sequences) a second over the baseline's."""
     relative_tokens: float | None
+    assumed: tuple[str, ...]
+    """Paths whose values nobody published."""
     changed_wishes: tuple[str, ...]
     """Wishes whose value is not the wanted one: throughput is then of other work."""
 
@@ -38,6 +39,7 @@ class Priced:
     """What one change does, alone."""
 
     name: str
+    published: bool
     peak_gib: float
     """Difference. [GiB]"""
     headroom_gib: float
@@ -92,18 +94,19 @@ def compare_columns(outcome: Outcome, catalog: Catalog) -> PublishedColumns | No
     columns = [column for column in spec.columns if column.name in plans]
     base = next((plans[column.name] for column in columns if column.baseline), None)
 
-    def case(name: str, plan: Plan, published: Published | None) -> ColumnCase:
+    def case(name: str, plan: Plan, column: Column | None) -> ColumnCase:
         return ColumnCase(
             name=name,
             plan=plan,
-            published=published,
+            published=None if column is None else column.published,
+            assumed=() if column is None else tuple(column.assumed),
             verdict=verdict(plan, question.first.headroom_gib),
             relative_samples=plan.samples_per_second / base.samples_per_second if base is not None else None,
             relative_tokens=plan.tokens_per_second / base.tokens_per_second if base is not None else None,
             changed_wishes=_changed(plan, outcome),
         )
 
-    cases = tuple(case(column.name, plans[column.name], column.published) for column in columns)
+    cases = tuple(case(column.name, plans[column.name], column) for column in columns)
     start: Plan | None = None
     changes: tuple[Priced, ...] = ()
     own: tuple[Priced, ...] = ()
@@ -161,21 +164,22 @@ def _priced_changes(outcome: Outcome, catalog: Catalog) -> tuple[Plan | None, tu
         )
     begun = override(document, {**known[spec.changes_from], **spec.changes_set})
     start = estimate(begun, catalog)
-    changes = tuple(_priced(change.name, change.set, begun, start, catalog) for change in spec.changes)
+    changes = tuple(_priced(change, begun, start, catalog) for change in spec.changes)
     own = []
     if outcome.plan is not None:
         for name, changed in _own_changes(start, outcome.plan):
             try:
-                own.append(_priced(name, changed, begun, start, catalog))
+                own.append(_priced(Change(name=name, set=changed, published=False), begun, start, catalog))
             except InputError:
                 continue  # alone it breaks a rule; together with the others it does not
     return start, changes, tuple(own)
 
 
-def _priced(name: str, changed: Mapping[str, Any], begun: Document, start: Plan, catalog: Catalog) -> Priced:
-    plan = estimate(override(begun, changed), catalog)
+def _priced(change: Change, begun: Document, start: Plan, catalog: Catalog) -> Priced:
+    plan = estimate(override(begun, change.set), catalog)
     return Priced(
-        name=name,
+        name=change.name,
+        published=change.published,
         peak_gib=plan.peak_gib - start.peak_gib,
         headroom_gib=plan.headroom_gib - start.headroom_gib,
         training_gib=training_peak_gib(plan) - training_peak_gib(start),
@@ -198,7 +202,13 @@ def _own_changes(start: Plan, plan: Plan) -> list[tuple[str, dict[str, Any]]]:
             for short, name in zip(("TP", "PP", "DP", "CP", "micro-batch"), names, strict=True)
             if before[name] != after[name]
         )
+        if after["max_tokens"]:
+            wanted["batch.max_tokens_per_gpu"] = after["max_tokens"]
         changes.append((text or "GPUs", {"cluster.num_gpus": after["num_gpus"], **wanted}))
+    elif before["max_tokens"] != after["max_tokens"]:
+        tokens = after["max_tokens"]
+        text = f"micro-batches packed to {tokens:,} tokens" if tokens else "fixed micro-batches"
+        changes.append((text, {"batch.max_tokens_per_gpu": after["max_tokens"] or "none"}))
     if len(set(plan.recomputed)) == 1 and len(set(start.recomputed)) == 1 and plan.recomputed[0] != start.recomputed[0]:
         text = f"recomputed layers a stage {start.recomputed[0]} to {plan.recomputed[0]}"
         changes.append((text, {"layout.recomputed_layers": plan.recomputed[0]}))

@@ -96,16 +96,18 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
     train = _chunks(plan, time, "train")
     waiting = plan.problem.scenario.layout.schedule == "zb-h1"
     seconds, idle = train.run("zb-h1" if waiting else "1f1b")
+    longer, scored = (float(np.reshape(time.waits(visit), -1)[0]) for visit in ("train", "score"))
     phases = dict(plan.phases)
     rest = plan.step_seconds - phases["training"]
     if time.score:
-        rest += time.steps * _chunks(plan, time, "score").run("forward")[0] - phases["log-probabilities"]
+        passes = scored * _chunks(plan, time, "score").run("forward")[0]
+        rest += time.steps * passes - phases["log-probabilities"]
     zero_bubble = None
     if lay["virtual_pipeline"] == 1 and plan.problem.scenario.adapter is None and not waiting:
-        zero_bubble = rest + time.steps * train.run("zb-h1")[0]
+        zero_bubble = rest + time.steps * longer * train.run("zb-h1")[0]
     return ScheduleReport(
         name="ZB-H1" if waiting else "1F1B" if lay["virtual_pipeline"] == 1 else "interleaved 1F1B",
-        step_seconds=rest + time.steps * seconds,
+        step_seconds=rest + time.steps * longer * seconds,
         closed_form_seconds=plan.step_seconds,
         bubble=sum(idle) / (p * seconds),
         idle=idle,

@@ -105,7 +105,8 @@ class RowCosts:
             if not rows:
                 continue
             parts = (sum(getattr(row, part) for row in rows) for part in ("layer", "recomputed", "end"))
-            weights = (np.broadcast_to(w[..., 0], (len(layouts),)) for w in step.weights(name))
+            waits = step.waits(name)
+            weights = (np.broadcast_to((w * waits)[..., 0], (len(layouts),)) for w in step.weights(name))
             out[name] = (*(np.broadcast_to(part, shape) for part in parts), *weights)
         return out
 

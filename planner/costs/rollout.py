@@ -14,24 +14,23 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.kernels import Kernels
+from planner.costs.weight_sync import calibrated, switch_items
 from planner.formulas.attention import LAUNCH_SECONDS
-from planner.formulas.lengths import survival
+from planner.formulas.lengths import Z99
 from planner.problem.layouts import Floats, Ints, Rollouts
-from planner.problem.problem import Problem
-from planner.schema.calibration import Phase
+from planner.problem.problem import ASYNCHRONOUS, Problem
 from planner.schema.catalog import Precision
 from planner.schema.engine import RolloutEngine
 from planner.schema.scenario import Rl
-from planner.units import GB, GIB
+from planner.units import GB, GIB, MS_PER_S, US_PER_S
 
 STEPS = 48
 """Points at which the decaying batch is evaluated between the first and the longest token."""
 GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
-ETHERNET_GB_PER_S = 1.25
-"""A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
+EAGER_SECONDS = 8e-6
+"""Host time of launching one kernel without a CUDA graph (assumed)."""
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
-"""Items of a step between generation and training."""
 
 
 def decode_kernels(problem: Problem) -> int:
@@ -122,6 +121,18 @@ class RolloutCosts:
         """Tokens that the key-value pool of one engine holds."""
         return np.asarray(np.maximum(0.0, self.static_bytes - self.weights_bytes) / self.kv_bytes_per_token)
 
+    def demanded_tokens(self, choice: int) -> tuple[float, float, float]:
+        """Tokens of the samples that one engine decodes at once, all at their end: (mean, in 99 of 100, at worst).
+
+        n mean, n mean + 2.326 sqrt(n) deviation, n longest
+        """
+        law = self.problem.wishes[int(self.choices.wish[choice])].law
+        assert law is not None
+        many, mean = float(self.concurrency[choice]), law.mean_tokens
+        spread = (many * mean * max(0.0, law.attention_tokens - mean)) ** 0.5
+        worst = many * (law.prompt + law.maximum)
+        return many * mean, min(worst, many * mean + Z99 * spread), worst
+
     @cached_property
     def longest_fits(self) -> Floats:
         """1 where the pool can hold the longest request; otherwise it can never finish."""
@@ -167,9 +178,29 @@ class RolloutCosts:
         return (
             weights,
             Item(ItemName.KEY_VALUE_POOL, pool, f"{engine.fraction_flag} * usable memory - weights"),
-            Item(ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS, runtime * GIB, source),
+            Item(ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS, runtime * GIB + self._working_bytes, source),
             *outside,
         )
+
+    @property
+    def _working_bytes(self) -> Floats:
+        """CUDA graphs, activations of a chunk being prefilled and logits of a full batch, beside the pool. [bytes]
+
+            graphs * layers + chunk (4 hidden + 3 ffn / tp) 2 B + sequences * vocabulary * 10 B
+
+        Source of the tensors: a layer's residual, norm, attention in and out; gate, up and their product. Logits in
+        16 bit, their fp32 copy and probabilities.
+        """
+        a, engine, tp = self.problem.architecture, self._engine, self.choices.tensor_parallel
+        graphs = engine.graph_gib_per_layer * GIB * a.num_hidden_layers
+        if not engine.prefill_tokens:
+            return np.asarray(graphs + 0.0 * tp)
+        wide = a.intermediate_size
+        if a.is_moe:
+            wide = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 0) + a.shared_expert_intermediate_size
+        prefill = engine.prefill_tokens * (4.0 * a.hidden_size + 3.0 * wide / tp) * 2.0
+        logits = np.minimum(self.concurrency, engine.graph_batch) * a.vocab_size * 10.0
+        return np.asarray(graphs + prefill + logits)
 
     @cached_property
     def engines(self) -> Floats:
@@ -186,23 +217,31 @@ class RolloutCosts:
         """Samples that one engine decodes at once, bound by requests and by the key-value pool."""
         mean_tokens = self._by_wish("mean_sequence_length")
         fits = np.floor(self.pool_tokens / mean_tokens)
-        return np.maximum(1.0, np.minimum(np.minimum(self.choices.max_concurrency, fits), self.samples_per_engine))
+        ready = self.samples_per_engine * (self._rl.steps_off_policy if self._goes_on else 1)
+        most = np.minimum(np.minimum(self.choices.max_concurrency, fits), ready)
+        return np.asarray(np.maximum(1.0, most))
 
     def _decode_step(self, batch: Floats, context: Floats) -> Floats:
         """Seconds of one decode step of `batch` sequences with `context` tokens each; shape [rows, points]. [s]
 
         max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
             + kernels * 3 us + overhead
+
+        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel. With
+        drafted tokens a step checks 1 + drafted of each sequence, makes 1 + drafted * accepted of them, and each draft
+        takes one more layer (a layer that predicts further tokens, or EAGLE's).
         """
         problem, engine, tp = self.problem, self._engine, self.choices.tensor_parallel[:, None]
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
         kernels = Kernels(problem)
         p = problem.parameters
-        activated = self._held(p.active_per_token) / tp
-        touched = np.minimum(self.weights_bytes[:, None], activated * np.maximum(batch, 1.0))
+        looked_up = p.position_embedding + (0 if problem.architecture.tie_word_embeddings else p.embedding)
+        read, active = self._held(p.total) - 2.0 * looked_up, p.active_per_token - looked_up
+        touched = np.minimum(read, (self._held(p.active_per_token) - 2.0 * looked_up) * np.maximum(batch, 1.0)) / tp
         if not problem.architecture.is_moe:
-            touched = self.weights_bytes[:, None] * np.ones_like(batch)
-        products = 2.0 * p.active_per_token * batch / tp / (GEMM_SHARE * self._peak_flop_per_s)
+            touched = read / tp * np.ones_like(batch)
+        drafted = self._rl.rollout.speculative_tokens
+        products = 2.0 * active * batch * (1 + drafted) / tp / (GEMM_SHARE * self._peak_flop_per_s)
         cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
         message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
@@ -212,100 +251,63 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        fixed = engine.step_overhead_us * 1e-6 + decode_kernels(problem) * LAUNCH_SECONDS
+        each = np.where(batch > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
+        fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         layers = problem.architecture.num_hidden_layers
-        return np.asarray(np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed)
+        whole = np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed
+        return np.asarray(whole * (1 + drafted / layers) / (1 + drafted * self._rl.rollout.speculative_accepted))
+
+    @property
+    def _goes_on(self) -> bool:
+        """A step takes the samples that are ready; the others go on."""
+        several = self._rl.steps_off_policy > 1 and self.problem.placement == ASYNCHRONOUS
+        return self._rl.partial_rollouts or several
 
     @cached_property
     def time(self) -> tuple[Item, ...]:
-        """Seconds of generation by cause: prefill, full batch while requests wait, tail to the longest sample."""
+        """Seconds of generation by cause, until the longest of all samples of all engines has ended.
+
+        Requests wait while an engine's batch is full; the last batch then decays to the longest sample. In each decode
+        step the host schedules, samples and detokenises every sequence.
+        """
         rl, choices = self._rl, self.choices
         maximum = self._by_wish("response_length")[:, None]
         mean_tokens = (self._by_wish("mean_sequence_length") - rl.prompt_length)[:, None]
         samples, batch = self.samples_per_engine[:, None], self.concurrency[:, None]
         edges = maximum * np.linspace(0.0, 1.0, STEPS + 1)[None, :]
         middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, np.diff(edges, axis=1)
-        longest, first, of_choice = np.unique(maximum[:, 0], return_index=True, return_inverse=True)
-        spread = rl.response_distribution
-        shares = [
-            survival(tokens=middle[row], mean=spread.mean, p99=spread.p99, maximum=tokens)
-            for tokens, row in zip(longest.tolist(), first.tolist(), strict=True)
-        ]
-        alive = np.stack(shares)[of_choice.reshape(-1)]
+        alive = np.zeros_like(middle)
+        for index in np.unique(choices.wish).tolist():
+            law, rows = self.problem.wishes[index].law, choices.wish == index
+            assert law is not None
+            alive[rows] = law.alive(middle[rows][0])
         context = rl.prompt_length + middle
-        any_alive = 1.0 - (1.0 - alive) ** batch
+        any_alive = 1.0 - (1.0 - alive) ** self._by_wish("samples")[:, None]
         decode = self._decode_step(np.maximum(batch * alive, 1.0), context)
-        tail = (any_alive * width * decode).sum(axis=1)
-        waiting = np.maximum(0.0, samples - batch) * mean_tokens / batch
+        tail = (any_alive * width * decode).sum(axis=1) * (not self._goes_on)
+        # Where unfinished samples go on in the next step, the batch never decays.
+        waiting = (samples if self._goes_on else np.maximum(0.0, samples - batch)) * mean_tokens / batch
         steady = self._decode_step(batch, rl.prompt_length + mean_tokens / 2)
         queue = (waiting * steady)[:, 0]
         prompts = self._by_wish("rollout_batch_size") if self._engine.shares_prompt_prefix else self._by_wish("samples")
         flop = 2.0 * self.problem.parameters.active_per_token * rl.prompt_length * prompts / self.engines
         rate = GEMM_SHARE * self._peak_flop_per_s * choices.tensor_parallel
         source = f"catalogs/rollouts/{self._engine.id}.yaml; planner/costs/rollout.py"
-        return (
-            self._calibrated("rollout", Item(ItemName.PREFILL, flop / rate, source)),
-            self._calibrated("rollout", Item(ItemName.DECODE_REQUESTS_WAITING, queue, source)),
-            self._calibrated("rollout", Item(ItemName.DECODE_LAST_BATCH_TO_ITS_LONGEST_SAMPLE, tail, source)),
+        asked = self.problem.generation
+        each_us = self._engine.sequence_us + asked.log_probs * self._engine.log_prob_sequence_us
+        host = (samples * mean_tokens)[:, 0] * each_us / US_PER_S
+        answer_ms = asked.answer_ms if rl.answer_ms is None else rl.answer_ms
+        answers = self._by_wish("samples") * answer_ms / MS_PER_S * (not self._goes_on)
+        items = (
+            Item(ItemName.PREFILL, flop / rate, source),
+            Item(ItemName.DECODE_REQUESTS_WAITING, queue, source),
+            Item(ItemName.DECODE_LAST_BATCH_TO_ITS_LONGEST_SAMPLE, tail, source),
+            Item(ItemName.HOST_OF_SEQUENCES, host, source),
+            Item(ItemName.ANSWERS_CHECKED, answers, asked.source),
         )
-
-    def _calibrated(self, phase: Phase, item: Item) -> Item:
-        """The item with the factor of the scenario's calibration on it."""
-        factor = self.problem.factor(phase)
-        if factor == 1:
-            return item
-        return Item(item.name, factor * item.amount, f"{item.source}; x {factor:.4g} by the calibration")
+        return tuple(calibrated(self.problem, "rollout", item) for item in items)
 
     @cached_property
     def switch_time(self) -> tuple[Item, ...]:
-        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them.
-
-        Weights travel as they are trained, whatever the rollout engine makes of them.
-        """
-        problem = self.problem
-        held = problem.parameters.total * problem.precision.weight_bytes
-        items: tuple[Item, ...]
-        if not problem.colocated:
-            items = (
-                self._calibrated(
-                    "weight_sync", Item(ItemName.WEIGHT_SYNC, self._broadcast(held), problem.separation.source)
-                ),
-            )
-            return items + self._logged()
-        coloc = problem.colocation
-        moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
-        trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
-        sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
-        items = (
-            self._calibrated("weight_sync", Item(ItemName.WEIGHT_SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
-            self._calibrated("switch", Item(ItemName.SLEEP_AND_WAKE, 2 * trainer, sleeping)),
-        )
-        return items + self._logged()
-
-    def _broadcast(self, held: Floats | float) -> Floats:
-        """Seconds until every rollout engine has the new weights: all through few adapters, bucket by bucket.
-
-        weights / (share * rate of one adapter), inside a node at least the rate of PCIe; stages send in turn. A share
-        above 1 is cut at the adapters that a node has, and inside a node at 1. Between two kinds of nodes the slower
-        adapter and the fewer of them count.
-        """
-        problem, apart, choices = self.problem, self.problem.separation, self.choices
-        ends = [node.nics for node in (problem.node, problem.trains_on) if node is not None]
-        inside = choices.num_gpus + choices.training_gpus <= problem.node.gpus_per_node
-        adapter = max(min(nics.gbit_per_s_each for nics in ends) / 8, ETHERNET_GB_PER_S)
-        near = inside & (problem.trains_on is None)
-        share = min(apart.sync_network_share, max(1, min(nics.count for nics in ends)))
-        rate = np.where(near, min(share, 1.0) * max(adapter, problem.gpu.pcie_gb_per_s), share * adapter)
-        return np.asarray(held / (rate * GB) + apart.sync_fixed_seconds)
-
-    def _logged(self) -> tuple[Item, ...]:
-        known = self.problem.calibration
-        if known is None or not known.other_seconds:
-            return ()
-        return (
-            Item(
-                ItemName.REWARDS_DATA_AND_LOGGING,
-                np.zeros(len(self.choices)) + known.other_seconds,
-                f"calibration: {known.source}",
-            ),
-        )
+        """Seconds of weight sync, of putting one side to sleep and waking the other, and what a log adds to them."""
+        return switch_items(self.problem, self.choices)

@@ -93,3 +93,7 @@ class TwoPoolTime:
     def weights(self, name: str) -> tuple[Floats, Floats]:
         """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""
         return self.first.weights(name)
+
+    def waits(self, name: str) -> Floats:
+        """As `StepTime.waits`."""
+        return self.first.waits(name)

@@ -60,11 +60,15 @@ class TimeSpread:
 
 @dataclass(frozen=True)
 class RlErrors:
-    """Errors of whole RL steps, not calibrated, over all RL stacks."""
+    """Errors of whole RL steps with printed lengths, not calibrated, each framework left out in turn."""
 
     rows: int
     median: float
     """Of the step, a share."""
+    low: float
+    """5th percentile of measured over predicted."""
+    high: float
+    """95th percentile of measured over predicted."""
     pairs: int
     ratio_median: float
     """Of the ratio of a colocated step to an asynchronous one, a share."""
@@ -100,8 +104,8 @@ class KnownErrors:
         if rollout and self.rl is not None:
             rl = self.rl
             out.append(
-                f"whole RL steps: median error {rl.median:.0%} on {rl.rows} published steps, not calibrated; "
-                "planner calibrate fits the phases to a log of yours"
+                f"whole RL steps: median error {rl.median:.0%} on {rl.rows} published steps with printed lengths, each "
+                "framework left out of the fit in turn; planner calibrate fits the phases to a log of yours"
             )
             if apart:
                 out.append(

@@ -148,12 +148,13 @@ def _rollout(plan: Plan) -> Array:
 
 
 def _batch(plan: Plan) -> Array:
-    """Samples packed up to the tokens of the plan's micro-batch; slime sets the position limit itself."""
+    """Micro-batches, packed or fixed; slime sets the position limit to the sequence length itself."""
     lay = plan.layout
-    tokens = -(-lay["micro_batch_size"] * lay["sequence_length"] // lay["context_parallel"])
-    flags: tuple[Flag, ...] = (
-        ("--use-dynamic-batch-size", None),
-        ("--max-tokens-per-gpu", str(tokens)),
+    flags: tuple[Flag, ...] = (("--micro-batch-size", str(lay["micro_batch_size"])),)
+    if lay["max_tokens"]:
+        flags = (("--use-dynamic-batch-size", None), ("--max-tokens-per-gpu", str(lay["max_tokens"])))
+    flags = (
+        *flags,
         ("--global-batch-size", str(lay["global_batch_size"])),
         ("--seq-length", str(lay["sequence_length"])),
     )

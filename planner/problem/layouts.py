@@ -31,7 +31,9 @@ class Layouts:
     expert_parallel: Ints
     expert_tensor_parallel: Ints
     micro_batch_size: Ints
-    """[sequences]"""
+    """[sequences]; 1 where micro-batches are packed."""
+    max_tokens: Ints
+    """Tokens a GPU up to which micro-batches are packed [tokens]; 0 where they have micro_batch_size sequences."""
     num_micro_batches: Ints
     """Micro-batches of one optimizer step on one data-parallel rank."""
     global_batch_size: Ints

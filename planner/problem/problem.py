@@ -20,7 +20,7 @@ from planner.problem.wishes import WishCombination as WishCombination
 from planner.problem.work import Work
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Node, Optimizer, Precision
-from planner.schema.engine import Colocation, Engine, RolloutEngine, Separation
+from planner.schema.engine import Colocation, Engine, Generation, RolloutEngine, Separation
 from planner.schema.scenario import Scenario
 
 RESERVED_CLIFF = 0.88
@@ -181,6 +181,23 @@ class Problem(StateBytes):
         """How trainer and rollout engine talk where each has its own GPUs; only for RL."""
         assert self.engine.separation is not None
         return self.engine.separation
+
+    @property
+    def generation(self) -> Generation:
+        """What the RL stack asks of its rollout engine; only for RL."""
+        assert self.engine.generation is not None
+        return self.engine.generation
+
+    @property
+    def scored_by(self) -> tuple[str, ...]:
+        """Whose log-probabilities take a pass of their own: `reference`, `policy`."""
+        rl = self.scenario.rl
+        if rl is None:
+            return ()
+        policy = rl.old_log_probs
+        if policy is None:
+            policy = not (self.generation.reuses_log_probs and rl.steps_per_rollout == 1)
+        return ("reference",) * rl.reference_model + ("policy",) * policy
 
     def keeping(self, headroom_gib: float) -> Problem:
         """This problem with at most so much kept free of what nobody demanded. [GiB]"""

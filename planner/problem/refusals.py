@@ -261,7 +261,19 @@ def work_contradictions(
             what = f"engine {engine.id} does not say what {scenario.adapter.variant} adapters keep"
             because = f"its catalog file has no tensor of saved_by_adapter with the condition {needed}"
             wrong.append(Mistake(what, document.place(("adapter", "variant")), because, "variant: lora"))
-    rl = scenario.rl
+    rl, batch = scenario.rl, scenario.batch
+    if batch.max_tokens_per_gpu not in (None, "none"):
+        where = document.place(("batch", "max_tokens_per_gpu"))
+        if rl is None:
+            because = "samples are packed up to a number of tokens in reinforcement learning"
+            wrong.append(Mistake("max_tokens_per_gpu needs task: rl", where, because, "leave it out"))
+        elif engine.packing is None:
+            because = f"the catalog file of {engine.id} says nothing of packing"
+            wrong.append(Mistake(f"engine {engine.id} does not pack samples", where, because, "micro_batch_size: 1"))
+        if batch.micro_batch_size not in ("any", 1):
+            what = "max_tokens_per_gpu and micro_batch_size exclude each other"
+            because = "a packed micro-batch has as many samples as the tokens allow"
+            wrong.append(Mistake(what, where, because, "leave micro_batch_size out"))
     if rl is not None:
         wrong += _placement(document, scenario, engine)
         samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]
@@ -295,6 +307,10 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[M
         what = f"engine {engine.id} only trains and generates on the same GPUs"
         because = "its catalog file gives no separation"
         return [Mistake(what, where, because, "placement: colocated")]
+    if rl.weight_sync == "shards" and engine.separation.shards is None:
+        because, attempt = "its catalog file has no separation.shards", "weight_sync: whole"
+        place = document.place(("rl", "weight_sync"))
+        return [Mistake(f"{engine.name} sends whole weights to its rollout engines", place, because, attempt)]
     if rl.placement == "asynchronous" and not engine.separation.asynchronous:
         what = f"engine {engine.id} does not generate while it trains"
         because = "its catalog file says separation.asynchronous: false"

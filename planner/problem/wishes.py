@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from planner.formulas.lengths import truncated_mean_tokens
-from planner.schema.scenario import WISH_ORDER, IntWish, Scenario
+from planner.formulas.lengths import LengthLaw
+from planner.schema.scenario import WISH_ORDER, IntWish, Rl, Scenario
+
+AT_CAP = {"short_answers": 0.0, "math": 0.002, "reasoning": 0.01, "agents": 0.01}
+"""Share of responses that run to the maximum whatever it is, by workload (assumed). A 70B with a mean of 749 tokens ran
+to 16,384 in every step of 2,048 samples of mathematics (NeMo-RL v0.3), so that one in a thousand is the least."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class WishCombination:
     """Index into Problem.optimizers."""
     given_up: tuple[str, ...]
     """Names of the wishes that this combination does not grant."""
+    law: LengthLaw | None = None
+    """Lengths of samples (RL)."""
 
     @property
     def samples(self) -> int:
@@ -65,16 +71,14 @@ def wish_combinations(scenario: Scenario, optimizers: int) -> tuple[WishCombinat
 
 
 def _combination(scenario: Scenario, value: dict[str, int], given_up: tuple[str, ...]) -> WishCombination:
+    law = None
     if scenario.rl is None:
         longest = value["sequence_length"]
         mean = min(longest, scenario.batch.mean_sequence_length or longest)
     else:
-        rl = scenario.rl
-        longest = rl.prompt_length + value["response_length"]
-        mean_response = truncated_mean_tokens(
-            mean=rl.response_distribution.mean, p99=rl.response_distribution.p99, maximum=value["response_length"]
-        )
-        mean = rl.prompt_length + max(1, round(mean_response))
+        law = length_law(scenario.rl, value["response_length"])
+        longest = law.prompt + law.maximum
+        mean = law.prompt + max(1, round(law.mean_tokens) - law.prompt)
     return WishCombination(
         sequence_length=longest,
         mean_sequence_length=mean,
@@ -83,4 +87,12 @@ def _combination(scenario: Scenario, value: dict[str, int], given_up: tuple[str,
         rollout_batch_size=value["rollout_batch_size"],
         optimizer=value["optimizer"],
         given_up=given_up,
+        law=law,
     )
+
+
+def length_law(rl: Rl, maximum: int) -> LengthLaw:
+    """Lengths of the samples of an RL step whose responses have at most so many tokens."""
+    spread = rl.response_distribution
+    at_cap = AT_CAP[spread.workload] if spread.at_cap is None else spread.at_cap
+    return LengthLaw(rl.prompt_length, spread.mean, spread.p99, maximum, at_cap)

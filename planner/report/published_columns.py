@@ -73,6 +73,10 @@ def _side_by_side(comparison: PublishedColumns) -> Grid:
     same("GPUs", [str(c.plan.num_gpus) for c in ours], [str(c.plan.num_gpus) for c in published])
     same("degrees", [degrees(c.plan.layout) for c in ours])
     same("recomputed layers", ["/".join(map(str, sorted(set(c.plan.recomputed)))) for c in ours])
+    if ours[0].plan.problem.is_rl:
+        same("samples a micro-batch", [_micro_batch(c.plan) for c in ours])
+        same("rollout engine TP", [_rollout_setting(c, "tensor_parallel") for c in ours])
+        same("memory fraction", [_rollout_setting(c, "gpu_memory_utilization") for c in ours])
     _wish_rows(published, ours, same)
     sections.add(len(rows) - 1)
     for name, items, key in TRAINING:
@@ -124,6 +128,19 @@ def _wish_rows(published: list[ColumnCase], ours: list[ColumnCase], same: object
         name = "n_samples_per_prompt"
         same("samples a prompt", [_count(c, name) for c in ours], [_count(c, name) for c in published])
     same("sequence length", [f"{c.plan.layout['sequence_length']:,}" for c in ours])
+
+
+def _micro_batch(plan: Plan) -> str:
+    tokens = plan.layout["max_tokens"]
+    return f"to {tokens:,} tokens" if tokens else str(plan.layout["micro_batch_size"])
+
+
+def _rollout_setting(case: ColumnCase, name: str) -> str:
+    """A setting of the rollout engine; said to be assumed where the column says so."""
+    if case.plan.rollout is None:
+        return NONE
+    value = f"{getattr(case.plan.rollout, name):g}"
+    return f"{value} (assumed)" if f"rl.rollout.{name}" in case.assumed else value
 
 
 def _count(case: ColumnCase, name: str) -> str:
@@ -214,7 +231,8 @@ def _changes(comparison: PublishedColumns) -> list[Block]:
         f"{number(start.peak_gib, 1)} GiB, training peak {number(_training(start).total_gib, 1)} GiB, "
         f"{number(start.headroom_gib, 1)} GiB free, {number(start.samples_per_second)} samples/s."
     )
-    rows = [_priced(f"published: {change.name}", change) for change in comparison.changes]
+    said = {True: "published", False: "what if"}
+    rows = [_priced(f"{said[change.published]}: {change.name}", change) for change in comparison.changes]
     rows += [_priced(f"the plan: {change.name}", change) for change in comparison.own_changes]
     columns = ("change, alone", "peak GiB", "headroom GiB", "training peak GiB", "samples/s", "tokens/s")
     count = len(comparison.changes)

@@ -9,6 +9,7 @@ from planner.report.json_text import JsonObject
 from planner.schema import other_answers as other
 from planner.schema import question_answers as questions
 from planner.schema.budget import Budget
+from planner.schema.rl_answers import RlLengthsAnswer
 from planner.schema.scenario import Scenario
 
 SHAPES: dict[str, type[BaseModel]] = {
@@ -21,6 +22,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "compare": questions.CompareAnswer,
     "near": questions.NearAnswer,
     "pareto": questions.ParetoAnswer,
+    "rl-lengths": RlLengthsAnswer,
     "explain": questions.ExplainAnswer,
     "budget": questions.BudgetDocument,
     "catalog-list": other.CatalogListAnswer,

@@ -23,12 +23,14 @@ UNUSUAL = {
     ("cluster.rank_order", "tp_pp_dp"): "tp-pp-dp",
     ("layout.sequence_parallel", "false"): "no sequence parallelism",
 }
-LEGEND = "layout: mbs sequences a micro-batch, rc recomputed layers of each stage"
+LEGEND = "layout: mbs sequences or cap tokens a micro-batch, rc recomputed layers of each stage"
 
 
 def short_layout(plan: Plan) -> str:
     """The degrees of a plan, its micro-batch and its recomputation."""
-    text = f"{degrees(plan.layout)} mbs{plan.layout['micro_batch_size']} rc{_counts(plan.recomputed)}"
+    tokens = plan.layout["max_tokens"]
+    size = f"cap{tokens}" if tokens else f"mbs{plan.layout['micro_batch_size']}"
+    text = f"{degrees(plan.layout)} {size} rc{_counts(plan.recomputed)}"
     if len(set(plan.layers)) > 1:
         text += f" layers {_counts(plan.layers)}"
     if plan.rollout is not None:

@@ -12,7 +12,7 @@ from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.schedule import schedule_blocks
 from planner.search.decisions import hardware_rows, recompute_flags
-from planner.search.plan import PHASES, PhaseMemory, Plan, chance_words, degrees, host_total_gib
+from planner.search.plan import PHASES, PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib
 from planner.search.search import Outcome, outcome_line
 from planner.units import format_seconds, number, percent
 
@@ -43,8 +43,7 @@ def layout_blocks(plan: Plan) -> list[Block]:
         *placement_rows(plan),
         (
             "batch",
-            f"{lay['global_batch_size']} sequences = {lay['micro_batch_size']} a micro-batch x "
-            f"{lay['num_micro_batches']} micro-batches x DP{lay['data_parallel']}",
+            _batch(lay),
         ),
         ("sequence length", _lengths(plan)),
         ("layers a stage", _per_stage(plan.layers)),
@@ -62,8 +61,45 @@ def layout_blocks(plan: Plan) -> list[Block]:
                 f"{engines} x TP{r.tensor_parallel}, {weights}memory fraction {r.gpu_memory_utilization:g}, "
                 f"{r.concurrency} of {r.samples_per_engine} samples at once",
             ),
+            ("key-value pool", _pool(r)),
+            ("passes", _passes(problem)),
         ]
     return [Heading("Layout"), pairs(rows)]
+
+
+def _batch(lay: dict[str, int]) -> str:
+    many = f"{lay['num_micro_batches']} micro-batches x DP{lay['data_parallel']}"
+    if lay["max_tokens"]:
+        each = lay["global_batch_size"] / (lay["num_micro_batches"] * lay["data_parallel"])
+        packed = f"packed up to {lay['max_tokens']:,} tokens a GPU"
+        return f"{lay['global_batch_size']} sequences in {many}, {packed} ({number(each, 1)} a micro-batch)"
+    return f"{lay['global_batch_size']} sequences = {lay['micro_batch_size']} a micro-batch x {many}"
+
+
+def _pool(rollout: RolloutPlan) -> str:
+    """Tokens that one engine's pool holds, beside what its samples may ask for."""
+    short = "never short"
+    if rollout.pool_tokens < rollout.mean_tokens:
+        short = "too small: samples wait"
+    elif rollout.pool_tokens < rollout.p99_tokens:
+        short = "samples are put back and prefilled again"
+    elif rollout.pool_tokens < rollout.worst_tokens:
+        short = "short in fewer than 1 of 100 rollouts"
+    return (
+        f"{rollout.pool_tokens:,} tokens an engine for {rollout.mean_tokens:,} on average, {rollout.p99_tokens:,} in "
+        f"99 of 100 rollouts, {rollout.worst_tokens:,} at worst: {short}"
+    )
+
+
+def _passes(problem: Problem) -> str:
+    """Whose log-probabilities the trainer computes before it trains, and why the policy's are not among them."""
+    scored, rl = problem.scored_by, problem.scenario.rl
+    said = " and ".join(f"log-probabilities of the {name}" for name in scored) or "none before training"
+    if "policy" in scored or rl is None:
+        return said
+    if rl.old_log_probs is None:
+        return f"{said}; the policy's are those of the training pass (one step a rollout, {problem.engine.version})"
+    return f"{said}; the policy's are not computed (rl.old_log_probs)"
 
 
 def _lengths(plan: Plan) -> str:
@@ -190,11 +226,21 @@ def time_blocks(plan: Plan) -> list[Block]:
             rules=frozenset({len(items) - 1}),
         ),
         Text(f"By phase: {phases}."),
+        *_step_interval(plan),
         *overlap_blocks(plan),
         Text(f"Rates: {rates}."),
         *_stated(plan),
         *schedule_blocks(plan),
     ]
+
+
+def _step_interval(plan: Plan) -> list[Block]:
+    """Bounds of an RL step by the errors on published ones; none where factors of an own run are put on it."""
+    rl = plan.problem.known_errors.rl
+    if rl is None or not plan.problem.is_rl or plan.problem.calibration is not None:
+        return []
+    low, high = (number(share * plan.step_seconds, 1) for share in (rl.low, rl.high))
+    return [Text(f"90 % interval of the step: {low} to {high} s (spread of {rl.rows} published RL steps).")]
 
 
 def _stated(plan: Plan) -> list[Block]:

@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen, Source
 from planner.schema.rl_stack import Colocation as Colocation
+from planner.schema.rl_stack import Generation as Generation
+from planner.schema.rl_stack import Packing as Packing
 from planner.schema.rl_stack import RolloutEngine as RolloutEngine
 from planner.schema.rl_stack import Separation as Separation
 from planner.schema.tensors import Shard as Shard
@@ -261,6 +263,13 @@ class Engine(Frozen):
     headroom_source: str
     colocation: Colocation | None = None
     separation: Separation | None = None
+    passes_factor: float = Field(default=1, ge=1)
+    """Times as long as in pretraining that passes of an RL trainer take on the same shapes: packed sequences, and
+    workers that are called from outside."""
+    generation: Generation | None = None
+    """Only of RL stacks."""
+    packing: Packing | None = None
+    """Only of RL stacks that pack."""
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False

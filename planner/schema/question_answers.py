@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
 from planner.schema.base import Frozen
-from planner.schema.scenario import Published
+from planner.schema.comparison import Published
 
 Searched = Literal["optimal", "feasible", "infeasible", "unknown"]
 """optimal and infeasible are proved; feasible is a plan without its proof; unknown: the time limit came first."""

@@ -23,6 +23,8 @@ class Colocation(Frozen):
     sync_gb_per_s_per_gpu: float = Field(gt=0)
     """Effective rate of moving new weights into the rollout engine, a GPU."""
     sync_fixed_seconds: float = Field(ge=0)
+    sync_tensor_ms: float = Field(default=0, ge=0)
+    """Time of each weight tensor beside its bytes: one gather, one handle and one load each. [ms]"""
     wake_gb_per_s: float = Field(gt=0)
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
@@ -30,6 +32,15 @@ class Colocation(Frozen):
     sleeping_gradients_on_host: bool = False
     """A sleeping trainer's gradients are copied to the host; otherwise they are dropped and made anew."""
     chunked_log_probs: bool = False
+    source: str
+
+
+class Shards(Frozen):
+    """Trainers that send each generating GPU its own shard and nothing else."""
+
+    gb_per_s: float = Field(gt=0)
+    """Rate at which one GPU receives it."""
+    fixed_seconds: float = Field(ge=0)
     source: str
 
 
@@ -42,8 +53,41 @@ class Separation(Frozen):
     """Rate at which whole weights reach the rollout engines, in rates of one network adapter; above 1 where the
     collective uses several adapters of a node."""
     sync_fixed_seconds: float = Field(ge=0)
+    sync_tensor_ms: float = Field(default=0, ge=0)
+    """Time of each weight tensor beside its bytes. [ms]"""
     sync_bucket_gib: float = Field(ge=0)
     """Weights under way, on trainer and rollout engine alike."""
+    shards: Shards | None = None
+    """Only where the stack can send shards instead of whole weights."""
+    source: str
+
+
+class Generation(Frozen):
+    """What an RL stack asks of its rollout engine, and which of its own passes it leaves out."""
+
+    log_probs: bool = False
+    """The rollout engine returns the log-probability of each token."""
+    answer_ms: float = Field(default=0, ge=0)
+    """Time to check the answer of one sample that generation does not hide, all workers together. [ms]"""
+    reuses_log_probs: bool = False
+    """With one optimizer step a rollout the policy's log-probabilities are those of the training pass itself."""
+    source: str
+
+
+class Packing(Frozen):
+    """How a trainer puts samples of unequal length into micro-batches up to a number of tokens."""
+
+    method: Literal["first_fit", "balanced", "first_fit_decreasing"]
+    usual: bool = True
+    """The engine's own scripts pack."""
+    balanced_ranks: bool
+    """Data-parallel ranks get like work, not samples as they come."""
+    padded_in_pipeline: bool = False
+    """With several stages, micro-batches are padded to the cap."""
+    log_prob_times: int = Field(default=1, ge=1)
+    """Micro-batches of log-probability passes hold so many times the tokens of those of training."""
+    holds_longest: bool = False
+    """The cap must hold the longest sample; elsewhere a longer one stands alone."""
     source: str
 
 
@@ -59,6 +103,11 @@ class RolloutEngine(Frozen):
     runtime_reserve_gib: float = Field(ge=0)
     """Beside the static fraction: activations, CUDA graphs, workspace."""
     runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
+    graph_gib_per_layer: float = Field(default=0, ge=0)
+    """CUDA graphs of decoding, of one layer of the network."""
+    prefill_tokens: int = Field(default=0, ge=0)
+    """Tokens that are prefilled at once, whose activations and last logits lie beside the static fraction; 0 where the
+    fraction holds them."""
     cuda_context_gib: float = Field(ge=0)
     nccl_gib_per_group: float = Field(ge=0)
     precisions: list[str] = Field(min_length=1)
@@ -70,7 +119,13 @@ class RolloutEngine(Frozen):
     shares_prompt_prefix: bool = True
     """Prompts shared by several samples are prefilled once."""
     step_overhead_us: float = Field(ge=0)
-    """Scheduler and launch time of one decode step that no kernel hides."""
+    """Scheduler time of one decode step that no kernel hides. [us]"""
+    sequence_us: float = Field(default=0, ge=0)
+    """Host time of one sequence in one decode step: scheduling, sampling, detokenising. [us]"""
+    log_prob_sequence_us: float = Field(default=0, ge=0)
+    """The same on top where the log-probability of each token is asked for. [us]"""
+    graph_batch: int = Field(default=512, gt=0)
+    """Largest batch that is replayed as a CUDA graph; kernels of larger ones are launched one by one."""
     bandwidth_fraction: float = Field(gt=0, le=1)
     """Share of the GPU's memory bandwidth that decoding reaches."""
     fractions: list[float] = Field(min_length=1)

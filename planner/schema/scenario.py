@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Frozen, Source
+from planner.schema.base import Frozen
+from planner.schema.comparison import Comparison
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
@@ -157,6 +158,9 @@ class Batch(Frozen):
     """Tokens. In RL it is prompt_length + the response maximum."""
     micro_batch_size: IntChoice = "any"
     """Sequences one pipeline pass works on."""
+    max_tokens_per_gpu: IntChoice | Literal["none"] | None = None
+    """In RL: tokens a GPU up to which samples are packed into a micro-batch, instead of micro_batch_size; `none` for
+    fixed sizes. By default open where the engine's own scripts pack, unless micro_batch_size is given."""
     mean_sequence_length: PositiveInt | None = None
     """Tokens really in a sequence where lengths vary and padding is removed; times follow it, memory the maximum."""
 
@@ -166,6 +170,11 @@ class Distribution(Frozen):
 
     mean: PositiveInt
     p99: PositiveInt
+    at_cap: Annotated[float, Field(ge=0, le=0.9)] | None = None
+    """Share of responses that never end by themselves and run to the maximum, beside those that the maximum cuts; by
+    default what `workload` usually has."""
+    workload: Literal["short_answers", "math", "reasoning", "agents"] = "math"
+    """Kind of task, for the default of `at_cap`."""
 
     @model_validator(mode="after")
     def _lognormal(self) -> Distribution:
@@ -188,6 +197,10 @@ class Rollout(Frozen):
     """Precision in which it holds the weights; the one trained in by default."""
     max_concurrency: IntChoice | None = None
     """Requests one engine runs at once; as many as it takes by default."""
+    speculative_tokens: Annotated[int, Field(ge=0, le=16)] = 0
+    """Tokens drafted in one decode step (layers that predict further tokens, or EAGLE); 0 without drafts."""
+    speculative_accepted: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of them that is accepted."""
     num_gpus: IntChoice = "any"
     """GPUs that only generate, where placement is not colocated."""
     node: str | None = None
@@ -209,11 +222,22 @@ class Rl(Frozen):
     """Optimizer steps made from one rollout."""
     reference_model: bool = True
     """A frozen reference scores every sample (KL term)."""
-    old_log_probs: bool = True
-    """The trainer scores every sample once more before the update."""
+    old_log_probs: bool | None = None
+    """The trainer scores every sample once more before the update; by default where the engine does so."""
+    answer_ms: Annotated[float, Field(ge=0)] | None = None
+    """Time to check the answer of one sample that generation does not hide, all workers together [ms]; by default the
+    engine's."""
     placement: PlacementName | Annotated[list[PlacementName], Field(min_length=1)] | Literal["any"] = "colocated"
     """Trainer and rollout engine share the GPUs in turn, or have GPUs of their own: one waits for the other, or the
     trainer works on the samples of the weights before (asynchronous, one step off policy)."""
+    weight_sync: Literal["whole", "shards"] = "whole"
+    """With GPUs of their own: whole weights to every rollout engine, or to each GPU its shard, where the stack can."""
+    steps_off_policy: PositiveInt = 1
+    """Asynchronous: how many optimizer steps old the weights may be that made a sample. Above 1 the samples of several
+    steps are under way, and the rollout engine never waits for its longest one."""
+    partial_rollouts: bool = False
+    """Samples that are not finished when a step has enough go on in the next one, with new weights (also called
+    in-flight weight updates)."""
     rollout: Rollout = Rollout()
 
 
@@ -278,46 +302,6 @@ class Faults(Frozen):
     """Training between two checkpoints [min]; `optimal` takes Daly's."""
     straggler_factor: Annotated[float, Field(ge=1, le=10)] = 1.0
     """How many times as long the slowest rank makes every step."""
-
-
-class Published(Frozen):
-    """Rows of somebody's published table, per GPU, in the unit they print (decimal GB)."""
-
-    source: Source
-    rows_gb: dict[str, float]
-    total_gb: float
-    relative_throughput: str | None = None
-    stability: str | None = None
-
-
-class Column(Frozen):
-    """One configuration to show beside the plan: overrides of this scenario, and what was published about it."""
-
-    name: str
-    set: dict[str, Any] = Field(default_factory=dict)
-    published: Published | None = None
-    baseline: bool = False
-    """Throughput of every other column is printed relative to this one."""
-
-
-class Change(Frozen):
-    """One published change, priced alone."""
-
-    name: str
-    set: dict[str, Any]
-
-
-class Comparison(Frozen):
-    """What to print beside the plan."""
-
-    columns: list[Column] = Field(default_factory=list)
-    changes_from: str | None = None
-    """Name of the column whose configuration each change is applied to, alone."""
-    changes_set: dict[str, Any] = Field(default_factory=dict)
-    """Overrides on top of that column before any change (for instance fewer GPUs)."""
-    changes: list[Change] = Field(default_factory=list)
-    remarks: list[str] = Field(default_factory=list)
-    """Contradictions of the published figures that arithmetic alone does not show."""
 
 
 class Search(Frozen):

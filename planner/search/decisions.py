@@ -76,6 +76,7 @@ def layout_document(plan: Plan) -> dict[str, Any]:
         "sequence_parallel": bool(lay["sequence_parallel"]),
         "zero_stage": lay["zero_stage"],
         "micro_batch_size": lay["micro_batch_size"],
+        "max_tokens_per_gpu": lay["max_tokens"] or None,
         "num_micro_batches": lay["num_micro_batches"],
         "global_batch_size": lay["global_batch_size"],
         "sequence_length": lay["sequence_length"],

@@ -27,6 +27,7 @@ OPEN_COLUMNS = (
     ("expert_parallel", "layout.expert_parallel"),
     ("expert_tensor_parallel", "layout.expert_tensor_parallel"),
     ("micro_batch_size", "batch.micro_batch_size"),
+    ("max_tokens", "batch.max_tokens_per_gpu"),
     ("zero_stage", "layout.zero_stage"),
 )
 

@@ -47,6 +47,14 @@ class RolloutPlan:
     """GPUs that generate."""
     max_concurrency: int | None
     """Requests it may run at once, where that is set below what the engine takes."""
+    pool_tokens: int
+    """Tokens that the key-value pool of one engine holds."""
+    mean_tokens: int
+    """Tokens of the samples that one engine decodes at once, all at their end, on average."""
+    p99_tokens: int
+    """The same in 99 of 100 rollouts."""
+    worst_tokens: int
+    """The same with every sample at its longest."""
     seconds: float
     """Time of generation, hidden behind training where placement is asynchronous. [s]"""
 
@@ -281,12 +289,17 @@ def _chosen(costs: RolloutCosts) -> RolloutPlan:
     """The one choice of these costs."""
     most = int(costs.choices.max_concurrency[0])
     engine = costs.problem.rollout_engine
+    demand = costs.demanded_tokens(0)
     return RolloutPlan(
         tensor_parallel=int(costs.choices.tensor_parallel[0]),
         gpu_memory_utilization=float(costs.choices.gpu_memory_utilization[0]),
         concurrency=int(costs.concurrency[0]),
         samples_per_engine=int(costs.samples_per_engine[0]),
         num_gpus=int(costs.choices.num_gpus[0]),
+        pool_tokens=int(costs.pool_tokens[0]),
+        mean_tokens=round(demand[0]),
+        p99_tokens=round(demand[1]),
+        worst_tokens=round(demand[2]),
         max_concurrency=most if engine is not None and most < engine.max_concurrency else None,
         seconds=float(total(costs.time)[0]),
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from planner.costs.ledger import total
 from planner.costs.memory.host import host_ledger
+from planner.costs.micro_batches import packed_micro_batches
 from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError, Mistake
 from planner.problem.choices import choose
@@ -31,6 +32,7 @@ COLUMNS = (
     "expert_parallel",
     "expert_tensor_parallel",
     "micro_batch_size",
+    "max_tokens",
     "zero_stage",
     "wish",
 )
@@ -156,23 +158,24 @@ def _all_rows(problem: Problem, variant: int) -> Layouts:
     for gpus in problem.num_gpus:
         pairs = [(tp, etp) for tp in tensor.candidates(problem, gpus) for etp in expert.tensor_candidates(problem, tp)]
         for index, batch in enumerate(batches):
-            micro = data.micro_batch_candidates(problem, batch)
+            micro = np.array(data.micro_batch_candidates(problem, batch, index), dtype=np.int64)
             grids = np.meshgrid(
                 np.arange(len(pairs)),
                 pipeline.candidates(problem, gpus),
                 virtual,
                 context.candidates(problem, gpus),
                 expert.candidates(problem, gpus),
-                micro,
+                np.arange(len(micro)),
                 zero,
                 indexing="ij",
             )
             if sum(len(r) for r in rows) + grids[0].size > MAX_ROWS:
                 raise _too_many(problem)
-            pick, pp, vp, cp, ep, mbs, zs = (g.ravel() for g in grids)
+            pick, pp, vp, cp, ep, chosen, zs = (g.ravel() for g in grids)
+            mbs, most = micro[chosen].T
             tp, etp = np.array(pairs, dtype=np.int64).reshape(-1, 2)[pick].T
             same = np.ones_like(pp)
-            rows.append(np.stack([gpus * same, tp, pp, vp, cp, ep, etp, mbs, zs, index * same], axis=1))
+            rows.append(np.stack([gpus * same, tp, pp, vp, cp, ep, etp, mbs, most, zs, index * same], axis=1))
     table = np.concatenate(rows).astype(np.int64)
     column = dict(zip(COLUMNS, table.T, strict=True))
     world = column["tensor_parallel"] * column["pipeline_parallel"] * column["context_parallel"]
@@ -181,6 +184,9 @@ def _all_rows(problem: Problem, variant: int) -> Layouts:
     batch_size = np.array(batches, dtype=np.int64)[column["wish"]]
     cut = np.maximum(dp * column["micro_batch_size"], 1)
     micro_batches = np.where((dp > 0) & (batch_size % cut == 0), batch_size // cut, 0)
+    if np.any(column["max_tokens"]):
+        counted = packed_micro_batches(problem, {**column, "data_parallel": dp, "global_batch_size": batch_size})
+        micro_batches = np.where(column["max_tokens"] > 0, counted, micro_batches)
     by_wish = {
         name: np.array([getattr(w, name) for w in wishes], dtype=np.int64)[column["wish"]]
         for name in ("sequence_length", "mean_sequence_length", "optimizer")

@@ -159,6 +159,7 @@ def row_ranks(costs: RowCosts) -> Ints:
             lay.expert_tensor_parallel,
             lay.num_gpus,
             lay.micro_batch_size,
+            lay.max_tokens,
             lay.virtual_pipeline,
             lay.data_parallel,
             lay.expert_parallel,
@@ -173,10 +174,10 @@ def row_ranks(costs: RowCosts) -> Ints:
 
 
 def choice_ranks(table: RolloutTable) -> Ints:
-    """Place of each rollout choice: smaller tensor parallelism, memory fraction, more requests, fewer GPUs."""
+    """Place of each rollout choice: smaller tensor parallelism, larger memory fraction, more requests, fewer GPUs."""
     c = table.choices
     ranks = np.empty(len(c), dtype=np.int64)
-    order = np.lexsort((c.num_gpus, -c.max_concurrency, c.gpu_memory_utilization, c.tensor_parallel))
+    order = np.lexsort((c.num_gpus, -c.max_concurrency, -c.gpu_memory_utilization, c.tensor_parallel))
     ranks[order] = np.arange(len(c))
     return ranks
 

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "near": ("near", SFT, "--count", "2", *SEED),
     "near, infeasible": ("near", SFT, *TOO_MUCH),
     "pareto": ("pareto", SFT, "--over", "gpus"),
+    "rl-lengths": ("rl-lengths", "scenarios/qwen7b_rl.yaml", "--lengths", "4096,8192"),
     "explain": ("explain", SFT, "--why-not", "layout.tensor_parallel=2"),
     "explain, infeasible": ("explain", SFT, *TOO_MUCH),
     "budget": ("budget", BUDGET),

@@ -37,8 +37,7 @@ ROLLOUT_ARGS=(
 )
 
 PARALLEL_ARGS=(
-  --tensor-model-parallel-size 2
-  --pipeline-model-parallel-size 2
+  --tensor-model-parallel-size 4
   --sequence-parallel
 )
 
@@ -62,8 +61,8 @@ OPTIMIZER_ARGS=(
 )
 
 SGLANG_ARGS=(
-  --rollout-num-gpus-per-engine 4
-  --sglang-mem-fraction-static 0.3
+  --rollout-num-gpus-per-engine 2
+  --sglang-mem-fraction-static 0.55
 )
 
 PLAN_ARGS=("${MODEL_ARGS[@]}" "${CLUSTER_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${BATCH_ARGS[@]}" "${PRECISION_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${SGLANG_ARGS[@]}")

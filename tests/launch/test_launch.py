@@ -100,12 +100,12 @@ def test_the_flags_are_those_of_the_plan() -> None:
         assert int(found.get("--tensor-model-parallel-size", 1)) == lay["tensor_parallel"]
         assert int(found.get("--pipeline-model-parallel-size", 1)) == lay["pipeline_parallel"]
         assert int(found.get("--context-parallel-size", 1)) == lay["context_parallel"]
-        tokens = lay["micro_batch_size"] * lay["sequence_length"] // lay["context_parallel"]
-        assert (
-            (int(found["--micro-batch-size"]) == lay["micro_batch_size"])
-            if not plan.problem.is_rl
-            else (int(found["--max-tokens-per-gpu"]) == tokens)
-        )
+        if lay["max_tokens"]:
+            assert int(found["--max-tokens-per-gpu"]) == lay["max_tokens"]
+            assert "--use-dynamic-batch-size" in found
+            assert "--micro-batch-size" not in found
+        else:
+            assert int(found["--micro-batch-size"]) == lay["micro_batch_size"]
         assert int(found["--global-batch-size"]) == lay["global_batch_size"]
         assert ("--sequence-parallel" in found) == bool(lay["sequence_parallel"])
         assert ("--recompute-granularity" in found) == any(plan.recomputed)
@@ -163,6 +163,7 @@ def recomputation(plan: Plan) -> tuple[Array | None, str | None]:
 def test_recomputation_that_one_flag_cannot_say_is_refused() -> None:
     plan = outcome(RL, ()).plan
     assert plan is not None
+    plan = dataclasses.replace(plan, layers=(14, 14), layout={**plan.layout, "pipeline_parallel": 2})
     with pytest.raises(InputError, match=r"layout\.recompute: uniform"):
         recomputation(dataclasses.replace(plan, recomputed=(3, 1)))
     array, _ = recomputation(dataclasses.replace(plan, layers=(15, 13), recomputed=(14, 13)))

@@ -184,8 +184,8 @@ def test_rollouts_may_have_a_pool_of_their_own() -> None:
     assert found is not None
     assert found.rollout is not None
     assert found.problem.generating.node.id == "hgx-a100-8"
-    document = override(document, {"cluster.pools[1].usable_gib": 12.0})
-    assert plan(document, check_points=0).status == "infeasible", "rollout weights and pool do not fit 12 GiB"
+    document = override(document, {"cluster.pools[1].usable_gib": 6.0})
+    assert plan(document, check_points=0).status == "infeasible", "rollout weights and pool do not fit 6 GiB"
 
 
 def test_a_pool_that_cannot_compute_in_the_precision_does_not_generate() -> None:

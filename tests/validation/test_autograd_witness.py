@@ -28,7 +28,7 @@ ADAPTED = {
     "lora q_proj v_proj": ["q_proj", "v_proj"],
 }
 ADAPTED |= {"dora": ADAPTED["lora"], "lora-fa": ADAPTED["lora"]}
-ZEROS = ("zero_stage", "sequence_parallel", "optimizer", "wish")
+ZEROS = ("max_tokens", "zero_stage", "sequence_parallel", "optimizer", "wish")
 
 
 def one_gpu(tokens: int) -> Layouts:

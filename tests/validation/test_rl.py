@@ -8,6 +8,7 @@ import pytest
 
 from planner.formulas.lengths import truncated_mean_tokens, uncut_mean_tokens
 from planner.report import table
+from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import PHASES, load_steps, run_steps
 from planner.validation.rl.phases_report import step_blocks, step_document
 from planner.validation.rl.placement import P99_SHARE, load_placements, run_placements
@@ -87,6 +88,18 @@ def test_steps_are_scored_phase_by_phase_or_left_out_with_a_reason() -> None:
     text = table.render(step_blocks(result))
     assert all(name in text for name in scored)
     assert len(step_document(result)["scores"]) == len(result.scores)
+
+
+def test_constants_are_refitted_without_the_rows_they_are_scored_on() -> None:
+    result = run_steps(FOLDER)
+    assert result is not None
+    apart = left_out(result)
+    assert apart.keys() == PHASES.keys()
+    assert apart["step"].middle <= 0.25
+    generation = {score.row.id: score.error("rollout") for score in result.of("rollout")}
+    assert apart["rollout"].errors.keys() == generation.keys()
+    assert all(apart["rollout"].errors[name] != error for name, error in generation.items())
+    assert apart["train"].errors == {score.row.id: score.error("train") for score in result.of("train")}
 
 
 def test_printed_phases_are_read_as_printed() -> None:

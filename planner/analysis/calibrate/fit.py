@@ -134,7 +134,8 @@ def _check(problem: Problem, log: Log) -> None:
         )
     if rl is None or log.passes is None:
         return
-    wanted = {"rl.old_log_probs": rl.old_log_probs, "rl.reference_model": rl.reference_model}
+    scored = problem.scored_by
+    wanted = {"rl.old_log_probs": "policy" in scored, "rl.reference_model": "reference" in scored}
     for (name, want), stated in zip(wanted.items(), log.passes, strict=True):
         if want != stated:
             says = "states" if stated else "does not state"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.costs.micro_batches import tokens_at_most
 from planner.formulas.parameters import ATTENTION_OUT, MLP_IN, MLP_OUT, adapted_sides, target_names
 from planner.problem.conditions import applies, conditions
 from planner.problem.layouts import Floats, Ints, Layouts
@@ -23,8 +24,8 @@ def padded_vocab_size(*, vocab_size: int, divisible_by: int, tensor_parallel: In
 
 
 def tokens_per_rank(layouts: Layouts) -> Floats:
-    """Tokens of one micro-batch on one context-parallel rank, sequences at their longest. [tokens]"""
-    return layouts.micro_batch_size * layouts.sequence_length / layouts.context_parallel
+    """Tokens of one micro-batch on one context-parallel rank, at most. [tokens]"""
+    return tokens_at_most(layouts)
 
 
 def fused_head_chunk(problem: Problem, layouts: Layouts) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.costs.memory.tensor_widths import offloaded_bytes
+from planner.costs.micro_batches import tokens_at_most, tokens_on_average
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.strides import data_strides
 from planner.problem.layouts import Floats, Ints, Layouts
@@ -38,8 +39,7 @@ class LayerTime:
     @cached_property
     def tokens(self) -> Floats:
         """Tokens of one micro-batch on one context-parallel rank."""
-        lay = self.layouts
-        return np.asarray(lay.micro_batch_size * lay.mean_sequence_length / lay.context_parallel)
+        return tokens_on_average(self.problem, self.layouts)
 
     @cached_property
     def sequence_tokens(self) -> Floats:
@@ -106,6 +106,14 @@ class LayerTime:
         routed = self.tokens / lay.tensor_parallel * lay.expert_tensor_parallel * (a.num_experts_per_tok or 1)
         return experts, routed * self.problem.engine.routed_imbalance / experts
 
+    @cached_property
+    def attention_length(self) -> Floats:
+        """Length of like sequences that make as much attention as many tokens: second moment over mean. [tokens]"""
+        lay = self.layouts
+        laws = [wish.law for wish in self.problem.wishes]
+        longer = np.array([1.0 if law is None else law.attention_tokens / law.mean_tokens for law in laws])
+        return np.asarray(lay.mean_sequence_length * longer[np.minimum(lay.wish, len(laws) - 1)])
+
     def attention(self, which: Pass) -> Floats:
         """Scores and their sum. With context parallelism a balanced ring: one kernel on a shorter span for each step.
 
@@ -114,11 +122,11 @@ class LayerTime:
         """
         a, lay = self.problem.architecture, self.layouts
         cp, by_heads = lay.context_parallel, self.problem.engine.context_by_heads
-        length, ranks = lay.mean_sequence_length * 1.0, lay.tensor_parallel * (cp if by_heads else 1)
+        length, ranks = self.attention_length, lay.tensor_parallel * (cp if by_heads else 1)
         whole = self.kernels.attention(
             sequence_length=length,
             span=length if by_heads else length / cp,
-            micro_batch_size=lay.micro_batch_size * 1.0,
+            micro_batch_size=self.tokens * cp / length,
             heads=a.num_attention_heads / ranks,
             kv_heads=np.maximum(a.num_key_value_heads / ranks, 1.0),
             which=which,
@@ -176,7 +184,7 @@ class LayerTime:
     def to_the_host(self) -> tuple[Floats, Floats]:
         """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
         lay, rate = self.layouts, COPY_SHARE * self.problem.gpu.pcie_gb_per_s * GB
-        seen = lay.mean_sequence_length / lay.sequence_length
+        seen = self.tokens / tokens_at_most(lay)
         kept, stub = (amount * seen / rate for amount in offloaded_bytes(self.problem, lay))
         return kept, stub
 

@@ -21,6 +21,9 @@ class Visits(Protocol):
     def weights(self, name: str) -> tuple[Floats, Floats]:
         """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""
 
+    def waits(self, name: str) -> Floats:
+        """Times as long as with micro-batches of equal length, per row."""
+
 
 def step_items(
     time: Visits, *, layers: Ints, recomputed: Ints, stages: Floats
@@ -50,5 +53,10 @@ def step_items(
                     ItemName.PIPELINE_BUBBLE, rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed"
                 )
             )
-        out[name] = (tuple(items), heavy * top + light * whole.sum(axis=-1))
+        seconds = heavy * top + light * whole.sum(axis=-1)
+        longer = (time.waits(name)[..., 0] - 1) * seconds
+        if np.any(longer):
+            source = "planner/formulas/packing.py: drawn lengths"
+            items.append(Item(ItemName.WAITING_FOR_LONGER_SAMPLES, longer, source))
+        out[name] = (tuple(items), seconds + longer)
     return out

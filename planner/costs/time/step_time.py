@@ -21,6 +21,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import padded_vocab_size
+from planner.costs.micro_batches import UnequalSamples
 from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.layer import LayerTime
@@ -67,14 +68,14 @@ class Affine:
         """Seconds of one visit of the stage. [s]"""
         return np.asarray(layers * self.layer + recomputed * self.recomputed + self.end)
 
-    def scaled(self, factor: float) -> Affine:
+    def scaled(self, factor: float, because: str) -> Affine:
         """The same item, so many times as long."""
         return Affine(
             self.name,
             factor * self.layer,
             factor * self.recomputed,
             factor * self.end,
-            f"{self.source}; x {factor:.4g} by the calibration",
+            f"{self.source}; x {factor:.4g} by {because}",
         )
 
 
@@ -301,10 +302,9 @@ class StepTime:
     @cached_property
     def score(self) -> tuple[Affine, ...]:
         """Forward passes for log-probabilities (reference and old policy) of one micro-batch on one stage, in RL."""
-        rl = self.problem.scenario.rl
-        if rl is None:
+        passes = float(len(self.problem.scored_by))
+        if not passes:
             return ()
-        passes = float(rl.reference_model) + float(rl.old_log_probs)
         rows = []
         for row in self.train:
             if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST:
@@ -345,8 +345,11 @@ class StepTime:
     def visit(self, name: str) -> tuple[Affine, ...]:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""
         rows = {"train": self.train, "score": self.score, "update": self.update}[name]
+        slower = self.problem.engine.passes_factor
+        if self.problem.is_rl and name != "update" and slower != 1:
+            rows = tuple(row.scaled(slower, "engine file: passes_factor") for row in rows)
         factor = self.problem.factor("log_probs" if name == "score" else "train")
-        return rows if factor == 1 else tuple(row.scaled(factor) for row in rows)
+        return rows if factor == 1 else tuple(row.scaled(factor, "the calibration") for row in rows)
 
     def weights(self, name: str) -> tuple[Floats, Floats]:
         """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""
@@ -356,9 +359,19 @@ class StepTime:
         v = lay.virtual_pipeline
         many = lay.num_micro_batches * self.steps
         light = self.steps / v * np.ones_like(many)
+        if name == "score":
+            light = light * self._unequal.fewer
         if name == "train" and self.problem.scenario.layout.schedule == "zb-h1":
             light = light * self._zero_bubble_share
         return many - light, light
+
+    def waits(self, name: str) -> Floats:
+        """Times as long as a visit of equal micro-batches: samples of unequal length keep stages and ranks waiting."""
+        return self._unequal.wait(name)
+
+    @cached_property
+    def _unequal(self) -> UnequalSamples:
+        return UnequalSamples(self.problem, self.layouts)
 
     @property
     def _zero_bubble_share(self) -> Floats:

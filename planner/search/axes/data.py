@@ -9,11 +9,24 @@ from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
 
+TOKEN_CAPS = (4096, 8192, 12288, 16384, 20480, 24576, 32768, 49152, 65536)
+"""Tokens a GPU up to which micro-batches are packed, tried beside the longest sample: from 4,608 to 32,768 in public
+scripts of slime 0.3.1, 16,384 by default in verl."""
 
-def micro_batch_candidates(problem: Problem, global_batch_size: int) -> list[int]:
-    """Micro-batch sizes tried: divisors of the global batch up to the limit of the scenario."""
-    limit = problem.scenario.limits.max_sequences_per_micro_batch
-    return choose(problem.scenario.batch.micro_batch_size, divisors(global_batch_size, limit))
+
+def micro_batch_candidates(problem: Problem, global_batch_size: int, wish: int) -> list[tuple[int, int]]:
+    """(sequences, most tokens a GPU) of micro-batches tried: fixed sizes, or packed ones.
+
+    Fixed: divisors of the global batch up to the limit of the scenario.
+    """
+    batch, limit = problem.scenario.batch, problem.scenario.limits.max_sequences_per_micro_batch
+    packing, asked = problem.engine.packing, batch.max_tokens_per_gpu
+    if asked is None:
+        asked = "any" if packing is not None and packing.usual and batch.micro_batch_size == "any" else "none"
+    if asked == "none" or not problem.is_rl:
+        return [(size, 0) for size in choose(batch.micro_batch_size, divisors(global_batch_size, limit))]
+    longest = problem.wishes[wish].sequence_length
+    return [(1, tokens) for tokens in choose(asked, sorted({*TOKEN_CAPS, longest}))]
 
 
 def zero_candidates(problem: Problem) -> list[int]:
@@ -36,6 +49,12 @@ def _zero(problem: Problem, layouts: Layouts) -> Mask:
 
 def _batch(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(layouts.num_micro_batches >= 1)
+
+
+def _longest(problem: Problem, layouts: Layouts) -> Mask:
+    packing = problem.engine.packing
+    holds = layouts.max_tokens * layouts.context_parallel >= layouts.sequence_length
+    return np.asarray(holds | (layouts.max_tokens == 0) | (packing is None or not packing.holds_longest))
 
 
 def _instances(problem: Problem, layouts: Layouts) -> Mask:
@@ -85,6 +104,12 @@ RULES = (
         _zero,
         "catalogs/engines, zero_stages",
         by_engine=True,
+    ),
+    Rule(
+        "cap_holds_longest",
+        "max_tokens_per_gpu times context_parallel holds the longest sample",
+        _longest,
+        "verl @1dda039b9 utils/seqlen_balancing.py:378; NeMo-RL data/packing/algorithms.py",
     ),
     Rule(
         "batch_divides",

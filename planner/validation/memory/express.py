@@ -344,6 +344,7 @@ def _layouts(pairs: list[tuple[Case, dict[str, Any]]]) -> Layouts:
     columns["global_batch_size"] = [d["batch"]["global_batch_size"] for _, d in pairs]
     columns["sequence_length"] = [d["batch"]["sequence_length"] for _, d in pairs]
     columns["mean_sequence_length"] = columns["sequence_length"]
+    columns["max_tokens"] = [0] * len(pairs)
     columns["num_micro_batches"] = [_micro_batches(case) for case, _ in pairs]
     columns["sequence_parallel"] = [
         int(d["layout"]["sequence_parallel"] and d["layout"]["tensor_parallel"] > 1) for _, d in pairs

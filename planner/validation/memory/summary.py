@@ -12,6 +12,8 @@ from planner.schema.engine import Engine
 from planner.validation.memory.cases import TOY_GIB
 from planner.validation.memory.express import Prediction
 from planner.validation.memory.run import run_memory
+from planner.validation.rl.left_out import left_out
+from planner.validation.rl.phases import StepResult
 from planner.validation.rl.placement import PlacementResult
 from planner.validation.throughput.express import Estimate
 from planner.validation.throughput.run import run_throughput
@@ -40,7 +42,7 @@ def known_errors_table() -> dict[str, Any]:
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more; in-sample, the models were developed on these runs",
         "memory": {name: _memory(rows) for name, rows in sorted(memory.items()) if len(_main(rows)) >= LEAST_ROWS},
-        "rl": _rl(speeds.placements),
+        "rl": rl_table(speeds.placements, speeds.steps),
         "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
     }
 
@@ -81,13 +83,19 @@ def _engine(rows: list[Prediction]) -> Engine:
     return rows[0].group.problem.engine
 
 
-def _rl(result: PlacementResult | None) -> dict[str, Any]:
-    """Errors of whole RL steps, and of what separate GPUs gain over shared ones."""
-    steps = [abs(score.step_error) for score in result.scores] if result is not None else []
-    ratios = [abs(s.ratio_error) for s in result.scores if s.ratio_error is not None] if result is not None else []
+def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> dict[str, Any]:
+    """Errors of whole RL steps with printed lengths, each framework left out, and of what separate GPUs gain.
+
+    `low` and `high` are the 5th and 95th percentile of measured over predicted.
+    """
+    ratios = [abs(s.ratio_error) for s in placements.scores if s.ratio_error is not None] if placements else []
+    errors = np.array(list(left_out(steps)["step"].errors.values())) if steps is not None else np.zeros(0)
+    low, high = np.quantile(1 / (1 + errors), [0.05, 0.95])
     return {
-        "rows": len(steps),
-        "median": round(float(np.median(steps)), 4),
+        "rows": len(errors),
+        "median": round(float(np.median(np.abs(errors))), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
         "pairs": len(ratios),
         "ratio_median": round(float(np.median(ratios)), 4),
     }

@@ -21,6 +21,7 @@ from planner.inputs.document import Document, read_document, validate
 from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search.estimate import estimate_question
+from planner.search.plan import Plan
 from planner.validation.rl.placement import layout_of
 
 ROWS, ASSUMED = "rl_steps.csv", "rl_steps.yaml"
@@ -70,6 +71,7 @@ class StepScore:
     row: StepRow
     predicted: Mapping[str, float]
     """Seconds of the phases that the row prints. [s]"""
+    plan: Plan
 
     def error(self, phase: str) -> float:
         """(predicted - measured) / measured."""
@@ -113,18 +115,19 @@ def run_steps(folder: Path) -> StepResult | None:
             left_out.append((row.id, row.assumed["left_out"]))
             continue
         try:
-            found = _predicted(row, catalog)
+            plan = _predicted(row, catalog)
         except InputError as error:
             left_out.append((row.id, str(error).splitlines()[0]))
             continue
-        scores.append(StepScore(row, {name: found[name] for name in row.measured if name in found}))
+        found = phase_seconds(plan)
+        scores.append(StepScore(row, {name: found[name] for name in row.measured if name in found}, plan))
     return StepResult(tuple(scores), tuple(left_out))
 
 
-def _predicted(row: StepRow, catalog: Catalog) -> dict[str, float]:
-    """Seconds by phase. Raises InputError where the row breaks a rule."""
+def _predicted(row: StepRow, catalog: Catalog) -> Plan:
+    """The row as a plan. Raises InputError where the row breaks a rule."""
     document = Document(f"validation/{row.id}", scenario_of(row), "")
-    return phase_seconds(estimate_question(resolve(document, validate(document, Scenario), catalog)))
+    return estimate_question(resolve(document, validate(document, Scenario), catalog))
 
 
 def scenario_of(row: StepRow) -> dict[str, Any]:
@@ -142,12 +145,14 @@ def scenario_of(row: StepRow) -> dict[str, Any]:
     engine: dict[str, Any] = {
         "tensor_parallel": int(_first(c["rollout_tp"]) or assumed["rollout_tensor_parallel"]),
         "gpu_memory_utilization": assumed["memory_fraction"],
+        "speculative_tokens": assumed.get("speculative_tokens", 0),
     }
     return {
         "name": f"step {row.id}",
         "task": "rl",
         "model": assumed.get("model", c["model"]),
         "engine": assumed["engine"],
+        "engine_options": assumed.get("options", "").split(),
         "cluster": {"node": assumed["node"], "num_gpus": train if colocated else train + rollout},
         "rl": {
             "prompt_length": prompt,
@@ -157,12 +162,19 @@ def scenario_of(row: StepRow) -> dict[str, Any]:
             "n_samples_per_prompt": int(_first(c["samples_per_prompt"]) or assumed["no_work"]["samples"]),
             "steps_per_rollout": int(_first(c["optimizer_steps"]) or 1),
             "placement": "colocated" if colocated else "asynchronous",
+            "weight_sync": assumed.get("weight_sync", "whole"),
             "rollout": engine if colocated else {**engine, "num_gpus": rollout},
         },
-        "batch": {"micro_batch_size": 1},
+        "batch": _batch(row),
         "layout": _layout(row, train),
         "limits": {"headroom_gib": 0, "reserved_cliff": False, "host_memory": False},
     }
+
+
+def _batch(row: StepRow) -> dict[str, Any]:
+    """Micro-batches packed up to the assumed cap, or of one sample."""
+    tokens = row.assumed.get("max_tokens_per_gpu")
+    return {"micro_batch_size": 1} if tokens is None else {"max_tokens_per_gpu": tokens}
 
 
 def _layout(row: StepRow, train: int) -> dict[str, Any]:

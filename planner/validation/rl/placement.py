@@ -155,6 +155,7 @@ def scenario_of(row: PlacementRow) -> dict[str, Any]:
     longest = int(c["max_length"]) - int(c["prompt_length"])
     mean = int(c["mean_length"]) - int(c["prompt_length"])
     mean = uncut_mean_tokens(mean=mean, p99_over_mean=P99_SHARE, maximum=longest)
+    layout = layout_of(c["layout"].split(), train)
     engine: dict[str, Any] = {
         "tensor_parallel": int(c["rollout_tp"]),
         "gpu_memory_utilization": float(c["memory_fraction"]),
@@ -176,10 +177,12 @@ def scenario_of(row: PlacementRow) -> dict[str, Any]:
             "reference_model": c["reference"] == "yes",
             "old_log_probs": c["old_log_probs"] == "yes",
             "placement": c["mode"],
+            "steps_off_policy": int(c["steps_off"] or 1),
+            "partial_rollouts": c["partial"] == "yes",
             "rollout": engine if row.colocated else {**engine, "num_gpus": rollout},
         },
-        "batch": {"micro_batch_size": 1},
-        "layout": layout_of(c["layout"].split(), train),
+        "batch": {"max_tokens_per_gpu": -(-int(c["max_length"]) // layout.get("context_parallel", 1))},
+        "layout": layout,
     }
 
 

@@ -236,7 +236,7 @@ def _problem(row: RlRow, assumed: Mapping[str, Any], catalog: Overlay) -> Proble
                 "gpu_memory_utilization": assumed["gpu_memory_utilization"],
             },
         },
-        "batch": {"micro_batch_size": 1},
+        "batch": {"max_tokens_per_gpu": -(-(assumed["prompt_length"] + longest) // cp)},
         "layout": {
             "tensor_parallel": tp,
             "pipeline_parallel": pp,

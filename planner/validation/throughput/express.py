@@ -280,6 +280,7 @@ def _layouts(speeds: list[Speed], problem: Problem) -> Layouts:
         expert_parallel=ep,
         expert_tensor_parallel=etp,
         micro_batch_size=micro,
+        max_tokens=np.zeros_like(dp),
         num_micro_batches=np.maximum(1, batch // (dp * micro)),
         global_batch_size=batch,
         sequence_length=length,

@@ -1,0 +1,203 @@
+"""Samples of unequal length in micro-batches: how many there are, and how long pipelines and ranks wait for long ones.
+
+Everything is drawn with a fixed seed from one law of lengths, so that the same question has the same answer. Times are
+relative to micro-batches of equal length; a pass takes as long as its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.formulas.lengths import LengthLaw, draw_lengths
+
+Packing: TypeAlias = Literal["first_fit", "balanced", "first_fit_decreasing"]
+"""How samples are put together up to a cap.
+
+- `first_fit`: each sample into the first micro-batch with room. Source: slime utils/seqlen_balancing.py,
+  first_fit_pack.
+- `balanced`: ceil(tokens / cap) micro-batches of like work. Source: verl utils/seqlen_balancing.py,
+  rearrange_micro_batches.
+- `first_fit_decreasing`: the same as first_fit, longest samples first. Source: NeMo-RL data/packing/algorithms.py.
+"""
+MOST_SAMPLES = 512
+"""Samples that are packed to learn how full micro-batches are; more fill them alike."""
+DRAWS = 16
+"""Pipelines that are run to learn how long stages wait."""
+SLOTS = 16
+"""Micro-batches of such a pipeline for each of its stages, at most."""
+SEED = 20260821
+FORWARD_SHARE = 1 / 3
+"""Share of a micro-batch's work that its forward pass is; a fourth where all is recomputed moves the wait by 1 %."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Micro-batches of one optimizer step."""
+
+    per_rank: int
+    """Micro-batches of one data-parallel rank, equal on all."""
+    sizes: tuple[float, ...]
+    """Tokens of drawn micro-batches, in the order in which they were filled."""
+
+    @property
+    def mean(self) -> float:
+        """Mean of the drawn sizes. [tokens]"""
+        return sum(self.sizes) / len(self.sizes)
+
+
+@lru_cache(maxsize=4096)
+def packed(
+    law: LengthLaw, *, samples: int, ranks: int, capacity: int, packing: Packing, multiple: int = 1, size: int = 1
+) -> Packed:
+    """Micro-batches of so many samples on so many ranks, each up to `capacity` tokens; of `size` samples where it is 0.
+
+    Every rank gets the same number, a multiple of `multiple`. A sample longer than the capacity stands alone.
+    """
+    drawn = draw_lengths(law, min(samples, MOST_SAMPLES), SEED)
+    if not capacity:
+        whole = len(drawn) // size * size
+        sums = drawn[:whole].reshape(-1, size).sum(axis=1) if whole else drawn.sum(keepdims=True)
+        return Packed(max(1, samples // (ranks * size)), tuple(sums.tolist()))
+    bins = _bins(drawn, capacity, packing)
+    count = len(bins) * samples / len(drawn)
+    each = max(1, -(-round(count) // (ranks * multiple))) * multiple
+    each = min(each, max(1, samples // ranks))
+    wanted = round(each * ranks * len(drawn) / samples)
+    return Packed(each, tuple(_split(bins, wanted)))
+
+
+def _bins(lengths: NDArray[np.float64], capacity: int, packing: Packing) -> list[list[float]]:
+    if packing == "balanced":
+        return _balanced(lengths, -(-int(lengths.sum()) // capacity))
+    order = np.sort(lengths)[::-1] if packing == "first_fit_decreasing" else lengths
+    room = np.zeros(len(order))
+    bins: list[list[float]] = []
+    for length in order.tolist():
+        open_bins = np.flatnonzero(room[: len(bins)] >= length)
+        place = int(open_bins[0]) if len(open_bins) else len(bins)
+        if place == len(bins):
+            bins.append([])
+            room[place] = capacity
+        bins[place].append(length)
+        room[place] -= length
+    return bins
+
+
+def _balanced(lengths: NDArray[np.float64], count: int) -> list[list[float]]:
+    """So many micro-batches, each next longest sample into the emptiest one."""
+    bins: list[list[float]] = [[] for _ in range(count)]
+    sums = np.zeros(count)
+    for length in np.sort(lengths)[::-1].tolist():
+        place = int(sums.argmin())
+        bins[place].append(length)
+        sums[place] += length
+    return bins
+
+
+def _split(bins: list[list[float]], wanted: int) -> list[float]:
+    """Sizes after the largest micro-batches of several samples are halved until there are so many."""
+    parts = [list(part) for part in bins]
+    while len(parts) < wanted:
+        several = [index for index, part in enumerate(parts) if len(part) > 1]
+        if not several:
+            break
+        place = max(several, key=lambda index: sum(parts[index]))
+        first, second = _balanced(np.array(parts[place]), 2)
+        parts[place] = first
+        parts.append(second)
+    return [sum(part) for part in parts]
+
+
+@lru_cache(maxsize=4096)
+def pipeline_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) -> float:
+    """1F1B with micro-batches of these sizes in any order, over the same with equal ones.
+
+    A stage that has a short micro-batch waits for its neighbour that has a long one. Run event by event for drawn
+    orders; PipeDream-flush, arXiv:2006.09503.
+    """
+    spread = _drawn(sizes, stages, micro_batches)
+    if spread is None:
+        return 1.0
+    count = spread.shape[1]
+    forward, backward = FORWARD_SHARE * spread, (1 - FORWARD_SHARE) * spread
+    done = {("F", -1, index): np.zeros(len(spread)) for index in range(count)}
+    orders = [_order(stages - rank - 1, count) for rank in range(stages)]
+    place, clock = [0] * stages, [np.zeros(len(spread))] * stages
+    left = sum(map(len, orders))
+    while left:
+        for rank in range(stages):
+            while place[rank] < len(orders[rank]):
+                kind, index = orders[rank][place[rank]]
+                if kind == "F":
+                    before = ("F", rank - 1, index)
+                else:
+                    before = ("B", rank + 1, index) if rank < stages - 1 else ("F", rank, index)
+                if before not in done:
+                    break
+                takes = forward[:, index] if kind == "F" else backward[:, index]
+                clock[rank] = np.maximum(clock[rank], done[before]) + takes
+                done[kind, rank, index] = clock[rank]
+                place[rank] += 1
+                left -= 1
+    equal = (count + stages - 1) * spread.mean(axis=1)
+    return float((clock[0] / equal).mean())
+
+
+def _order(warm: int, count: int) -> list[tuple[str, int]]:
+    """What one stage does under 1F1B: forward passes to warm up, then one forward, one backward."""
+    warm = min(warm, count)
+    out = [("F", index) for index in range(warm)]
+    for index in range(count - warm):
+        out += [("F", index + warm), ("B", index)]
+    return out + [("B", index) for index in range(count - warm, count)]
+
+
+def _drawn(sizes: Sequence[float], stages: int, micro_batches: int) -> NDArray[np.float64] | None:
+    """Orders of micro-batches, shape [draws, micro-batches]; None where nothing can wait."""
+    if stages == 1 or max(sizes) - min(sizes) <= 1e-9 * max(sizes):
+        return None
+    count = min(micro_batches, SLOTS * stages)
+    return np.random.default_rng(SEED).choice(np.array(sizes), size=(DRAWS, count))
+
+
+@lru_cache(maxsize=4096)
+def forward_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) -> float:
+    """The same for forward passes alone: stages take the same time for a micro-batch, so only the longest is seen.
+
+    (sum + (p - 1) longest) / ((m + p - 1) mean)
+    """
+    spread = _drawn(sizes, stages, micro_batches)
+    if spread is None:
+        return 1.0
+    mean, longest = spread.mean(axis=1), spread.max(axis=1)
+    return float((1 + (stages - 1) * (longest - mean) / ((micro_batches + stages - 1) * mean)).mean())
+
+
+def rank_wait(sizes: Sequence[float], *, ranks: int, micro_batches: int) -> float:
+    """Largest share of the work among ranks over the mean share, samples dealt without looking at their length.
+
+    1 + z / sqrt(m) * deviation / mean,  z = (largest of so many standard normals, Blom's approximation)
+    """
+    if ranks == 1:
+        return 1.0
+    values = np.array(sizes)
+    largest = NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
+    return float(1 + largest * values.std() / values.mean() / micro_batches**0.5)
+
+
+@lru_cache(maxsize=4096)
+def lockstep_wait(sizes: tuple[float, ...], *, ranks: int) -> float:
+    """Ranks that exchange something in every layer wait for the longest micro-batch of each turn: its mean over all."""
+    if ranks == 1:
+        return 1.0
+    # The largest of n draws lies above a share q of the values with chance 1 - q^n.
+    ordered = np.sort(np.array(sizes))
+    edges = (np.arange(len(ordered) + 1) / len(ordered)) ** ranks
+    return float((ordered * np.diff(edges)).sum() / ordered.mean())
