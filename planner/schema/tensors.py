@@ -106,5 +106,8 @@ class Tensor(Frozen):
     """Made for at most so many tokens at once (loss in chunks)."""
     unless_recomputed: list[str] = Field(default_factory=list)
     """Not kept where one of these modules is recomputed (layout.recompute_modules)."""
+    assumed: bool = False
+    """True where the bytes are neither read from code nor seen on runs that differ in what they multiply (two
+    vocabularies for a width of the vocabulary, two depths or widths for a layer's)."""
     source: str
     """Formula or measurement this entry comes from."""

@@ -40,6 +40,17 @@ def largest_tensor_bytes(stage: StageParameters) -> Floats:
     return np.asarray(np.maximum(layer, tables) * stage.problem.optimizer_state_bytes[stage.layouts.optimizer])
 
 
+def stepped_at_once(stage: StageParameters) -> Floats:
+    """Share of its shard that a rank's step works on at once, told from all layers: one number for a row."""
+    most, lay = stage.problem.engine.states.step_elements, stage.layouts
+    if most is None:
+        return np.ones(np.shape(lay.zero_stage))
+    layers = np.asarray(stage.layers * 0 + stage.problem.architecture.num_hidden_layers)
+    whole = StageParameters(stage.problem, lay, stage.stage, layers, layers * 0)
+    share = most / np.maximum(1.0, whole.sharded(whole.trainable, 1))
+    return np.where(lay.zero_stage >= 3, np.minimum(1.0, share), 1.0)
+
+
 def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     problem = stage.problem
     moments = problem.moment_bytes(optimizer, optimizer.state_bytes)

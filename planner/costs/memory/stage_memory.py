@@ -15,14 +15,14 @@ in integers; `tables` reads its coefficients off these functions and never types
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
-from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged
+from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged, stepped_at_once
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
@@ -271,23 +271,12 @@ class StageMemory(StageParameters):
             for i in self.state
         )
 
-    @property
-    def _stepped_at_once(self) -> Floats:
-        """Share of the shard that the step works on at once, from all layers so that it is one number for a row."""
-        most = self.problem.engine.states.step_elements
-        if most is None:
-            return np.ones(np.shape(self.layouts.zero_stage))
-        layers = np.asarray(self.layers * 0 + self.problem.architecture.num_hidden_layers)
-        whole = replace(self, layers=layers)
-        share = most / np.maximum(1.0, whole.sharded(whole.trainable, 1))
-        return np.where(self.layouts.zero_stage >= 3, np.minimum(1.0, share), 1.0)
-
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
         each = (each + states.step_bytes) * (not self.problem.scenario.layout.optimizer_offload)
         shard = self.sharded(self.trainable, 1)
-        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, shard * each * self._stepped_at_once, "catalogs/optimizers")]
+        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, shard * each * stepped_at_once(self), "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)

@@ -78,18 +78,21 @@ def _fit(result: MemoryResult) -> Table | None:
     fit = result.fit()
     if fit is None:
         return None
+    lost = [u.case for u in result.unexpressed if u.case.metric == "fit_oom"]
+    ran_out = sum(case.outcome == "oom" for case in lost)
     rows = [
         ["hard rows called right", str(len(fit.hard)), _percent(fit.hard_accuracy), f">= {HARD_ACCURACY:.0%}"],
         ["out of memory among those called safe", "", f"{fit.oom_among_safe:.2%}", f"<= {OOM_AMONG_SAFE:.0%}"],
         ["successes called safe", "", _percent(fit.safe_successes), f">= {SAFE_SUCCESSES:.0%}"],
         ["all rows called right", str(len(fit.predictions)), _percent(fit.accuracy), "none"],
+        ["lost: not expressed as a scenario", str(len(lost)), f"{ran_out} of them ran out", "none"],
     ]
     good = (
         fit.hard_accuracy >= HARD_ACCURACY,
         fit.oom_among_safe <= OOM_AMONG_SAFE,
         fit.safe_successes >= SAFE_SUCCESSES,
     )
-    marks = ["yes" if ok else "NO" for ok in good] + [""]
+    marks = ["yes" if ok else "NO" for ok in good] + ["", ""]
     return (
         "Fit or out of memory (nanotron)",
         ["", "rows", "share", "bar", "reached"],
