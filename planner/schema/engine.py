@@ -192,6 +192,12 @@ class Engine(Frozen):
     data_parallel: bool = True
     sequence_parallel: Literal["always", "never", "choice"] = "always"
     """With tensor parallelism, are norms and residuals cut along the sequence."""
+    autocast: bool = False
+    """Products run under torch's autocast, which casts their inputs."""
+    fp32_stream: bool = False
+    """Embedding and norms stand in fp32, and with them the residual stream, whatever products are computed in."""
+    adapter_format: Literal["fp32", "computed"] = "fp32"
+    """Adapters are fp32 beside any base, or have the format that is computed in."""
     pipeline: Pipeline
     recompute: Recompute
     states: States
@@ -313,14 +319,16 @@ def _taken_out(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
     """Tensors of the first list with the bytes that the second one keeps no longer."""
 
     def place(tensor: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(str(tensor.get(name)) for name in ("name", "width", "shard", "when", "option"))
+        kind = "bytes" if tensor["bytes"] is not None else "copies"
+        return kind, *(str(tensor.get(name)) for name in ("name", "width", "shard", "when", "option", "format", "each"))
 
     left: dict[tuple[Any, ...], float] = {}
     for tensor in after:
-        whole = Tensor.model_validate(tensor).model_dump()
-        left[place(whole)] = left.get(place(whole), 0.0) + whole["bytes"]
-    gone = [(tensor, tensor["bytes"] - left.get(place(tensor), 0.0)) for tensor in before]
-    return [{**tensor, "bytes": amount} for tensor, amount in gone if amount > 0]
+        whole = Tensor.model_validate(tensor)
+        key = place(whole.model_dump())
+        left[key] = left.get(key, 0.0) + whole.amount
+    gone = [(tensor, tensor[place(tensor)[0]] - left.get(place(tensor), 0.0)) for tensor in before]
+    return [{**tensor, place(tensor)[0]: amount} for tensor, amount in gone if amount > 0]
 
 
 def _is_on(tensor: Tensor, options: Sequence[str]) -> bool:

@@ -23,6 +23,7 @@ from planner.costs.ledger import Item, total
 from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
+from planner.costs.memory.weight_copies import weight_copies
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.formulas.parameters import adapted_shapes
 from planner.formulas.stages import usual_stages
@@ -232,7 +233,8 @@ class StageMemory(StageParameters):
             running, _ = self._layer_bytes(engine.backward)
             items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
             items += self._magnitude_norm(running if name == "backward" else running * 0.0)
-        return self._state_before_step(name) + self._gathered(name) + tuple(items) + self._postponed()
+        before = self._state_before_step(name) + weight_copies(self, name) + self._gathered(name)
+        return before + tuple(items) + self._postponed()
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.
