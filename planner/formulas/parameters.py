@@ -7,8 +7,11 @@ Checked by equality against counts made with transformers 5.23.0 on the meta dev
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planner.schema.catalog import Architecture
 
 ALL_LINEAR = "all-linear"
 """LoRA on every linear layer of a block; not on embeddings, head or router."""
@@ -20,49 +23,6 @@ ATTENTION_OUT = ("o_proj", "linear_proj", "c_proj")
 """Names of the matrix that reads what attention makes. GPT-2 calls it and the MLP's last matrix c_proj."""
 LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
 """Down-projections of latent attention."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The fields of an architecture that decide its parameter count; names are those of config.json."""
-
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    tie_word_embeddings: bool = False
-    gated_mlp: bool = True
-    norm: str = "rmsnorm"
-    norms_per_layer: int = 2
-    qk_norm: str = "none"
-    learned_positions: int | None = None
-    attention_bias: bool = False
-    attention_out_bias: bool = False
-    attention_sinks: bool = False
-    mlp_bias: bool = False
-    router_bias: bool = False
-    q_lora_rank: int | None = None
-    kv_lora_rank: int | None = None
-    qk_nope_head_dim: int | None = None
-    qk_rope_head_dim: int | None = None
-    v_head_dim: int | None = None
-    num_experts: int | None = None
-    num_experts_per_tok: int | None = None
-    moe_intermediate_size: int | None = None
-    shared_expert_intermediate_size: int = 0
-    shared_expert_gate: bool = False
-    first_k_dense_replace: int = 0
-
-    @classmethod
-    def of(cls, architecture: object) -> Shape:
-        """Of anything that has these attributes, such as a catalog entry."""
-        return cls(*(getattr(architecture, name) for name in _FIELDS))
-
-
-_FIELDS = tuple(field.name for field in fields(Shape))
 
 
 @dataclass(frozen=True)
@@ -129,8 +89,8 @@ class ArchitectureParameters:
         return self.total - self.routed_experts_idle
 
 
-def count_parameters(architecture: object) -> ArchitectureParameters:
-    """Exact parameter count of a catalog architecture (or of any object with the fields of Shape).
+def count_parameters(architecture: Architecture) -> ArchitectureParameters:
+    """Exact parameter count of a catalog architecture.
 
     With h hidden_size, a heads, g key/value heads, d head_dim, f intermediate_size, V vocab_size, E experts:
 
@@ -144,15 +104,15 @@ def count_parameters(architecture: object) -> ArchitectureParameters:
 
     Source: modelling code of transformers 5.23.0; Llama-3-8B gives 8,030,261,248, DeepSeek-V3 671,026,404,352.
     """
-    return _count(Shape.of(architecture))
+    return _count(architecture)
 
 
-def matrix_elements(architecture: object, *, moe_layer: bool) -> int:
+def matrix_elements(architecture: Architecture, *, moe_layer: bool) -> int:
     """Elements of the matrices of one layer's linear modules: no biases, no norms, no routed experts. [elements]
 
     In a layer with experts, router and shared experts.
     """
-    s = Shape.of(architecture)
+    s = architecture
     attention = _attention_matrices(s)
     separate = sum(into * out for into, out in (attention[n] for n in _all_linear(s) if n in attention))
     width = s.shared_expert_intermediate_size if moe_layer else s.intermediate_size
@@ -160,7 +120,7 @@ def matrix_elements(architecture: object, *, moe_layer: bool) -> int:
     return separate + (3 if s.gated_mlp else 2) * s.hidden_size * width + router
 
 
-def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
+def lora_parameters(architecture: Architecture, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
     """Parameters of LoRA adapters. [elements]
 
         rank (inputs + outputs)   for every adapted matrix, in every layer, in every expert
@@ -172,36 +132,34 @@ def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | st
     return rank * sum(into + out for into, out in adapted_sides(architecture, targets))
 
 
-def adapted_sides(architecture: object, targets: Iterable[str] | str = ALL_LINEAR) -> tuple[tuple[int, int], ...]:
+def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL_LINEAR) -> tuple[tuple[int, int], ...]:
     """(sum of inputs, sum of outputs) of all adapted matrices, one pair for each target name. [elements]
 
     DoRA (Liu et al. 2024, arXiv:2402.09353) adds one magnitude an output: Llama-3.2-3B at rank 32 on q_proj
     and v_proj trains 9,289,728. LoRA-FA (Zhang et al. 2023, arXiv:2308.03303) trains the rank x outputs only.
     """
-    shape = Shape.of(architecture)
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
-    attention, mlp = _attention_matrices(shape), _mlp_matrices(shape)
+    attention, mlp = _attention_matrices(architecture), _mlp_matrices(architecture)
     unknown = [name for name in names if name != ALL_LINEAR and name not in attention and name not in mlp]
     if unknown:
         known = ", ".join([ALL_LINEAR, *attention, *mlp])
         raise ValueError(f"no linear layer is named {', '.join(unknown)}; this architecture has {known}")
-    widths = _mlp_widths(shape)
+    widths = _mlp_widths(architecture)
     sides: list[tuple[int, int]] = []
-    for name in _all_linear(shape) if ALL_LINEAR in names else names:
-        into, out = (side * shape.num_hidden_layers for side in attention.get(name, (0, 0)))
+    for name in _all_linear(architecture) if ALL_LINEAR in names else names:
+        into, out = (side * architecture.num_hidden_layers for side in attention.get(name, (0, 0)))
         if name in mlp:
             wide = sum(mlp[name] * width * count for width, count in widths)
-            hidden = sum(shape.hidden_size * count for _, count in widths)
+            hidden = sum(architecture.hidden_size * count for _, count in widths)
             into, out = (into + wide, out + hidden) if name in MLP_OUT else (into + hidden, out + wide)
         sides.append((into, out))
     return tuple(sides)
 
 
-def adapted_shapes(architecture: object, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
-    """(inputs, outputs) of one matrix for each target name (two for GPT-2's c_proj), the widest MLP that carries it. [elements]"""
-    shape = Shape.of(architecture)
-    attention, mlp, hidden = _attention_matrices(shape), _mlp_matrices(shape), shape.hidden_size
-    widest = max(width for width, count in _mlp_widths(shape) if count)
+def adapted_shapes(architecture: Architecture, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of each matrix that carries a target name, of the widest MLP. [elements]"""
+    attention, mlp, hidden = _attention_matrices(architecture), _mlp_matrices(architecture), architecture.hidden_size
+    widest = max(width for width, count in _mlp_widths(architecture) if count)
     sides = []
     for name in target_names(architecture, targets):
         sides += [attention[name]] if name in attention else []
@@ -220,9 +178,9 @@ class Adapted:
     """Which side tensor parallelism cuts: inputs, outputs or neither."""
 
 
-def adapted_attention(architecture: object, targets: Iterable[str]) -> tuple[Adapted, ...]:
+def adapted_attention(architecture: Architecture, targets: Iterable[str]) -> tuple[Adapted, ...]:
     """Adapted attention matrices of one layer; latent down-projections lie whole on each rank."""
-    attention = _attention_matrices(Shape.of(architecture))
+    attention = _attention_matrices(architecture)
     found = [name for name in target_names(architecture, targets) if name in attention]
     return tuple(
         Adapted(*attention[name], "inputs" if name in ATTENTION_OUT else "neither" if name in LATENTS else "outputs")
@@ -230,10 +188,9 @@ def adapted_attention(architecture: object, targets: Iterable[str]) -> tuple[Ada
     )
 
 
-def adapted_mlp(architecture: object, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:
+def adapted_mlp(architecture: Architecture, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:
     """Adapted matrices of one MLP or expert of that width."""
-    shape = Shape.of(architecture)
-    mlp, hidden = _mlp_matrices(shape), shape.hidden_size
+    mlp, hidden = _mlp_matrices(architecture), architecture.hidden_size
     found = [name for name in target_names(architecture, targets) if name in mlp]
     return tuple(
         Adapted(mlp[name] * width, hidden, "inputs")
@@ -243,14 +200,13 @@ def adapted_mlp(architecture: object, targets: Iterable[str], width: int) -> tup
     )
 
 
-def target_names(architecture: object, targets: Iterable[str]) -> tuple[str, ...]:
+def target_names(architecture: Architecture, targets: Iterable[str]) -> tuple[str, ...]:
     """Names of adapted matrices, `all-linear` spelt out."""
     names = list(dict.fromkeys(targets))
-    return tuple(_all_linear(Shape.of(architecture)) if ALL_LINEAR in names else names)
+    return tuple(_all_linear(architecture) if ALL_LINEAR in names else names)
 
 
-@lru_cache(maxsize=256)
-def _count(s: Shape) -> ArchitectureParameters:
+def _count(s: Architecture) -> ArchitectureParameters:
     h = s.hidden_size
     norm = h if s.norm == "rmsnorm" else 2 * h
     sharded, replicated = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
@@ -296,7 +252,7 @@ def _count(s: Shape) -> ArchitectureParameters:
     )
 
 
-def _grouped_query_attention(s: Shape) -> tuple[int, int]:
+def _grouped_query_attention(s: Architecture) -> tuple[int, int]:
     """Sharded and replicated parameters of multi-head or grouped-query attention."""
     query, key = s.num_attention_heads * s.head_dim, s.num_key_value_heads * s.head_dim
     sharded = s.hidden_size * (query + 2 * key) + query * s.hidden_size
@@ -305,7 +261,7 @@ def _grouped_query_attention(s: Shape) -> tuple[int, int]:
     return sharded, replicated + {"none": 0, "head": 2 * s.head_dim, "full": query + key}[s.qk_norm]
 
 
-def _mla(s: Shape) -> tuple[int, int]:
+def _mla(s: Architecture) -> tuple[int, int]:
     """Sharded and replicated parameters of multi-head latent attention."""
     h, a, c = s.hidden_size, s.num_attention_heads, s.kv_lora_rank or 0
     nope, rope, v = s.qk_nope_head_dim or 0, s.qk_rope_head_dim or 0, s.v_head_dim or 0
@@ -319,13 +275,13 @@ def _mla(s: Shape) -> tuple[int, int]:
     return sharded, replicated
 
 
-def _mlp(s: Shape, width: int) -> int:
+def _mlp(s: Architecture, width: int) -> int:
     """One MLP or expert of that width, biases included."""
     inputs = 2 if s.gated_mlp else 1
     return (inputs + 1) * s.hidden_size * width + (inputs * width + s.hidden_size if s.mlp_bias else 0)
 
 
-def _mlp_widths(s: Shape) -> list[tuple[int, int]]:
+def _mlp_widths(s: Architecture) -> list[tuple[int, int]]:
     """(width, how many) of all MLPs of the network: dense layers, routed experts, shared experts."""
     if s.num_experts is None:
         return [(s.intermediate_size, s.num_hidden_layers)]
@@ -337,13 +293,15 @@ def _mlp_widths(s: Shape) -> list[tuple[int, int]]:
     ]
 
 
-def _mlp_matrices(s: Shape) -> dict[str, int]:
+def _mlp_matrices(s: Architecture) -> dict[str, int]:
     """Names of MLP matrices, and how many MLP widths stand on the side that is not the hidden size."""
     names = {"up_proj": 1, "down_proj": 1, "linear_fc1": 2 if s.gated_mlp else 1, "linear_fc2": 1}
-    return {"gate_proj": 1, **names, "gate_up_proj": 2} if s.gated_mlp else {**names, "c_fc": 1, "c_proj": 1, "fc1": 1, "fc2": 1}
+    if s.gated_mlp:
+        return {"gate_proj": 1, **names, "gate_up_proj": 2}
+    return {**names, "c_fc": 1, "c_proj": 1, "fc1": 1, "fc2": 1}
 
 
-def _attention_matrices(s: Shape) -> dict[str, tuple[int, int]]:
+def _attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of the attention matrices by name."""
     h, a = s.hidden_size, s.num_attention_heads
     if s.kv_lora_rank is not None:
@@ -374,7 +332,7 @@ def _attention_matrices(s: Shape) -> dict[str, tuple[int, int]]:
     }
 
 
-def _all_linear(s: Shape) -> list[str]:
+def _all_linear(s: Architecture) -> list[str]:
     fused = {"qkv_proj", "c_attn", "c_proj", "linear_qkv", "linear_proj"}
     mlp = ["gate_proj", "up_proj", "down_proj"] if s.gated_mlp else ["up_proj", "down_proj"]
     return [name for name in _attention_matrices(s) if name not in fused] + mlp

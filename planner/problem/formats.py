@@ -13,7 +13,7 @@ def format_bytes(problem: Problem, name: Format) -> float:
     engine, computed = problem.engine, problem.precision.activation_bytes
     if name == "stream" and engine.fp32_stream:
         return FP32_BYTES
-    if name == "adapter" and engine.adapter_format == "fp32" and not engine.autocast:
+    if name == "adapter" and engine.states.adapters == "fp32" and not engine.autocast:
         return FP32_BYTES
     return computed
 
@@ -39,6 +39,6 @@ def adapter_casts(problem: Problem) -> tuple[bool, bool]:
     if adapter.dropout > 0:
         return True, True
     if engine.autocast:
-        return engine.adapter_format == "fp32" or engine.fp32_stream, engine.adapter_format == "fp32"
+        return engine.states.adapters == "fp32" or engine.fp32_stream, engine.states.adapters == "fp32"
     own = format_bytes(problem, "adapter")
     return own != format_bytes(problem, "stream"), own != format_bytes(problem, "computed")

@@ -33,6 +33,14 @@ class States(Frozen):
     """The optimizer keeps its own fp32 copy (where it has one); false where the weights are the fp32 copy."""
     moments_follow_weights: bool = False
     """The optimizer keeps its moments in the weights' own format (plain torch optimizers on 16-bit weights)."""
+    fp32_weights_are_master: bool = False
+    """Training in fp32, the optimizer works on views of the weights and keeps no copy of its own."""
+    fp8_weights: bool = False
+    """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
+    fp8_transpose: bool = True
+    """The turned copy is cached; false where it is made again for each product."""
+    adapters: Literal["fp32", "as weights"] = "fp32"
+    """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
     shard_over_context: bool = True
     """State is sharded over data * context parallel ranks, not data alone."""
     moment_bytes: float | None = None
@@ -71,6 +79,8 @@ class ZeroThree(Frozen):
     unreduced_bytes: float = 4
     flat_parameters: bool = False
     """A layer's weights are one flat parameter, whose gradient is as large even where only adapters train."""
+    head_gradient_bytes: float = 0
+    """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
     source: str
@@ -196,8 +206,6 @@ class Engine(Frozen):
     """Products run under torch's autocast, which casts their inputs."""
     fp32_stream: bool = False
     """Embedding and norms stand in fp32, and with them the residual stream, whatever products are computed in."""
-    adapter_format: Literal["fp32", "computed"] = "fp32"
-    """Adapters are fp32 beside any base, or have the format that is computed in."""
     pipeline: Pipeline
     recompute: Recompute
     states: States
@@ -209,6 +217,8 @@ class Engine(Frozen):
     """Only where the engine has DoRA adapters."""
     stub: list[Tensor] = Field(min_length=1)
     """Kept by a layer that is recomputed in full."""
+    left_behind: list[Tensor] = Field(default_factory=list)
+    """Freed only as the backward pass ends, of each recomputed layer that has run backward; its stub stays as long."""
     offloaded: list[Tensor] = Field(default_factory=list)
     """Waits in host memory between both passes, of a layer that is not recomputed; filled in by the option that decides
     activation_offload: what it takes out of `saved` and `stub`."""
@@ -232,6 +242,8 @@ class Engine(Frozen):
     vocab_divisible_by: int = 1
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    fused_head: bool = False
+    """Head and loss are one function, which makes the gradients of head and head input on its way forward."""
     quantised_base_keeps_inputs: bool = False
     """Frozen quantised layers keep their inputs for backward (bitsandbytes before 0.42)."""
     run_ahead: RunAhead | None = None
@@ -278,6 +290,7 @@ _TENSOR_LISTS = (
     "saved",
     "saved_by_adapter",
     "stub",
+    "left_behind",
     "offloaded",
     "offloaded_stub",
     "backward",

@@ -141,8 +141,8 @@ class Adapter(Frozen):
     """Precision id in which the frozen base is held (nf4 makes it QLoRA)."""
     variant: Literal["lora", "rslora", "dora", "lora-fa"] = "lora"
     """rslora: another scaling, the same memory; dora: a magnitude an output; lora-fa: first matrices stay frozen."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each adapter's inputs that training drops: each keeps its own copy of them and a mask."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapters' inputs that is dropped; engines that keep masks and dropped copies count them."""
     modules_to_save: list[Literal["embed_tokens", "lm_head"]] = Field(default_factory=list)
     """Tables trained whole beside the adapters, as copies in the compute precision; the frozen ones stay."""
 

@@ -42,6 +42,7 @@ Width = Literal[
     "lora_latent",  # q_lora_rank + kv_lora_rank + qk_rope_head_dim of latent attention
     "key_value_up",  # latent attention: keys and values after their up-projection
     "vocab",  # padded vocabulary
+    "fused_head_chunk",  # vocabulary times the share of tokens that one chunk of a fused linear cross-entropy holds
     "one",  # one number a token
 ]
 Shard = Literal[
@@ -65,12 +66,14 @@ When = Literal[
     "dropout",
     "attention_dropout",
     "context_parallel",  # sequences are cut over ranks
+    "expert_parallel",  # experts lie on several ranks
     "fused_attention",
     "unfused_attention",
     "tensor_parallel",
     "trainable_base",
     "frozen_base",  # adapters on a frozen base
     "dora",  # adapters with a magnitude an output
+    "adapter_dropout",  # adapters drop part of their inputs
     "lora_fa",  # adapters whose first matrices stay frozen
     "trained_down",  # adapters whose first matrices train, so that their inputs are kept
     "trained_head",  # the head's weight trains

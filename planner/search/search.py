@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +13,18 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, Rounded
-from planner.search.plan import Plan, make_plan
+from planner.search.least_memory import least_memory
+from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
 from planner.search.prune import prune, row_bounds
+from planner.search.shown import Shown
 from planner.search.space import Removed, Space, build_space
 from planner.search.tables import RangeTooWide, Tables, build_tables
 from planner.search.verify import verify
-from planner.units import percent
+from planner.units import number, percent
 
 
 @dataclass(frozen=True)
@@ -51,30 +54,63 @@ class Proof:
     """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The answer to one problem."""
+@dataclass(frozen=True, repr=False)
+class Outcome(Shown):
+    """The answer to one question."""
 
-    problem: Problem
+    question: Question
     status: str
     plan: Plan | None
     proof: Proof
     timings: tuple[tuple[str, float], ...]
     """(part, seconds); never on stdout unless asked for."""
+    usual_headroom_gib: float | None = None
+    """What is usually kept free, where no layout keeps it and `question` asks for less. [GiB]"""
+
+    def __str__(self) -> str:
+        return outcome_line(self)
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self}>"
 
 
 def search(
-    problem: Problem,
+    question: Question,
     *,
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
 ) -> Outcome:
-    """Find, prove and re-cost the best plan of a problem.
+    """Find, prove and re-cost the best plan of a question.
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
     left out (with any recomputation and rollout settings), so that the next best can be asked for.
+
+    Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
+    the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
     """
+
+    def ask(asked: Question) -> Outcome:
+        return _search_question(asked, check_points, time_limit_s, without)
+
+    outcome = ask(question)
+    if outcome.status != "infeasible" or not question.prefers_headroom:
+        return outcome
+    demanded = question.as_demanded
+    least = least_memory(demanded, _leave_out(build_space(demanded), without))
+    left = math.floor(least.headroom_gib * 10) / 10 if least is not None else 0.0
+    again = ask(question.keeping(left)) if left > 0 else outcome
+    if again.status == "infeasible":
+        again = ask(demanded)
+    if again.status == "infeasible":
+        return again
+    return replace(again, usual_headroom_gib=question.roomiest.headroom_gib)
+
+
+def _search_question(
+    question: Question, check_points: int, time_limit_s: float | None, without: Sequence[Mapping[str, int]]
+) -> Outcome:
+    """One search, with the headroom that the question asks for."""
     watch: dict[str, float] = {}
     started = clock.monotonic()
 
@@ -82,16 +118,16 @@ def search(
         spent = clock.monotonic() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
-    space = _leave_out(build_space(problem), without)
+    space = _leave_out(build_space(question), without)
     lap("space")
-    costs = RowCosts(problem, space.layouts)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
-    points = count_points(problem, costs, rollouts)
+    costs = RowCosts(question, space.layouts)
+    rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
+    points = count_points(question, costs, rollouts)
     lap("costs")
-    limit = time_limit_s if time_limit_s is not None else problem.scenario.search.time_limit_s
+    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
     for unit in MEMORY_UNITS:
         try:
-            found = _search(problem, space, unit, limit, lap)
+            found = _search(question, space, unit, limit, lap)
             break
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
@@ -99,10 +135,10 @@ def search(
     status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
-        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
+        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(question, costs, rollouts))
         if by_rounding:
             whole = replace(found.grid, costs=costs, rollouts=rollouts)
-            _check(costs, rollouts, plan, enumerate_best(problem, costs, rollouts, whole))
+            _check(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
         enumerated = points
         lap("enumeration check")
     gap = None
@@ -122,7 +158,7 @@ def search(
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
     )
-    return Outcome(problem, status, plan, proof, tuple(watch.items()))
+    return Outcome(question, status, plan, proof, tuple(watch.items()))
 
 
 def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
@@ -152,7 +188,7 @@ class _Searched:
     """The last grid used."""
 
 
-def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
+def _search(question: Question, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
     """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
     removed: list[Removed] = []
     rounding_only, left = 0, len(space.layouts)
@@ -160,20 +196,20 @@ def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Call
     for wish in wishes:
         part = space if len(wishes) == 1 else _with_wish(space, wish)
         left -= len(part.layouts)
-        rollouts = RolloutTable(problem, part.rollouts) if part.rollouts is not None else None
-        rounded = Rounded(RowCosts(problem, part.layouts), rollouts, 1.0, unit)
-        bounds = row_bounds(problem, rounded)
+        rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
+        rounded = Rounded(RowCosts(question, part.layouts), rollouts, 1.0, unit)
+        bounds = row_bounds(question, rounded)
         rounding_only += bounds.rounding_only
         lap("bounds")
-        found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset())
+        found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset())
         if pruned.wish is not None:
             rows, longest = pruned.rows, pruned.longest_seconds
-            tables, rounded = build_tables(problem, rounded, rows, bounds.bound, pruned.choices, longest)
+            tables, rounded = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest)
             lap("tables")
-            found = _solve(problem, tables, part, limit)
+            found = _solve(question, tables, part, limit)
             lap("solver")
             if found[0] == "infeasible":
-                found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset({wish}))
+                found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}))
         removed += pruned.removed
         if found is not None:
             if left:
@@ -197,20 +233,22 @@ def _merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
     return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
 
 
-def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> tuple[str, Plan | None, float | None, bool]:
+def _solve(
+    question: Question, tables: Tables, space: Space, limit: float
+) -> tuple[str, Plan | None, float | None, bool]:
     """(status, plan, bound in seconds, whether its throughput is proved): what the solver makes of the tables."""
     from planner.search.solver.solve import solve
 
-    options = problem.scenario.search
+    options = question.scenario.search
     answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
     if answer.row is None:
         return answer.status, None, None, False
     row = tables.rows[answer.row]
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
-    plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
+    plan = make_plan(question, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
     # Each coefficient of a plan was rounded up by less than a unit.
-    slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
+    slack = 1 + len(row.visits) * (4 * question.architecture.num_hidden_layers + 2)
     bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
     return answer.status, plan, bound, answer.time_proved
 
@@ -262,7 +300,7 @@ def plan(
     time_limit_s: float | None = None,
 ) -> Outcome:
     """Find the best layout of a scenario, with its proof."""
-    return search(problem_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
+    return search(question_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
 
 
 def how_proved(outcome: Outcome) -> str:
@@ -272,3 +310,29 @@ def how_proved(outcome: Outcome) -> str:
     if outcome.proof.throughput_proved:
         return "throughput proved, ties not settled"
     return "best found" if outcome.proof.gap is None else f"best found, gap {percent(outcome.proof.gap)}"
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """The answer in one sentence. `optimal` is only said with a proof."""
+    question, plan = outcome.question, outcome.plan
+    name = question.name
+    if plan is None:
+        if outcome.status == "infeasible":
+            counts = question.total_gpus
+            gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in question.problems))
+            return f"{name}: no layout fits on {gpus} x {kinds} (proved)"
+        return f"{name}: no verdict within the time limit"
+    gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
+    lost = given_up(plan)
+    if lost:
+        start = f"fits on {gpus} after giving up {', '.join(lost)}"
+    elif len(question.wishes) > 1:
+        start = f"keeps every wish on {gpus}"
+    else:
+        start = f"fits on {gpus}"
+    if outcome.usual_headroom_gib is not None:
+        less = f"leaves {number(plan.headroom_gib, 1)} GiB, less than the {number(outcome.usual_headroom_gib, 1)} usual"
+        chance = f", fits with {chance_words(plan.fit_probability)}" if plan.fit_probability is not None else ""
+        return f"{name}: {start} at the edge: {less} for engine {plan.problem.engine.id}{chance}; {how_proved(outcome)}"
+    return f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}"

@@ -15,7 +15,7 @@ import numpy as np
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.stage_choices import (
     even_layers,
     even_middle,
@@ -196,7 +196,7 @@ class RangeTooWide(InternalError):
 
 
 def build_tables(
-    problem: Problem, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+    question: Question, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
 ) -> tuple[Tables, Rounded]:
     """Tables of these rows and rollout choices, and the grid they are on; no optimal step is longer than given.
 
@@ -207,7 +207,7 @@ def build_tables(
     time_unit = longest_seconds / TIME_RANGE
     while True:
         grid = replace(rounded, time_unit_seconds=time_unit)
-        built = _tables(problem, grid, rows, bounds, choices, longest_seconds)
+        built = _tables(question, grid, rows, bounds, choices, longest_seconds)
         widest = widest_range(built)
         if widest < SAFE_RANGE:
             return built, grid
@@ -217,15 +217,15 @@ def build_tables(
 
 
 def _tables(
-    problem: Problem, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+    question: Question, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
 ) -> Tables:
-    costs, spec = rounded.costs, problem.scenario.layout
-    lay, total_layers = costs.layouts, problem.architecture.num_hidden_layers
+    costs, spec = rounded.costs, question.scenario.layout
+    lay, total_layers = costs.layouts, question.architecture.num_hidden_layers
     free = spec.layers_per_stage == "free"
-    fixed = None if free else even_layers(problem, lay, costs.stages)
+    fixed = None if free else even_layers(question.first, lay, costs.stages)
     ranks, shared = row_ranks(costs), row_keys(lay)
-    dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
-    kind = recomputation(problem)
+    dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
+    kind = recomputation(question.first)
     levels: dict[tuple[int, int, int], tuple[int, ...]] = {}
     built = []
     for row in rows.tolist():
@@ -235,7 +235,7 @@ def _tables(
         variant, chunks = int(lay.variant[row]), int(lay.virtual_pipeline[row])
         if (variant, most, chunks) not in levels:
             named = recompute_levels if kind == "levels" else named_levels
-            levels[variant, most, chunks] = tuple(named(problem.each[variant], most, chunks))
+            levels[variant, most, chunks] = tuple(named(question.problems[variant], most, chunks))
         built.append(
             Row(
                 index=row,
@@ -259,14 +259,14 @@ def _tables(
         headroom=rounded.headroom,
         headroom_step=rounded.headroom_step,
         total_layers=total_layers,
-        even_middle=even_middle(problem),
+        even_middle=even_middle(question.first),
         uniform_recompute=spec.recompute == "uniform",
         recompute=kind,
         max_layers=max(
             (max(r.fixed_layers) if r.fixed_layers else total_layers - r.stages + 1 for r in built), default=0
         ),
         time_limit=math.ceil(longest_seconds / rounded.time_unit_seconds) + 4 * (4 * total_layers + 4),
-        near_tie=problem.scenario.search.near_tie,
+        near_tie=question.scenario.search.near_tie,
         memory_unit_bytes=rounded.memory_unit_bytes,
         time_unit_seconds=rounded.time_unit_seconds,
     )

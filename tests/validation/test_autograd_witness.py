@@ -18,7 +18,7 @@ from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load, override
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.schema.engine import Engine
 from planner.schema.tensors import Tensor
 
@@ -66,9 +66,9 @@ def problem(model: str, mode: str) -> Problem:
         base = "fp32" if form == "fp32" else "bf16"
         changes["adapter"] = adapter_of(model_type, what) | {"base_precision": base}
         options += ["adapters_as_computed"] if "16-bit" in what else []
-    return problem_of(
+    return question_of(
         override(load(str(ROOT / "scenarios" / "llama8b_sft_a100.yaml")), changes | {"engine_options": options})
-    )
+    ).first
 
 
 def counted(engine: Engine, what: str) -> list[Tensor]:

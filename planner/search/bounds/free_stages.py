@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
 from planner.problem.layouts import Floats, Ints
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import even_layers, even_middle, named_levels, recomputation, recompute_levels
 from planner.search.grid import Rounded, limit_bytes
 
@@ -39,7 +39,7 @@ NONE = Split(math.inf, math.inf, (), ())
 class Splitter:
     """Splits rows, with integer memory as the solver counts it."""
 
-    problem: Problem
+    question: Question
     rounded: Rounded
 
     def split(self, row: int, held_back: int = 0) -> Split:
@@ -61,9 +61,9 @@ class Splitter:
     @cached_property
     def _fixed(self) -> Ints | None:
         costs = self.rounded.costs
-        if self.problem.scenario.layout.layers_per_stage == "free":
+        if self.question.scenario.layout.layers_per_stage == "free":
             return None
-        return even_layers(self.problem, costs.layouts, costs.stages)
+        return even_layers(self.question.first, costs.layouts, costs.stages)
 
     @cached_property
     def _window(self) -> dict[tuple[int, bool, int], tuple[Floats, ...]]:
@@ -79,31 +79,31 @@ class Splitter:
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
         if self._fixed is not None:
             return np.unique(self._fixed[row, :stages])
-        return np.arange(chunks, self.problem.architecture.num_hidden_layers - stages + 2, chunks)
+        return np.arange(chunks, self.question.architecture.num_hidden_layers - stages + 2, chunks)
 
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
         """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
-        kind, counts, problem = recomputation(self.problem), self._counts(row), self._variant(row)
+        kind, counts, question = recomputation(self.question.first), self._counts(row), self._variant(row)
         chunks = self._chunks(row)
         if not len(counts):
             return
         if kind == "all":
             yield counts, None
-        elif self.problem.scenario.layout.recompute == "per_stage":
+        elif self.question.scenario.layout.recompute == "per_stage":
             yield None, None
         elif kind == "whole":
-            levels = named_levels(problem, int(counts[-1]), chunks)
+            levels = named_levels(question, int(counts[-1]), chunks)
             if 0 in levels:
                 yield counts * 0, None
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
-            for level in recompute_levels(problem, int(counts[-1]), chunks):
+            for level in recompute_levels(question, int(counts[-1]), chunks):
                 yield np.minimum(counts, level), level
 
     def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
-        stages, total = int(lay.pipeline_parallel[row]), self.problem.architecture.num_hidden_layers
+        stages, total = int(lay.pipeline_parallel[row]), self.question.architecture.num_hidden_layers
         needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
         c, heavy, light = costs.time["train"]
         seconds = c.layer[row, :stages, None] * counts + c.recomputed[row, :stages, None] * needed
@@ -133,11 +133,11 @@ class Splitter:
 
     def _variant(self, row: int) -> Problem:
         """The row's own problem."""
-        return self.problem.each[int(self.rounded.costs.layouts.variant[row])]
+        return self.question.problems[int(self.rounded.costs.layouts.variant[row])]
 
     def _is_refused(self, layers: Ints) -> bool:
         """Stages between the first and the last differ, and the engine does not take that."""
-        return even_middle(self.problem) and len(set(layers[1:-1].tolist())) > 1
+        return even_middle(self.question.first) and len(set(layers[1:-1].tolist())) > 1
 
     def _chunks(self, row: int) -> int:
         return int(self.rounded.costs.layouts.virtual_pipeline[row])
@@ -150,7 +150,7 @@ class Splitter:
         return most in named_levels(self._variant(row), most, self._chunks(row)) if named < 0 else named <= most
 
     def _holds_all(self, row: int, wanted: Ints | None, *, exact: bool) -> bool:
-        counts, total = self._counts(row), self.problem.architecture.num_hidden_layers
+        counts, total = self._counts(row), self.question.architecture.num_hidden_layers
         _, fits = self._needed(row, wanted, exact=exact)
         if not fits.any(axis=1).all():
             return False
@@ -180,15 +180,15 @@ class Splitter:
         costs = self.rounded.costs
         stages = int(costs.layouts.pipeline_parallel[row])
         memory = costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
+        limit = limit_bytes(self.question) if exact else float(self.rounded.limit - held_back)
         always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
         low, high, fits = _between(always, row, stages, counts, limit)
         also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
         possible = np.ones(low.shape, dtype=bool)
         if self._fixed is not None:
             possible &= self._fixed[row, :stages, None] == counts
-        elif self.problem.architecture.is_moe:
-            possible[0] &= counts >= self.problem.parameters.num_dense_layers
+        elif self.question.architecture.is_moe:
+            possible[0] &= counts >= self.question.parameters.num_dense_layers
         more, less = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1])
         return low, high, fits & possible, more, less, fits & also[2] & possible
 

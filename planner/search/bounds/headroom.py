@@ -29,7 +29,7 @@ def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: 
     `bound` holds for every row of the space seconds that no step with it undercuts, `best` those of a plan in hand;
     `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept.
     """
-    near_tie = rounded.costs.problem.scenario.search.near_tie
+    near_tie = rounded.costs.question.scenario.search.near_tie
     keep = bound[rows] <= best * (1 + SURE)
     if len(rows) <= MANY or keep.all() or (least is None and rounded.rollouts is not None):
         return np.ones(len(rows), dtype=bool)
@@ -56,7 +56,7 @@ class _Reach:
 
     @cached_property
     def _splitter(self) -> Splitter:
-        return Splitter(self.rounded.costs.problem, self.rounded)
+        return Splitter(self.rounded.costs.question, self.rounded)
 
     @cached_property
     def _most(self) -> int:

@@ -208,7 +208,7 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
             "zero_stage": layout["zero_stage"] or 0,
             "sequence_parallel": bool(case.sequence_parallel),
             "layers_per_stage": "even" if len(set(split)) == 1 else list(split),
-            "recomputed_layers": "all" if case.recompute["granularity"] == "full" else 0,
+            "recomputed_layers": _recomputed(case),
             "recompute_modules": modules,
         },
     }
@@ -218,6 +218,13 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
     if adapter is not None:
         document["adapter"] = adapter
     return document
+
+
+def _recomputed(case: Case) -> int | str:
+    """All layers, every k-th one, or none."""
+    if every := case.recompute["every"]:
+        return int(case.arch["num_hidden_layers"]) // int(every)
+    return "all" if case.recompute["granularity"] == "full" else 0
 
 
 def _expert_tensor(case: Case) -> int:
@@ -289,17 +296,18 @@ def _group_key(document: dict[str, Any]) -> str:
 
 def _group(pairs: list[tuple[Case, dict[str, Any]]], catalog: Catalog) -> CaseGroup:
     document = Document(f"validation/{pairs[0][0].id}", pairs[0][1], "")
-    problem = resolve(document, validate(document, Scenario), catalog)
+    problem = resolve(document, validate(document, Scenario), catalog).first
     stages = max(d["layout"]["pipeline_parallel"] for _, d in pairs)
     splits = [list(_split(case, problem.architecture, problem.engine.pipeline.balance)) for case, _ in pairs]
     layers = np.array([split + [0] * (stages - len(split)) for split in splits], dtype=np.int64)
-    full = np.array([d["layout"]["recomputed_layers"] == "all" for _, d in pairs])
+    wanted = [d["layout"]["recomputed_layers"] for _, d in pairs]
+    most = np.array([layers.max(initial=0) if number == "all" else number for number in wanted], dtype=np.int64)
     return CaseGroup(
         cases=tuple(case for case, _ in pairs),
         problem=problem,
         layouts=_layouts(pairs),
         layers=layers,
-        recomputed=np.where(full[:, None], layers, 0),
+        recomputed=np.minimum(layers, most[:, None]),
         stages=tuple(_stage(case) for case, _ in pairs),
     )
 
