@@ -88,7 +88,6 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "adapter_reads_stream": not casts_stream,
         "adapter_casts_products": casts_products,
         "adapter_reads_products": not casts_products,
-        "adapter_dropout": adapter is not None and adapter.dropout > 0,
         "normalised_router": a.is_moe and not a.model_type.startswith(PLAIN_ROUTER),
     }[when]
 

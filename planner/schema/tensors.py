@@ -105,7 +105,6 @@ When = Literal[
     "own_rotary_tables",  # each layer makes its own rotary tables (GLM-4)
     "scores_chosen_experts",  # soft-max over the chosen experts (gpt-oss)
     "capped_logits",  # logits are soft-capped before the loss (Gemma 2)
-    "adapter_dropout",
     "adapter_casts_stream",  # each adapter keeps its own copy of the block's input
     "adapter_reads_stream",
     "adapter_casts_products",  # each adapter keeps its own copy of what a product made
