@@ -99,7 +99,8 @@ def out_option(function: Function) -> Function:
 
 def _refuse_existing(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     """Say no before the work, not after it."""
-    if value is not None and value != "-" and not context.params.get("force") and os.path.lexists(value):
+    taken = value is not None and value != "-" and os.path.lexists(value) and not os.path.isdir(value)
+    if value is not None and taken and not context.params.get("force"):
         raise InputError(_exists(value))
     return value
 

@@ -75,6 +75,15 @@ def _offloads_activations(asked: Asked) -> bool:
     return any(option.decides == "activation_offload" for option in asked.engine.options.values())
 
 
+def _empty_stages(asked: Asked) -> bool:
+    """Stages without a layer, but for last ones where the engine allows these."""
+    split = asked.layout.layers_per_stage
+    counts = split if isinstance(split, list) else []
+    filled = sum(count > 0 for count in counts)
+    allowed = asked.engine.pipeline.empty_stages and filled > 0 and all(counts[:filled])
+    return 0 in counts and not allowed
+
+
 def _middle_differs(asked: Asked) -> bool:
     split = asked.layout.layers_per_stage
     return isinstance(split, list) and len(set(split[1:-1])) > 1
@@ -115,6 +124,13 @@ REFUSALS = (
         "engine {engine.id} only splits layers evenly",
         "its catalog file says pipeline.uneven: no",
         "layers_per_stage: even",
+    ),
+    Refusal(
+        ("layout", "layers_per_stage"),
+        _empty_stages,
+        "layers_per_stage leaves a stage without a layer",
+        "only the last stages may be empty, and only where an engine's catalog file says pipeline.empty_stages",
+        "at least 1 layer on every stage",
     ),
     Refusal(
         ("layout", "schedule"),

@@ -290,7 +290,7 @@ def next_command(question: Question, headroom_gib: float | None, status: str) ->
             scenario = scenario_argument(question.document, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
         return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
-    launcher = question.first.engine.launch
-    if launcher is not None:
-        return Command(f"planner launch {scenario} --to {launcher}", "the launch flags of this plan")
+    launchers = question.first.engine.launch
+    if launchers:
+        return Command(f"planner launch {scenario} --to {launchers[0]}", "the launch flags of this plan")
     return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

@@ -54,6 +54,8 @@ class States(Frozen):
     runs without them."""
     step_bytes: float = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    step_elements: float | None = None
+    """Parameters that the step works on at once where weights are cut (ZeRO-3); all of the shard unless stated."""
     host_gradient_bytes: float = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: float = 0
@@ -153,6 +155,8 @@ class Pipeline(Frozen):
     supported: bool = True
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
+    empty_stages: bool = False
+    """The last stages may hold no layer: head and loss stand alone."""
     group_size: int | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
     zero_bubble: str | None = None
@@ -190,8 +194,8 @@ class Engine(Frozen):
     name: str
     version: str
     """The release whose behaviour this file states."""
-    launch: str | None = None
-    """Name of the launcher that speaks its flags."""
+    launch: list[str] = Field(default_factory=list)
+    """Names of the launchers that speak its settings, the engine's own first."""
     zero_stages: list[int] = Field(min_length=1)
     """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
     tensor_parallel: bool = True

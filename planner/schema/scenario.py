@@ -16,6 +16,7 @@ WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rol
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 
 
 class IntRange(Frozen):
@@ -232,7 +233,8 @@ class LayoutSpec(Frozen):
     zero_stage: CountChoice = "any"
     sequence_parallel: Flag | None = None
     """Only where the engine leaves the choice."""
-    layers_per_stage: Literal["even", "free"] | Annotated[list[PositiveInt], Field(min_length=1)] = "even"
+    layers_per_stage: Literal["even", "free"] | Annotated[list[NonNegativeInt], Field(min_length=1)] = "even"
+    """A list may end in stages of 0 layers where the engine allows stages without any (the head stands alone)."""
     recompute: Literal["uniform", "per_stage"] = "uniform"
     """One number of recomputed layers for all stages, or each stage its own."""
     recompute_method: Literal["block", "uniform"] | None = None

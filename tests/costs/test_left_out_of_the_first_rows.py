@@ -124,3 +124,34 @@ def test_recomputation_by_operator_keeps_no_experts_but_what_was_exchanged() -> 
     assert whole - by_operator > routed * (8 * 14336 + 6 * 4096)
     apart = kept("torchtitan", recompute_modules=["op"], expert_parallel=8, **experts)
     assert apart - by_operator == pytest.approx(4 * routed * 4096)
+
+
+def test_deepspeed_steps_one_sub_group_and_nothing_on_the_gpu_where_the_cpu_steps() -> None:
+    def step(zero: int, offload: bool) -> float:
+        batch = {"global_batch_size": 2, "sequence_length": 4096, "micro_batch_size": 1}
+        layout = {"recomputed_layers": "all", "data_parallel": 2, "zero_stage": zero, "optimizer_offload": offload}
+        cluster = {"node": "hgx-h100-8", "num_gpus": 2}
+        limits = {"host_memory": False}
+        whole = problem(engine="deepspeed", cluster=cluster, batch=batch, layout=layout, limits=limits)
+        layouts = build_space(whole.alone).layouts.take(0).expand()
+        one = np.zeros((1, 1), dtype=np.int64)
+        memory = StageMemory(whole, layouts, one, one + LAYERS, one + LAYERS)
+        return float(np.ravel({i.name: i.amount for i in memory.moment("optimizer")}["optimizer temporaries"])[0])
+
+    assert step(2, False) == pytest.approx(8 * 8_030_261_248 / 2)
+    assert step(3, False) == 8e9
+    assert step(2, True) == step(3, True) == 0
+
+
+def test_ddp_keeps_its_buckets() -> None:
+    one = items("loss", "transformers")
+    many = items("loss", "transformers-ddp", 8)
+    assert many["gradient buckets"] == 2 * 8_030_261_248
+    assert sum(many.values()) - sum(one.values()) == pytest.approx(2 * 8_030_261_248)
+
+
+def test_torchtune_adapters_are_16_bits() -> None:
+    peft, tune = (items("loss", engine, adapter=ADAPTED) for engine in ("transformers", "torchtune"))
+    assert peft["weights"] == 2 * tune["weights"]
+    assert peft["gradients"] == 2 * tune["gradients"]
+    assert peft["optimizer"] == 2 * tune["optimizer"]

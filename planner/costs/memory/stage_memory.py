@@ -15,7 +15,7 @@ in integers; `tables` reads its coefficients off these functions and never types
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -129,7 +129,6 @@ class StageMemory(StageParameters):
         trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
         whole = trained * zero.unreduced_bytes * several
         if name == "loss" and self.problem.scenario.adapter is None:
-            # What waits between micro-batches holds the head's gradient already.
             whole = np.where(several, whole, head * zero.head_gradient_bytes)
         return (
             Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
@@ -271,13 +270,23 @@ class StageMemory(StageParameters):
             for i in self.state
         )
 
+    @property
+    def _stepped_at_once(self) -> Floats:
+        """Share of the shard that the step works on at once, from all layers so that it is one number for a row."""
+        most = self.problem.engine.states.step_elements
+        if most is None:
+            return np.ones(np.shape(self.layouts.zero_stage))
+        layers = np.asarray(self.layers * 0 + self.problem.architecture.num_hidden_layers)
+        whole = replace(self, layers=layers)
+        share = most / np.maximum(1.0, whole.sharded(whole.trainable, 1))
+        return np.where(self.layouts.zero_stage >= 3, np.minimum(1.0, share), 1.0)
+
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
-        if self.problem.scenario.layout.optimizer_offload:
-            each = each * 0.0
+        each = (each + states.step_bytes) * (not self.problem.scenario.layout.optimizer_offload)
         shard = self.sharded(self.trainable, 1)
-        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, shard * (each + states.step_bytes), "catalogs/optimizers")]
+        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, shard * each * self._stepped_at_once, "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)

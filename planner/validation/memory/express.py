@@ -205,7 +205,7 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
             "context_parallel": layout["cp"] or 1,
             "expert_parallel": layout["ep"] or 1,
             "expert_tensor_parallel": _expert_tensor(case),
-            "zero_stage": layout["zero_stage"] or 0,
+            "zero_stage": translate.zero_stage_of(case),
             "sequence_parallel": bool(case.sequence_parallel),
             "layers_per_stage": "even" if len(set(split)) == 1 else list(split),
             "recomputed_layers": _recomputed(case),
@@ -277,11 +277,23 @@ def express(cases: Iterable[Case], catalog: Catalog | None = None) -> tuple[list
         waiting.setdefault(_group_key(document), []).append((case, document))
     done: list[Prediction] = []
     for pairs in waiting.values():
-        try:
-            done += _group(pairs, own).predictions()
-        except (InputError, ValueError) as error:
-            failed += [Unexpressed(case, str(error).splitlines()[0]) for case, _ in pairs]
+        predicted, lost = _predicted(pairs, own)
+        done += predicted
+        failed += lost
     return done, failed
+
+
+def _predicted(
+    pairs: list[tuple[Case, dict[str, Any]]], catalog: Catalog
+) -> tuple[list[Prediction], list[Unexpressed]]:
+    """Predictions of cases of one problem; where one of them cannot be said, each is asked alone."""
+    try:
+        return _group(pairs, catalog).predictions(), []
+    except (InputError, ValueError) as error:
+        if len(pairs) == 1:
+            return [], [Unexpressed(pairs[0][0], str(error).splitlines()[0])]
+    alone = [_predicted([pair], catalog) for pair in pairs]
+    return [p for found, _ in alone for p in found], [u for _, lost in alone for u in lost]
 
 
 def _group_key(document: dict[str, Any]) -> str:

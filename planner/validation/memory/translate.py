@@ -26,7 +26,7 @@ _ENGINES: dict[str, Callable[[Case], str]] = {
     "fsdp2": lambda c: "prime-rl",
     "fsdp1": lambda c: "fsdp1",
     "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft is None else "transformers",
-    "litgpt": lambda c: "litgpt-fsdp" if c.layout["zero_stage"] == 3 else "litgpt",
+    "litgpt": lambda c: "litgpt-fsdp" if c.layout["fsdp"] else "litgpt",
     "torchtune": lambda c: "torchtune-fsdp" if c.layout["zero_stage"] == 3 else "torchtune",
     "deepspeed-zero2": lambda c: "deepspeed",
     "deepspeed-zero3": lambda c: "deepspeed",
@@ -39,6 +39,22 @@ def engine_of(case: Case) -> str:
     if case.engine not in _ENGINES:
         raise NotExpressible(f"no engine for {case.engine}")
     return _ENGINES[case.engine](case)
+
+
+def zero_stage_of(case: Case) -> int:
+    """FSDP cuts weights under every strategy; SHARD_GRAD_OP, which data calls stage 2, only keeps them gathered."""
+    return 3 if case.engine == "litgpt" and case.layout["fsdp"] else case.layout["zero_stage"] or 0
+
+
+def _shard_grad_op(case: Case) -> bool:
+    return case.engine == "litgpt" and (case.layout["fsdp"] or {}).get("strategy") == "shard_grad_op"
+
+
+def _thunder(case: Case) -> bool:
+    """Compiled by lightning-thunder, alone or under dynamo."""
+    if case.source != "thunder_litgpt_bench":
+        return "thunder_" in case.framework
+    return "thunder" in case.framework.rsplit(",", 1)[-1]
 
 
 def _moonlight(case: Case) -> bool:
@@ -76,7 +92,7 @@ def _traced(case: Case) -> bool:
 
 def _compiled(case: Case) -> bool:
     """Torchtitan PR 1625 was taken for compiled by its speed, but prints its command line, which compiles nothing."""
-    stated = _added(case, "torch.compile") or "inductor" in case.framework
+    stated = _added(case, "torch.compile") or ("inductor" in case.framework and not _thunder(case))
     return stated and "compile inferred from tps" not in case.notes
 
 
@@ -114,6 +130,11 @@ def _added(case: Case, technique: str) -> bool:
     return any(step in text for step in _LADDER[_LADDER.index(technique) :])
 
 
+def _te_cross_entropy(case: Case) -> bool:
+    """Runs before Megatron-core 0.18.2 that do not say otherwise used Transformer Engine's fused cross-entropy."""
+    return case.source not in ("megatron_ci_golden", "mlperf_training") and "cef" not in case.flags
+
+
 OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c) or "bf16 grad reduce" in c.precision_detail),
     ("bf16_moments", lambda c: _moonlight(c)),
@@ -122,9 +143,9 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("unbalanced_routing", lambda c: _moonlight(c) or c.source == "megatron_ci_golden"),
     ("sequential_experts", lambda c: c.source == "megatron_ci_golden" and "groupedGEMM" not in c.flags),
     ("fp8_parameters", lambda c: "fp8 parameters" in c.precision_detail or "fp8-param-gather" in c.flags),
+    ("te_cross_entropy_fusion", _te_cross_entropy),
     ("fp8_attention", lambda c: "fp8 dot-product attention" in c.precision_detail),
     ("fp8_activation_inputs", lambda c: "activation_func_fp8_input_store" in (c.recompute["detail"] or "")),
-    ("unfused_cross_entropy", lambda c: c.source == "megatron_ci_golden" and "cef" not in c.flags),
     ("native_cross_entropy_fusion", lambda c: "cef" in c.flags or c.source == "mlperf_training"),
     ("deferred_embedding_gradient", lambda c: "defer_embedding_wgrad" in c.model),
     ("two_optimizer_instances", lambda c: "distopt-inst=2" in c.flags),
@@ -136,7 +157,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("autocast", _autocast),
     ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
     ("compile", _compiled),
-    ("thunder", lambda c: "thunder_" in c.framework),
+    ("thunder", _thunder),
     ("checkpoint_around_units", lambda c: "transformers 4.4" in c.framework),
     ("fused_head_upcast", lambda c: _liger(c) and "foak" in c.framework),
     ("fused_head", lambda c: _liger(c) and "foak" not in c.framework),
@@ -146,6 +167,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
     ("eager_loss", _eager_loss),
     ("whole_logits", _whole_logits),
+    ("whole_loss", lambda c: c.engine == "torchtune" and not _added(c, "chunked")),
     ("chunked_logits", lambda c: c.engine == "torchtitan" and "chunked cross entropy" in c.notes),
     ("every_kth_layer", lambda c: bool(c.recompute["every"])),
     ("chunked_loss", lambda c: "chunked" in c.notes or _added(c, "chunked")),
@@ -155,8 +177,9 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("traced", _traced),
     ("kept_absolute_values", lambda c: "eager float8" in c.notes and _until(c, "2025-02-04")),
     ("kept_collectives", _operators_recomputed_eagerly),
-    ("no_reshard", lambda c: "reshard_after_forward never" in c.notes),
-    ("optimizer_in_backward", lambda c: "in backward" in c.optimizer),
+    ("no_reshard", lambda c: "reshard_after_forward never" in c.notes or _shard_grad_op(c)),
+    ("fp8_all_gather", lambda c: "fp8 all-gather" in c.precision_detail),
+    ("optimizer_in_backward", lambda c: "in backward" in c.optimizer.replace("-", " ")),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
     ("synchronous_pipeline", lambda c: "after_pp_fix=False" in c.notes and c.layout["pp"] > 1),
     ("outputs_in_fp32", lambda c: _trainer_with_autocast(c)),
@@ -170,6 +193,9 @@ _OPTIMIZERS = (
     (r"galore", "galore"),
     (r"lisa", None),
     (r"lora-fa", "adamw"),
+    (r"paged.*8-?bit", "paged-adamw-8bit"),
+    (r"paged", "paged-adamw-32bit"),
+    (r"4bit", None),
     (r"8bit", "adamw-8bit"),
     (r"muon", "muon"),
     (r"offload", None),
