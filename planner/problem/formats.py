@@ -20,7 +20,7 @@ def format_bytes(problem: Problem, name: Format) -> float:
 
 def element_bytes(problem: Problem, tensor: Tensor) -> float:
     """Bytes an element of all copies of a tensor together. [bytes]"""
-    return tensor.amount * (1.0 if tensor.bytes is not None else format_bytes(problem, tensor.format))
+    return (tensor.bytes or 0.0) + (tensor.copies or 0.0) * format_bytes(problem, tensor.format)
 
 
 def mixed(problem: Problem) -> bool:

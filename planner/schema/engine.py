@@ -336,16 +336,19 @@ def _taken_out(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
     """Tensors of the first list with the bytes that the second one keeps no longer."""
 
     def place(tensor: dict[str, Any]) -> tuple[str, ...]:
-        kind = "bytes" if tensor["bytes"] is not None else "copies"
-        return kind, *(str(tensor.get(name)) for name in ("name", "width", "shard", "when", "option", "format", "each"))
+        return tuple(str(tensor[name]) for name in ("name", "width", "shard", "when", "option", "format", "each"))
 
-    left: dict[tuple[Any, ...], float] = {}
-    for tensor in after:
-        whole = Tensor.model_validate(tensor)
-        key = place(whole.model_dump())
-        left[key] = left.get(key, 0.0) + whole.amount
-    gone = [(tensor, tensor[place(tensor)[0]] - left.get(place(tensor), 0.0)) for tensor in before]
-    return [{**tensor, place(tensor)[0]: amount} for tensor, amount in gone if amount > 0]
+    left: dict[tuple[str, ...], dict[str, float]] = {}
+    for tensor in (Tensor.model_validate(each).model_dump() for each in after):
+        amounts = left.setdefault(place(tensor), {"bytes": 0.0, "copies": 0.0})
+        amounts.update({kind: amounts[kind] + (tensor[kind] or 0.0) for kind in amounts})
+    gone = []
+    for tensor in (Tensor.model_validate(each).model_dump() for each in before):
+        stays = left.get(place(tensor), {})
+        amounts = {kind: (tensor[kind] or 0.0) - stays.get(kind, 0.0) for kind in ("bytes", "copies")}
+        if any(amount > 0 for amount in amounts.values()):
+            gone.append({**tensor, **{kind: amount if amount > 0 else None for kind, amount in amounts.items()}})
+    return gone
 
 
 def _is_on(tensor: Tensor, options: Sequence[str]) -> bool:

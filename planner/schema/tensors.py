@@ -125,9 +125,9 @@ class Tensor(Frozen):
     name: str
     width: Width
     bytes: float | None = Field(default=None, gt=0)
-    """Bytes an element, all copies of this kind together, where no format changes them: statistics, masks, indices."""
+    """Bytes an element that no format changes, all copies together: statistics, masks, indices, fp32 copies."""
     copies: float | None = Field(default=None, gt=0)
-    """Or how many copies in `format`, whose bytes follow from precision and engine."""
+    """How many copies in `format` besides, whose bytes follow from precision and engine."""
     format: Format = "computed"
     each: Literal["token", "layer"] = "token"
     """Whether there are so many for each token, or once a layer whatever the tokens."""
@@ -144,12 +144,7 @@ class Tensor(Frozen):
     """Formula or measurement this entry comes from."""
 
     @model_validator(mode="after")
-    def _one_amount(self) -> Tensor:
-        if (self.bytes is None) == (self.copies is None):
-            raise ValueError("a tensor has either bytes or copies")
+    def _some_amount(self) -> Tensor:
+        if self.bytes is None and self.copies is None:
+            raise ValueError("a tensor has bytes, copies, or both")
         return self
-
-    @property
-    def amount(self) -> float:
-        """Bytes, or copies."""
-        return self.bytes if self.bytes is not None else self.copies or 0.0

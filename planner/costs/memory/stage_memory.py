@@ -227,18 +227,16 @@ class StageMemory(StageParameters):
         saved = "; ".join(dict.fromkeys(t.source for t in engine.saved))
         items = [Item(ItemName.ACTIVATIONS_KEPT_LAYERS, whole, saved)]
         if name == "recomputation":
-            _, own = self._activations(np.ones_like(flight))
-            stubs = stubs + own
+            stubs = stubs + self._activations(np.ones_like(flight))[1]
             rebuilt, _ = self.layer_activations
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
-                left, _ = self._layer_bytes(engine.left_behind)
-                waiting = self.recomputed * left
+                waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
                 items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
         items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, engine.stub[0].source))
         if name == "loss":
-            logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
-            logits = (self.is_last + self._further) * logits
+            once = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
+            logits = (self.is_last + self._further) * once
             items.append(Item(ItemName.LOGITS_AND_LOSS, logits, engine.loss[0].source))
         else:
             running, _ = self._layer_bytes(engine.backward)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.formulas.parameters import matrix_elements
@@ -40,4 +41,4 @@ def weight_copies(stage: StageParameters, name: str) -> tuple[Item, ...]:
         "recomputation": usual + 0.0 * stage.layers,
     }[name]
     shape = np.zeros(np.broadcast_shapes(np.shape(amount), np.shape(stage.layers)))
-    return (Item("16-bit copies of weights", stage.sharded((amount + shape, shape), 3), SOURCE),)
+    return (Item(ItemName.COPIES_OF_WEIGHTS, stage.sharded((amount + shape, shape), 3), SOURCE),)
