@@ -19,6 +19,7 @@ class ItemName(StrEnum):
     CACHED_BLOCKS_OF_OTHER_LENGTHS = "cached blocks of other lengths"
     CHECKPOINT_STAGING = "checkpoint staging"
     CONTEXT_PARALLEL_COLLECTIVES = "context-parallel collectives"
+    COPIES_OF_WEIGHTS = "16-bit copies of weights"
     CUDA_CONTEXT = "CUDA context"
     DATA_PARALLEL_COLLECTIVES = "data-parallel collectives"
     DECODE_LAST_BATCH_TO_ITS_LONGEST_SAMPLE = "decode, last batch to its longest sample"

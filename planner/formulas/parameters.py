@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 ALL_LINEAR = "all-linear"
 """LoRA on every linear layer of a block; not on embeddings, head or router."""
-MLP_OUT = ("down_proj", "linear_fc2", "fc2")
+MLP_OUT = ("down_proj", "linear_fc2", "fc2", "c_proj")
 """Names of the MLP matrix whose outputs are the hidden size."""
-MLP_IN = ("up_proj", "gate_proj", "gate_up_proj", "linear_fc1", "c_fc", "fc1")
-"""Names of the MLP matrices that read the hidden size."""
-ATTENTION_OUT = ("o_proj", "linear_proj")
-"""Names of the matrix that reads what attention makes."""
+MLP_IN = ("gate_proj", "up_proj", "gate_up_proj", "linear_fc1", "c_fc", "fc1")
+"""Names of MLP matrices that read the hidden size."""
+ATTENTION_OUT = ("o_proj", "linear_proj", "c_proj")
+"""Names of the matrix that reads what attention makes. GPT-2 calls it and the MLP's last matrix c_proj."""
 LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
 """Down-projections of latent attention."""
 
@@ -107,6 +107,19 @@ def count_parameters(architecture: Architecture) -> ArchitectureParameters:
     return _count(architecture)
 
 
+def matrix_elements(architecture: Architecture, *, moe_layer: bool) -> int:
+    """Elements of the matrices of one layer's linear modules: no biases, no norms, no routed experts. [elements]
+
+    In a layer with experts, router and shared experts.
+    """
+    s = architecture
+    attention = _attention_matrices(s)
+    separate = sum(into * out for into, out in (attention[n] for n in _all_linear(s) if n in attention))
+    width = s.shared_expert_intermediate_size if moe_layer else s.intermediate_size
+    router = s.hidden_size * (s.num_experts or 0) * moe_layer
+    return separate + (3 if s.gated_mlp else 2) * s.hidden_size * width + router
+
+
 def lora_parameters(architecture: Architecture, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
     """Parameters of LoRA adapters. [elements]
 
@@ -134,24 +147,24 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
     widths = _mlp_widths(architecture)
     sides: list[tuple[int, int]] = []
     for name in _all_linear(architecture) if ALL_LINEAR in names else names:
-        if name in attention:
-            into, out = attention[name]
-            sides.append((into * architecture.num_hidden_layers, out * architecture.num_hidden_layers))
-            continue
-        wide = sum(mlp[name] * width * count for width, count in widths)
-        hidden = sum(architecture.hidden_size * count for _, count in widths)
-        sides.append((wide, hidden) if name in MLP_OUT else (hidden, wide))
+        into, out = (side * architecture.num_hidden_layers for side in attention.get(name, (0, 0)))
+        if name in mlp:
+            wide = sum(mlp[name] * width * count for width, count in widths)
+            hidden = sum(architecture.hidden_size * count for _, count in widths)
+            into, out = (into + wide, out + hidden) if name in MLP_OUT else (into + hidden, out + wide)
+        sides.append((into, out))
     return tuple(sides)
 
 
 def adapted_shapes(architecture: Architecture, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
-    """(inputs, outputs) of one matrix for each target name, the widest MLP that carries it. [elements]"""
+    """(inputs, outputs) of each matrix that carries a target name, of the widest MLP. [elements]"""
     attention, mlp, hidden = _attention_matrices(architecture), _mlp_matrices(architecture), architecture.hidden_size
     widest = max(width for width, count in _mlp_widths(architecture) if count)
     sides = []
     for name in target_names(architecture, targets):
+        sides += [attention[name]] if name in attention else []
         wide = mlp.get(name, 0) * widest
-        sides.append(attention.get(name, (wide, hidden) if name in MLP_OUT else (hidden, wide)))
+        sides += [(wide, hidden) if name in MLP_OUT else (hidden, wide)] if name in mlp else []
     return tuple(sides)
 
 
@@ -283,7 +296,9 @@ def _mlp_widths(s: Architecture) -> list[tuple[int, int]]:
 def _mlp_matrices(s: Architecture) -> dict[str, int]:
     """Names of MLP matrices, and how many MLP widths stand on the side that is not the hidden size."""
     names = {"up_proj": 1, "down_proj": 1, "linear_fc1": 2 if s.gated_mlp else 1, "linear_fc2": 1}
-    return {"gate_proj": 1, **names, "gate_up_proj": 2} if s.gated_mlp else {**names, "c_fc": 1, "fc1": 1, "fc2": 1}
+    if s.gated_mlp:
+        return {"gate_proj": 1, **names, "gate_up_proj": 2}
+    return {**names, "c_fc": 1, "c_proj": 1, "fc1": 1, "fc2": 1}
 
 
 def _attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
@@ -303,7 +318,9 @@ def _attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
         }
     query_width, key_width = a * s.head_dim, s.num_key_value_heads * s.head_dim
     fused = (h, query_width + 2 * key_width)
+    gpt2 = {} if s.gated_mlp else {"c_proj": (query_width, h)}
     return {
+        **gpt2,
         "q_proj": (h, query_width),
         "k_proj": (h, key_width),
         "v_proj": (h, key_width),
@@ -316,6 +333,6 @@ def _attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
 
 
 def _all_linear(s: Architecture) -> list[str]:
-    fused = {"qkv_proj", "c_attn", "linear_qkv", "linear_proj"}
+    fused = {"qkv_proj", "c_attn", "c_proj", "linear_qkv", "linear_proj"}
     mlp = ["gate_proj", "up_proj", "down_proj"] if s.gated_mlp else ["up_proj", "down_proj"]
     return [name for name in _attention_matrices(s) if name not in fused] + mlp

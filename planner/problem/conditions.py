@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from planner.problem.formats import adapter_casts, mixed
 from planner.problem.problem import Problem
 from planner.schema.engine import Tensor
 
 NORM_SCALED_IN_FP32 = ("gemma", "olmo", "gpt_oss")
-
-
 FUSED_QKV = ("phi3",)
-
-
+ONE_QKV_MATRIX = ("phi3", "gpt2", "gpt_bigcode")
+ONE_GATE_UP_MATRIX = ("phi3", "glm4")
 FP32_ROUTER = ("deepseek", "glm4_moe")
-
-
 SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
-
-
+SIGMOID_OF_PRODUCT = ("deepseek_v3", "glm4_moe")
+SHIFTED_NORM_WEIGHTS = ("gemma",)
+OWN_ROTARY_TABLES = ("glm4",)
+ROUTES_AS_COMPUTED = ("qwen3_moe", "gpt_oss")
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
-
-
+CAPPED_LOGITS = ("gemma2",)
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
@@ -27,6 +25,10 @@ PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
     """Does a tensor exist in this kind of layer; conditions on the layout are multiplied in by `shard_factor`."""
     a, adapter = problem.architecture, problem.scenario.adapter
+    wide = problem.precision.activation_bytes > 2
+    padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
+    narrow_router = mixed(problem) and a.model_type.startswith(SIGMOID_OF_PRODUCT)
+    casts_stream, casts_products = adapter_casts(problem)
     return {
         "always": True,
         "dense": not moe_layer,
@@ -68,6 +70,24 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "scores_all_experts": a.is_moe and not a.model_type.startswith(SCORES_CHOSEN_EXPERTS),
         "expert_bias": a.is_moe and a.mlp_bias,
         "clamped_gate": a.model_type.startswith(CLAMPED_GATE),
+        "mixed": mixed(problem),
+        "not_mixed": not mixed(problem),
+        "computed_in_16bit": not wide,
+        "computed_in_fp32": wide,
+        "padded_values": padded,
+        "whole_up_projection": a.is_mla and not padded,
+        "router_in_16bit": narrow_router,
+        "router_in_fp32": not narrow_router,
+        "routes_as_computed": narrow_router or a.model_type in ROUTES_AS_COMPUTED,
+        "routes_in_fp32": not narrow_router and a.model_type not in ROUTES_AS_COMPUTED,
+        "shifted_norm_weights": a.model_type.startswith(SHIFTED_NORM_WEIGHTS),
+        "own_rotary_tables": a.model_type in OWN_ROTARY_TABLES,
+        "scores_chosen_experts": a.is_moe and a.model_type.startswith(SCORES_CHOSEN_EXPERTS),
+        "capped_logits": a.model_type in CAPPED_LOGITS,
+        "adapter_casts_stream": casts_stream,
+        "adapter_reads_stream": not casts_stream,
+        "adapter_casts_products": casts_products,
+        "adapter_reads_products": not casts_products,
         "normalised_router": a.is_moe and not a.model_type.startswith(PLAIN_ROUTER),
     }[when]
 

@@ -210,6 +210,10 @@ class Engine(Frozen):
     data_parallel: bool = True
     sequence_parallel: Literal["always", "never", "choice"] = "always"
     """With tensor parallelism, are norms and residuals cut along the sequence."""
+    autocast: bool = False
+    """Products run under torch's autocast, which casts their inputs."""
+    fp32_stream: bool = False
+    """Embedding and norms stand in fp32, and with them the residual stream, whatever products are computed in."""
     pipeline: Pipeline
     recompute: Recompute
     states: States
@@ -343,14 +347,19 @@ def _taken_out(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
     """Tensors of the first list with the bytes that the second one keeps no longer."""
 
     def place(tensor: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(str(tensor.get(name)) for name in ("name", "width", "shard", "when", "option"))
+        return tuple(str(tensor[name]) for name in ("name", "width", "shard", "when", "option", "format", "each"))
 
-    left: dict[tuple[Any, ...], float] = {}
-    for tensor in after:
-        whole = Tensor.model_validate(tensor).model_dump()
-        left[place(whole)] = left.get(place(whole), 0.0) + whole["bytes"]
-    gone = [(tensor, tensor["bytes"] - left.get(place(tensor), 0.0)) for tensor in before]
-    return [{**tensor, "bytes": amount} for tensor, amount in gone if amount > 0]
+    left: dict[tuple[str, ...], dict[str, float]] = {}
+    for tensor in (Tensor.model_validate(each).model_dump() for each in after):
+        amounts = left.setdefault(place(tensor), {"bytes": 0.0, "copies": 0.0})
+        amounts.update({kind: amounts[kind] + (tensor[kind] or 0.0) for kind in amounts})
+    gone = []
+    for tensor in (Tensor.model_validate(each).model_dump() for each in before):
+        stays = left.get(place(tensor), {})
+        amounts = {kind: (tensor[kind] or 0.0) - stays.get(kind, 0.0) for kind in ("bytes", "copies")}
+        if any(amount > 0 for amount in amounts.values()):
+            gone.append({**tensor, **{kind: amount if amount > 0 else None for kind, amount in amounts.items()}})
+    return gone
 
 
 def _is_on(tensor: Tensor, options: Sequence[str]) -> bool:

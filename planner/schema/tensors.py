@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen
 
@@ -19,9 +19,14 @@ Width = Literal[
     "expert_ffn",  # num_experts_per_tok * moe_intermediate_size
     "expert_hidden",  # num_experts_per_tok * hidden_size: each token once per chosen expert
     "shared_ffn",  # shared_expert_intermediate_size
+    "router",  # hidden_size * num_experts: the router's matrix
     "experts",  # num_experts: router logits and probabilities
     "expert_choices",  # num_experts_per_tok: one number a chosen expert
     "norm_hidden",  # hidden_size once a norm of the layer
+    "stream_norm_hidden",  # the same, norms over the residual stream alone
+    "output_norm_hidden",  # the same, further norms over a block's output alone (GLM-4, Gemma)
+    "attention_inputs",  # hidden_size once a matrix of attention that reads it
+    "mlp_inputs",  # hidden_size once a matrix of a dense MLP or of the shared experts that reads it
     "norms",  # one number a norm of the layer
     "qk_norm_scales",  # one number a query/key norm: each head, or each projection
     "latent_norm",  # q_lora_rank + kv_lora_rank: the latents that are normalised
@@ -29,7 +34,7 @@ Width = Literal[
     "latent_up",  # latent attention: the fused up-projection of keys (without their rotary part) and values
     "head_dim",  # one query or key head
     "adapted_hidden",  # hidden_size once an adapted projection that reads it
-    "adapted_inputs",  # hidden_size once for attention's and once for the MLP's first projections that are adapted
+    "adapted_inputs",  # hidden_size once a block (attention, MLP) with an adapted projection that reads it
     "adapted_attention_out",  # what enters the output projection, where that is adapted
     "adapted_ffn",  # intermediate_size where the down-projection is adapted
     "adapted_rank",  # adapter rank once an adapted projection
@@ -86,17 +91,46 @@ When = Literal[
     "scores_all_experts",  # soft-max or sigmoid over all experts, not over the chosen ones (gpt-oss)
     "expert_bias",
     "clamped_gate",  # gate and up are clamped before their product (gpt-oss)
+    "mixed",  # autocast over fp32 weights: an fp32 residual stream, products in 16 bits
+    "not_mixed",
+    "computed_in_16bit",
+    "computed_in_fp32",
+    "padded_values",  # latent attention whose kernel wants values as wide as queries (FlashAttention, 16 bits)
+    "whole_up_projection",  # latent attention whose values stay a view into their up-projection
+    "routes_as_computed",  # weights of chosen experts in the format of the router's product (Qwen3, gpt-oss)
+    "routes_in_fp32",
+    "router_in_16bit",  # a sigmoid router under autocast (DeepSeek-V3, GLM-4.5)
+    "router_in_fp32",
+    "shifted_norm_weights",  # norms multiply by 1 + weight in fp32 (Gemma)
+    "own_rotary_tables",  # each layer makes its own rotary tables (GLM-4)
+    "scores_chosen_experts",  # soft-max over the chosen experts (gpt-oss)
+    "capped_logits",  # logits are soft-capped before the loss (Gemma 2)
+    "adapter_casts_stream",  # each adapter keeps its own copy of the block's input
+    "adapter_reads_stream",
+    "adapter_casts_products",  # each adapter keeps its own copy of what a product made
+    "adapter_reads_products",
     "normalised_router",  # the weights of the chosen experts are divided by their sum
+]
+
+Format = Literal[
+    "computed",  # what products are computed in: 2 B in 16 bits (fp8 too), 4 B in fp32
+    "stream",  # the residual stream and what is made of it before a product: as computed, or fp32 (`fp32_stream`)
+    "adapter",  # what adapters keep: in their own format, as computed under autocast
 ]
 
 
 class Tensor(Frozen):
-    """One kind of tensor, per token of a micro-batch on one context-parallel rank."""
+    """One kind of tensor, per token of a micro-batch on one context-parallel rank (or per layer)."""
 
     name: str
     width: Width
-    bytes: float = Field(gt=0)
-    """Bytes an element, all copies of this kind together."""
+    bytes: float | None = Field(default=None, gt=0)
+    """Bytes an element that no format changes, all copies together: statistics, masks, indices, fp32 copies."""
+    copies: float | None = Field(default=None, gt=0)
+    """How many copies in `format` besides, whose bytes follow from precision and engine."""
+    format: Format = "computed"
+    each: Literal["token", "layer"] = "token"
+    """Whether there are so many for each token, or once a layer whatever the tokens."""
     shard: Shard = "tensor"
     when: When | list[When] = "always"
     """A list holds where all of its conditions do."""
@@ -111,3 +145,9 @@ class Tensor(Frozen):
     vocabularies for a width of the vocabulary, two depths or widths for a layer's)."""
     source: str
     """Formula or measurement this entry comes from."""
+
+    @model_validator(mode="after")
+    def _some_amount(self) -> Tensor:
+        if self.bytes is None and self.copies is None:
+            raise ValueError("a tensor has bytes, copies, or both")
+        return self

@@ -60,6 +60,8 @@ def configuration(architecture: Architecture, *, layers: int, moe_layer: bool, d
             "use_qk_norm": a.qk_norm != "none",
             "norm_topk_prob": a.model_type != "deepseek_v2",
         }
+        if a.model_type == "glm4_moe_lite":
+            fields["mlp_layer_types"] = ["sparse" if moe_layer else "dense"] * layers
         if a.model_type == "qwen3_moe" and not moe_layer:
             fields["mlp_only_layers"] = list(range(layers))
         if a.shared_expert_intermediate_size:

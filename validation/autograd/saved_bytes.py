@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,14 +19,13 @@ from typing import Any
 
 import torch
 import transformers
-from lora import add_adapters
-from networks import ATTENTION, configuration
+from counting import Live, WeightCopies, own_storages
+from lora import Kind, add_adapters
+from networks import configuration
+from stand_ins import prepare
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from transformers import AutoModel, AutoModelForCausalLM, masking_utils
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import AutoModel, AutoModelForCausalLM
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from planner.inputs.catalog import default_catalog
 from planner.schema.catalog import Architecture
@@ -40,129 +38,92 @@ ADAPTER_RANK = 16
 VARIANTS = ("dora", "lora-fa")
 """Adapters that keep something else than LoRA's."""
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FUSED_TARGETS = {
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+}
+"""All linear layers of the model types that fuse some of them."""
 SEPARATE_MATRICES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
 """Model types whose projections carry the names above; phi3 and gpt2 fuse them."""
-LOSS_MODELS = ("qwen2.5-0.5b", "qwen3-0.6b", "llama3.2-1b", "gpt2", "olmo2-1b")
-BACKWARD_MODELS = ("qwen2.5-7b", "qwen3-8b", "llama3.1-8b", "mistral-7b-v0.3", "gpt2-xl", "olmo2-7b", "gemma2-9b")
+WEIGHT_COPIES = "weight copies"
+LAYER_MODES = ("full", "checkpoint", "fp32", "fp32 checkpoint", "autocast", "autocast checkpoint")
+"""Of every model."""
+ADAPTER_MODES = ("lora 16-bit", "lora dropout", "lora 16-bit dropout", "amp lora", "amp lora dropout", "fp32 lora")
+COPY_MODELS = ("deepseek-v3", "qwen3-30b-a3b", "gpt-oss-20b", "llama3.1-8b", "gpt2", "phi-3-mini-4k", "glm-4.5-air")
+LOSS_MODELS = ("qwen2.5-0.5b", "qwen3-0.6b", "llama3.2-1b", "gpt2", "olmo2-1b", "gemma2-2b")
+BACKWARD_MODELS = (
+    "qwen2.5-7b",
+    "qwen3-8b",
+    "llama3.1-8b",
+    "mistral-7b-v0.3",
+    "gpt2-xl",
+    "olmo2-7b",
+    "gemma2-9b",
+    "phi-3-mini-4k",
+    "mixtral-8x7b",
+    "qwen3-30b-a3b",
+    "gpt-oss-20b",
+    "deepseek-v2-lite",
+)
 
 
-class FlashStub(torch.autograd.Function):
-    """Keeps query, key, value, output and one fp32 log-sum-exp a row and head, as FlashAttention does."""
-
-    @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """An empty output of the right shape; [batch, tokens, heads, head size]."""
-        out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        batch, tokens, heads, _ = query.shape
-        ctx.save_for_backward(query, key, value, out, query.new_empty(batch, heads, tokens, dtype=torch.float32))
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, ...]:
-        """Empty gradients."""
-        query, key, value, _, _ = ctx.saved_tensors
-        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-
-
-def _attention(module: Any, query: Any, key: Any, value: Any, mask: Any, **_: Any) -> tuple[torch.Tensor, None]:
-    if query.device.type != "meta" and torch.is_autocast_enabled(query.device.type):
-        query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
-    return FlashStub.apply(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)), None
-
-
-def _cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """Dropout as CUDA does it: a mask of one byte an element. Off CUDA torch keeps a mask in the input's format."""
-    return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
-
-
-def prepare() -> None:
-    """Register the stub; replace the two places that look at values, or that differ between devices."""
-    ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, flash_attention_mask)
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None
-    torch.nn.functional.dropout = _cuda_dropout
-
-
-class WeightCopies(TorchDispatchMode):
-    """Notes storages that are a parameter in another format: autocast keeps them once a step, whatever the tokens."""
-
-    def __init__(self, parameters: set[int]) -> None:
-        super().__init__()
-        self.parameters, self.copies = parameters, dict[int, Any]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation; remember the result of casting a parameter."""
-        out = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._to_copy.default and args[0].untyped_storage()._cdata in self.parameters:
-            self.copies[out.untyped_storage()._cdata] = out
-        return out
-
-
-class Live(TorchDispatchMode):
-    """Bytes of all storages alive, and their peak."""
-
-    def __init__(self, known: set[int]) -> None:
-        super().__init__()
-        self.known, self.now, self.peak = known, 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count what it made."""
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.known:
-            return
-        self.known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, key, size)
-
-    def _free(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
-
-
-def _storages(model: torch.nn.Module) -> set[int]:
-    return {t.untyped_storage()._cdata for t in [*model.parameters(), *model.buffers()]}
+def split(mode: str) -> tuple[str, str]:
+    """(format, what is counted) of a mode: `fp32 checkpoint`, `autocast`, `lora`."""
+    first, _, rest = mode.partition(" ")
+    return (first, rest or "full") if first in ("fp32", "autocast", "amp") else ("bf16", mode)
 
 
 @contextmanager
 def _device(mode: str) -> Iterator[str]:
     """The meta device; under autocast a fake CPU, for autocast knows no meta device."""
     with ExitStack() as stack:
-        if mode == "autocast":
+        autocast = split(mode)[0] in ("autocast", "amp")
+        if autocast:
             stack.enter_context(FakeTensorMode())
-        yield "cpu" if mode == "autocast" else "meta"
+        yield "cpu" if autocast else "meta"
+
+
+@contextmanager
+def _computing(mode: str) -> Iterator[None]:
+    """The format that the forward pass computes in."""
+    with ExitStack() as stack:
+        if split(mode)[0] in ("autocast", "amp"):
+            stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+        yield
 
 
 def _build(architecture: Architecture, layers: int, moe: bool, mode: str, device: str, head: bool = False) -> Any:
+    form, mode = split(mode)
     config = configuration(architecture, layers=layers, moe_layer=moe, dropout=mode == "dropout")
     with torch.device(device):
         model = (AutoModelForCausalLM if head else AutoModel).from_config(
-            config, dtype=torch.float32 if mode == "autocast" else torch.bfloat16
+            config, dtype=torch.bfloat16 if form in ("bf16", "amp") else torch.float32
         )
         if mode.startswith(("lora", "dora")):
-            add_adapters(model, targets_of(mode), ADAPTER_RANK, mode if mode in VARIANTS else "lora")
+            kind = Kind(
+                ADAPTER_RANK,
+                variant=mode if mode in VARIANTS else "lora",
+                dropout=0.05 if mode.endswith("dropout") else 0.0,
+                in_base_format="16-bit" in mode,
+            )
+            add_adapters(model, targets_of(mode, architecture), kind)
     if mode == "checkpoint":
         model.gradient_checkpointing_enable()
     return model.train()
 
 
-def targets_of(mode: str) -> tuple[str, ...]:
+def targets_of(mode: str, architecture: Architecture) -> tuple[str, ...]:
     """Adapted matrices of a LoRA mode."""
-    return ("q_proj", "v_proj") if mode == "lora q_proj v_proj" else ALL_TARGETS
+    if mode == "lora q_proj v_proj":
+        return ("q_proj", "v_proj")
+    return FUSED_TARGETS.get(architecture.model_type, ALL_TARGETS)
 
 
 def saved_bytes(architecture: Architecture, layers: int, tokens: int, moe: bool, mode: str) -> int:
-    """Bytes that a forward pass through that many layers leaves for backward."""
+    """Bytes that a forward pass through that many layers leaves for backward; copies of weights are counted apart."""
     with _device(mode) as device, ExitStack() as stack:
         model = _build(architecture, layers, moe, mode, device)
-        own = _storages(model)
+        own = own_storages(model)
         kept: dict[int, torch.UntypedStorage] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -174,10 +135,10 @@ def saved_bytes(architecture: Architecture, layers: int, tokens: int, moe: bool,
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
         copies = stack.enter_context(WeightCopies(own))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
-        if mode == "autocast":
-            stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+        stack.enter_context(_computing(mode))
         out = model(input_ids=ids, use_cache=False)
-        total = sum(s.nbytes() for key, s in kept.items() if key not in copies.copies)
+        wanted = split(mode)[1] == WEIGHT_COPIES
+        total = sum(s.nbytes() for key, s in kept.items() if (key in copies.copies) == wanted)
         del out
         return total
 
@@ -187,43 +148,62 @@ def live_after_forward(architecture: Architecture, layers: int, tokens: int, moe
     with _device(mode) as device:
         model = _build(architecture, layers, moe, mode, device)
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
-        with Live(_storages(model)) as live:
-            out = model(input_ids=ids, use_cache=False)
+        own = own_storages(model)
+        with WeightCopies(set(own)) as copies, Live(own) as live:
+            with _computing(mode):
+                out = model(input_ids=ids, use_cache=False)
+            copies.copies.clear()
             now = live.now
         del out
         return now
 
 
-def backward_peak(architecture: Architecture, tokens: int) -> int:
+def backward_peak(architecture: Architecture, tokens: int, moe: bool, mode: str) -> int:
     """Peak of forward and backward through two layers, weight gradients included; the final norm is left out."""
-    model = _build(architecture, 2, False, "full", "meta")
-    setattr(model, "ln_f" if hasattr(model, "ln_f") else "norm", torch.nn.Identity())
-    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    with Live(_storages(model)) as live:
-        out = model(input_ids=ids, use_cache=False).last_hidden_state
-        gradient = torch.empty_like(out)
-        out.backward(gradient)
-        return live.peak
+    with _device(mode) as device:
+        model = _build(architecture, 2, moe, mode, device)
+        setattr(model, "ln_f" if hasattr(model, "ln_f") else "norm", torch.nn.Identity())
+        ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
+        with Live(own_storages(model)) as live:
+            with _computing(mode):
+                out = model(input_ids=ids, use_cache=False).last_hidden_state
+            gradient = torch.empty_like(out)
+            out.backward(gradient)
+            return live.peak
 
 
-def loss_peak(architecture: Architecture, tokens: int, keep_logits: bool) -> int:
+class Given(torch.nn.Module):
+    """In place of all layers: the last one's output, and the final norm."""
+
+    def __init__(self, norm: torch.nn.Module, leaf: torch.Tensor) -> None:
+        super().__init__()
+        self.norm, self.leaf = norm, leaf
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        """What the head reads."""
+        hidden = self.norm(self.leaf * 1.0)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+
+
+def loss_peak(architecture: Architecture, tokens: int, keep_logits: bool, mode: str) -> int:
     """Peak of final norm, head, cross-entropy and their backward as Transformers has them, head gradient included."""
-    model = _build(architecture, 1, False, "full", "meta", head=True)
-    base = model.base_model
-    norm = base.ln_f if hasattr(base, "ln_f") else base.norm
-    leaf = torch.empty(1, tokens, architecture.hidden_size, dtype=torch.bfloat16, device="meta", requires_grad=True)
-    labels = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    count = torch.empty((), dtype=torch.long, device="meta")
-    known = _storages(model) | {t.untyped_storage()._cdata for t in (leaf, labels, count)}
-    with Live(known) as live:
-        logits = model.lm_head(norm(leaf * 1.0))
-        loss = model.loss_function(
-            logits=logits, labels=labels, vocab_size=architecture.vocab_size, num_items_in_batch=count
-        )
-        if not keep_logits:
-            del logits
-        loss.backward()
-        return live.peak
+    with _device(mode) as device:
+        model = _build(architecture, 1, False, mode, device, head=True)
+        base = model.base_model
+        stream = torch.bfloat16 if split(mode)[0] == "bf16" else torch.float32
+        leaf = torch.empty(1, tokens, architecture.hidden_size, dtype=stream, device=device, requires_grad=True)
+        ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
+        count = torch.empty((), dtype=torch.long, device=device)
+        setattr(model, model.base_model_prefix, Given(base.ln_f if hasattr(base, "ln_f") else base.norm, leaf))
+        known = own_storages(model) | {t.untyped_storage()._cdata for t in (leaf, ids, count)}
+        with Live(known) as live:
+            with _computing(mode):
+                out = model(input_ids=ids, labels=ids, num_items_in_batch=count, use_cache=False)
+            loss = out.loss
+            if not keep_logits:
+                del out
+            loss.backward()
+            return live.peak
 
 
 def _slope(peak: Callable[[int], int], tokens: int) -> int:
@@ -234,51 +214,59 @@ def _slope(peak: Callable[[int], int], tokens: int) -> int:
 
 def measure(architecture: Architecture, moe: bool, mode: str, tokens: int) -> int:
     """Bytes of one case."""
-    if mode == "loss":
-        return _slope(lambda n: loss_peak(architecture, n, True), tokens)
-    if mode == "loss, outputs dropped":
-        return _slope(lambda n: loss_peak(architecture, n, False), tokens)
-    if mode == "backward":
-        return _slope(lambda n: backward_peak(architecture, n), tokens) - 2 * measure(architecture, moe, "full", tokens)
-    count = live_after_forward if mode == "checkpoint" else saved_bytes
+    form, what = split(mode)
+    if what.startswith("loss"):
+        return _slope(lambda n: loss_peak(architecture, n, what == "loss", mode), tokens)
+    if what == "backward":
+        full = measure(architecture, moe, form if form != "bf16" else "full", tokens)
+        return _slope(lambda n: backward_peak(architecture, n, moe, mode), tokens) - 2 * full
+    count = live_after_forward if what == "checkpoint" else saved_bytes
     return count(architecture, 3, tokens, moe, mode) - count(architecture, 2, tokens, moe, mode)
 
 
 def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, bool, str]]:
     """(model, layer with experts, mode) of every row."""
     for name, a in architectures.items():
-        kinds = [True, False] if a.first_k_dense_replace else [a.is_moe]
-        for moe in kinds:
-            yield name, moe, "full"
-            yield name, moe, "checkpoint"
+        for moe in [True, False] if a.first_k_dense_replace else [a.is_moe]:
+            for mode in LAYER_MODES:
+                yield name, moe, mode
         if a.hidden_dropout:
             yield name, False, "dropout"
-        if a.model_type in SEPARATE_MATRICES:
-            yield name, False, "lora"
-            yield name, False, "lora q_proj v_proj"
-            for variant in VARIANTS if name in BACKWARD_MODELS else ():
-                yield name, False, variant
-            yield name, False, "autocast"
+        yield from ((name, False, mode) for mode in _adapter_modes(name, a))
+        if name in COPY_MODELS:
+            yield from ((name, a.is_moe, f"{form}{WEIGHT_COPIES}") for form in ("", "fp32 ", "autocast "))
         if name in BACKWARD_MODELS:
-            yield name, False, "backward"
+            yield from ((name, a.is_moe, mode) for mode in ("backward", "fp32 backward", "autocast backward"))
         if name in LOSS_MODELS:
-            yield name, False, "loss"
-            yield name, False, "loss, outputs dropped"
+            for form in ("", "fp32 ", "autocast "):
+                yield name, False, f"{form}loss"
+                yield name, False, f"{form}loss, outputs dropped"
 
 
-def table(only: list[str]) -> list[dict[str, Any]]:
-    """Every case, measured."""
+def _adapter_modes(name: str, a: Architecture) -> Iterator[str]:
+    if a.model_type in SEPARATE_MATRICES:
+        yield from ("lora", "lora q_proj v_proj")
+    if a.model_type in FUSED_TARGETS:
+        yield from ("lora", "lora 16-bit")
+    if a.model_type in SEPARATE_MATRICES and name in BACKWARD_MODELS:
+        yield from (*VARIANTS, *ADAPTER_MODES)
+
+
+def table(only: list[str], modes: list[str]) -> list[dict[str, Any]]:
+    """Every case of these models and modes, measured."""
     catalog = default_catalog()
     architectures = {name: catalog.find("models", name) for name in only or catalog.ids("models")}
     rows = []
     for name, moe, mode in cases(architectures):
+        if modes and mode not in modes:
+            continue
         a = architectures[name]
         row = {
             "model": name,
             "layer": "moe" if moe else "dense",
             "mode": mode,
             "tokens": TOKENS,
-            "dtype": "float32" if mode == "autocast" else "bfloat16",
+            "dtype": "bfloat16" if split(mode)[0] == "bf16" else "float32",
         }
         rows.append(row | {"bytes": measure(a, moe, mode, TOKENS)})
         print("  ".join(str(value) for value in rows[-1].values()), flush=True)
@@ -289,11 +277,16 @@ def main() -> None:
     """Measure, print, and write on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="catalog ids; all of them when none is named")
-    parser.add_argument("--write", action="store_true", help="replace results.json")
+    parser.add_argument("--modes", nargs="*", default=[], help="modes; all of them when none is named")
+    parser.add_argument("--write", action="store_true", help="into results.json: replace all rows, or those measured")
     arguments = parser.parse_args()
     prepare()
-    rows = table(arguments.models)
+    rows = table(arguments.models, arguments.modes)
     if arguments.write:
+        measured = {(row["model"], row["layer"], row["mode"]): row for row in rows}
+        old = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if arguments.models or arguments.modes else []
+        rows = [*measured.values(), *(r for r in old if (r["model"], r["layer"], r["mode"]) not in measured)]
+        rows.sort(key=lambda row: (row["model"], row["layer"], row["mode"]))
         head = {
             "what": "bytes a decoder layer keeps for backward, one sequence; see saved_bytes.py",
             "torch": torch.__version__,

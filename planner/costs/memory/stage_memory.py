@@ -25,6 +25,7 @@ from planner.costs.ledger import Item, total
 from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged, stepped_at_once
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
+from planner.costs.memory.weight_copies import weight_copies
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.formulas.parameters import adapted_shapes
 from planner.formulas.stages import usual_stages
@@ -229,18 +230,16 @@ class StageMemory(StageParameters):
         saved = "; ".join(dict.fromkeys(t.source for t in engine.saved))
         items = [Item(ItemName.ACTIVATIONS_KEPT_LAYERS, whole, saved)]
         if name == "recomputation":
-            _, own = self._activations(np.ones_like(flight))
-            stubs = stubs + own
+            stubs = stubs + self._activations(np.ones_like(flight))[1]
             rebuilt, _ = self.layer_activations
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
-                left, _ = self._layer_bytes(engine.left_behind)
-                waiting = self.recomputed * left
+                waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
                 items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
         items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, engine.stub[0].source))
         if name == "loss":
-            logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
-            logits = (self.is_last + self._further) * logits
+            once = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
+            logits = (self.is_last + self._further) * once
             items.append(Item(ItemName.LOGITS_AND_LOSS, logits, engine.loss[0].source))
         else:
             running, _ = self._layer_bytes(engine.backward)
@@ -251,7 +250,8 @@ class StageMemory(StageParameters):
                 Item(ItemName.LAYER_RUNNING_BACKWARD, running * np.ones(np.shape(whole)), engine.backward[0].source)
             )
             items += self._magnitude_norm(running if name == "backward" else running * 0.0)
-        return self._state_before_step(name) + self._gathered(name) + tuple(items) + self._postponed()
+        before = self._state_before_step(name) + weight_copies(self, name) + self._gathered(name)
+        return before + tuple(items) + self._postponed()
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.

@@ -7,10 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.costs.micro_batches import tokens_at_most
-from planner.formulas.parameters import ATTENTION_OUT, MLP_IN, MLP_OUT, adapted_sides, target_names
-from planner.problem.conditions import applies, conditions
+from planner.formulas.parameters import (
+    ATTENTION_OUT,
+    MLP_IN,
+    MLP_OUT,
+    adapted_attention,
+    adapted_mlp,
+    adapted_sides,
+    target_names,
+)
+from planner.problem.conditions import ONE_GATE_UP_MATRIX, ONE_QKV_MATRIX, applies, conditions
+from planner.problem.formats import element_bytes
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
+from planner.schema.catalog import Architecture
 from planner.schema.engine import Tensor
 
 
@@ -68,12 +78,17 @@ def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
         "expert_ffn": top_k * (a.moe_intermediate_size or 0) * problem.engine.routed_imbalance,
         "expert_hidden": top_k * a.hidden_size * problem.engine.routed_imbalance,
         "shared_ffn": a.shared_expert_intermediate_size,
+        "router": a.hidden_size * (a.num_experts or 0),
         "experts": a.num_experts or 0,
         "expert_choices": top_k,
         "lora_latent": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0),
         "key_value_up": a.query_width + a.attention_out_width,
         "head_dim": a.head_dim,
+        "attention_inputs": a.hidden_size * _attention_readers(a),
+        "mlp_inputs": a.hidden_size * _mlp_readers(a),
         "norm_hidden": a.norms_per_layer * a.hidden_size,
+        "stream_norm_hidden": min(a.norms_per_layer, 2) * a.hidden_size,
+        "output_norm_hidden": max(a.norms_per_layer - 2, 0) * a.hidden_size,
         "norms": a.norms_per_layer,
         "qk_norm_scales": a.num_attention_heads + a.num_key_value_heads if a.qk_norm == "head" else 2,
         "latent_norm": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0),
@@ -84,6 +99,16 @@ def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
     return simple[width] if width in simple else _adapted(problem, width)
 
 
+def _attention_readers(a: Architecture) -> int:
+    """Matrices of attention that read the hidden state."""
+    return 2 if a.is_mla else 1 if a.model_type in ONE_QKV_MATRIX else 3
+
+
+def _mlp_readers(a: Architecture) -> int:
+    """Matrices of a dense MLP, or of the shared experts, that read the hidden state."""
+    return 1 if not a.gated_mlp or a.model_type in ONE_GATE_UP_MATRIX else 2
+
+
 def _adapted(problem: Problem, width: str) -> float:
     """Elements a token that the adapters of one layer read or make."""
     a, adapter = problem.architecture, problem.scenario.adapter
@@ -92,16 +117,18 @@ def _adapted(problem: Problem, width: str) -> float:
     targets = set(target_names(a, adapter.targets))
     latents = {"q_b_proj": a.q_lora_rank or 0, "kv_b_proj": a.kv_lora_rank or 0}
     other = targets - {*ATTENTION_OUT, *MLP_OUT, *latents}
+    attention = {name for name in other if name not in MLP_IN}
     if width == "adapted_out":
         # A token visits its chosen experts only.
         visited = a.model_copy(update={"num_experts": a.num_experts_per_tok}) if a.is_moe else a
         return sum(out for _, out in adapted_sides(visited, targets)) / a.num_hidden_layers
     return {
-        "adapted_inputs": a.hidden_size * (bool(other - set(MLP_IN)) + bool(other & set(MLP_IN))),
         "adapted_hidden": a.hidden_size * len(other) + sum(latents[name] for name in targets & set(latents)),
+        "adapted_inputs": a.hidden_size * (bool(other & attention) + bool(other - attention))
+        + sum(latents[name] for name in targets & set(latents)),
         "adapted_attention_out": a.attention_out_width * bool(targets & set(ATTENTION_OUT)),
         "adapted_ffn": a.intermediate_size * bool(targets & set(MLP_OUT)),
-        "adapted_rank": adapter.rank * len(targets),
+        "adapted_rank": adapter.rank * (len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1))),
     }[width]
 
 
@@ -134,7 +161,8 @@ def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], 
         if all(applies(problem, when, moe_layer=moe_layer) for when in conditions(tensor)):
             width = elements(problem, layouts, tensor.width)
             at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
-            amount = amount + tensor.bytes * width * shard_factor(layouts, tensor) * at_once
+            times = at_once if tensor.each == "token" else 1.0
+            amount = amount + element_bytes(problem, tensor) * width * shard_factor(layouts, tensor) * times
     return amount
 
 

@@ -1,0 +1,44 @@
+"""16-bit copies of fp32 weights that autocast makes: one for each linear module, from the forward pass to backward."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.item_names import ItemName
+from planner.costs.ledger import Item
+from planner.costs.memory.stage_parameters import StageParameters
+from planner.formulas.parameters import matrix_elements
+from planner.problem.formats import mixed
+from planner.problem.problem import Problem
+
+SOURCE = (
+    "torch 2.13.0 aten/src/ATen/autocast_mode.cpp, cached_cast: copies of trained weights are cached until the forward "
+    "pass ends, and saved tensors hold them until backward; validation/autograd"
+)
+
+
+def layer_copies_bytes(problem: Problem, *, moe_layer: bool) -> float:
+    """Copies of one layer's matrices; embedding, norms and grouped products of experts are not cast. [bytes]"""
+    elements = matrix_elements(problem.architecture, moe_layer=moe_layer)
+    return problem.precision.activation_bytes * elements
+
+
+def weight_copies(stage: StageParameters, name: str) -> tuple[Item, ...]:
+    """What lies at one moment beside the weights. Recomputed layers' copies live to the end of the forward pass only.
+
+    Source: torch/utils/checkpoint.py casts anew inside each recomputation.
+    """
+    problem, a = stage.problem, stage.problem.architecture
+    if not mixed(problem) or problem.scenario.adapter is not None or name not in ("backward", "recomputation", "loss"):
+        return ()
+    usual = layer_copies_bytes(problem, moe_layer=a.is_moe)
+    leading = layer_copies_bytes(problem, moe_layer=False) - usual if a.is_moe else 0.0
+    first = stage.is_first * problem.parameters.num_dense_layers * leading if a.is_moe else 0.0
+    head = stage.is_last * a.vocab_size * a.hidden_size * problem.precision.activation_bytes
+    amount = {
+        "loss": stage.layers * usual + first + head,
+        "backward": (stage.layers - stage.recomputed) * usual + np.maximum(first, 0.0),
+        "recomputation": usual + 0.0 * stage.layers,
+    }[name]
+    shape = np.zeros(np.broadcast_shapes(np.shape(amount), np.shape(stage.layers)))
+    return (Item(ItemName.COPIES_OF_WEIGHTS, stage.sharded((amount + shape, shape), 3), SOURCE),)
