@@ -34,6 +34,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "axolotl": ("axolotl_019.yaml",),
 }
 """Tables that hold every name an engine knows; for other engines names are not judged."""
+DROPS_UNKNOWN = frozenset({"slime", "axolotl"})
+"""Launchers whose own parsers say nothing of a setting they do not know (parse_known_args; a free pydantic model)."""
+NESTED = frozenset({"axolotl"})
+"""Launchers with nested settings that their key table does not list."""
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
 RULE_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -133,11 +137,11 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
         name = option.name.lstrip("+~")
         free = name in LAUNCHERS or name.startswith(("--sglang-", "ray_kwargs", "data.", "reward"))
         inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
-        if name in known or free or inside or (found.launcher == "axolotl" and "." in name):
+        if name in known or free or inside or (found.launcher in NESTED and "." in name):
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
         meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"
-        silent = found.launcher in ("slime", "axolotl")
+        silent = found.launcher in DROPS_UNKNOWN
         text = f"{found.launcher} does not know {name}" + (" and drops it in silence" if silent else "") + f"; {meant}"
         fix = (name, close[0]) if close else None
         yield Finding("error", "unknown_setting", text, option.place, fix)

@@ -9,10 +9,10 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, parse_document
 from planner.launch.keyed import key_table
-from planner.launch.reading.found import Found, Option, keys_of, options_of
+from planner.launch.reading.found import Found, ReadSetting, keys_of, options_of
 from planner.launch.reading.keyed import say_keyed
 from planner.launch.reading.megatron import say_megatron
-from planner.launch.reading.shell import Shell, Word, read_script
+from planner.launch.reading.shell import ShellReader, Word, read_script
 
 MAX_BYTES = 2_000_000
 PROGRAMS = (
@@ -86,9 +86,9 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None) -> Found:
     return _read(name, options_of(words), words, shell, catalog, engine)
 
 
-def _folder(path: Path) -> dict[str, Option]:
+def _folder(path: Path) -> dict[str, ReadSetting]:
     """Settings of all configurations in a folder, which together are one run."""
-    out: dict[str, Option] = {}
+    out: dict[str, ReadSetting] = {}
     for file in sorted(path.iterdir()):
         if file.suffix in (".yaml", ".yml", ".json"):
             out |= _keys(parse_document(_text(file), str(file)))
@@ -97,9 +97,9 @@ def _folder(path: Path) -> dict[str, Option]:
 
 def _read(
     name: str,
-    options: dict[str, Option],
+    options: dict[str, ReadSetting],
     words: tuple[Word, ...],
-    shell: Shell | None,
+    shell: ShellReader | None,
     catalog: Catalog,
     engine: str | None,
 ) -> Found:
@@ -123,7 +123,7 @@ def _text(path: Path) -> str:
     return raw.decode("utf-8", errors="replace")
 
 
-def _keys(document: Document) -> dict[str, Option]:
+def _keys(document: Document) -> dict[str, ReadSetting]:
     def places(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
         if isinstance(value, dict):
             for key, inner in value.items():
@@ -133,7 +133,7 @@ def _keys(document: Document) -> dict[str, Option]:
     return keys_of(document.data, places(document.data, ()))
 
 
-def _command(shell: Shell) -> tuple[Word, ...]:
+def _command(shell: ShellReader) -> tuple[Word, ...]:
     """The command that starts the run: the one that names a program we know, else the one with most options.
 
     A script that only sets arrays is read as if all of them were one command.
@@ -155,7 +155,7 @@ def _program(words: tuple[Word, ...]) -> str | None:
     return None
 
 
-def _launcher(options: dict[str, Option], words: tuple[Word, ...], name: str) -> str:
+def _launcher(options: dict[str, ReadSetting], words: tuple[Word, ...], name: str) -> str:
     program = _program(words) if words else None
     for sign, launcher in SIGNS:
         if program is None and any(option.lstrip("+").startswith(sign) for option in options):
@@ -168,7 +168,7 @@ def _launcher(options: dict[str, Option], words: tuple[Word, ...], name: str) ->
     return program
 
 
-def _engine(launcher: str, options: dict[str, Option]) -> str:
+def _engine(launcher: str, options: dict[str, ReadSetting]) -> str:
     """Id of the catalog's engine."""
 
     def text(name: str) -> str:
@@ -191,7 +191,7 @@ def _engine(launcher: str, options: dict[str, Option]) -> str:
     }.get(launcher, family)
 
 
-def _machines(found: Found, shell: Shell) -> None:
+def _machines(found: Found, shell: ShellReader) -> None:
     """GPUs from torchrun's own options, ms-swift's variables, and arrays' companions in our own scripts."""
     for word, names, variables in (
         ("training_nodes", ("--nnodes", "--actor-num-nodes"), ("NUM_NODES", "NNODES")),
