@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from planner.commands.common import emit, format_option, out_option, print_timings, timings_option
+from planner.commands.common import Output, emit, out_option, output_options, print_timings, timings_option
 from planner.commands.validate_throughput import command as throughput
-
-CHECK_FAILED = 5
+from planner.errors import CheckFailed
 
 
 @click.group()
@@ -25,8 +24,7 @@ def command() -> None:
 @click.option("--rows", is_flag=True, help="Print every row.")
 @click.option("--worst", is_flag=True, help="Print the ledger of the worst row of each class.")
 @click.option("--check", is_flag=True, help="Exit 5 when a bar is not reached.")
-@format_option("table", "json", "markdown", "html")
-@out_option
+@output_options("table", "json", "markdown", "html")
 @timings_option
 @click.pass_context
 def memory(
@@ -38,10 +36,8 @@ def memory(
     rows: bool,
     worst: bool,
     check: bool,
-    style: str,
-    out: str | None,
-    force: bool,
     timings: bool,
+    output: Output,
 ) -> None:
     """Predicted against measured memory: errors by class, source and engine, and the bars."""
     from planner.validation.memory import report
@@ -51,19 +47,19 @@ def memory(
     result, seconds = run_memory(data, Choice(sources, engines, classes))
 
     tables = report.tables(result, rows=rows, worst=worst)
-    if style == "json":
+    if output.style == "json":
         text = report.render_json(result, rows=rows, inputs=data_files(data or data_folder()))
-    elif style == "markdown":
+    elif output.style == "markdown":
         text = report.render_markdown(tables)
-    elif style == "html":
+    elif output.style == "html":
         text = report.render_html(result, tables)
     else:
         text = report.render_text(tables) + "\n\nWorst rows with their ledgers: planner validate memory --worst"
-    emit(text, out, force)
+    emit(text, output.path, output.force)
     if timings:
         print_timings(seconds)
     if check and not result.ok:
-        context.exit(CHECK_FAILED)
+        context.exit(CheckFailed.exit_code)
 
 
 @command.command()

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from planner.commands.common import emit, format_option, out_option, print_timings, timings_option
-
-CHECK_FAILED = 5
+from planner.commands.common import Output, emit, output_options, print_timings, timings_option
+from planner.errors import CheckFailed
 
 
 @click.command("throughput")
@@ -18,8 +17,7 @@ CHECK_FAILED = 5
 @click.option("--rows", is_flag=True, help="Print every row.")
 @click.option("--constants", is_flag=True, help="Refit each fitted constant with data left out (minutes).")
 @click.option("--check", is_flag=True, help="Exit 5 when a bar is not reached.")
-@format_option("table", "json", "markdown", "html")
-@out_option
+@output_options("table", "json", "markdown", "html")
 @timings_option
 @click.pass_context
 def command(
@@ -29,10 +27,8 @@ def command(
     rows: bool,
     constants: bool,
     check: bool,
-    style: str,
-    out: str | None,
-    force: bool,
     timings: bool,
+    output: Output,
 ) -> None:
     """Predicted against measured tokens/s: errors, rank correlation, regret of the choice, and the bars."""
     from planner.validation.published import data_files
@@ -41,13 +37,15 @@ def command(
 
     start = time.perf_counter()
     result = run_throughput(data, sources, constants=constants)
-    if style == "json":
+    if output.style == "json":
         text = report.render_json(result, rows=rows, inputs=data_files(data or default_folder()))
     else:
-        render = {"table": report.render_text, "markdown": report.render_markdown, "html": report.render_html}[style]
+        render = {"table": report.render_text, "markdown": report.render_markdown, "html": report.render_html}[
+            output.style
+        ]
         text = render(result, rows=rows)
-    emit(text, out, force)
+    emit(text, output.path, output.force)
     if timings:
         print_timings([("throughput", time.perf_counter() - start)])
     if check and not result.ok:
-        context.exit(CHECK_FAILED)
+        context.exit(CheckFailed.exit_code)

@@ -75,7 +75,21 @@ class Plot:
     """One for each point, shown where the mouse rests."""
 
 
-Block = Heading | Headline | Text | Bullets | Grid | Command | Plot
+@dataclass(frozen=True)
+class Scatter:
+    """Predicted against measured, both logarithmic, with the diagonal and a band beside it. Only pages draw it."""
+
+    title: str
+    unit: str
+    points: tuple[tuple[float, float], ...]
+    """(measured, predicted), both above 0."""
+    labels: tuple[str, ...]
+    """One for each point, shown where the mouse rests."""
+    band: float
+    """Lines stand at predicted = measured x (1 + band) and / (1 + band)."""
+
+
+Block = Heading | Headline | Text | Bullets | Grid | Command | Plot | Scatter
 
 
 def drawn(plot: Plot, width: int = 64, height: int = 12) -> list[str]:

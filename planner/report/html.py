@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text
+from planner.report.scatter import svg
 from planner.units import number
 
 STYLE = (
@@ -45,6 +46,8 @@ def _block(block: Block) -> str:
         return f"<p>Next: <code>{html.escape(block.text)}</code> ({html.escape(block.purpose)})</p>"
     if isinstance(block, Plot):
         return _plot(block)
+    if isinstance(block, Scatter):
+        return svg(block)
     return _grid(block)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
 
 
 def render(blocks: Iterable[Block]) -> str:
     """Blocks as Markdown text, one empty line between them."""
-    return "\n\n".join(_text(block) for block in blocks) + "\n"
+    return "\n\n".join(_text(block) for block in blocks if not isinstance(block, Scatter)) + "\n"
 
 
 def _text(block: Block) -> str:
@@ -25,6 +25,7 @@ def _text(block: Block) -> str:
         return f"Next: `{block.text}` ({block.purpose})"
     if isinstance(block, Plot):
         return "```text\n" + "\n".join(drawn(block)) + "\n```"
+    assert isinstance(block, Grid)
     return _grid(block)
 
 

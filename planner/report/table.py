@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
 
 WIDTH = 120
 LABEL = 48
@@ -43,6 +43,8 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None) -> str:
     )
     before: Block | None = None
     for block in blocks:
+        if isinstance(block, Scatter):
+            continue
         if isinstance(before, Grid) and not isinstance(block, Heading | Command):
             console.print()
         _print(console, block, first=before is None)
@@ -71,7 +73,7 @@ def _print(console: Console, block: Block, *, first: bool) -> None:
     elif isinstance(block, Plot):
         for line in drawn(block):
             console.print(Padding(RichText(line), (0, 0, 0, 2)), no_wrap=True, overflow="ignore", crop=False)
-    else:
+    elif isinstance(block, Grid):
         console.print(Padding(_grid(block, plain=console.no_color), (0, 0, 0, 2)))
 
 

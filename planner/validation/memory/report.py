@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from planner.inputs.document import Document
+from planner.report.blocks import Block, Grid, Heading, Headline, Scatter
 from planner.report.envelope import enveloped
+from planner.report.html import render as page
 from planner.report.json_text import dumps
 from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB
-from planner.validation.memory.express import Prediction
 from planner.validation.memory.score import (
     HARD_ACCURACY,
     LATER_BARS,
@@ -308,68 +307,21 @@ def render_json(result: MemoryResult, *, rows: bool = False, inputs: Sequence[Do
     return dumps(enveloped("validate memory", status, as_data(result, rows=rows), asked=inputs, catalog=catalog))
 
 
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1c2733}"
-    "table{border-collapse:collapse;margin:.5rem 0 2rem;font-size:13px}"
-    "td,th{border-bottom:1px solid #d8dee4;padding:.2rem .6rem;text-align:left;vertical-align:top}"
-    ".plots{display:flex;flex-wrap:wrap;gap:1rem}svg{background:#fbfcfd;border:1px solid #d8dee4}"
-    "text{font:11px system-ui,sans-serif;fill:#42505e}"
-)
-
-
 def render_html(result: MemoryResult, report: Sequence[Table]) -> str:
-    """One self-contained page."""
-    plots = "".join(_scatter(score) for score in result.classes())
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Memory: predicted and measured</title>",
-        f"<style>{_STYLE}</style><h1>Memory: predicted and measured</h1><div class=plots>{plots}</div>",
-    ]
+    """One self-contained page: a plot a class, then every table."""
+    blocks: list[Block] = [Headline("Memory: predicted and measured", good=result.ok)]
+    blocks += [_scatter(score) for score in result.classes()]
     for title, header, rows in report:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        parts.append(f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>")
-    return "\n".join(parts)
+        every = frozenset(range(len(header)))
+        blocks += [Heading(title), Grid(tuple(header), tuple(map(tuple, rows)), left=every)]
+    return page(blocks)
 
 
-def _scatter(score: Score, size: int = 340, margin: int = 42) -> str:
-    """Predicted against measured, both logarithmic, with the diagonal and ten percent beside it."""
-    points = [(p.case.memory_gib or 1.0, max(p.gib, 1e-3), p) for p in score.predictions]
-    values = [v for x, y, _ in points for v in (x, y)]
-    low, high = math.log10(min(values)) - 0.05, math.log10(max(values)) + 0.05
-
-    def at(value: float) -> float:
-        return (math.log10(value) - low) / (high - low) * (size - 2 * margin)
-
-    def xy(x: float, y: float) -> tuple[float, float]:
-        return margin + at(x), size - margin - at(y)
-
-    parts = [f'<svg width="{size}" height="{size}" role="img"><title>{html.escape(score.name)}</title>']
-    ends = 10**low, 10**high
-    for factor, style in ((1.0, "#42505e"), (1.1, "#c3ccd5"), (1 / 1.1, "#c3ccd5")):
-        (x1, y1), (x2, y2) = xy(ends[0], ends[0] * factor), xy(ends[1], ends[1] * factor)
-        parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{style}"/>')
-    for tick in _ticks(*ends):
-        x, y = xy(tick, tick)
-        parts.append(f'<text x="{x:.1f}" y="{size - margin + 16}" text-anchor="middle">{tick:g}</text>')
-        parts.append(f'<text x="{margin - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for measured, predicted, p in points:
-        x, y = xy(measured, predicted)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#1769aa" fill-opacity=".5">{_hover(p)}</circle>')
-    name = html.escape(f"{score.name}, {score.metric}: {score.rows} rows, median {score.median():.1%}")
-    parts.append(f'<text x="{margin}" y="18">{name}</text>')
-    parts.append(f'<text x="{size / 2}" y="{size - 8}" text-anchor="middle">measured [GiB]</text>')
-    parts.append(
-        f'<text x="12" y="{size / 2}" transform="rotate(-90 12 {size / 2})" text-anchor="middle">predicted</text>'
+def _scatter(score: Score) -> Scatter:
+    return Scatter(
+        f"{score.name}, {score.metric}: {score.rows} rows, median {score.median():.1%}",
+        "GiB",
+        tuple((p.case.memory_gib or 1.0, max(p.gib, 1e-3)) for p in score.predictions),
+        tuple(f"{p.case.id}: measured {p.case.memory_gib:.2f}, predicted {p.gib:.2f}" for p in score.predictions),
+        band=0.1,
     )
-    return "".join(parts) + "</svg>"
-
-
-def _hover(p: Prediction) -> str:
-    return f"<title>{html.escape(p.case.id)}: measured {p.case.memory_gib:.2f}, predicted {p.gib:.2f}</title>"
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of every power of ten inside the range."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    every = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 2, 5)]
-    return [tick for tick in every if low <= tick <= high]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from typing import Any
 
 from planner.inputs.document import Document
 from planner.report import markdown, table
-from planner.report.blocks import Block, Command, Grid, Heading, Headline, Text
+from planner.report.blocks import Block, Command, Grid, Heading, Headline, Scatter, Text
 from planner.report.envelope import enveloped
+from planner.report.html import render as page
 from planner.report.json_text import dumps
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.phases_report import step_blocks, step_document
@@ -240,54 +240,19 @@ def _plain(value: Any) -> Any:
 
 def render_html(result: ThroughputResult, *, rows: bool = False) -> str:
     """One self-contained page: tables, and a plot of predicted against measured for each class."""
-    parts = []
-    for block in blocks(result, rows=rows):
-        if isinstance(block, Heading):
-            parts.append(f"<h2>{html.escape(block.text)}</h2>")
-        elif isinstance(block, Headline | Text):
-            parts.append(f"<p>{html.escape(block.text)}</p>")
-        elif isinstance(block, Grid):
-            parts.append(_table(block))
-    plots = []
+    headline, *rest = (block for block in blocks(result, rows=rows) if not isinstance(block, Command))
+    return page([headline, *_scatters(result), *rest])
+
+
+def _scatters(result: ThroughputResult) -> list[Block]:
+    out: list[Block] = []
     for name, text in CLASSES.items():
-        points = [e for e in result.estimates if e.speed.accuracy == name]
+        estimates = [e for e in result.estimates if e.speed.accuracy == name]
+        points = tuple((e.speed.tokens_per_s_per_gpu or 1.0, e.tokens_per_s_per_gpu) for e in estimates)
+        labels = tuple(
+            f"{e.speed.id}: {measured:.0f} measured, {predicted:.0f} predicted"
+            for e, (measured, predicted) in zip(estimates, points, strict=True)
+        )
         if points:
-            plots.append(f"<figure>{_plot(points)}<figcaption>{html.escape(text)}</figcaption></figure>")
-    style = (
-        "body{font:14px sans-serif;max-width:1200px;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
-        "td,th{padding:2px 8px;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child"
-        "{text-align:left}figure{display:inline-block;margin:8px}svg{background:#fafafa}"
-    )
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Throughput</title><style>{style}</style>'
-    return f"{head}<h1>Predicted against measured tokens/s</h1>{''.join(plots)}{''.join(parts)}</html>\n"
-
-
-def _table(grid: Grid) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(grid.columns, 'th')}{''.join(line(row, 'td') for row in grid.rows)}</table>"
-
-
-def _plot(points: Sequence[Estimate], size: int = 340) -> str:
-    """A log-log scatter with the diagonal and lines at 25 % either side."""
-    pairs = [(e.speed.tokens_per_s_per_gpu or 1.0, e.tokens_per_s_per_gpu, e.speed.id) for e in points]
-    values = [math.log10(v) for a, b, _ in pairs for v in (a, b)]
-    low, high = min(values) - 0.05, max(values) + 0.05
-
-    def at(value: float) -> float:
-        return 30 + (math.log10(value) - low) / (high - low) * (size - 40)
-
-    dots = "".join(
-        f'<circle cx="{at(a):.1f}" cy="{size - at(b):.1f}" r="2.5" fill="#2563eb" fill-opacity="0.5">'
-        f"<title>{html.escape(name)}: {a:.0f} measured, {b:.0f} predicted</title></circle>"
-        for a, b, name in pairs
-    )
-    lines: str = ""
-    for factor, colour in ((1.0, "#111"), (1.25, "#bbb"), (0.8, "#bbb")):
-        first, last = 10**low, 10**high
-        start, end = size - at(first * factor), size - at(last * factor)
-        lines += f'<line x1="{at(first):.1f}" y1="{start:.1f}" x2="{at(last):.1f}" y2="{end:.1f}" stroke="{colour}"/>'
-    scale = f"{10**low:,.0f} to {10**high:,.0f}"
-    label = f'<text x="34" y="{size - 6}" font-size="11">measured tokens/s/GPU, {scale}</text>'
-    return f'<svg width="{size}" height="{size}" viewBox="0 0 {size} {size}">{lines}{dots}{label}</svg>'
+            out.append(Scatter(text, "tokens/s/GPU", points, labels, band=0.25))
+    return out
