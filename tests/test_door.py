@@ -221,7 +221,7 @@ def test_wrong_input_is_said_and_not_a_traceback(call: Any, words: str) -> None:
 def test_what_the_door_answers_is_what_the_commands_write(outcome: planner.Outcome, capsys: Any) -> None:
     document = planner.to_dict(outcome)
     assert json.loads(json.dumps(document)) == document
-    assert document["provenance"]["scenario"] == "<dict>"
+    assert [asked["file"] for asked in document["provenance"]["inputs"]] == ["<dict>"]
     for style in ("table", "markdown", "html"):
         planner.show(outcome, style)
         printed = capsys.readouterr().out

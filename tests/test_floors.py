@@ -107,7 +107,7 @@ def test_a_class_name_means_one_thing() -> None:
     assert len(twice) <= CLASS_NAMES_TWICE, twice
 
 
-CLASS_NAMES_TWICE = 4
+CLASS_NAMES_TWICE = 0
 ANY_IN_ANNOTATIONS = 303
 SCENARIO_READERS = 140
 """Ratchets: these numbers only sink."""

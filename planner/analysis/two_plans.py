@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, validate
+from planner.problem.problem import Question
 from planner.search.decisions import layout_document
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
@@ -114,6 +115,8 @@ class Side:
     """The scenario, or the saved plan."""
     scenario: str | None = None
     """File to solve again; None for a saved plan."""
+    question: Question | None = None
+    """None for a saved plan."""
     provenance: tuple[tuple[str, str], ...] = ()
     known_errors: tuple[str, ...] = ()
     """What is known of the error of these figures; a saved plan's stand in its own file."""
@@ -241,6 +244,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         mfu=found.mfu,
         document=found.problem.document,
         scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,
+        question=found.problem.alone,
         provenance=found.problem.provenance,
         known_errors=found.problem.alone.known_error_texts,
     )

@@ -49,7 +49,7 @@ def run_device(*, gpu_id: str | None, node_id: str | None, time_limit: float, da
         raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
     note(f"written: {', '.join(str(folder / name) for name in texts)}")
     Output(output.style, None, False).write(
-        lambda: device_blocks(measured, gpu, node, folder), lambda: device_document(measured, folder)
+        lambda: device_blocks(measured, gpu, node, folder), lambda: device_document(measured, folder, catalog)
     )
 
 

@@ -25,7 +25,7 @@ def list_entries(kind: str | None, output: Output) -> None:
     ids = {name: catalog.ids(name) for name in (KINDS if kind is None else (kind,))}
     output.write(
         lambda: kinds_blocks(ids) if kind is None else kind_blocks(kind, catalog.all(kind)),
-        lambda: list_document(ids),
+        lambda: list_document(catalog, ids),
     )
 
 
@@ -40,7 +40,7 @@ def show(kind: str, name: str, output: Output) -> None:
 
     catalog = default_catalog()
     entry = catalog.find(kind, name)
-    output.write(lambda: entry_blocks(catalog, kind, entry), lambda: entry_document(entry))
+    output.write(lambda: entry_blocks(catalog, kind, entry), lambda: entry_document(catalog, kind, entry))
 
 
 @command.command("check")

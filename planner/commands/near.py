@@ -35,7 +35,7 @@ def command(
     outcomes = near_plans(question, count=count, within=within, progress=progress)
     output.write(
         lambda: near_blocks(question.document.name, outcomes, within),
-        lambda: near_document(outcomes),
+        lambda: near_document(question, outcomes),
     )
     if not outcomes:
         context.exit(NoLayoutFits.exit_code)

@@ -1,4 +1,4 @@
-"""`planner schema`: the JSON Schema of a scenario or a budget file, for editors and generators."""
+"""`planner schema`: the JSON Schema of a scenario, a budget file or an answer, for editors and programs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from planner.commands.common import emit, out_option
 
 @click.command()
 @click.option("--budget", is_flag=True, help="The schema of a budget file instead of a scenario.")
+@click.option("--of", "name", metavar="NAME", help="The schema of a JSON answer: solve, near, compare, ...")
 @out_option
-def command(budget: bool, out: str | None, force: bool) -> None:
+def command(budget: bool, name: str | None, out: str | None, force: bool) -> None:
     """Print the JSON Schema of a scenario: every key, its type, and what it means."""
     from planner.report.json_text import dumps
-    from planner.schema.budget import Budget
-    from planner.schema.scenario import Scenario
+    from planner.report.schemas import schema_of
 
-    schema = (Budget if budget else Scenario).model_json_schema()
-    emit(dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}), out, force)
+    if budget and name is not None:
+        raise click.UsageError("--budget and --of name two schemas")
+    emit(dumps(schema_of(name or ("budget-file" if budget else "scenario"))), out, force)

@@ -44,14 +44,15 @@ def memory(
     timings: bool,
 ) -> None:
     """Predicted against measured memory: errors by class, source and engine, and the bars."""
-    from planner.validation.memory.run import Choice, run_memory
+    from planner.validation.memory import report
+    from planner.validation.memory.run import Choice, data_folder, run_memory
+    from planner.validation.published import data_files
 
     result, seconds = run_memory(data, Choice(sources, engines, classes))
-    from planner.validation.memory import report
 
     tables = report.tables(result, rows=rows, worst=worst)
     if style == "json":
-        text = report.render_json(result, rows=rows)
+        text = report.render_json(result, rows=rows, inputs=data_files(data or data_folder()))
     elif style == "markdown":
         text = report.render_markdown(tables)
     elif style == "html":

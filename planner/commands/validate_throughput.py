@@ -35,18 +35,18 @@ def command(
     timings: bool,
 ) -> None:
     """Predicted against measured tokens/s: errors, rank correlation, regret of the choice, and the bars."""
+    from planner.validation.published import data_files
     from planner.validation.throughput import report
-    from planner.validation.throughput.run import run_throughput
+    from planner.validation.throughput.run import default_folder, run_throughput
 
     start = time.perf_counter()
     result = run_throughput(data, sources, constants=constants)
-    render = {
-        "table": report.render_text,
-        "json": report.render_json,
-        "markdown": report.render_markdown,
-        "html": report.render_html,
-    }[style]
-    emit(render(result, rows=rows), out, force)
+    if style == "json":
+        text = report.render_json(result, rows=rows, inputs=data_files(data or default_folder()))
+    else:
+        render = {"table": report.render_text, "markdown": report.render_markdown, "html": report.render_html}[style]
+        text = render(result, rows=rows)
+    emit(text, out, force)
     if timings:
         print_timings([("throughput", time.perf_counter() - start)])
     if check and not result.ok:

@@ -26,9 +26,8 @@ def command(context: click.Context, scenario: str, values: tuple[str, ...], outp
     from planner.inputs.document import load
     from planner.report.whatif import whatif_blocks, whatif_document
 
-    document = load(scenario)
-    rows = what_if(document, values, progress=progress)
-    output.write(lambda: whatif_blocks(document, rows), lambda: whatif_document(document, values, rows))
+    rows = what_if(load(scenario), values, progress=progress)
+    output.write(lambda: whatif_blocks(rows), lambda: whatif_document(rows))
     statuses = {row.status for row in rows[1:]}
     if not statuses & {"optimal", "feasible"}:
         context.exit(NoVerdict.exit_code if "unknown" in statuses else NoLayoutFits.exit_code)

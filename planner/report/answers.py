@@ -52,12 +52,12 @@ answer_document.register(Explanation, explain_document)
 
 @answer_document.register
 def _(rows: Variations) -> JsonObject:
-    return whatif_document(rows.document, rows.arguments, list(rows))
+    return whatif_document(list(rows))
 
 
 @answer_document.register
 def _(plans: NearPlans) -> JsonObject:
-    return near_document(list(plans))
+    return near_document(plans.question, list(plans))
 
 
 report_blocks.register(Plan, estimate_blocks)
@@ -67,7 +67,7 @@ report_blocks.register(Explanation, explain_blocks)
 
 @report_blocks.register
 def _(outcome: Outcome) -> list[Block]:
-    return solve_blocks(Solved(outcome, None, None, None))
+    return solve_blocks(Solved(outcome))
 
 
 @report_blocks.register
@@ -77,7 +77,7 @@ def _(front: Front) -> list[Block]:
 
 @report_blocks.register
 def _(rows: Variations) -> list[Block]:
-    return whatif_blocks(rows.document, list(rows))
+    return whatif_blocks(list(rows))
 
 
 @report_blocks.register

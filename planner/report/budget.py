@@ -8,8 +8,9 @@ from pathlib import Path
 from planner.analysis.budget.budget import Booking, BudgetAnswer, JobOption
 from planner.analysis.whatif import compact
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
-from planner.report.short import LEGEND, provenance, short_layout, short_wishes
+from planner.report.short import LEGEND, short_layout, short_wishes
 from planner.search.decisions import layout_document
 from planner.units import number
 
@@ -154,8 +155,7 @@ def _known_errors(answer: BudgetAnswer) -> list[str]:
 
 def budget_document(answer: BudgetAnswer) -> JsonObject:
     """The same for programs."""
-    return {
-        "status": answer.status,
+    document: JsonObject = {
         "budget": answer.budget.name,
         "currency": "USD",
         "usd": round(answer.usd, 2) if answer.bookings else None,
@@ -170,8 +170,8 @@ def budget_document(answer: BudgetAnswer) -> JsonObject:
         },
         "layouts_solved": answer.solved,
         "known_error": _known_errors(answer),
-        "provenance": provenance([answer.document], answer.provenance),
     }
+    return enveloped("budget", answer.status, document, asked=[answer.document], catalog=answer.provenance)
 
 
 def _booking(answer: BudgetAnswer, booking: Booking) -> JsonObject:

@@ -7,6 +7,7 @@ import shlex
 
 from planner.analysis.calibrate.fit import FittedFactors
 from planner.report.blocks import Block, Command, Grid, Headline, Text
+from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
 from planner.units import number
 
@@ -27,7 +28,14 @@ def calibration_document(fitted: FittedFactors) -> JsonObject:
         }
         for row in fitted.rows
     ]
-    return {"scenario": fitted.calibration.name, "other_seconds": fitted.calibration.other_seconds, "rows": rows}
+    question = fitted.before.problem.alone
+    document: JsonObject = {
+        "scenario": fitted.calibration.name,
+        "log": fitted.calibration.source,
+        "other_seconds": fitted.calibration.other_seconds,
+        "rows": rows,
+    }
+    return enveloped("calibrate", ANSWERED, document, asked=[question], catalog=question.provenance)
 
 
 def calibration_blocks(fitted: FittedFactors, out: str | None, scenario: str) -> list[Block]:

@@ -7,6 +7,7 @@ from typing import Any
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import Catalog
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, pairs
+from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
 from planner.schema.base import Frozen
 
@@ -47,14 +48,15 @@ def _cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def list_document(ids: dict[str, list[str]]) -> JsonObject:
+def list_document(catalog: Catalog, ids: dict[str, list[str]]) -> JsonObject:
     """The ids of the entries by kind."""
-    return dict(ids)
+    return enveloped("catalog", ANSWERED, {"entries": ids}, catalog=catalog.used())
 
 
-def entry_document(entry: Frozen) -> JsonObject:
+def entry_document(catalog: Catalog, kind: str, entry: Frozen) -> JsonObject:
     """One entry as its file states it, without what it leaves open."""
-    return entry.model_dump(mode="json", exclude_none=True)
+    document: JsonObject = {"kind": kind, "entry": entry.model_dump(mode="json", exclude_none=True)}
+    return enveloped("catalog", ANSWERED, document, catalog=catalog.used())
 
 
 def entry_blocks(catalog: Catalog, kind: str, entry: Frozen) -> list[Block]:

@@ -6,15 +6,17 @@ import shlex
 from pathlib import Path
 
 from planner.analysis.calibrate.device import Measured
+from planner.inputs.catalog import Catalog
 from planner.report.blocks import Block, Command, Headline, Text, pairs
+from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
 from planner.schema.catalog import Gpu, Node
 from planner.units import number
 
 
-def device_document(measured: Measured, folder: Path) -> JsonObject:
+def device_document(measured: Measured, folder: Path, catalog: Catalog) -> JsonObject:
     """Facts of the machine and the figures that were measured on it."""
-    return {
+    document: JsonObject = {
         "folder": str(folder),
         "facts": dict(measured.facts),
         "products": len(measured.gemm),
@@ -23,6 +25,7 @@ def device_document(measured: Measured, folder: Path) -> JsonObject:
         "attention_forward_tflops": round(measured.attention_tflops, 3),
         "left_out": list(measured.left_out),
     }
+    return enveloped("calibrate", ANSWERED, document, catalog=catalog.used())
 
 
 def device_blocks(measured: Measured, gpu: Gpu, node: Node | None, folder: Path) -> list[Block]:

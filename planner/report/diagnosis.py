@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from planner.analysis.diagnose.diagnose import Diagnosis
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
+from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
 from planner.report.summary import scenario_argument
 from planner.units import GIB, number
@@ -83,7 +82,7 @@ def diagnosis_blocks(diagnosis: Diagnosis) -> list[Block]:
 def diagnosis_document(diagnosis: Diagnosis) -> JsonObject:
     """The same for programs."""
     m = diagnosis.message
-    return {
+    document: JsonObject = {
         "scenario": diagnosis.problem.name,
         "kind": m.kind,
         "phase": diagnosis.phase,
@@ -106,6 +105,6 @@ def diagnosis_document(diagnosis: Diagnosis) -> JsonObject:
         "host_gib": {item.name: item.gib for item in diagnosis.host},
         "findings": list(diagnosis.findings),
         "fixes": list(diagnosis.fixes),
-        "versions": {"planner": version("planner")},
-        "provenance": dict(diagnosis.problem.provenance),
     }
+    question = diagnosis.problem.alone
+    return enveloped("diagnose", ANSWERED, document, asked=[question], catalog=question.provenance)

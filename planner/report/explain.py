@@ -8,8 +8,9 @@ from planner.analysis.explanation import Explanation, WhyNot
 from planner.analysis.infeasible.conflict import Conflict
 from planner.analysis.neighbours import Alternative, same_decisions, slower_items
 from planner.report.blocks import Block, Bullets, Grid, Heading, Text
+from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
-from planner.report.short import provenance, short_layout
+from planner.report.short import short_layout
 from planner.report.summary import error_blocks, headline, moment_name
 from planner.search.plan import Plan, given_up
 from planner.search.search import Outcome, why_nothing_fits
@@ -159,9 +160,8 @@ def explain_document(explanation: Explanation) -> JsonObject:
             "headroom_gib": each.plan.headroom_gib if each.plan is not None else None,
         }
 
-    return {
-        "schema_version": 1,
-        "status": outcome.status,
+    document: JsonObject = {
+        "scenario": outcome.question.name,
         "binding": None
         if base is None
         else {
@@ -191,5 +191,7 @@ def explain_document(explanation: Explanation) -> JsonObject:
         },
         "alternatives": [alternative(each) for each in explanation.neighbours],
         "why_not": [alternative(question.alternative) for question in explanation.asked],
-        "provenance": provenance([outcome.question.document], outcome.question.provenance),
+        "known_error": list(outcome.question.known_error_texts),
     }
+    question = outcome.question
+    return enveloped("explain", outcome.status, document, asked=[question], catalog=question.provenance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.analysis.near import Front
 from planner.report.blocks import Block, Grid, Headline, Plot, Text
+from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
 from planner.report.short import short_layout
 from planner.report.summary import plan_error_blocks
@@ -44,8 +45,8 @@ def front_blocks(name: str, front: Front) -> list[Block]:
 
 def front_document(front: Front) -> JsonObject:
     """The same for programs."""
-    return {
-        "schema_version": 1,
+    document: JsonObject = {
+        "scenario": front.question.name,
         "over": front.over,
         "unit": front.unit,
         "points": [
@@ -60,4 +61,9 @@ def front_document(front: Front) -> JsonObject:
             }
             for p in front.points
         ],
+        "known_error": list(front.question.known_error_texts),
     }
+    catalog = {*front.question.provenance, *(pair for p in front.points for pair in p.plan.problem.provenance)}
+    return enveloped(
+        "pareto", together(p.status for p in front.points), document, asked=[front.question], catalog=catalog
+    )

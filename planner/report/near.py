@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from planner.problem.problem import Question
 from planner.report.blocks import Block, Grid, Headline, Text
+from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
 from planner.report.short import LEGEND, short_binding, short_layout
 from planner.report.summary import plan_error_blocks
@@ -12,7 +14,7 @@ from planner.units import number, percent, signed
 
 
 def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block]:
-    """One row a layout, how far each is from the best, and what is known of the error."""
+    """One row a layout, how far each is from the best (`within` was asked for), and what is known of the error."""
     plans = [outcome.plan for outcome in outcomes if outcome.plan is not None]
     if not plans:
         return [Headline(f"{name}: no layout fits (proved)", good=False)]
@@ -43,10 +45,10 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
     ]
 
 
-def near_document(outcomes: list[Outcome]) -> JsonObject:
+def near_document(question: Question, outcomes: list[Outcome]) -> JsonObject:
     """The same for programs."""
-    return {
-        "schema_version": 1,
+    document: JsonObject = {
+        "scenario": question.name,
         "plans": [
             {
                 "status": outcome.status,
@@ -58,4 +60,7 @@ def near_document(outcomes: list[Outcome]) -> JsonObject:
             for outcome in outcomes
             if outcome.plan is not None
         ],
+        "known_error": list(question.known_error_texts),
     }
+    status = together(outcome.status for outcome in outcomes)
+    return enveloped("near", status, document, asked=[question], catalog=question.provenance)

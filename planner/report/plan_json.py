@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import version
-
 from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
-from planner.problem.problem import Problem, Question
+from planner.report.envelope import enveloped
 from planner.report.gpu_order_rows import placement_document
 from planner.report.json_text import JsonObject
 from planner.report.json_text import dumps as dumps
@@ -16,9 +13,6 @@ from planner.report.schedule import schedule_document
 from planner.search.decisions import layout_document
 from planner.search.plan import Entry, Plan, host_total_gib, verdict
 from planner.search.search import Outcome, Proof
-
-SCHEMA_VERSION = 1
-"""Raised when a key changes its meaning or goes away."""
 
 
 def outcome_document(
@@ -30,7 +24,6 @@ def outcome_document(
     """The answer of `planner solve`."""
     plan = outcome.plan
     document: JsonObject = {
-        "status": outcome.status,
         "scenario": outcome.question.name,
         "plan": plan_document(plan) if plan is not None else None,
         "proof": _proof(outcome.proof),
@@ -45,14 +38,22 @@ def outcome_document(
         }
     if comparison is not None:
         document["comparison"] = _comparison(comparison)
-    beside = [case.plan.problem for case in comparison.cases] if comparison is not None else []
-    return {**document, **_about(outcome.question, beside)}
+    columns = comparison.cases if comparison is not None else ()
+    document["known_error"] = list(outcome.question.known_error_texts)
+    catalog = {*outcome.question.provenance, *(pair for case in columns for pair in case.plan.problem.provenance)}
+    return enveloped("solve", outcome.status, document, asked=[outcome.question], catalog=catalog)
 
 
 def estimate_document(plan: Plan) -> JsonObject:
     """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
-    document = {"status": "estimate", "scenario": plan.problem.name, "plan": plan_document(plan)}
-    return {**document, "proof": None, **_about(plan.problem.alone, [])}
+    question = plan.problem.alone
+    document: JsonObject = {
+        "scenario": question.name,
+        "plan": plan_document(plan),
+        "proof": None,
+        "known_error": list(question.known_error_texts),
+    }
+    return enveloped("estimate", "estimate", document, asked=[question], catalog=question.provenance)
 
 
 def plan_document(plan: Plan) -> JsonObject:
@@ -194,25 +195,6 @@ def _priced(change: Priced) -> JsonObject:
         "training_peak_gib": _round(change.training_gib),
         "relative_samples_per_second": _round(change.relative_samples),
         "relative_tokens_per_second": _round(change.relative_tokens),
-    }
-
-
-def _about(question: Question, beside: Sequence[Problem]) -> JsonObject:
-    """Known errors, and everything that a second run needs to print the same bytes."""
-    document = question.document
-    return {
-        "known_error": list(question.known_error_texts),
-        "provenance": {
-            "planner": version("planner"),
-            "ortools": version("ortools"),
-            "schema_version": SCHEMA_VERSION,
-            "scenario": document.name,
-            "scenario_sha256": document.sha256,
-            "overrides": list(document.overrides),
-            "seed": question.scenario.search.seed,
-            "workers": question.scenario.search.workers,
-            "catalog": dict(sorted({*question.provenance, *(pair for p in beside for pair in p.provenance)})),
-        },
     }
 
 

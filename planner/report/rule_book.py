@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from planner.analysis.rules_of_thumb import RuleBook
 from planner.formulas import rules_of_thumb as rules
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
+from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
 from planner.units import number
 
@@ -45,7 +44,7 @@ def rule_blocks(book: RuleBook) -> list[Block]:
 
 def rule_document(book: RuleBook) -> JsonObject:
     """The same for programs."""
-    return {
+    document: JsonObject = {
         "model": book.architecture.id,
         "parameters": book.parameters,
         "batch": book.batch,
@@ -62,5 +61,5 @@ def rule_document(book: RuleBook) -> JsonObject:
             }
             for rule in book.rows()
         ],
-        "provenance": {"planner": version("planner"), "catalog": book.catalog.used()},
     }
+    return enveloped("estimate", ANSWERED, document, catalog=book.catalog.used())

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from planner.inputs.document import Document
 from planner.problem.variants import USUAL
-from planner.report.json_text import JsonObject
 from planner.search.plan import Plan, degrees
 
 SAID = {
@@ -63,18 +62,6 @@ def granted(plan: Plan, wish: str) -> str:
 def short_wishes(plan: Plan) -> str:
     """Wishes that a plan gives up, with what it grants instead."""
     return ", ".join(f"{name} {granted(plan, name)}" for name in plan.wish.given_up) or "none"
-
-
-def provenance(documents: Sequence[Document], catalog: Sequence[tuple[str, str]]) -> JsonObject:
-    """What is needed to make the same answer again."""
-    from importlib.metadata import version
-
-    return {
-        "planner": version("planner"),
-        "ortools": version("ortools"),
-        "inputs": [{"file": d.name, "sha256": d.sha256, "overrides": list(d.overrides)} for d in documents],
-        "catalog": dict(sorted(catalog)),
-    }
 
 
 def typed(document: Document, extra: Sequence[str] = ()) -> str:

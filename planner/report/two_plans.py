@@ -7,8 +7,8 @@ from typing import Any
 
 from planner.analysis.two_plans import Difference, Differences, Side
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
+from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
-from planner.report.short import provenance
 from planner.search.plan import PHASES
 from planner.units import number, percent, signed
 
@@ -104,15 +104,16 @@ def _known_errors(comparison: Differences) -> tuple[str, ...]:
 def compare_document(comparison: Differences) -> JsonObject:
     """The same for programs."""
     a, b = comparison.a, comparison.b
-    return {
+    document: JsonObject = {
         "a": _side(a),
         "b": _side(b),
         "layout": [{"name": n, "a": x, "b": y, "same": x == y} for n, x, y in comparison.layout],
         "memory": [_difference(row, "gib") for row in comparison.memory],
         "time": [_difference(row, "seconds") for row in comparison.time],
         "known_error": list(_known_errors(comparison)),
-        "provenance": provenance([a.document, b.document], sorted({*a.provenance, *b.provenance})),
     }
+    asked = [side.document if side.question is None else side.question for side in (a, b)]
+    return enveloped("compare", ANSWERED, document, asked=asked, catalog={*a.provenance, *b.provenance})
 
 
 def _difference(row: Difference, unit: str) -> JsonObject:

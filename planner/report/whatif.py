@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from planner.analysis.whatif import Variation, compact
-from planner.inputs.document import Document
+from planner.problem.problem import Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline
+from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
-from planner.report.short import LEGEND, granted, provenance, short_binding, short_layout, short_wishes, typed
+from planner.report.short import LEGEND, granted, short_binding, short_layout, short_wishes, typed
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan, verdict
 from planner.search.search import why_nothing_fits
@@ -37,9 +36,9 @@ def _speed(row: Variation) -> float:
     return row.plan.samples_per_second if row.plan.problem.is_rl else row.plan.tokens_per_second
 
 
-def whatif_blocks(document: Document, rows: list[Variation]) -> list[Block]:
+def whatif_blocks(rows: list[Variation]) -> list[Block]:
     """One row a combination of values, relative to the scenario as it stands (the first of `rows`)."""
-    base = rows[0].plan
+    document, base = _question(rows).document, rows[0].plan
     paths = [path for path, _ in rows[1].changes]
     plans = [row.plan for row in rows if row.plan is not None]
     gives = any(plan.wish.given_up for plan in plans)
@@ -113,18 +112,35 @@ def _known_errors(rows: list[Variation]) -> list[str]:
     return list(dict.fromkeys(text for p in problems for text in p.known_error_texts))
 
 
-def whatif_document(document: Document, values: Sequence[str], rows: list[Variation]) -> JsonObject:
-    """The same for programs; `values` are the --set arguments."""
-    base = rows[0].plan
-    used = {pair for row in rows if row.outcome is not None for pair in row.outcome.question.provenance}
-    return {
-        "scenario": document.name,
-        "values": list(values),
+def whatif_document(rows: list[Variation]) -> JsonObject:
+    """The same for programs."""
+    question, base = _question(rows), rows[0].plan
+    catalog = {pair for row in rows if row.outcome is not None for pair in row.outcome.question.provenance}
+    document: JsonObject = {
+        "scenario": question.document.name,
+        "values": _tried(rows),
         "base": _row(rows[0], base),
         "rows": [_row(row, base) for row in rows[1:]],
         "known_error": _known_errors(rows),
-        "provenance": provenance([document], sorted(used)),
     }
+    status = together(row.status for row in rows[1:])
+    return enveloped("whatif", status, document, asked=[question], catalog=catalog)
+
+
+def _question(rows: list[Variation]) -> Question:
+    """The scenario as it stands, which is always solved."""
+    assert rows[0].outcome is not None
+    return rows[0].outcome.question
+
+
+def _tried(rows: list[Variation]) -> list[str]:
+    """PATH=VALUE,VALUE of every path, in the order in which they were given."""
+    values: dict[str, list[str]] = {}
+    for row in rows[1:]:
+        for path, value in row.changes:
+            if compact(value) not in values.setdefault(path, []):
+                values[path].append(compact(value))
+    return [f"{path}={','.join(texts)}" for path, texts in values.items()]
 
 
 def _row(row: Variation, base: Plan | None) -> JsonObject:

@@ -36,7 +36,7 @@ PHASES = {
 
 
 @dataclass(frozen=True)
-class RolloutChoice:
+class RolloutPlan:
     """The chosen rollout engine settings."""
 
     tensor_parallel: int
@@ -63,7 +63,7 @@ class Plan(Shown):
     """Of each stage."""
     recomputed: tuple[int, ...]
     """Of each stage, layers whose activations are computed again in the backward pass."""
-    rollout: RolloutChoice | None
+    rollout: RolloutPlan | None
     """In reinforcement learning."""
     memory: MemoryLedgers
     """[GiB]"""
@@ -283,11 +283,11 @@ def make_plan(
     )
 
 
-def _chosen(costs: RolloutCosts) -> RolloutChoice:
+def _chosen(costs: RolloutCosts) -> RolloutPlan:
     """The one choice of these costs."""
     most = int(costs.choices.max_concurrency[0])
     engine = costs.problem.rollout_engine
-    return RolloutChoice(
+    return RolloutPlan(
         tensor_parallel=int(costs.choices.tensor_parallel[0]),
         gpu_memory_utilization=float(costs.choices.gpu_memory_utilization[0]),
         concurrency=int(costs.concurrency[0]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
+from planner.inputs.document import Document
 
 Row = TypeVar("Row")
 
@@ -46,3 +48,12 @@ def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row,
         ) from None
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise InputError(Mistake(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+
+
+def data_files(folder: Path) -> list[Document]:
+    """Every file of a folder of published rows with its hash, as the receipts of an answer."""
+    return [
+        Document(name=path.name, data=None, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    ]

@@ -89,7 +89,8 @@ def test_the_plan_has_every_key(answer: dict[str, Any]) -> None:
         assert {"phase", "total_gib", "items"} <= stage.keys()
         assert all({"name", "gib", "source"} <= item.keys() for item in stage["items"])
     about = answer["provenance"]
-    assert {"planner", "ortools", "schema_version", "scenario_sha256", "seed", "catalog"} <= about.keys()
+    assert {"planner", "ortools", "python", "inputs", "catalog"} <= about.keys()
+    assert {"file", "sha256", "overrides", "seed"} <= about["inputs"][0].keys()
     assert "models/qwen2.5-7b.yaml" in about["catalog"]
 
 

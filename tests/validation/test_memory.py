@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answer_schemas import violations
 from click.testing import CliRunner
 
 from planner.commands.validate import command
@@ -23,7 +24,7 @@ from planner.validation.memory.cases import CLASSES, Case, load_cases
 from planner.validation.memory.express import Prediction, express, scenario_of
 from planner.validation.memory.reference import is_hard
 from planner.validation.memory.run import Choice, data_folder, run_memory
-from planner.validation.memory.score import BARS, Fit, Result, Score
+from planner.validation.memory.score import BARS, Fit, MemoryResult, Score
 from planner.validation.memory.translate import OPTIONS
 from planner.validation.published import Overlay
 
@@ -36,18 +37,18 @@ def cases() -> tuple[Case, ...]:
 
 
 @pytest.fixture(scope="module")
-def result() -> Result:
+def result() -> MemoryResult:
     return run_memory(DATA)[0]
 
 
-def test_every_case_is_either_predicted_or_listed_with_a_reason(cases: tuple[Case, ...], result: Result) -> None:
+def test_every_case_is_either_predicted_or_listed_with_a_reason(cases: tuple[Case, ...], result: MemoryResult) -> None:
     predicted = [p.case.id for p in result.predictions]
     listed = [u.case.id for u in result.unexpressed]
     assert sorted(predicted + listed) == sorted(c.id for c in cases)
     assert all(u.reason for u in result.unexpressed)
 
 
-def test_every_prediction_is_a_finite_amount_whose_ledger_adds_up(result: Result) -> None:
+def test_every_prediction_is_a_finite_amount_whose_ledger_adds_up(result: MemoryResult) -> None:
     for p in result.predictions:
         assert math.isfinite(p.gib)
         assert p.gib > 0
@@ -99,7 +100,7 @@ def test_switches_follow_dates_and_the_ladder_of_the_source(cases: tuple[Case, .
     assert all(rules["chunked_loss"](by_id[f"tune-{n}"]) for n in range(12, 19))
 
 
-def test_room_of_gradients_is_reserved_while_there_are_none(result: Result) -> None:
+def test_room_of_gradients_is_reserved_while_there_are_none(result: MemoryResult) -> None:
     one = next(p for p in result.predictions if p.case.id == "titan-049")
     ledger = {name: gib for name, gib, _ in one.items()}
     assert ledger["room kept for gradients"] == pytest.approx(8.03e9 * 4 / 8 / 2**30, rel=1e-3)
@@ -135,7 +136,7 @@ def test_score_arithmetic(cases: tuple[Case, ...]) -> None:
     assert score.worst.gib == 12.0
 
 
-def test_fit_arithmetic(result: Result) -> None:
+def test_fit_arithmetic(result: MemoryResult) -> None:
     some = [p for p in result.predictions if p.case.metric == "fit_oom"]
     small = next(p for p in some if p.case.outcome == "fit" and p.peak_gib < 10)
     wrong = dataclasses.replace(small, case=dataclasses.replace(small.case, outcome="oom", hard=True))
@@ -157,7 +158,7 @@ def test_a_case_costs_the_same_as_a_scenario_file_of_it(cases: tuple[Case, ...])
 
 
 @pytest.mark.parametrize("bar", [b for b in BARS if b.name.startswith("megatron-") and b.name != "megatron-moe"])
-def test_bars_that_were_reached_stay_reached(result: Result, bar: object) -> None:
+def test_bars_that_were_reached_stay_reached(result: MemoryResult, bar: object) -> None:
     reached = next(r for r in result.bars() if r.bar is bar)
     assert reached.ok, (reached.bar.name, reached.score.median(reached.bar.unit), reached.score.p90(reached.bar.unit))
 
@@ -175,7 +176,11 @@ def test_the_command_prints_every_format(style: str) -> None:
     assert out.exit_code == 0, out.output
     assert "simumax" in out.output
     if style == "json":
-        assert json.loads(out.output)["bars"][0]["class"] == "megatron-dense"
+        answer = json.loads(out.output)
+        assert answer["bars"][0]["class"] == "megatron-dense"
+        assert violations("validate-memory", answer) == []
+        assert "memory_cases.jsonl.gz" in [asked["file"] for asked in answer["provenance"]["inputs"]]
+        assert answer["provenance"]["catalog"]
     if style == "html":
         assert "<svg" in out.output
         assert "http" not in out.output.split("<h2>")[0]
@@ -216,7 +221,7 @@ def test_a_last_stage_of_the_head_alone_is_a_layout_of_nanotron(cases: tuple[Cas
     assert told[0].group.layers[0].tolist()[-1] == 0
 
 
-def test_every_row_of_the_later_half_is_scored_or_has_its_reason(result: Result) -> None:
+def test_every_row_of_the_later_half_is_scored_or_has_its_reason(result: MemoryResult) -> None:
     later = [p.case.id for p in result.scored if p.case.development == 2]
     lost = {u.case.id: u.reason for u in result.unexpressed if u.case.development == 2}
     assert len(later) == 98

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answer_schemas import violations
 from click.testing import CliRunner
 
 from planner.commands.validate_throughput import command
@@ -123,8 +124,10 @@ def test_published_runs_go_through_the_code_that_plans() -> None:
 
 
 def test_the_reports_say_the_same() -> None:
-    result = report.Result(sample(), tuple(s for s in speeds() if s.excluded)[:5], ())
+    result = report.ThroughputResult(sample(), tuple(s for s in speeds() if s.excluded)[:5], ())
     data: dict[str, Any] = json.loads(report.render_json(result, rows=True))
+    assert violations("validate-throughput", data) == []
+    assert data["provenance"]["catalog"]
     assert len(data["rows"]) == len(sample())
     assert [b["name"] for b in data["bars"]] == [b.name for b in bars(sample(), result.groups)]
     assert report.render_text(result) == report.render_text(result)

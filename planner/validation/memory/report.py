@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from planner.inputs.document import Document
+from planner.report.envelope import enveloped
+from planner.report.json_text import dumps
 from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB
 from planner.validation.memory.express import Prediction
-from planner.validation.memory.score import HARD_ACCURACY, LATER_BARS, OOM_AMONG_SAFE, SAFE_SUCCESSES, Result, Score
+from planner.validation.memory.score import (
+    HARD_ACCURACY,
+    LATER_BARS,
+    OOM_AMONG_SAFE,
+    SAFE_SUCCESSES,
+    MemoryResult,
+    Score,
+)
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
@@ -27,7 +36,7 @@ def _error(value: float, unit: str, sign: bool = False) -> str:
     return _percent(value, sign)
 
 
-def tables(result: Result, *, rows: bool = False, worst: bool = False) -> list[Table]:
+def tables(result: MemoryResult, *, rows: bool = False, worst: bool = False) -> list[Table]:
     """All tables of a report, in order."""
     out = [_bars(result)]
     if (fit := _fit(result)) is not None:
@@ -45,7 +54,7 @@ def tables(result: Result, *, rows: bool = False, worst: bool = False) -> list[T
     return [table for table in out if table[2]]
 
 
-def _bars(result: Result) -> Table:
+def _bars(result: MemoryResult) -> Table:
     header = ["class", "rows", "median", "bar", "p90", "bar", "reached", "public tools"]
     rows = []
     for reached in result.bars():
@@ -65,7 +74,7 @@ def _bars(result: Result) -> Table:
     return "Bars", header, rows
 
 
-def _fit(result: Result) -> Table | None:
+def _fit(result: MemoryResult) -> Table | None:
     fit = result.fit()
     if fit is None:
         return None
@@ -88,7 +97,7 @@ def _fit(result: Result) -> Table | None:
     )
 
 
-def _developments(result: Result) -> Table:
+def _developments(result: MemoryResult) -> Table:
     """Rows that were in view from the start beside those kept aside until November 2026."""
     header = ["", *(f"dev-{n} {word}" for n in (1, 2) for word in ("rows", "median", "p90", "bias"))]
     header += ["bar on dev-2", "reached"]
@@ -140,7 +149,7 @@ def _ledger(score: Score) -> Table:
     return title, ["item", "GiB", "source"], rows
 
 
-def _rows(result: Result) -> Table:
+def _rows(result: MemoryResult) -> Table:
     header = [
         "row",
         "class",
@@ -207,7 +216,7 @@ def render_markdown(report: Sequence[Table]) -> str:
     return "\n\n".join(parts)
 
 
-def as_data(result: Result, *, rows: bool = False) -> dict[str, Any]:
+def as_data(result: MemoryResult, *, rows: bool = False) -> dict[str, Any]:
     """The report as plain data."""
     fit = result.fit()
     data: dict[str, Any] = {
@@ -289,9 +298,11 @@ def _score_data(score: Score) -> dict[str, Any]:
     }
 
 
-def render_json(result: Result, *, rows: bool = False) -> str:
-    """The report as JSON."""
-    return json.dumps(as_data(result, rows=rows), indent=1, ensure_ascii=False, allow_nan=False)
+def render_json(result: MemoryResult, *, rows: bool = False, inputs: Sequence[Document] = ()) -> str:
+    """The report as JSON, with receipts of the published rows and of the catalogs."""
+    status = "reached" if result.ok else "not reached"
+    catalog = {pair for p in result.predictions for pair in p.group.problem.provenance}
+    return dumps(enveloped("validate memory", status, as_data(result, rows=rows), asked=inputs, catalog=catalog))
 
 
 _STYLE = (
@@ -303,7 +314,7 @@ _STYLE = (
 )
 
 
-def render_html(result: Result, report: Sequence[Table]) -> str:
+def render_html(result: MemoryResult, report: Sequence[Table]) -> str:
     """One self-contained page."""
     plots = "".join(_scatter(score) for score in result.classes())
     parts = [

@@ -13,7 +13,7 @@ from planner.inputs.messages import some_of
 from planner.validation.memory import translate
 from planner.validation.memory.cases import CLASSES, Case, load_cases
 from planner.validation.memory.express import express
-from planner.validation.memory.score import Result
+from planner.validation.memory.score import MemoryResult
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ def data_folder() -> Path:
     return shipped_folder().parent / "validation" / "data"
 
 
-def run_memory(folder: Path | None = None, choice: Choice | None = None) -> tuple[Result, list[tuple[str, float]]]:
+def run_memory(
+    folder: Path | None = None, choice: Choice | None = None
+) -> tuple[MemoryResult, list[tuple[str, float]]]:
     """Score all chosen cases. Raises InputError where the data is missing or nothing is chosen."""
     choice = choice or Choice()
     _known("--class", choice.classes, list(CLASSES))
@@ -56,7 +58,7 @@ def run_memory(folder: Path | None = None, choice: Choice | None = None) -> tupl
     read = time.perf_counter()
     predictions, unexpressed = express(chosen)
     done = time.perf_counter()
-    return Result(tuple(predictions), tuple(unexpressed)), [("read", read - started), ("express", done - read)]
+    return MemoryResult(tuple(predictions), tuple(unexpressed)), [("read", read - started), ("express", done - read)]
 
 
 def _known(option: str, names: tuple[str, ...], known: list[str]) -> None:

@@ -13,7 +13,7 @@ from planner.validation.memory.express import Prediction, Unexpressed
 
 
 @dataclass(frozen=True)
-class Bar:
+class MemoryBar:
     """What a class must reach."""
 
     name: str
@@ -24,21 +24,23 @@ class Bar:
     """What public tools reach on such rows."""
 
 
-BARS: tuple[Bar, ...] = (
-    Bar(
+BARS: tuple[MemoryBar, ...] = (
+    MemoryBar(
         "megatron-dense",
         "relative",
         0.015,
         0.03,
         "0.3 % SimuMax (its own rows), 4.2 % Megatron-LM, 10-15 % llm-analysis",
     ),
-    Bar("megatron-toy", "MiB", 64, 192, "none"),
-    Bar("megatron-moe", "relative", 0.03, 0.08, "about 1 % SimuMax (its own rows)"),
-    Bar("nanotron", "relative", 0.06, 0.18, "10.4 % / 34 % for a 20-line closed form, 18 % mean for a careful one"),
-    Bar("fsdp", "relative", 0.06, 0.18, "none published"),
-    Bar("single-allocated", "relative", 0.05, 0.15, "none published"),
-    Bar("single-reserved", "relative", 0.10, 0.25, "none"),
-    Bar("prime-rl", "relative", 0.10, 0.25, "none"),
+    MemoryBar("megatron-toy", "MiB", 64, 192, "none"),
+    MemoryBar("megatron-moe", "relative", 0.03, 0.08, "about 1 % SimuMax (its own rows)"),
+    MemoryBar(
+        "nanotron", "relative", 0.06, 0.18, "10.4 % / 34 % for a 20-line closed form, 18 % mean for a careful one"
+    ),
+    MemoryBar("fsdp", "relative", 0.06, 0.18, "none published"),
+    MemoryBar("single-allocated", "relative", 0.05, 0.15, "none published"),
+    MemoryBar("single-reserved", "relative", 0.10, 0.25, "none"),
+    MemoryBar("prime-rl", "relative", 0.10, 0.25, "none"),
 )
 LATER_BARS: dict[str, tuple[float, float | None]] = {
     "fsdp1-adapters": (0.05, 0.12),
@@ -97,7 +99,7 @@ class Score:
 class Reached:
     """A bar beside the score."""
 
-    bar: Bar
+    bar: MemoryBar
     score: Score
 
     @property
@@ -164,7 +166,7 @@ def _right(p: Prediction) -> bool:
 
 
 @dataclass(frozen=True)
-class Result:
+class MemoryResult:
     """Everything a report prints."""
 
     predictions: tuple[Prediction, ...]

@@ -7,16 +7,16 @@ from typing import Any
 
 from planner.report.blocks import Block, Grid, Heading, Text
 from planner.validation.rl.steps import RlResult, RlScore
-from planner.validation.throughput.score import Bar
+from planner.validation.throughput.score import SpeedBar
 
 NAMES = {"rollout": "rollout", "log_probs": "log-probs", "train": "train"}
 
 
-def rl_bar(result: RlResult) -> Bar:
+def rl_bar(result: RlResult) -> SpeedBar:
     """Share of rows whose phase shares are all within 10 points."""
     within, rows = result.bar
     value = within / rows if rows else float("nan")
-    return Bar("RL: rows with every phase share within 10 points", "100 %", value, within == rows, rows)
+    return SpeedBar("RL: rows with every phase share within 10 points", "100 %", value, within == rows, rows)
 
 
 def rl_blocks(result: RlResult) -> list[Block]:

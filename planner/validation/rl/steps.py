@@ -34,7 +34,7 @@ from planner.validation.throughput.express import NODES
 
 ASSUMPTIONS = "rl_series.yaml"
 WITHIN = 0.10
-"""Bar: a phase's share of the step, predicted less measured."""
+"""SpeedBar: a phase's share of the step, predicted less measured."""
 PHASES: Mapping[str, Phase] = {"gen_s": "rollout", "old_logprob_s": "log_probs", "update_actor_s": "train"}
 """Published column and the phase that it times; `ref_s` counts with log-probabilities."""
 

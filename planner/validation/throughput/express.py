@@ -87,7 +87,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Unexpressed:
+class UnexpressedSpeed:
     """A run that no scenario can say, and why."""
 
     speed: Speed
@@ -188,7 +188,7 @@ def express(
     sources: Mapping[str, Any],
     catalog: Catalog | None = None,
     engines: Mapping[str, Engine] | None = None,
-) -> tuple[list[Estimate], list[Unexpressed]]:
+) -> tuple[list[Estimate], list[UnexpressedSpeed]]:
     """Run published layouts through the planner's costs; those that cannot be said come back with the reason.
 
     `engines` stand in for those of the catalog with the same id.
@@ -196,12 +196,12 @@ def express(
     own = Overlay(catalog or default_catalog())
     own.extra |= {("engines", name): engine for name, engine in (engines or {}).items()}
     waiting: dict[str, list[tuple[Speed, dict[str, Any]]]] = {}
-    failed: list[Unexpressed] = []
+    failed: list[UnexpressedSpeed] = []
     for speed in speeds:
         try:
             document = document_of(speed, sources.get(speed.run.source, {}), own)
         except NotExpressible as error:
-            failed.append(Unexpressed(speed, str(error)))
+            failed.append(UnexpressedSpeed(speed, str(error)))
             continue
         names = ("model", "engine", "engine_options", "precision")
         key = json.dumps([*(document[n] for n in names), document["cluster"]["node"], document["layout"]])
@@ -211,7 +211,7 @@ def express(
         try:
             done += _estimates(pairs, own)
         except (InputError, ValueError) as error:
-            failed += [Unexpressed(speed, str(error).splitlines()[0]) for speed, _ in pairs]
+            failed += [UnexpressedSpeed(speed, str(error).splitlines()[0]) for speed, _ in pairs]
     return done, failed
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from planner.inputs.document import Document
 from planner.report import markdown, table
 from planner.report.blocks import Block, Command, Grid, Heading, Headline, Text
+from planner.report.envelope import enveloped
+from planner.report.json_text import dumps
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.phases_report import step_blocks, step_document
 from planner.validation.rl.placement import PlacementResult
@@ -20,8 +22,8 @@ from planner.validation.rl.report import rl_bar, rl_blocks, rl_document
 from planner.validation.rl.steps import RlResult
 from planner.validation.throughput.cases import CLASSES, Speed
 from planner.validation.throughput.constants import LeftOut
-from planner.validation.throughput.express import Estimate, Unexpressed
-from planner.validation.throughput.score import Accuracy, Bar, GroupScore, accuracy, bars, groups
+from planner.validation.throughput.express import Estimate, UnexpressedSpeed
+from planner.validation.throughput.score import Accuracy, GroupScore, SpeedBar, accuracy, bars, groups
 
 BEATEN = {
     "share of best, top-1, mean of sources": "trivial rule 0.90; 0.74 on a wider set",
@@ -34,12 +36,12 @@ BEATEN = {
 
 
 @dataclass(frozen=True)
-class Result:
+class ThroughputResult:
     """All that a run of the validation found."""
 
     estimates: tuple[Estimate, ...]
     excluded: tuple[Speed, ...]
-    unexpressed: tuple[Unexpressed, ...]
+    unexpressed: tuple[UnexpressedSpeed, ...]
     constants: tuple[LeftOut, ...] = ()
     rl: RlResult | None = None
     placements: PlacementResult | None = None
@@ -51,7 +53,7 @@ class Result:
         return groups(self.estimates)
 
     @property
-    def bars(self) -> list[Bar]:
+    def bars(self) -> list[SpeedBar]:
         """Promises and what was reached."""
         found = bars(self.estimates, self.groups)
         return [*found, rl_bar(self.rl)] if self.rl is not None else found
@@ -77,11 +79,11 @@ def _percent(value: float, sign: bool = False) -> str:
     return "-" if value != value else f"{value:+.1%}" if sign else f"{value:.1%}"
 
 
-def _bar_value(bar: Bar) -> str:
+def _bar_value(bar: SpeedBar) -> str:
     return _percent(bar.value) if "%" in bar.wanted else f"{bar.value:.3f}"
 
 
-def blocks(result: Result, *, rows: bool = False) -> list[Block]:
+def blocks(result: ThroughputResult, *, rows: bool = False) -> list[Block]:
     """The report, before it is known how it is printed."""
     reached = sum(bar.reached for bar in result.bars if bar.rows)
     total = sum(1 for bar in result.bars if bar.rows)
@@ -144,7 +146,7 @@ def blocks(result: Result, *, rows: bool = False) -> list[Block]:
     return out
 
 
-def _constants(result: Result) -> Grid:
+def _constants(result: ThroughputResult) -> Grid:
     return Grid(
         ("constant", "value", "fitted on", "rows", "folds", "median", "left out", "best multiple"),
         tuple(
@@ -182,7 +184,7 @@ def _row(e: Estimate) -> dict[str, Any]:
     }
 
 
-def _rows(result: Result) -> Grid:
+def _rows(result: ThroughputResult) -> Grid:
     columns = ("id", "model", "GPUs", "layout", "micro-batch", "measured", "predicted", "error")
     out = []
     for e in sorted(result.estimates, key=lambda e: e.speed.id):
@@ -193,17 +195,17 @@ def _rows(result: Result) -> Grid:
     return Grid(columns, tuple(out), left=frozenset({0, 1, 3}))
 
 
-def render_text(result: Result, *, rows: bool = False) -> str:
+def render_text(result: ThroughputResult, *, rows: bool = False) -> str:
     """For a terminal."""
     return table.render(blocks(result, rows=rows))
 
 
-def render_markdown(result: Result, *, rows: bool = False) -> str:
+def render_markdown(result: ThroughputResult, *, rows: bool = False) -> str:
     """For issues and notes."""
     return markdown.render(blocks(result, rows=rows))
 
 
-def render_json(result: Result, *, rows: bool = False) -> str:
+def render_json(result: ThroughputResult, *, rows: bool = False, inputs: Sequence[Document] = ()) -> str:
     """For programs; figures that do not exist are null."""
     data: dict[str, Any] = {
         "bars": [asdict(bar) for bar in result.bars],
@@ -223,7 +225,9 @@ def render_json(result: Result, *, rows: bool = False) -> str:
         data["rl_steps"] = step_document(result.steps)
     if rows:
         data["rows"] = [_row(e) for e in sorted(result.estimates, key=lambda e: e.speed.id)]
-    return json.dumps(_plain(data), indent=1, sort_keys=True)
+    status = "reached" if result.ok else "not reached"
+    catalog = {pair for e in result.estimates for pair in e.problem.provenance}
+    return dumps(enveloped("validate throughput", status, _plain(data), asked=inputs, catalog=catalog))
 
 
 def _plain(value: Any) -> Any:
@@ -234,7 +238,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def render_html(result: Result, *, rows: bool = False) -> str:
+def render_html(result: ThroughputResult, *, rows: bool = False) -> str:
     """One self-contained page: tables, and a plot of predicted against measured for each class."""
     parts = []
     for block in blocks(result, rows=rows):

@@ -10,7 +10,7 @@ from planner.validation.rl.steps import run_rl
 from planner.validation.throughput.cases import load_speeds
 from planner.validation.throughput.constants import leave_out
 from planner.validation.throughput.express import express, load_sources
-from planner.validation.throughput.report import Result
+from planner.validation.throughput.report import ThroughputResult
 
 
 def default_folder() -> Path:
@@ -18,7 +18,9 @@ def default_folder() -> Path:
     return Path(__file__).resolve().parents[3] / "validation" / "data"
 
 
-def run_throughput(data: Path | None = None, sources: tuple[str, ...] = (), *, constants: bool = False) -> Result:
+def run_throughput(
+    data: Path | None = None, sources: tuple[str, ...] = (), *, constants: bool = False
+) -> ThroughputResult:
     """Score the time model; `sources` names those to keep, all where it is empty."""
     folder = data or default_folder()
     machines = load_sources(folder)
@@ -26,7 +28,7 @@ def run_throughput(data: Path | None = None, sources: tuple[str, ...] = (), *, c
     scored = [s for s in speeds if s.excluded is None]
     reinforced = not sources or "rl_throughput" in sources
     done, failed = express(scored, machines)
-    return Result(
+    return ThroughputResult(
         estimates=tuple(done),
         excluded=tuple(s for s in speeds if s.excluded is not None),
         unexpressed=tuple(failed),

@@ -59,7 +59,7 @@ class GroupScore:
 
 
 @dataclass(frozen=True)
-class Bar:
+class SpeedBar:
     """A promise and what was reached."""
 
     name: str
@@ -164,7 +164,7 @@ def barred(scores: Sequence[GroupScore]) -> list[GroupScore]:
     return [g for g in scores if g.network not in ("slow", "faulty-nvlink")]
 
 
-def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[Bar]:
+def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[SpeedBar]:
     """The promises of the time model and what was reached."""
     counted = barred(scores)
 
@@ -186,17 +186,17 @@ def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[Ba
     top1, top3 = share("top1"), share("top3")
     rho = by_source(((g.source, g.spearman) for g in counted), _median, over=_median)
     return [
-        Bar("share of best, top-1, mean of sources", ">= 0.95", top1, top1 >= 0.95, number),
-        Bar("share of best, top-1, worst group", ">= 0.75", worst, worst >= 0.75, number),
-        Bar("share of best, best of top-3", ">= 0.98", top3, top3 >= 0.98, number),
-        Bar("Spearman inside groups, median of source medians", ">= 0.90", rho, rho >= 0.90, number),
-        Bar("tokens/s, dense bf16, median of source medians", "<= 8 %", middle, middle <= 0.08, len(dense)),
-        Bar("tokens/s, dense bf16, median of source p90", "<= 25 %", tail, tail <= 0.25, len(dense)),
-        Bar("tokens/s, vTrain one node, mean error", "<= 8.4 %", *_mape(of("vtrain-1-node"), 0.084), one.rows),
-        Bar(
+        SpeedBar("share of best, top-1, mean of sources", ">= 0.95", top1, top1 >= 0.95, number),
+        SpeedBar("share of best, top-1, worst group", ">= 0.75", worst, worst >= 0.75, number),
+        SpeedBar("share of best, best of top-3", ">= 0.98", top3, top3 >= 0.98, number),
+        SpeedBar("Spearman inside groups, median of source medians", ">= 0.90", rho, rho >= 0.90, number),
+        SpeedBar("tokens/s, dense bf16, median of source medians", "<= 8 %", middle, middle <= 0.08, len(dense)),
+        SpeedBar("tokens/s, dense bf16, median of source p90", "<= 25 %", tail, tail <= 0.25, len(dense)),
+        SpeedBar("tokens/s, vTrain one node, mean error", "<= 8.4 %", *_mape(of("vtrain-1-node"), 0.084), one.rows),
+        SpeedBar(
             "tokens/s, vTrain several nodes, mean error", "<= 14.7 %", *_mape(of("vtrain-several"), 0.147), several.rows
         ),
-        Bar("tokens/s, experts bf16, median", "<= 15 %", moe.median, moe.median <= 0.15, moe.rows),
+        SpeedBar("tokens/s, experts bf16, median", "<= 15 %", moe.median, moe.median <= 0.15, moe.rows),
     ]
 
 

@@ -1,0 +1,42 @@
+"""JSON Schemas of what `--format json` writes, by the name of the answer."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from planner.errors import InputError, Mistake, Place
+from planner.report.json_text import JsonObject
+from planner.schema import other_answers as other
+from planner.schema import question_answers as questions
+from planner.schema.budget import Budget
+from planner.schema.scenario import Scenario
+
+SHAPES: dict[str, type[BaseModel]] = {
+    "scenario": Scenario,
+    "budget-file": Budget,
+    "solve": questions.SolveAnswer,
+    "estimate": questions.EstimateAnswer,
+    "estimate-rules": other.RulesAnswer,
+    "whatif": questions.WhatIfAnswer,
+    "compare": questions.CompareAnswer,
+    "near": questions.NearAnswer,
+    "pareto": questions.ParetoAnswer,
+    "explain": questions.ExplainAnswer,
+    "budget": questions.BudgetDocument,
+    "catalog-list": other.CatalogListAnswer,
+    "catalog-show": other.CatalogEntryAnswer,
+    "validate-memory": other.ValidateMemoryAnswer,
+    "validate-throughput": other.ValidateThroughputAnswer,
+    "calibrate": other.CalibrateAnswer,
+    "calibrate-device": other.DeviceAnswer,
+    "diagnose": other.DiagnoseAnswer,
+}
+"""Files that are read, then answers, by command."""
+
+
+def schema_of(name: str) -> JsonObject:
+    """The JSON Schema of one of SHAPES. Raises InputError for another name."""
+    if name not in SHAPES:
+        raise InputError(Mistake(f"no schema of {name!r}", Place("--of"), attempt=f"one of {', '.join(SHAPES)}"))
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **SHAPES[name].model_json_schema()}

@@ -1,0 +1,232 @@
+"""What every JSON answer shares, and the schema of each: the envelope, and one class a kind of answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from planner.schema.base import Frozen
+
+
+class InputReceipt(Frozen):
+    """One file that was asked about."""
+
+    file: str
+    """As it was named; `<stdin>` for standard input."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the bytes as read, before any override."""
+    overrides: list[str]
+    """The --set arguments, in order."""
+    seed: int | None
+    """Of the search; null where none was made."""
+    workers: int | None
+    """Threads of the solver; null where no search was made."""
+
+
+class Receipts(Frozen):
+    """Everything that a second run needs to print the same bytes."""
+
+    planner: str
+    """Version."""
+    ortools: str
+    """Version."""
+    python: str
+    """Version."""
+    inputs: list[InputReceipt]
+    """Scenarios, budgets, saved plans and data."""
+    catalog: dict[str, str]
+    """SHA-256 of every file of the catalogs, and of every measurement, that the answer rests on."""
+
+
+class Envelope(Frozen):
+    """What stands around every answer."""
+
+    schema_version: Literal[2]
+    """Raised when a key changes its meaning or goes away."""
+    command: str
+    """Of the command line."""
+    status: str
+    """How it ended."""
+    provenance: Receipts
+
+
+class LayoutDecisions(Frozen):
+    """Every decision of a plan, under the name that the field uses; lists have one entry a pipeline stage.
+
+    Decisions may be added without a new schema version; those from `rollout_batch_size` on are of RL scenarios.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    num_gpus: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    rank_order: str
+    virtual_pipeline: int
+    schedule: str
+    data_parallel: int
+    context_parallel: int
+    expert_parallel: int
+    expert_tensor_parallel: int
+    sequence_parallel: bool
+    zero_stage: int
+    micro_batch_size: int | None
+    num_micro_batches: int
+    global_batch_size: int
+    sequence_length: int
+    mean_sequence_length: int
+    layers_per_stage: list[int]
+    recomputed_layers_per_stage: list[int]
+    recompute_granularity: str
+    recompute_method: str | None
+    recompute_num_layers: int | None
+    optimizer: str
+    optimizer_offload: bool | None
+    activation_offload: bool | None
+    recompute_modules: list[str]
+    precision: str
+    node: str
+    later_stages_node: str | None
+    stages_on_node: int | None
+    rollout_batch_size: int | None = None
+    n_samples_per_prompt: int | None = None
+    steps_per_rollout: int | None = None
+    prompt_length: int | None = None
+    response_length: int | None = None
+    rollout_tensor_parallel: int | None = None
+    gpu_memory_utilization: float | None = None
+    rollout_precision: str | None = None
+    rollout_concurrency: int | None = None
+    rollout_max_concurrency: int | None = None
+    placement: str | None = None
+    training_gpus: int | None = None
+    rollout_gpus: int | None = None
+    rollout_node: str | None = None
+
+
+class GibEntry(Frozen):
+    """One item of a memory ledger."""
+
+    name: str
+    gib: float
+    source: str
+    """Where the formula or figure comes from."""
+
+
+class SecondsEntry(Frozen):
+    """One item of a time ledger."""
+
+    name: str
+    seconds: float
+    source: str
+    """Where the formula or figure comes from."""
+
+
+class StageLedger(Frozen):
+    """The memory of one stage in one phase."""
+
+    stage: int | None
+    """Null for the rollout engine."""
+    phase: str
+    total_gib: float
+    items: list[GibEntry]
+
+
+class MemoryDocument(Frozen):
+    """Memory of the fullest GPU and of every stage."""
+
+    peak_gib: float
+    usable_gib: float
+    headroom_gib: float
+    """Usable less peak; negative where the layout does not fit."""
+    headroom_demanded_gib: float
+    interval_90_percent_gib: list[float] | None
+    """Bounds of the peak from published runs of this engine; null where too few are known."""
+    fit_probability: float | None
+    binding_stage: int | None
+    binding_phase: str
+    stages: list[StageLedger]
+
+
+class SimulatedSchedule(Frozen):
+    """The pipeline schedule, simulated."""
+
+    name: str
+    bubble: float
+    """Share of forward and backward in which stages wait."""
+    idle_seconds_per_stage: list[float]
+    zero_bubble_step_seconds: float | None
+
+
+class PhaseSeconds(Frozen):
+    """One phase of a step."""
+
+    name: str
+    seconds: float
+
+
+class GoodputShare(Frozen):
+    """What faults leave of the throughput."""
+
+    share: float
+    failure_minutes: float
+    checkpoint_interval_minutes: float
+    tokens_per_second: float
+
+
+class TimeDocument(Frozen):
+    """One optimizer step."""
+
+    step_seconds: float
+    simulated_step_seconds: float | None
+    schedule: SimulatedSchedule | None
+    """Null without a pipeline."""
+    tokens_per_second: float
+    tokens_per_second_per_gpu: float
+    samples_per_second: float
+    mfu: float
+    """Model FLOP over peak FLOP, a share."""
+    items: list[SecondsEntry]
+    phases: list[PhaseSeconds]
+    goodput: GoodputShare | None = None
+    calibration: dict[str, float] | None = None
+    """Factor by phase, where the scenario names a calibration."""
+
+
+class HostLedger(Frozen):
+    """Host memory of one node."""
+
+    needed_gib: float
+    available_gib: float
+    items: list[GibEntry]
+
+
+class GpuOrder(Frozen):
+    """Which physical GPUs the ranks get, on a node that the scenario describes itself."""
+
+    visible_devices: list[int]
+    tensor_ring_slowest_link: str | None
+    tensor_ring_slowest_gb_per_s: float | None
+
+
+class WishGranted(Frozen):
+    """A wish that a plan gives up."""
+
+    wanted: int | str
+    granted: int | str
+
+
+class PlanDocument(Frozen):
+    """One plan with its ledgers."""
+
+    verdict: str
+    critical: bool
+    """Fits, but with less headroom than the engine's critical share."""
+    wishes_given_up: dict[str, WishGranted]
+    """`wanted` and `granted` by wish."""
+    layout: LayoutDecisions
+    placement: GpuOrder | None
+    memory: MemoryDocument
+    time: TimeDocument
+    host: HostLedger

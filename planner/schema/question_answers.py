@@ -1,0 +1,396 @@
+"""JSON answers of the commands that search: solve, estimate, near, pareto, whatif, compare, explain, budget."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
+from planner.schema.base import Frozen
+from planner.schema.scenario import Published
+
+Searched = Literal["optimal", "feasible", "infeasible", "unknown"]
+"""optimal and infeasible are proved; feasible is a plan without its proof; unknown: the time limit came first."""
+
+
+class RemovedCandidates(Frozen):
+    """What one rule removed."""
+
+    rule: str
+    count: int
+    text: str
+
+
+class ProofDocument(Frozen):
+    """What was proved, and of how many combinations."""
+
+    status: Searched
+    bound: float | None
+    """No plan of the space is faster. [s]"""
+    gap: float | None
+    throughput_proved: bool
+    candidates: int
+    points: int
+    removed: list[RemovedCandidates]
+    solver_rows: int
+    rounding_only: int
+    decided_by_rounding: bool
+    enumerated: int | None
+
+
+class NearestDocument(Frozen):
+    """What comes nearest where nothing fits."""
+
+    text: list[str]
+    largest_headroom_gib: float | None
+    plan: PlanDocument | None
+
+
+class UniformDocument(Frozen):
+    """The best plan whose stages are alike."""
+
+    changes: dict[str, str]
+    plan: PlanDocument | None
+    gain: float | None
+
+
+class ColumnDocument(Frozen):
+    """One column of the comparison."""
+
+    name: str
+    num_gpus: int
+    verdict: str
+    peak_gib: float
+    headroom_gib: float
+    binding_phase: str
+    step_seconds: float
+    relative_samples_per_second: float | None
+    relative_tokens_per_second: float | None
+    sequence_length: int
+    changed_wishes: list[str]
+    layout: LayoutDecisions
+    published: Published | None
+
+
+class PricedChange(Frozen):
+    """One change, priced alone."""
+
+    name: str
+    peak_gib: float | None
+    headroom_gib: float | None
+    training_peak_gib: float | None
+    relative_samples_per_second: float | None
+    relative_tokens_per_second: float | None
+
+
+class ComparisonDocument(Frozen):
+    """The scenario's `compare:` columns."""
+
+    baseline: str | None
+    columns: list[ColumnDocument]
+    plan: ColumnDocument | None
+    changes_from: str | None
+    changes: list[PricedChange]
+    own_changes: list[PricedChange]
+    contradictions: list[str]
+    remarks: list[str]
+    left_out: list[str]
+
+
+class SolveAnswer(Envelope):
+    """`planner solve --format json`."""
+
+    command: Literal["solve"]
+    status: Searched
+    scenario: str
+    plan: PlanDocument | None
+    proof: ProofDocument
+    nearest: NearestDocument | None = None
+    uniform_stages: UniformDocument | None = None
+    comparison: ComparisonDocument | None = None
+    known_error: list[str]
+
+
+class EstimateAnswer(Envelope):
+    """`planner estimate SCENARIO --format json`."""
+
+    command: Literal["estimate"]
+    status: Literal["estimate"]
+    scenario: str
+    plan: PlanDocument
+    proof: None
+    known_error: list[str]
+
+
+class NearLayout(Frozen):
+    """One of the best distinct layouts."""
+
+    status: Literal["optimal", "feasible"]
+    layout: LayoutDecisions
+    step_seconds: float
+    tokens_per_second: float
+    headroom_gib: float
+
+
+class NearAnswer(Envelope):
+    """`planner near --format json`: best first."""
+
+    command: Literal["near"]
+    status: Searched
+    scenario: str
+    plans: list[NearLayout]
+    known_error: list[str]
+
+
+class FrontPoint(Frozen):
+    """One plan of a front."""
+
+    value: float
+    """In the answer's `unit`."""
+    status: Literal["optimal", "feasible"]
+    tokens_per_second: float
+    step_seconds: float
+    num_gpus: int
+    headroom_gib: float
+    layout: str
+
+
+class ParetoAnswer(Envelope):
+    """`planner pareto --format json`: by rising value."""
+
+    command: Literal["pareto"]
+    status: Searched
+    scenario: str
+    over: Literal["headroom", "gpus", "sequence_length", "dollars"]
+    unit: str
+    points: list[FrontPoint]
+    known_error: list[str]
+
+
+class VariationPlan(Frozen):
+    """The plan of one variation."""
+
+    verdict: str
+    layout: LayoutDecisions
+    peak_gib: float
+    headroom_gib: float
+    binding_stage: int | None
+    binding_phase: str
+    step_seconds: float
+    tokens_per_second: float
+    samples_per_second: float
+    relative_throughput: float | None
+    """Over the scenario as it stands."""
+    same_work_per_sample: bool
+    wishes_given_up: dict[str, str]
+
+
+class VariationRow(Frozen):
+    """One combination of values."""
+
+    set: dict[str, Any]
+    status: Literal["optimal", "feasible", "infeasible", "unknown", "refused"]
+    plan: VariationPlan | None
+    because: str | None = None
+    """Why there is no plan."""
+
+
+class WhatIfAnswer(Envelope):
+    """`planner whatif --format json`."""
+
+    command: Literal["whatif"]
+    status: Searched
+    scenario: str
+    values: list[str]
+    base: VariationRow
+    rows: list[VariationRow]
+    known_error: list[str]
+
+
+class SideFigures(Frozen):
+    """One of the two plans."""
+
+    name: str
+    status: str
+    peak_gib: float
+    usable_gib: float
+    headroom_gib: float
+    binding_stage: int | None
+    binding_phase: str
+    step_seconds: float
+    tokens_per_second: float
+    tokens_per_second_per_gpu: float
+    mfu: float
+
+
+class DecisionPair(Frozen):
+    """One decision on both sides."""
+
+    name: str
+    a: Any
+    b: Any
+    same: bool
+
+
+class GibDifference(Frozen):
+    """One item of memory on both sides."""
+
+    name: str
+    a_gib: float
+    b_gib: float
+    change_gib: float
+
+
+class SecondsDifference(Frozen):
+    """One item of time on both sides."""
+
+    name: str
+    a_seconds: float
+    b_seconds: float
+    change_seconds: float
+
+
+class CompareAnswer(Envelope):
+    """`planner compare --format json`: largest differences first."""
+
+    command: Literal["compare"]
+    status: Literal["answered"]
+    a: SideFigures
+    b: SideFigures
+    layout: list[DecisionPair]
+    memory: list[GibDifference]
+    time: list[SecondsDifference]
+    known_error: list[str]
+
+
+class BindingItem(Frozen):
+    """One item of the fullest moment."""
+
+    name: str
+    gib: float
+
+
+class BindingLedger(Frozen):
+    """Where memory peaks."""
+
+    phase: str
+    stage: int | None
+    items: list[BindingItem]
+
+
+class ConflictLimit(Frozen):
+    """One of the limits that contradict each other."""
+
+    name: str
+    text: str
+
+
+class RepairDocument(Frozen):
+    """One change that helps, solved again."""
+
+    text: str
+    change: dict[str, Any]
+    set: list[str]
+    """What to type after --set."""
+    headroom_gib: float
+    step_seconds: float
+    tokens_per_second: float
+    throughput_change: float
+
+
+class ConflictDocument(Frozen):
+    """Why nothing fits."""
+
+    hopeless: bool
+    limits: list[ConflictLimit]
+    rules: list[str]
+    asked_tokens_per_second: float | None
+    repairs: list[RepairDocument]
+
+
+class AlternativeDocument(Frozen):
+    """One other decision, solved again."""
+
+    change: dict[str, Any]
+    status: Literal["optimal", "feasible", "infeasible", "unknown", "refused"]
+    refused: str | None
+    layout: str | None
+    throughput_change: float | None
+    headroom_gib: float | None
+
+
+class ExplainAnswer(Envelope):
+    """`planner explain --format json`."""
+
+    command: Literal["explain"]
+    status: Searched
+    scenario: str
+    binding: BindingLedger | None
+    conflict: ConflictDocument | None
+    alternatives: list[AlternativeDocument]
+    why_not: list[AlternativeDocument]
+    known_error: list[str]
+
+
+class PriceSource(Frozen):
+    """Where a price comes from."""
+
+    ref: str
+    date: str
+
+
+class OfferOption(Frozen):
+    """One job on so many nodes of one offer."""
+
+    job: str
+    offer: str
+    provider: str
+    instance: str
+    terms: str
+    usd_per_gpu_hour: float
+    price_source: PriceSource
+    node: str
+    nodes: int
+    num_gpus: int
+    verdict: str
+    """`chosen`, or why it lost."""
+    layout_status: Searched | None = None
+    hours: float | None = None
+    days: float | None = None
+    usd: float | None = None
+    tokens_per_second: float | None = None
+    peak_gib: float | None = None
+    headroom_gib: float | None = None
+    layout: LayoutDecisions | None = None
+
+
+class BookedOption(OfferOption):
+    """The option of a job that was chosen."""
+
+    start_hour: int
+    finish_hour: int
+    usd_per_million_tokens: float
+
+
+class BudgetLimitsDocument(Frozen):
+    """What the budget file demands."""
+
+    max_usd: float | None
+    max_nodes_at_once: int | None
+    goodput: float
+    deadline_days: dict[str, float]
+
+
+class BudgetDocument(Envelope):
+    """`planner budget --format json`."""
+
+    command: Literal["budget"]
+    status: Literal["optimal", "feasible", "infeasible"]
+    budget: str
+    currency: Literal["USD"]
+    usd: float | None
+    jobs: list[BookedOption]
+    would_do: list[str]
+    options: list[OfferOption]
+    limits: BudgetLimitsDocument
+    layouts_solved: int
+    known_error: list[str]
