@@ -23,13 +23,14 @@ from planner.analysis.near import Front, NearPlans, Point
 from planner.analysis.neighbours import Alternative
 from planner.analysis.two_plans import Difference, Differences
 from planner.analysis.whatif import Variation, Variations
-from planner.search.plan import RolloutChoice
+from planner.search.named_layout import NamedLayout
+from planner.search.plan import RolloutPlan
 from planner.search.plan_ledgers import Entry, MemoryLedgers, PhaseMemory, TimeLedger
 from planner.search.search import Proof
 
 HERE = Path(__file__).resolve().parent
 RECORDS = (
-    *(planner.Outcome, Proof, planner.Plan, RolloutChoice, MemoryLedgers, PhaseMemory, TimeLedger, Entry),
+    *(planner.Outcome, Proof, planner.Plan, NamedLayout, RolloutPlan, MemoryLedgers, PhaseMemory, TimeLedger, Entry),
     *(Variations, Variation, NearPlans, Front, Point, Explanation, WhyNot, Alternative, Conflict),
     *(Differences, Difference),
 )

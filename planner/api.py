@@ -359,8 +359,8 @@ def to_dict(answer: object) -> dict[str, Any]:
 
     Example:
         >>> document = planner.to_dict(outcome)
-        >>> document["status"], document["provenance"]["scenario"]
-        ('optimal', '<dict>')
+        >>> document["status"], [read["file"] for read in document["provenance"]["inputs"]]
+        ('optimal', ['<dict>'])
     """
     return answer_document(answer)
 

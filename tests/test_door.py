@@ -129,6 +129,17 @@ print(len(outcome._repr_html_()) > 1000)
     assert run(code).split() == ["None", "True"]
 
 
+def test_a_layout_has_names_and_no_indexes(outcome: planner.Outcome) -> None:
+    assert outcome.plan is not None
+    named = outcome.plan.named
+    assert (named.optimizer, named.precision, named.node) == ("adamw", "bf16", "hgx-h100-8")
+    assert (named.data_parallel, named.sequence_parallel, named.layers_per_stage) == (2, False, (24,))
+    saved = planner.to_dict(outcome)["plan"]["layout"]
+    assert {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items() if name in vars(named)} == vars(
+        named
+    )
+
+
 def test_html_is_a_part_of_a_page_and_escaped() -> None:
     outcome = planner.solve(PINNED | {"name": "a<b>"})
     text = outcome._repr_html_()

@@ -62,39 +62,13 @@ def hardware_rows(plan: Plan) -> list[tuple[str, str]]:
 def layout_document(plan: Plan) -> dict[str, Any]:
     """Every decision under the name that the field uses."""
     lay, flags, problem = plan.layout, recompute_flags(plan), plan.problem
-    document: dict[str, Any] = {
-        "num_gpus": plan.num_gpus,
-        "tensor_parallel": lay["tensor_parallel"],
-        "pipeline_parallel": lay["pipeline_parallel"],
-        "rank_order": problem.scenario.cluster.rank_order,
-        "virtual_pipeline": lay["virtual_pipeline"],
-        "schedule": problem.scenario.layout.schedule or ("interleaved" if lay["virtual_pipeline"] > 1 else "1f1b"),
-        "data_parallel": lay["data_parallel"],
-        "context_parallel": lay["context_parallel"],
-        "expert_parallel": lay["expert_parallel"],
-        "expert_tensor_parallel": lay["expert_tensor_parallel"],
-        "sequence_parallel": bool(lay["sequence_parallel"]),
-        "zero_stage": lay["zero_stage"],
-        "micro_batch_size": lay["micro_batch_size"],
-        "max_tokens_per_gpu": lay["max_tokens"] or None,
-        "num_micro_batches": lay["num_micro_batches"],
-        "global_batch_size": lay["global_batch_size"],
-        "sequence_length": lay["sequence_length"],
-        "mean_sequence_length": lay["mean_sequence_length"],
-        "layers_per_stage": list(plan.layers),
-        "recomputed_layers_per_stage": list(plan.recomputed),
-        "recompute_granularity": flags.granularity,
-        "recompute_method": flags.method,
-        "recompute_num_layers": flags.num_layers,
-        "optimizer": problem.optimizers[lay["optimizer"]].id,
-        "optimizer_offload": problem.scenario.layout.optimizer_offload,
-        "activation_offload": problem.scenario.layout.activation_offload,
-        "recompute_modules": list(problem.scenario.layout.recompute_modules),
-        "precision": problem.precision.id,
-        "node": problem.node.id,
-        "later_stages_node": problem.later.node.id if problem.later is not None else None,
-        "stages_on_node": plan.first_stages,
-    }
+    document: dict[str, Any] = {}
+    for name, value in vars(plan.named).items():
+        if name == "optimizer":
+            document["recompute_granularity"] = flags.granularity
+            document["recompute_method"] = flags.method
+            document["recompute_num_layers"] = flags.num_layers
+        document[name] = list(value) if isinstance(value, tuple) else value
     rl = problem.scenario.rl
     if rl is not None and plan.rollout is not None:
         document |= {

@@ -16,6 +16,7 @@ from planner.costs.two_pools import stage_memory, step_time
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
 from planner.search.goodput import Goodput, goodput
+from planner.search.named_layout import NamedLayout, named_layout
 from planner.search.plan_ledgers import Entry as Entry
 from planner.search.plan_ledgers import MemoryLedgers, TimeLedger
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
@@ -86,6 +87,11 @@ class Plan(Shown):
 
     def __repr__(self) -> str:
         return f"<Plan {self}>"
+
+    @property
+    def named(self) -> NamedLayout:
+        """Every decision under the name that the field uses, without indexes."""
+        return named_layout(self.problem, self.layout, self.layers, self.recomputed, self.num_gpus, self.first_stages)
 
     @property
     def wish(self) -> WishCombination:
