@@ -21,6 +21,8 @@ from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question
 from planner.units import GIB
 
+FLOAT_NOISE = 1e-9
+"""Share of a layer's time below which a difference of two sums is rounding."""
 ONLY_WHERE_RECOMPUTED = ("recomputation",)
 """Moments that a stage without recomputed layers does not have."""
 
@@ -104,7 +106,12 @@ class RowCosts:
             rows = step.visit(name)
             if not rows:
                 continue
-            parts = (sum(getattr(row, part) for row in rows) for part in ("layer", "recomputed", "end"))
+            layer, recomputed, end = (
+                sum(getattr(row, part) for row in rows) for part in ("layer", "recomputed", "end")
+            )
+            # What recomputation saves of offloading may equal what it costs: their difference is noise then.
+            noise = (recomputed < 0) & (recomputed > -FLOAT_NOISE * np.abs(layer))
+            parts = (layer, np.where(noise, 0.0, recomputed), end)
             waits = step.waits(name)
             weights = (np.broadcast_to((w * waits)[..., 0], (len(layouts),)) for w in step.weights(name))
             out[name] = (*(np.broadcast_to(part, shape) for part in parts), *weights)

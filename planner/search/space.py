@@ -158,7 +158,7 @@ def _all_rows(problem: Problem, variant: int) -> Layouts:
     for gpus in problem.num_gpus:
         pairs = [(tp, etp) for tp in tensor.candidates(problem, gpus) for etp in expert.tensor_candidates(problem, tp)]
         for index, batch in enumerate(batches):
-            micro = np.array(data.micro_batch_candidates(problem, batch, index), dtype=np.int64)
+            micro = np.array(data.micro_batch_candidates(problem, batch, index), dtype=np.int64).reshape(-1, 2)
             grids = np.meshgrid(
                 np.arange(len(pairs)),
                 pipeline.candidates(problem, gpus),
