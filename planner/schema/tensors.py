@@ -136,6 +136,8 @@ class Tensor(Frozen):
     """A list holds where all of its conditions do."""
     option: str | None = None
     """Only where this option of the engine (or precision, or `recompute MODULE`) is on; `not NAME` where it is off."""
+    at: str | None = None
+    """Only at this moment of its list: of tensors at different moments those of the largest count."""
     most_tokens: int | None = None
     """Made for at most so many tokens at once (loss in chunks)."""
     unless_recomputed: list[str] = Field(default_factory=list)

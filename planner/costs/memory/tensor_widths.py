@@ -154,16 +154,19 @@ def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
-    """Bytes of these tensors for one micro-batch on one rank. [bytes]"""
-    amount: Floats = np.zeros(np.shape(layouts.tensor_parallel))
+    """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]"""
+    none: Floats = np.zeros(np.shape(layouts.tensor_parallel))
+    moments: dict[str | None, Floats] = {None: none}
     tokens = tokens_per_rank(layouts)
     for tensor in tensors:
         if all(applies(problem, when, moe_layer=moe_layer) for when in conditions(tensor)):
             width = elements(problem, layouts, tensor.width)
             at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
             times = at_once if tensor.each == "token" else 1.0
-            amount = amount + element_bytes(problem, tensor) * width * shard_factor(layouts, tensor) * times
-    return amount
+            amount = element_bytes(problem, tensor) * width * shard_factor(layouts, tensor) * times
+            moments[tensor.at] = moments.get(tensor.at, none) + amount
+    always = moments.pop(None)
+    return always + np.maximum.reduce([none, *moments.values()])
 
 
 def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:
