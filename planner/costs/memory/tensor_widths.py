@@ -166,7 +166,7 @@ def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], 
             amount = element_bytes(problem, tensor) * width * shard_factor(layouts, tensor) * times
             moments[tensor.at] = moments.get(tensor.at, none) + amount
     always = moments.pop(None)
-    return always + np.maximum.reduce([none, *moments.values()])
+    return np.asarray(always + np.maximum.reduce([none, *moments.values()]))
 
 
 def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:
