@@ -25,7 +25,7 @@ from planner.validation.memory.express import Prediction, express, scenario_of
 from planner.validation.memory.reference import is_hard
 from planner.validation.memory.run import Choice, data_folder, run_memory
 from planner.validation.memory.score import BARS, Fit, MemoryResult, Score
-from planner.validation.memory.translate import OPTIONS
+from planner.validation.memory.translate import OPTIONS, engine_of
 from planner.validation.published import Overlay
 
 DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
@@ -228,3 +228,9 @@ def test_every_row_of_the_later_half_is_scored_or_has_its_reason(result: MemoryR
     assert len(lost) == 9
     assert set(lost.values()) == {"sequence_length not stated", "micro_batch_size not stated"}
     assert all(result.later_ok.values())
+
+
+def test_fsdp2_rows_are_not_all_of_prime_rl(cases: tuple[Case, ...]) -> None:
+    one = next(c for c in cases if c.source == "prime_rl")
+    assert engine_of(one) == "prime-rl"
+    assert engine_of(dataclasses.replace(one, source="elsewhere", framework="accelerate, FSDP2")) == "fsdp2"

@@ -131,7 +131,9 @@ def _stack_of(c: Case) -> str:
         return "torchtune-doubtful"
     if c.engine in ("megatron-core", "fsdp1") and c.peft is not None:
         return {"megatron-core": "megatron-adapters", "fsdp1": "fsdp1-adapters"}[c.engine]
-    named = {"megatron-core": "megatron", "fsdp2": "prime-rl", "hf-single": "one-gpu"}
+    named = {"megatron-core": "megatron", "hf-single": "one-gpu"}
+    if c.source == "prime_rl":
+        return "prime-rl"
     stack = "deepspeed" if c.engine.startswith("deepspeed") else named.get(c.engine, c.engine)
     return stack if stack in STACKS else "other"
 

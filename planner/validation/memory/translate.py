@@ -23,7 +23,7 @@ _ENGINES: dict[str, Callable[[Case], str]] = {
     "megatron-core": lambda c: "megatron-core" if c.layout["zero_stage"] else "megatron-core-replicated",
     "nanotron": lambda c: "nanotron",
     "torchtitan": lambda c: "fsdp1" if "FSDP1" in c.notes else "torchtitan",
-    "fsdp2": lambda c: "prime-rl",
+    "fsdp2": lambda c: "prime-rl" if "prime" in f"{c.source} {c.framework}".lower() else "fsdp2",
     "fsdp1": lambda c: "fsdp1",
     "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft is None else "transformers",
     "litgpt": lambda c: "litgpt-fsdp" if c.layout["fsdp"] else "litgpt",
