@@ -101,13 +101,13 @@ def test_generating_in_16_bit_what_is_trained_in_fp8() -> None:
 
 
 def test_demanded_headroom_is_that_of_the_gpu_that_binds() -> None:
-    found = solved(POOLS, *APART, "cluster.pools[1].usable_gib=30")
+    found = solved(POOLS, *APART, "cluster.pools[1].usable_gib=20")
     assert found.binding.stage is None
-    assert found.usable_gib == 30
-    assert found.demanded_gib == pytest.approx(30 * 0.12), "the reserved cliff of 12 %, of 30 GiB and not of 79"
+    assert found.usable_gib == 20
+    assert found.demanded_gib == pytest.approx(20 * 0.12), "the reserved cliff of 12 %, of 20 GiB and not of 79"
     assert found.demanded_gib < found.headroom_gib < found.problem.headroom_gib
     assert verdict(found) == "safe"
-    sets = [part for change in (*APART, "cluster.pools[1].usable_gib=30") for part in ("--set", change)]
+    sets = [part for change in (*APART, "cluster.pools[1].usable_gib=20") for part in ("--set", change)]
     done = run("explain", POOLS, "--no-neighbours", *sets)
     assert f"than the {found.demanded_gib:.2f} demanded" in " ".join(done.out.split())
     told = json.loads(run("solve", POOLS, "--format", "json", *sets).out)["plan"]["memory"]
