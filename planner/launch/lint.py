@@ -131,7 +131,10 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
         if main is not None and option.place.file != main.place.file:
             continue  # a second file, which another program reads
         name = option.name.lstrip("+~")
-        free = name in LAUNCHERS or name.startswith(("--sglang-", "ray_kwargs", "data.", "reward"))
+        free = name in LAUNCHERS or name.startswith(
+            ("--sglang-", "--config-", "hydra.", "ray_kwargs", "data.", "reward")
+        )
+        free = free or name.replace("--no-", "--", 1) in known
         inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
         if name in known or free or inside or (found.launcher == "axolotl" and "." in name):
             continue
