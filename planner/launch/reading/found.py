@@ -12,7 +12,7 @@ from planner.launch.said import Setting
 
 
 @dataclass(frozen=True)
-class Option:
+class Spelling:
     """One setting as the file spells it."""
 
     name: str
@@ -34,7 +34,7 @@ class Found:
     engine: str
     """Id of the engine in the catalog."""
     launcher: str
-    options: dict[str, Option]
+    options: dict[str, Spelling]
     words: dict[str, Setting] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     """Where each word was said; a word without a place is a default of the engine."""
@@ -75,9 +75,9 @@ class Found:
         return option is not None and option.text.lower() not in ("false", "0", "no")
 
 
-def options_of(words: Sequence[Word]) -> dict[str, Option]:
+def options_of(words: Sequence[Word]) -> dict[str, Spelling]:
     """Options of a command line: `--name value ...`, `--name=value`, and Hydra's `name=value`; the last one counts."""
-    out: dict[str, Option] = {}
+    out: dict[str, Spelling] = {}
     current: tuple[Word, list[Word]] | None = None
 
     def close() -> None:
@@ -85,14 +85,14 @@ def options_of(words: Sequence[Word]) -> dict[str, Option]:
             head, values = current
             known = all(word.known for word in values)
             place = Place(head.file, head.line)
-            out[head.text] = Option(head.text, tuple(word.text for word in values), place, known)
+            out[head.text] = Spelling(head.text, tuple(word.text for word in values), place, known)
 
     for word in words:
         name, sign, value = word.text.partition("=")
         if re.fullmatch(r"[a-z]+(-[a-z]+)+:[a-z-]+", word.text):  # a subcommand of tyro
             close()
             current = None
-            out[word.text] = Option(word.text, (), Place(word.file, word.line), word.known)
+            out[word.text] = Spelling(word.text, (), Place(word.file, word.line), word.known)
         elif word.text.startswith("--") and len(word.text) > 2 and not word.text[2].isdigit():
             close()
             split = Word(name, word.file, word.line)
@@ -101,17 +101,17 @@ def options_of(words: Sequence[Word]) -> dict[str, Option]:
             close()
             current = None
             known = word.known
-            out[name] = Option(name, (value,), Place(word.file, word.line), known)
+            out[name] = Spelling(name, (value,), Place(word.file, word.line), known)
         elif current is not None:
             current[1].append(word)
     close()
     return out
 
 
-def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, Option]:
+def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, Spelling]:
     """Leaves of a YAML or JSON document as options with dotted names."""
     places = dict(place_of)
-    out: dict[str, Option] = {}
+    out: dict[str, Spelling] = {}
 
     def walk(value: object, name: str) -> None:
         if isinstance(value, dict) and value:
@@ -121,7 +121,7 @@ def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, Op
             items = value if isinstance(value, list) else [value]
             texts = tuple(spelt(item) for item in items)
             known = not any("${" in text for text in texts)
-            out[name] = Option(name, texts, places.get(name, Place("?")), known)
+            out[name] = Spelling(name, texts, places.get(name, Place("?")), known)
 
     walk(tree, "")
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.launch.keyed import Key, KeyTable, written
-from planner.launch.reading.found import Found, Option
+from planner.launch.reading.found import Found, Spelling
 from planner.launch.said import Setting
 
 
@@ -22,7 +22,7 @@ def say_keyed(found: Found, tables: list[KeyTable]) -> None:
                 found.say(key.says, _turned(key, written(key.default)))
 
 
-def _word(key: Key, option: Option) -> Setting:
+def _word(key: Key, option: Spelling) -> Setting:
     if len(option.values) > 1:
         return list(option.values)
     return _turned(key, option.text or "true")

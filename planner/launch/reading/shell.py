@@ -37,7 +37,7 @@ class Word:
 
 
 @dataclass
-class Shell:
+class Bash:
     """What a script has set so far, and the commands that it would run."""
 
     variables: dict[str, Word] = field(default_factory=dict)
@@ -49,14 +49,14 @@ class Shell:
     sourced: int = 0
 
 
-def read_script(path: Path, text: str, name: str) -> Shell:
+def read_script(path: Path, text: str, name: str) -> Bash:
     """The commands and variables of a script. Raises InputError for text that is too long."""
-    shell = Shell()
+    shell = Bash()
     _read(shell, path, text, name)
     return shell
 
 
-def _read(shell: Shell, path: Path, text: str, name: str) -> None:
+def _read(shell: Bash, path: Path, text: str, name: str) -> None:
     raw = text.encode()
     if len(raw) > MAX_BYTES:
         raise InputError(Mistake(f"{name} has more than {MAX_BYTES:,} bytes", Place(name)))
@@ -69,7 +69,7 @@ def _read(shell: Shell, path: Path, text: str, name: str) -> None:
 
 @dataclass
 class _Walk:
-    shell: Shell
+    shell: Bash
     path: Path
     name: str
 
