@@ -16,9 +16,12 @@ from planner.commands.common import emit, out_option, scenario_argument, set_opt
     required=True,
     help="Whose settings: slime, megatron, verl, ...; a wrong name lists all.",
 )
+@click.option("--with", "wrapper", metavar="NAME", help="A file that starts it too: slurm, skypilot, kubeflow or ray.")
 @set_option
 @out_option
-def command(scenario: str, launcher: str, overrides: tuple[str, ...], out: str | None, force: bool) -> None:
+def command(
+    scenario: str, launcher: str, wrapper: str | None, overrides: tuple[str, ...], out: str | None, force: bool
+) -> None:
     """Solve SCENARIO and print its plan as settings of an engine, each checked against the engine's own keys.
 
     An engine that wants several files gets a folder: --out DIR.
@@ -27,6 +30,7 @@ def command(scenario: str, launcher: str, overrides: tuple[str, ...], out: str |
     from planner.inputs.catalog import Catalog, default_catalog
     from planner.inputs.document import load
     from planner.launch.registry import files, find, refuse_other_engines
+    from planner.launch.wrappers import wrapped
     from planner.problem.resolve import question_of
     from planner.report.short import typed
     from planner.search.search import search, why_nothing_fits
@@ -44,7 +48,8 @@ def command(scenario: str, launcher: str, overrides: tuple[str, ...], out: str |
         )
     if outcome.plan is None:
         raise NoVerdict("no plan within search.time_limit_s")
-    _emit_files(files(launcher, outcome, catalog), out, force)
+    written = files(launcher, outcome, catalog)
+    _emit_files(wrapped(wrapper, written, outcome.plan) if wrapper is not None else written, out, force)
 
 
 def _emit_files(written: dict[str, str], out: str | None, force: bool) -> None:

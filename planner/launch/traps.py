@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from planner.errors import Place
@@ -26,15 +26,10 @@ class Finding:
 
 def traps(found: Found, catalog: Catalog) -> Iterator[Finding]:
     """All traps of a file's engine."""
-    if found.launcher in ("megatron", "slime"):
-        yield from _megatron(found)
+    for trap in TRAPS.get(found.launcher, ()):
+        yield from trap(found)
+    if found.launcher in OF_MEGATRON:
         yield from _network(found, catalog)
-    if found.launcher == "slime":
-        yield from _slime(found)
-    if found.launcher == "verl":
-        yield from _verl(found)
-    if found.launcher == "deepspeed":
-        yield from _deepspeed(found)
 
 
 def _at(found: Found, name: str) -> Place:
@@ -163,3 +158,13 @@ def _deepspeed(found: Found) -> Iterator[Finding]:
             name = next(name for name in found.options if name.startswith("zero_optimization.offload_param"))
             text = f"offload_param does nothing at stage {stage}"
             yield Finding("warning", "idle_offload", text, _at(found, name))
+
+
+TRAPS: dict[str, tuple[Callable[[Found], Iterator[Finding]], ...]] = {
+    "megatron": (_megatron,),
+    "slime": (_megatron, _slime),
+    "verl": (_verl,),
+    "deepspeed": (_deepspeed,),
+}
+OF_MEGATRON = frozenset(("megatron", "slime"))
+"""Launchers whose files state the network's shape in Megatron's options."""

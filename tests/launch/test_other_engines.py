@@ -15,6 +15,7 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import load, override, parse_document
 from planner.launch import registry
+from planner.launch.wrappers import wrapped
 from planner.problem.resolve import question_of
 from planner.search.search import Outcome, search
 
@@ -160,3 +161,40 @@ def test_several_files_want_a_folder_and_nothing_is_overwritten(
     assert (folder / "accelerate.yaml").read_text() == "mine"
     assert cli.main([*call, "--out", str(folder), "--force"]) == 0
     assert (folder / "accelerate.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["slurm", "skypilot", "kubeflow"])
+def test_a_wrapper_asks_for_the_machines_of_the_plan(name: str) -> None:
+    outcome = solved("megatron-core", "{}")
+    assert outcome.plan is not None
+    written = wrapped(name, files("megatron-core", "megatron"), outcome.plan)
+    assert len(written) == 2
+    (text,) = (text for file, text in written.items() if file != "plan.sh")
+    if name == "slurm":
+        subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+        assert "--nodes=2" in text
+        assert "--gpus-per-node=8" in text
+        return
+    found = parse_document(text, name).data
+    machines = found["spec"]["trainer"] if name == "kubeflow" else found
+    nodes = machines["numNodes"] if name == "kubeflow" else machines["num_nodes"]
+    assert nodes == 2
+    assert "plan.sh" in text
+    if name == "skypilot":
+        assert machines["resources"]["accelerators"] == "H100:8"
+
+
+def test_a_plan_that_a_wrapper_cannot_start_is_refused() -> None:
+    rl, plain = solved("verl-megatron", "{}").plan, solved("megatron-core", "{}").plan
+    assert rl is not None
+    assert plain is not None
+    script = files("verl-megatron", "verl")
+    assert "ray_job.sh" in wrapped("ray", script, rl)
+    with pytest.raises(InputError, match="starts once, inside Ray"):
+        wrapped("slurm", script, rl)
+    with pytest.raises(InputError, match="head node"):
+        wrapped("ray", files("megatron-core", "megatron"), plain)
+    with pytest.raises(InputError, match="no wrapper"):
+        wrapped("pbs", script, rl)
+    with pytest.raises(InputError, match="only scripts"):
+        wrapped("slurm", {"a.yaml": ""}, plain)

@@ -9,10 +9,17 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, parse_document
 from planner.launch.keyed import key_table
+<<<<<<< HEAD
 from planner.launch.reading.found import Found, ReadSetting, keys_of, options_of
 from planner.launch.reading.keyed import say_keyed
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.shell import ShellReader, Word, read_script
+=======
+from planner.launch.reading.found import Found, Spelling, keys_of, options_of
+from planner.launch.reading.keyed import say_keyed
+from planner.launch.reading.megatron import say_megatron
+from planner.launch.reading.shell import Bash, Word, read_script
+>>>>>>> launch
 
 MAX_BYTES = 2_000_000
 PROGRAMS = (
@@ -63,6 +70,13 @@ KINDS: dict[str, set[str]] = {
     "transformers": {"common", "accelerate", "training_arguments"},
 }
 """Parts that belong to an engine, where a launcher serves several."""
+VERL = {True: "verl-megatron", False: "verl-fsdp2"}
+ZERO_SIGNS = ("zero_optimization.stage", "deepspeed")
+FAMILIES = ("deepspeed", "transformers", "fsdp2")
+RL_OPTION = "--rollout-batch-size"
+ROLLS_OUT = frozenset(("slime",))
+STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0}
+"""ZeRO stage of engines whose files need not say it."""
 UNKNOWN = "which engine it is for cannot be told from its settings"
 
 
@@ -86,9 +100,15 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None) -> Found:
     return _read(name, options_of(words), words, shell, catalog, engine)
 
 
+<<<<<<< HEAD
 def _folder(path: Path) -> dict[str, ReadSetting]:
     """Settings of all configurations in a folder, which together are one run."""
     out: dict[str, ReadSetting] = {}
+=======
+def _folder(path: Path) -> dict[str, Spelling]:
+    """Settings of all configurations in a folder, which together are one run."""
+    out: dict[str, Spelling] = {}
+>>>>>>> launch
     for file in sorted(path.iterdir()):
         if file.suffix in (".yaml", ".yml", ".json"):
             out |= _keys(parse_document(_text(file), str(file)))
@@ -97,9 +117,15 @@ def _folder(path: Path) -> dict[str, ReadSetting]:
 
 def _read(
     name: str,
+<<<<<<< HEAD
     options: dict[str, ReadSetting],
     words: tuple[Word, ...],
     shell: ShellReader | None,
+=======
+    options: dict[str, Spelling],
+    words: tuple[Word, ...],
+    shell: Bash | None,
+>>>>>>> launch
     catalog: Catalog,
     engine: str | None,
 ) -> Found:
@@ -123,7 +149,11 @@ def _text(path: Path) -> str:
     return raw.decode("utf-8", errors="replace")
 
 
+<<<<<<< HEAD
 def _keys(document: Document) -> dict[str, ReadSetting]:
+=======
+def _keys(document: Document) -> dict[str, Spelling]:
+>>>>>>> launch
     def places(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
         if isinstance(value, dict):
             for key, inner in value.items():
@@ -133,7 +163,11 @@ def _keys(document: Document) -> dict[str, ReadSetting]:
     return keys_of(document.data, places(document.data, ()))
 
 
+<<<<<<< HEAD
 def _command(shell: ShellReader) -> tuple[Word, ...]:
+=======
+def _command(shell: Bash) -> tuple[Word, ...]:
+>>>>>>> launch
     """The command that starts the run: the one that names a program we know, else the one with most options.
 
     A script that only sets arrays is read as if all of them were one command.
@@ -155,12 +189,16 @@ def _program(words: tuple[Word, ...]) -> str | None:
     return None
 
 
+<<<<<<< HEAD
 def _launcher(options: dict[str, ReadSetting], words: tuple[Word, ...], name: str) -> str:
+=======
+def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) -> str:
+>>>>>>> launch
     program = _program(words) if words else None
     for sign, launcher in SIGNS:
         if program is None and any(option.lstrip("+").startswith(sign) for option in options):
             program = launcher
-    if program == "slime" and not any(option in options for option in ("--rollout-batch-size", "--actor-num-nodes")):
+    if program in ROLLS_OUT and not any(option in options for option in (RL_OPTION, "--actor-num-nodes")):
         program = "megatron" if "--tensor-model-parallel-size" in options or "--num-layers" in options else None
     if program is None:
         known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
@@ -168,7 +206,11 @@ def _launcher(options: dict[str, ReadSetting], words: tuple[Word, ...], name: st
     return program
 
 
+<<<<<<< HEAD
 def _engine(launcher: str, options: dict[str, ReadSetting]) -> str:
+=======
+def _engine(launcher: str, options: dict[str, Spelling]) -> str:
+>>>>>>> launch
     """Id of the catalog's engine."""
 
     def text(name: str) -> str:
@@ -176,14 +218,14 @@ def _engine(launcher: str, options: dict[str, ReadSetting]) -> str:
 
     sharded = "megatron-core" if "--use-distributed-optimizer" in options else "megatron-core-replicated"
     megatron = text("model_engine") == "megatron" or text("actor_rollout_ref.actor.strategy") == "megatron"
-    zero = "zero_optimization.stage" in options or text("distributed_type") == "deepspeed" or "deepspeed" in options
+    zero = text("distributed_type") in ZERO_SIGNS or any(name in options for name in ZERO_SIGNS)
     one = text("distributed_type") == "no" or ("distributed_type" not in options and "fsdp_version" not in options)
-    family = "deepspeed" if zero else "transformers" if one else "fsdp2"
+    family = FAMILIES[0 if zero else 1 if one else 2]
     return {
         "megatron": sharded,
         "ms-swift": "megatron-core",
         "slime": "slime",
-        "verl": "verl-megatron" if megatron else "verl-fsdp2",
+        "verl": VERL[megatron],
         "openrlhf": "openrlhf",
         "nemo-rl": "nemo-rl",
         "torchtitan": "torchtitan",
@@ -191,7 +233,11 @@ def _engine(launcher: str, options: dict[str, ReadSetting]) -> str:
     }.get(launcher, family)
 
 
+<<<<<<< HEAD
 def _machines(found: Found, shell: ShellReader) -> None:
+=======
+def _machines(found: Found, shell: Bash) -> None:
+>>>>>>> launch
     """GPUs from torchrun's own options, ms-swift's variables, and arrays' companions in our own scripts."""
     for word, names, variables in (
         ("training_nodes", ("--nnodes", "--actor-num-nodes"), ("NUM_NODES", "NNODES")),
@@ -215,7 +261,7 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
         _settle(found)
         return
     say_megatron(found, catalog)
-    if found.launcher == "slime":
+    if RL_OPTION in found.options or found.launcher in ROLLS_OUT:
         _slime(found, words)
 
 
@@ -251,7 +297,7 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
 def _settle(found: Found) -> None:
     """Words that follow from others, engine by engine's own units."""
     words = found.words
-    if found.launcher == "torchtitan":
+    if "local_batch" in words:
         local, staged = words.get("local_batch"), words.get("pipeline_parallel", 1) != 1
         if not staged and local is not None:
             words["micro_batch_size"] = local
@@ -262,12 +308,10 @@ def _settle(found: Found) -> None:
             words["chunk_layers"] = chunk * stages
         modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
         words["all_recomputed"] = "full" in modes
-    if "reshard" in words and found.engine not in ("deepspeed",):
+    if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
-    if found.engine == "fsdp2" or found.engine == "torchtitan":
-        words.setdefault("zero_stage", 3)
-    if found.engine == "transformers":
-        words["zero_stage"] = 0
+    if "zero_stage" not in words and found.engine in STAGES:
+        words["zero_stage"] = STAGES[found.engine]
     whole, apart = words.get("all_nodes"), words.get("generating_nodes")
     if isinstance(whole, int):
         beside = apart if words.get("colocated") is False and isinstance(apart, int) else 0
@@ -279,7 +323,7 @@ def _settle(found: Found) -> None:
         words["generating_gpus"] = engines * wide
     elif isinstance(nodes, int) and nodes and isinstance(each, int):
         words["generating_gpus"] = nodes * each
-    if found.launcher == "axolotl" and words.get("shard_ranks") is not None:
+    if words.get("num_gpus") is None and words.get("shard_ranks") is not None:
         words["num_gpus"] = words["shard_ranks"]
         found.places["num_gpus"] = found.places.get("shard_ranks", Place("?"))
     if words.get("schedule") == "1f1b" or words.get("pipeline_parallel", 1) == 1:
