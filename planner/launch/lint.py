@@ -34,15 +34,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "axolotl": ("axolotl_019.yaml",),
 }
 """Tables that hold every name an engine knows; for other engines names are not judged."""
-<<<<<<< HEAD
-DROPS_UNKNOWN = frozenset({"slime", "axolotl"})
-"""Launchers whose own parsers say nothing of a setting they do not know (parse_known_args; a free pydantic model)."""
-NESTED = frozenset({"axolotl"})
-"""Launchers with nested settings that their key table does not list."""
-=======
 SILENT = frozenset(("slime", "axolotl"))
 """Launchers whose engine drops a setting that it does not know."""
->>>>>>> launch
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
 RULE_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -145,19 +138,11 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
         )
         free = free or name.replace("--no-", "--", 1) in known
         inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
-<<<<<<< HEAD
-        if name in known or free or inside or (found.launcher in NESTED and "." in name):
-            continue
-        close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
-        meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"
-        silent = found.launcher in DROPS_UNKNOWN
-=======
         if name in known or free or inside:
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
         meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"
         silent = found.launcher in SILENT
->>>>>>> launch
         text = f"{found.launcher} does not know {name}" + (" and drops it in silence" if silent else "") + f"; {meant}"
         fix = (name, close[0]) if close else None
         yield Finding("error", "unknown_setting", text, option.place, fix)

@@ -12,11 +12,7 @@ from planner.launch.said import Setting
 
 
 @dataclass(frozen=True)
-<<<<<<< HEAD
-class ReadSetting:
-=======
 class Spelling:
->>>>>>> launch
     """One setting as the file spells it."""
 
     name: str
@@ -38,11 +34,7 @@ class Found:
     engine: str
     """Id of the engine in the catalog."""
     launcher: str
-<<<<<<< HEAD
-    options: dict[str, ReadSetting]
-=======
     options: dict[str, Spelling]
->>>>>>> launch
     words: dict[str, Setting] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     """Where each word was said; a word without a place is a default of the engine."""
@@ -83,15 +75,9 @@ class Found:
         return option is not None and option.text.lower() not in ("false", "0", "no")
 
 
-<<<<<<< HEAD
-def options_of(words: Sequence[Word]) -> dict[str, ReadSetting]:
-    """Options of a command line: `--name value ...`, `--name=value`, and Hydra's `name=value`; the last one counts."""
-    out: dict[str, ReadSetting] = {}
-=======
 def options_of(words: Sequence[Word]) -> dict[str, Spelling]:
     """Options of a command line: `--name value ...`, `--name=value`, and Hydra's `name=value`; the last one counts."""
     out: dict[str, Spelling] = {}
->>>>>>> launch
     current: tuple[Word, list[Word]] | None = None
 
     def close() -> None:
@@ -99,22 +85,14 @@ def options_of(words: Sequence[Word]) -> dict[str, Spelling]:
             head, values = current
             known = all(word.known for word in values)
             place = Place(head.file, head.line)
-<<<<<<< HEAD
-            out[head.text] = ReadSetting(head.text, tuple(word.text for word in values), place, known)
-=======
             out[head.text] = Spelling(head.text, tuple(word.text for word in values), place, known)
->>>>>>> launch
 
     for word in words:
         name, sign, value = word.text.partition("=")
         if re.fullmatch(r"[a-z]+(-[a-z]+)+:[a-z-]+", word.text):  # a subcommand of tyro
             close()
             current = None
-<<<<<<< HEAD
-            out[word.text] = ReadSetting(word.text, (), Place(word.file, word.line), word.known)
-=======
             out[word.text] = Spelling(word.text, (), Place(word.file, word.line), word.known)
->>>>>>> launch
         elif word.text.startswith("--") and len(word.text) > 2 and not word.text[2].isdigit():
             close()
             split = Word(name, word.file, word.line)
@@ -123,28 +101,17 @@ def options_of(words: Sequence[Word]) -> dict[str, Spelling]:
             close()
             current = None
             known = word.known
-<<<<<<< HEAD
-            out[name] = ReadSetting(name, (value,), Place(word.file, word.line), known)
-=======
             out[name] = Spelling(name, (value,), Place(word.file, word.line), known)
->>>>>>> launch
         elif current is not None:
             current[1].append(word)
     close()
     return out
 
 
-<<<<<<< HEAD
-def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, ReadSetting]:
-    """Leaves of a YAML or JSON document as options with dotted names."""
-    places = dict(place_of)
-    out: dict[str, ReadSetting] = {}
-=======
 def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, Spelling]:
     """Leaves of a YAML or JSON document as options with dotted names."""
     places = dict(place_of)
     out: dict[str, Spelling] = {}
->>>>>>> launch
 
     def walk(value: object, name: str) -> None:
         if isinstance(value, dict) and value:
@@ -154,11 +121,7 @@ def keys_of(tree: object, place_of: Iterable[tuple[str, Place]]) -> dict[str, Sp
             items = value if isinstance(value, list) else [value]
             texts = tuple(spelt(item) for item in items)
             known = not any("${" in text for text in texts)
-<<<<<<< HEAD
-            out[name] = ReadSetting(name, texts, places.get(name, Place("?")), known)
-=======
             out[name] = Spelling(name, texts, places.get(name, Place("?")), known)
->>>>>>> launch
 
     walk(tree, "")
     return out

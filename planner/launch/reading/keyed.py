@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from planner.launch.keyed import Key, KeyTable, written
-<<<<<<< HEAD
-from planner.launch.reading.found import Found, ReadSetting
-=======
 from planner.launch.reading.found import Found, Spelling
->>>>>>> launch
 from planner.launch.said import Setting
 
 
@@ -26,11 +22,7 @@ def say_keyed(found: Found, tables: list[KeyTable]) -> None:
                 found.say(key.says, _turned(key, written(key.default)))
 
 
-<<<<<<< HEAD
-def _word(key: Key, option: ReadSetting) -> Setting:
-=======
 def _word(key: Key, option: Spelling) -> Setting:
->>>>>>> launch
     if len(option.values) > 1:
         return list(option.values)
     return _turned(key, option.text or "true")

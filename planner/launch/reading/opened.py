@@ -9,17 +9,10 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, parse_document
 from planner.launch.keyed import key_table
-<<<<<<< HEAD
-from planner.launch.reading.found import Found, ReadSetting, keys_of, options_of
-from planner.launch.reading.keyed import say_keyed
-from planner.launch.reading.megatron import say_megatron
-from planner.launch.reading.shell import ShellReader, Word, read_script
-=======
 from planner.launch.reading.found import Found, Spelling, keys_of, options_of
 from planner.launch.reading.keyed import say_keyed
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.shell import Bash, Word, read_script
->>>>>>> launch
 
 MAX_BYTES = 2_000_000
 PROGRAMS = (
@@ -100,15 +93,9 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None) -> Found:
     return _read(name, options_of(words), words, shell, catalog, engine)
 
 
-<<<<<<< HEAD
-def _folder(path: Path) -> dict[str, ReadSetting]:
-    """Settings of all configurations in a folder, which together are one run."""
-    out: dict[str, ReadSetting] = {}
-=======
 def _folder(path: Path) -> dict[str, Spelling]:
     """Settings of all configurations in a folder, which together are one run."""
     out: dict[str, Spelling] = {}
->>>>>>> launch
     for file in sorted(path.iterdir()):
         if file.suffix in (".yaml", ".yml", ".json"):
             out |= _keys(parse_document(_text(file), str(file)))
@@ -117,15 +104,9 @@ def _folder(path: Path) -> dict[str, Spelling]:
 
 def _read(
     name: str,
-<<<<<<< HEAD
-    options: dict[str, ReadSetting],
-    words: tuple[Word, ...],
-    shell: ShellReader | None,
-=======
     options: dict[str, Spelling],
     words: tuple[Word, ...],
     shell: Bash | None,
->>>>>>> launch
     catalog: Catalog,
     engine: str | None,
 ) -> Found:
@@ -149,11 +130,7 @@ def _text(path: Path) -> str:
     return raw.decode("utf-8", errors="replace")
 
 
-<<<<<<< HEAD
-def _keys(document: Document) -> dict[str, ReadSetting]:
-=======
 def _keys(document: Document) -> dict[str, Spelling]:
->>>>>>> launch
     def places(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
         if isinstance(value, dict):
             for key, inner in value.items():
@@ -163,11 +140,7 @@ def _keys(document: Document) -> dict[str, Spelling]:
     return keys_of(document.data, places(document.data, ()))
 
 
-<<<<<<< HEAD
-def _command(shell: ShellReader) -> tuple[Word, ...]:
-=======
 def _command(shell: Bash) -> tuple[Word, ...]:
->>>>>>> launch
     """The command that starts the run: the one that names a program we know, else the one with most options.
 
     A script that only sets arrays is read as if all of them were one command.
@@ -189,11 +162,7 @@ def _program(words: tuple[Word, ...]) -> str | None:
     return None
 
 
-<<<<<<< HEAD
-def _launcher(options: dict[str, ReadSetting], words: tuple[Word, ...], name: str) -> str:
-=======
 def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) -> str:
->>>>>>> launch
     program = _program(words) if words else None
     for sign, launcher in SIGNS:
         if program is None and any(option.lstrip("+").startswith(sign) for option in options):
@@ -206,11 +175,7 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
     return program
 
 
-<<<<<<< HEAD
-def _engine(launcher: str, options: dict[str, ReadSetting]) -> str:
-=======
 def _engine(launcher: str, options: dict[str, Spelling]) -> str:
->>>>>>> launch
     """Id of the catalog's engine."""
 
     def text(name: str) -> str:
@@ -233,11 +198,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
     }.get(launcher, family)
 
 
-<<<<<<< HEAD
-def _machines(found: Found, shell: ShellReader) -> None:
-=======
 def _machines(found: Found, shell: Bash) -> None:
->>>>>>> launch
     """GPUs from torchrun's own options, ms-swift's variables, and arrays' companions in our own scripts."""
     for word, names, variables in (
         ("training_nodes", ("--nnodes", "--actor-num-nodes"), ("NUM_NODES", "NNODES")),

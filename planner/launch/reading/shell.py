@@ -37,11 +37,7 @@ class Word:
 
 
 @dataclass
-<<<<<<< HEAD
-class ShellReader:
-=======
 class Bash:
->>>>>>> launch
     """What a script has set so far, and the commands that it would run."""
 
     variables: dict[str, Word] = field(default_factory=dict)
@@ -53,24 +49,14 @@ class Bash:
     sourced: int = 0
 
 
-<<<<<<< HEAD
-def read_script(path: Path, text: str, name: str) -> ShellReader:
-    """The commands and variables of a script. Raises InputError for text that is too long."""
-    shell = ShellReader()
-=======
 def read_script(path: Path, text: str, name: str) -> Bash:
     """The commands and variables of a script. Raises InputError for text that is too long."""
     shell = Bash()
->>>>>>> launch
     _read(shell, path, text, name)
     return shell
 
 
-<<<<<<< HEAD
-def _read(shell: ShellReader, path: Path, text: str, name: str) -> None:
-=======
 def _read(shell: Bash, path: Path, text: str, name: str) -> None:
->>>>>>> launch
     raw = text.encode()
     if len(raw) > MAX_BYTES:
         raise InputError(Mistake(f"{name} has more than {MAX_BYTES:,} bytes", Place(name)))
@@ -83,11 +69,7 @@ def _read(shell: Bash, path: Path, text: str, name: str) -> None:
 
 @dataclass
 class _Walk:
-<<<<<<< HEAD
-    shell: ShellReader
-=======
     shell: Bash
->>>>>>> launch
     path: Path
     name: str
 
