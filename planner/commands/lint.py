@@ -64,14 +64,18 @@ def _verdict(linted: Linted) -> str:
 
 
 def _document(linted: Linted) -> dict[str, object]:
-    from planner.report.plan_json import estimate_document
+    import hashlib
+
+    from planner.inputs.document import Document
+    from planner.report.envelope import enveloped
+    from planner.report.plan_json import plan_document
 
     found = linted.found
     findings = [
         {"severity": one.severity, "rule": one.rule, "text": one.text, "file": one.where.file, "line": one.where.line}
         for one in linted.findings
     ]
-    return {
+    answer: dict[str, object] = {
         "file": str(linted.path),
         "engine": found.engine,
         "launcher": found.launcher,
@@ -83,8 +87,14 @@ def _document(linted: Linted) -> dict[str, object]:
         "assumed": dict(found.assumed),
         "unread": [{"file": place.file, "line": place.line, "why": why} for place, why in found.unread],
         "open": [mistake.render() for mistake in linted.open],
-        "plan": None if linted.plan is None else estimate_document(linted.plan),
+        "plan": None if linted.plan is None else plan_document(linted.plan),
     }
+    digest = (
+        hashlib.sha256(linted.path.read_bytes()).hexdigest() if linted.path.is_file() else hashlib.sha256().hexdigest()
+    )
+    status = {None: "unknown", True: "estimate", False: "infeasible"}[linted.fits]
+    receipts = () if linted.plan is None else linted.plan.problem.provenance
+    return enveloped("lint", status, answer, asked=[Document(str(linted.path), {}, digest)], catalog=receipts)
 
 
 def _sarif(linted: Linted) -> dict[str, object]:

@@ -27,8 +27,5 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     also = {"uneven_stages"} | ({"placement"} if not words["colocated"] else set())
     values = settings(plan, common, words, NAME, own.spoken | also)
     values |= settings(plan, own, words, NAME, common.spoken | also)
-    remarks = (
-        "defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path. It packs "
-        "sequences up to train_micro_batch_size * max_total_sequence_length tokens: the memory is that of the plan.",
-    )
+    remarks = ("defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path.",)
     return yaml_document(outcome, common.engine, {"defaults": BASE, **values}, remarks)

@@ -29,5 +29,5 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         '  --data.prompt_dataset "${PROMPT_DATA:?FIXME: dataset of prompts}" \\',
         '  --reward.remote_url "${REWARD:?FIXME: file or address of the reward}" "$@"',
     )
-    remarks = ("One optimizer step takes train.batch_size samples; micro-batches are of a fixed number of samples.",)
+    remarks = ("One optimizer step takes train.batch_size samples.",)
     return script(outcome, table.engine, values, run, remarks)

@@ -36,7 +36,7 @@ NEUTRAL: Words = {
 def said(plan: Plan) -> Words:
     """Every decision of a plan, and the numbers that engines want instead. Counts are whole numbers.
 
-    tokens_per_gpu: tokens of a micro-batch on one context rank; prompts_per_step: prompts of one optimizer step;
+    tokens_per_gpu: the cap up to which samples are packed (dynamic), else fixed_micro_batch_size; prompts_per_step: prompts of one optimizer step;
     training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout engine of its own; all_nodes: both.
     """
     lay, problem = plan.layout, plan.problem
@@ -48,7 +48,9 @@ def said(plan: Plan) -> Words:
         "training_nodes": lay["num_gpus"] // each,
         "gpus_per_node": each,
         "gradient_accumulation": lay["num_micro_batches"],
-        "tokens_per_gpu": -(-lay["micro_batch_size"] * lay["sequence_length"] // lay["context_parallel"]),
+        "tokens_per_gpu": lay["max_tokens"] or None,
+        "dynamic": bool(lay["max_tokens"]),
+        "fixed_micro_batch_size": None if lay["max_tokens"] else lay["micro_batch_size"],
         "shard_ranks": lay["data_parallel"] * lay["context_parallel"],
         "reshard": lay["zero_stage"] == 3,
         "all_recomputed": plan.recomputed == plan.layers,
@@ -68,7 +70,6 @@ def said(plan: Plan) -> Words:
     return out | {
         "task_rl": True,
         "algorithm": rl.algorithm,
-        "dynamic": True,
         "reference": rl.reference_model,
         "asynchronous": problem.placement == ASYNCHRONOUS,
         "colocated": problem.colocated,

@@ -30,9 +30,13 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     also |= {"placement"} if words["asynchronous"] else set()
     values = settings(plan, common, words, NAME, own.spoken | also)
     values |= settings(plan, own, words, NAME, common.spoken | also)
+    passes, cap = ("rollout", "ref"), words["tokens_per_gpu"]
     if words["dynamic"]:
-        tokens = words["tokens_per_gpu"]
-        values |= {f"actor_rollout_ref.{who}.log_prob_max_token_len_per_gpu": tokens for who in ("rollout", "ref")}
+        values |= {f"actor_rollout_ref.{who}.log_prob_use_dynamic_bsz": True for who in passes}
+        values |= {f"actor_rollout_ref.{who}.log_prob_max_token_len_per_gpu": cap for who in passes}
+    else:
+        fixed = words["fixed_micro_batch_size"]
+        values |= {f"actor_rollout_ref.{who}.log_prob_micro_batch_size_per_gpu": fixed for who in passes}
     if settled(plan).optimizer_offload:
         optimizer = "+actor_rollout_ref.actor.optim.override_optimizer_config."
         values |= {optimizer + "optimizer_cpu_offload": True, optimizer + "optimizer_offload_fraction": 1.0}

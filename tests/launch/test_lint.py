@@ -86,9 +86,11 @@ def place(written: dict[str, str], folder: Path) -> Path:
 
 
 def decisions(plan: Plan) -> dict[str, Any]:
-    """All but what a wish of rollouts leaves open: requests at once follow from the lengths that no file says."""
+    """All but what follows from lengths of responses, which no file says: requests at once, packed micro-batches."""
     out = layout_document(plan)
-    return {name: value for name, value in out.items() if name not in ("mean_sequence_length", "rollout_concurrency")}
+    unsaid = {"mean_sequence_length", "rollout_concurrency"}
+    unsaid |= {"num_micro_batches", "micro_batch_size"} if plan.layout["max_tokens"] else set()
+    return {name: value for name, value in out.items() if name not in unsaid}
 
 
 @pytest.mark.parametrize(("engine", "launcher", "changes", "filled"), ROUND)
@@ -102,7 +104,7 @@ def test_what_is_read_back_is_the_plan(
     assert linted.plan is not None, (linted.findings, linted.open)
     assert decisions(linted.plan) == decisions(outcome.plan)
     if launcher not in ("torchtitan",):
-        assert not linted.findings
+        assert {finding.rule for finding in linted.findings} <= {"cap_below_sample"}
 
 
 def random_plan(rng: random.Random) -> Outcome | None:

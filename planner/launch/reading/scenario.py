@@ -21,6 +21,7 @@ PINS = (
     ("layers_per_stage", "layout.layers_per_stage"),
     ("schedule", "layout.schedule"),
     ("micro_batch_size", "batch.micro_batch_size"),
+    ("fixed_micro_batch_size", "batch.micro_batch_size"),
     ("rank_order", "cluster.rank_order"),
     ("precision", "precision"),
     ("optimizer", "optimizer"),
@@ -145,14 +146,9 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         if words.get(word) is not None:
             put(f"rl.rollout.{path}", words[word], word)
     tokens = words.get("tokens_per_gpu")
-    if (
-        words.get("dynamic") is True
-        and isinstance(tokens, int)
-        and isinstance(response, int)
-        and isinstance(prompt, int)
-    ):
-        whole = tokens * _number(found, "context_parallel", 1)
-        put("batch.micro_batch_size", max(-(-whole // (prompt + response)), 1), "tokens_per_gpu")
+    if words.get("dynamic") is not False and isinstance(tokens, int):
+        flat.pop("batch.micro_batch_size", None)
+        put("batch.max_tokens_per_gpu", tokens, "tokens_per_gpu")
 
 
 def _recomputation(found: Found, put: object) -> None:

@@ -1,0 +1,48 @@
+"""JSON answer of `planner lint`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from planner.schema.answers import Envelope, PlanDocument
+from planner.schema.base import Frozen
+
+
+class LintFinding(Frozen):
+    """One thing that a launch file gets wrong, or that is at the edge."""
+
+    severity: Literal["error", "warning", "note"]
+    rule: str
+    text: str
+    file: str
+    line: int | None
+
+
+class UnreadLine(Frozen):
+    """A line that was not understood."""
+
+    file: str
+    line: int | None
+    why: str
+
+
+class LintAnswer(Envelope):
+    """`planner lint FILE --format json`; status infeasible where the layout does not fit, unknown where it is open."""
+
+    command: Literal["lint"]
+    status: Literal["estimate", "infeasible", "unknown"]
+    file: str
+    engine: str
+    launcher: str
+    fits: bool | None
+    verdict: str
+    findings: list[LintFinding]
+    scenario: dict[str, Any]
+    """What the file says, by dotted path of a scenario."""
+    lines: dict[str, int | None]
+    """Where each word stands in the file."""
+    assumed: dict[str, str]
+    unread: list[UnreadLine]
+    open: list[str]
+    """What --set must fill in before the layout can be costed."""
+    plan: PlanDocument | None
