@@ -46,6 +46,7 @@ ROUND = [
     ("megatron-core", "megatron", {"model": "deepseek-v2-lite", "layout.expert_parallel": 8}, ()),
     ("megatron-core", "ms-swift", {"layout.recomputed_layers": 8}, ()),
     ("slime", "slime", {}, ()),
+    ("slime", "slime", {"rl.placement": "disaggregated", "cluster.num_gpus": 16}, ()),
     ("verl-megatron", "verl", {}, ()),
     ("verl-megatron", "verl", {"rl.steps_per_rollout": 2}, ()),
     ("verl-fsdp2", "verl", {}, ()),
@@ -386,3 +387,11 @@ def test_the_github_action_runs_lint_on_the_lines_it_is_given(tmp_path: Path) ->
     first, second = (tmp_path / "calls").read_text().splitlines()
     assert first == "lint run.sh --set model=x --set cluster.node=y --format markdown"
     assert "--format sarif --out planner.sarif --force" in second
+
+
+def test_a_value_that_a_branch_sets_is_the_first_and_the_others_are_listed(tmp_path: Path) -> None:
+    text = 'case "$1" in\na) X=1 ;;\nb) X=2 ;;\nesac\nif [ -n "$2" ]; then\n  Y=3\nelse\n  Y=4\nfi\nrun --x $X --y $Y\n'
+    shell = read_script(tmp_path / "x.sh", text, "x.sh")
+    (words,) = [words for words in shell.commands if words[0].text == "run"]
+    assert [word.text for word in words] == ["run", "--x", "1", "--y", "3"]
+    assert [(word.line, why[:2]) for word, why in shell.unread] == [(3, "X "), (8, "Y ")]

@@ -25,7 +25,7 @@ def say_keyed(found: Found, tables: list[KeyTable]) -> None:
 def _word(key: Key, option: Spelling) -> Setting:
     if len(option.values) > 1:
         return list(option.values)
-    return _turned(key, option.text or "true")
+    return _turned(key, option.text if option.values else "true")
 
 
 def _turned(key: Key, text: str) -> Setting:

@@ -133,6 +133,9 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         found.assumed["rl.response_distribution"] = f"mean {mean}, p99 {response}: no line says how long responses are"
     put("rl.reference_model", bool(words.get("reference", False)), "reference")
     apart = words.get("generating_gpus")
+    trains = flat.get("cluster.num_gpus")
+    if isinstance(apart, int) and isinstance(trains, int) and words.get("colocated") is not True:
+        flat["cluster.num_gpus"] = trains + apart
     if words.get("asynchronous") is True:
         put("rl.placement", "asynchronous", "asynchronous")
     elif words.get("colocated") is False or apart is not None:

@@ -68,14 +68,27 @@ def _read(shell: Bash, path: Path, text: str, name: str) -> None:
 
 
 @dataclass
+class _Alone:
+    """One node as the only child of a block."""
+
+    node: Node
+
+    @property
+    def named_children(self) -> list[Node]:
+        return [self.node]
+
+
+@dataclass
 class _Walk:
     shell: Bash
     path: Path
     name: str
 
-    def block(self, node: Node) -> None:
+    def block(self, node: Node | _Alone) -> None:
         for child in node.named_children:
-            if child.type in BLOCKS:
+            if child.type in ("if_statement", "case_statement"):
+                self.branches(child)
+            elif child.type in BLOCKS:
                 self.block(child)
             elif child.type == "variable_assignment":
                 self.assign(child, exported=False)
@@ -87,6 +100,22 @@ class _Walk:
                 self.command(child)
             elif child.type == "ERROR":
                 self.shell.unread.append((self.word(child, "", False), "bash would not read this either"))
+
+    def branches(self, node: Node) -> None:
+        """Each branch on its own; of a variable that several set, the first is taken and the others are listed."""
+        arms = [part for part in node.named_children if part.type in ("case_item", "elif_clause", "else_clause")]
+        before = dict(self.shell.variables)
+        taken: dict[str, Word] = {}
+        for arm in [*([node] if node.type == "if_statement" else []), *arms]:
+            self.shell.variables = dict(before)
+            for part in arm.named_children if arm is node else [arm]:
+                if part not in arms or part is arm:
+                    self.block(_Alone(part))
+            for name, word in self.shell.variables.items():
+                if before.get(name) != word and taken.setdefault(name, word).text != word.text:
+                    why = f"{name} depends on a branch: {taken[name].text!r} (line {taken[name].line}) is taken"
+                    self.shell.unread.append((word, why))
+        self.shell.variables = before | taken
 
     def word(self, node: Node, text: str, known: bool) -> Word:
         return Word(text, self.name, node.start_point[0] + 1, known)
