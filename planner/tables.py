@@ -308,9 +308,10 @@ def _memory_lines(rounded: Rounded, row: int, stage: int) -> tuple[Line, ...]:
     for name, c in rounded.memory.items():
         line = Line(int(c.layer[row, stage]), int(c.recomputed[row, stage]), int(c.end[row, stage]))
         (conditional if name in ONLY_WHERE_RECOMPUTED else lines).add(line)
+    always = tuple(lines)
     for line in conditional:
         # With one layer and more, and nothing recomputed, some other line is at least as high: no condition needed.
-        free = any(o.layer >= line.layer and o.layer + o.end >= line.layer + line.end for o in lines)
+        free = any(o.layer >= line.layer and o.layer + o.end >= line.layer + line.end for o in always)
         lines.add(line if free else replace(line, only_where_recomputed=True))
     ordered = sorted(lines, key=lambda line: (line.layer, line.recomputed, line.end, line.only_where_recomputed))
     return tuple(line for line in ordered if not any(_covers(other, line) for other in ordered))

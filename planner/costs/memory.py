@@ -9,6 +9,9 @@ in integers; `tables` reads its coefficients off these functions and never types
     loss            state + f ((n - r) A + r S) + logits                last stage
     optimizer       state + temporaries of the step
     log_prob        state + logits + two layers' stubs                  RL, last stage
+
+Leading dense layers of an architecture with experts keep another amount than A. Recomputation takes the first layers of
+each chunk, so it takes them first; that is not affine in r, but the larger of two affine functions (`LEADING_REBUILT`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -32,6 +36,8 @@ from planner.schema.engine import Tensor
 from planner.units import GIB
 
 MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
+LEADING_REBUILT = ", leading layers recomputed"
+"""Ends the name of a moment's second line, which holds where a stage recomputes some layer."""
 ADAPTER_BYTES = 4.0
 """Adapters train in fp32 (peft autocast_adapter_dtype), weights and gradients alike."""
 
@@ -39,6 +45,9 @@ ADAPTER_BYTES = 4.0
 @dataclass(frozen=True)
 class StageMemory(StageParameters):
     """Memory of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
+
+    line: Literal["first", "second"] | None = None
+    """Which of the two affine functions of leading dense layers; the larger one by default."""
 
     @cached_property
     def state(self) -> tuple[Item, ...]:
@@ -183,17 +192,22 @@ class StageMemory(StageParameters):
     def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
         """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
         kept, extra = self.layer_activations
-        leading = self.is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
         stub, _ = self._layer_bytes(self.problem.engine.stub)
-        pinned = self.problem.scenario.layout.recomputed_layers
-        if pinned == "all":
-            leading = 0.0
-        elif pinned != 0:
-            # Which layers are recomputed is not known here: a dense layer that keeps less counts as a usual one.
-            extra = np.maximum(extra, 0.0)
-        alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
+        alive = in_flight * ((self.layers - self.recomputed) * kept + self._leading_kept(extra) * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
         return whole, in_flight * self.recomputed * stub
+
+    def _leading_kept(self, extra: Floats) -> Floats:
+        """Leading dense layers counted as kept: those that the first chunk's recomputed layers leave.
+
+        Where they keep less than a usual layer (`extra` below 0), some are recomputed and some are not, that is counted
+        as none: the larger amount, so that memory stays the larger of two affine functions.
+        """
+        leading = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
+        left = leading - self.recomputed / self.layouts.virtual_pipeline * (extra > 0) * (leading > 0)
+        if self.line is not None:
+            return np.asarray(left if self.line == "first" else left * 0.0)
+        return np.asarray(np.where(self.recomputed > 0, np.maximum(left, 0.0) * (extra > 0), leading))
 
     def _short_chunk(self, kept: Floats) -> Floats:
         """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
