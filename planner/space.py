@@ -160,7 +160,7 @@ def _all_rows(problem: Problem, variant: int) -> Layouts:
     zero = data.zero_candidates(problem)
     batches = [_global_batch(problem, index) for index in range(len(problem.wishes))]
     for gpus in problem.num_gpus:
-        pairs = [(tp, etp) for tp in tensor.candidates(problem, gpus) for etp in expert.tensor_candidates(problem, tp)]
+        pairs = list(itertools.product(tensor.candidates(problem, gpus), expert.tensor_candidates(problem, gpus)))
         for index, batch in enumerate(batches):
             micro = data.micro_batch_candidates(problem, batch)
             grids = np.meshgrid(

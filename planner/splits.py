@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.evaluate import ONLY_WHERE_RECOMPUTED, Coefficients, even_layers, recompute_levels
+from planner.evaluate import ONLY_WHERE_RECOMPUTED, Coefficients, even_layers, recompute_kind, recompute_levels
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
 from planner.rounding import Rounded, limit_bytes
@@ -83,11 +83,12 @@ class Splitter:
 
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
         """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
-        kind, counts, problem = recomputation(self.problem), self._counts(row), self._variant(row)
+        counts, problem = self._counts(row), self._variant(row)
+        kind = recomputation(problem)
         chunks = self._chunks(row)
         if not len(counts):
             return
-        if kind == "all":
+        if recompute_kind(problem) == "all":
             yield counts, None
         elif self.problem.scenario.layout.recompute == "per_stage":
             yield None, None

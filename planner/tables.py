@@ -78,6 +78,8 @@ class Row:
     """Layers of each stage where they are not free."""
     levels: tuple[int, ...]
     """Numbers of recomputed layers that the scenario names; with `whole`, those of which a stage may recompute all."""
+    every_layer: bool
+    """All layers are recomputed, whatever `levels` says."""
     memory: tuple[tuple[Line, ...], ...]
     """For each stage its lines; every one must stay within capacity less headroom."""
     visits: tuple[Visit, ...]
@@ -136,7 +138,7 @@ class Tables:
     uniform_recompute: bool
     """One number of recomputed layers for all stages (a stage with fewer layers recomputes all of its own)."""
     recompute: str
-    """`levels`: any number that a row's levels name; `all`: every layer; `whole`: no layer of a stage or every one."""
+    """`levels`: any number that a row's levels name; `whole`: no layer of a stage or every one."""
     max_layers: int
     """Most layers of a stage of any row."""
     time_limit: int
@@ -223,9 +225,7 @@ def even_middle(problem: Problem) -> bool:
 
 
 def recomputation(problem: Problem) -> str:
-    """`all`, `whole` or `levels`, as Tables.recompute says."""
-    if recompute_kind(problem) == "all":
-        return "all"
+    """`whole` or `levels`, as Tables.recompute says."""
     whole = not problem.engine.recompute.partial or problem.scenario.layout.recompute_method == "uniform"
     return "whole" if whole else "levels"
 
@@ -265,6 +265,7 @@ def _tables(
                 first_layers=max(1, dense),
                 fixed_layers=layers,
                 levels=levels[variant, most, chunks],
+                every_layer=recompute_kind(problem.each[variant]) == "all",
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
                 least_time=math.floor(float(bounds[row]) / rounded.time_unit_seconds * (1 - 1e-9)),
