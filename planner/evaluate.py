@@ -243,7 +243,8 @@ def recompute_levels(problem: Problem, most: int, chunks: int = 1) -> list[int]:
     offered = problem.engine.recompute
     usual = sorted({0, most})
     if offered.partial and spec.recompute_method != "uniform":
-        usual = list(range(0, most + 1, chunks if offered.per_chunk else 1))
+        # Where chunks differ in layers, a number for each chunk that covers the largest one covers the stage.
+        usual = sorted({*range(0, most + 1, chunks if offered.per_chunk else 1), most})
     if "full" not in offered.granularities:
         usual = [0]
     if "none" not in offered.granularities:

@@ -19,6 +19,7 @@ from planner.read import Document
 from planner.rounding import limit_bytes
 from planner.search import search
 from planner.space import build_space
+from planner.stage_split import is_free
 from planner.tables import choice_keys, row_keys
 from planner.units import MIB
 
@@ -73,7 +74,7 @@ def fits(problem: Problem, *, exactly: bool = False) -> bool:
         if _one_fits(replace(variant, num_gpus=(count,), splits=splits), exactly):
             return True
     spec = problem.scenario.layout
-    if spec.layers_per_stage == "free" or spec.recompute == "per_stage":
+    if any(map(is_free, problem.each)) or spec.recompute == "per_stage":
         return search(problem, check_points=0).plan is not None
     return False
 

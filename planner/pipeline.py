@@ -23,6 +23,7 @@ from planner.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search import Outcome, search
 from planner.space import build_space
+from planner.stage_split import is_free
 from planner.variants import open_settings
 
 OPEN_COLUMNS = (
@@ -104,8 +105,10 @@ def estimate_problem(problem: Problem) -> Plan:
     if len(problem.wishes) > 1:
         granted = sorted({name for wish in problem.wishes for name in wish.given_up})
         loose += [f"the wish {name} (give one value instead of want and allow)" for name in granted]
-    if problem.scenario.layout.layers_per_stage == "free":
-        loose.append("layout.layers_per_stage (free)")
+    spec = problem.scenario.layout.layers_per_stage
+    divides = bool((problem.architecture.num_hidden_layers % layouts.pipeline_parallel == 0).all())
+    if spec == "free" or (is_free(problem) and not divides):
+        loose.append(f"layout.layers_per_stage ({spec})")
     if space.rollouts is not None and len(space.rollouts) > 1:
         loose.append("rl.rollout.tensor_parallel, gpu_memory_utilization, max_concurrency and num_gpus")
     layers = tuple(int(n) for n in even_layers(problem, layouts, int(layouts.pipeline_parallel.max()))[0])

@@ -20,6 +20,7 @@ from planner.rounding import Rounded, slowest_near_tie
 from planner.space import Removed
 from planner.spare import roomy_rows
 from planner.splits import Splitter
+from planner.stage_split import is_free
 from planner.tables import choice_keys, row_keys
 
 SLACK = 1e-5
@@ -114,7 +115,7 @@ def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
     spec = problem.scenario.layout
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
-    if spec.layers_per_stage != "free" and spec.recompute == "uniform":
+    if not is_free(problem) and spec.recompute == "uniform":
         return _every_level(problem, rounded)
     return _closed_form(problem, rounded)
 

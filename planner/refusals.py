@@ -72,7 +72,7 @@ def contradictions(
             "layout",
             "recompute",
         )
-    if layout.layers_per_stage != "even" and engine.pipeline.uneven == "no":
+    if layout.layers_per_stage not in ("auto", "even") and engine.pipeline.uneven == "no":
         refuse(
             f"engine {engine.id} only splits layers evenly",
             "its catalog file says pipeline.uneven: no",

@@ -31,6 +31,7 @@ from planner.problem import Problem
 from planner.read import Document
 from planner.schema.scenario import IntWish, NameWish
 from planner.space import host_memory_gib
+from planner.stage_split import is_free
 from planner.whatif import compact
 
 Progress = Callable[[str], None]
@@ -238,11 +239,11 @@ def _degrees(problem: Problem) -> Iterator[Kind]:
         split.append(Attempt(text, (("layout.virtual_pipeline", "any"),)))
     if layout.schedule == "interleaved":
         split.append(Attempt("schedule: interleaved to 1f1b", (("layout.schedule", "1f1b"),)))
-    if layout.layers_per_stage != "free" and problem.engine.pipeline.uneven != "no":
+    if not is_free(problem) and problem.engine.pipeline.uneven != "no":
         pipeline = layout.pipeline_parallel
         if isinstance(layout.layers_per_stage, list) or (isinstance(pipeline, int) and pipeline > 1):
-            text = f"layers_per_stage: {shown(layout.layers_per_stage)} to free"
-            split.append(Attempt(text, (("layout.layers_per_stage", "free"),)))
+            text = f"layers_per_stage: {shown(layout.layers_per_stage)} to auto"
+            split.append(Attempt(text, (("layout.layers_per_stage", "auto"),)))
     if layout.sequence_parallel is False:
         split.append(Attempt("sequence_parallel: off to on", (("layout.sequence_parallel", True),)))
     yield Kind(tuple(split), rising=False)

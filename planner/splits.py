@@ -17,6 +17,7 @@ from planner.evaluate import ONLY_WHERE_RECOMPUTED, Coefficients, even_layers, r
 from planner.layouts import Floats, Ints
 from planner.problem import Problem
 from planner.rounding import Rounded, limit_bytes
+from planner.stage_split import is_free, layer_step
 from planner.tables import even_middle, named_levels, recomputation
 
 
@@ -61,7 +62,7 @@ class Splitter:
     @cached_property
     def _fixed(self) -> Ints | None:
         costs = self.rounded.costs
-        if self.problem.scenario.layout.layers_per_stage == "free":
+        if is_free(self.problem):
             return None
         return even_layers(self.problem, costs.layouts, costs.stages)
 
@@ -79,7 +80,8 @@ class Splitter:
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
         if self._fixed is not None:
             return np.unique(self._fixed[row, :stages])
-        return np.arange(chunks, self.problem.architecture.num_hidden_layers - stages + 2, chunks)
+        most = self.problem.architecture.num_hidden_layers - (stages - 1) * chunks
+        return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
 
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
         """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
@@ -99,8 +101,12 @@ class Splitter:
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
+            apart = self._fixed is None and layer_step(problem, chunks) < chunks
             for level in recompute_levels(problem, int(counts[-1]), chunks):
-                yield np.minimum(counts, level), level
+                if not apart or level % chunks == 0:
+                    yield np.minimum(counts, level), level
+            if apart:
+                yield counts, -1
 
     def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)

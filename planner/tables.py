@@ -25,6 +25,7 @@ from planner.evaluate import (
 from planner.layouts import Floats, Ints, Layouts
 from planner.problem import Problem
 from planner.rounding import Rounded, slowest_near_tie
+from planner.stage_split import is_free, layer_step, prefers_even
 
 SAFE_RANGE = 2**33
 """Above this OR-Tools 9.15 proves wrong optima; a table that reaches it is an error of ours."""
@@ -71,13 +72,17 @@ class Row:
     """Rollout choices with the same key may be combined with it (same GPUs and wishes)."""
     stages: int
     chunks: int
-    """Layers of a stage come in multiples of this."""
+    """A free stage has at least so many layers."""
+    layer_step: int
+    """Layers of a free stage come in multiples of this."""
     first_layers: int
     """Least layers of the first stage."""
     fixed_layers: tuple[int, ...] | None
     """Layers of each stage where they are not free."""
     levels: tuple[int, ...]
     """Numbers of recomputed layers that the scenario names; with `whole`, those of which a stage may recompute all."""
+    whole_levels: tuple[int, ...] | None
+    """Numbers of layers of which a stage may recompute all beside `levels`, where its chunks may differ."""
     every_layer: bool
     """All layers are recomputed, whatever `levels` says."""
     memory: tuple[tuple[Line, ...], ...]
@@ -144,6 +149,8 @@ class Tables:
     time_limit: int
     """No optimal step takes longer, in time units."""
     near_tie: float
+    prefers_even: bool
+    """Of near ties, those with as many layers on each stage come first."""
     memory_unit_bytes: float
     time_unit_seconds: float
 
@@ -241,8 +248,7 @@ def _tables(
 ) -> Tables:
     costs, spec = rounded.costs, problem.scenario.layout
     lay, total_layers = costs.layouts, problem.architecture.num_hidden_layers
-    free = spec.layers_per_stage == "free"
-    fixed = None if free else even_layers(problem, lay, costs.stages)
+    fixed = None if is_free(problem) else even_layers(problem, lay, costs.stages)
     ranks, shared = row_ranks(costs), row_keys(lay)
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     kind = recomputation(problem)
@@ -253,18 +259,23 @@ def _tables(
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)
         variant, chunks = int(lay.variant[row]), int(lay.virtual_pipeline[row])
+        mine, step = problem.each[variant], layer_step(problem.each[variant], chunks)
         if (variant, most, chunks) not in levels:
             named = recompute_levels if kind == "levels" else named_levels
-            levels[variant, most, chunks] = tuple(named(problem.each[variant], most, chunks))
+            levels[variant, most, chunks] = tuple(named(mine, most, chunks))
+        apart = kind == "levels" and layers is None and step < chunks
+        offered = levels[variant, most, chunks]
         built.append(
             Row(
                 index=row,
                 key=int(shared[row]),
                 stages=stages,
                 chunks=chunks,
+                layer_step=layer_step(problem.each[variant], chunks),
                 first_layers=max(1, dense),
                 fixed_layers=layers,
-                levels=levels[variant, most, chunks],
+                levels=tuple(level for level in offered if level % chunks == 0) if apart else offered,
+                whole_levels=named_levels(mine, most, chunks) if apart else None,
                 every_layer=recompute_kind(problem.each[variant]) == "all",
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
@@ -288,6 +299,7 @@ def _tables(
         ),
         time_limit=math.ceil(longest_seconds / rounded.time_unit_seconds) + 4 * (4 * total_layers + 4),
         near_tie=problem.scenario.search.near_tie,
+        prefers_even=prefers_even(problem),
         memory_unit_bytes=rounded.memory_unit_bytes,
         time_unit_seconds=rounded.time_unit_seconds,
     )

@@ -143,6 +143,9 @@ class Pipeline(Frozen):
     supported: bool = True
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
+    """Which stages may hold another number of layers than the rest."""
+    uneven_chunks: bool = False
+    """Chunks of one interleaved stage may hold different numbers of layers: each chunk is told its own."""
     group_size: int | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
     zero_bubble: str | None = None

@@ -30,6 +30,7 @@ def first_goals(model: Model) -> list[Goal]:
     tables = model.tables
     ordered = [
         Goal("time", model.time, tables.near),
+        *([Goal("uneven", model.uneven, lambda least: least)] if tables.prefers_even else []),
         Goal("spare", -model.spare, lambda least: least),
     ]
     free = any(row.fixed_layers is None for row in tables.rows)
