@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from random_problems import Case, random_case
 
-from planner.enumerate import enumerate_best
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import PlannerError
-from planner.evaluate import RolloutTable, RowCosts
-from planner.search import Outcome, agrees, search
-from planner.space import build_space
+from planner.search.enumerate import enumerate_best
+from planner.search.search import Outcome, agrees, search
+from planner.search.space import build_space
 
 
 def kinds(case: Case, outcome: Outcome) -> list[str]:

@@ -20,9 +20,9 @@ from typing import Any
 
 import growth_plot
 
-from planner.pipeline import problem_of
-from planner.read import parse_document
-from planner.search import Outcome, search
+from planner.inputs.document import parse_document
+from planner.problem.resolve import problem_of
+from planner.search.search import Outcome, search
 
 TITLE = "From scenario to proved plan, free stages and recomputation of each stage: seconds over GPUs"
 FREE = {"layers_per_stage": "free", "recompute": "per_stage"}

@@ -34,7 +34,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Mistake:
     """One thing wrong with the input: what, where, because, try."""
 
     what: str
@@ -66,8 +66,8 @@ class InputError(PlannerError):
 
     exit_code = 2
 
-    def __init__(self, problems: Problem | Sequence[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+    def __init__(self, problems: Mistake | Sequence[Mistake]) -> None:
+        self.problems: tuple[Mistake, ...] = (problems,) if isinstance(problems, Mistake) else tuple(problems)
         super().__init__("\n".join(problem.render() for problem in self.problems))
 
 

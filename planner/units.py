@@ -80,3 +80,20 @@ def format_seconds(seconds: float) -> str:
     if seconds < 72 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A figure with thousands separators and no negative zero."""
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign."""
+    text = number(value, digits)
+    return text if text.startswith("-") or float(text.replace(",", "")) == 0 else f"+{text}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.715 as 71.5 %."""
+    return f"{share * 100:.{digits}f} %"

@@ -8,14 +8,14 @@ FIRST = (
     "test_story",
     "test_solver_selftest",
     "test_solver_brute_force",
-    "test_validation",
-    "test_throughput_validation",
+    "test_memory",
+    "test_throughput",
     "test_autograd_witness",
     "test_known_errors",
     "test_laws",
     "test_memory_model",
     "test_cli",
-    "test_read",
+    "test_document",
     "test_docs",
 )
 """Main scenario, solver against enumeration, published measurements, laws, errors, documents; the rest follows."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from planner.catalog import Catalog, default_catalog
-from planner.pipeline import estimate, problem_of
-from planner.plan import Plan
-from planner.problem import Problem
-from planner.read import parse_document
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
 
 CATALOG = default_catalog()
 ADAPTED = {"rank": 16, "targets": ["all-linear"]}

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from planner.catalog import Catalog, default_catalog
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.costs.ledger import total
 from planner.costs.rollout import RolloutCosts
-from planner.enumerate import count_points
 from planner.errors import InputError
-from planner.evaluate import RolloutTable, RowCosts, even_layers
-from planner.pipeline import problem_of
-from planner.problem import Problem
-from planner.read import parse_document
-from planner.space import build_space
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.problem.stage_choices import even_layers
+from planner.search.enumerate import count_points
+from planner.search.space import build_space
 
 NODES = (
     "hgx-h100-8", "hgx-h100-4", "hgx-a100-8", "hgx-a100-4", "a100-pcie-nvbridge-pairs", "h100-pcie-nvbridge-pairs",

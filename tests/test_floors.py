@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.catalog import default_catalog
+from planner.inputs.catalog import default_catalog
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "planner"

@@ -9,8 +9,8 @@ import click
 from planner.commands.common import emit, format_option, out_option, progress, set_option
 
 if TYPE_CHECKING:
-    from planner.blocks import Block
-    from planner.budget import Booking, BudgetAnswer, Option
+    from planner.analysis.budget.budget import Booking, BudgetAnswer, JobOption
+    from planner.report.blocks import Block
 
 
 @click.command(epilog="Example: planner budget scenarios/budget_llama70b.yaml")
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @out_option
 def command(budget: str, overrides: tuple[str, ...], style: str, out: str | None, force: bool) -> None:
     """Choose an offer and a node count for each job of BUDGET: every deadline met, at the least cost."""
-    from planner.budget import solve_budget
+    from planner.analysis.budget.budget import solve_budget
 
     answer = solve_budget(budget, overrides, progress=progress)
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         emit(dumps(_document(answer)), out, force)
     else:
@@ -37,8 +37,9 @@ def command(budget: str, overrides: tuple[str, ...], style: str, out: str | None
 
 
 def _blocks(answer: BudgetAnswer) -> list[Block]:
-    from planner.blocks import Bullets, Command, Heading, Headline, Text, number
-    from planner.short import LEGEND, typed
+    from planner.report.blocks import Bullets, Command, Heading, Headline, Text
+    from planner.report.short import LEGEND, typed
+    from planner.units import number
 
     budget = answer.budget
     blocks: list[Block] = []
@@ -87,7 +88,7 @@ def _next(answer: BudgetAnswer, budget: str, command: Any) -> Any:
     job = next(j for j in answer.budget.jobs if j.name == option.job)
     name = answer.document.name
     path = (Path() if name == "<stdin>" else Path(name).parent) / job.scenario
-    from planner.whatif import compact
+    from planner.analysis.whatif import compact
 
     sets = [f"{key}={compact(value)}" for key, value in job.set.items()]
     sets += [f"cluster.node={option.price.node}", f"cluster.num_gpus={option.num_gpus}", "cluster.max_gpus=null"]
@@ -98,7 +99,8 @@ def _next(answer: BudgetAnswer, budget: str, command: Any) -> Any:
 
 
 def _choice(answer: BudgetAnswer) -> Block:
-    from planner.blocks import Grid, number
+    from planner.report.blocks import Grid
+    from planner.units import number
 
     rows = []
     for booking in answer.bookings:
@@ -108,7 +110,7 @@ def _choice(answer: BudgetAnswer) -> Block:
         assert option.hours is not None
         job = next(j for j in answer.budget.jobs if j.name == option.job)
         slack = answer.deadline_hours(job.name) - booking.finish_hour
-        from planner.short import short_layout
+        from planner.report.short import short_layout
 
         rows += [
             (f"{job.name}: offer", f"{option.price.provider} {option.price.instance} ({option.price.id})"),
@@ -133,15 +135,16 @@ def _choice(answer: BudgetAnswer) -> Block:
             rows.append(("  note", option.price.notes))
         wishes = plan.wish.given_up
         if wishes:
-            from planner.short import short_wishes
+            from planner.report.short import short_wishes
 
             rows.append(("  gives up", short_wishes(plan)))
     return Grid((), tuple(rows), left=frozenset({0, 1}))
 
 
 def _options(answer: BudgetAnswer, job: str) -> Block:
-    from planner.blocks import Grid, number
-    from planner.short import short_layout
+    from planner.report.blocks import Grid
+    from planner.report.short import short_layout
+    from planner.units import number
 
     options = [option for option in answer.options if option.job == job]
     options.sort(key=lambda o: (o.hours is None, o.cents if o.hours is not None else 0, o.price.id, o.terms, o.nodes))
@@ -184,12 +187,12 @@ def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
 
 def _known_errors(answer: BudgetAnswer) -> list[str]:
     problems = [option.outcome.problem for option in answer.options if option.outcome is not None]
-    texts = (text for p in problems for text in p.known_errors.sentences(rollout=p.is_rl))
+    texts = (text for p in problems for text in p.known_error_texts)
     return [text for text in dict.fromkeys(texts) if text.startswith("step time")]
 
 
 def _document(answer: BudgetAnswer) -> dict[str, Any]:
-    from planner.short import provenance
+    from planner.report.short import provenance
 
     return {
         "status": answer.status,
@@ -222,8 +225,8 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> dict[str, Any]:
     }
 
 
-def _option(answer: BudgetAnswer, option: Option) -> dict[str, Any]:
-    from planner.report.json_report import layout_document
+def _option(answer: BudgetAnswer, option: JobOption) -> dict[str, Any]:
+    from planner.search.decisions import layout_document
 
     plan = option.plan
     out: dict[str, Any] = {

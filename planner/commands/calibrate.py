@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 
 
 @click.command()
@@ -58,18 +58,18 @@ def command(
         return
     if scenario is None or log_file is None:
         raise InputError(
-            Problem(
+            Mistake(
                 "calibrate needs a scenario and a log",
                 Place("the command line"),
                 "the factors are those of a run that a fully pinned scenario describes",
                 "planner calibrate scenarios/qwen7b_rl_8gpu.yaml --log run.log",
             )
         )
-    from planner.calibrate import fit
-    from planner.calibration.overlay import overlay_text
-    from planner.catalog import default_catalog
-    from planner.pipeline import load
-    from planner.rl_log import read_log
+    from planner.analysis.calibrate.fit import fit
+    from planner.analysis.calibrate.rl_log import read_log
+    from planner.inputs.calibration import overlay_text
+    from planner.inputs.catalog import default_catalog
+    from planner.inputs.document import load
 
     fitted = fit(load(scenario, overrides), read_log(log_file), source=log_file, date=day, catalog=default_catalog())
     if out is not None:
@@ -80,7 +80,7 @@ def command(
 
 def _text(fitted: Any, style: str, out: str | None, scenario: str) -> str:
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         rows = [
             {
@@ -103,7 +103,8 @@ def _text(fitted: Any, style: str, out: str | None, scenario: str) -> str:
 
 
 def _blocks(fitted: Any, out: str | None, scenario: str) -> list[Any]:
-    from planner.blocks import Command, Grid, Headline, Text, number
+    from planner.report.blocks import Command, Grid, Headline, Text
+    from planner.units import number
 
     known = fitted.calibration
     step = next((row for name in ("step", "train") for row in fitted.rows if row.name == name), fitted.rows[0])

@@ -10,23 +10,23 @@ from typing import Any
 import click
 
 from planner.commands.common import emit, note, render_blocks
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 
 
 def run_device(
     *, gpu_id: str | None, node_id: str | None, time_limit: float, day: str, style: str, out: str | None
 ) -> None:
     """Measure, write the folder, and say what was found. Raises InputError without torch, a GPU, or a name for it."""
-    from planner.calibration.device_files import files, write
-    from planner.calibration.torch_device import TorchDevice
-    from planner.catalog import default_catalog
+    from planner.analysis.calibrate.device_files import files, write
+    from planner.analysis.calibrate.torch_device import TorchDevice
+    from planner.inputs.catalog import default_catalog
 
     catalog = default_catalog()
     device = TorchDevice()
     seen = device.facts()["device"]
     if gpu_id is None:
         raise InputError(
-            Problem(
+            Mistake(
                 f"which entry of the catalog is {seen}?",
                 Place("--gpu"),
                 "its peak and bandwidth are the vendor's, which no measurement gives",
@@ -37,9 +37,9 @@ def run_device(
     node = None if node_id is None else catalog.find("nodes", node_id, Place("--node"))
     if out is None or out == "-":
         raise InputError(
-            Problem("calibrate --device writes a folder", Place("--out"), "several files", "--out my-catalog")
+            Mistake("calibrate --device writes a folder", Place("--out"), "several files", "--out my-catalog")
         )
-    from planner.calibration.device import measure
+    from planner.analysis.calibrate.device import measure
 
     measured = measure(device, limit_s=time_limit, progress=_line)
     _line("")
@@ -48,7 +48,7 @@ def run_device(
     try:
         write(folder, texts)
     except OSError as error:
-        raise InputError(Problem(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
+        raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
     note(f"written: {', '.join(str(folder / name) for name in texts)}")
     emit(_text(measured, gpu, node, folder, style))
 
@@ -62,7 +62,7 @@ def _line(text: str) -> None:
 def _text(measured: Any, gpu: Any, node: Any, folder: Path, style: str) -> str:
     facts = dict(measured.facts)
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         return dumps(
             {
@@ -75,7 +75,8 @@ def _text(measured: Any, gpu: Any, node: Any, folder: Path, style: str) -> str:
                 "left_out": list(measured.left_out),
             }
         )
-    from planner.blocks import Command, Headline, Text, number, pairs
+    from planner.report.blocks import Command, Headline, Text, pairs
+    from planner.units import number
 
     rows = list(facts.items())
     rows += [

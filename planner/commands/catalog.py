@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, pairs
-from planner.catalog import KINDS, Catalog, default_catalog
 from planner.commands.common import emit, format_option, note, out_option, render_blocks
 from planner.errors import CheckFailed
-from planner.json_text import dumps
+from planner.inputs.catalog import KINDS, Catalog, default_catalog
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, pairs
+from planner.report.json_text import dumps
 
 SHOWN = {
     "gpus": ("name", "usable_gib", "memory_bandwidth_gb_per_s"),

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from planner.blocks import Block
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
+from planner.report.blocks import Block
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -64,8 +64,8 @@ def _refuse_existing(context: click.Context, _: click.Parameter, value: str | No
     return value
 
 
-def _exists(path: str) -> Problem:
-    return Problem(
+def _exists(path: str) -> Mistake:
+    return Mistake(
         f"{path} exists already", Place("--out"), "--out never overwrites a file", "--force, or another file name"
     )
 
@@ -96,7 +96,7 @@ def emit(text: str, out: str | None = None, force: bool = False) -> None:
     except FileExistsError:
         raise InputError(_exists(out)) from None
     except OSError as error:
-        raise InputError(Problem(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
+        raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
     finally:
         if scratch is not None:
             os.unlink(scratch)

@@ -9,8 +9,8 @@ import click
 from planner.commands.common import emit, format_option, out_option, progress
 
 if TYPE_CHECKING:
-    from planner.blocks import Block, Grid
-    from planner.compare import Comparison, Difference, Side
+    from planner.analysis.two_plans import Difference, Differences, Side
+    from planner.report.blocks import Block, Grid
 
 
 @click.command(epilog="Example: planner compare scenarios/qwen7b_rl.yaml --set-b limits.headroom_gib=10")
@@ -30,20 +30,20 @@ def command(
     force: bool,
 ) -> None:
     """Differences of A and B: scenarios, plans saved by `planner solve --format json`, or A with two sets of values."""
-    from planner.catalog import default_catalog
-    from planner.compare import compare, read_side
-    from planner.errors import InputError, Problem
+    from planner.analysis.two_plans import compare, read_side
+    from planner.errors import InputError, Mistake
+    from planner.inputs.catalog import default_catalog
 
     if second is None and not (overrides_a or overrides_b):
         raise InputError(
-            Problem(
+            Mistake(
                 "nothing to compare with",
                 because="only one scenario is given and neither --set-a nor --set-b",
                 attempt=f"planner compare {first} --set-b limits.headroom_gib=10  or  planner compare A B",
             )
         )
     if first == "-" and second in ("-", None):
-        raise InputError(Problem("standard input can be read once", because="A and B are both -"))
+        raise InputError(Mistake("standard input can be read once", because="A and B are both -"))
     catalog = default_catalog()
     progress("A")
     a = read_side(first, overrides_a, catalog)
@@ -51,7 +51,7 @@ def command(
     b = read_side(second if second is not None else first, overrides_b, catalog)
     comparison = compare(a, b)
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         emit(dumps(_document(comparison)), out, force)
         return
@@ -61,8 +61,9 @@ def command(
     emit(markdown.render(blocks) if style == "markdown" else table.render(blocks), out, force)
 
 
-def _blocks(comparison: Comparison) -> list[Block]:
-    from planner.blocks import Bullets, Command, Heading, Headline, Text, percent, signed
+def _blocks(comparison: Differences) -> list[Block]:
+    from planner.report.blocks import Bullets, Command, Heading, Headline, Text
+    from planner.units import percent, signed
 
     a, b = comparison.a, comparison.b
     ratio = b.tokens_per_second / a.tokens_per_second
@@ -84,7 +85,7 @@ def _blocks(comparison: Comparison) -> list[Block]:
     return [*blocks, Command(*_next(comparison))]
 
 
-def _next(comparison: Comparison) -> tuple[str, str]:
+def _next(comparison: Differences) -> tuple[str, str]:
     """(command, purpose): one side in full."""
     import shlex
 
@@ -98,14 +99,14 @@ def _next(comparison: Comparison) -> tuple[str, str]:
 
 
 def _where(side: Side) -> str:
-    from planner.plan import PHASES
+    from planner.search.plan import PHASES
 
     phase = PHASES.get(side.phase, side.phase)
     return phase if side.stage is None else f"{phase}, stage {side.stage}"
 
 
-def _layout(comparison: Comparison) -> Grid:
-    from planner.blocks import Grid
+def _layout(comparison: Differences) -> Grid:
+    from planner.report.blocks import Grid
 
     rows = [
         (name, _cell(left), _cell(right), "" if left == right else "differs") for name, left, right in comparison.layout
@@ -126,7 +127,8 @@ def _cell(value: Any) -> str:
 
 
 def _figures(a: Side, b: Side) -> Grid:
-    from planner.blocks import Grid, number, signed
+    from planner.report.blocks import Grid
+    from planner.units import number, signed
 
     rows = []
     for name, left, right, digits in (
@@ -143,7 +145,8 @@ def _figures(a: Side, b: Side) -> Grid:
 
 
 def _ledger(rows: tuple[Difference, ...], unit: str, digits: int) -> Grid:
-    from planner.blocks import Grid, number, signed
+    from planner.report.blocks import Grid
+    from planner.units import number, signed
 
     cells = [(r.name, number(r.a, digits), number(r.b, digits), signed(r.change, digits)) for r in rows]
     left, right = sum(row.a for row in rows), sum(row.b for row in rows)
@@ -156,12 +159,12 @@ def _ledger(rows: tuple[Difference, ...], unit: str, digits: int) -> Grid:
     )
 
 
-def _known_errors(comparison: Comparison) -> tuple[str, ...]:
+def _known_errors(comparison: Differences) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*comparison.a.known_errors, *comparison.b.known_errors]))
 
 
-def _document(comparison: Comparison) -> dict[str, Any]:
-    from planner.short import provenance
+def _document(comparison: Differences) -> dict[str, Any]:
+    from planner.report.short import provenance
 
     a, b = comparison.a, comparison.b
     return {

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, number, pairs
 from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
-from planner.errors import InputError, Place, Problem
-from planner.json_text import dumps
-from planner.read import MAX_BYTES
-from planner.units import GIB
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.document import MAX_BYTES
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
+from planner.report.json_text import dumps
+from planner.units import GIB, number
 
 if TYPE_CHECKING:
-    from planner.diagnose import Diagnosis
+    from planner.analysis.diagnose.diagnose import Diagnosis
 
 SHOWN = 5
 """Readings that are printed as a table; JSON has all."""
@@ -42,8 +42,9 @@ def command(
 ) -> None:
     """Read an out-of-memory message of a run that SCENARIO describes: which tensor asked, when, and what helps."""
     text = _text(scenario, log, message, file)
-    from planner.diagnose import diagnose
-    from planner.pipeline import load, problem_of
+    from planner.analysis.diagnose.diagnose import diagnose
+    from planner.inputs.document import load
+    from planner.problem.resolve import problem_of
 
     found = diagnose(problem_of(load(scenario, overrides)), text)
     emit(dumps(_document(found)) if style == "json" else render_blocks(_blocks(found), style), out, force)
@@ -53,7 +54,7 @@ def _text(scenario: str, log: str | None, message: str | None, file: str | None)
     given = [value for value in (log, message, file) if value is not None]
     if len(given) != 1 or (log is not None and log != "-"):
         raise InputError(
-            Problem(
+            Mistake(
                 "diagnose needs one message",
                 Place("the command line"),
                 "give --message TEXT, --file FILE or - for standard input, one of them",
@@ -64,7 +65,7 @@ def _text(scenario: str, log: str | None, message: str | None, file: str | None)
         return message
     if scenario == "-" and given[0] == "-":
         raise InputError(
-            Problem("standard input cannot be both the scenario and the message", Place("the command line"))
+            Mistake("standard input cannot be both the scenario and the message", Place("the command line"))
         )
     try:
         if given[0] == "-":
@@ -72,7 +73,7 @@ def _text(scenario: str, log: str | None, message: str | None, file: str | None)
         with Path(given[0]).open("rb") as stream:
             return stream.read(MAX_BYTES).decode("utf-8", errors="replace")
     except OSError as error:
-        raise InputError(Problem(f"cannot read {given[0]}", Place("--file"), because=error.strerror)) from None
+        raise InputError(Mistake(f"cannot read {given[0]}", Place("--file"), because=error.strerror)) from None
 
 
 def _amounts(found: Diagnosis) -> list[tuple[str, float]]:
@@ -131,7 +132,7 @@ def _blocks(found: Diagnosis) -> list[Block]:
     if found.findings:
         blocks += [Heading("What it tells"), Bullets(found.findings)]
     blocks += [Heading("What helps"), Bullets(found.fixes)]
-    from planner.summary import scenario_argument
+    from planner.report.summary import scenario_argument
 
     name = scenario_argument(found.problem)
     return [*blocks, Command(f"planner solve {name}", "a layout that fits, if there is one")]

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from planner.blocks import Block, Bullets, Command, Grid, Headline, Text, number
-from planner.catalog import default_catalog
+from planner.analysis.rules_of_thumb import RuleBook
 from planner.commands.common import (
     emit,
     format_option,
@@ -18,12 +17,14 @@ from planner.commands.common import (
     set_option,
     timings_option,
 )
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
 from planner.formulas import rules_of_thumb as rules
-from planner.json_text import dumps
-from planner.plan import Plan
-from planner.rules_report import RuleBook
-from planner.summary import error_blocks, plan_blocks, scenario_argument, spare, verdict
+from planner.inputs.catalog import default_catalog
+from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
+from planner.report.json_text import dumps
+from planner.report.summary import error_blocks, plan_blocks, scenario_argument, spare
+from planner.search.plan import Plan, verdict
+from planner.units import number
 
 
 @click.command()
@@ -60,7 +61,7 @@ def command(
     started = time.monotonic()
     if (scenario is None) == (model is None):
         raise InputError(
-            Problem(
+            Mistake(
                 "estimate needs a scenario or --rules MODEL, one of them",
                 Place("the command line"),
                 attempt="planner estimate --rules qwen2.5-7b",
@@ -72,7 +73,8 @@ def command(
         text = dumps(_rules_document(book)) if style == "json" else render_blocks(_rules_blocks(book), style)
     else:
         assert scenario is not None
-        from planner.pipeline import estimate, load
+        from planner.inputs.document import load
+        from planner.search.estimate import estimate
 
         plan = estimate(load(scenario, overrides), default_catalog())
         text = dumps(_document(plan)) if style == "json" else render_blocks(_blocks(plan), style)
@@ -82,7 +84,7 @@ def command(
 
 
 def _document(plan: Plan) -> dict[str, Any]:
-    from planner.report.json_report import estimate_document
+    from planner.report.plan_json import estimate_document
 
     return estimate_document(plan)
 

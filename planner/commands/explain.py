@@ -20,12 +20,12 @@ from planner.commands.common import (
 from planner.errors import NoLayoutFits
 
 if TYPE_CHECKING:
-    from planner.alternatives import Alternative
-    from planner.blocks import Block
-    from planner.conflict import Conflict
-    from planner.plan import Plan
-    from planner.read import Document
-    from planner.search import Outcome
+    from planner.analysis.infeasible.conflict import Conflict
+    from planner.analysis.neighbours import Alternative
+    from planner.inputs.document import Document
+    from planner.report.blocks import Block
+    from planner.search.plan import Plan
+    from planner.search.search import Outcome
 
 
 @click.command(epilog="Example: planner explain scenarios/qwen7b_rl.yaml --why-not layout.tensor_parallel=4")
@@ -56,10 +56,11 @@ def command(
 
     Every change that is named has been solved again. Exit code 0: a plan; 1: proved that nothing fits.
     """
-    from planner.alternatives import ask, neighbours
-    from planner.catalog import default_catalog
-    from planner.conflict import explain_conflict
-    from planner.pipeline import load, plan
+    from planner.analysis.infeasible.conflict import explain_conflict
+    from planner.analysis.neighbours import ask, neighbours
+    from planner.inputs.catalog import default_catalog
+    from planner.inputs.document import load
+    from planner.search.search import plan
 
     catalog = default_catalog()
     document = load(scenario, overrides)
@@ -71,7 +72,7 @@ def command(
     around = [] if no_neighbours else neighbours(outcome, catalog, progress)
     asked = [ask(outcome, question, change, catalog) for question, change in changes]
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         emit(dumps(_document(outcome, conflict, around, asked)), out, force)
     else:
@@ -82,7 +83,7 @@ def command(
 
 def _questions(document: Document, questions: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """(as it was asked, what it changes) of each --why-not; a wrong one is refused before anything is solved."""
-    from planner.read import validate, value_at, with_overrides
+    from planner.inputs.document import validate, value_at, with_overrides
     from planner.schema.scenario import Scenario
 
     out = []
@@ -97,10 +98,10 @@ def _questions(document: Document, questions: Sequence[str]) -> list[tuple[str, 
 def _blocks(
     outcome: Outcome, conflict: Conflict | None, around: list[Alternative], asked: list[Alternative], catalog: Any
 ) -> list[Block]:
-    from planner.blocks import Bullets, Heading
-    from planner.nearest import nearest
-    from planner.short import short_layout
-    from planner.summary import error_blocks, headline
+    from planner.analysis.infeasible.nearest import nearest
+    from planner.report.blocks import Bullets, Heading
+    from planner.report.short import short_layout
+    from planner.report.summary import error_blocks, headline
 
     blocks: list[Block] = [headline(outcome)]
     plan = outcome.plan
@@ -122,8 +123,9 @@ def _blocks(
 
 
 def _conflict_blocks(conflict: Conflict) -> list[Block]:
-    from planner.blocks import Bullets, Grid, Heading, Text, number, percent, signed
-    from planner.short import short_layout
+    from planner.report.blocks import Bullets, Grid, Heading, Text
+    from planner.report.short import short_layout
+    from planner.units import number, percent, signed
 
     blocks: list[Block]
     if conflict.hopeless:
@@ -164,8 +166,8 @@ def _conflict_blocks(conflict: Conflict) -> list[Block]:
 
 
 def _binding(plan: Plan, outcome: Outcome) -> list[str]:
-    from planner.blocks import percent
-    from planner.summary import moment_name
+    from planner.report.summary import moment_name
+    from planner.units import percent
 
     worst = plan.binding
     items = sorted(worst.items, key=lambda item: -item.amount)[:3]
@@ -188,9 +190,11 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
 
 
 def _alternatives(base: Plan, around: list[Alternative]) -> Block:
-    from planner.blocks import Grid, number, percent, signed
-    from planner.short import short_layout, why_nothing_fits
-    from planner.summary import given_up
+    from planner.report.blocks import Grid
+    from planner.report.short import short_layout
+    from planner.search.plan import given_up
+    from planner.search.search import why_nothing_fits
+    from planner.units import number, percent, signed
 
     rows = []
     for each in around:
@@ -209,9 +213,9 @@ def _alternatives(base: Plan, around: list[Alternative]) -> Block:
 
 
 def _why_not(base: Plan | None, alternative: Alternative, catalog: Any) -> list[str]:
-    from planner.alternatives import same_decisions, slower_items
-    from planner.blocks import percent, signed
-    from planner.nearest import nearest
+    from planner.analysis.infeasible.nearest import nearest
+    from planner.analysis.neighbours import same_decisions, slower_items
+    from planner.units import percent, signed
 
     if alternative.outcome is None:
         return [f"It contradicts the scenario: {alternative.refused}."]
@@ -242,7 +246,7 @@ def _why_not(base: Plan | None, alternative: Alternative, catalog: Any) -> list[
 def _document(
     outcome: Outcome, conflict: Conflict | None, around: list[Alternative], asked: list[Alternative]
 ) -> dict[str, Any]:
-    from planner.short import provenance, short_layout
+    from planner.report.short import provenance, short_layout
 
     base = outcome.plan
 

@@ -14,12 +14,13 @@ from planner.commands.common import emit, out_option, scenario_argument, set_opt
 @out_option
 def command(scenario: str, launcher: str, overrides: tuple[str, ...], out: str | None, force: bool) -> None:
     """Solve SCENARIO and print the flags of its plan as bash arrays, each checked against the engine's own options."""
-    from planner.catalog import Catalog, default_catalog
     from planner.errors import NoLayoutFits, NoVerdict
+    from planner.inputs.catalog import Catalog, default_catalog
+    from planner.inputs.document import load
     from planner.launch.registry import find, refuse_other_engines
-    from planner.pipeline import load, problem_of
-    from planner.search import search
-    from planner.short import typed, why_nothing_fits
+    from planner.problem.resolve import problem_of
+    from planner.report.short import typed
+    from planner.search.search import search, why_nothing_fits
 
     module = find(launcher)
     catalog: Catalog = default_catalog()

@@ -18,8 +18,8 @@ from planner.commands.common import (
 from planner.errors import NoLayoutFits
 
 if TYPE_CHECKING:
-    from planner.blocks import Block
-    from planner.search import Outcome
+    from planner.report.blocks import Block
+    from planner.search.search import Outcome
 
 
 @click.command(epilog="Example: planner near scenarios/llama70b_64xh100.yaml --count 5 --within 0.05")
@@ -47,15 +47,16 @@ def command(
     force: bool,
 ) -> None:
     """Print the best distinct layouts of SCENARIO, each proved with the earlier ones left out."""
-    from planner.catalog import default_catalog
-    from planner.near import near_plans
-    from planner.pipeline import load, problem_of
+    from planner.analysis.near import near_plans
+    from planner.inputs.catalog import default_catalog
+    from planner.inputs.document import load
+    from planner.problem.resolve import problem_of
 
     document = load(scenario, overrides)
     problem = problem_of(document, default_catalog())
     found = near_plans(problem, count=count, within=within, progress=progress)
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         emit(dumps(_document(found)), out, force)
     else:
@@ -65,9 +66,10 @@ def command(
 
 
 def _blocks(name: str, found: list[Outcome], within: float) -> list[Block]:
-    from planner.blocks import Grid, Headline, Text, number, percent, signed
-    from planner.short import LEGEND, short_binding, short_layout
-    from planner.summary import error_blocks
+    from planner.report.blocks import Grid, Headline, Text
+    from planner.report.short import LEGEND, short_binding, short_layout
+    from planner.report.summary import error_blocks
+    from planner.units import number, percent, signed
 
     plans = [outcome.plan for outcome in found if outcome.plan is not None]
     if not plans:
@@ -100,7 +102,7 @@ def _blocks(name: str, found: list[Outcome], within: float) -> list[Block]:
 
 
 def _document(found: list[Outcome]) -> dict[str, Any]:
-    from planner.report.json_report import layout_document
+    from planner.search.decisions import layout_document
 
     return {
         "schema_version": 1,

@@ -15,13 +15,12 @@ from planner.commands.common import (
     scenario_argument,
     set_option,
 )
-from planner.errors import InputError, NoLayoutFits
-from planner.errors import Problem as Wrong
+from planner.errors import InputError, Mistake, NoLayoutFits
 
 if TYPE_CHECKING:
-    from planner.blocks import Block
-    from planner.near import Front, Point
-    from planner.problem import Problem
+    from planner.analysis.near import Front, Point
+    from planner.problem.problem import Problem
+    from planner.report.blocks import Block
     from planner.schema.catalog import Price
 
 
@@ -50,9 +49,10 @@ def command(
     force: bool,
 ) -> None:
     """Print the plans of SCENARIO of which none is better in both throughput and the other axis; each is solved."""
-    from planner.catalog import default_catalog
-    from planner.near import front
-    from planner.pipeline import load, problem_of
+    from planner.analysis.near import front
+    from planner.inputs.catalog import default_catalog
+    from planner.inputs.document import load
+    from planner.problem.resolve import problem_of
 
     catalog = default_catalog()
     usd = None
@@ -63,7 +63,7 @@ def command(
         usd = offer.on_demand_usd_per_gpu_hour or offer.reserved_usd_per_gpu_hour or offer.spot_usd_per_gpu_hour
     found = front(document, catalog, over, price_usd_per_gpu_hour=usd, progress=progress)
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         emit(dumps(_document(found)), out, force)
     else:
@@ -73,7 +73,7 @@ def command(
 
 
 def _label(point: Point) -> str:
-    from planner.short import short_layout
+    from planner.report.short import short_layout
 
     return short_layout(point.plan)
 
@@ -83,7 +83,7 @@ def _same_gpu(offer: Price, problem: Problem) -> None:
     kinds = sorted({p.gpu.id for variant in problem.each for p in (variant, variant.generating)})
     if kinds != [offer.gpu]:
         raise InputError(
-            Wrong(
+            Mistake(
                 f"price {offer.id} is that of {offer.gpu}",
                 problem.place("cluster"),
                 f"the scenario's machines have {' and '.join(kinds)}",
@@ -93,8 +93,9 @@ def _same_gpu(offer: Price, problem: Problem) -> None:
 
 
 def _blocks(name: str, found: Front) -> list[Block]:
-    from planner.blocks import Grid, Headline, Plot, Text, number
-    from planner.summary import error_blocks
+    from planner.report.blocks import Grid, Headline, Plot, Text
+    from planner.report.summary import error_blocks
+    from planner.units import number
 
     if not found.points:
         return [Headline(f"{name}: no layout fits anywhere on this front (proved)", good=False)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from planner.commands.common import emit, out_option
-from planner.json_text import dumps
+from planner.report.json_text import dumps
 
 
 @click.command()

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import click
 
-from planner.blocks import Block, Bullets, Heading, Text
-from planner.catalog import default_catalog
+from planner.analysis.infeasible.nearest import Nearest, nearest
+from planner.analysis.published_columns import PublishedColumns, compare_columns
+from planner.analysis.uniform import Uniform, uniform
 from planner.commands.common import (
     emit,
     format_option,
@@ -21,16 +22,16 @@ from planner.commands.common import (
     set_option,
     timings_option,
 )
-from planner.compare_blocks import comparison_blocks
-from planner.compare_columns import Comparison, compare_columns
-from planner.enumerate import DEFAULT_POINTS
 from planner.errors import NoLayoutFits, NoVerdict
-from planner.json_text import dumps
-from planner.nearest import Nearest, nearest
-from planner.pipeline import load, plan
-from planner.search import Outcome
-from planner.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
-from planner.uniform import Uniform, uniform, uniform_blocks
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.report.blocks import Block, Bullets, Heading, Text
+from planner.report.json_text import dumps
+from planner.report.published_columns import comparison_blocks
+from planner.report.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
+from planner.report.uniform import uniform_blocks
+from planner.search.enumerate import DEFAULT_POINTS
+from planner.search.search import Outcome, plan
 
 
 @click.command()
@@ -70,7 +71,7 @@ def command(
     missing = nearest(outcome, catalog) if outcome.status == "infeasible" else None
     alike = uniform(outcome, catalog, time_limit_s=time_limit)
     compared = time.monotonic() - started
-    emit(_render(outcome, Beside(comparison, missing, alike), style), out, force)
+    emit(_render(outcome, SolvedBeside(comparison, missing, alike), style), out, force)
     if timings:
         resolve = searched - read - sum(seconds for _, seconds in outcome.timings)
         rest = [("compare", compared - searched), ("render", time.monotonic() - started - compared)]
@@ -83,23 +84,23 @@ def command(
 
 
 @dataclass(frozen=True)
-class Beside:
+class SolvedBeside:
     """What is solved beside the plan."""
 
-    comparison: Comparison | None
+    comparison: PublishedColumns | None
     missing: Nearest | None
     alike: Uniform | None
 
 
-def _render(outcome: Outcome, beside: Beside, style: str) -> str:
+def _render(outcome: Outcome, beside: SolvedBeside, style: str) -> str:
     if style == "json":
-        from planner.report.json_report import outcome_document
+        from planner.report.plan_json import outcome_document
 
         return dumps(outcome_document(outcome, beside.comparison, beside.missing, beside.alike))
     return render_blocks(_blocks(outcome, beside), style)
 
 
-def _blocks(outcome: Outcome, beside: Beside) -> list[Block]:
+def _blocks(outcome: Outcome, beside: SolvedBeside) -> list[Block]:
     missing = beside.missing
     blocks: list[Block] = [headline(outcome)]
     question = outcome.problem.scenario.question

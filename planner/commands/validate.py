@@ -44,10 +44,10 @@ def memory(
     timings: bool,
 ) -> None:
     """Predicted against measured memory: errors by class, source and engine, and the bars."""
-    from planner.validation.run import Choice, run_memory
+    from planner.validation.memory.run import Choice, run_memory
 
     result, seconds = run_memory(data, Choice(sources, engines, classes))
-    from planner.validation import report
+    from planner.validation.memory import report
 
     tables = report.tables(result, rows=rows, worst=worst)
     if style == "json":
@@ -69,8 +69,8 @@ def memory(
 @out_option
 def summary(out: str | None, force: bool) -> None:
     """The table of known errors by engine that reports quote, as JSON (catalogs/measured/known_errors.json)."""
-    from planner.json_text import dumps
-    from planner.validation.summary import known_errors_table
+    from planner.report.json_text import dumps
+    from planner.validation.memory.summary import known_errors_table
 
     emit(dumps(known_errors_table()), out, force)
 

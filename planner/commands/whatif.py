@@ -10,10 +10,10 @@ import click
 from planner.commands.common import emit, format_option, out_option, progress, scenario_argument
 
 if TYPE_CHECKING:
-    from planner.blocks import Block
-    from planner.plan import Plan
-    from planner.read import Document
-    from planner.whatif import Variation
+    from planner.analysis.whatif import Variation
+    from planner.inputs.document import Document
+    from planner.report.blocks import Block
+    from planner.search.plan import Plan
 
 
 @click.command(epilog="Example: planner whatif scenarios/qwen7b_rl.yaml --set cluster.max_gpus=2,4,8")
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @out_option
 def command(scenario: str, values: tuple[str, ...], style: str, out: str | None, force: bool) -> None:
     """Solve SCENARIO again for each value, one row each, relative to the scenario as it stands."""
-    from planner.pipeline import load
-    from planner.whatif import what_if
+    from planner.analysis.whatif import what_if
+    from planner.inputs.document import load
 
     document = load(scenario)
     rows = what_if(document, values, progress=progress)
@@ -43,7 +43,7 @@ def command(scenario: str, values: tuple[str, ...], style: str, out: str | None,
 
 def _text(document: Document, values: Sequence[str], rows: list[Variation], style: str) -> str:
     if style == "json":
-        from planner.json_text import dumps
+        from planner.report.json_text import dumps
 
         return dumps(_document(document, values, rows))
     from planner.report import markdown, table
@@ -75,9 +75,11 @@ def _speed(row: Variation) -> float:
 
 
 def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
-    from planner.blocks import Bullets, Command, Grid, Heading, Headline, number, percent
-    from planner.short import LEGEND, short_binding, short_layout, short_wishes, typed, why_nothing_fits
-    from planner.whatif import compact
+    from planner.analysis.whatif import compact
+    from planner.report.blocks import Bullets, Command, Grid, Heading, Headline
+    from planner.report.short import LEGEND, short_binding, short_layout, short_wishes, typed
+    from planner.search.search import why_nothing_fits
+    from planner.units import number, percent
 
     base = rows[0].plan
     paths = [path for path, _ in rows[1].changes]
@@ -150,11 +152,11 @@ def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
 
 def _known_errors(rows: list[Variation]) -> list[str]:
     problems = [row.outcome.problem for row in rows if row.outcome is not None]
-    return list(dict.fromkeys(text for p in problems for text in p.known_errors.sentences(rollout=p.is_rl)))
+    return list(dict.fromkeys(text for p in problems for text in p.known_error_texts))
 
 
 def _document(document: Document, values: Sequence[str], rows: list[Variation]) -> dict[str, Any]:
-    from planner.short import provenance
+    from planner.report.short import provenance
 
     base = rows[0].plan
     used = {pair for row in rows if row.outcome is not None for pair in row.outcome.problem.provenance}
@@ -169,9 +171,10 @@ def _document(document: Document, values: Sequence[str], rows: list[Variation]) 
 
 
 def _row(row: Variation, base: Plan | None) -> dict[str, Any]:
-    from planner.report.json_report import layout_document
-    from planner.short import granted, why_nothing_fits
-    from planner.summary import verdict
+    from planner.report.short import granted
+    from planner.search.decisions import layout_document
+    from planner.search.plan import verdict
+    from planner.search.search import why_nothing_fits
 
     out: dict[str, Any] = {"set": dict(row.changes), "status": row.status, "plan": None}
     if row.refused is not None:

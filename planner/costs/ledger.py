@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.layouts import Floats
+from planner.problem.layouts import Floats
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ asynchronous, it generates while the trainer works on the samples before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from planner.costs.kernels import Kernels
 from planner.costs.ledger import Item
+from planner.costs.time.kernels import Kernels
 from planner.formulas.attention import LAUNCH_SECONDS
 from planner.formulas.lengths import survival
-from planner.layouts import Floats, Ints
-from planner.problem import Problem
+from planner.problem.layouts import Floats, Ints, Rollouts
+from planner.problem.problem import Problem
 from planner.schema.calibration import Phase
 from planner.schema.catalog import Precision
 from planner.schema.engine import RolloutEngine
@@ -32,30 +32,6 @@ ETHERNET_GB_PER_S = 1.25
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
 SYNC, SWITCH, OTHER = "weight sync", "sleep and wake", "rewards, data and logging"
 """Items of a step between generation and training."""
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """Columns of rollout choices: one candidate a row."""
-
-    num_gpus: Ints
-    """GPUs that generate."""
-    wish: Ints
-    tensor_parallel: Ints
-    gpu_memory_utilization: Floats
-    max_concurrency: Ints
-    """Requests one engine may run at once."""
-    training_gpus: Ints
-    """GPUs that train beside it; the same ones where placement is colocated."""
-    variant: Ints
-    """Index into the problem's variants."""
-
-    def __len__(self) -> int:
-        return int(self.num_gpus.shape[0])
-
-    def take(self, index: object) -> Rollouts:
-        """The rows that a mask or an index selects."""
-        return replace(self, **{f.name: np.atleast_1d(getattr(self, f.name)[index]) for f in fields(self)})
 
 
 def decode_kernels(problem: Problem) -> int:

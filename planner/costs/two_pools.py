@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from planner.costs.ledger import Item
-from planner.costs.memory import StageMemory
-from planner.costs.time import Affine, StepTime
-from planner.layouts import Floats, Ints, Layouts
-from planner.problem import Problem
+from planner.costs.memory.stage_memory import StageMemory
+from planner.costs.time.step_time import Affine, StepTime
+from planner.problem.layouts import Floats, Ints, Layouts
+from planner.problem.problem import Problem
 
 
 def is_later(problem: Problem, layouts: Layouts, stage: Ints) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from planner.catalog import Catalog
+from planner.inputs.catalog import Catalog
 from planner.launch import parallel
 from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render
-from planner.plan import Plan
-from planner.search import Outcome
+from planner.search.plan import Plan
+from planner.search.search import Outcome
 
 NAME = "megatron"
 TABLE = "megatron_0192.json"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from planner.formulas.stages import chunk_layers
 from planner.launch.script import Array, Flag, Shell, refuse
-from planner.plan import Plan
-from planner.recompute_flags import recompute_flags
-from planner.stage_split import chunk_layers
+from planner.search.decisions import recompute_flags
+from planner.search.plan import Plan
 
 OPTIMIZERS: dict[str, tuple[Flag, ...]] = {
     "adamw": (("--optimizer", "adam"),),

@@ -8,10 +8,9 @@ import pkgutil
 from types import ModuleType
 
 import planner.launch
-from planner.catalog import Catalog
-from planner.errors import InputError, Place
-from planner.errors import Problem as Wrong
-from planner.problem import Problem
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog
+from planner.problem.problem import Problem
 
 
 def launchers() -> dict[str, ModuleType]:
@@ -30,7 +29,7 @@ def find(name: str) -> ModuleType:
     if name not in known:
         close = difflib.get_close_matches(name, list(known), n=1)
         raise InputError(
-            Wrong(
+            Mistake(
                 f"unknown launcher `{name}`",
                 Place("--to"),
                 f"there are {', '.join(sorted(known))}",
@@ -54,7 +53,7 @@ def refuse_other_engines(name: str, problem: Problem, catalog: Catalog) -> None:
         return
     own = problem.engine.launch
     raise InputError(
-        Wrong(
+        Mistake(
             f"launcher {name} does not speak engine {problem.engine.id}",
             problem.place("engine"),
             f"it speaks {', '.join(engines_of(name, catalog))}",

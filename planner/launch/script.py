@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.catalog import Catalog
-from planner.decision_report import hardware_rows
-from planner.errors import InputError, InternalError
-from planner.errors import Problem as Wrong
-from planner.plan import Plan
-from planner.search import Outcome
+from planner.errors import InputError, InternalError, Mistake
+from planner.inputs.catalog import Catalog
+from planner.search.decisions import hardware_rows
+from planner.search.plan import Plan
+from planner.search.search import Outcome
 
 WIDTH = 110
 
@@ -60,7 +59,7 @@ def flag_table(catalog: Catalog, file: str) -> tuple[str, Table]:
     if path.suffix == ".json":
         data = json.loads(path.read_text(encoding="utf-8"))
     else:
-        from planner.read import read_document
+        from planner.inputs.document import read_document
 
         data = read_document(path).data
     return data["engine"], data["flags"]
@@ -125,7 +124,8 @@ def render(script: Script, outcome: Outcome) -> str:
 def _header(script: Script, outcome: Outcome) -> list[str]:
     from importlib.metadata import version
 
-    from planner.summary import how_proved, verdict
+    from planner.search.plan import verdict
+    from planner.search.search import how_proved
 
     plan, proof, document = outcome.plan, outcome.proof, outcome.problem.document
     assert plan is not None
@@ -154,4 +154,4 @@ def _wrapped(text: str) -> list[str]:
 
 def refuse(plan: Plan, what: str, because: str, attempt: str, *path: str | int) -> InputError:
     """An error about something that the engine's flags cannot say."""
-    return InputError(Wrong(what, plan.problem.place(*path), because, attempt))
+    return InputError(Mistake(what, plan.problem.place(*path), because, attempt))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from planner.catalog import Catalog
+from planner.inputs.catalog import Catalog
 from planner.launch import parallel
 from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render
-from planner.plan import Plan
-from planner.problem import ASYNCHRONOUS
-from planner.search import Outcome
+from planner.problem.problem import ASYNCHRONOUS
+from planner.search.plan import Plan
+from planner.search.search import Outcome
 
 NAME = "slime"
 TABLE = "slime_031.yaml"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, number
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text
+from planner.units import number
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1c2733}"

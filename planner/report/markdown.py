@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
 
 
 def render(blocks: Iterable[Block]) -> str:

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from planner.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, drawn
 
 WIDTH = 120
 LABEL = 48

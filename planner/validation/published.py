@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from planner.catalog import Catalog
-from planner.errors import InputError, Place, Problem
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog
 
 Row = TypeVar("Row")
 
@@ -38,11 +38,11 @@ def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row,
             return tuple(row_of(json.loads(line)) for line in stream)
     except FileNotFoundError:
         raise InputError(
-            Problem(
+            Mistake(
                 f"{path}: no such file",
                 because="the published measurements come with a checkout of the repository, not with the wheel",
                 attempt="--data FOLDER",
             )
         ) from None
     except (OSError, EOFError, ValueError, KeyError) as error:
-        raise InputError(Problem(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+        raise InputError(Mistake(f"{path} is not readable", Place(str(path)), because=str(error))) from None

@@ -29,7 +29,7 @@ from transformers import AutoModel, AutoModelForCausalLM, masking_utils
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from planner.catalog import default_catalog
+from planner.inputs.catalog import default_catalog
 from planner.schema.catalog import Architecture
 
 RESULTS = Path(__file__).with_name("results.json")

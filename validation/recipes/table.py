@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import InputError
-from planner.pipeline import estimate
-from planner.plan import Plan, host_total_gib
-from planner.read import read_document
-from planner.summary import degrees, verdict
+from planner.inputs.document import read_document
+from planner.search.estimate import estimate
+from planner.search.plan import Plan, degrees, host_total_gib, verdict
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- begin: table.py -->", "<!-- end -->"

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from planner.validation.cases import Case
+from planner.validation.memory.cases import Case
 from planner.validation.published import read_rows
 
 CASES = "throughput_cases.jsonl.gz"

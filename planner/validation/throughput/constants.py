@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from planner.catalog import Catalog, default_catalog
-from planner.costs.kernels import SUSTAINED
+from planner.costs.time.kernels import SUSTAINED
+from planner.inputs.catalog import Catalog, default_catalog
 from planner.schema.engine import Engine
 from planner.validation.throughput.cases import Speed
 from planner.validation.throughput.express import express
@@ -20,7 +20,7 @@ DEVICE = "device"
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedConstant:
     """A constant that was set with measured speeds in view."""
 
     owner: str
@@ -36,17 +36,19 @@ class Fitted:
         return f"{self.owner} {'.'.join(self.path)}"
 
 
-FITTED: tuple[Fitted, ...] = (
-    Fitted(DEVICE, ("sm_90",), "source", "dgxc, Llama 3 8B and 405B on DGX H100"),
-    Fitted("megatron-core", ("options", "tp_comm_overlap", "overlap.tensor"), "model", "dgxc, 405B and GPT-3 175B"),
-    Fitted("nanotron", ("timing", "host_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
-    Fitted("nanotron", ("timing", "host_tensor_parallel_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
-    Fitted("nanotron", ("timing", "send_across_ms"), "model", "sweep, TP and PP above 1"),
-    Fitted("nanotron", ("overlap", "data"), "model", "sweep, 256 GPUs, one micro-batch"),
-    Fitted("nanotron", ("elementwise_factor",), "model", "sweep, one node, TP 1"),
-    Fitted("megatron-deepspeed", ("timing", "host_us"), "model", "vTrain, one node, micro-batch 1"),
-    Fitted("megatron-deepspeed", ("elementwise_factor",), "model", "vTrain, one node, micro-batch 8"),
-    Fitted("llm-foundry", ("elementwise_factor",), "model", "llm-foundry A100 and H100"),
+FITTED: tuple[FittedConstant, ...] = (
+    FittedConstant(DEVICE, ("sm_90",), "source", "dgxc, Llama 3 8B and 405B on DGX H100"),
+    FittedConstant(
+        "megatron-core", ("options", "tp_comm_overlap", "overlap.tensor"), "model", "dgxc, 405B and GPT-3 175B"
+    ),
+    FittedConstant("nanotron", ("timing", "host_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
+    FittedConstant("nanotron", ("timing", "host_tensor_parallel_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
+    FittedConstant("nanotron", ("timing", "send_across_ms"), "model", "sweep, TP and PP above 1"),
+    FittedConstant("nanotron", ("overlap", "data"), "model", "sweep, 256 GPUs, one micro-batch"),
+    FittedConstant("nanotron", ("elementwise_factor",), "model", "sweep, one node, TP 1"),
+    FittedConstant("megatron-deepspeed", ("timing", "host_us"), "model", "vTrain, one node, micro-batch 1"),
+    FittedConstant("megatron-deepspeed", ("elementwise_factor",), "model", "vTrain, one node, micro-batch 8"),
+    FittedConstant("llm-foundry", ("elementwise_factor",), "model", "llm-foundry A100 and H100"),
 )
 """TRITON_SHARE of planner/formulas/attention.py was set on llm-foundry too; all else is counted or assumed."""
 
@@ -55,7 +57,7 @@ FITTED: tuple[Fitted, ...] = (
 class LeftOut:
     """Errors of one constant."""
 
-    fitted: Fitted
+    fitted: FittedConstant
     value: float
     rows: int
     folds: int
@@ -67,7 +69,7 @@ class LeftOut:
     """Multiple of the shipped value that suits all rows best, one of STEPS."""
 
 
-def value_of(fitted: Fitted, catalog: Catalog) -> float:
+def value_of(fitted: FittedConstant, catalog: Catalog) -> float:
     """The shipped value."""
     if fitted.owner == DEVICE:
         return SUSTAINED[fitted.path[0]]
@@ -115,7 +117,7 @@ def leave_out(speeds: Sequence[Speed], sources: Mapping[str, Any], catalog: Cata
 
 
 def _errors(
-    fitted: Fitted, value: float, rows: Sequence[Speed], sources: Mapping[str, Any], catalog: Catalog
+    fitted: FittedConstant, value: float, rows: Sequence[Speed], sources: Mapping[str, Any], catalog: Catalog
 ) -> dict[str, float]:
     """Absolute relative error by row id."""
     if fitted.owner != DEVICE:
@@ -133,7 +135,7 @@ def _errors(
 
 
 def _left_out(
-    fitted: Fitted, value: float, rows: Sequence[Speed], errors: Mapping[float, Mapping[str, float]]
+    fitted: FittedConstant, value: float, rows: Sequence[Speed], errors: Mapping[float, Mapping[str, float]]
 ) -> LeftOut:
     fold_of: Callable[[Speed], str] = (lambda s: s.source) if fitted.fold == "source" else (lambda s: s.run.model)
     names = sorted({fold_of(s) for s in rows})

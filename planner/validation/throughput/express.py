@@ -13,23 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from planner.catalog import Catalog, default_catalog
-from planner.errors import InputError
-from planner.errors import Problem as Wrong
-from planner.evaluate import RowCosts
+from planner.costs.coefficients import RowCosts
+from planner.errors import InputError, Mistake
 from planner.formulas.stages import cost_balanced_stages, equal_stages
-from planner.layouts import Layouts
-from planner.problem import Problem
-from planner.read import Document, read_document, validate
-from planner.resolve import resolve
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, read_document, validate
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import resolve
 from planner.schema.catalog import Node
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 from planner.units import GIB, gbit_per_s_to_gb_per_s
-from planner.validation import translate
+from planner.validation.memory import translate
+from planner.validation.memory.translate import NotExpressible
 from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
-from planner.validation.translate import NotExpressible
 
 SOURCES = "throughput_sources.yaml"
 NODES = {
@@ -102,7 +101,7 @@ def load_sources(folder: Path) -> Mapping[str, Any]:
         return {}
     data = read_document(str(path)).data
     if not isinstance(data, dict):
-        raise InputError(Wrong(f"{path} is no mapping of sources"))
+        raise InputError(Mistake(f"{path} is no mapping of sources"))
     return data
 
 

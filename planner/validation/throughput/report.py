@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from planner.blocks import Block, Command, Grid, Heading, Headline, Text
 from planner.report import markdown, table
+from planner.report.blocks import Block, Command, Grid, Heading, Headline, Text
+from planner.validation.rl.placement import PlacementResult
+from planner.validation.rl.placement_report import placement_blocks, placement_document
+from planner.validation.rl.report import rl_bar, rl_blocks, rl_document
+from planner.validation.rl.steps import RlResult
 from planner.validation.throughput.cases import CLASSES, Speed
 from planner.validation.throughput.constants import LeftOut
 from planner.validation.throughput.express import Estimate, Unexpressed
-from planner.validation.throughput.rl import RlResult
-from planner.validation.throughput.rl_placement import PlacementResult
-from planner.validation.throughput.rl_placement_report import placement_blocks, placement_document
-from planner.validation.throughput.rl_report import rl_bar, rl_blocks, rl_document
 from planner.validation.throughput.score import Accuracy, Bar, GroupScore, accuracy, bars, groups
 
 BEATEN = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from planner.validation.rl.placement import run_placements
+from planner.validation.rl.steps import run_rl
 from planner.validation.throughput.cases import load_speeds
 from planner.validation.throughput.constants import leave_out
 from planner.validation.throughput.express import express, load_sources
 from planner.validation.throughput.report import Result
-from planner.validation.throughput.rl import run_rl
-from planner.validation.throughput.rl_placement import run_placements
 
 
 def default_folder() -> Path:

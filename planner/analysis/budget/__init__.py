@@ -1,0 +1,1 @@
+"""Offers, deadlines and dollars."""

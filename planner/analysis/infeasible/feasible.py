@@ -1,0 +1,109 @@
+"""Does anything fit at all: the memory half of the search, without times and without the solver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from planner.costs.coefficients import RolloutTable, RowCosts
+from planner.errors import InputError
+from planner.inputs.catalog import Catalog
+from planner.inputs.document import Document, override
+from planner.problem.layouts import Ints
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.problem.stage_choices import even_layers, is_free, recompute_levels
+from planner.search.grid import limit_bytes
+from planner.search.search import plan, search
+from planner.search.space import build_space
+from planner.search.tables import choice_keys, row_keys
+from planner.units import MIB
+
+SPARE_BYTES = 8 * MIB
+"""A point must fit with this much to spare: more than rounding costs to whole units takes away. [bytes]"""
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Feasibility of variations of one scenario, each asked once."""
+
+    catalog: Catalog
+    answers: dict[str, bool]
+
+    def fits(self, document: Document, changes: Mapping[str, Any]) -> bool:
+        """Does a layout fit under these changes. A change that contradicts the scenario fits nothing."""
+        key = json.dumps(changes, sort_keys=True)
+        if key not in self.answers:
+            self.answers[key] = self._asked(override(document, changes))
+        return self.answers[key]
+
+    def fits_exactly(self, document: Document, changes: Mapping[str, Any]) -> bool:
+        """The same with every number of recomputed layers and to the last byte; slower."""
+        return self._asked(override(document, changes), exactly=True)
+
+    def proved(self, document: Document, changes: Mapping[str, Any]) -> bool:
+        """The same by the full search; slowest."""
+        try:
+            found = plan(override(document, changes), self.catalog, check_points=0).plan is not None
+        except InputError:
+            found = False
+        self.answers[json.dumps(changes, sort_keys=True)] = found
+        return found
+
+    def _asked(self, document: Document, *, exactly: bool = False) -> bool:
+        try:
+            return fits(problem_of(document, self.catalog), exactly=exactly)
+        except InputError:
+            return False
+
+
+def fits(problem: Problem, *, exactly: bool = False) -> bool:
+    """Is there a layout that fits.
+
+    One GPU count after the other, few first, so that a large space is only listed where a small one has nothing. Each
+    layout is looked at with as many and as few recomputed layers as it may have, for something in between hardly ever
+    needs less memory; `exactly` looks at all of them. Where stages may differ and even ones do not fit, the search
+    decides.
+    """
+    for count, variant in sorted(((n, v) for v in problem.each for n in v.num_gpus), key=lambda pair: pair[0]):
+        splits = tuple(split for split in variant.splits if split[0] == count)
+        if _one_fits(replace(variant, num_gpus=(count,), splits=splits), exactly):
+            return True
+    spec = problem.scenario.layout
+    if any(map(is_free, problem.each)) or spec.recompute == "per_stage":
+        return search(problem, check_points=0).plan is not None
+    return False
+
+
+def _one_fits(problem: Problem, exactly: bool) -> bool:
+    space = build_space(problem)
+    layouts = space.layouts
+    if not len(layouts):
+        return False
+    limit = limit_bytes(problem) - SPARE_BYTES * (not exactly)
+    possible = np.ones(len(layouts), dtype=bool)
+    if space.rollouts is not None:
+        if not len(space.rollouts):
+            return False
+        inside = RolloutTable(problem, space.rollouts).peak_bytes <= limit
+        possible &= np.isin(row_keys(layouts), choice_keys(space.rollouts)[inside])
+    layouts = layouts.take(possible)
+    if not len(layouts):
+        return False
+    costs = RowCosts(problem, layouts)
+    layers = even_layers(problem, layouts, costs.stages)
+    whole = layers.sum(axis=1) == problem.architecture.num_hidden_layers
+    most = layers.max(axis=1, initial=0)
+    kinds = np.stack([layouts.virtual_pipeline, most], axis=1)
+    for chunks, deepest in np.unique(kinds[whole], axis=0).tolist():
+        group: Ints = np.flatnonzero(whole & (most == deepest) & (layouts.virtual_pipeline == chunks))
+        levels = recompute_levels(problem, deepest, chunks)
+        for level in levels if exactly else dict.fromkeys(levels[-1:] + levels[:1]):
+            peak = costs.peak_bytes(group, layers[group], np.minimum(layers[group], level))
+            if bool((peak <= limit).any()):
+                return True
+    return False

@@ -1,0 +1,159 @@
+"""What other decisions would cost or gain: single changes of a scenario solved again, and questions of "why not"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.analysis.changes import less_headroom, machine_counts, more_gpus
+from planner.analysis.two_plans import Difference, differences
+from planner.errors import InputError
+from planner.inputs.catalog import Catalog
+from planner.inputs.document import override
+from planner.problem.problem import Problem
+from planner.problem.variants import USUAL, Setting
+from planner.search.plan import Plan
+from planner.search.search import Outcome, plan, search
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One change, solved again."""
+
+    text: str
+    changes: tuple[tuple[str, Any], ...]
+    outcome: Outcome | None
+    """None where the change contradicts the scenario."""
+    refused: str = ""
+    """Why, in that case."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """The best plan under the change."""
+        return self.outcome.plan if self.outcome is not None else None
+
+    def throughput_change(self, base: Plan) -> float | None:
+        """Relative change of tokens a second, positive where the change is faster."""
+        return self.plan.tokens_per_second / base.tokens_per_second - 1 if self.plan is not None else None
+
+    def headroom_change_gib(self, base: Plan) -> float | None:
+        """[GiB]"""
+        return self.plan.headroom_gib - base.headroom_gib if self.plan is not None else None
+
+
+def ask(outcome: Outcome, text: str, changes: dict[str, Any], catalog: Catalog) -> Alternative:
+    """Solve the scenario again with some values changed."""
+    pairs = tuple(changes.items())
+    try:
+        return Alternative(text, pairs, plan(override(outcome.problem.document, changes), catalog, check_points=0))
+    except InputError as error:
+        return Alternative(text, pairs, None, "; ".join(problem.what for problem in error.problems))
+
+
+def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda text: None) -> list[Alternative]:
+    """The next changes one would try from a plan, each solved again; those that change nothing are left out."""
+    base = outcome.plan
+    if base is None:
+        return []
+    out = []
+    for text, setting in _settings(outcome.problem, base):
+        progress(f"what would {text} do?")
+        out.append(_with_setting(outcome.problem, text, setting))
+    for text, changes in _changes(outcome.problem, base):
+        progress(f"what would {text} do?")
+        found = ask(outcome, text, changes, catalog)
+        if found.plan is None or not same_decisions(found.plan, base):
+            out.append(found)
+    return out
+
+
+def same_decisions(one: Plan, other: Plan) -> bool:
+    """Are these the same plan, whichever of its decisions were pinned or left open when it was found."""
+    return _decisions(one) == _decisions(other)
+
+
+def _decisions(found: Plan) -> tuple[object, ...]:
+    problem, lay, wish = found.problem, found.layout, found.wish
+    spec, cluster = problem.scenario.layout, problem.scenario.cluster
+    return (
+        {name: value for name, value in lay.items() if name not in ("variant", "wish", "optimizer")},
+        problem.optimizers[lay["optimizer"]].id,
+        (wish.rollout_batch_size, wish.n_samples_per_prompt, wish.response_length),
+        (found.layers, found.recomputed, found.rollout),
+        (problem.node.id, problem.generating.node.id, problem.placement, cluster.rank_order, problem.precision.id),
+        (
+            spec.later_stages_on,
+            spec.schedule == "zb-h1",
+            spec.optimizer_offload,
+            spec.activation_offload,
+            tuple(spec.recompute_modules),
+        ),
+    )
+
+
+def _with_setting(problem: Problem, text: str, setting: Setting) -> Alternative:
+    """The variants that take one value of a decision, searched again."""
+    kept = tuple(variant for variant in problem.each if setting in variant.settings)
+    left = replace(kept[0], variants=kept if len(kept) > 1 else (), refused=())
+    path, word = setting
+    value: object = {"true": True, "false": False, USUAL: None}.get(word, word)
+    if path == "layout.recompute_modules":
+        value = [] if word == "none" else word.split(", ")
+    return Alternative(text, ((path, value),), search(left, check_points=0))
+
+
+def _settings(problem: Problem, base: Plan) -> list[tuple[str, Setting]]:
+    """Each other value of a decision that the search took: machines, placement, precision, schedule, offload."""
+    out: list[tuple[str, Setting]] = []
+    for path, chosen in base.problem.settings:
+        for other in dict.fromkeys(value for v in problem.each for p, value in v.settings if p == path):
+            if other != chosen and path != "layout.recompute_modules":
+                out.append((f"{path} {chosen} to {other}", (path, other)))
+    if dict(base.problem.settings).get("layout.recompute_modules", "none") != "none":
+        out.append(("no module recomputed", ("layout.recompute_modules", "none")))
+    return out
+
+
+def _changes(asked: Problem, base: Plan) -> list[tuple[str, dict[str, Any]]]:
+    """Single changes around a plan: degrees halved and doubled, micro-batch, recomputation, headroom, GPUs, length."""
+    problem, lay = base.problem, base.layout
+    out: list[tuple[str, dict[str, Any]]] = []
+    for name in ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel"):
+        for value in (lay[name] // 2, lay[name] * 2):
+            legal = 1 <= value <= lay["num_gpus"] and (name != "expert_parallel" or problem.architecture.is_moe)
+            if legal:
+                out.append((f"{name} {lay[name]} to {value}", {f"layout.{name}": value}))
+    for value in (lay["micro_batch_size"] // 2, lay["micro_batch_size"] * 2):
+        if value >= 1:
+            text = f"micro_batch_size {lay['micro_batch_size']} to {value}"
+            out.append((text, {"batch.micro_batch_size": value}))
+    if any(base.recomputed):
+        out.append(("no recomputed layers", {"layout.recomputed_layers": 0}))
+    if base.recomputed != base.layers:
+        out.append(("every layer recomputed", {"layout.recomputed_layers": "all"}))
+    for share in (0.5, 1.5):
+        gib = round(problem.headroom_gib * share, 1)
+        out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", dict(less_headroom(problem, gib))))
+    each = " of each pool" if problem.scenario.cluster.pools is not None else ""
+    most = max(count for one in asked.each for count in machine_counts(one))
+    out.append((f"up to {2 * most} GPUs{each}", dict(more_gpus(asked, 2))))
+    path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
+    tokens = base.wish.response_length if problem.is_rl else base.wish.sequence_length
+    for value in (tokens // 2, tokens * 2):
+        out.append((f"{path.split('.')[1]} {tokens} to {value}", {path: value}))
+    if problem.engine.optimizer_offload and not problem.scenario.layout.optimizer_offload:
+        out.append(("optimizer on the host", {"layout.optimizer_offload": True}))
+    return out
+
+
+def slower_items(base: Plan, other: Plan) -> tuple[Difference, ...]:
+    """Time items of another plan against the base, largest difference first, scaled to the same work. [s]"""
+    scale = (base.sequences_per_step * base.layout["mean_sequence_length"]) / (
+        other.sequences_per_step * other.layout["mean_sequence_length"]
+    )
+    ours = [(entry.name, entry.amount) for entry in base.time]
+    theirs = [(entry.name, entry.amount * scale) for entry in other.time]
+    return differences(ours, theirs)

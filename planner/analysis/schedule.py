@@ -1,0 +1,152 @@
+"""The step of a plan with its pipeline run event by event, beside the closed form that the solver uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.costs.time.step_time import StepTime
+from planner.formulas.schedule import WEIGHT_SHARE, Schedule, simulate
+from planner.problem.layouts import Floats, Layouts
+from planner.search.plan import Plan
+
+END_FORWARD = 1 / 3
+"""Share of the forward pass in a stage's ends: the head is one product forward and two backward."""
+MOST_PASSES = 30_000
+"""Forward passes of chunks that are run one by one; further micro-batches cost what the last turn did. 40 ms."""
+
+
+@dataclass(frozen=True)
+class ScheduleReport:
+    """What the simulation of a plan with a pipeline says."""
+
+    name: str
+    step_seconds: float
+    """The whole step, everything outside the pipeline as in the plan. [s]"""
+    closed_form_seconds: float
+    """The plan's own step. [s]"""
+    bubble: float
+    """Share of the stages' time in forward and backward passes that is spent waiting. [1]"""
+    idle: tuple[float, ...]
+    """Seconds that each stage waits in one pass of all micro-batches, training only. [s]"""
+    zero_bubble_seconds: float | None
+    """The whole step under ZB-H1, where its conditions hold: one chunk a stage, weights trained. [s]"""
+
+    @property
+    def difference(self) -> float:
+        """Simulated over closed form, less one. [1]"""
+        return self.step_seconds / self.closed_form_seconds - 1
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Seconds of each chunk in the order of the network."""
+
+    stages: int
+    micro_batches: int
+    group_size: int | None
+    forward: Floats
+    backward: Floats
+    weight: Floats
+    """Part of the backward pass that makes gradients of weights."""
+    send: Sequence[float]
+    """Of the seams between chunks, in order."""
+
+    def run(self, schedule: Schedule) -> tuple[float, tuple[float, ...]]:
+        """(seconds, idle seconds of each stage)."""
+        turn = self.group_size or self.stages
+        most = max(MOST_PASSES // len(self.forward) // turn, 4) * turn
+        if self.micro_batches <= most:
+            return self._simulate(schedule, self.micro_batches)
+        most += self.micro_batches % turn
+        (whole, idle), (before, rested) = self._simulate(schedule, most), self._simulate(schedule, most - turn)
+        more = (self.micro_batches - most) / turn
+        waited = tuple(now + more * (now - then) for now, then in zip(idle, rested, strict=True))
+        return whole + more * (whole - before), waited
+
+    def _simulate(self, schedule: Schedule, micro_batches: int) -> tuple[float, tuple[float, ...]]:
+        split = schedule == "zb-h1"
+        done = simulate(
+            stages=self.stages,
+            micro_batches=micro_batches,
+            forward=self.forward.tolist(),
+            backward=(self.backward - self.weight if split else self.backward).tolist(),
+            weight=self.weight.tolist() if split else None,
+            send=self.send,
+            schedule=schedule,
+            group_size=self.group_size,
+        )
+        return done.seconds, done.idle
+
+
+def schedule_report(plan: Plan) -> ScheduleReport | None:
+    """Simulate a plan's pipeline; None where it has only one stage, or stages on two kinds of machines.
+
+    The same seconds of layers and ends as in the plan, cut into chunks. The plan charges each stage for its sends; here
+    they are on the wire between two chunks and only what waits for them loses time, but for the host's share.
+    """
+    lay, p = plan.layout, plan.layout["pipeline_parallel"]
+    if p == 1 or plan.problem.later is not None:
+        return None
+    layouts = Layouts(**{name: np.array([[value]], dtype=np.int64) for name, value in lay.items()})
+    time = StepTime(plan.problem, layouts, np.arange(p, dtype=np.int64)[None, :])
+    train = _chunks(plan, time, "train")
+    waiting = plan.problem.scenario.layout.schedule == "zb-h1"
+    seconds, idle = train.run("zb-h1" if waiting else "1f1b")
+    phases = dict(plan.phases)
+    rest = plan.step_seconds - phases["training"]
+    if time.score:
+        rest += time.steps * _chunks(plan, time, "score").run("forward")[0] - phases["log-probabilities"]
+    zero_bubble = None
+    if lay["virtual_pipeline"] == 1 and plan.problem.scenario.adapter is None and not waiting:
+        zero_bubble = rest + time.steps * train.run("zb-h1")[0]
+    return ScheduleReport(
+        name="ZB-H1" if waiting else "1F1B" if lay["virtual_pipeline"] == 1 else "interleaved 1F1B",
+        step_seconds=rest + time.steps * seconds,
+        closed_form_seconds=plan.step_seconds,
+        bubble=sum(idle) / (p * seconds),
+        idle=idle,
+        zero_bubble_seconds=zero_bubble,
+    )
+
+
+def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
+    """Seconds of each chunk in one visit, as the plan has them."""
+    p, v, training = plan.layout["pipeline_parallel"], plan.layout["virtual_pipeline"], visit == "train"
+    layers, again = (np.array(values, dtype=float) for values in (plan.layers, plan.recomputed))
+    forward, backward, weight, end, head = (np.zeros(p) for _ in range(5))
+    hops = 0.0
+    for row in time.visit(visit):
+        whole, first, ends = (np.broadcast_to(x, (1, p))[0] for x in (row.layer, row.recomputed, row.end))
+        if row.name == "pipeline sends":
+            hops = float(ends.sum()) * (1 if training else 2) / float(time.sends.sum())
+            continue
+        passed = first if training else whole
+        forward = forward + layers * passed
+        backward = backward + layers * (whole - passed) + again * first
+        end = end + ends
+        if row.name == "matrix products":
+            weight = weight + WEIGHT_SHARE * layers * (whole - passed)
+        if row.name == "logits and loss":
+            head = head + ends
+    share = END_FORWARD if training else 1.0
+    wire, host = (hops * np.tile(np.broadcast_to(x, (1, p))[0], v)[:-1] for x in time.seams)
+
+    def spread(layered: Floats, ends: Floats) -> Floats:
+        """Stages to chunks: layers evenly, the last stage's ends on its last chunk, others' on their first."""
+        cut = np.tile(layered / v, (v, 1))
+        cut[0, :-1] += ends[:-1]
+        cut[-1, -1] += ends[-1]
+        return np.maximum(cut.reshape(-1), 0.0)
+
+    return _Chunks(
+        stages=p,
+        micro_batches=plan.layout["num_micro_batches"],
+        group_size=plan.problem.engine.pipeline.group_size,
+        forward=spread(forward, share * end) + np.append(host, 0.0),
+        backward=spread(backward, (1 - share) * end) + np.insert(host, 0, 0.0),
+        weight=spread(weight, WEIGHT_SHARE * (1 - share) * head),
+        send=wire.tolist(),
+    )

@@ -1,0 +1,288 @@
+"""Two plans side by side, and the differences of their ledgers: scenarios, overrides of one, or saved plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, load, validate
+from planner.search.decisions import layout_document
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
+from planner.search.search import plan, why_nothing_fits
+
+MAX_PLAN_BYTES = 16 * 1024 * 1024
+
+
+class _Saved(BaseModel):
+    """Part of a saved plan; what this version does not know is passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SavedAmount(_Saved):
+    """One item of a saved memory ledger."""
+
+    name: str
+    gib: float
+
+
+class SavedSeconds(_Saved):
+    """One item of a saved time ledger."""
+
+    name: str
+    seconds: float
+
+
+class SavedPhase(_Saved):
+    """One stage in one phase."""
+
+    stage: int | None = None
+    phase: str
+    total_gib: float
+    items: list[SavedAmount]
+
+
+class SavedMemory(_Saved):
+    """Memory of a saved plan."""
+
+    peak_gib: float
+    usable_gib: float = Field(gt=0)
+    headroom_gib: float
+    binding_stage: int | None
+    binding_phase: str
+    stages: list[SavedPhase] = Field(min_length=1)
+
+
+class SavedTime(_Saved):
+    """Time of a saved plan."""
+
+    step_seconds: float = Field(gt=0)
+    tokens_per_second: float = Field(gt=0)
+    tokens_per_second_per_gpu: float = Field(gt=0)
+    mfu: float
+    items: list[SavedSeconds] = Field(min_length=1)
+
+
+class SavedPlan(_Saved):
+    """The plan of a saved answer."""
+
+    layout: dict[str, Any]
+    memory: SavedMemory
+    time: SavedTime
+
+
+class SavedAnswer(_Saved):
+    """What `planner solve --format json` writes, as far as a comparison reads it."""
+
+    status: str
+    plan: SavedPlan | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two plans."""
+
+    name: str
+    status: str
+    """optimal, feasible, or what an estimate of a pinned layout says: fits, does not fit."""
+    layout: dict[str, Any]
+    usable_gib: float
+    peak_gib: float
+    headroom_gib: float
+    stage: int | None
+    """Stage that binds; None for the rollout engine."""
+    phase: str
+    """Phase that binds."""
+    memory: tuple[tuple[str, float], ...]
+    """Items of the binding phase. [GiB]"""
+    time: tuple[tuple[str, float], ...]
+    """[s]"""
+    step_seconds: float
+    tokens_per_second: float
+    tokens_per_second_per_gpu: float
+    mfu: float
+    document: Document
+    """The scenario, or the saved plan."""
+    scenario: str | None = None
+    """File to solve again; None for a saved plan."""
+    provenance: tuple[tuple[str, str], ...] = ()
+    known_errors: tuple[str, ...] = ()
+    """What is known of the error of these figures; a saved plan's stand in its own file."""
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The --set arguments of the scenario."""
+        return self.document.overrides
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One item on both sides."""
+
+    name: str
+    a: float
+    b: float
+
+    @property
+    def change(self) -> float:
+        """B less A."""
+        return self.b - self.a
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Two sides and the differences of their ledgers, largest first."""
+
+    a: Side
+    b: Side
+    layout: tuple[tuple[str, Any, Any], ...]
+    """(decision, A, B) of every decision, in a fixed order."""
+    memory: tuple[Difference, ...]
+    """Items of each side's binding phase. [GiB]"""
+    time: tuple[Difference, ...]
+    """[s]"""
+
+
+def differences(a: Iterable[tuple[str, float]], b: Iterable[tuple[str, float]]) -> tuple[Difference, ...]:
+    """Items of both ledgers by name, largest difference first; an item that one side lacks is zero there."""
+    left, right = _by_name(a), _by_name(b)
+    rows = [Difference(name, left.get(name, 0.0), right.get(name, 0.0)) for name in {**left, **right}]
+    return tuple(sorted(rows, key=lambda row: (-abs(row.change), -max(row.a, row.b), row.name)))
+
+
+def compare(a: Side, b: Side) -> Differences:
+    """Every decision and every item of two plans."""
+    names = dict.fromkeys([*a.layout, *b.layout])
+    rows = tuple((name, a.layout.get(name), b.layout.get(name)) for name in names)
+    return Differences(a, b, rows, differences(a.memory, b.memory), differences(a.time, b.time))
+
+
+def read_side(
+    path: str, overrides: tuple[str, ...] = (), catalog: Catalog | None = None, *, check_points: int = 0
+) -> Side:
+    """A scenario (solved; estimated where it pins all and does not fit) or a saved plan as one side."""
+    if path != "-" and _looks_like_json(path):
+        if overrides:
+            raise InputError(
+                Mistake(f"{path} is a saved plan, which --set cannot change", Place(path), attempt="name its scenario")
+            )
+        return saved_side(path)
+    return side_of(load(path, overrides), catalog or default_catalog(), check_points=check_points)
+
+
+def side_of(document: Document, catalog: Catalog, *, check_points: int = 0) -> Side:
+    """Solve a scenario. Raises NoLayoutFits where nothing fits, unless the scenario pins the whole layout."""
+    outcome = plan(document, catalog, check_points=check_points)
+    name = " ".join([document.name, *document.overrides])
+    if outcome.plan is not None:
+        return plan_side(name, outcome.status, outcome.plan)
+    if outcome.status == "unknown":
+        raise NoVerdict(f"no verdict on {name} within search.time_limit_s")
+    try:
+        pinned = estimate(document, catalog)
+    except InputError:
+        raise NoLayoutFits(f"no layout fits {name}: {why_nothing_fits(outcome)}") from None
+    return plan_side(name, "does not fit", pinned)
+
+
+def plan_side(name: str, status: str, found: Plan) -> Side:
+    """A plan as one side."""
+    return Side(
+        name=name,
+        status=status,
+        layout=layout_document(found),
+        usable_gib=found.usable_gib,
+        peak_gib=found.peak_gib,
+        headroom_gib=found.headroom_gib,
+        stage=found.binding.stage,
+        phase=found.binding.phase,
+        memory=tuple((item.name, item.amount) for item in found.binding.items),
+        time=tuple((entry.name, entry.amount) for entry in found.time),
+        step_seconds=found.step_seconds,
+        tokens_per_second=found.tokens_per_second,
+        tokens_per_second_per_gpu=found.tokens_per_second / found.num_gpus,
+        mfu=found.mfu,
+        document=found.problem.document,
+        scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,
+        provenance=found.problem.provenance,
+        known_errors=found.problem.known_error_texts,
+    )
+
+
+def saved_side(path: str) -> Side:
+    """A plan written by `planner solve --format json`. Raises InputError for anything else."""
+    document = _read_saved(path)
+    answer = validate(document, SavedAnswer)
+    if answer.plan is None:
+        raise InputError(Mistake(f"{path} holds no plan", Place(path), f"its status is {answer.status}"))
+    memory, time = answer.plan.memory, answer.plan.time
+    binding = [s for s in memory.stages if (s.stage, s.phase) == (memory.binding_stage, memory.binding_phase)]
+    if not binding:
+        raise InputError(
+            Mistake(
+                f"{path} does not hold the ledger of the phase that it calls binding",
+                Place(path, path="plan.memory.stages"),
+                f"stage {memory.binding_stage}, {memory.binding_phase} is not among them",
+            )
+        )
+    return Side(
+        name=path,
+        status=answer.status,
+        layout=dict(answer.plan.layout),
+        usable_gib=memory.usable_gib,
+        peak_gib=memory.peak_gib,
+        headroom_gib=memory.headroom_gib,
+        stage=memory.binding_stage,
+        phase=memory.binding_phase,
+        memory=tuple((item.name, item.gib) for item in binding[0].items),
+        time=tuple((item.name, item.seconds) for item in time.items),
+        step_seconds=time.step_seconds,
+        tokens_per_second=time.tokens_per_second,
+        tokens_per_second_per_gpu=time.tokens_per_second_per_gpu,
+        mfu=time.mfu,
+        document=document,
+    )
+
+
+def _by_name(items: Iterable[tuple[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for name, amount in items:
+        total[name] = total.get(name, 0.0) + amount
+    return total
+
+
+def _looks_like_json(path: str) -> bool:
+    """True for a file whose first character opens a JSON object; YAML scenarios start with a comment or a key."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    except OSError:
+        return False
+
+
+def _read_saved(path: str) -> Document:
+    """A JSON file as a document, so that mistakes in it are explained like those of a scenario."""
+    place = Place(path)
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read(MAX_PLAN_BYTES + 1)
+    except OSError as error:
+        raise InputError(Mistake(f"cannot read {path}", place, error.strerror)) from None
+    if len(raw) > MAX_PLAN_BYTES:
+        raise InputError(Mistake(f"{path} is larger than {MAX_PLAN_BYTES // 2**20} MiB", place))
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
+        raise InputError(Mistake(f"{path} is not JSON", Place(path, line), because=str(error))) from None
+    if not isinstance(data, dict):
+        raise InputError(Mistake(f"{path} is not a plan", place, "it holds no JSON object"))
+    return Document(name=path, data=data, sha256=hashlib.sha256(raw).hexdigest())

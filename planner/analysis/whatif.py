@@ -1,0 +1,157 @@
+"""What if: the same scenario solved again for each value of some of its fields."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, override, parse_document, validate
+from planner.problem.problem import Problem
+from planner.problem.resolve import resolve
+from planner.schema.scenario import Scenario
+from planner.search.plan import Plan
+from planner.search.search import Outcome, search
+
+MAX_COMBINATIONS = 64
+
+Changes = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The scenario with some fields changed, and its answer."""
+
+    changes: Changes
+    """(dotted path, value); empty for the scenario as it stands."""
+    outcome: Outcome | None
+    refused: str | None = None
+    """Why this combination contradicts itself, where it was never solved."""
+
+    @property
+    def status(self) -> str:
+        """optimal, feasible, infeasible, unknown, or refused."""
+        return self.outcome.status if self.outcome is not None else "refused"
+
+    @property
+    def plan(self) -> Plan | None:
+        """The layout, where one fits."""
+        return self.outcome.plan if self.outcome is not None else None
+
+    @property
+    def label(self) -> str:
+        """`cluster.num_gpus=8 batch.micro_batch_size=1`."""
+        if not self.changes:
+            return "as it stands"
+        return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
+
+
+def compact(value: Any) -> str:
+    """A value as one would type it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def parse_values(argument: str) -> tuple[str, list[Any]]:
+    """`k=v1,v2` as a path and its values; each value is YAML, so that a list value stands in brackets.
+
+    Raises InputError for anything else.
+    """
+    path, sign, text = argument.partition("=")
+    place = Place(f"--set {argument}")
+    if not sign or not path.strip() or not text.strip():
+        raise InputError(
+            Mistake(
+                f"--set {argument}: expected path=value,value",
+                place,
+                "each value is YAML; a value that is itself a list stands in brackets",
+                "--set cluster.num_gpus=4,8  or  --set 'layout.tensor_parallel=1,[2, 4]'",
+            )
+        )
+    values = parse_document(f"[{text}]", place.file).data
+    assert isinstance(values, list)
+    unique: list[Any] = []
+    for value in values:
+        if not any(value == known and type(value) is type(known) for known in unique):
+            unique.append(value)
+    return path.strip(), unique
+
+
+def combinations(arguments: Sequence[str]) -> list[Changes]:
+    """Every combination of the values of several `--set k=v1,v2`, the last one varying fastest.
+
+    Raises InputError for none, for a path given twice, or for more than 64 combinations.
+    """
+    choices: dict[str, list[Any]] = {}
+    for argument in arguments:
+        path, values = parse_values(argument)
+        if path in choices:
+            raise InputError(Mistake(f"--set {path} is given twice", Place(f"--set {argument}"), attempt="one list"))
+        choices[path] = values
+    if not choices:
+        raise InputError(
+            Mistake("nothing to vary", because="no --set is given", attempt="--set cluster.num_gpus=4,8 (try values)")
+        )
+    count = 1
+    for values in choices.values():
+        count *= len(values)
+    if count > MAX_COMBINATIONS:
+        product = " x ".join(str(len(values)) for values in choices.values())
+        raise InputError(
+            Mistake(
+                f"{count} combinations are more than {MAX_COMBINATIONS}",
+                because=f"the values make {product} of them, and each is solved",
+                attempt="fewer values, or one --set after the other",
+            )
+        )
+    return [tuple(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def what_if(
+    document: Document,
+    arguments: Sequence[str],
+    catalog: Catalog | None = None,
+    *,
+    check_points: int = 0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Variation]:
+    """The scenario as it stands, then one variation for each combination of values.
+
+    A value that the schema refuses, or that names nothing in the catalog, is InputError; a combination that
+    contradicts itself (a precision that a GPU lacks) is a row that says so, unless all do.
+    """
+    catalog = catalog or default_catalog()
+    base = resolve(document, validate(document, Scenario), catalog)
+    wrong: list[Mistake] = []
+    problems: list[tuple[Changes, Problem | InputError]] = []
+    for changes in combinations(arguments):
+        changed = override(document, dict(changes))
+        try:
+            scenario = validate(changed, Scenario)
+        except InputError as error:
+            wrong += [problem for problem in error.problems if problem not in wrong]
+            continue
+        try:
+            problems.append((changes, resolve(changed, scenario, catalog)))
+        except InputError as error:
+            problems.append((changes, error))
+    refused = [error for _, error in problems if isinstance(error, InputError)]
+    unknown = [p for error in refused for p in error.problems if p.what.startswith("unknown ")]
+    if len(refused) == len(problems):
+        unknown = [p for error in refused for p in error.problems]
+    wrong += [p for place, p in enumerate(unknown) if p not in unknown[:place]]
+    if wrong:
+        raise InputError(wrong)
+    progress("as it stands")
+    rows = [Variation((), search(base, check_points=check_points))]
+    for place, (changes, problem) in enumerate(problems, 1):
+        if isinstance(problem, InputError):
+            reasons = [p.what + (f": {p.because}" if p.because else "") for p in problem.problems]
+            rows.append(Variation(changes, None, "; ".join(reasons)))
+            continue
+        progress(f"{place} of {len(problems)}: {Variation(changes, None).label}")
+        rows.append(Variation(changes, search(problem, check_points=check_points)))
+    return rows

@@ -1,0 +1,224 @@
+"""Float costs of many layouts at once: the specification that the integer tables and the solver are held to.
+
+`RowCosts` reads off, for each row and stage, the affine coefficients of memory and time in the stage's layers n and
+recomputed layers r, by evaluating the cost functions themselves at (0, 0), (1, 0) and (1, 1). It types no formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from planner.costs.ledger import total
+from planner.costs.memory.stage_memory import LEADING_REBUILT, moments
+from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
+from planner.costs.time.step_time import VISITS
+from planner.costs.two_pools import is_later, stage_memory, step_time
+from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
+from planner.problem.problem import ASYNCHRONOUS, Problem
+from planner.units import GIB
+
+SECOND_LINES = tuple(name + LEADING_REBUILT for name in ("backward", "recomputation", "loss"))
+"""Second lines of the moments in which activations of leading dense layers are alive."""
+ONLY_WHERE_RECOMPUTED = ("recomputation", *SECOND_LINES)
+"""Moments, and lines of moments, that a stage without recomputed layers does not have."""
+
+
+_Table = dict[str, tuple[Floats, ...]]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """value = layer * n + recomputed * r + end; arrays of shape [rows, stages]."""
+
+    layer: Floats
+    recomputed: Floats
+    end: Floats
+
+    def at(self, layers: Ints, recomputed: Ints) -> Floats:
+        """The value for these counts, broadcast against [..., rows, stages]."""
+        return np.asarray(self.layer * layers + self.recomputed * recomputed + self.end)
+
+
+@dataclass(frozen=True)
+class RowCosts:
+    """Coefficients of all rows; arrays end at the largest pipeline, `exists` marks the stages a row has."""
+
+    problem: Problem
+    layouts: Layouts
+
+    @cached_property
+    def stages(self) -> int:
+        """Stages of the longest pipeline among the rows."""
+        return int(self.layouts.pipeline_parallel.max(initial=1))
+
+    @cached_property
+    def exists(self) -> Floats:
+        """1 where the row has that stage, shape [rows, stages]."""
+        return (np.arange(self.stages)[None, :] < self.layouts.pipeline_parallel[:, None]).astype(float)
+
+    @cached_property
+    def _stage(self) -> Ints:
+        return np.arange(self.stages, dtype=np.int64)[None, :]
+
+    def _by_variant(self, function: Callable[[Problem, Layouts], Mapping[str, tuple[Floats, ...]]]) -> _Table:
+        """What a function gives for each variant's rows, in the order of the rows."""
+        variants = self.problem.each
+        if len(variants) == 1:
+            return dict(function(variants[0], self.layouts))
+        out: dict[str, tuple[Floats, ...]] = {}
+        for index, variant in enumerate(variants):
+            rows = np.flatnonzero(self.layouts.variant == index)
+            for name, parts in function(variant, self.layouts.take(rows)).items():
+                if name not in out:
+                    out[name] = tuple(np.zeros((len(self.layouts), *np.shape(part)[1:])) for part in parts)
+                for whole, part in zip(out[name], parts, strict=True):
+                    whole[rows] = part
+        return out
+
+    def _memory(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
+        shape, same, wide = (len(layouts), self.stages), np.ones_like(self._stage), layouts.expand()
+        later, roomiest = is_later(problem, wide, self._stage), self.problem.roomiest.limit_gib
+        less = (roomiest - np.where(later, (problem.later or problem).limit_gib, problem.limit_gib)) * GIB
+        out: _Table = {}
+        names = moments(problem)
+        lines: list[tuple[Literal["first", "second"], dict[str, str]]] = [("first", {name: name for name in names})]
+        if problem.architecture.is_moe and problem.parameters.num_dense_layers:
+            lines.append(("second", {name: name.removesuffix(LEADING_REBUILT) for name in SECOND_LINES}))
+        for line, of_moment in lines:
+            points = [
+                stage_memory(problem, wide, self._stage, same * layers, same * recomputed, line)
+                for layers, recomputed in ((0, 0), (1, 0), (1, 1))
+            ]
+            for name, moment in of_moment.items():
+                none, kept, rebuilt = (np.broadcast_to(total(p.ledger(moment)), shape) for p in points)
+                out[name] = (kept - none, rebuilt - kept, none + less)
+        return out
+
+    @cached_property
+    def memory(self) -> dict[str, Coefficients]:
+        """Peak bytes of each moment, on the scale of the roomiest GPUs: what others lack is counted as used. [bytes]"""
+        return {name: Coefficients(*parts) for name, parts in self._by_variant(self._memory).items()}
+
+    def _time(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
+        shape = (len(layouts), self.stages)
+        out: _Table = {}
+        step = step_time(problem, layouts.expand(), self._stage)
+        for name in VISITS:
+            rows = step.visit(name)
+            if not rows:
+                continue
+            parts = (sum(getattr(row, part) for row in rows) for part in ("layer", "recomputed", "end"))
+            weights = (np.broadcast_to(w[..., 0], (len(layouts),)) for w in step.weights(name))
+            out[name] = (*(np.broadcast_to(part, shape) for part in parts), *weights)
+        return out
+
+    @cached_property
+    def time(self) -> dict[str, tuple[Coefficients, Floats, Floats]]:
+        """(coefficients, weight of the slowest stage, weight of the sum) of each visit. [s]"""
+        parts = self._by_variant(self._time)
+        return {name: (Coefficients(*each[:3]), each[3], each[4]) for name, each in parts.items()}
+
+    def peak_bytes(self, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:
+        """Largest memory over stages and moments for points; layers and recomputed have shape [points, stages]."""
+        exists = self.exists[rows] > 0
+        peak = np.zeros(len(rows))
+        for name, c in self.memory.items():
+            happens = exists & (recomputed > 0) if name in ONLY_WHERE_RECOMPUTED else exists
+            value = c.layer[rows] * layers + c.recomputed[rows] * recomputed + c.end[rows]
+            peak = np.maximum(peak, np.where(happens, value, 0.0).max(axis=1))
+        return peak
+
+    def step_seconds(self, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:
+        """Seconds of a step (RL: of scoring and training one rollout) for points of shape [points, stages]."""
+        exists = self.exists[rows]
+        seconds = np.zeros(len(rows))
+        for c, heavy, light in self.time.values():
+            value = (c.layer[rows] * layers + c.recomputed[rows] * recomputed + c.end[rows]) * exists
+            seconds = seconds + heavy[rows] * value.max(axis=1) + light[rows] * value.sum(axis=1)
+        return seconds
+
+    @cached_property
+    def simplicity(self) -> Ints:
+        """Axes above 1, plus one each for context parallelism, offload and virtual pipeline; uneven stages on top."""
+        lay = self.layouts
+        axes = (
+            lay.tensor_parallel,
+            lay.pipeline_parallel,
+            lay.data_parallel,
+            lay.context_parallel,
+            lay.expert_parallel,
+        )
+        count = sum((axis > 1).astype(np.int64) for axis in axes)
+        count = count + (lay.context_parallel > 1) + (lay.virtual_pipeline > 1)
+        return np.asarray(count + np.array([_extras(v) for v in self.problem.each])[lay.variant], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class RolloutTable:
+    """Float costs of all rollout choices."""
+
+    problem: Problem
+    choices: Rollouts
+
+    @cached_property
+    def _each(self) -> list[tuple[Problem, Ints, RolloutCosts]]:
+        """(variant, its choices, their costs)"""
+        rows = [np.flatnonzero(self.choices.variant == index) for index in range(len(self.problem.each))]
+        return [
+            (variant, these, RolloutCosts(variant.generating, self.choices.take(these)))
+            for variant, these in zip(self.problem.each, rows, strict=True)
+            if len(these)
+        ]
+
+    def _by_variant(self, function: Callable[[Problem, RolloutCosts], Floats]) -> Floats:
+        out = np.zeros(len(self.choices))
+        for variant, rows, costs in self._each:
+            out[rows] = function(variant, costs)
+        return out
+
+    @cached_property
+    def peak_bytes(self) -> Floats:
+        """Largest memory while the rollout engine is awake or takes weights, on the roomiest GPUs' scale. [bytes]"""
+
+        def peak(problem: Problem, costs: RolloutCosts) -> Floats:
+            less = (self.problem.roomiest.limit_gib - problem.generating.limit_gib) * GIB
+            return np.asarray(np.maximum.reduce([total(costs.ledger(moment)) for moment in ROLLOUT_MOMENTS]) + less)
+
+        return self._by_variant(peak)
+
+    @cached_property
+    def seconds(self) -> Floats:
+        """What the rollout adds to a step's training: generation unless it is hidden, weight sync and switching. [s]"""
+
+        def added(problem: Problem, costs: RolloutCosts) -> Floats:
+            hidden = problem.placement == ASYNCHRONOUS
+            return np.asarray(total(costs.switch_time) + (0.0 if hidden else total(costs.time)))
+
+        return self._by_variant(added)
+
+    @cached_property
+    def least_seconds(self) -> Floats:
+        """No step is shorter: generation and weight sync where they run beside the training. [s]"""
+
+        def alone(problem: Problem, costs: RolloutCosts) -> Floats:
+            hidden = problem.placement == ASYNCHRONOUS
+            return np.asarray((total(costs.switch_time) + total(costs.time)) * float(hidden))
+
+        return self._by_variant(alone)
+
+
+def _extras(problem: Problem) -> int:
+    """What makes a variant less simple than the plain one."""
+    spec = problem.scenario.layout
+    counted = (spec.optimizer_offload, spec.activation_offload, spec.recompute_modules, spec.schedule == "zb-h1")
+    return sum(map(bool, counted))
+
+
+def capacity_bytes(problem: Problem) -> float:
+    """Usable memory of one of the roomiest GPUs, on whose scale memory is counted. [bytes]"""
+    return problem.roomiest.usable_gib * GIB

@@ -1,0 +1,66 @@
+"""Host memory of one node: copies of weights, offloaded optimizer state and activations, checkpoint staging."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.ledger import Item
+from planner.costs.memory.optimizer import optimizer_bytes, paged
+from planner.costs.memory.stage_memory import StageMemory
+from planner.costs.memory.tensor_widths import offloaded_bytes
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+
+OS_GIB = 16.0
+"""Operating system, Python processes and data loading of one node (assumed)."""
+
+
+def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
+    """Host memory of the fullest node for each row, stages even. [bytes]
+
+    Where leading layers are dense and the rest route, the first stage is the emptiest, and the second is taken.
+    Copies are kept by each rank, so they are replicated over data parallelism. Staging of a checkpoint holds the
+    weights of the node's ranks once more in 16 bit. Pinned memory is counted as asked for, though torch rounds each
+    pinned tensor up to a power of two. Offloaded activations are those of the first stage, which has most
+    micro-batches in flight, its layers not recomputed unless all are.
+
+    Source: planner/schema/engine.py, Colocation and States.host_gradient_bytes.
+    """
+    a = problem.architecture
+    even = np.asarray(-(-a.num_hidden_layers // layouts.pipeline_parallel))
+    lighter = a.is_moe and problem.parameters.num_dense_layers > 0
+    stage = np.where(layouts.pipeline_parallel > 1, int(lighter), 0)
+    memory = StageMemory(problem, layouts, stage, even, np.zeros_like(even))
+    per_host = problem.node.gpus_per_host or problem.node.gpus_per_node
+    ranks = np.minimum(layouts.num_gpus, per_host)
+    held_weights = memory.sharded(memory.parameters, 3)
+    items = [Item("system", np.ones(len(layouts)) * OS_GIB * 2**30, "assumed")]
+    coloc = problem.engine.colocation
+    if problem.is_rl and coloc is not None:
+        for name in coloc.host_weight_copies:
+            if name == "reference" and problem.scenario.rl is not None and not problem.scenario.rl.reference_model:
+                continue
+            copy = ranks * held_weights * problem.precision.weight_bytes
+            items.append(Item(f"weight copy ({name})", copy, coloc.source))
+    state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
+    asleep = problem.is_rl and problem.colocated
+    states = problem.engine.states
+    if problem.scenario.layout.optimizer_offload:
+        items.append(Item("optimizer on the host", ranks * held, "state of this node's ranks"))
+        gradients = ranks * state * states.host_gradient_bytes
+        items.append(Item("gradients for the optimizer on the host", gradients, states.source))
+    elif asleep:
+        items.append(Item("sleeping trainer's optimizer", ranks * held, "state of this node's ranks"))
+        if coloc is not None and coloc.sleeping_gradients_on_host:
+            left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes
+            items.append(Item("sleeping trainer's gradients", left, coloc.source))
+    elif np.any(out := paged(problem)[layouts.optimizer]):
+        items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
+    if problem.engine.offloaded or problem.engine.offloaded_stub:
+        kept, stub = offloaded_bytes(problem, layouts)
+        each = stub if problem.scenario.layout.recomputed_layers == "all" else np.maximum(kept, stub)
+        first = StageMemory(problem, layouts, np.zeros_like(even), even, np.zeros_like(even))
+        waiting = ranks * first.in_flight * even * each
+        items.append(Item("offloaded activations", waiting, "engine file: what activation_offload takes off the GPU"))
+    items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
+    return tuple(items)

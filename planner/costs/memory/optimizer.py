@@ -1,0 +1,93 @@
+"""Bytes of optimizer state on one rank of a pipeline stage, for every kind of optimizer of the catalog."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.memory.stage_parameters import StageParameters
+from planner.formulas import optimizer_state as formulas
+from planner.formulas.parameters import adapted_shapes
+from planner.problem.layouts import Floats
+from planner.problem.problem import Problem
+from planner.schema.catalog import Optimizer
+
+FACTORED_BYTES = 4.0
+"""Factored statistics are fp32 (transformers 5.23.0, class Adafactor)."""
+
+
+def optimizer_bytes(stage: StageParameters) -> Floats:
+    """State and master copies of the optimizer that each row uses, wherever they lie. [bytes]"""
+    problem = stage.problem
+    amount: Floats = stage.layers * 0.0
+    for index, optimizer in enumerate(problem.optimizers):
+        amount = np.where(stage.layouts.optimizer == index, _state(stage, optimizer), amount)
+    return amount
+
+
+def paged(problem: Problem) -> Floats:
+    """True for each optimizer whose state may leave the GPU page by page, by optimizer index."""
+    return np.array([o.paged for o in problem.optimizers])
+
+
+def largest_tensor_bytes(stage: StageParameters) -> Floats:
+    """State of the largest single tensor, as a paged optimizer brings it back to the GPU. [bytes]"""
+    a, adapter = stage.problem.architecture, stage.problem.scenario.adapter
+    width = int(a.moe_intermediate_size or 0) if a.is_moe and not a.first_k_dense_replace else a.intermediate_size
+    layer = float(a.hidden_size * max(width, a.query_width))
+    if adapter is not None:
+        layer = float(max(adapter.rank * max(sides) for sides in adapted_shapes(a, adapter.targets)))
+    tables = stage.trained_tables if adapter is not None else stage.ends
+    return np.asarray(np.maximum(layer, tables) * stage.problem.optimizer_state_bytes[stage.layouts.optimizer])
+
+
+def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
+    problem = stage.problem
+    moments = problem.moment_bytes(optimizer, optimizer.state_bytes)
+    master = optimizer.master_bytes * problem.engine.states.keeps_master
+    plain = stage.sharded(stage.trainable, 1) * (moments + master)
+    zero = stage.layers * 0.0
+    if problem.scenario.adapter is not None and not optimizer.factored:
+        # Adapters are fp32 whatever the weights are, and so are moments that take their format.
+        adapters = stage.trainable[0] - stage.trained_tables
+        plain = plain + stage.sharded((adapters, zero), 1) * max(0.0, problem.adapter_moment_bytes(optimizer) - moments)
+    if optimizer.factored:
+        plain = plain + _factored(stage)
+    if optimizer.ends_state_bytes is not None:
+        more = problem.moment_bytes(optimizer, optimizer.ends_state_bytes) - moments
+        plain = plain + stage.sharded((stage.ends + stage.vectors, zero), 1) * more
+    if optimizer.projection_rank is not None and problem.scenario.adapter is None:
+        kept = formulas.projected(
+            optimizer.projection_rank,
+            moment_bytes=moments,
+            projector_bytes=problem.moment_bytes(optimizer, optimizer.projector_bytes),
+        )
+        whole, less = over_layers(stage, formulas.elements), over_layers(stage, kept)
+        change = tuple(after - moments * before for after, before in zip(less, whole, strict=True))
+        lay = stage.layouts
+        dense, expert = change[0] / lay.tensor_parallel, change[1] / (lay.expert_parallel * lay.expert_tensor_parallel)
+        plain = plain + stage.sharded((dense, expert), 1)
+    return plain
+
+
+def over_layers(stage: StageParameters, measure: formulas.Measure) -> tuple[Floats, Floats]:
+    """(dense, expert) sum over the matrices of the stage's layers, before they are cut over ranks."""
+    a = stage.problem.architecture
+    plain, _ = formulas.over_layer(a, measure, moe_layer=False)
+    if not a.is_moe:
+        return stage.layers * plain, stage.layers * 0.0
+    dense, expert = formulas.over_layer(a, measure, moe_layer=True)
+    leading = stage.is_first * stage.problem.parameters.num_dense_layers
+    return stage.layers * dense + leading * (plain - dense), (stage.layers - leading) * expert
+
+
+def _factored(stage: StageParameters) -> Floats:
+    """Rows and columns of every matrix, vectors whole; not cut over ranks, for a cut matrix keeps one whole side."""
+    a, adapter = stage.problem.architecture, stage.problem.scenario.adapter
+    # A table's rows and its columns, and the final norm.
+    tables = stage.ends / a.hidden_size + (stage.ends > 0) * 2.0 * a.hidden_size
+    if adapter is not None:
+        sides = sum(sum(shape) + 2 * adapter.rank for shape in adapted_shapes(a, adapter.targets))
+        tables = stage.trained_tables / a.hidden_size + (stage.trained_tables > 0) * a.hidden_size
+        return FACTORED_BYTES * (stage.layers * sides + tables)
+    dense, expert = over_layers(stage, formulas.factored)
+    return FACTORED_BYTES * (dense + expert / stage.layouts.expert_parallel + stage.vectors + tables)

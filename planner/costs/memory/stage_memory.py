@@ -1,0 +1,385 @@
+"""GPU memory of one pipeline stage as ledgers, one for each moment of a step at which memory can peak.
+
+All amounts are affine in the stage's layers n and recomputed layers r, so that the solver can hold the same equation
+in integers; `tables` reads its coefficients off these functions and never types a formula again.
+
+    moment          alive (f micro-batches in flight, A kept by a layer, S by a recomputed one, T the running layer's)
+    backward        state + f ((n - r) A + r S) + T
+    recomputation   state + (f - 1) ((n - r) A + r S) + r S + A + T     kept layers of the running micro-batch are freed
+    loss            state + f ((n - r) A + r S) + logits                last stage
+    optimizer       state + temporaries of the step
+    log_prob        state + logits + two layers' stubs                  RL, last stage
+
+Leading dense layers of an architecture with experts keep another amount than A. Recomputation takes the first layers of
+each chunk, so it takes them first; that is not affine in r, but the larger of two affine functions (`LEADING_REBUILT`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from planner.costs.ledger import Item, total
+from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged
+from planner.costs.memory.stage_parameters import StageParameters
+from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
+from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
+from planner.formulas.parameters import adapted_shapes
+from planner.formulas.stages import usual_stages
+from planner.problem.layouts import Floats
+from planner.problem.problem import Problem
+from planner.schema.engine import Tensor
+from planner.units import GIB
+
+MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
+LEADING_REBUILT = ", leading layers recomputed"
+"""Ends the name of a moment's second line, which holds where a stage recomputes some layer."""
+ADAPTER_BYTES = 4.0
+"""Adapters train in fp32 (peft autocast_adapter_dtype), weights and gradients alike."""
+
+
+@dataclass(frozen=True)
+class StageMemory(StageParameters):
+    """Memory of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
+
+    line: Literal["first", "second"] | None = None
+    """Which of the two affine functions of leading dense layers; the larger one by default."""
+
+    @cached_property
+    def state(self) -> tuple[Item, ...]:
+        """Weights, gradients, optimizer state and standing buffers."""
+        problem, engine = self.problem, self.problem.engine
+        states, trainable = engine.states, self.trainable
+        items = []
+        weights = self.sharded(trainable, 3) * problem.weight_bytes
+        gradients = self.sharded(trainable, 2) * problem.gradient_bytes
+        if problem.scenario.adapter is not None:
+            base = problem.base_precision
+            embedding, head = self._end_parameters
+            ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
+            inner = self.parameters[0] - ends[0], self.parameters[1]
+            outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
+            frozen = self.sharded(inner, 3) * base.weight_bytes + self.sharded(ends, 3) * outer_bytes
+            items.append(Item("frozen base weights", frozen, f"catalogs/precisions/{base.id}.yaml"))
+            zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
+            adapters, untrained = self.adapters
+            weights = self.sharded((adapters, zero), 3) * ADAPTER_BYTES
+            weights = weights + self.sharded(tables, 3) * problem.weight_bytes
+            gradients = self.sharded((adapters - untrained, zero), 2) * ADAPTER_BYTES
+            gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
+        items.append(Item("weights", weights, states.source))
+        items.append(Item("gradients", gradients, states.source))
+        elsewhere = problem.scenario.layout.optimizer_offload | paged(problem)[self.layouts.optimizer]
+        chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
+        items.append(Item("optimizer", np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
+        if states.reduction_bucket_bytes:
+            several = self.layouts.data_parallel * self.layouts.context_parallel > 1
+            buckets = (trainable[0] + trainable[1]) * several * states.reduction_bucket_bytes
+            items.append(Item("gradient buckets", buckets, states.source))
+        if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
+            space = np.zeros(np.shape(items[-1].amount)) + workspace * GIB
+            items.append(Item("library workspaces", space, engine.overhead.source))
+        if engine.weight_gradient_buffer_bytes:
+            items.append(self._weight_gradient_buffers())
+        return tuple(items)
+
+    def _weight_gradient_buffers(self) -> Item:
+        """One buffer for each distinct weight shape of a layer, and of the head on the stage that owns it."""
+        p, a, lay = self.problem.parameters, self.problem.architecture, self.layouts
+        shapes = (p.dense_layer.attention_sharded + p.dense_layer.dense_mlp_sharded) / lay.tensor_parallel
+        if p.moe_layer is not None:
+            one_expert = p.moe_layer.routed_experts / (a.num_experts or 1) / lay.expert_tensor_parallel
+            shapes = (p.moe_layer.attention_sharded + p.moe_layer.shared_experts) / lay.tensor_parallel + one_expert
+            shapes = shapes + self.is_first * (p.num_dense_layers > 0) * (
+                p.dense_layer.dense_mlp_sharded / lay.tensor_parallel
+            )
+        head = self.is_last * self._end_parameters[1]
+        engine = self.problem.engine
+        return Item(
+            "weight-gradient buffers",
+            engine.weight_gradient_buffer_bytes * (shapes + head),
+            engine.weight_gradient_buffer_source or "",
+        )
+
+    def _gathered(self, name: str) -> tuple[Item, ...]:
+        """Whole layers that lie gathered, and in the backward pass unreduced, where weights themselves are sharded."""
+        zero = self.problem.engine.zero_three
+        if zero is None:
+            return ()
+        p = self.problem.parameters
+        unit = self._layer_share(p.moe_layer or p.dense_layer)
+        layer = unit[0] + unit[1]
+        embedding, head = self.is_first * self._end_parameters[0], self.is_last * self._end_parameters[1]
+        end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
+        largest = np.maximum(layer, end)
+        every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
+        others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
+        each = (layer * others + largest) * zero.gathered_bytes
+        if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
+            each = each + largest * zero.reduced_units * zero.reduced_bytes
+        on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
+        several = {
+            "never": np.zeros_like(self.layouts.num_micro_batches),
+            "between micro-batches": self.layouts.num_micro_batches > 1,
+            "in a pipeline": self.layouts.pipeline_parallel > 1,
+        }[zero.unreduced]
+        # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
+        flat = zero.flat_parameters and self.problem.scenario.adapter is not None
+        trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
+        whole = trained * zero.unreduced_bytes * several
+        return (
+            Item("gathered layers", np.where(on, each, 0.0), zero.source),
+            Item("gradients not yet reduced", np.where(on, whole, 0.0), zero.source),
+        )
+
+    def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
+        """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank."""
+        usual = tensor_bytes(self.problem, self.layouts, tensors, moe_layer=self._moe)
+        if not self._moe or not self.problem.parameters.num_dense_layers:
+            return usual, usual * 0.0
+        return usual, tensor_bytes(self.problem, self.layouts, tensors, moe_layer=False) - usual
+
+    @cached_property
+    def layer_activations(self) -> tuple[Floats, Floats]:
+        """(bytes that one layer keeps, extra of each leading dense layer) for one micro-batch."""
+        engine = self.problem.engine
+        saved = engine.saved
+        if self.problem.scenario.adapter is not None:
+            saved = [*saved, *engine.saved_by_adapter]
+        return self._layer_bytes(saved)
+
+    @cached_property
+    def in_flight(self) -> Floats:
+        """Micro-batches alive on the stage at the peak."""
+        return in_flight_layers_factor(
+            stage=self.stage,
+            pipeline_parallel=self.layouts.pipeline_parallel,
+            virtual_pipeline=self.layouts.virtual_pipeline,
+            num_micro_batches=self.layouts.num_micro_batches,
+            group_size=self.problem.engine.pipeline.group_size,
+        )
+
+    def _magnitude_norm(self, running: Floats) -> list[Item]:
+        """DoRA's weight norm of the largest adapted matrix, in the forward pass, beyond what `running` takes later."""
+        adapter, norm = self.problem.scenario.adapter, self.problem.engine.magnitude_norm
+        if adapter is None or adapter.variant != "dora" or norm is None:
+            return []
+        shapes = adapted_shapes(self.problem.architecture, adapter.targets)
+        largest = max(norm.matrix_bytes * into * out + norm.input_bytes * into**2 for into, out in shapes)
+        return [Item("norm under magnitudes", np.maximum(0.0, largest - running), norm.source)]
+
+    def _postponed(self) -> tuple[Item, ...]:
+        """What waits for its weight gradients under ZB-H1, recomputed layers rebuilt and the head too."""
+        source = self.problem.engine.pipeline.zero_bubble
+        if self.problem.scenario.layout.schedule != "zb-h1" or source is None:
+            return ()
+        lay, (kept, extra) = self.layouts, self.layer_activations
+        waiting = postponed_weight_gradients(
+            stage=self.stage, pipeline_parallel=lay.pipeline_parallel, num_micro_batches=lay.num_micro_batches
+        )
+        leading = self.is_first * self.problem.parameters.num_dense_layers * self._moe
+        logits = self.is_last * tokens_per_rank(lay) * elements(self.problem, lay, "vocab") / lay.tensor_parallel
+        held = waiting * ((self.layers + self._further) * kept + leading * extra)
+        return (
+            Item("activations awaiting weight gradients", held, source),
+            Item("logit gradients awaiting weight gradients", waiting * logits * 2.0, source),
+        )
+
+    def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
+        """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
+        kept, extra = self.layer_activations
+        stub, _ = self._layer_bytes(self.problem.engine.stub)
+        alive = in_flight * ((self.layers - self.recomputed) * kept + self._leading_kept(extra) * extra)
+        whole = alive + self._short_chunk(kept) + self._further * kept
+        return whole, in_flight * self.recomputed * stub
+
+    def _leading_kept(self, extra: Floats) -> Floats:
+        """Leading dense layers counted as kept: those that the first chunk's recomputed layers leave.
+
+        Where they keep less than a usual layer (`extra` below 0), some are recomputed and some are not, that is counted
+        as none: the larger amount, so that memory stays the larger of two affine functions.
+        """
+        leading = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
+        left = leading - self.recomputed / self.layouts.virtual_pipeline * (extra > 0) * (leading > 0)
+        if self.line is not None:
+            return np.asarray(left if self.line == "first" else left * 0.0)
+        return np.asarray(np.where(self.recomputed > 0, np.maximum(left, 0.0) * (extra > 0), leading))
+
+    def _short_chunk(self, kept: Floats) -> Floats:
+        """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
+
+        A stage's first chunk has more micro-batches in flight than the average chunk, its last one fewer.
+        """
+        lay = self.layouts
+        p, v, m = lay.pipeline_parallel, lay.virtual_pipeline, lay.num_micro_batches
+        short = (v > 1) & ((self.problem.architecture.num_hidden_layers + 2) % (p * v) == 0)
+        first = self.is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
+        last = self.is_last * (self.in_flight - 1)
+        return np.asarray(short * (first + last) * kept)
+
+    def moment(self, name: str) -> tuple[Item, ...]:
+        """The ledger of allocated memory at one moment."""
+        if name == "optimizer":
+            return self.state + self._optimizer_temporaries()
+        if name == "log_prob":
+            return self.state + self._gathered(name) + self._log_prob()
+        flight = self.in_flight if name != "recomputation" else self.in_flight - 1
+        whole, stubs = self._activations(flight)
+        engine = self.problem.engine
+        saved = "; ".join(dict.fromkeys(t.source for t in engine.saved))
+        items = [Item("activations, kept layers", whole, saved)]
+        if name == "recomputation":
+            _, own = self._activations(np.ones_like(flight))
+            stubs = stubs + own
+            rebuilt, _ = self.layer_activations
+            items.append(Item("activations, layer being recomputed", rebuilt * np.ones(np.shape(stubs)), saved))
+        items.append(Item("activations, recomputed layers", stubs, engine.stub[0].source))
+        if name == "loss":
+            logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
+            logits = (self.is_last + self._further) * logits
+            items.append(Item("logits and loss", logits, engine.loss[0].source))
+        else:
+            running, _ = self._layer_bytes(engine.backward)
+            items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
+            items += self._magnitude_norm(running if name == "backward" else running * 0.0)
+        return self._state_before_step(name) + self._gathered(name) + tuple(items) + self._postponed()
+
+    def _state_before_step(self, name: str) -> tuple[Item, ...]:
+        """State while the first layers of the backward pass run.
+
+        Where gradients appear in the backward pass and there is one micro-batch, none exist yet but the head's. Later
+        in the pass they grow as activations shrink, so the end of the pass, which is the optimizer moment, bounds it.
+        """
+        states = self.problem.engine.states
+        if not states.gradients_appear or self.problem.scenario.adapter is not None:
+            return self.state
+        head = self.is_last * self._end_parameters[1] * (name != "loss"), self.layers * 0.0
+        early = self.sharded(head, 2) * self.problem.gradient_bytes
+        several = self.layouts.num_micro_batches > 1
+        return tuple(
+            Item(i.name, np.where(several, i.amount, early), i.source) if i.name == "gradients" else i
+            for i in self.state
+        )
+
+    def _optimizer_temporaries(self) -> tuple[Item, ...]:
+        states = self.problem.engine.states
+        each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
+        if self.problem.scenario.layout.optimizer_offload:
+            each = each * 0.0
+        shard = self.sharded(self.trainable, 1)
+        items = [Item("optimizer temporaries", shard * (each + states.step_bytes), "catalogs/optimizers")]
+        returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
+        if np.any(returning):
+            brought = np.where(returning, largest_tensor_bytes(self), 0.0)
+            items.append(Item("optimizer state brought back", brought, "catalogs/optimizers: paged"))
+        if states.step_gathered_bytes:
+            between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
+            whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
+            items.append(Item("updated weights being gathered", whole, states.source))
+        return tuple(items)
+
+    def _log_prob(self) -> tuple[Item, ...]:
+        engine = self.problem.engine
+        if not engine.log_prob:
+            return ()
+        logits = self.is_last * tensor_bytes(self.problem, self.layouts, engine.log_prob, moe_layer=False)
+        running, _ = self.layer_activations
+        return (
+            Item("log-probability logits", logits, engine.log_prob[0].source),
+            Item("layer running forward", running * np.ones(np.shape(logits)), engine.saved[0].source),
+        )
+
+    def _outside(self) -> tuple[Item, ...]:
+        """What the process holds outside the allocator, and what a sleeping rollout engine leaves."""
+        lay, over = self.layouts, self.problem.engine.overhead
+        groups = sum(
+            (degree > 1).astype(float)
+            for degree in (
+                lay.tensor_parallel,
+                lay.pipeline_parallel,
+                lay.data_parallel * lay.context_parallel,
+                lay.context_parallel,
+                lay.expert_parallel,
+            )
+        )
+        shape = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
+        items = [
+            Item("CUDA context", shape + over.cuda_context_gib * GIB, over.source),
+            Item("NCCL buffers", shape + groups * over.nccl_gib_per_group * GIB, over.source),
+        ]
+        if over.framework_gib:
+            items.append(Item("framework", shape + over.framework_gib * GIB, over.source))
+        if self.problem.is_rl and not self.problem.colocated:
+            apart = self.problem.separation
+            items.append(Item("sync buckets", shape + apart.sync_bucket_gib * GIB, apart.source))
+        elif self.problem.is_rl:
+            coloc = self.problem.colocation
+            items.append(Item("sleeping rollout engine", shape + coloc.rollout_residual_gib * GIB, coloc.source))
+        return tuple(items)
+
+    def _run_ahead(self) -> Item | None:
+        """Gathered inputs that are freed but wait for a collective's stream, as the CPU queues work ahead of the GPU.
+
+        min(most, per_layer * layers of the first stage * (p - i - 2)), without the last where there is one stage
+        """
+        ahead, lay = self.problem.engine.run_ahead, self.layouts
+        if ahead is None:
+            return None
+        a, balance = self.problem.architecture, self.problem.engine.pipeline.balance
+        usual = {
+            p: usual_stages(architecture=a, stages=p, balance=balance)[0]
+            for p in np.unique(lay.pipeline_parallel).tolist()
+        }
+        first = np.vectorize(usual.__getitem__, otypes=[float])(lay.pipeline_parallel)
+        waiting = np.maximum(0, lay.pipeline_parallel - self.stage - 2) * first * ahead.buffers_per_layer
+        count = np.minimum(np.where(lay.pipeline_parallel > 1, waiting, np.inf), ahead.most_buffers)
+        each = ahead.bytes * a.hidden_size * tokens_per_rank(lay)
+        sharded = (lay.tensor_parallel > 1) & (lay.sequence_parallel == 1)
+        return Item("freed buffers awaiting another stream", count * each * sharded, ahead.source)
+
+    def _needed(self, name: str) -> tuple[Item, ...]:
+        allocated = self.moment(name)
+        reserve = self.problem.engine.reserve
+        items = [*allocated, Item("allocator reserve", total(allocated) * (reserve.median - 1), reserve.source)]
+        if reserve.gradients_apart:
+            kept, live = (total([i for i in part if i.name == "gradients"]) for part in (self.state, allocated))
+            items.append(Item("room kept for gradients", kept - live, reserve.source))
+        if cached := self.problem.engine.cached:
+            blocks = self.is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
+            items.append(Item("cached blocks of other lengths", blocks, cached[0].source))
+        known = self.problem.calibration
+        if known is not None and known.memory is not None:
+            share = known.memory.factor - 1
+            items.append(Item("difference to the calibrated run", total(items) * share, f"calibration: {known.source}"))
+        return tuple(items)
+
+    def reserved(self, name: str) -> tuple[Item, ...]:
+        """What the allocator is seen to hold at one moment.
+
+        The allocator gives back what is only cached when a card is full, and buffers that wait for another stream are
+        waited for: neither causes an out-of-memory error by itself, so both fill at most what is left.
+        """
+        live = self.moment(name)
+        left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - total(self._outside()))
+        items = list(live)
+        spare = self._needed(name)[len(live) :]
+        ahead = self._run_ahead()
+        if ahead is not None and name in ("backward", "recomputation", "loss"):
+            spare = (*spare, ahead)
+        for item in spare:
+            items.append(Item(item.name, np.minimum(item.amount, left), item.source))
+            left = left - items[-1].amount
+        return tuple(items)
+
+    def ledger(self, name: str) -> tuple[Item, ...]:
+        """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
+        return (*self._needed(name), *self._outside())
+
+
+def moments(problem: Problem) -> tuple[str, ...]:
+    """The moments at which this problem's training phase can peak."""
+    return MOMENTS if problem.is_rl and problem.engine.log_prob else MOMENTS[:-1]

@@ -1,0 +1,146 @@
+"""What of the network lies on one rank of a pipeline stage: parameters, trainable ones, and who shares them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from planner.costs.memory.tensor_widths import padded_vocab_size
+from planner.formulas.parameters import LayerParameters, adapted_sides
+from planner.problem.layouts import Floats, Ints, Layouts
+from planner.problem.problem import Problem
+
+
+@dataclass(frozen=True)
+class StageParameters:
+    """Parameters of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
+
+    problem: Problem
+    layouts: Layouts
+    stage: Ints
+    layers: Ints
+    recomputed: Ints
+
+    @cached_property
+    def is_first(self) -> Floats:
+        """1 for the first stage."""
+        return np.asarray(self.stage == 0, dtype=float)
+
+    @cached_property
+    def is_last(self) -> Floats:
+        """1 for the last stage."""
+        return np.asarray(self.stage == self.layouts.pipeline_parallel - 1, dtype=float)
+
+    @property
+    def _moe(self) -> bool:
+        return self.problem.architecture.is_moe
+
+    def _layer_share(self, layer: LayerParameters) -> tuple[Floats, Floats]:
+        """(dense, expert) parameters of one layer on one rank."""
+        tp = self.layouts.tensor_parallel
+        dense = (layer.attention_sharded + layer.dense_mlp_sharded + layer.shared_experts) / tp + (
+            layer.attention_replicated + layer.dense_mlp_replicated + layer.norm + layer.router
+        )
+        expert = layer.routed_experts / (self.layouts.expert_parallel * self.layouts.expert_tensor_parallel)
+        return dense, expert
+
+    @cached_property
+    def _end_parameters(self) -> tuple[Floats, Floats]:
+        """(embedding side, head side) parameters on one rank of the first and last stage."""
+        p, a, tp = self.problem.parameters, self.problem.architecture, self.layouts.tensor_parallel
+        vocab = padded_vocab_size(
+            vocab_size=a.vocab_size, divisible_by=self.problem.engine.vocab_divisible_by, tensor_parallel=tp
+        )
+        table = vocab * a.hidden_size / tp
+        # A tied head is the embedding itself; with several stages the last one holds a copy of it.
+        copies = (self.layouts.pipeline_parallel > 1) if a.tie_word_embeddings else 1.0
+        return table + p.position_embedding, table * copies + p.final_norm
+
+    @cached_property
+    def parameters(self) -> tuple[Floats, Floats]:
+        """(dense, expert) parameters of the stage on one rank.
+
+        Leading dense layers of an architecture with experts stand on the first stage.
+        """
+        p = self.problem.parameters
+        dense_layer = self._layer_share(p.dense_layer)
+        embedding, head = self._end_parameters
+        join = 2 * self.problem.architecture.hidden_size**2 / self.layouts.tensor_parallel
+        ends = self.is_first * embedding + self.is_last * head + self._further * join
+        if p.moe_layer is None:
+            return (self.layers + self._further) * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
+        dense, expert = self._layer_share(p.moe_layer)
+        swapped = self.is_first * p.num_dense_layers
+        layers = self.layers + self._further
+        return layers * dense + ends + swapped * (dense_layer[0] - dense), (layers - swapped) * expert
+
+    @property
+    def _further(self) -> Floats:
+        """Layers that predict further tokens; they stand on the last stage."""
+        trained = self.problem.engine.trains_further_tokens
+        return np.asarray(self.is_last * self.problem.architecture.num_nextn_predict_layers * trained)
+
+    @cached_property
+    def shards(self) -> tuple[Floats, Floats]:
+        """(dense, expert) ranks over which state is sharded, before the ZeRO stage is looked at."""
+        lay = self.layouts
+        context = lay.context_parallel if self.problem.engine.states.shard_over_context else 1
+        dense = lay.data_parallel * context
+        ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel
+        expert = ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
+        copies = self.problem.engine.states.optimizer_instances
+        return np.maximum(1.0, dense / copies), np.maximum(1.0, expert / copies)
+
+    def sharded(self, parameters: tuple[Floats, Floats], from_stage: int) -> Floats:
+        """Parameters whose state lies on one rank: cut over the data-parallel ranks from that ZeRO stage on."""
+        on = self.layouts.zero_stage >= from_stage
+        return parameters[0] / np.where(on, self.shards[0], 1.0) + parameters[1] / np.where(on, self.shards[1], 1.0)
+
+    @cached_property
+    def trainable(self) -> tuple[Floats, Floats]:
+        """(dense, expert) trainable parameters of the stage on one rank."""
+        adapter = self.problem.scenario.adapter
+        if adapter is None:
+            return self.parameters
+        adapters, frozen = self.adapters
+        return adapters - frozen + self.trained_tables, self.layers * 0.0
+
+    @cached_property
+    def adapters(self) -> tuple[Floats, Floats]:
+        """(adapter parameters of the stage on one rank, those among them that stay frozen), no trained tables.
+
+        rank (inputs + outputs), DoRA one magnitude an output more, LoRA-FA trains rank x outputs only.
+        """
+        adapter, arch = self.problem.scenario.adapter, self.problem.architecture
+        assert adapter is not None
+        sides = adapted_sides(arch, tuple(adapter.targets))
+        into, out = (sum(side) / arch.num_hidden_layers for side in zip(*sides, strict=True))
+        each = adapter.rank * (into + out) + (out if adapter.variant == "dora" else 0.0)
+        frozen = adapter.rank * into if adapter.variant == "lora-fa" else 0.0
+        here = self.layers / self.layouts.tensor_parallel
+        return here * each, here * frozen
+
+    @cached_property
+    def trained_tables(self) -> Floats:
+        """Parameters of embedding and head that train whole beside adapters, on one rank of their stage."""
+        adapter = self.problem.scenario.adapter
+        saved = adapter.modules_to_save if adapter is not None else []
+        table = self._end_parameters[0] - self.problem.parameters.position_embedding
+        first = self.is_first * ("embed_tokens" in saved)
+        return np.asarray((first + self.is_last * ("lm_head" in saved)) * table + self.layers * 0.0)
+
+    @property
+    def ends(self) -> Floats:
+        """Trainable parameters of embedding and head on one rank of their stage, final norm and positions with them."""
+        if self.problem.scenario.adapter is not None:
+            return self.trained_tables
+        embedding, head = self._end_parameters
+        return np.asarray(self.is_first * embedding + self.is_last * head + self.layers * 0.0)
+
+    @property
+    def vectors(self) -> Floats:
+        """Norm weights of the stage's layers that train."""
+        layer = self.problem.parameters.moe_layer or self.problem.parameters.dense_layer
+        return np.asarray(self.layers * layer.norm * float(self.problem.scenario.adapter is None))

@@ -1,0 +1,127 @@
+"""How wide each kind of tensor is on one rank: the vocabulary that engine files describe their tensors in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from planner.formulas.parameters import ATTENTION_OUT, MLP_OUT, adapted_sides, target_names
+from planner.problem.conditions import applies, conditions
+from planner.problem.layouts import Floats, Ints, Layouts
+from planner.problem.problem import Problem
+from planner.schema.engine import Tensor
+
+
+def padded_vocab_size(*, vocab_size: int, divisible_by: int, tensor_parallel: Ints) -> Ints:
+    """Vocabulary padded to a multiple of divisible_by * tensor_parallel. [entries]
+
+    Source: Megatron-LM core/tokenizers/utils/build_tokenizer.py.
+    """
+    multiple = divisible_by * tensor_parallel
+    return np.asarray(-(-vocab_size // multiple) * multiple)
+
+
+def tokens_per_rank(layouts: Layouts) -> Floats:
+    """Tokens of one micro-batch on one context-parallel rank, sequences at their longest. [tokens]"""
+    return layouts.micro_batch_size * layouts.sequence_length / layouts.context_parallel
+
+
+def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
+    """Elements a token of a tensor before it is cut over ranks. `key_value` counts a replicated head once a rank."""
+    a = problem.architecture
+    if width == "key_value":
+        heads = np.maximum(a.num_key_value_heads, layouts.tensor_parallel)
+        return 2 * heads * a.head_dim
+    if width == "vocab":
+        return padded_vocab_size(
+            vocab_size=a.vocab_size,
+            divisible_by=problem.engine.vocab_divisible_by,
+            tensor_parallel=layouts.tensor_parallel,
+        )
+    if width == "attention_scores":
+        return a.num_attention_heads * layouts.sequence_length
+    top_k = a.num_experts_per_tok or 0
+    simple: dict[str, float] = {
+        "hidden": a.hidden_size,
+        "query": a.query_width,
+        "attention_out": a.attention_out_width,
+        "heads": a.num_attention_heads,
+        "ffn": a.intermediate_size,
+        "expert_ffn": top_k * (a.moe_intermediate_size or 0) * problem.engine.routed_imbalance,
+        "expert_hidden": top_k * a.hidden_size * problem.engine.routed_imbalance,
+        "shared_ffn": a.shared_expert_intermediate_size,
+        "experts": a.num_experts or 0,
+        "expert_choices": top_k,
+        "lora_latent": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0),
+        "key_value_up": a.query_width + a.attention_out_width,
+        "head_dim": a.head_dim,
+        "norm_hidden": a.norms_per_layer * a.hidden_size,
+        "norms": a.norms_per_layer,
+        "qk_norm_scales": a.num_attention_heads + a.num_key_value_heads if a.qk_norm == "head" else 2,
+        "latent_norm": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0),
+        "latent_norm_scales": (a.q_lora_rank is not None) + (a.kv_lora_rank is not None),
+        "latent_up": a.num_attention_heads * (a.qk_nope_head_dim or 0) + a.attention_out_width,
+        "one": 1,
+    }
+    return simple[width] if width in simple else _adapted(problem, width)
+
+
+def _adapted(problem: Problem, width: str) -> float:
+    """Elements a token that the adapters of one layer read or make."""
+    a, adapter = problem.architecture, problem.scenario.adapter
+    if adapter is None:
+        return 0.0
+    targets = set(target_names(a, adapter.targets))
+    latents = {"q_b_proj": a.q_lora_rank or 0, "kv_b_proj": a.kv_lora_rank or 0}
+    other = targets - {*ATTENTION_OUT, *MLP_OUT, *latents}
+    if width == "adapted_out":
+        # A token visits its chosen experts only.
+        visited = a.model_copy(update={"num_experts": a.num_experts_per_tok}) if a.is_moe else a
+        return sum(out for _, out in adapted_sides(visited, targets)) / a.num_hidden_layers
+    return {
+        "adapted_hidden": a.hidden_size * len(other) + sum(latents[name] for name in targets & set(latents)),
+        "adapted_attention_out": a.attention_out_width * bool(targets & set(ATTENTION_OUT)),
+        "adapted_ffn": a.intermediate_size * bool(targets & set(MLP_OUT)),
+        "adapted_rank": adapter.rank * len(targets),
+    }[width]
+
+
+def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
+    """Share of a tensor that one rank holds."""
+    tp = layouts.tensor_parallel
+    factor: float | Floats = 1.0
+    if tensor.shard == "tensor":
+        factor = 1.0 / tp
+    elif tensor.shard == "sequence":
+        factor = np.where(layouts.sequence_parallel == 1, 1.0 / tp, 1.0)
+    elif tensor.shard == "expert_tensor":
+        factor = layouts.expert_tensor_parallel / tp
+    if "gathered" in conditions(tensor):
+        factor = factor * ((layouts.sequence_parallel == 1) & (tp > 1))
+    elif "tensor_parallel" in conditions(tensor):
+        factor = factor * (tp > 1)
+    elif "context_parallel" in conditions(tensor):
+        factor = factor * (layouts.context_parallel > 1)
+    return factor
+
+
+def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
+    """Bytes of these tensors for one micro-batch on one rank. [bytes]"""
+    amount: Floats = np.zeros(np.shape(layouts.tensor_parallel))
+    tokens = tokens_per_rank(layouts)
+    for tensor in tensors:
+        if all(applies(problem, when, moe_layer=moe_layer) for when in conditions(tensor)):
+            width = elements(problem, layouts, tensor.width)
+            at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
+            amount = amount + tensor.bytes * width * shard_factor(layouts, tensor) * at_once
+    return amount
+
+
+def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:
+    """Bytes that one usual layer keeps in host memory, for one micro-batch on one rank: (whole, recomputed). [bytes]"""
+    engine, moe = problem.engine, problem.architecture.is_moe
+    kept, stub = (
+        tensor_bytes(problem, layouts, tensors, moe_layer=moe) for tensors in (engine.offloaded, engine.offloaded_stub)
+    )
+    return kept, stub

@@ -1,0 +1,120 @@
+"""Seconds of what adapters add to one pass over one layer: thin products, sums, norms, and frozen weights unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.costs.time.kernels import Pass
+from planner.costs.time.layer import LayerTime
+from planner.formulas.parameters import Adapted, adapted_attention, adapted_mlp
+from planner.problem.layouts import Floats
+from planner.problem.problem import Problem
+from planner.schema.engine import MagnitudeNorm
+from planner.schema.scenario import Adapter
+
+KERNELS_OF_A_PASS = 25
+"""Kernels of one pass over a plain layer, by which an engine's host time of the pass is divided (assumed)."""
+KERNELS = {"forward": 4, "backward": 6}
+"""Kernels of one adapter: two products, scaling and sum; four products and two sums."""
+KERNELS_OF_MAGNITUDES = {"forward": 8, "backward": 4}
+"""DoRA's own: product of the adapter, sum with the base, norm, quotient, four on the outputs; their gradients."""
+
+
+@dataclass(frozen=True)
+class AdapterTime:
+    """Times of all rows; layouts have shape [rows, 1]."""
+
+    problem: Problem
+    layer: LayerTime
+    adapter: Adapter
+
+    def products(self, which: Pass, *, moe_layer: bool) -> Floats:
+        """Products with the two adapter matrices A (inputs x r) and B (r x outputs) of every target, and sums. [s]
+
+            forward   x A, (x A) B, one sum over the outputs
+            backward  gradients of A, B, x A and x; LoRA-FA has none for A; one sum over the inputs
+
+        Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the same kernels in peft 0.21.2 tuners/lora/layer.py.
+        """
+        a, lay, layer = self.problem.architecture, self.layer.layouts, self.layer
+        targets, one, tp = self.adapter.targets, np.asarray(1.0), lay.tensor_parallel * 1.0
+        seconds = self._all(adapted_attention(a, targets), which, tokens=layer.tokens, ranks=tp, copies=one)
+        if not moe_layer:
+            mlp = adapted_mlp(a, targets, a.intermediate_size)
+            return seconds + self._all(mlp, which, tokens=layer.tokens, ranks=tp, copies=one)
+        experts, each = layer.routed
+        expert = adapted_mlp(a, targets, a.moe_intermediate_size or 1)
+        cut = lay.expert_tensor_parallel * 1.0
+        seconds = seconds + self._all(expert, which, tokens=np.maximum(each, 1.0), ranks=cut, copies=experts)
+        if a.shared_expert_intermediate_size:
+            shared = adapted_mlp(a, targets, a.shared_expert_intermediate_size)
+            seconds = seconds + self._all(shared, which, tokens=layer.tokens, ranks=tp, copies=one)
+        return seconds
+
+    def _all(
+        self, matrices: Sequence[Adapted], which: Pass, *, tokens: Floats, ranks: Floats, copies: Floats
+    ) -> Floats:
+        """Seconds of these matrices, `copies` of each behind one launch, every one with so many tokens. [s]"""
+        k, seconds = self.layer.kernels, np.zeros(np.shape(tokens))
+        for matrix in matrices:
+            inputs = np.asarray(matrix.inputs / (ranks if matrix.cut == "inputs" else 1.0))
+            outputs = np.asarray(matrix.outputs / (ranks if matrix.cut == "outputs" else 1.0))
+            floors, one = self._one(which, tokens, inputs, outputs)
+            launches = floors * k.floor_seconds
+            seconds = seconds + launches + copies * np.maximum(one - launches, 0.0)
+        return np.asarray(seconds)
+
+    def _one(self, which: Pass, tokens: Floats, inputs: Floats, outputs: Floats) -> tuple[int, Floats]:
+        """(products, seconds) of one adapter."""
+        k, rank = self.layer.kernels, np.asarray(float(self.adapter.rank))
+        factor = self.problem.engine.elementwise_factor
+        dora = self.adapter.variant == "dora"
+        if which == "forward":
+            seconds = k.gemm(m=tokens, n=rank, k=inputs) + k.gemm(m=tokens, n=outputs, k=rank)
+            seconds = seconds + k.elementwise(factor * 6.0 * tokens * outputs)
+            if dora:
+                seconds = seconds + self._magnitudes(self.problem.engine.magnitude_norm, tokens, inputs, outputs)
+            return 2, seconds
+        seconds = k.gemm(m=tokens, n=rank, k=outputs) + k.gemm(m=outputs, n=rank, k=tokens)
+        seconds = seconds + k.gemm(m=tokens, n=inputs, k=rank) + k.elementwise(factor * 6.0 * tokens * inputs)
+        if dora:
+            seconds = seconds + k.elementwise(factor * 10.0 * tokens * outputs)
+        if self.adapter.variant == "lora-fa":
+            return 3, seconds
+        return 4, seconds + k.gemm(m=inputs, n=rank, k=tokens)
+
+    def _magnitudes(self, norm: MagnitudeNorm | None, tokens: Floats, inputs: Floats, outputs: Floats) -> Floats:
+        """DoRA's norm of base plus adapter, its temporaries written and read once, and outputs scaled by it. [s]
+
+        Source: Liu et al. 2024, arXiv:2402.09353, equation 5; peft 0.21.2 tuners/lora/dora.py.
+        """
+        k, rank = self.layer.kernels, np.asarray(float(self.adapter.rank))
+        matrix = norm.matrix_bytes if norm is not None else 4.0
+        seconds = k.gemm(m=outputs, n=inputs, k=rank) + k.elementwise(2.0 * matrix * inputs * outputs)
+        if norm is not None and norm.input_bytes:
+            # The product is made by sending an identity of the inputs through the adapter.
+            seconds = seconds + k.gemm(m=inputs, n=rank, k=inputs)
+            seconds = seconds + k.elementwise(2.0 * norm.input_bytes * inputs * inputs)
+        return np.asarray(seconds + k.elementwise(self.problem.engine.elementwise_factor * 10.0 * tokens * outputs))
+
+    def unpacking(self) -> Floats:
+        """A frozen base in few bits made 16-bit again for the products of one pass over a layer. [s]
+
+        Source: Dettmers et al. 2023, arXiv:2305.14314, equation 5; bitsandbytes does so before every product.
+        """
+        base, (dense, expert) = self.problem.base_precision, self.layer.layer_parameters
+        if base.trainable:
+            return np.zeros(np.shape(self.layer.layouts.tensor_parallel))
+        return self.layer.kernels.elementwise((base.weight_bytes + 2.0) * (dense + expert))
+
+    def kernels_of_a_pass(self, which: Pass) -> int:
+        """Kernels that one pass over a usual layer launches on top."""
+        a, targets = self.problem.architecture, self.adapter.targets
+        count = len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1)) * (
+            1 + (a.is_moe and a.shared_expert_intermediate_size > 0)
+        )
+        each = KERNELS[which] + (KERNELS_OF_MAGNITUDES[which] if self.adapter.variant == "dora" else 0)
+        return count * each

@@ -1,0 +1,280 @@
+"""Seconds of one pass over one layer, piece by piece: matrix products, attention, elementwise kernels, collectives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from planner.costs.memory.tensor_widths import offloaded_bytes
+from planner.costs.time.kernels import Kernels, Pass
+from planner.costs.time.strides import data_strides
+from planner.problem.layouts import Floats, Ints, Layouts
+from planner.problem.problem import Problem
+from planner.schema.catalog import Collective
+from planner.units import GB, US_PER_S
+
+CONTEXT_OVERLAP = 0.8
+"""Share of a ring step's transfer of keys and values that the attention of the step before hides; assumed."""
+
+COPY_SHARE = 0.8
+"""Share of the PCIe rate that copies from and to pinned host memory reach (assumed)."""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Times of all rows; layouts have shape [rows, 1]."""
+
+    problem: Problem
+    layouts: Layouts
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Single kernels and collectives on the problem's GPU and cluster."""
+        return Kernels(self.problem)
+
+    @cached_property
+    def tokens(self) -> Floats:
+        """Tokens of one micro-batch on one context-parallel rank."""
+        lay = self.layouts
+        return np.asarray(lay.micro_batch_size * lay.mean_sequence_length / lay.context_parallel)
+
+    @cached_property
+    def sequence_tokens(self) -> Floats:
+        """Tokens that norms and residuals of one rank work on."""
+        lay = self.layouts
+        return np.where(lay.sequence_parallel == 1, self.tokens / lay.tensor_parallel, self.tokens)
+
+    def collective(self, op: Collective, size: Ints, stride: Ints, size_bytes: Floats) -> Floats:
+        """A collective of groups of `size` ranks that lie `stride` apart. [s]"""
+        return self.kernels.collective(
+            op,
+            num_gpus=self.layouts.num_gpus,
+            size=size,
+            stride=stride,
+            size_bytes=size_bytes,
+        )
+
+    def attention_products(self, which: Pass) -> Floats:
+        """Query, key, value and output projections. [s]"""
+        a, tp, k = self.problem.architecture, self.layouts.tensor_parallel, self.kernels
+        t, h = self.tokens, a.hidden_size
+        if a.is_mla:
+            latent = (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0)
+            up = a.num_attention_heads * ((a.qk_nope_head_dim or 0) + (a.v_head_dim or 0))
+            parts: list[tuple[Any, Any]] = [(latent, h), (up / tp, a.kv_lora_rank or 0)]
+            if a.q_lora_rank:
+                parts += [(a.q_lora_rank, h), (a.query_width / tp, a.q_lora_rank)]
+            else:
+                parts += [(a.query_width / tp, h)]
+        else:
+            kv = np.maximum(a.num_key_value_heads / tp, 1.0) * a.head_dim
+            parts = [(a.query_width / tp + 2 * kv, h)]
+        parts.append((h, a.attention_out_width / tp))
+        seconds = np.asarray(0.0)
+        for out, into in parts:
+            seconds = seconds + k.linear(tokens=t, out=np.asarray(out), into=np.asarray(into), which=which)
+        return seconds
+
+    def mlp_products(self, which: Pass, *, moe_layer: bool) -> Floats:
+        """Dense MLP, or routed and shared experts. [s]"""
+        a, lay, k = self.problem.architecture, self.layouts, self.kernels
+        t, h, tp = self.tokens, np.asarray(a.hidden_size), lay.tensor_parallel
+        wide = 2 if a.gated_mlp else 1
+        if not moe_layer:
+            ffn = a.intermediate_size / tp
+            return k.linear(tokens=t, out=wide * ffn, into=h, which=which) + k.linear(
+                tokens=t, out=h, into=ffn, which=which
+            )
+        experts, each = self.routed
+        ffn = (a.moe_intermediate_size or 1) / lay.expert_tensor_parallel
+        seconds = k.experts(experts=experts, tokens=each, out=wide * ffn, into=h, which=which)
+        seconds = seconds + k.experts(experts=experts, tokens=each, out=h, into=ffn, which=which)
+        if a.shared_expert_intermediate_size:
+            shared = a.shared_expert_intermediate_size / tp
+            seconds = seconds + k.linear(tokens=t, out=wide * shared, into=h, which=which)
+            seconds = seconds + k.linear(tokens=t, out=h, into=shared, which=which)
+        return seconds
+
+    @property
+    def routed(self) -> tuple[Floats, Floats]:
+        """(experts of one rank, tokens of each): a rank's tokens go to its whole group, and as many come back."""
+        a, lay = self.problem.architecture, self.layouts
+        experts = (a.num_experts or 1) / lay.expert_parallel
+        routed = self.tokens / lay.tensor_parallel * lay.expert_tensor_parallel * (a.num_experts_per_tok or 1)
+        return experts, routed * self.problem.engine.routed_imbalance / experts
+
+    def attention(self, which: Pass) -> Floats:
+        """Scores and their sum. With context parallelism a balanced ring: one kernel on a shorter span for each step.
+
+        Each of the cp steps works on 1/cp of the sequence and merges its fp32 output with the one before. By
+        all-to-all, one kernel on whole sequences of 1/cp of the heads.
+        """
+        a, lay = self.problem.architecture, self.layouts
+        cp, by_heads = lay.context_parallel, self.problem.engine.context_by_heads
+        length, ranks = lay.mean_sequence_length * 1.0, lay.tensor_parallel * (cp if by_heads else 1)
+        whole = self.kernels.attention(
+            sequence_length=length,
+            span=length if by_heads else length / cp,
+            micro_batch_size=lay.micro_batch_size * 1.0,
+            heads=a.num_attention_heads / ranks,
+            kv_heads=np.maximum(a.num_key_value_heads / ranks, 1.0),
+            which=which,
+        )
+        if by_heads:
+            return whole
+        merged = 12.0 * self.tokens * a.attention_out_width / lay.tensor_parallel
+        steps = (cp - 1) * (self.kernels.elementwise(merged) + 20 / US_PER_S)
+        return np.asarray(whole / cp + np.where(cp > 1, steps, 0.0))
+
+    def elementwise(self, which: Pass, *, moe_layer: bool) -> Floats:
+        """Norms, residuals, rotary embedding and activation function, each a kernel of its own. [s]"""
+        a, tp, k = self.problem.architecture, self.layouts.tensor_parallel, self.kernels
+        factor = self._moves(which)
+        seconds = self.norms(which) + 2 * k.elementwise(factor * 6 * self.sequence_tokens * a.hidden_size)
+        seconds = seconds + k.elementwise(factor * 4 * self.tokens * (a.query_width + a.key_value_width) / tp)
+        width: float = a.intermediate_size
+        if moe_layer:
+            width = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 1) + a.shared_expert_intermediate_size
+            permuted = self.tokens / tp * (a.num_experts_per_tok or 1) * a.hidden_size
+            seconds = seconds + 2 * k.elementwise(factor * 4 * permuted)
+        return np.asarray(seconds + self.activation(which, width))
+
+    def _moves(self, which: Pass) -> float:
+        """Times that a pass moves the bytes of a fused forward kernel."""
+        return self.problem.engine.elementwise_factor * (1.0 if which == "forward" else 2.0)
+
+    def norms(self, which: Pass) -> Floats:
+        """The two norms of a layer. [s]"""
+        hidden = self.sequence_tokens * self.problem.architecture.hidden_size
+        return 2 * self.kernels.elementwise(self._moves(which) * 4 * hidden)
+
+    def activation(self, which: Pass, width: float) -> Floats:
+        """The activation function of an MLP or of experts that are so wide together. [s]"""
+        moved = 6.0 if self.problem.architecture.gated_mlp else 4.0
+        moved = moved * self._moves(which)
+        return self.kernels.elementwise(moved * self.tokens * width / self.layouts.tensor_parallel)
+
+    @cached_property
+    def layer_parameters(self) -> tuple[Floats, Floats]:
+        """(dense, expert) parameters of one usual layer on one rank of its tensor and expert group. [elements]"""
+        p, lay = self.problem.parameters, self.layouts
+        layer = p.moe_layer or p.dense_layer
+        dense = (layer.total - layer.routed_experts) / lay.tensor_parallel
+        return np.asarray(dense), layer.routed_experts / (lay.expert_parallel * lay.expert_tensor_parallel)
+
+    def accumulate(self) -> Floats:
+        """Gradients added to the accumulated ones, stored weights cast: of one layer and micro-batch. [s]"""
+        timing = self.problem.engine.timing
+        each = timing.cast_bytes + (timing.accumulate_bytes if self.problem.scenario.adapter is None else 0.0)
+        if not each:
+            return np.zeros(np.shape(self.layouts.tensor_parallel))
+        return self.kernels.elementwise(each * (self.layer_parameters[0] + self.layer_parameters[1]))
+
+    def to_the_host(self) -> tuple[Floats, Floats]:
+        """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
+        lay, rate = self.layouts, COPY_SHARE * self.problem.gpu.pcie_gb_per_s * GB
+        seen = lay.mean_sequence_length / lay.sequence_length
+        kept, stub = (amount * seen / rate for amount in offloaded_bytes(self.problem, lay))
+        return kept, stub
+
+    def host(self, more: float = 0.0) -> Floats:
+        """Time the host needs to launch one pass over one layer; `more` is the share of kernels that are added. [s]"""
+        timing, lay = self.problem.engine.timing, self.layouts
+        return (timing.host_us * (1 + more) + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)) / US_PER_S
+
+    def tensor_collectives(self) -> Floats:
+        """Of one pass over one layer, either way: two all-gathers and two reduce-scatters, or two all-reduces. [s]"""
+        lay = self.layouts
+        one = np.ones_like(lay.tensor_parallel)
+        whole = self.tokens * self.problem.architecture.hidden_size * self.problem.precision.activation_bytes
+        cut = self.collective("all_gather", lay.tensor_parallel, one, whole) + self.collective(
+            "reduce_scatter", lay.tensor_parallel, one, whole
+        )
+        seconds = cut
+        if not bool(np.all(lay.sequence_parallel == 1)):
+            reduced = self.collective("all_reduce", lay.tensor_parallel, one, whole)
+            seconds = np.where(lay.sequence_parallel == 1, cut, reduced)
+        return 2 * seconds * (1 - self.problem.engine.overlap.tensor)
+
+    def context_collectives(self, which: Pass) -> tuple[Floats, Floats]:
+        """(in sight, behind attention) of one pass over one layer. [s]
+
+        Keys and values of the other ranks round a ring, their gradients too going backward. By all-to-all (Ulysses,
+        arXiv:2309.14509) queries, keys and values each trade tokens for heads before attention and its output after
+        it, four exchanges that nothing hides; their gradients the same way back.
+        """
+        a, lay = self.problem.architecture, self.layouts
+        cp, each = lay.context_parallel, self.tokens * self.problem.precision.activation_bytes
+        key = value = np.maximum(a.num_key_value_heads / lay.tensor_parallel, 1.0) * a.head_dim
+        if self.problem.engine.context_by_heads:
+            query, out = (width / lay.tensor_parallel for width in (a.query_width, a.attention_out_width))
+            key = value = np.maximum(key, cp * a.head_dim)  # a key head for each rank: fewer are copied
+            if a.is_mla:
+                key, value = query, out
+            sent = [self.collective("all_to_all", cp, lay.tensor_parallel, w * each) for w in (query, key, value, out)]
+            return np.asarray(sum(sent)), np.zeros(np.shape(cp))
+        sent_on = (key + value) * each
+        hop = self.kernels.ring_hop(num_gpus=lay.num_gpus, size=cp, stride=lay.tensor_parallel, size_bytes=sent_on)
+        hop = hop * (1.0 if which == "forward" else 2.0)
+        step = self.attention(which) / cp
+        exposed = np.maximum(hop - step * CONTEXT_OVERLAP, (1 - CONTEXT_OVERLAP) * hop)
+        return np.where(cp > 1, (cp - 1) * exposed, 0.0), np.where(cp > 1, (cp - 1) * (hop - exposed), 0.0)
+
+    def expert_collectives(self) -> Floats:
+        """Of one pass over one layer: tokens to their experts and back, cut experts gathered from their ranks. [s]
+
+        Where the engine sends a token once to each node, of `k` copies over N nodes of the group only
+        `N (1 - (1 - 1/N)^k)` travel.
+        """
+        a, lay = self.problem.architecture, self.layouts
+        timing, chosen = self.problem.engine.timing, a.num_experts_per_tok or 1
+        copies = np.asarray(float(chosen))
+        if timing.expert_deduplication:
+            width = self.problem.node.gpus_per_node
+            nodes = np.maximum(lay.expert_parallel * lay.expert_tensor_parallel / width, 1.0)
+            copies = np.where(nodes > 1, nodes * (1 - (1 - 1 / nodes) ** chosen), chosen)
+        each = self.tokens / lay.tensor_parallel * a.hidden_size * self.problem.precision.activation_bytes
+        etp = lay.expert_tensor_parallel
+        seconds = 2 * self.collective("all_to_all", lay.expert_parallel, etp, each * copies)
+        one = np.ones_like(etp)
+        for op in ("all_gather", "reduce_scatter"):
+            seconds = seconds + self.collective(op, etp, one, each * chosen * etp)
+        return seconds * (1 - timing.expert_overlap)
+
+    def zero_three(self, free: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+        """(forward, backward) of one layer and micro-batch: gathers and the gradient's scatter that stay in sight. [s]
+
+        `free` are the seconds of both passes that no other collective hides behind. Forward hides one gather, backward
+        another and the scatter; what runs beside kernels slows them by the engine's tax on multiprocessors.
+        """
+        lay, engine = self.layouts, self.problem.engine
+        timing, share = engine.timing, engine.overlap.data
+        dense, expert = self.layer_parameters
+        ranks = lay.data_parallel * lay.context_parallel
+        grid = lay.expert_parallel * lay.expert_tensor_parallel
+        apart = data_strides(self.problem, lay)
+        groups = [(dense, ranks, apart[0])]
+        if self.problem.architecture.is_moe:
+            groups.append((expert, np.maximum(ranks * lay.tensor_parallel // grid, 1), apart[1]))
+        gathered, reduced = np.asarray(0.0), np.asarray(0.0)
+        for elements, size, stride in groups:
+            gathered = gathered + self.collective("all_gather", size, stride, elements * timing.gather_bytes)
+            if self.problem.scenario.adapter is None:
+                reduced = reduced + self.collective("reduce_scatter", size, stride, elements * self.reduce_bytes)
+
+        def exposed(comm: Floats, window: Floats) -> Floats:
+            hidden = np.minimum(share * comm, window)
+            return comm - hidden * (1 - timing.sm_tax)
+
+        on = lay.zero_stage >= 3
+        forward = np.where(on, exposed(gathered, free[0]), 0.0)
+        return forward, np.where(on, exposed(gathered + reduced, free[1]), 0.0)
+
+    @property
+    def reduce_bytes(self) -> float:
+        """Bytes a parameter that data-parallel ranks reduce."""
+        each = self.problem.engine.gradient_reduce_bytes
+        return self.problem.precision.weight_bytes if each == "precision" else each

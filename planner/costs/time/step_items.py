@@ -1,0 +1,51 @@
+"""The ledger of a step: items of the slowest stage times the micro-batches, the pipeline's fill and drain on top."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from planner.costs.ledger import Item
+from planner.costs.time.step_time import VISITS, Affine
+from planner.problem.layouts import Floats, Ints
+
+
+class Visits(Protocol):
+    """What a step consists of: `StepTime`, or that of two pools."""
+
+    def visit(self, name: str) -> tuple[Affine, ...]:
+        """The items of a visit by its name."""
+
+    def weights(self, name: str) -> tuple[Floats, Floats]:
+        """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""
+
+
+def step_items(
+    time: Visits, *, layers: Ints, recomputed: Ints, stages: Floats
+) -> dict[str, tuple[tuple[Item, ...], Floats]]:
+    """(items, seconds) of each visit for rows of layouts; `stages` is 1 where a row has that stage.
+
+    Items are those of the slowest stage times the micro-batches, and the pipeline's fill and drain on top; they add up.
+    """
+    out = {}
+    for name in VISITS:
+        rows = time.visit(name)
+        if not rows:
+            continue
+        each = [row.seconds(layers, recomputed) * stages for row in rows]
+        whole = np.sum(each, axis=0)
+        slowest = np.argmax(whole, axis=-1)[..., None]
+        heavy, light = (w[..., 0] for w in time.weights(name))
+        top = np.take_along_axis(whole, slowest, axis=-1)[..., 0]
+        items = [
+            Item(row.name, np.take_along_axis(part, slowest, axis=-1)[..., 0] * (heavy + light), row.source)
+            for row, part in zip(rows, each, strict=True)
+        ]
+        if name != "update":
+            rest = light * (whole.sum(axis=-1) - top)
+            items.append(
+                Item("pipeline bubble", rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed")
+            )
+        out[name] = (tuple(items), heavy * top + light * whole.sum(axis=-1))
+    return out

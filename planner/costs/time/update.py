@@ -1,0 +1,130 @@
+"""Seconds of what happens once a step: gradients reduced, optimizer stepped, weights gathered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.costs.memory.optimizer import optimizer_bytes, over_layers, paged
+from planner.costs.memory.stage_memory import StageMemory
+from planner.costs.time.layer import LayerTime
+from planner.costs.time.strides import data_strides
+from planner.problem.layouts import Floats, Ints, Layouts
+from planner.problem.problem import Problem
+from planner.schema.catalog import Collective
+from planner.units import GB
+
+HOST_GB_PER_S = 200.0
+"""Host memory bandwidth of one node that a CPU optimizer reaches (two sockets of DDR5, about half of peak; assumed)."""
+MS = 1e-3
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class UpdateTime:
+    """Times of all rows; layouts have shape [rows, 1], stages [rows or 1, stages]."""
+
+    problem: Problem
+    layouts: Layouts
+    stage: Ints
+    layer: LayerTime
+
+    def reduce(
+        self,
+        parameters: tuple[Floats, Floats],
+        shards: tuple[Floats, Floats],
+        free: tuple[Floats | float, Floats | float],
+    ) -> Floats:
+        """Seconds of gradient reduction and weight gathering that stay in sight, of these (dense, expert) weights. [s]
+
+        The reduction hides behind the last backward pass of their own layer, gathering behind the next forward pass,
+        each at most by the engine's share; `free` are the seconds of (forward, backward) that are left for it. Charged
+        at the bandwidth of one message of the engine's size, so that it stays affine in the layers.
+        """
+        problem, lay = self.problem, self.layouts
+        engine, timing = problem.engine, problem.engine.timing
+        share = engine.overlap.data
+        late = share if timing.gather_overlap is None else timing.gather_overlap
+        each = self.layer.reduce_bytes
+        reduce_bytes = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
+        reduced, gathered = reduce_bytes * 0.0, reduce_bytes * 0.0
+        strides = data_strides(problem, lay)
+        for kind, (count, ranks, step) in enumerate(zip(parameters, shards, strides, strict=True)):
+            if not np.any(count) or not np.any(ranks > 1):
+                continue
+            group = ranks.astype(np.int64) + np.zeros(reduce_bytes.shape, dtype=np.int64)
+            message = self._stage_bytes()
+            if timing.reduce_bucket_mb is not None:
+                message = np.minimum(message, timing.reduce_bucket_mb * MB)
+            plain = self._rate("all_reduce", group, step, message)
+            cut = self._rate("reduce_scatter", group, step, message)
+            reduced = reduced + np.where(lay.zero_stage == 0, plain, cut) * count * each
+            taken = self._stage_bytes()
+            if timing.gathers_per_layer:
+                taken = np.maximum(self.layer.layer_parameters[kind] * 2.0 / timing.gathers_per_layer, 1.0)
+            whole = self._rate("all_gather", group, step, taken)
+            partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
+            gathered = gathered + np.where(partial, whole, 0.0) * count * problem.precision.weight_bytes
+        seconds = reduced - np.minimum(share * reduced, free[1])
+        seconds = seconds + gathered - np.minimum(late * gathered, free[0])
+        return np.where(lay.zero_stage >= 3, 0.0, seconds)
+
+    def _stage_bytes(self) -> Floats:
+        """Size of a whole even stage in fp32, at most 4 GB. [bytes]"""
+        lay, p = self.layouts, self.problem.parameters
+        return np.minimum(np.maximum(p.total * 4.0 / (lay.tensor_parallel * lay.pipeline_parallel), 1.0), 4.0 * GB)
+
+    def _rate(self, op: Collective, group: Ints, stride: Ints, message: Floats) -> Floats:
+        """Seconds a byte at this message size. [s/B]"""
+        return self.layer.collective(op, group, stride, message + np.zeros(group.shape)) / message
+
+    def optimizer(self, memory: StageMemory) -> Floats:
+        """Seconds of the optimizer's own memory traffic. [s]"""
+        problem, lay = self.problem, self.layouts
+        moved = np.array([o.memory_passes_bytes for o in problem.optimizers])[lay.optimizer]
+        cut = lay.zero_stage >= 1
+        dense, expert = memory.trainable
+        local = dense / np.where(cut, memory.shards[0], 1.0) + expert / np.where(cut, memory.shards[1], 1.0)
+        if problem.scenario.layout.optimizer_offload:
+            ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
+            pcie = (problem.gradient_bytes + problem.weight_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
+            return np.asarray(pcie + local * moved * ranks / (HOST_GB_PER_S * GB))
+        moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
+        fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
+        fetched = fetched / (0.8 * problem.gpu.pcie_gb_per_s * GB)
+        return np.asarray(fetched + moving)
+
+    def _products(self, memory: StageMemory) -> Floats:
+        """Matrix products inside the optimizer, of the layers' matrices that one rank updates. [s]
+
+        GaLore projects a gradient m x n, m <= n, onto r directions and its update back (arXiv:2403.03507, algorithm 2).
+        Muon: X X^T, its square and their product with X in each of its iterations (Jordan et al. 2024). A matrix that
+        tensor parallelism cuts is taken as shared out over its ranks.
+        """
+        problem, lay, gemm = self.problem, self.layouts, self.layer.kernels.gemm
+        seconds: Floats = self.stage * 0.0
+        if problem.scenario.adapter is not None:
+            return seconds
+        for index, optimizer in enumerate(problem.optimizers):
+            rank, turns = optimizer.projection_rank, optimizer.orthogonalising_iterations
+            if rank is None and not turns:
+                continue
+
+            def measure(inputs: int, outputs: int, rank: int | None = rank, turns: int = turns) -> float:
+                short, long = (np.asarray(float(side)) for side in sorted((inputs, outputs)))
+                square, out = gemm(m=short, n=short, k=long), gemm(m=short, n=long, k=short)
+                found = turns * float(square + gemm(m=short, n=short, k=short) + out)
+                if rank is not None and rank < short:
+                    r = np.asarray(float(rank))
+                    found += float(gemm(m=r, n=long, k=short) + gemm(m=short, n=long, k=r))
+                return found
+
+            dense, expert = over_layers(memory, measure)
+            cut = dense / lay.tensor_parallel, expert / (lay.expert_parallel * lay.expert_tensor_parallel)
+            seconds = np.where(lay.optimizer == index, memory.sharded(cut, 1), seconds)
+        return seconds
+
+    def fixed(self) -> float:
+        """Seconds of every step whatever its size. [s]"""
+        return self.problem.engine.timing.step_ms * MS

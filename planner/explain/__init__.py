@@ -1,1 +1,0 @@
-"""Readers of an outcome that say why."""

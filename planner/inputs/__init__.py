@@ -1,0 +1,1 @@
+"""What is read from files: documents with line numbers, the catalogs, measured tables."""

@@ -1,0 +1,246 @@
+"""Facts by name. A folder is a registry: `gpus/l40s.yaml` is the GPU `l40s`, read when first asked for.
+
+Extra folders with the same sub-folders come first, so that a user adds or replaces an entry with one file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.document import MAX_BYTES, Document, read_document, validate
+from planner.inputs.messages import some_of
+
+ENVIRONMENT_VARIABLE = "PLANNER_CATALOGS"
+
+_SCHEMAS = {
+    "gpus": ("planner.schema.catalog", "Gpu", "GPU"),
+    "nodes": ("planner.schema.catalog", "Node", "node type"),
+    "models": ("planner.schema.catalog", "Architecture", "model"),
+    "engines": ("planner.schema.engine", "Engine", "engine"),
+    "optimizers": ("planner.schema.catalog", "Optimizer", "optimizer"),
+    "precisions": ("planner.schema.catalog", "Precision", "precision"),
+    "rollouts": ("planner.schema.engine", "RolloutEngine", "rollout engine"),
+    "prices": ("planner.schema.catalog", "Price", "price"),
+}
+KINDS = tuple(_SCHEMAS)
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
+
+
+class Catalog:
+    """Entries of every kind, found by name in one or more folders."""
+
+    def __init__(self, folders: Sequence[str | Path]) -> None:
+        self.folders = tuple(Path(folder) for folder in folders)
+        self._files: dict[str, dict[str, Path]] = {}
+        self._entries: dict[tuple[str, str], tuple[Any, Document]] = {}
+        self._documents: dict[tuple[str, str], Document] = {}
+        self._used: dict[str, str] = {}
+
+    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
+        """The entry of that name; a model may also be a Hugging Face id or a path to a config.json or YAML file."""
+        files = self._index(kind)
+        if name not in files:
+            if kind == "models" and (outside := self._outside_model(name, where)) is not None:
+                return outside
+            raise InputError(_unknown(kind, name, sorted(files), where))
+        entry, _ = self._load(kind, name)
+        for used in self._lineage(kind, name):
+            self._used[f"{kind}/{used}.yaml"] = self._read(kind, used).sha256
+        return entry
+
+    def ids(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        return sorted(self._index(kind))
+
+    def all(self, kind: str) -> list[Any]:
+        """All entries of a kind, by name."""
+        return [self.find(kind, name) for name in self.ids(kind)]
+
+    def data_file(self, relative: str) -> Path:
+        """A data file such as `measured/nccl.csv`, from the first folder that has it; counted as used."""
+        for folder in self.folders:
+            path = folder / relative
+            if path.is_file():
+                self._used[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
+                return path
+        raise InputError(
+            Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
+        )
+
+    def used(self) -> dict[str, str]:
+        """SHA-256 of every file that an answer rests on, by path inside the catalogs."""
+        return dict(sorted(self._used.items()))
+
+    def document(self, kind: str, name: str) -> Document:
+        """The file behind an entry, for messages that point into it."""
+        return self._load(kind, name)[1]
+
+    def check(self) -> list[Mistake]:
+        """Everything wrong with the catalogs: files, names, sources, references, parameter counts."""
+        from planner.inputs.catalog_check import check_catalog
+
+        return check_catalog(self)
+
+    def _index(self, kind: str) -> dict[str, Path]:
+        if kind not in _SCHEMAS:
+            raise InputError(_unknown("kinds", kind, list(KINDS), None))
+        if kind not in self._files:
+            found: dict[str, Path] = {}
+            for folder in reversed(self.folders):
+                for path in sorted((folder / kind).glob("*.yaml")):
+                    found[path.stem] = path
+            self._files[kind] = found
+        return self._files[kind]
+
+    def _load(self, kind: str, name: str) -> tuple[Any, Document]:
+        key = (kind, name)
+        if key not in self._entries:
+            document = self._read(kind, name)
+            for base in self._lineage(kind, name)[1:]:
+                document = replace(document, data={**self._read(kind, base).data, **document.data})
+            if isinstance(document.data, dict):
+                document = replace(document, data={k: v for k, v in document.data.items() if k != "extends"})
+            self._entries[key] = (validate(document, schema_of(kind)), document)
+        return self._entries[key]
+
+    def _read(self, kind: str, name: str) -> Document:
+        """One file as it stands."""
+        if (kind, name) not in self._documents:
+            self._documents[kind, name] = read_document(self._index(kind)[name])
+        return self._documents[kind, name]
+
+    def _lineage(self, kind: str, name: str) -> list[str]:
+        """An entry and those it extends: a file may say `extends: other` and state only what differs."""
+        names = [name]
+        while True:
+            document = self._read(kind, names[-1])
+            base = document.data.get("extends") if isinstance(document.data, dict) else None
+            if base is None:
+                return names
+            where = document.place(("extends",))
+            if base not in self._index(kind):
+                raise InputError(_unknown(kind, str(base), self.ids(kind), where))
+            if base in names:
+                raise InputError(Mistake(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
+            names.append(base)
+
+    def _outside_model(self, name: str, where: Place | None) -> Any:
+        """An architecture that is not a catalog entry by its id, or None where the name cannot mean one."""
+        path = Path(name)
+        if not name.endswith((".json", ".yaml")) and "/" not in name and os.sep not in name:
+            return None
+        try:
+            if path.is_dir() and (path / "config.json").is_file():
+                path = path / "config.json"
+            is_file = path.is_file()
+        except (OSError, ValueError):
+            return None
+        if is_file and path.suffix == ".yaml":
+            document = read_document(path)
+            entry = validate(document, schema_of("models"))
+            self._used[name] = document.sha256
+            return entry
+        if is_file:
+            from planner.inputs.hf_config import architecture_from_hf_config
+
+            raw = _read_json(path)
+            self._used[name] = hashlib.sha256(raw[1]).hexdigest()
+            return architecture_from_hf_config(raw[0], str(path))
+        if name.endswith((".json", ".yaml")):
+            raise InputError(Mistake(f"{name}: no such file", where))
+        for known in self.ids("models"):
+            hf_id = self._load("models", known)[0].hf_id
+            if hf_id is not None and hf_id.lower() == name.lower():
+                return self.find("models", known)
+        return None
+
+
+def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
+    """The shipped catalogs, after the given folders and those in PLANNER_CATALOGS."""
+    extra = [Path(folder) for folder in extra_dirs]
+    extra += [Path(folder) for folder in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if folder]
+    for folder in extra:
+        if not folder.is_dir():
+            raise InputError(
+                Mistake(f"{folder} is not a folder", because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders")
+            )
+    return Catalog([*extra, shipped_folder()])
+
+
+def shipped_folder() -> Path:
+    """Where the catalogs of this installation stand: inside the wheel, or next to the package in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "_catalogs"
+    return inside if inside.is_dir() else package.parent / "catalogs"
+
+
+@cache
+def schema_of(kind: str) -> type[BaseModel]:
+    """The record type of a kind."""
+    module, name, _ = _SCHEMAS[kind]
+    schema: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return schema
+
+
+def has_schema(kind: str) -> bool:
+    """True where this installation can read entries of that kind."""
+    return importlib.util.find_spec(_SCHEMAS[kind][0]) is not None
+
+
+def is_dated(date: str) -> bool:
+    """YYYY-MM or YYYY-MM-DD."""
+    return _DATE.match(date) is not None
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], bytes]:
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
+        data = json.loads(raw)
+    except RecursionError:
+        raise InputError(Mistake(f"{path} is nested too deep", Place(str(path)))) from None
+    except (OSError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise InputError(Mistake(f"{path} is not readable JSON", Place(str(path), line), because=str(error))) from None
+    if not isinstance(data, dict):
+        raise InputError(Mistake(f"{path} is not a config.json", Place(str(path)), because="it holds no JSON object"))
+    return data, raw
+
+
+def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> Mistake:
+    word = _SCHEMAS[kind][2] if kind in _SCHEMAS else "kind of catalog entry"
+    close = _resembling(name, ids)
+    return Mistake(
+        f"unknown {word} `{name}`",
+        where,
+        because=f"the catalog knows {some_of(ids)}" if ids else f"no catalog folder holds {kind}/*.yaml",
+        attempt=f"did you mean {' or '.join(f'`{match}`' for match in close)}?"
+        if close
+        else f"planner catalog list {kind}",
+    )
+
+
+def _resembling(name: str, ids: Sequence[str]) -> list[str]:
+    """Up to three ids that look like the name, punctuation and case aside."""
+    plain = {re.sub(r"[^a-z0-9]", "", known.lower()): known for known in reversed(ids)}
+    wanted = re.sub(r"[^a-z0-9]", "", name.lower())
+    close = [plain[match] for match in difflib.get_close_matches(wanted, list(plain), n=3, cutoff=0.7)]
+    parts = sorted(known for flat, known in plain.items() if len(wanted) >= 2 and wanted in flat)
+    return list(dict.fromkeys([*close, *parts]))[:3]

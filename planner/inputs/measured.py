@@ -1,0 +1,135 @@
+"""Measured tables that travel with the catalog: matrix products and collectives inside a node."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from planner.errors import InputError, Mistake
+from planner.formulas.collectives import Curve
+from planner.formulas.gemm import SIZEOF_BF16, GemmGrid, scaled_grid
+from planner.inputs.catalog import ENVIRONMENT_VARIABLE
+from planner.schema.catalog import Gpu
+
+
+def measured_folder() -> Path:
+    """Where the tables lie: inside the installed package, or in the checkout beside it."""
+    package = Path(__file__).resolve().parent.parent
+    packaged = package / "_catalogs" / "measured"
+    return packaged if packaged.is_dir() else package.parent / "catalogs" / "measured"
+
+
+def measured_folders() -> tuple[Path, ...]:
+    """Where tables are looked for: own catalog folders in PLANNER_CATALOGS first, the shipped one last."""
+    own = [Path(folder) / "measured" for folder in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if folder]
+    return (*own, measured_folder())
+
+
+def _own(name: str) -> list[Path]:
+    """Files of that name, in the order in which they count."""
+    return [path for folder in measured_folders() if (path := folder / name).is_file()]
+
+
+def gemm_stems() -> tuple[str, ...]:
+    """Devices with a grid of matrix products, as `Gpu.gemm_grid` names them."""
+    found = {path.stem.removeprefix("gemm_") for folder in measured_folders() for path in folder.glob("gemm_*.json")}
+    return tuple(sorted(found))
+
+
+def gemm_grid(stem: str) -> GemmGrid:
+    """The measured bf16 grid of one device, e.g. `h100_sxm`."""
+    paths = _own(f"gemm_{stem}.json")
+    if not paths:
+        raise _unknown("measured GEMM grid", stem, gemm_stems())
+    return _grid(paths[0])
+
+
+@cache
+def _grid(path: Path) -> GemmGrid:
+    raw = _read(path)
+    m, n, k = (np.array(raw[axis], dtype=np.float64) for axis in "mnk")
+    table = np.array(raw["latency_ns"], dtype=np.float64).reshape(len(m), len(n), len(k))
+    return GemmGrid(
+        device=raw["device"],
+        m=m,
+        n=n,
+        k=k,
+        latency_ns=table,
+        peak_tflops=raw["bf16_dense_tflops"],
+        memory_gb_per_s=raw["memory_bandwidth_gb_per_s"],
+        source=raw["source"],
+        date=raw["date"],
+    )
+
+
+def device_grid(
+    gpu: Gpu, *, relative: Gpu | None = None, compute: str = "bf16", element_bytes: float = SIZEOF_BF16
+) -> GemmGrid:
+    """The grid of a GPU for a key of its `dense_tflops`: its own, or scaled from its own bf16 or a relative's.
+
+    `relative` is the GPU that `gemm_grid_from` names; needed only where `gpu.gemm_grid` is empty.
+    """
+    owner = gpu if gpu.gemm_grid is not None else relative
+    if owner is None or owner.gemm_grid is None:
+        raise InputError(Mistake(what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one"))
+    if compute not in gpu.dense_tflops:
+        known = ", ".join(gpu.dense_tflops)
+        raise InputError(Mistake(what=f"GPU {gpu.id} has no peak for {compute!r}", attempt=f"one of {known}"))
+    grid, peak = gemm_grid(owner.gemm_grid), gpu.dense_tflops[compute]
+    if owner is gpu and peak == gpu.dense_tflops.get("bf16"):
+        return grid
+    return scaled_grid(
+        grid,
+        peak_tflops=peak,
+        memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
+        sustained_fraction=gpu.sustained_gemm_fraction if owner is not gpu else None,
+        element_bytes=element_bytes,
+    )
+
+
+def nccl_devices() -> tuple[str, ...]:
+    """Devices with measured collectives, as `NodeLinks.measured_as` names them."""
+    return tuple(dict.fromkeys(entry["device"] for path in _own("nccl.json") for entry in _read(path)["curves"]))
+
+
+def nccl_curves(device: str) -> Mapping[tuple[str, int], Curve]:
+    """Measured collectives inside one node, by operation and number of GPUs; an own folder replaces single curves."""
+    if device not in nccl_devices():
+        raise _unknown("measured NCCL device", device, nccl_devices())
+    found: dict[tuple[str, int], Curve] = {}
+    for path in reversed(_own("nccl.json")):
+        found |= _curves(path, device)
+    return MappingProxyType(found)
+
+
+@cache
+def _curves(path: Path, device: str) -> Mapping[tuple[str, int], Curve]:
+    raw = _read(path)
+    size_bytes = np.array(raw["bytes"], dtype=np.float64)
+    return {
+        (entry["op"], entry["num_gpus"]): Curve(
+            op=entry["op"],
+            num_gpus=entry["num_gpus"],
+            size_bytes=size_bytes,
+            time_ns=np.array(entry["time_ns"], dtype=np.float64),
+        )
+        for entry in raw["curves"]
+        if entry["device"] == device
+    }
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _unknown(what: str, name: str, known: tuple[str, ...]) -> InputError:
+    return InputError(Mistake(what=f"no {what} {name!r}", attempt=f"one of {', '.join(known)}"))

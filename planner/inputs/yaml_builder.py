@@ -1,0 +1,274 @@
+"""YAML 1.2 text to plain data, event by event.
+
+Depth, size, tags and aliases are checked while ruamel.yaml's pure parser runs and before anything is built, with a
+stack of our own, so that no input can exhaust Python's. Scalars follow the YAML 1.2 core schema.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from planner.errors import InputError, Mistake, Place
+
+PathKey = str | int
+
+MAX_DEPTH = 32
+MAX_NODES = 20_000
+MAX_DIGITS = 40
+
+FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Control characters and lone surrogates."""
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_BASED_INT = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+
+_HINTS = (
+    ("cannot start any token", "a tab cannot indent; use spaces, and quote a value that starts with @, ` or %"),
+    ("mapping values are not allowed", "check the indentation, and quote a value that contains ': '"),
+    ("expected <block end>", "lines of one block start in the same column"),
+    ("could not find expected ':'", "write `key: value`, with a space after the colon"),
+    ("found undefined alias", "an alias (*name) needs its anchor (&name) further up; quote a value that starts with *"),
+    ("while scanning a quoted scalar", "close the quotation mark"),
+    ("expected ',' or", "close the bracket, or put a comma between the items"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a node starts, what it weighs, and the same for what it holds."""
+
+    line: int
+    column: int
+    nodes: int = 1
+    height: int = 0
+    children: dict[PathKey, Mark] | None = None
+
+
+def build(text: str, name: str) -> tuple[Any, Mark]:
+    """The only document of a YAML text as dict, list, str, int, float, bool and None, with a mark for every value."""
+    try:
+        return _Builder(name).build(text)
+    except InputError:
+        raise
+    except MarkedYAMLError as error:
+        _refuse_syntax(name, error)
+    except Exception as error:  # the parser lets a few builtin errors out on malformed escapes and directives
+        refuse(name, f"{name} is not valid YAML", because=str(error).splitlines()[0] if str(error) else None)
+
+
+class _Open:
+    """A list or mapping whose end has not come yet."""
+
+    __slots__ = ("anchor", "children", "height", "key", "key_mark", "mark", "nodes", "value")
+
+    def __init__(self, value: Any, mark: Any, anchor: str | None) -> None:
+        self.value = value
+        self.mark = mark
+        self.anchor = anchor
+        self.children: dict[PathKey, Mark] = {}
+        self.key: str | None = None
+        self.key_mark: Any = None
+        self.nodes = 1
+        self.height = 0
+
+
+class _Builder:
+    """Builds plain data from parser events with a stack of its own, so that no input can exhaust Python's."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Any, Mark] | None] = {}
+        self.result: tuple[Any, Mark] | None = None
+        self.nodes = 0
+        self.documents = 0
+
+    def build(self, text: str) -> tuple[Any, Mark]:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            kind = type(event)
+            if kind is ScalarEvent:
+                self.scalar(event)
+            elif kind is MappingStartEvent or kind is SequenceStartEvent:
+                self.open(event, {} if kind is MappingStartEvent else [])
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                self.close()
+            elif kind is AliasEvent:
+                self.alias(event)
+            elif kind is DocumentStartEvent:
+                self.documents += 1
+                if self.documents > 1:
+                    self.refuse(
+                        f"{self.name} holds more than one document",
+                        event,
+                        because="`---` starts a second one; keep one a file",
+                    )
+        if self.result is None or (self.result[0] is None and self.result[1].column == 0):
+            refuse(self.name, f"{self.name} is empty")
+        return self.result
+
+    def scalar(self, event: Any) -> None:
+        self.check_tag(event)
+        text: str = event.value
+        style: str | None = event.style
+        if style == '"' and (bad := FORBIDDEN.search(text)):
+            self.refuse(f"the text holds the control character U+{ord(bad.group()):04X}", event)
+        start = event.start_mark
+        line, column = start.line + 1, start.column + 1
+        top = self.stack[-1] if self.stack else None
+        if top is not None and type(top.value) is dict and top.key is None:
+            value = text if style else self.resolve(text, event)
+            if not isinstance(value, str):
+                self.refuse(f"the key {text or 'null'!r} is not text", event, attempt=f'put it in quotes: "{text}"')
+            self.set_key(top, value, event)
+            if event.anchor:
+                self.anchors[event.anchor] = (value, Mark(line, column))
+            return
+        value = text if style else self.resolve(text, event)
+        if top is None and value is None and not text:
+            column = 0
+        self.weigh(1, event)
+        self.add(value, Mark(line, column), event.anchor)
+
+    def open(self, event: Any, value: Any) -> None:
+        self.check_tag(event)
+        if len(self.stack) >= MAX_DEPTH:
+            self.refuse(f"{self.name} is nested deeper than {MAX_DEPTH} levels", event)
+        top = self.stack[-1] if self.stack else None
+        if top is not None and type(top.value) is dict and top.key is None:
+            self.refuse("a list or mapping stands as a key", event, because="keys are text")
+        self.weigh(1, event)
+        if event.anchor:
+            self.anchors[event.anchor] = None
+        self.stack.append(_Open(value, event.start_mark, event.anchor))
+
+    def close(self) -> None:
+        done = self.stack.pop()
+        mark = Mark(done.mark.line + 1, done.mark.column + 1, done.nodes, done.height + 1, done.children)
+        self.add(done.value, mark, done.anchor)
+
+    def alias(self, event: Any) -> None:
+        if event.anchor not in self.anchors:
+            self.refuse(f"the alias *{event.anchor} has no anchor", event, because="an anchor (&name) comes before it")
+        target = self.anchors[event.anchor]
+        if target is None:
+            self.refuse(f"the alias *{event.anchor} contains itself", event)
+        value, mark = target
+        top = self.stack[-1]
+        if type(top.value) is dict and top.key is None:
+            if not isinstance(value, str):
+                self.refuse(f"the alias *{event.anchor} is used as a key but is not text", event)
+            self.set_key(top, value, event)
+            return
+        self.weigh(mark.nodes, event)
+        if len(self.stack) + mark.height > MAX_DEPTH:
+            self.refuse(f"{self.name} is nested deeper than {MAX_DEPTH} levels", event)
+        start = event.start_mark
+        self.add(value, replace(mark, line=start.line + 1, column=start.column + 1), None)
+
+    def set_key(self, top: _Open, key: str, event: Any) -> None:
+        if key in top.value:
+            before = top.children[key].line
+            self.refuse(f"the key `{key}` stands twice", event, because=f"it is already set on line {before}")
+        if key == "<<" and not getattr(event, "style", None):
+            self.refuse("merge keys (<<) are not part of YAML 1.2", event, attempt="write the keys out")
+        self.weigh(1, event)
+        top.nodes += 1
+        top.key, top.key_mark = key, event.start_mark
+
+    def add(self, value: Any, mark: Mark, anchor: str | None) -> None:
+        if anchor:
+            self.anchors[anchor] = (value, mark)
+        if not self.stack:
+            self.result = (value, mark)
+            return
+        top = self.stack[-1]
+        top.nodes += mark.nodes
+        top.height = max(top.height, mark.height)
+        if top.key is None:
+            top.children[len(top.value)] = mark
+            top.value.append(value)
+        else:
+            start = top.key_mark
+            top.value[top.key] = value
+            top.children[top.key] = Mark(start.line + 1, start.column + 1, mark.nodes, mark.height, mark.children)
+            top.key = None
+
+    def weigh(self, nodes: int, event: Any) -> None:
+        self.nodes += nodes
+        if self.nodes > MAX_NODES:
+            self.refuse(
+                f"{self.name} holds more than {MAX_NODES:,} values",
+                event,
+                because="aliases count as often as they are used",
+            )
+
+    def check_tag(self, event: Any) -> None:
+        if event.ctag is not None and str(event.ctag) not in ("", "None"):
+            self.refuse(
+                f"the tag {event.ctag} is not allowed",
+                event,
+                because="a file is plain data",
+                attempt="leave the tag out",
+            )
+
+    def resolve(self, text: str, event: Any) -> Any:
+        """A plain scalar by the YAML 1.2 core schema."""
+        if text in _NULL:
+            return None
+        if text[0] not in "-+.0123456789":
+            return _BOOL.get(text, text)
+        if _NOT_FINITE.match(text):
+            self.refuse(f"{text} is not a number that can be planned with", event, because="numbers are finite")
+        if len(text) > MAX_DIGITS and (_FLOAT.match(text) or _BASED_INT.match(text)):
+            self.refuse(f"a number has more than {MAX_DIGITS} digits", event)
+        if _INT.match(text):
+            return int(text)
+        if _BASED_INT.match(text):
+            return int(text, 0)
+        if _FLOAT.match(text):
+            number = float(text)
+            if math.isinf(number):
+                self.refuse(f"the number {text} is out of range", event, because="it is too large for a 64-bit float")
+            return number
+        return text
+
+    def refuse(self, what: str, event: Any, because: str | None = None, attempt: str | None = None) -> NoReturn:
+        start = event.start_mark
+        refuse(self.name, what, (start.line + 1, start.column + 1), because, attempt)
+
+
+def refuse(
+    name: str,
+    what: str,
+    at: tuple[int | None, int | None] = (None, None),
+    because: str | None = None,
+    attempt: str | None = None,
+) -> NoReturn:
+    """Raise an InputError with one Problem."""
+    raise InputError(Mistake(what, Place(name, *at), because=because, attempt=attempt)) from None
+
+
+def _refuse_syntax(name: str, error: MarkedYAMLError) -> NoReturn:
+    mark = error.problem_mark or error.context_mark
+    at = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
+    because = ", ".join(part for part in (error.context, error.problem) if part)
+    attempt = next((hint for sign, hint in _HINTS if sign in because), None)
+    refuse(name, f"{name} is not valid YAML", at, because or None, attempt)

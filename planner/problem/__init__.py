@@ -1,0 +1,1 @@
+"""A question with nothing left to look up, and the choices it leaves open."""

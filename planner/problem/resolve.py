@@ -1,0 +1,353 @@
+"""Scenario + catalog -> Problem: names looked up, wishes and variants spelt out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from planner.cluster.own_machines import load_own
+from planner.errors import InputError, Mistake
+from planner.inputs.calibration import load_calibration
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, validate
+from planner.inputs.known_errors import known_errors
+from planner.inputs.messages import did_you_mean
+from planner.problem.choices import choose
+from planner.problem.conditions import applies, conditions
+from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
+from planner.problem.refusals import contradictions, no_memory_left, uneven_groups, untaken, work_contradictions
+from planner.problem.variants import MOST_VARIANTS, Variant, on_pool, variants, with_modules
+from planner.problem.wishes import wish_combinations
+from planner.schema.catalog import Gpu, Node, Precision
+from planner.schema.engine import Engine, RolloutEngine, configured
+from planner.schema.scenario import ClusterSpec, IntRange, NameWish, Pool, Scenario
+
+DEFAULT_GRID_GPU = "h100-sxm5-80gb"
+"""Whose GEMM grid is scaled for a GPU that names no relative."""
+
+
+class _Names:
+    """Looks names up and gathers every one that does not exist."""
+
+    def __init__(self, document: Document, catalog: Catalog) -> None:
+        self.document, self.catalog = document, catalog
+        self.wrong: list[Mistake] = []
+
+    def find(self, kind: str, name: str, *path: str | int) -> Any:
+        """The entry, or None and one more fault."""
+        try:
+            return self.catalog.find(kind, name, where=self.document.place(path))
+        except InputError as error:
+            self.wrong.extend(error.problems)
+            return None
+
+
+def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem:
+    """Look up every name of a scenario and spell out its wishes and variants.
+
+    Raises InputError for an unknown name or for parts that contradict each other in every variant.
+    """
+    names = _Names(document, catalog)
+    shared = _shared(names, scenario)
+    engine = shared["engine"]
+    if names.wrong:
+        raise InputError(names.wrong)
+    try:
+        taken = variants(scenario, engine)
+        if scenario.layout.recompute_modules == "any":
+            taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
+        if len(taken) > MOST_VARIANTS:
+            raise ValueError(f"{len(taken)} combinations of machines, precision, schedule, offload and modules")
+    except ValueError as error:
+        attempt = "give lists of fewer values instead of any"
+        raise InputError(Mistake(str(error), document.place(()), "too much is left open at once", attempt)) from None
+    found: list[Problem] = []
+    refused: list[tuple[str, str]] = []
+    faults: list[Mistake] = []
+    for variant in taken:
+        wrong, problem = _one(names, variant, shared)
+        if problem is not None:
+            found.append(problem)
+            continue
+        refused.append((described(variant), "; ".join(f"{w.what}: {w.because}" for w in wrong)))
+        faults += [w for w in wrong if w not in faults]
+    if not found:
+        raise InputError(faults)
+    if len(found) == 1 and not refused:
+        return found[0]
+    return replace(found[0], variants=tuple(found) if len(found) > 1 else (), refused=tuple(refused))
+
+
+def described(variant: Variant | Problem) -> str:
+    """`precision fp8, layout.schedule zb-h1`."""
+    return ", ".join(f"{path} {value}" for path, value in variant.settings)
+
+
+def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
+    """What all variants have in common; also looks up what only some of them need, so that no fault stays hidden."""
+    engine = names.find("engines", scenario.engine, "engine")
+    out: dict[str, Any] = {"architecture": names.find("models", scenario.model, "model"), "engine": engine}
+    machines: list[tuple[tuple[str | int, ...], ClusterSpec | Pool]] = [(("cluster",), scenario.cluster)]
+    if scenario.cluster.pools is not None:
+        machines = [(("cluster", "pools", index), pool) for index, pool in enumerate(scenario.cluster.pools)]
+    for path, some in machines:
+        node = names.find("nodes", str(some.node), *path, "node")
+        if node is not None:
+            names.wrong += uneven_groups(some, node, names.document.place((*path, "num_gpus")))
+    for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:
+        if precision == "any":
+            because = "a precision changes what is learned, not only its cost"
+            where, attempt = names.document.place(("precision",)), "those you would train in, as in [bf16, fp8]"
+            names.wrong.append(Mistake("precision: any leaves too much open", where, because, attempt))
+        else:
+            names.find("precisions", precision, "precision")
+    if scenario.adapter is not None:
+        names.find("precisions", scenario.adapter.base_precision, "adapter", "base_precision")
+    wanted = [scenario.optimizer] if isinstance(scenario.optimizer, str) else []
+    if isinstance(scenario.optimizer, NameWish):
+        wanted = [scenario.optimizer.want, *(n for n in scenario.optimizer.allow if n != scenario.optimizer.want)]
+    out["optimizers"] = tuple(names.find("optimizers", name, "optimizer") for name in wanted)
+    out["rollout_engine"] = None
+    if scenario.rl is not None and engine is not None:
+        if engine.colocation is None:
+            what, attempt = f"engine {engine.id} has no rollout engine", "engine: slime"
+            because = "task: rl needs an engine that also generates samples"
+            names.wrong.append(Mistake(what, names.document.place(("engine",)), because, attempt))
+        else:
+            out["rollout_engine"] = names.find("rollouts", engine.colocation.rollout_engine, "engine")
+    out["rollout_precision"] = _rollout_precision(names, scenario, out["rollout_engine"])
+    names.wrong += _concurrency(names.document, scenario, out["rollout_engine"])
+    pools = [pool.node for pool in scenario.cluster.pools or ()]
+    asked = scenario.rl.rollout.node if scenario.rl is not None else None
+    if asked is not None and asked not in pools:
+        what = f"rl.rollout.node {asked} is no pool of the cluster"
+        because = f"cluster.pools lists {', '.join(pools) or 'none'}"
+        where = names.document.place(("rl", "rollout", "node"))
+        names.wrong.append(Mistake(what, where, because, "name a pool, or leave it out"))
+    later = scenario.layout.later_stages_on
+    if later not in (None, "any") and (later not in pools or len(pools) < 2):
+        what = f"no pool beside the run's own is called {later}"
+        because = f"cluster.pools lists {', '.join(pools) or 'none'}"
+        where, near = names.document.place(("layout", "later_stages_on")), did_you_mean(str(later), pools)
+        names.wrong.append(Mistake(what, where, because, near or "name another pool, any, or leave it out"))
+    return out
+
+
+def _rollout_precision(names: _Names, scenario: Scenario, engine: RolloutEngine | None) -> Precision | None:
+    """The precision of a rollout engine's weights, where a scenario names one."""
+    path = ("rl", "rollout", "precision")
+    name = scenario.rl.rollout.precision if scenario.rl is not None else None
+    if name is None:
+        return None
+    found: Precision | None = names.find("precisions", name, *path)
+    if found is not None and engine is not None and found.id not in engine.precisions:
+        what, because = f"{engine.name} does not hold weights in {name}", "its catalog file lists others"
+        names.wrong.append(Mistake(what, names.document.place(path), because, f"one of {', '.join(engine.precisions)}"))
+    return found
+
+
+def _concurrency(document: Document, scenario: Scenario, engine: RolloutEngine | None) -> list[Mistake]:
+    """More requests at once than the rollout engine takes."""
+    asked = scenario.rl.rollout.max_concurrency if scenario.rl is not None else None
+    most = max(asked) if isinstance(asked, list) else asked.min if isinstance(asked, IntRange) else asked
+    if engine is None or not isinstance(most, int) or most <= engine.max_concurrency:
+        return []
+    what = f"{engine.name} runs at most {engine.max_concurrency} requests at once, not {most}"
+    because = "its catalog file says so in max_concurrency"
+    where = document.place(("rl", "rollout", "max_concurrency"))
+    return [Mistake(what, where, because, f"max_concurrency: {engine.max_concurrency}, or leave it out")]
+
+
+def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Mistake], Problem | None]:
+    """One variant, or what rules it out."""
+    document, catalog, scenario = names.document, names.catalog, variant.scenario
+    engine: Engine = shared["engine"]
+    node: Node = catalog.find("nodes", str(scenario.cluster.node))
+    gpu: Gpu = catalog.find("gpus", node.gpu)
+    precision = catalog.find("precisions", str(scenario.precision))
+    base = precision
+    if scenario.adapter is not None:
+        base = catalog.find("precisions", scenario.adapter.base_precision)
+    own = load_own(document, scenario, node, gpu)
+    node = own.node
+    wrong = contradictions(document, scenario, engine, precision, gpu)
+    wrong += work_contradictions(document, scenario, shared["architecture"], engine)
+    wrong += untaken(document, scenario, engine)
+    if wrong:
+        return wrong, None
+    grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
+        catalog.data_file(measured)
+    engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
+    usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
+    headroom, headroom_from = _headroom(scenario, engine, usable)
+    calibration, calibrated_by = load_calibration(document.name, scenario.calibration)
+    problem = Problem(
+        scenario=scenario,
+        document=document,
+        architecture=shared["architecture"],
+        engine=engine,
+        precision=precision,
+        base_precision=base,
+        optimizers=shared["optimizers"],
+        node=node,
+        gpu=gpu,
+        grid_gpu=grid_gpu,
+        num_gpus=gpu_counts(scenario.cluster, node),
+        rollout_engine=shared["rollout_engine"],
+        rollout_precision=shared["rollout_precision"],
+        wishes=wish_combinations(scenario, len(shared["optimizers"])),
+        usable_gib=usable,
+        headroom_gib=headroom,
+        headroom_from=headroom_from,
+        known_errors=known_errors(engine, catalog),
+        provenance=tuple(sorted([*catalog.used().items(), *calibrated_by, *own.files])),
+        calibration=calibration,
+        own=own,
+        settings=variant.settings,
+    )
+    if scenario.layout.later_stages_on is not None:
+        return _spanning(problem, catalog)
+    if problem.colocated:
+        return [], problem
+    return _apart(problem, catalog)
+
+
+def _switched_on(scenario: Scenario, engine: Engine, precision: str) -> list[str]:
+    """Options of the engine that the scenario turns on, by name or through a field of layout:."""
+    on = [*scenario.engine_options, precision]
+    if scenario.layout.activation_offload is True:
+        on += [n for n, o in engine.options.items() if o.decides == "activation_offload" and n not in on]
+    return on
+
+
+def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[float, str]:
+    """(GiB that must stay free, where that comes from)."""
+    if scenario.limits.headroom_gib is not None:
+        headroom, headroom_from = scenario.limits.headroom_gib, "limits.headroom_gib of the scenario"
+    else:
+        headroom = usable_gib * engine.default_headroom_fraction
+        headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
+    cliff = usable_gib * (1 - RESERVED_CLIFF)
+    if scenario.limits.reserved_cliff and not engine.expandable_segments and headroom < cliff:
+        return cliff, CLIFF_TEXT
+    return headroom, headroom_from
+
+
+def _on(problem: Problem, pool: Pool, catalog: Catalog) -> Problem:
+    """The problem on the machines of another pool."""
+    node: Node = catalog.find("nodes", pool.node)
+    gpu: Gpu = catalog.find("gpus", node.gpu)
+    grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
+    usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
+    headroom, headroom_from = _headroom(problem.scenario, problem.engine, usable)
+    machines: dict[str, Any] = {"node": node, "gpu": gpu, "grid_gpu": grid, "usable_gib": usable, "own": None}
+    machines["scenario"] = on_pool(problem.scenario, pool.node)
+    return replace(problem, **machines, headroom_gib=headroom, headroom_from=headroom_from)
+
+
+def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:
+    """The problem with the later stages of its pipelines on another pool."""
+    name = problem.scenario.layout.later_stages_on
+    pool = next(pool for pool in problem.scenario.cluster.pools or () if pool.node == name)
+    later = _on(problem, pool, catalog)
+    counts = gpu_counts(pool, later.node)
+    wrong = list(no_memory_left(problem.document, problem.scenario, pool, problem.engine, later.gpu))
+
+    def refuse(what: str, because: str, attempt: str) -> None:
+        wrong.append(Mistake(what, problem.place("layout", "later_stages_on"), because, attempt))
+
+    if problem.is_rl:
+        refuse("later_stages_on is for training alone", "rollouts share GPUs of one kind", "rl.rollout.node")
+    if len(problem.num_gpus) > 1 or len(counts) > 1:
+        because = f"{problem.node.id} may give {list(problem.num_gpus)} GPUs and {later.node.id} {list(counts)}"
+        refuse("a pipeline over two pools needs one GPU count of each", because, "num_gpus: N for both pools")
+    elif problem.num_gpus[0] % problem.node.gpus_per_node or counts[0] % later.node.gpus_per_node:
+        given = f"they give {problem.num_gpus[0]} and {counts[0]} GPUs"
+        refuse("a pipeline over two pools needs whole nodes", given, "num_gpus: whole nodes of both")
+    if later.precision.compute not in later.gpu.dense_tflops:
+        what = f"{later.gpu.name} has no {later.precision.compute} matrix units"
+        refuse(what, "both pools compute", "precision: bf16")
+    if problem.scenario.layout.schedule == "zb-h1":
+        refuse("zb-h1 is not planned over two pools", "its bubble is known for stages alike", "schedule: 1f1b")
+    if wrong:
+        return wrong, None
+    both = (problem.num_gpus[0] + counts[0],)
+    later = replace(later, num_gpus=both)
+    provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))
+    return [], replace(problem, num_gpus=both, first_gpus=problem.num_gpus[0], later=later, provenance=provenance)
+
+
+def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:
+    """The problem with GPUs that only generate, of its own pool or of another one."""
+    rl = problem.scenario.rl
+    assert rl is not None
+    beside = problem
+    pools = problem.scenario.cluster.pools or ()
+    pool = next((p for p in pools if p.node == rl.rollout.node and p.node != problem.node.id), None)
+    if pool is not None:
+        beside = replace(_on(problem, pool, catalog), trains_on=problem.node)
+        wrong = no_memory_left(problem.document, problem.scenario, pool, problem.engine, beside.gpu)
+        if wrong:
+            return wrong, None
+        usual = "bf16" if problem.precision.quantised else problem.precision.compute
+        held = problem.rollout_precision.compute if problem.rollout_precision is not None else usual
+        if not {held, usual} & set(beside.gpu.dense_tflops):
+            what = f"{beside.gpu.name} has no {held} matrix units to generate with"
+            because = f"the catalog lists {', '.join(sorted(beside.gpu.dense_tflops))} for it"
+            where = problem.place("rl", "rollout", "node")
+            return [Mistake(what, where, because, "rl.rollout.node: a pool that has them")], None
+        pairs = [(a, b) for a in problem.num_gpus for b in gpu_counts(pool, beside.node)]
+    else:
+        legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}
+        pairs = [(a, total - a) for total in problem.num_gpus for a in sorted(legal) if a < total]
+    generating = set(choose(rl.rollout.num_gpus, sorted({b for _, b in pairs})))
+    splits = tuple(sorted({(a, b) for a, b in pairs if b in generating}))
+    if not splits:
+        asked = rl.rollout.num_gpus
+        named = f" {asked}" if isinstance(asked, int | list) else ""
+        what = f"no GPUs are left to train beside rl.rollout.num_gpus{named}"
+        sizes = ", ".join(str(b) for b in sorted({b for _, b in pairs})) or "none"
+        because = f"trainers take whole nodes or an even share of one; beside them may generate: {sizes} GPUs"
+        where = problem.place("rl", "rollout", "num_gpus")
+        return [Mistake(what, where, because, "placement: colocated, or more GPUs")], None
+    training = tuple(sorted({a for a, _ in splits}))
+    # Provenance and counters of files used grew with the second pool.
+    provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))
+    apart = replace(problem, num_gpus=training, splits=splits, provenance=provenance)
+    return [], replace(apart, rollout_pool=beside if pool is not None else None)
+
+
+def gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
+    """GPU counts that may be used of a cluster or pool: shares of one node, or whole nodes."""
+    counts = machines.num_gpus
+    if isinstance(counts, list):
+        return tuple(sorted(set(counts)))
+    if counts is not None:
+        return (int(counts),)
+    limit = machines.max_gpus or 0
+    per_node = node.gpus_per_node
+    shares = [n for n in range(1, min(limit, per_node) + 1) if per_node % n == 0]
+    return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
+
+
+def _each_selection(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
+    """The variant with each set of modules whose tensors this architecture has."""
+    (none,) = with_modules(variant, ())
+    _, problem = _one(names, none, shared)
+    if problem is None:
+        return (none,)
+    kinds = [False, True] if problem.architecture.is_moe else [False]
+    freed = {
+        module
+        for tensor in problem.engine.saved
+        if any(all(applies(problem, w, moe_layer=kind) for w in conditions(tensor)) for kind in kinds)
+        for module in tensor.unless_recomputed
+    }
+    return with_modules(variant, [m for m in problem.engine.recompute_modules if m in freed])
+
+
+def problem_of(document: Document, catalog: Catalog | None = None) -> Problem:
+    """Validate a scenario and look up its names. Raises InputError with every fault found."""
+    return resolve(document, validate(document, Scenario), catalog or default_catalog())

@@ -1,0 +1,82 @@
+"""How layers and recomputed layers may fall on stages, by scenario and engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.problem.choices import choose
+from planner.problem.layouts import Ints, Layouts
+from planner.problem.problem import Problem
+
+
+def is_free(problem: Problem) -> bool:
+    """May stages differ in layers, by scenario and engine."""
+    spec = problem.scenario.layout.layers_per_stage
+    return spec == "free" or (spec == "auto" and problem.engine.pipeline.uneven != "no")
+
+
+def prefers_even(problem: Problem) -> bool:
+    """Does an even split win a near tie against one that has to be spelt out to the engine."""
+    return problem.scenario.layout.layers_per_stage == "auto" and is_free(problem)
+
+
+def layer_step(problem: Problem, chunks: int) -> int:
+    """Layers of a free stage come in multiples of this, and are at least its chunks."""
+    return 1 if problem.engine.pipeline.uneven_chunks else chunks
+
+
+def even_middle(problem: Problem) -> bool:
+    """The engine lets only the first and the last stage differ."""
+    return problem.engine.pipeline.uneven == "first_last"
+
+
+def recomputation(problem: Problem) -> str:
+    """`whole` or `levels`, as Tables.recompute says."""
+    whole = not problem.engine.recompute.partial or problem.scenario.layout.recompute_method == "uniform"
+    return "whole" if whole else "levels"
+
+
+def named_levels(problem: Problem, most: int, chunks: int = 1) -> tuple[int, ...]:
+    """Numbers up to `most` that some stage may recompute, by what scenario and engine name."""
+    levels = {level for layers in range(1, most + 1) for level in recompute_levels(problem, layers, chunks)}
+    return tuple(sorted(levels))
+
+
+def even_layers(problem: Problem, layouts: Layouts, stages: int) -> Ints:
+    """Layers of each stage where stages are even or listed, zero beyond a row's last stage; shape [rows, stages]."""
+    spec = problem.scenario.layout.layers_per_stage
+    exists = np.arange(stages)[None, :] < layouts.pipeline_parallel[:, None]
+    if isinstance(spec, list):
+        listed = np.array((spec + [0] * stages)[:stages], dtype=np.int64)
+        return np.where(exists, listed[None, :], 0)
+    each = problem.architecture.num_hidden_layers // layouts.pipeline_parallel
+    return np.where(exists, each[:, None], 0)
+
+
+def recompute_levels(problem: Problem, most: int, chunks: int = 1) -> list[int]:
+    """Numbers of recomputed layers that scenario and engine allow on a stage of `most` layers in chunks, ascending."""
+
+    spec = problem.scenario.layout
+    offered = problem.engine.recompute
+    usual = sorted({0, most})
+    if offered.partial and spec.recompute_method != "uniform":
+        # Where chunks differ in layers, a number for each chunk that covers the largest one covers the stage.
+        usual = sorted({*range(0, most + 1, chunks if offered.per_chunk else 1), most})
+    if "full" not in offered.granularities:
+        usual = [0]
+    if "none" not in offered.granularities:
+        usual = [most]
+    if spec.recomputed_layers == "all":
+        return [most]
+    chosen = choose(spec.recomputed_layers, usual)
+    return [level for level in chosen if level in usual]
+
+
+def recompute_kind(problem: Problem) -> str:
+    """`all`, `none_or_all`, or `levels` where single layers of a stage may be recomputed."""
+    spec, offered = problem.scenario.layout, problem.engine.recompute
+    if spec.recomputed_layers == "all":
+        return "all"
+    if spec.recomputed_layers == "any" and (not offered.partial or spec.recompute_method == "uniform"):
+        return "none_or_all"
+    return "levels"

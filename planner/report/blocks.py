@@ -1,0 +1,100 @@
+"""What a report says, before it is known how it is printed: headings, sentences, lists and grids.
+
+Commands build blocks once; `report/table`, `report/markdown` and others print the same blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from planner.units import number
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The title of what follows."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The answer in one sentence."""
+
+    text: str
+    good: bool = True
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """Sentences of equal rank."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows and columns of text; the first column is left-aligned, numbers stand right."""
+
+    columns: tuple[str, ...]
+    """Empty where the grid has no header."""
+    rows: tuple[tuple[str, ...], ...]
+    left: frozenset[int] = field(default_factory=lambda: frozenset({0}))
+    """Columns that are aligned to the left."""
+    strong: frozenset[int] = field(default_factory=frozenset)
+    """Rows that stand out: totals."""
+    rules: frozenset[int] = field(default_factory=frozenset)
+    """Rows after which a new section begins."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to type next."""
+
+    text: str
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Points joined by a line."""
+
+    title: str
+    x: str
+    y: str
+    points: tuple[tuple[float, float], ...]
+    labels: tuple[str, ...]
+    """One for each point, shown where the mouse rests."""
+
+
+Block = Heading | Headline | Text | Bullets | Grid | Command | Plot
+
+
+def drawn(plot: Plot, width: int = 64, height: int = 12) -> list[str]:
+    """A plot in characters: lines of text, the highest value on top."""
+    xs, ys = [x for x, _ in plot.points], [y for _, y in plot.points]
+    cells = [[" "] * width for _ in range(height)]
+    for x, y in plot.points:
+        column = round((x - min(xs)) / ((max(xs) - min(xs)) or 1) * (width - 1))
+        row = round((max(ys) - y) / ((max(ys) - min(ys)) or 1) * (height - 1))
+        cells[row][column] = "o"
+    margin = max(len(number(max(ys), 0)), len(number(min(ys), 0)))
+    sides = [number(max(ys), 0), *[""] * (height - 2), number(min(ys), 0)]
+    lines = [f"{side:>{margin}} |{''.join(row).rstrip()}" for side, row in zip(sides, cells, strict=True)]
+    low, high = number(min(xs), 1), number(max(xs), 1)
+    lines.append(" " * margin + " +" + "-" * width)
+    lines.append(" " * (margin + 2) + low + " " * max(1, width - len(low) - len(high)) + high)
+    return [f"{plot.y} against {plot.x}", *lines]
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> Grid:
+    """A grid of names and values, both left-aligned, without a header."""
+    return Grid((), tuple(rows), left=frozenset({0, 1}))

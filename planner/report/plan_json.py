@@ -1,0 +1,225 @@
+"""An outcome as JSON: every figure, its source, and what is needed to make the same plan again. No times, no dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from planner.analysis.infeasible.nearest import Nearest
+from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
+from planner.analysis.uniform import Uniform
+from planner.problem.problem import Problem
+from planner.report.gpu_order_rows import placement_document
+from planner.report.json_text import dumps as dumps
+from planner.report.schedule import schedule_document
+from planner.search.decisions import layout_document
+from planner.search.plan import Entry, Plan, host_total_gib, verdict
+from planner.search.search import Outcome, Proof
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes away."""
+
+
+def outcome_document(
+    outcome: Outcome,
+    comparison: PublishedColumns | None = None,
+    nearest: Nearest | None = None,
+    uniform: Uniform | None = None,
+) -> dict[str, Any]:
+    """The answer of `planner solve`."""
+    plan = outcome.plan
+    document: dict[str, Any] = {
+        "status": outcome.status,
+        "scenario": outcome.problem.scenario.name,
+        "plan": plan_document(plan) if plan is not None else None,
+        "proof": _proof(outcome.proof),
+    }
+    if nearest is not None:
+        document["nearest"] = _nearest(nearest)
+    if uniform is not None:
+        document["uniform_stages"] = {
+            "changes": uniform.changes,
+            "plan": plan_document(uniform.plan) if uniform.plan is not None else None,
+            "gain": _round(uniform.gain),
+        }
+    if comparison is not None:
+        document["comparison"] = _comparison(comparison)
+    beside = [case.plan.problem for case in comparison.cases] if comparison is not None else []
+    return {**document, **_about(outcome.problem, beside)}
+
+
+def estimate_document(plan: Plan) -> dict[str, Any]:
+    """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
+    document = {"status": "estimate", "scenario": plan.problem.scenario.name, "plan": plan_document(plan)}
+    return {**document, "proof": None, **_about(plan.problem, [])}
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Layout, memory, time and host ledgers of one plan."""
+    needed, available = host_total_gib(plan)
+    wanted = plan.problem.wishes[0]
+    ids = [o.id for o in plan.problem.optimizers]
+    changes = {
+        name: {
+            "wanted": ids[wanted.optimizer] if name == "optimizer" else getattr(wanted, name),
+            "granted": ids[plan.wish.optimizer] if name == "optimizer" else getattr(plan.wish, name),
+        }
+        for name in plan.wish.given_up
+    }
+    binding = plan.binding
+    interval, fits = plan.interval_gib, plan.fit_probability
+    return {
+        "verdict": verdict(plan),
+        "critical": plan.critical,
+        "wishes_given_up": changes,
+        "layout": layout_document(plan),
+        "placement": placement_document(plan),
+        "memory": {
+            "peak_gib": _round(plan.peak_gib),
+            "usable_gib": _round(plan.usable_gib),
+            "headroom_gib": _round(plan.headroom_gib),
+            "headroom_demanded_gib": _round(plan.demanded_gib),
+            "interval_90_percent_gib": [_round(bound) for bound in interval] if interval is not None else None,
+            "fit_probability": round(fits, 4) if fits is not None else None,
+            "binding_stage": binding.stage,
+            "binding_phase": binding.phase,
+            "stages": [
+                {
+                    "stage": phase.stage,
+                    "phase": phase.phase,
+                    "total_gib": _round(phase.total_gib),
+                    "items": [_entry(item, "gib") for item in phase.items],
+                }
+                for phase in plan.memory
+            ],
+        },
+        "time": {
+            "step_seconds": _round(plan.step_seconds),
+            **schedule_document(plan),
+            "tokens_per_second": _round(plan.tokens_per_second),
+            "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.num_gpus),
+            "samples_per_second": _round(plan.samples_per_second),
+            "mfu": _round(plan.mfu),
+            "items": [_entry(item, "seconds") for item in plan.time],
+            "phases": [{"name": name, "seconds": _round(seconds)} for name, seconds in plan.phases],
+            **_stated(plan),
+        },
+        "host": {
+            "needed_gib": _round(needed),
+            "available_gib": available,
+            "items": [_entry(item, "gib") for item in plan.host],
+        },
+    }
+
+
+def _stated(plan: Plan) -> dict[str, Any]:
+    """Goodput and calibration, where the scenario states them."""
+    good, known = plan.goodput, plan.problem.calibration
+    out: dict[str, Any] = {}
+    if good is not None:
+        out["goodput"] = {
+            "share": _round(good.share),
+            "failure_minutes": _round(good.failure_minutes),
+            "checkpoint_interval_minutes": _round(good.interval_minutes),
+            "tokens_per_second": _round(plan.tokens_per_second * good.share),
+        }
+    if known is not None:
+        out["calibration"] = {name: _round(factor.factor) for name, factor in known.phases.items()}
+    return out
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "status": proof.status,
+        "bound": _round(proof.bound_seconds),
+        "gap": _round(proof.gap),
+        "throughput_proved": proof.throughput_proved,
+        "candidates": proof.candidates,
+        "points": proof.points,
+        "removed": [{"rule": r.rule, "count": r.count, "text": r.text} for r in proof.removed],
+        "solver_rows": proof.solver_rows,
+        "rounding_only": proof.rounding_only,
+        "decided_by_rounding": proof.decided_by_rounding,
+        "enumerated": proof.enumerated,
+    }
+
+
+def _nearest(nearest: Nearest) -> dict[str, Any]:
+    return {
+        "text": list(nearest.sentences),
+        "largest_headroom_gib": nearest.feasible_headroom_gib,
+        "plan": plan_document(nearest.plan) if nearest.plan is not None else None,
+    }
+
+
+def _comparison(comparison: PublishedColumns) -> dict[str, Any]:
+    return {
+        "baseline": comparison.baseline.name if comparison.baseline is not None else None,
+        "columns": [_case(case) for case in comparison.cases],
+        "plan": _case(comparison.found) if comparison.found is not None else None,
+        "changes_from": comparison.start_name,
+        "changes": [_priced(change) for change in comparison.changes],
+        "own_changes": [_priced(change) for change in comparison.own_changes],
+        "contradictions": list(comparison.contradictions),
+        "remarks": list(comparison.remarks),
+        "left_out": list(comparison.left_out),
+    }
+
+
+def _case(case: ColumnCase) -> dict[str, Any]:
+    plan, published = case.plan, case.published
+    return {
+        "name": case.name,
+        "num_gpus": plan.num_gpus,
+        "verdict": case.verdict,
+        "peak_gib": _round(plan.peak_gib),
+        "headroom_gib": _round(plan.headroom_gib),
+        "binding_phase": plan.binding.phase,
+        "step_seconds": _round(plan.step_seconds),
+        "relative_samples_per_second": _round(case.relative_samples),
+        "relative_tokens_per_second": _round(case.relative_tokens),
+        "sequence_length": plan.layout["sequence_length"],
+        "changed_wishes": list(case.changed_wishes),
+        "layout": layout_document(plan),
+        "published": published.model_dump(mode="json") if published is not None else None,
+    }
+
+
+def _priced(change: Priced) -> dict[str, Any]:
+    return {
+        "name": change.name,
+        "peak_gib": _round(change.peak_gib),
+        "headroom_gib": _round(change.headroom_gib),
+        "training_peak_gib": _round(change.training_gib),
+        "relative_samples_per_second": _round(change.relative_samples),
+        "relative_tokens_per_second": _round(change.relative_tokens),
+    }
+
+
+def _about(problem: Problem, beside: Sequence[Problem]) -> dict[str, Any]:
+    """Known errors, and everything that a second run needs to print the same bytes."""
+    document = problem.document
+    return {
+        "known_error": list(problem.known_error_texts),
+        "provenance": {
+            "planner": version("planner"),
+            "ortools": version("ortools"),
+            "schema_version": SCHEMA_VERSION,
+            "scenario": document.name,
+            "scenario_sha256": document.sha256,
+            "overrides": list(document.overrides),
+            "seed": problem.scenario.search.seed,
+            "workers": problem.scenario.search.workers,
+            "catalog": dict(sorted({pair for p in (problem, *beside) for pair in p.provenance})),
+        },
+    }
+
+
+def _entry(entry: Entry, unit: str) -> dict[str, Any]:
+    return {"name": entry.name, unit: _round(entry.amount), "source": entry.source}
+
+
+def _round(value: float | None) -> float | None:
+    """Nine decimals: far below anything that is known, and no noise of the last bit."""
+    return None if value is None else round(float(value), 9)

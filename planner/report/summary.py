@@ -1,0 +1,311 @@
+"""An outcome as blocks: the answer in one line, layout, memory, time, proof, known errors, next command."""
+
+from __future__ import annotations
+
+import shlex
+
+from planner.analysis.changes import less_headroom
+from planner.problem.problem import RESERVED_CLIFF, Problem
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
+from planner.report.decision_rows import decision_rows, overlap_blocks
+from planner.report.gpu_order_rows import placement_rows
+from planner.report.schedule import schedule_blocks
+from planner.search.decisions import hardware_rows, recompute_flags
+from planner.search.plan import PHASES, PhaseMemory, Plan, degrees, given_up, host_total_gib, verdict
+from planner.search.search import Outcome, how_proved
+from planner.units import format_seconds, number, percent
+
+
+def spare(plan: Plan) -> str:
+    """What is free, or how much is missing."""
+    if plan.headroom_gib < 0:
+        return f"{number(-plan.headroom_gib, 1)} GiB missing"
+    return f"{number(plan.headroom_gib, 1)} GiB free"
+
+
+def headline(outcome: Outcome) -> Headline:
+    """The answer in one sentence. `optimal` is only said with a proof."""
+    problem, plan = outcome.problem, outcome.plan
+    name = problem.scenario.name
+    if plan is None:
+        if outcome.status == "infeasible":
+            counts = problem.total_gpus
+            gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in problem.each))
+            return Headline(f"{name}: no layout fits on {gpus} x {kinds} (proved)", good=False)
+        return Headline(f"{name}: no verdict within the time limit", good=False)
+    gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
+    lost = given_up(plan)
+    if lost:
+        start = f"fits on {gpus} after giving up {', '.join(lost)}"
+    elif len(problem.wishes) > 1:
+        start = f"keeps every wish on {gpus}"
+    else:
+        start = f"fits on {gpus}"
+    return Headline(f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}")
+
+
+def plan_blocks(plan: Plan) -> list[Block]:
+    """Layout, memory and time of one plan."""
+    return [*layout_blocks(plan), *memory_blocks(plan), *time_blocks(plan)]
+
+
+def layout_blocks(plan: Plan) -> list[Block]:
+    """The decisions."""
+    problem, lay = plan.problem, plan.layout
+    flags = recompute_flags(plan)
+    again = "none"
+    if flags.granularity != "none":
+        again = f"{_per_stage(plan.recomputed)} of {_per_stage(plan.layers)} layers a stage"
+        again += f" (method {flags.method})" if flags.method else ""
+    rows = [
+        *hardware_rows(plan),
+        ("model, engine", f"{problem.architecture.id}, {problem.engine.id}, {problem.precision.id}"),
+        ("degrees", degrees(lay)),
+        *decision_rows(plan),
+        *placement_rows(plan),
+        (
+            "batch",
+            f"{lay['global_batch_size']} sequences = {lay['micro_batch_size']} a micro-batch x "
+            f"{lay['num_micro_batches']} micro-batches x DP{lay['data_parallel']}",
+        ),
+        ("sequence length", _lengths(plan)),
+        ("layers a stage", _per_stage(plan.layers)),
+        ("recomputed", again),
+        ("optimizer", f"{problem.optimizers[lay['optimizer']].id}, ZeRO stage {lay['zero_stage']}{_offload(problem)}"),
+    ]
+    if plan.rollout is not None:
+        r, wish = plan.rollout, plan.wish
+        engines = r.num_gpus // r.tensor_parallel
+        weights = f"weights {problem.rollout_precision.id}, " if problem.rollout_precision is not None else ""
+        rows += [
+            ("rollout", f"{wish.rollout_batch_size} prompts x {wish.n_samples_per_prompt} samples"),
+            (
+                "rollout engine",
+                f"{engines} x TP{r.tensor_parallel}, {weights}memory fraction {r.gpu_memory_utilization:g}, "
+                f"{r.concurrency} of {r.samples_per_engine} samples at once",
+            ),
+        ]
+    return [Heading("Layout"), pairs(rows)]
+
+
+def _lengths(plan: Plan) -> str:
+    lay, rl = plan.layout, plan.problem.scenario.rl
+    text = f"{lay['sequence_length']:,} tokens"
+    if rl is not None:
+        text = f"{rl.prompt_length:,} + {plan.wish.response_length:,} = {text}"
+    if lay["mean_sequence_length"] != lay["sequence_length"]:
+        text += f" at most, {lay['mean_sequence_length']:,} on average"
+    return text
+
+
+def _offload(problem: Problem) -> str:
+    return ", on the host" if problem.scenario.layout.optimizer_offload else ""
+
+
+def _per_stage(values: tuple[int, ...]) -> str:
+    """One number where all stages agree, else runs such as 7 x 8, 1 x 6."""
+    if len(set(values)) == 1:
+        return str(values[0])
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and runs[-1][0] == value:
+            runs[-1][1] += 1
+        else:
+            runs.append([value, 1])
+    return ", ".join(f"{value} (x{count})" if count > 1 else str(value) for value, count in runs)
+
+
+def moment_name(phase: PhaseMemory, plan: Plan) -> str:
+    """The phase in words, with its stage where there are several."""
+    text = PHASES[phase.phase]
+    if phase.stage is not None and len(plan.layers) > 1:
+        text += f", stage {phase.stage}"
+    return text
+
+
+def memory_blocks(plan: Plan) -> list[Block]:
+    """The ledger of the fullest stage and phase, one line for each other phase, and host memory."""
+    worst, usable = plan.binding, plan.usable_gib
+    items = sorted(worst.items, key=lambda item: -item.amount)
+    rows = [(item.name, number(item.amount), percent(item.amount / usable)) for item in items]
+    rows.append(("peak", number(worst.total_gib), percent(worst.total_gib / usable)))
+    rows.append(("free", number(plan.headroom_gib), percent(plan.headroom_gib / usable)))
+    rows.append(("usable", number(usable), ""))
+    count = len(items)
+    blocks: list[Block] = [
+        Heading(f"Memory of one GPU when fullest: {moment_name(worst, plan)}"),
+        Grid(
+            ("item", "GiB", "of usable"),
+            tuple(rows),
+            strong=frozenset({count, count + 1}),
+            rules=frozenset({count - 1}),
+        ),
+    ]
+    fullest: dict[str, PhaseMemory] = {}
+    for phase in plan.memory:
+        known = fullest.get(phase.phase)
+        if known is None or phase.total_gib > known.total_gib:
+            fullest[phase.phase] = phase
+    others = [phase for phase in fullest.values() if phase.phase != worst.phase]
+    others.sort(key=lambda phase: -phase.total_gib)
+    if others:
+        blocks.append(
+            Grid(
+                ("other phases, fullest stage", "GiB", "largest item"),
+                tuple((moment_name(p, plan), number(p.total_gib), _largest(p)) for p in others),
+                left=frozenset({0, 2}),
+            )
+        )
+    if (chance := chance_text(plan)) is not None:
+        blocks.append(Text(chance))
+    needed, available = host_total_gib(plan)
+    of = f" of {number(available, 0)}" if available is not None else ""
+    blocks.append(Text(f"Host memory of one node: {number(needed, 0)}{of} GiB."))
+    return blocks
+
+
+def chance_text(plan: Plan) -> str | None:
+    """The peak with its interval and the chance that it fits, by the spread on published runs of this engine."""
+    spread, interval, fits = plan.problem.known_errors.memory, plan.interval_gib, plan.fit_probability
+    if spread is None or interval is None or fits is None:
+        return None
+    chance = "over 99.9 %" if fits > 0.999 else percent(fits)
+    text = (
+        f"Predicted {number(plan.peak_gib, 1)} GiB, 90 % interval {number(interval[0], 1)} to "
+        f"{number(interval[1], 1)}, "
+        f"fits with {chance} (spread of {spread.rows} published runs of {spread.engine})."
+    )
+    if not plan.problem.engine.expandable_segments:
+        return text
+    if plan.peak_gib > RESERVED_CLIFF * plan.usable_gib:
+        text += " Above 88 % of usable memory; engines without expandable segments slow down there, this one has them."
+    return text
+
+
+def _largest(phase: PhaseMemory) -> str:
+    item = max(phase.items, key=lambda entry: entry.amount)
+    return f"{item.name} {number(item.amount)}"
+
+
+def time_blocks(plan: Plan) -> list[Block]:
+    """Seconds of a step by cause with their shares, by phase, and rates."""
+    step = plan.step_seconds
+    items = sorted(plan.time, key=lambda entry: -entry.amount)
+    rows = [(item.name, _seconds(item.amount), percent(item.amount / step)) for item in items]
+    rows.append(("step", _seconds(step), ""))
+    phases = ", ".join(f"{name} {_seconds(seconds)} s" for name, seconds in plan.phases)
+    gpus = plan.num_gpus
+    what = "trained samples/s" if plan.problem.is_rl else "sequences/s"
+    rates = (
+        f"{number(plan.tokens_per_second, 0)} tokens/s ({number(plan.tokens_per_second / gpus, 0)} a GPU), "
+        f"{number(plan.samples_per_second)} {what}, MFU {percent(plan.mfu)}"
+        f"{' while training' if plan.problem.is_rl else ''}"
+    )
+    return [
+        Heading(f"Time of one step: {format_seconds(step)}"),
+        Grid(
+            ("item", "seconds", "share"),
+            tuple(rows),
+            strong=frozenset({len(items)}),
+            rules=frozenset({len(items) - 1}),
+        ),
+        Text(f"By phase: {phases}."),
+        *overlap_blocks(plan),
+        Text(f"Rates: {rates}."),
+        *_stated(plan),
+        *schedule_blocks(plan),
+    ]
+
+
+def _stated(plan: Plan) -> list[Block]:
+    """What the user put on top of the model: factors of an own run, and faults."""
+    out: list[Block] = []
+    known, good = plan.problem.calibration, plan.goodput
+    if known is not None:
+        factors = ", ".join(f"{name} x {factor.factor:.3g}" for name, factor in known.phases.items())
+        out.append(
+            Text(f"Calibrated with {known.source} of {known.date} ({known.lines} lines): {factors or 'memory'}.")
+        )
+    if good is not None:
+        rate = number(plan.tokens_per_second * good.share, 0)
+        out.append(Text(f"Goodput: {good.sentence}; {rate} tokens/s in the end."))
+    return out
+
+
+def _seconds(value: float) -> str:
+    return number(value, 3 if value < 100 else 1)
+
+
+def proof_blocks(outcome: Outcome) -> list[Block]:
+    """What was proved, of how many candidates, and what removed the rest."""
+    proof, problem = outcome.proof, outcome.problem
+    rows = [("looked at", number(proof.candidates, 0), "layouts (degrees, micro-batch, wishes) and rollout settings")]
+    rows += [(f"removed: {r.rule}", number(r.count, 0), r.text) for r in proof.removed]
+    rows.append(("left for the solver", number(proof.solver_rows, 0), "layouts, with every rollout setting that fits"))
+    points = number(proof.points, 0) if proof.points < 10**15 else f"{float(proof.points):.1e}"
+    rows.append(("points", points, "candidates with layers and recomputed layers of each stage"))
+    text = "layouts that fit in floats and only rounding to KiB excludes"
+    rows.append(("rounding only", number(proof.rounding_only, 0), text))
+    if proof.decided_by_rounding:
+        tie = "floats put another plan first by less than rounding to KiB and time units; both are as good"
+        rows.append(("decided by rounding", "yes", tie))
+    band = percent(problem.scenario.search.near_tie)
+    status = {
+        "optimal": "Proved optimal: fewest wishes given up, then throughput; within "
+        f"{band} of the best, headroom and simplicity decide.",
+        "feasible": f"Throughput proved, ties not settled: another plan within {band} may leave more memory free."
+        if proof.throughput_proved
+        else f"Not proved: best found, gap {percent(proof.gap or 0.0)}.",
+        "infeasible": "Proved infeasible: every candidate breaks a rule or a limit.",
+        "unknown": "No verdict: the time limit came first.",
+    }[outcome.status]
+    if proof.enumerated == 0:
+        checked = "No point was left to enumerate as a second check."
+    elif proof.enumerated is not None:
+        checked = f"All {proof.enumerated:,} points were enumerated too and give the same answer."
+    else:
+        checked = "The points were not enumerated as a second check (too many, or --no-check)."
+    return [
+        Heading("Proof"),
+        Text(status),
+        Grid(("candidates", "count", "meaning"), tuple(rows), left=frozenset({0, 2})),
+        Text(checked),
+    ]
+
+
+def error_blocks(problem: Problem) -> list[Block]:
+    """What is known about the error of these figures."""
+    return [Heading("Known error"), Bullets(problem.known_error_texts)]
+
+
+def scenario_argument(problem: Problem, **changes: str) -> str:
+    """The scenario and its overrides as one would type them, with further changes (dotted path: value)."""
+    name = "-" if problem.document.name == "<stdin>" else problem.document.name
+    parts = [name]
+    kept = [text for text in problem.document.overrides if text.partition("=")[0].strip() not in changes]
+    for override in (*kept, *(f"{path}={value}" for path, value in changes.items())):
+        parts += ["--set", override]
+    return " ".join(shlex.quote(part) for part in parts)
+
+
+def typed_value(value: object) -> str:
+    """A number or truth value as YAML."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
+def next_command(problem: Problem, headroom_gib: float | None, status: str) -> Command:
+    """What to type after this answer. `headroom_gib` is one with which an infeasible problem has a plan."""
+    scenario = scenario_argument(problem)
+    if status == "unknown":
+        limit = problem.scenario.search.time_limit_s * 10
+        return Command(f"planner solve {scenario} --time-limit {limit:g}", "search ten times longer")
+    if status == "infeasible":
+        if headroom_gib is not None:
+            less = {path: typed_value(value) for path, value in less_headroom(problem, headroom_gib)}
+            scenario = scenario_argument(problem, **less)
+            return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
+        return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
+    if problem.engine.launch is not None:
+        return Command(f"planner launch {scenario} --to {problem.engine.launch}", "the launch flags of this plan")
+    return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

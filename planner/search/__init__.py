@@ -1,0 +1,1 @@
+"""The search for one problem: space, bounds, integer tables, solver, plan, verification."""

@@ -1,0 +1,127 @@
+"""Data parallelism, ZeRO stages, and how the global batch is cut into micro-batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.problem.choices import choose, divisors
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.search.axes.rule import Mask, Rule
+
+
+def micro_batch_candidates(problem: Problem, global_batch_size: int) -> list[int]:
+    """Micro-batch sizes tried: divisors of the global batch up to the limit of the scenario."""
+    limit = problem.scenario.limits.max_sequences_per_micro_batch
+    return choose(problem.scenario.batch.micro_batch_size, divisors(global_batch_size, limit))
+
+
+def zero_candidates(problem: Problem) -> list[int]:
+    """ZeRO stages tried: those the engine offers."""
+    return choose(problem.scenario.layout.zero_stage, sorted(problem.engine.zero_stages))
+
+
+def _supported(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray((layouts.data_parallel == 1) | problem.engine.data_parallel)
+
+
+def _chosen(problem: Problem, layouts: Layouts) -> Mask:
+    values = np.unique(layouts.data_parallel).tolist()
+    return np.isin(layouts.data_parallel, choose(problem.scenario.layout.data_parallel, values))
+
+
+def _zero(problem: Problem, layouts: Layouts) -> Mask:
+    return np.isin(layouts.zero_stage, problem.engine.zero_stages)
+
+
+def _batch(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(layouts.num_micro_batches >= 1)
+
+
+def _instances(problem: Problem, layouts: Layouts) -> Mask:
+    count = problem.engine.states.optimizer_instances
+    ranks = layouts.data_parallel * layouts.context_parallel
+    cut = layouts.expert_parallel * layouts.expert_tensor_parallel if problem.architecture.is_moe else 1
+    experts = ranks * layouts.tensor_parallel // cut if problem.architecture.is_moe else ranks
+    return np.asarray((ranks % count == 0) & (experts % count == 0))
+
+
+def _is_precision_aware(problem: Problem) -> bool:
+    """Offloading, and moments in formats of their own, go through Megatron's precision-aware optimizer."""
+    return bool(problem.scenario.layout.optimizer_offload) or problem.engine.states.moment_bytes is not None
+
+
+def _sharded(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray((layouts.zero_stage >= 1) | (not _is_precision_aware(problem)))
+
+
+def _adam(problem: Problem, layouts: Layouts) -> Mask:
+    is_adam = np.array([optimizer.id == "adamw" for optimizer in problem.optimizers])
+    return np.asarray(is_adam[layouts.optimizer] | (not _is_precision_aware(problem)))
+
+
+def _samples(problem: Problem, layouts: Layouts) -> Mask:
+    samples = np.array([wish.samples for wish in problem.wishes])[layouts.wish]
+    return np.asarray((not problem.is_rl) | (samples % np.maximum(layouts.num_gpus, 1) == 0))
+
+
+def _groups(problem: Problem, layouts: Layouts) -> Mask:
+    group = np.array([wish.n_samples_per_prompt for wish in problem.wishes])[layouts.wish]
+    return np.asarray((not problem.is_rl) | (group > 1))
+
+
+RULES = (
+    Rule(
+        "data_parallel_supported",
+        "data_parallel above 1 needs data parallelism in the engine",
+        _supported,
+        "catalogs/engines, data_parallel",
+        by_engine=True,
+    ),
+    Rule("data_parallel_chosen", "data_parallel is what the scenario asks for", _chosen),
+    Rule(
+        "zero_stage_offered",
+        "zero_stage is one that the engine offers",
+        _zero,
+        "catalogs/engines, zero_stages",
+        by_engine=True,
+    ),
+    Rule(
+        "batch_divides",
+        "global_batch_size is a multiple of micro_batch_size * data_parallel",
+        _batch,
+        "Megatron-LM core/num_microbatches_calculator.py:381-391; DeepSpeed and torchtitan alike",
+    ),
+)
+ENGINE_RULES = (
+    Rule(
+        "optimizer_instances_divide",
+        "copies of the sharded optimizer divide data_parallel * context_parallel, and the ranks that share experts",
+        _instances,
+        "Megatron-LM core/parallel_state.py:922-925,1447",
+    ),
+    Rule(
+        "precision_aware_needs_sharding",
+        "optimizer_offload and 16-bit moments need the distributed optimizer (zero_stage 1)",
+        _sharded,
+        "Megatron-LM megatron/training/arguments.py:1803-1812; core/optimizer/optimizer_config.py, __post_init__",
+    ),
+    Rule(
+        "precision_aware_needs_adam",
+        "optimizer_offload and 16-bit moments need optimizer adamw",
+        _adam,
+        "Megatron-LM megatron/training/arguments.py:1803-1812; core/optimizer/optimizer_config.py, __post_init__",
+    ),
+    Rule(
+        "samples_divide_gpus",
+        "samples of a rollout are a multiple of the GPU count",
+        _samples,
+        "verl utils/config.py, validate_config: FSDP's smallest batch is n_gpus",
+    ),
+    Rule(
+        "groups_need_samples",
+        "n_samples_per_prompt is above 1: advantages are relative to the group",
+        _groups,
+        "OpenRLHF 0.11 cli/train_ppo_ray.py: group estimators need n_samples_per_prompt > 1",
+    ),
+)

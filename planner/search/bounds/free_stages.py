@@ -1,0 +1,314 @@
+"""Layers and recomputed layers per stage in closed form: a lower bound for a row, and a good feasible split.
+
+For one row, a stage with n layers needs at least r(n) recomputed layers to fit, and then takes t(n) seconds, which
+grows with n. The slowest stage can be no faster than the least limit under which the stages hold all layers together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
+from planner.problem.layouts import Floats, Ints
+from planner.problem.problem import Problem
+from planner.problem.stage_choices import (
+    even_layers,
+    even_middle,
+    is_free,
+    layer_step,
+    named_levels,
+    recomputation,
+    recompute_kind,
+    recompute_levels,
+)
+from planner.search.grid import Rounded, limit_bytes
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is known of one row."""
+
+    bound_seconds: float
+    """No split of this row is faster; infinite where none fits."""
+    seconds: float
+    """Time of the split found, infinite where none was found."""
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+
+
+NONE = Split(math.inf, math.inf, (), ())
+
+
+@dataclass(frozen=True)
+class Splitter:
+    """Splits rows, with integer memory as the solver counts it."""
+
+    problem: Problem
+    rounded: Rounded
+
+    def split(self, row: int, held_back: int = 0) -> Split:
+        """Bound and split of one row; with `held_back` memory units less than there are."""
+        best, bound = NONE, math.inf
+        for wanted, named in self._options(row):
+            found = self._split(row, wanted, named, held_back)
+            bound = min(bound, found.bound_seconds)
+            if found.seconds < best.seconds:
+                best = found
+        return Split(bound, best.seconds, best.layers, best.recomputed)
+
+    def only_rounding_excludes(self, row: int) -> bool:
+        """True where stages fit in floats, each by itself and all layers together, and not in rounded-up integers."""
+        return any(self._holds_all(row, wanted, exact=True) for wanted, _ in self._options(row)) and not any(
+            self._holds_all(row, wanted, exact=False) for wanted, _ in self._options(row)
+        )
+
+    @cached_property
+    def _fixed(self) -> Ints | None:
+        costs = self.rounded.costs
+        if is_free(self.problem):
+            return None
+        return even_layers(self.problem, costs.layouts, costs.stages)
+
+    @cached_property
+    def _window(self) -> dict[tuple[int, bool, int], tuple[Floats, ...]]:
+        return {}
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int, bytes], Ints]:
+        return {}
+
+    def _counts(self, row: int) -> Ints:
+        """Layers that one stage of the row may have."""
+        lay = self.rounded.costs.layouts
+        stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
+        if self._fixed is not None:
+            return np.unique(self._fixed[row, :stages])
+        most = self.problem.architecture.num_hidden_layers - (stages - 1) * chunks
+        return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
+
+    def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
+        """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
+        counts, problem = self._counts(row), self._variant(row)
+        kind = recomputation(problem)
+        chunks = self._chunks(row)
+        if not len(counts):
+            return
+        if recompute_kind(problem) == "all":
+            yield counts, None
+        elif self.problem.scenario.layout.recompute == "per_stage":
+            yield None, None
+        elif kind == "whole":
+            levels = named_levels(problem, int(counts[-1]), chunks)
+            if 0 in levels:
+                yield counts * 0, None
+            if any(level > 0 for level in levels):
+                yield counts, -1
+        else:
+            apart = self._fixed is None and layer_step(problem, chunks) < chunks
+            for level in recompute_levels(problem, int(counts[-1]), chunks):
+                if not apart or level % chunks == 0:
+                    yield np.minimum(counts, level), level
+            if apart:
+                yield counts, -1
+
+    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
+        costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
+        stages, total = int(lay.pipeline_parallel[row]), self.problem.architecture.num_hidden_layers
+        needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
+        c, heavy, light = costs.time["train"]
+        seconds = c.layer[row, :stages, None] * counts + c.recomputed[row, :stages, None] * needed
+        seconds = np.where(fits, seconds + c.end[row, :stages, None], math.inf)
+        least = np.array([counts[f.argmax()] if f.any() else total + 1 for f in fits])
+        if least.sum() > total:
+            return NONE
+        limit = self._slowest(seconds, counts, total)
+        if not math.isfinite(limit):
+            return NONE
+        weights, layer = (float(heavy[row]), float(light[row])), c.layer[row, :stages]
+        bound, layers = self._traded(seconds, counts, least, total, limit, layer, weights)
+        bound += weights[1] * float(c.end[row, :stages].sum())
+        for name, (other, weight, share) in costs.time.items():
+            if name != "train":
+                whole = float(other.layer[row, :stages].min() * total + other.end[row, :stages].sum())
+                bound += whole * (float(weight[row]) / stages + float(share[row]))
+        if layers is None:
+            layers = self._assign(seconds, needed, counts, least, total, limit)
+        if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
+            return Split(bound, math.inf, (), ())
+        recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
+        width = ((0, 0), (0, costs.stages - stages))
+        where = np.array([row])
+        exact = float(costs.step_seconds(where, np.pad(layers[None], width), np.pad(recomputed[None], width))[0])
+        return Split(min(bound, exact), exact, tuple(layers.tolist()), tuple(recomputed.tolist()))
+
+    def _variant(self, row: int) -> Problem:
+        """The row's own problem."""
+        return self.problem.each[int(self.rounded.costs.layouts.variant[row])]
+
+    def _is_refused(self, layers: Ints) -> bool:
+        """Stages between the first and the last differ, and the engine does not take that."""
+        return even_middle(self.problem) and len(set(layers[1:-1].tolist())) > 1
+
+    def _chunks(self, row: int) -> int:
+        return int(self.rounded.costs.layouts.virtual_pipeline[row])
+
+    def _is_named(self, row: int, layers: Ints, named: int | None) -> bool:
+        """Is the shared number of recomputed layers one that exists for this split."""
+        most = int(layers.max())
+        if named is None:
+            return True
+        return most in named_levels(self._variant(row), most, self._chunks(row)) if named < 0 else named <= most
+
+    def _holds_all(self, row: int, wanted: Ints | None, *, exact: bool) -> bool:
+        counts, total = self._counts(row), self.problem.architecture.num_hidden_layers
+        _, fits = self._needed(row, wanted, exact=exact)
+        if not fits.any(axis=1).all():
+            return False
+        return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(_held(~fits * 1.0, counts, 0.5).sum())
+
+    def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
+        """(recomputed layers needed, whether that fits) for each stage and layer count."""
+        counts, asked = self._counts(row), (row, exact, held_back)
+        if asked not in self._window:
+            self._window.clear()  # one row is asked for again and again, at every level, and then never more
+            self._window[asked] = self._windows(row, counts, exact, held_back)
+        low, high, fits, more, less, inside = self._window[asked]
+        if wanted is not None:
+            none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
+            return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
+        table = self._allowed(row, counts)
+        none = fits & (low <= 0) & (high >= 0) & (table[:, 0] == 0)
+        wide = np.minimum(more, table.shape[1] - 1).astype(np.int64)
+        allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
+        return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
+
+    def _windows(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
+        """For each stage and layer count what memory says of the recomputed layers.
+
+        (least, most, whether any number fits) by the moments of every stage, and the same where some are recomputed.
+        """
+        costs = self.rounded.costs
+        stages = int(costs.layouts.pipeline_parallel[row])
+        memory = costs.memory if exact else self.rounded.memory
+        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
+        always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
+        low, high, fits = _between(always, row, stages, counts, limit)
+        also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
+        possible = np.ones(low.shape, dtype=bool)
+        if self._fixed is not None:
+            possible &= self._fixed[row, :stages, None] == counts
+        elif self.problem.architecture.is_moe:
+            possible[0] &= counts >= self.problem.parameters.num_dense_layers
+        more, less = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1])
+        return low, high, fits & possible, more, less, fits & also[2] & possible
+
+    def _allowed(self, row: int, counts: Ints) -> Ints:
+        """By layer count and wanted number of recomputed layers: the least allowed one not below; 2^31 where none."""
+        variant, chunks = int(self.rounded.costs.layouts.variant[row]), self._chunks(row)
+        key = (variant, chunks, counts.tobytes())
+        if key not in self._known:
+            table = np.full((len(counts), int(counts[-1]) + 2), 2**31, dtype=np.int64)
+            for place, count in enumerate(counts.tolist()):
+                for level in reversed(recompute_levels(self._variant(row), count, chunks)):
+                    table[place, : level + 1] = level
+            self._known[key] = table
+        return self._known[key]
+
+    @staticmethod
+    def _slowest(seconds: Floats, counts: Ints, total: int) -> float:
+        """The least time limit under which the stages together hold all layers."""
+        values = np.unique(seconds[np.isfinite(seconds)])
+        low, high = 0, len(values) - 1
+        if high < 0 or _held(seconds, counts, float(values[-1])).sum() < total:
+            return math.inf
+        while low < high:
+            middle = (low + high) // 2
+            if _held(seconds, counts, float(values[middle])).sum() >= total:
+                high = middle
+            else:
+                low = middle + 1
+        return float(values[low])
+
+    @staticmethod
+    def _traded(
+        seconds: Floats,
+        counts: Ints,
+        least: Ints,
+        total: int,
+        limit: float,
+        layer: Floats,
+        weights: tuple[float, float],
+    ) -> tuple[float, Ints | None]:
+        """(least of slowest stage and sum over layers together, the split that has it where stages differ in speed).
+
+        Where a layer takes as long on every stage the sum does not depend on the split. Otherwise a slower slowest
+        stage may pay: for each limit the sum is least with as many layers as fit on the fastest stages.
+        """
+        heavy, light = weights
+        least_sum = float(layer.min()) * total
+        if layer.max() <= layer.min() * (1 + 1e-12):
+            return heavy * limit + light * least_sum, None
+        values = np.unique(seconds[np.isfinite(seconds)])
+        best, split = math.inf, None
+        order = np.argsort(layer, kind="stable")
+        for allowed in values[values >= limit].tolist():
+            if heavy * allowed + light * least_sum >= best:
+                break
+            most, layers, left = _held(seconds, counts, allowed), least.copy(), total - int(least.sum())
+            for stage in order.tolist():
+                more = min(left, int(most[stage] - layers[stage]))
+                layers[stage] += max(more, 0)
+                left -= max(more, 0)
+            spent = heavy * allowed + light * float((layer * layers).sum())
+            if left == 0 and spent < best:
+                best, split = spent, layers
+        whole = split is not None and bool(np.isin(split, counts).all())
+        return (best if math.isfinite(best) else heavy * limit + light * least_sum), split if whole else None
+
+    @staticmethod
+    def _assign(seconds: Floats, needed: Ints, counts: Ints, least: Ints, total: int, limit: float) -> Ints | None:
+        """A split within the limit with few recomputed layers, greedily; None where chunks do not add up."""
+        layers, most = least.copy(), _held(seconds, counts, limit)
+        if np.any(most < least):
+            return None
+        rows = np.arange(len(layers))
+        while layers.sum() < total:
+            place = np.searchsorted(counts, layers)
+            after = np.minimum(place + 1, len(counts) - 1)
+            extra = (needed[rows, after] - needed[rows, place]).astype(float)
+            pressure = extra + seconds[rows, after] / max(limit, 1e-12) * 1e-3
+            pressure[layers >= most] = math.inf
+            pick = int(pressure.argmin())
+            if not math.isfinite(pressure[pick]):
+                return None
+            layers[pick] = counts[after[pick]]
+        return layers if layers.sum() == total else None
+
+
+def _between(
+    lines: Sequence[Coefficients], row: int, stages: int, counts: Ints, limit: float
+) -> tuple[Floats, Floats, np.ndarray]:
+    """(least, most recomputed layers, whether any number fits) for each stage and layer count to keep these lines."""
+    low = np.zeros((stages, len(counts)))
+    high = np.broadcast_to(counts.astype(float), low.shape).copy()
+    fits = np.ones(low.shape, dtype=bool)
+    for c in lines:
+        over = c.layer[row, :stages, None] * counts + c.end[row, :stages, None] - limit
+        slope = np.broadcast_to(c.recomputed[row, :stages, None] * 1.0, over.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = np.where(slope < 0, np.maximum(low, np.ceil(over / -slope)), low)
+            high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
+        fits &= (slope != 0) | (over <= 0)
+    return low, high, fits
+
+
+def _held(seconds: Floats, counts: Ints, limit: float) -> Ints:
+    """Most layers that each stage holds within a time limit (0 where none)."""
+    inside = seconds <= limit
+    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    return np.where(inside.any(axis=1), counts[last], 0)

@@ -1,0 +1,60 @@
+"""Rollout choices beside training layouts: the fastest step that each layout can be part of."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from planner.problem.layouts import Floats, Ints
+from planner.search.grid import Rounded
+from planner.search.tables import choice_keys, row_keys
+
+
+def fitting_choices(rounded: Rounded, held_back: int = 0) -> np.ndarray:
+    """Which rollout choices fit by themselves; with `held_back` memory units less than there are."""
+    return np.zeros(0, dtype=bool) if rounded.rollouts is None else rounded.choice_memory <= rounded.limit - held_back
+
+
+class RolloutPairs:
+    """The fastest step that each row (of these ones) can be part of, with the rollout choices that fit."""
+
+    def __init__(self, rounded: Rounded, rows: Ints | None = None, held_back: int = 0) -> None:
+        self.rows = len(rounded.costs.layouts) if rows is None else len(rows)
+        self.rollouts = rounded.rollouts
+        if self.rollouts is None:
+            self.exists = np.ones(self.rows, dtype=bool)
+            return
+        of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
+        of_row = of_row if rows is None else of_row[rows]
+        fits = fitting_choices(rounded, held_back)
+        seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
+        self.pairs = []
+        self.exists = np.zeros(self.rows, dtype=bool)
+        for key in np.unique(of_choice[fits]).tolist():
+            places, these = np.flatnonzero(of_row == key), of_choice[fits] == key
+            if len(places):
+                offers = np.unique(np.stack([seconds[these], least[these]], axis=1), axis=0)
+                # Of choices that add as much, only the one that needs least by itself can be the fastest.
+                kept = [o for i, o in enumerate(offers) if not i or o[1] < offers[:i, 1].min()]
+                self.pairs.append((places, np.array(kept)))
+                self.exists[places] = True
+
+    def step(self, training: Floats) -> Floats:
+        """Seconds of the step for these seconds of training; bounds stay bounds. [s]"""
+        if self.rollouts is None:
+            return training
+        out = np.full(self.rows, math.inf)
+        for rows, offers in self.pairs:
+            for added, least in offers:
+                out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
+        return out
+
+    def of(self, row: int, training: float) -> float:
+        """The same for one row. [s]"""
+        if self.rollouts is None:
+            return training
+        if not hasattr(self, "_of_row"):
+            self._of_row = {int(r): offers for rows, offers in self.pairs for r in rows}
+        offers = self._of_row.get(row)
+        return math.inf if offers is None else float(np.maximum(training + offers[:, 0], offers[:, 1]).min())

@@ -1,0 +1,113 @@
+"""How recomputed layers are said in an engine's own flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from planner.problem.problem import ASYNCHRONOUS
+from planner.search.plan import Plan
+
+
+@dataclass(frozen=True)
+class RecomputeFlags:
+    """Values of Megatron's --recompute-granularity, --recompute-method and --recompute-num-layers."""
+
+    granularity: str
+    method: str | None
+    """block: the first N layers of each (virtual) stage; uniform: every layer, in groups of N."""
+    num_layers: int | None
+    """N of the method; None where nothing is recomputed, or where stages differ and no single flag says it."""
+
+
+def recompute_flags(plan: Plan) -> RecomputeFlags:
+    """The flags that recompute what the plan recomputes."""
+    most = max(plan.recomputed)
+    if most == 0:
+        return RecomputeFlags("none", None, None)
+    methods = plan.problem.engine.recompute.methods
+    method = plan.problem.scenario.layout.recompute_method or ("block" if "block" in methods else None)
+    if method == "uniform":
+        return RecomputeFlags("full", method, 1)
+    same = all(r == min(most, n) for r, n in zip(plan.recomputed, plan.layers, strict=True))
+    # Megatron counts a block's layers within each virtual stage (chunk).
+    return RecomputeFlags("full", method, -(-most // plan.layout["virtual_pipeline"]) if same else None)
+
+
+def hardware_rows(plan: Plan) -> list[tuple[str, str]]:
+    """GPUs and nodes: those that train, and those that only generate."""
+    problem, lay = plan.problem, plan.layout
+    trains = f"{lay['num_gpus']} x {problem.gpu.name} ({problem.node.id})"
+    if problem.later is not None:
+        rows = [(problem, problem.first_gpus, 0, plan.first_stages)]
+        rows.append((problem.later, lay["num_gpus"] - problem.first_gpus, plan.first_stages, len(plan.layers)))
+        return [
+            (f"hardware, stages {begin} to {end - 1}", f"{count} x {of.gpu.name} ({of.node.id})")
+            for of, count, begin, end in rows
+        ]
+    if plan.rollout is None or problem.colocated:
+        return [("hardware", trains)]
+    other = problem.generating
+    generates = f"{plan.rollout.num_gpus} x {other.gpu.name} ({other.node.id})"
+    words = "at once, training on the samples of the weights before" if problem.placement == ASYNCHRONOUS else "in turn"
+    return [
+        ("hardware, training", trains),
+        ("hardware, rollout", generates),
+        ("placement", f"{problem.placement}: trainer and rollout engine have their own GPUs and work {words}"),
+    ]
+
+
+def layout_document(plan: Plan) -> dict[str, Any]:
+    """Every decision under the name that the field uses."""
+    lay, flags, problem = plan.layout, recompute_flags(plan), plan.problem
+    document: dict[str, Any] = {
+        "num_gpus": plan.num_gpus,
+        "tensor_parallel": lay["tensor_parallel"],
+        "pipeline_parallel": lay["pipeline_parallel"],
+        "rank_order": problem.scenario.cluster.rank_order,
+        "virtual_pipeline": lay["virtual_pipeline"],
+        "schedule": problem.scenario.layout.schedule or ("interleaved" if lay["virtual_pipeline"] > 1 else "1f1b"),
+        "data_parallel": lay["data_parallel"],
+        "context_parallel": lay["context_parallel"],
+        "expert_parallel": lay["expert_parallel"],
+        "expert_tensor_parallel": lay["expert_tensor_parallel"],
+        "sequence_parallel": bool(lay["sequence_parallel"]),
+        "zero_stage": lay["zero_stage"],
+        "micro_batch_size": lay["micro_batch_size"],
+        "num_micro_batches": lay["num_micro_batches"],
+        "global_batch_size": lay["global_batch_size"],
+        "sequence_length": lay["sequence_length"],
+        "mean_sequence_length": lay["mean_sequence_length"],
+        "layers_per_stage": list(plan.layers),
+        "recomputed_layers_per_stage": list(plan.recomputed),
+        "recompute_granularity": flags.granularity,
+        "recompute_method": flags.method,
+        "recompute_num_layers": flags.num_layers,
+        "optimizer": problem.optimizers[lay["optimizer"]].id,
+        "optimizer_offload": problem.scenario.layout.optimizer_offload,
+        "activation_offload": problem.scenario.layout.activation_offload,
+        "recompute_modules": list(problem.scenario.layout.recompute_modules),
+        "precision": problem.precision.id,
+        "node": problem.node.id,
+        "later_stages_node": problem.later.node.id if problem.later is not None else None,
+        "stages_on_node": plan.first_stages,
+    }
+    rl = problem.scenario.rl
+    if rl is not None and plan.rollout is not None:
+        document |= {
+            "rollout_batch_size": plan.wish.rollout_batch_size,
+            "n_samples_per_prompt": plan.wish.n_samples_per_prompt,
+            "steps_per_rollout": rl.steps_per_rollout,
+            "prompt_length": rl.prompt_length,
+            "response_length": plan.wish.response_length,
+            "rollout_tensor_parallel": plan.rollout.tensor_parallel,
+            "gpu_memory_utilization": plan.rollout.gpu_memory_utilization,
+            "rollout_precision": (problem.rollout_precision or problem.precision).id,
+            "rollout_concurrency": plan.rollout.concurrency,
+            "rollout_max_concurrency": plan.rollout.max_concurrency,
+            "placement": problem.placement,
+            "training_gpus": lay["num_gpus"],
+            "rollout_gpus": plan.rollout.num_gpus,
+            "rollout_node": problem.generating.node.id,
+        }
+    return document

@@ -1,0 +1,334 @@
+"""A plan: one layout re-costed in floats from the ledgers, without the solver. What reports and launchers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.costs.ledger import Item, total
+from planner.costs.memory.host import host_ledger
+from planner.costs.memory.stage_memory import moments
+from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
+from planner.costs.time.step_items import step_items
+from planner.costs.two_pools import stage_memory, step_time
+from planner.problem.layouts import Layouts, Rollouts
+from planner.problem.problem import ASYNCHRONOUS, Problem, WishCombination, host_memory_gib
+from planner.search.goodput import Goodput, goodput
+from planner.units import GIB
+
+WAITING = "waiting for samples"
+PHASES = {
+    "backward": "training, backward",
+    "recomputation": "training, recomputing a layer",
+    "loss": "training, logits and loss",
+    "optimizer": "optimizer step",
+    "log_prob": "log-probabilities",
+    "rollout": "rollout",
+    "weight_sync": "weight sync",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named amount: GiB in a memory ledger, seconds in a time ledger."""
+
+    name: str
+    amount: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """The ledger of one stage in one phase. `stage` is None for the rollout engine, which has no stages."""
+
+    stage: int | None
+    phase: str
+    items: tuple[Entry, ...]
+
+    @property
+    def total_gib(self) -> float:
+        """Sum of the items. [GiB]"""
+        return sum(item.amount for item in self.items)
+
+
+@dataclass(frozen=True)
+class RolloutChoice:
+    """The chosen rollout engine settings."""
+
+    tensor_parallel: int
+    gpu_memory_utilization: float
+    concurrency: int
+    """Samples one engine decodes at once."""
+    samples_per_engine: int
+    num_gpus: int
+    """GPUs that generate."""
+    max_concurrency: int | None
+    """Requests it may run at once, where that is set below what the engine takes."""
+    seconds: float
+    """Time of generation, hidden behind training where placement is asynchronous. [s]"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layout with its ledgers. Everything in it is recomputed from the cost functions."""
+
+    problem: Problem
+    layout: dict[str, int]
+    """One row of `Layouts` as plain integers."""
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+    rollout: RolloutChoice | None
+    memory: tuple[PhaseMemory, ...]
+    time: tuple[Entry, ...]
+    """Seconds by cause; they add up to the step."""
+    phases: tuple[tuple[str, float], ...]
+    """Seconds by phase of the step."""
+    host: tuple[Entry, ...]
+    """Host memory of one node. [GiB]"""
+
+    @property
+    def wish(self) -> WishCombination:
+        """The wishes this plan grants."""
+        return self.problem.wishes[self.layout["wish"]]
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of the whole run: those that train, and those that only generate."""
+        apart = self.rollout is not None and not self.problem.colocated
+        return self.layout["num_gpus"] + (self.rollout.num_gpus if apart and self.rollout is not None else 0)
+
+    @property
+    def binding(self) -> PhaseMemory:
+        """The stage and phase that comes nearest to its limit: the fullest one, where all GPUs are alike."""
+        return max(self.memory, key=lambda phase: phase.total_gib - self.machines(phase).limit_gib)
+
+    def machines(self, phase: PhaseMemory) -> Problem:
+        """The problem on the machines on which a phase happens."""
+        if phase.stage is None:
+            return self.problem.generating
+        later = self.problem.later
+        return later if later is not None and phase.stage >= self.first_stages else self.problem
+
+    @property
+    def first_stages(self) -> int:
+        """Stages on the run's own pool: all, unless the later ones lie on another."""
+        stages, problem = self.layout["pipeline_parallel"], self.problem
+        return stages if problem.later is None else stages * problem.first_gpus // self.layout["num_gpus"]
+
+    @property
+    def peak_gib(self) -> float:
+        """Memory of the stage and phase that comes nearest to its limit. [GiB]"""
+        return self.binding.total_gib
+
+    @property
+    def usable_gib(self) -> float:
+        """Usable memory of the GPU that `binding` is about. [GiB]"""
+        return self.machines(self.binding).usable_gib
+
+    @property
+    def headroom_gib(self) -> float:
+        """Usable memory less the peak, of the GPU that comes nearest to its limit. [GiB]"""
+        return self.usable_gib - self.peak_gib
+
+    @property
+    def demanded_gib(self) -> float:
+        """What had to stay free on the GPU that `binding` is about. [GiB]"""
+        return self.machines(self.binding).headroom_gib
+
+    @property
+    def interval_gib(self) -> tuple[float, float] | None:
+        """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]"""
+        spread = self.problem.known_errors.memory
+        return spread.interval_gib(self.peak_gib) if spread is not None else None
+
+    @property
+    def fit_probability(self) -> float | None:
+        """Chance that the real peak stays within usable memory, by the same spread."""
+        spread = self.problem.known_errors.memory
+        return spread.fit_probability(self.peak_gib, self.usable_gib) if spread is not None else None
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of one optimizer step; in RL of one rollout and its training. [s]"""
+        return sum(entry.amount for entry in self.time)
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences (RL: trained samples) of one step."""
+        steps = self.problem.scenario.rl.steps_per_rollout if self.problem.scenario.rl else 1
+        return self.layout["global_batch_size"] * steps
+
+    @property
+    def samples_per_second(self) -> float:
+        """Sequences (RL: trained samples) a second."""
+        return self.sequences_per_step / self.step_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on a second; padding is not counted."""
+        return self.samples_per_second * self.layout["mean_sequence_length"]
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOP utilisation of the optimizer step (in RL of training, without rollout).
+
+            (6 N + 12 L a d s) tokens / (seconds * GPUs * dense peak),  N without the input embedding
+
+        Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B (attention counted in full).
+        """
+        a, p = self.problem.architecture, self.problem.parameters
+        used = p.active_per_token - p.embedding - p.position_embedding
+        used += p.embedding if a.tie_word_embeddings else 0
+        attention = 12 * a.num_hidden_layers * a.query_width * self.layout["mean_sequence_length"]
+        flop = (6 * used + attention) * self.sequences_per_step * self.layout["mean_sequence_length"]
+        seconds = sum(amount for name, amount in self.phases if name in ("training", "update"))
+        compute, first = self.problem.precision.compute, self.problem.first_gpus
+        peak = self.problem.gpu.dense_tflops[compute] * self.layout["num_gpus"]
+        if self.problem.later is not None:
+            there = self.problem.later.gpu.dense_tflops[compute]
+            peak = self.problem.gpu.dense_tflops[compute] * first + there * (self.layout["num_gpus"] - first)
+        return float(flop / (seconds * peak * 1e12))
+
+    @property
+    def goodput(self) -> Goodput | None:
+        """Share of the time that is really trained, where the scenario states its faults."""
+        return goodput(self.problem.scenario.faults, self.num_gpus)
+
+    @property
+    def critical(self) -> bool:
+        """True where less is free than one spike of the allocator may take."""
+        return self.headroom_gib < self.usable_gib * self.problem.engine.critical_headroom_fraction
+
+
+def _entries(items: tuple[Item, ...], place: Any, scale: float) -> tuple[Entry, ...]:
+    """Items of a ledger at one place, those that are zero left out."""
+    out = []
+    for item in items:
+        amount = float(np.asarray(item.amount).reshape(-1)[place] if np.ndim(item.amount) else item.amount) / scale
+        if amount != 0:
+            out.append(Entry(item.name, amount, item.source))
+    return tuple(out)
+
+
+def make_plan(
+    problem: Problem,
+    layouts: Layouts,
+    row: int,
+    layers: tuple[int, ...],
+    recomputed: tuple[int, ...],
+    rollouts: Rollouts | None,
+    choice: int | None,
+) -> Plan:
+    """Cost one layout from the ledgers."""
+    one = layouts.take(row)
+    problem = problem.each[int(one.variant[0])]
+    stages = len(layers)
+    wide = one.expand()
+    index = np.arange(stages, dtype=np.int64)[None, :]
+    n, r = (np.array([values], dtype=np.int64) for values in (layers, recomputed))
+    memory = stage_memory(problem, wide, index, n, r)
+    phases = []
+    for stage in range(stages):
+        for moment in moments(problem):
+            items = tuple(Item(i.name, np.broadcast_to(i.amount, (1, stages)), i.source) for i in memory.ledger(moment))
+            if (moment == "loss" and stage != stages - 1) or (moment == "recomputation" and not recomputed[stage]):
+                continue
+            phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB)))
+    step = step_time(problem, wide, index)
+    visits = step_items(step, layers=n, recomputed=r, stages=np.ones((1, stages)))
+    entries: list[Entry] = []
+    seconds: list[tuple[str, float]] = []
+    chosen = None
+    if rollouts is not None and choice is not None:
+        costs = RolloutCosts(problem.generating, rollouts.take(choice))
+        phases += [PhaseMemory(None, m, _entries(costs.ledger(m), 0, GIB)) for m in ROLLOUT_MOMENTS]
+        chosen = _chosen(costs)
+        worked = sum(float(whole[0]) for _, whole in visits.values())
+        if problem.placement == ASYNCHRONOUS:
+            waits = max(0.0, chosen.seconds - worked)
+            entries += [Entry(WAITING, waits, "max(0, generation - training)")] if waits else []
+            seconds.append(("rollout beyond training", waits))
+        else:
+            entries += _entries(costs.time, 0, 1.0)
+            seconds.append(("rollout", chosen.seconds))
+        entries += _entries(costs.switch_time, 0, 1.0)
+        seconds.append(("weight sync and switching", float(total(costs.switch_time)[0])))
+    names = {"train": "training", "score": "log-probabilities", "update": "update"}
+    for name, (items, whole) in visits.items():
+        prefix = "" if name != "score" else "log-probabilities: "
+        entries += [Entry(prefix + e.name, e.amount, e.source) for e in _entries(items, 0, 1.0)]
+        seconds.append((names[name], float(whole[0])))
+    return Plan(
+        problem=problem,
+        layout=one.row(0),
+        layers=layers,
+        recomputed=recomputed,
+        rollout=chosen,
+        memory=tuple(phases),
+        time=tuple(entries),
+        phases=tuple(seconds),
+        host=_entries(host_ledger(problem, one), 0, GIB),
+    )
+
+
+def _chosen(costs: RolloutCosts) -> RolloutChoice:
+    """The one choice of these costs."""
+    most = int(costs.choices.max_concurrency[0])
+    engine = costs.problem.rollout_engine
+    return RolloutChoice(
+        tensor_parallel=int(costs.choices.tensor_parallel[0]),
+        gpu_memory_utilization=float(costs.choices.gpu_memory_utilization[0]),
+        concurrency=int(costs.concurrency[0]),
+        samples_per_engine=int(costs.samples_per_engine[0]),
+        num_gpus=int(costs.choices.num_gpus[0]),
+        max_concurrency=most if engine is not None and most < engine.max_concurrency else None,
+        seconds=float(total(costs.time)[0]),
+    )
+
+
+def host_total_gib(plan: Plan) -> tuple[float, float | None]:
+    """(host memory needed on one node, host memory of the node). [GiB]"""
+    return sum(entry.amount for entry in plan.host), host_memory_gib(plan.problem)
+
+
+WISHES = {
+    "sequence_length": "sequence length",
+    "response_length": "response length",
+    "n_samples_per_prompt": "samples a prompt",
+    "rollout_batch_size": "rollout batch",
+    "optimizer": "optimizer",
+}
+
+
+def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
+    """One word: does not fit, critical (one allocator spike away), tight (less free than demanded) or safe."""
+    demanded = plan.demanded_gib if demanded_gib is None else demanded_gib
+    if plan.headroom_gib < 0:
+        return "does not fit"
+    if plan.critical:
+        return "critical"
+    return "tight" if plan.headroom_gib < demanded else "safe"
+
+
+def degrees(layout: dict[str, int]) -> str:
+    """The degrees in short, those of one left out beyond TP, PP and DP."""
+    parts = [f"TP{layout['tensor_parallel']}", f"PP{layout['pipeline_parallel']}", f"DP{layout['data_parallel']}"]
+    parts += [f"CP{layout['context_parallel']}"] if layout["context_parallel"] > 1 else []
+    parts += [f"EP{layout['expert_parallel']}"] if layout["expert_parallel"] > 1 else []
+    parts += [f"VP{layout['virtual_pipeline']}"] if layout["virtual_pipeline"] > 1 else []
+    return " ".join(parts)
+
+
+def given_up(plan: Plan) -> list[str]:
+    """Each wish that the plan does not grant, with what was wanted and what was granted."""
+    wanted, granted = plan.problem.wishes[0], plan.wish
+    out = []
+    for name in granted.given_up:
+        if name == "optimizer":
+            ids = [o.id for o in plan.problem.optimizers]
+            out.append(f"{WISHES[name]} ({ids[wanted.optimizer]} to {ids[granted.optimizer]})")
+        else:
+            out.append(f"{WISHES[name]} ({getattr(wanted, name):,} to {getattr(granted, name):,})")
+    return out

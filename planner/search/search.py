@@ -1,0 +1,274 @@
+"""Space -> costs -> tables -> solver -> verified plan: the search for one problem."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.costs.coefficients import RolloutTable, RowCosts
+from planner.errors import InternalError
+from planner.inputs.catalog import Catalog
+from planner.inputs.document import Document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
+from planner.search.grid import MEMORY_UNITS, Rounded
+from planner.search.plan import Plan, make_plan
+from planner.search.prune import prune, row_bounds
+from planner.search.space import Removed, Space, build_space
+from planner.search.tables import RangeTooWide, Tables, build_tables
+from planner.search.verify import verify
+from planner.units import percent
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved, and of how many combinations."""
+
+    status: str
+    """optimal, feasible, infeasible or unknown."""
+    bound_seconds: float | None
+    """No plan of the space is faster than this."""
+    gap: float | None
+    """(step - bound) / step; 0 where throughput is proved, since the near-tie band is what the scenario asks for."""
+    candidates: int
+    """Combinations of degrees, micro-batch, wishes and rollout choices looked at."""
+    points: int
+    """With layers and recomputed layers of each stage: every point of the space."""
+    removed: tuple[Removed, ...]
+    solver_rows: int
+    """Rows left for the solver."""
+    rounding_only: int
+    """Layouts that fit in floats and that only rounding to KiB excludes."""
+    enumerated: int | None
+    """Points enumerated as a check of the solver; None where it was not done."""
+    decided_by_rounding: bool = False
+    """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
+    throughput_proved: bool = False
+    """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer to one problem."""
+
+    problem: Problem
+    status: str
+    plan: Plan | None
+    proof: Proof
+    timings: tuple[tuple[str, float], ...]
+    """(part, seconds); never on stdout unless asked for."""
+
+
+def search(
+    problem: Problem,
+    *,
+    check_points: int = DEFAULT_POINTS,
+    time_limit_s: float | None = None,
+    without: Sequence[Mapping[str, int]] = (),
+) -> Outcome:
+    """Find, prove and re-cost the best plan of a problem.
+
+    Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
+    left out (with any recomputation and rollout settings), so that the next best can be asked for.
+    """
+    watch: dict[str, float] = {}
+    started = clock.monotonic()
+
+    def lap(name: str) -> None:
+        spent = clock.monotonic() - started - sum(watch.values())
+        watch[name] = watch.get(name, 0.0) + spent
+
+    space = _leave_out(build_space(problem), without)
+    lap("space")
+    costs = RowCosts(problem, space.layouts)
+    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
+    points = count_points(problem, costs, rollouts)
+    lap("costs")
+    limit = time_limit_s if time_limit_s is not None else problem.scenario.search.time_limit_s
+    for unit in MEMORY_UNITS:
+        try:
+            found = _search(problem, space, unit, limit, lap)
+            break
+        except RangeTooWide:
+            if unit == MEMORY_UNITS[-1]:
+                raise
+    status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
+    enumerated, by_rounding = None, False
+    if points <= check_points and status in ("optimal", "infeasible"):
+        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
+        if by_rounding:
+            whole = replace(found.grid, costs=costs, rollouts=rollouts)
+            _check(costs, rollouts, plan, enumerate_best(problem, costs, rollouts, whole))
+        enumerated = points
+        lap("enumeration check")
+    gap = None
+    if plan is not None and bound is not None:
+        bound = min(bound, plan.step_seconds)
+        gap = 0.0 if fastest else (plan.step_seconds - bound) / plan.step_seconds
+    proof = Proof(
+        status=status,
+        bound_seconds=bound,
+        gap=gap,
+        candidates=space.candidates + space.rollout_candidates,
+        points=points,
+        removed=space.removed + found.removed,
+        solver_rows=found.solver_rows,
+        rounding_only=found.rounding_only,
+        enumerated=enumerated,
+        decided_by_rounding=by_rounding,
+        throughput_proved=fastest,
+    )
+    return Outcome(problem, status, plan, proof, tuple(watch.items()))
+
+
+def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
+    """The space less some rows, counted."""
+    if not without:
+        return space
+    keep = np.ones(len(space.layouts), dtype=bool)
+    for row in without:
+        keep &= ~np.logical_and.reduce([values == row[name] for name, values in space.layouts.columns()])
+    removed = Removed("named_already", "an earlier answer is this layout", int((~keep).sum()))
+    return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """What the search of a space came to."""
+
+    status: str
+    plan: Plan | None
+    """Verified."""
+    bound_seconds: float | None
+    throughput_proved: bool
+    removed: tuple[Removed, ...]
+    solver_rows: int
+    rounding_only: int
+    grid: Rounded
+    """The last grid used."""
+
+
+def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
+    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
+    removed: list[Removed] = []
+    rounding_only, left = 0, len(space.layouts)
+    wishes = np.unique(space.layouts.wish).tolist() or [0]
+    for wish in wishes:
+        part = space if len(wishes) == 1 else _with_wish(space, wish)
+        left -= len(part.layouts)
+        rollouts = RolloutTable(problem, part.rollouts) if part.rollouts is not None else None
+        rounded = Rounded(RowCosts(problem, part.layouts), rollouts, 1.0, unit)
+        bounds = row_bounds(problem, rounded)
+        rounding_only += bounds.rounding_only
+        lap("bounds")
+        found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset())
+        if pruned.wish is not None:
+            rows, longest = pruned.rows, pruned.longest_seconds
+            tables, rounded = build_tables(problem, rounded, rows, bounds.bound, pruned.choices, longest)
+            lap("tables")
+            found = _solve(problem, tables, part, limit)
+            lap("solver")
+            if found[0] == "infeasible":
+                found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset({wish}))
+        removed += pruned.removed
+        if found is not None:
+            if left:
+                removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
+            return _Searched(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
+    return _Searched("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
+
+
+def _with_wish(space: Space, wish: int) -> Space:
+    """The part of a space in which these wishes are granted."""
+    rollouts = space.rollouts
+    chosen = rollouts.take(rollouts.wish == wish) if rollouts is not None else None
+    return replace(space, layouts=space.layouts.take(space.layouts.wish == wish), rollouts=chosen)
+
+
+def _merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
+    """One entry a rule, counts added."""
+    counts: dict[tuple[str, str], int] = {}
+    for one in removed:
+        counts[one.rule, one.text] = counts.get((one.rule, one.text), 0) + one.count
+    return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
+
+
+def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> tuple[str, Plan | None, float | None, bool]:
+    """(status, plan, bound in seconds, whether its throughput is proved): what the solver makes of the tables."""
+    from planner.search.solver.solve import solve
+
+    options = problem.scenario.search
+    answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
+    if answer.row is None:
+        return answer.status, None, None, False
+    row = tables.rows[answer.row]
+    choice = tables.choices[answer.choice].index if answer.choice is not None else None
+    plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
+    verify(plan, answer, tables)
+    # Each coefficient of a plan was rounded up by less than a unit.
+    slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
+    bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
+    return answer.status, plan, bound, answer.time_proved
+
+
+def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:
+    """Is what enumeration found the solver's plan, every decision of it."""
+    if plan is None or best is None:
+        return plan is None and best is None
+    same = costs.layouts.row(best.row) == plan.layout and best.layers == plan.layers
+    same = same and best.recomputed == plan.recomputed
+    if rollouts is not None and best.choice is not None and plan.rollout is not None:
+        chosen = rollouts.choices.take(best.choice)
+        same = same and int(chosen.tensor_parallel[0]) == plan.rollout.tensor_parallel
+        same = same and float(chosen.gpu_memory_utilization[0]) == plan.rollout.gpu_memory_utilization
+        same = same and int(chosen.num_gpus[0]) == plan.rollout.num_gpus
+        same = same and plan.rollout.max_concurrency in (None, int(chosen.max_concurrency[0]))
+    return same
+
+
+def _check(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> None:
+    """Raise InternalError where enumeration and solver disagree."""
+    if agrees(costs, rollouts, plan, best):
+        return
+    if plan is None or best is None:
+        found = (plan is not None, best is not None)
+        raise InternalError(f"solver and enumeration disagree whether a plan fits: {found}")
+    raise InternalError(
+        f"solver and enumeration disagree: {plan.layout} {plan.layers} {plan.recomputed} {plan.rollout}, "
+        f"{plan.step_seconds:.6f} s, {plan.headroom_gib:.4f} GiB free, against {costs.layouts.row(best.row)} "
+        f"{best.layers} {best.recomputed}, {best.seconds:.6f} s, {best.headroom_bytes / 2**30:.4f} GiB free"
+    )
+
+
+def why_nothing_fits(outcome: Outcome) -> str:
+    """The limit, or else the rule, that took the last candidates of an infeasible problem."""
+    removed = [entry for entry in outcome.proof.removed if entry.rule not in ("wishes", "slower")]
+    for name in ("no_rollout", "memory", "rollout_memory", "rollout_pool"):
+        for entry in removed:
+            if entry.rule == name:
+                return entry.text
+    return removed[-1].text if removed else "no candidate"
+
+
+def plan(
+    document: Document,
+    catalog: Catalog | None = None,
+    *,
+    check_points: int = DEFAULT_POINTS,
+    time_limit_s: float | None = None,
+) -> Outcome:
+    """Find the best layout of a scenario, with its proof."""
+    return search(problem_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
+
+
+def how_proved(outcome: Outcome) -> str:
+    """`proved optimal`, or what of the plan is not."""
+    if outcome.status == "optimal":
+        return "proved optimal"
+    if outcome.proof.throughput_proved:
+        return "throughput proved, ties not settled"
+    return "best found" if outcome.proof.gap is None else f"best found, gap {percent(outcome.proof.gap)}"

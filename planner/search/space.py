@@ -1,0 +1,259 @@
+"""Every legal combination of degrees, batch and wishes, as rows; for each row dropped, the rule that dropped it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from planner.costs.ledger import total
+from planner.costs.memory.host import host_ledger
+from planner.costs.rollout import RolloutCosts
+from planner.errors import InputError, Mistake
+from planner.problem.choices import choose
+from planner.problem.layouts import Layouts, Rollouts
+from planner.problem.problem import Problem, host_memory_gib
+from planner.search.axes import context, data, expert, pipeline, recompute, tensor
+from planner.search.axes.rule import Rule
+from planner.units import GIB
+
+AXES = (tensor, pipeline, context, data, expert, recompute)
+MAX_ROWS = 4_000_000
+COLUMNS = (
+    "num_gpus",
+    "tensor_parallel",
+    "pipeline_parallel",
+    "virtual_pipeline",
+    "context_parallel",
+    "expert_parallel",
+    "expert_tensor_parallel",
+    "micro_batch_size",
+    "zero_stage",
+    "wish",
+)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How many candidates one rule removed."""
+
+    rule: str
+    text: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Legal rows before anything is said about memory or time."""
+
+    layouts: Layouts
+    rollouts: Rollouts | None
+    candidates: int
+    """Combinations of degrees, micro-batch and wishes looked at, legal or not."""
+    rollout_candidates: int
+    removed: tuple[Removed, ...]
+
+
+def build_space(problem: Problem) -> Space:
+    """List all rows of all variants and drop those that break a rule, each counted.
+
+    Raises InputError when the scenario spans more combinations than can be listed.
+    """
+    parts = [_space_of(variant, index) for index, variant in enumerate(problem.each)]
+    refused = tuple(Removed("refused", f"{name}: {why}", 1) for name, why in problem.refused)
+    if len(parts) == 1:
+        return replace(parts[0], removed=(*refused, *parts[0].removed))
+    kept = sum(len(part.layouts) for part in parts)
+    if kept > MAX_ROWS:
+        raise _too_many(problem)
+    return Space(
+        joined([part.layouts for part in parts]),
+        joined([part.rollouts for part in parts]) if parts[0].rollouts is not None else None,
+        sum(part.candidates for part in parts),
+        sum(part.rollout_candidates for part in parts),
+        (*refused, *merged([removed for part in parts for removed in part.removed])),
+    )
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Columns of several tables of one kind, one below the other."""
+    first = parts[0]
+    return replace(first, **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(first)})
+
+
+def merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
+    """Counts of the same rule added up."""
+    counts: dict[tuple[str, str], int] = {}
+    for each in removed:
+        counts[each.rule, each.text] = counts.get((each.rule, each.text), 0) + each.count
+    return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
+
+
+def _space_of(problem: Problem, variant: int) -> Space:
+    """The space of one variant."""
+    layouts = _all_rows(problem, variant)
+    candidates = len(layouts)
+    removed: list[Removed] = []
+    for rule in _rules(problem):
+        keep = np.broadcast_to(rule.keeps(problem, layouts), (len(layouts),))
+        if problem.later is not None:
+            keep = keep & rule.keeps(problem.later, layouts)
+        if not keep.all():
+            removed.append(Removed(rule.name, rule.text, int((~keep).sum())))
+            layouts = layouts.take(keep)
+    rollouts = _rollouts(problem, variant)
+    tried = len(rollouts) if rollouts is not None else 0
+    if rollouts is not None:
+        rollouts = _legal_rollouts(problem, rollouts, removed)
+    return Space(layouts, rollouts, candidates, tried, tuple(removed))
+
+
+def _rules(problem: Problem) -> list[Rule]:
+    rules = [Rule("gpus_divide", "the degrees multiply to the GPU count", lambda _, lay: lay.data_parallel >= 1)]
+    rules += [rule for axis in AXES for rule in axis.RULES]
+    named = {rule.name: rule for axis in AXES for rule in axis.ENGINE_RULES}
+    known = {rule.name for rule in rules} | set(named)
+    mine = problem.engine.rules
+    rules = [rule.of(problem.engine) if rule.by_engine or rule.name in mine else rule for rule in rules]
+    for name in problem.engine.rules:
+        if name not in known:
+            raise InputError(
+                Mistake(f"engine {problem.engine.id} names an unknown rule {name!r}", attempt=f"one of {sorted(known)}")
+            )
+        if name in named:
+            rules.append(named[name].of(problem.engine))
+    if problem.scenario.limits.host_memory and problem.node.host_memory_gib is not None:
+        rules.append(Rule("host_memory", "copies and offloaded state fit the host (limits.host_memory)", _host_fits))
+    return rules
+
+
+def _host_fits(problem: Problem, layouts: Layouts) -> np.ndarray:
+    limit = host_memory_gib(problem)
+    if limit is None or not len(layouts):
+        return np.ones(len(layouts), dtype=bool)
+    return np.asarray(total(host_ledger(problem, layouts)) <= limit * GIB)
+
+
+def _too_many(problem: Problem) -> InputError:
+    return InputError(
+        Mistake(
+            f"more than {MAX_ROWS} combinations of degrees, micro-batch and wishes",
+            problem.place("layout"),
+            "the scenario leaves too much open to list every candidate",
+            "give lists or ranges, for instance layout.context_parallel: [1, 2, 4]",
+        )
+    )
+
+
+def _all_rows(problem: Problem, variant: int) -> Layouts:
+    rows: list[np.ndarray] = []
+    virtual = pipeline.virtual_candidates(problem)
+    zero = data.zero_candidates(problem)
+    batches = [_global_batch(problem, index) for index in range(len(problem.wishes))]
+    for gpus in problem.num_gpus:
+        pairs = list(itertools.product(tensor.candidates(problem, gpus), expert.tensor_candidates(problem, gpus)))
+        for index, batch in enumerate(batches):
+            micro = data.micro_batch_candidates(problem, batch)
+            grids = np.meshgrid(
+                np.arange(len(pairs)),
+                pipeline.candidates(problem, gpus),
+                virtual,
+                context.candidates(problem, gpus),
+                expert.candidates(problem, gpus),
+                micro,
+                zero,
+                indexing="ij",
+            )
+            if sum(len(r) for r in rows) + grids[0].size > MAX_ROWS:
+                raise _too_many(problem)
+            pick, pp, vp, cp, ep, mbs, zs = (g.ravel() for g in grids)
+            tp, etp = np.array(pairs, dtype=np.int64).reshape(-1, 2)[pick].T
+            same = np.ones_like(pp)
+            rows.append(np.stack([gpus * same, tp, pp, vp, cp, ep, etp, mbs, zs, index * same], axis=1))
+    table = np.concatenate(rows).astype(np.int64)
+    column = dict(zip(COLUMNS, table.T, strict=True))
+    world = column["tensor_parallel"] * column["pipeline_parallel"] * column["context_parallel"]
+    dp = np.where(column["num_gpus"] % world == 0, column["num_gpus"] // world, 0)
+    wishes = problem.wishes
+    batch_size = np.array(batches, dtype=np.int64)[column["wish"]]
+    cut = np.maximum(dp * column["micro_batch_size"], 1)
+    micro_batches = np.where((dp > 0) & (batch_size % cut == 0), batch_size // cut, 0)
+    by_wish = {
+        name: np.array([getattr(w, name) for w in wishes], dtype=np.int64)[column["wish"]]
+        for name in ("sequence_length", "mean_sequence_length", "optimizer")
+    }
+    return Layouts(
+        **column,
+        data_parallel=dp,
+        num_micro_batches=micro_batches,
+        global_batch_size=batch_size,
+        sequence_parallel=_sequence_parallel(problem, column["tensor_parallel"]),
+        variant=np.full(len(dp), variant, dtype=np.int64),
+        **by_wish,
+    )
+
+
+def _sequence_parallel(problem: Problem, tensor_parallel: np.ndarray) -> np.ndarray:
+    """On wherever the engine has it and tensor parallelism is used, unless the scenario turns it off."""
+    offered = problem.engine.sequence_parallel
+    asked = problem.scenario.layout.sequence_parallel
+    on = offered == "always" or (offered == "choice" and asked is not False)
+    return ((tensor_parallel > 1) & on).astype(np.int64)
+
+
+def _global_batch(problem: Problem, wish: int) -> int:
+    rl = problem.scenario.rl
+    if rl is None:
+        return problem.scenario.batch.global_batch_size or 1
+    return max(1, problem.wishes[wish].samples // rl.steps_per_rollout)
+
+
+def _rollouts(problem: Problem, variant: int) -> Rollouts | None:
+    rl, engine = problem.scenario.rl, problem.rollout_engine
+    if rl is None or engine is None:
+        return None
+    asked = rl.rollout.gpu_memory_utilization
+    fractions = engine.fractions if asked == "any" else asked if isinstance(asked, list) else [asked]
+    most, powers = [engine.max_concurrency], [2**k for k in range(engine.max_concurrency.bit_length())]
+    if rl.rollout.max_concurrency is not None:
+        most = choose(rl.rollout.max_concurrency, sorted({*powers, engine.max_concurrency}))
+    rows = []
+    for training, gpus in problem.splits or [(count, count) for count in problem.num_gpus]:
+        usual = [d for d in range(1, gpus + 1) if gpus % d == 0]
+        grid = itertools.product(
+            choose(rl.rollout.tensor_parallel, usual),
+            sorted({float(f) for f in fractions}),
+            range(len(problem.wishes)),
+            sorted(set(most), reverse=True),
+        )
+        rows += [(gpus, wish, tp, share, at_once, training, variant) for tp, share, wish, at_once in grid]
+    columns = [np.array(c) for c in zip(*rows, strict=True)] if rows else [np.zeros(0, dtype=np.int64)] * 7
+    return Rollouts(*columns)
+
+
+def _legal_rollouts(problem: Problem, rollouts: Rollouts, removed: list[Removed]) -> Rollouts:
+    a, tp = problem.architecture, rollouts.tensor_parallel
+    per_node = problem.generating.node.gpus_per_node
+    rl = problem.scenario.rl
+    asked = rl is not None and rl.rollout.tensor_parallel != "any"
+    rules = [
+        (
+            "rollout_tensor_parallel",
+            "rollout tensor_parallel divides the GPUs and the heads, and stays inside a node (or asks for whole nodes)",
+            (rollouts.num_gpus % tp == 0)
+            & (a.num_attention_heads % tp == 0)
+            & ((tp <= per_node) | (asked & (tp % per_node == 0))),
+        ),
+    ]
+    for name, text, keep in rules:
+        if not keep.all():
+            removed.append(Removed(name, text, int((~keep).sum())))
+        rollouts = rollouts.take(keep)
+    fits = RolloutCosts(problem.generating, rollouts).longest_fits > 0
+    if not fits.all():
+        text = "the key-value pool holds the longest request"
+        removed.append(Removed("rollout_pool", text, int((~fits).sum())))
+    return rollouts.take(fits)

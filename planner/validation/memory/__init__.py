@@ -1,0 +1,1 @@
+"""Published memory measurements: expressed, predicted, scored."""

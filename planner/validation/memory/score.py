@@ -1,0 +1,209 @@
+"""Scores of predictions: relative and absolute errors by class, source and engine; fit or out of memory; the bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from planner.validation.memory.cases import CLASSES, Case
+from planner.validation.memory.express import Prediction, Unexpressed
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a class must reach."""
+
+    name: str
+    unit: Literal["relative", "MiB"]
+    median: float
+    p90: float
+    others: str
+    """What public tools reach on such rows."""
+
+
+BARS: tuple[Bar, ...] = (
+    Bar(
+        "megatron-dense",
+        "relative",
+        0.015,
+        0.03,
+        "0.3 % SimuMax (its own rows), 4.2 % Megatron-LM, 10-15 % llm-analysis",
+    ),
+    Bar("megatron-toy", "MiB", 64, 192, "none"),
+    Bar("megatron-moe", "relative", 0.03, 0.08, "about 1 % SimuMax (its own rows)"),
+    Bar("nanotron", "relative", 0.06, 0.18, "10.4 % / 34 % for a 20-line closed form, 18 % mean for a careful one"),
+    Bar("fsdp", "relative", 0.06, 0.18, "none published"),
+    Bar("single-allocated", "relative", 0.05, 0.15, "none published"),
+    Bar("single-reserved", "relative", 0.10, 0.25, "none"),
+    Bar("prime-rl", "relative", 0.10, 0.25, "none"),
+)
+HARD_ACCURACY = 0.92
+"""Least share of hard fit/OOM rows called right."""
+OOM_AMONG_SAFE = 0.01
+"""Largest share of runs that ran out of memory among those called safe."""
+SAFE_SUCCESSES = 0.95
+"""Least share of real successes that are called safe."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of some predictions."""
+
+    name: str
+    """Class, source or engine."""
+    metric: str
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.predictions)
+
+    def _errors(self, unit: str) -> np.ndarray:
+        return np.array([p.error_mib if unit == "MiB" else p.error for p in self.predictions])
+
+    def median(self, unit: str = "relative") -> float:
+        """Median absolute error, a share or MiB."""
+        return float(np.median(np.abs(self._errors(unit))))
+
+    def p90(self, unit: str = "relative") -> float:
+        """90th percentile of the absolute error, a share or MiB."""
+        return float(np.quantile(np.abs(self._errors(unit)), 0.9))
+
+    def bias(self, unit: str = "relative") -> float:
+        """Median signed error, a share or MiB; positive where the planner says more than was measured."""
+        return float(np.median(self._errors(unit)))
+
+    @property
+    def worst(self) -> Prediction:
+        """The largest relative error."""
+        return max(self.predictions, key=lambda p: abs(p.error))
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A bar beside the score."""
+
+    bar: Bar
+    score: Score
+
+    @property
+    def ok(self) -> bool:
+        """Both the median and the 90th percentile."""
+        return self.score.median(self.bar.unit) <= self.bar.median and self.score.p90(self.bar.unit) <= self.bar.p90
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fit or out of memory: what was called, what happened."""
+
+    predictions: tuple[Prediction, ...]
+
+    def _share(self, of: Iterable[Prediction], that: Callable[[Prediction], bool]) -> float:
+        picked = list(of)
+        return sum(map(that, picked)) / len(picked) if picked else 1.0
+
+    @property
+    def hard(self) -> tuple[Prediction, ...]:
+        """Rows that the frozen reference formula puts near the limit."""
+        return tuple(p for p in self.predictions if p.case.hard)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all rows called right."""
+        return self._share(self.predictions, _right)
+
+    @property
+    def hard_accuracy(self) -> float:
+        """Share of hard rows called right."""
+        return self._share(self.hard, _right)
+
+    @property
+    def oom_among_safe(self) -> float:
+        """Share that ran out of memory among those called safe."""
+        safe = [p for p in self.predictions if is_safe(p)]
+        return self._share(safe, lambda p: p.case.outcome == "oom") if safe else 0.0
+
+    @property
+    def safe_successes(self) -> float:
+        """Share of successes that are called safe."""
+        return self._share((p for p in self.predictions if p.case.outcome == "fit"), is_safe)
+
+    @property
+    def ok(self) -> bool:
+        """All three bars."""
+        safe = self.oom_among_safe <= OOM_AMONG_SAFE and self.safe_successes >= SAFE_SUCCESSES
+        return safe and self.hard_accuracy >= HARD_ACCURACY
+
+
+def fits(p: Prediction) -> bool:
+    """More likely than not: the predicted peak of the fullest card leaves the share that the engine calls critical."""
+    return p.peak_gib <= p.usable_gib * (1 - p.group.problem.engine.critical_headroom_fraction)
+
+
+def is_safe(p: Prediction) -> bool:
+    """The planner would offer the layout: the peak leaves the headroom that it demands by default."""
+    return p.peak_gib <= p.usable_gib - p.group.problem.headroom_gib
+
+
+def _right(p: Prediction) -> bool:
+    return fits(p) == (p.case.outcome == "fit")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything a report prints."""
+
+    predictions: tuple[Prediction, ...]
+    """Every case that could be expressed, scored or not."""
+    unexpressed: tuple[Unexpressed, ...]
+
+    @property
+    def scored(self) -> tuple[Prediction, ...]:
+        """Those that count: a value, and no defect of the data."""
+        return tuple(p for p in self.predictions if p.case.memory_gib is not None and p.case.excluded is None)
+
+    @property
+    def excluded(self) -> tuple[Case, ...]:
+        """Cases with a known defect, expressed or not."""
+        cases = [p.case for p in self.predictions] + [u.case for u in self.unexpressed]
+        return tuple(sorted((c for c in cases if c.excluded), key=lambda c: (c.source, c.id)))
+
+    def classes(self) -> list[Score]:
+        """One score a class and metric, in the order of CLASSES."""
+        return self._by(lambda p: p.case.scored_in, list(CLASSES))
+
+    def sources(self) -> list[Score]:
+        """One score a source, engine and metric."""
+        return self._by(lambda p: f"{p.case.source} / {p.group.problem.engine.id}")
+
+    def _by(self, key: Callable[[Prediction], str], order: Sequence[str] = ()) -> list[Score]:
+        found: dict[tuple[str, str], list[Prediction]] = {}
+        for p in self.scored:
+            found.setdefault((key(p), p.case.metric), []).append(p)
+        rank = {name: index for index, name in enumerate(order)}
+        keys = sorted(found, key=lambda k: (rank.get(k[0], 0), k))
+        return [Score(name, metric, tuple(found[name, metric])) for name, metric in keys]
+
+    def bars(self) -> list[Reached]:
+        """Every bar whose class has rows."""
+        out = []
+        for bar in BARS:
+            rows = tuple(p for p in self.scored if p.case.scored_in == bar.name)
+            if rows:
+                out.append(Reached(bar, Score(bar.name, "/".join(sorted({p.case.metric for p in rows})), rows)))
+        return out
+
+    def fit(self) -> Fit | None:
+        """Fit or out of memory, where such rows are among the cases."""
+        rows = tuple(p for p in self.predictions if p.case.metric == "fit_oom")
+        return Fit(rows) if rows else None
+
+    @property
+    def ok(self) -> bool:
+        """Every bar that has rows is reached."""
+        fit = self.fit()
+        return all(r.ok for r in self.bars()) and (fit is None or fit.ok)

@@ -1,0 +1,315 @@
+"""The data's words for engines, GPUs, optimizers, adapters and switches in the planner's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from planner.schema.base import Source
+from planner.schema.catalog import Architecture, Gpu, Nics, Node, NodeLinks
+from planner.validation.memory.cases import Case
+
+GPUS = {"h100-sxm5-96gb": "h100-96gb-500w"}
+"""Ids of the data that the catalog calls otherwise."""
+PER_NODE = {"gb200-186gb": 4, "mi300x": 8}
+
+
+class NotExpressible(Exception):
+    """Why a case cannot be written as a scenario."""
+
+
+_ENGINES: dict[str, Callable[[Case], str]] = {
+    "megatron-core": lambda c: "megatron-core" if c.layout["zero_stage"] else "megatron-core-replicated",
+    "nanotron": lambda c: "nanotron",
+    "torchtitan": lambda c: "fsdp1" if "FSDP1" in c.notes else "torchtitan",
+    "fsdp2": lambda c: "prime-rl",
+    "fsdp1": lambda c: "fsdp1",
+    "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft is None else "transformers",
+    "litgpt": lambda c: "litgpt-fsdp" if c.layout["zero_stage"] == 3 else "litgpt",
+    "torchtune": lambda c: "torchtune-fsdp" if c.layout["zero_stage"] == 3 else "torchtune",
+    "deepspeed-zero2": lambda c: "deepspeed",
+    "deepspeed-zero3": lambda c: "deepspeed",
+    "megatron-fsdp": lambda c: "megatron-fsdp",
+}
+
+
+def engine_of(case: Case) -> str:
+    """Id of the engine file that speaks for this stack."""
+    if case.engine not in _ENGINES:
+        raise NotExpressible(f"no engine for {case.engine}")
+    return _ENGINES[case.engine](case)
+
+
+def _moonlight(case: Case) -> bool:
+    """Megatron-Bridge's recipe of Moonlight reduces gradients and keeps moments in bf16, whatever the table says."""
+    return case.source == "megatron_bridge" and case.model.startswith("Moonlight")
+
+
+def _autocast(case: Case) -> bool:
+    return "bf16-mixed" in case.precision_detail or "fp32 weights" in case.precision_detail
+
+
+def _trainer_with_autocast(case: Case) -> bool:
+    """The Trainer of 2023 in bf16; Qwen's quantised runs train in fp16 through DeepSpeed, which casts nothing."""
+    return case.source == "ms_swift_benchmark" or (case.source == "qwen1_readme" and case.peft != "qlora")
+
+
+def _fused_kernels(case: Case) -> bool:
+    return "foak" in case.framework or "liger" in case.framework.lower()
+
+
+def _until(case: Case, day: str) -> bool:
+    """Before that day; a month alone counts as its end."""
+    return f"{case.version_date}-31"[:10] < day
+
+
+def _traced(case: Case) -> bool:
+    """Torchtitan PR 2570 is the graph trainer's, by its title."""
+    words = ("SimpleFSDP", "GraphTrainer", "fullgraph", "PR#2570")
+    return any(word in case.notes + case.framework for word in words)
+
+
+def _operators_recomputed_eagerly(case: Case) -> bool:
+    compiled = "torch.compile" in case.framework + case.task
+    return "op" in (case.recompute["modules"] or []) and not compiled and not _traced(case)
+
+
+_LADDER = (
+    "torch.compile",
+    "chunked",
+    "activation checkpointing",
+    "optimizer step fused",
+    "activation offloading",
+    "8-bit AdamW",
+)
+"""Torchtune's table adds each technique on top of the previous one; its adapters have the first two (README)."""
+
+
+def _added(case: Case, technique: str) -> bool:
+    text = case.framework + case.task.replace(", compile", ", torch.compile")
+    if "cumulative" not in text:
+        return technique in text
+    return any(step in text for step in _LADDER[_LADDER.index(technique) :])
+
+
+OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
+    ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c)),
+    ("bf16_moments", lambda c: _moonlight(c)),
+    ("fine_grained_offloading", lambda c: "fgoffload" in c.flags),
+    ("multi_token_prediction", lambda c: "mtp=1" in c.flags),
+    ("unbalanced_routing", lambda c: _moonlight(c) or c.source == "megatron_ci_golden"),
+    ("sequential_experts", lambda c: c.source == "megatron_ci_golden" and "groupedGEMM" not in c.flags),
+    ("fp8_parameters", lambda c: "fp8 parameters" in c.precision_detail or "fp8-param-gather" in c.flags),
+    ("unfused_cross_entropy", lambda c: c.source == "megatron_ci_golden" and "cef" not in c.flags),
+    ("native_cross_entropy_fusion", lambda c: "cef" in c.flags or c.source == "mlperf_training"),
+    ("deferred_embedding_gradient", lambda c: "defer_embedding_wgrad" in c.model),
+    ("two_optimizer_instances", lambda c: "distopt-inst=2" in c.flags),
+    ("interleaved_groups_of_five", lambda c: "tunable_overlap" in c.model),
+    ("unfused_gradient_accumulation", lambda c: "no-ga-fusion" in c.flags),
+    ("unfused_attention", lambda c: not c.flash_attention or "impl=local" in c.flags),
+    ("no_weight_gradient_buffers", lambda c: c.source == "mlperf_training"),
+    ("a2a_context_parallel", lambda c: "cp_comm_type a2a" in c.notes),
+    ("autocast", _autocast),
+    ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
+    ("compile", lambda c: _added(c, "torch.compile") or "inductor" in c.framework),
+    ("thunder", lambda c: "thunder_" in c.framework),
+    ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
+    ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
+    ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
+    ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
+    ("chunked_loss", lambda c: "chunked" in c.notes or _added(c, "chunked")),
+    ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
+    ("no_expandable_segments", lambda c: c.engine == "torchtitan" and _until(c, "2024-06-12")),
+    ("ends_apart", lambda c: c.engine == "torchtitan" and not _until(c, "2025-07-28")),
+    ("traced", _traced),
+    ("kept_absolute_values", lambda c: "eager float8" in c.notes and _until(c, "2025-02-04")),
+    ("kept_collectives", _operators_recomputed_eagerly),
+    ("no_reshard", lambda c: "reshard_after_forward never" in c.notes),
+    ("optimizer_in_backward", lambda c: "in backward" in c.optimizer),
+    ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
+    ("synchronous_pipeline", lambda c: "after_pp_fix=False" in c.notes and c.layout["pp"] > 1),
+    ("outputs_in_fp32", lambda c: _trainer_with_autocast(c)),
+    ("variable_lengths", lambda c: c.source == "ms_swift_benchmark"),
+    ("padding_free", lambda c: "padding-free" in c.framework),
+)
+"""Switch of an engine file, and which cases have it on. Taken where the engine knows it, ignored elsewhere."""
+
+
+_OPTIMIZERS = (
+    (r"galore", "galore"),
+    (r"lisa", None),
+    (r"lora-fa", "adamw"),
+    (r"8bit", "adamw-8bit"),
+    (r"muon", "muon"),
+    (r"offload", None),
+    (r"adam", "adamw"),
+)
+
+
+def optimizer_of(case: Case) -> str:
+    """Id of the optimizer."""
+    for pattern, name in _OPTIMIZERS:
+        if re.search(pattern, case.optimizer, re.IGNORECASE):
+            if name is None:
+                raise NotExpressible(f"optimizer: {case.optimizer}")
+            return name
+    raise NotExpressible(f"optimizer: {case.optimizer or 'not stated'}")
+
+
+_MODULES = {
+    "c_attn": ["q_proj", "k_proj", "v_proj"],
+    "qkv": ["q_proj", "k_proj", "v_proj"],
+    "query": ["q_proj"],
+    "key": ["k_proj"],
+    "value": ["v_proj"],
+    "projection": ["o_proj"],
+    "c_proj": ["o_proj", "down_proj"],
+    "w1": ["up_proj"],
+    "w2": ["gate_proj"],
+    "mlp": ["gate_proj", "up_proj", "down_proj"],
+    "q": ["q_proj"],
+    "k": ["k_proj"],
+    "v": ["v_proj"],
+    "o": ["o_proj"],
+    "gate": ["gate_proj"],
+    "up": ["up_proj"],
+    "down": ["down_proj"],
+}
+_ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def adapter_of(case: Case) -> dict[str, Any] | None:
+    """The adapter block of the scenario, or None for full training."""
+    if case.peft is None:
+        return None
+    if case.peft not in ("lora", "qlora", "dora"):
+        raise NotExpressible(f"adapter method {case.peft}")
+    lora = case.lora or {}
+    if not lora.get("rank"):
+        raise NotExpressible("adapter rank not stated")
+    # Adapters trained at once hold as much as one of the sum of their ranks.
+    base: dict[str, Any] = {
+        "rank": int(lora["rank"]) * int(lora.get("concurrent") or 1),
+        "targets": _targets(lora.get("targets"), bool(case.arch["gated_mlp"])),
+    }
+    if lora.get("trainable_embeddings"):
+        base["modules_to_save"] = ["embed_tokens", "lm_head"]
+    if case.peft == "dora" or case.optimizer == "lora-fa":
+        base["variant"] = "dora" if case.peft == "dora" else "lora-fa"
+    quantised = lora.get("base_quant")
+    if case.peft == "qlora" or quantised:
+        base["base_precision"] = _base_precision(str(quantised or "nf4"))
+    elif _autocast(case):
+        base["base_precision"] = "fp32-autocast"
+    elif case.source == "prime_rl":
+        base["base_precision"] = "fp32"  # the frozen base is sharded in fp32 like everything else
+    return base
+
+
+def _targets(text: str | None, gated: bool) -> list[str]:
+    linear = _ALL if gated else [name for name in _ALL if name != "gate_proj"]
+    if text is None or text.upper().startswith("ALL"):
+        return linear
+    if "DEFAULT" in text:
+        return ["q_proj", "k_proj", "v_proj"]
+    names: list[str] = []
+    for word in re.findall(r"[a-z_0-9]+", text.lower()):
+        if word in _ALL:
+            names.append(word)
+        else:
+            names += _MODULES.get(word, [])
+    return [name for name in dict.fromkeys(names) if name in linear] or linear
+
+
+def _base_precision(text: str) -> str:
+    lowered = text.lower()
+    if "bnb.nf4" in lowered and "dq" not in lowered:
+        return "nf4-single"
+    if "nf4" in lowered or "bnb" in lowered:
+        return "nf4"
+    if "int8" in lowered:
+        return "int8"
+    return "int4"
+
+
+_SOURCE = Source(ref="validation/data/memory_cases.jsonl.gz", date="2026-11")
+
+
+def architecture_of(case: Case) -> Architecture:
+    """The case's network as a catalog entry that exists only here."""
+    a = case.arch
+    heads = a["num_attention_heads"]
+    head_dim = a.get("head_dim") or a["hidden_size"] // heads
+    fields: dict[str, Any] = {
+        "id": f"case-{case.id}",
+        "model_type": _family(case),
+        "hidden_act": a["hidden_act"],
+        "head_dim": head_dim,
+        "qk_norm": {True: "head", False: "none", None: "none"}[bool(a.get("qk_norm"))],
+        "attention_bias": bool(a.get("qkv_bias")),
+        "attention_out_bias": bool(a.get("linear_bias")),
+        "mlp_bias": bool(a.get("linear_bias")),
+        "hidden_dropout": _dropout(case, "hid"),
+        "attention_dropout": _dropout(case, "attn"),
+        "sources": [_SOURCE],
+    }
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
+        fields[name] = a[name]
+    for name in ("tie_word_embeddings", "gated_mlp", "norm", "num_key_value_heads"):
+        fields[name] = a[name]
+    if a.get("position_embedding") == "learned_absolute" and case.sequence_length:
+        fields["learned_positions"] = case.sequence_length
+    if a.get("kv_lora_rank"):
+        fields["head_dim"] = a["qk_nope_head_dim"] + a["qk_rope_head_dim"]
+        fields["num_key_value_heads"] = heads
+        for name in ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+            fields[name] = a[name]
+    if a.get("num_experts"):
+        for name in ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "first_k_dense_replace"):
+            fields[name] = a[name]
+        fields["first_k_dense_replace"] = a.get("first_k_dense_replace") or 0
+        fields["shared_expert_intermediate_size"] = a.get("shared_expert_intermediate_size") or 0
+    if any("mtp=" in flag for flag in case.flags):
+        fields["num_nextn_predict_layers"] = 1
+    return Architecture.model_validate(fields)
+
+
+def _family(case: Case) -> str:
+    """The family in config.json's words, from the model's name."""
+    name = case.model.lower()
+    if name.startswith(("qwen1-", "qwen-")):
+        return "qwen"
+    known = {
+        "gpt_bigcode": "gpt_bigcode",
+        "gemma": "gemma",
+        "phi-3": "phi3",
+        "deepseek": "deepseek_v2",
+        "gpt-oss": "gpt_oss",
+        "olmo": "olmo2",
+    }
+    return next((family for word, family in known.items() if word in name), "llama")
+
+
+def _dropout(case: Case, which: str) -> float:
+    """Megatron's tests train with a dropout of 0.1 unless a flag says otherwise; nobody else does."""
+    if case.source != "megatron_ci_golden":
+        return 0.0
+    return 0.0 if f"{which}-dropout=0.0" in case.flags else 0.1
+
+
+def node_of(gpu: Gpu, case: Case) -> Node:
+    """A node of the case's GPUs: only the count matters to memory."""
+    count = case.num_gpus or 1
+    each = min(count, PER_NODE.get(gpu.id, 8))
+    while count % each:
+        each -= 1
+    return Node(
+        id=f"case-{gpu.id}-{each}",
+        name=f"{each} x {gpu.name}",
+        gpu=gpu.id,
+        gpus_per_node=each,
+        links=NodeLinks(kind="switch", gb_per_s_per_gpu=gpu.nvlink_gb_per_s or gpu.pcie_gb_per_s),
+        nics=Nics(count=each, gbit_per_s_each=400, fabric="any", gb_per_s_per_gpu=50),
+        sources=[_SOURCE],
+    )

@@ -1,0 +1,81 @@
+"""The table on placements of the throughput report: measured steps of RL with shared and with separate GPUs. No bar."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from planner.report.blocks import Block, Grid, Heading, Text
+from planner.validation.rl.placement import PlacementResult, PlacementScore
+
+COLUMNS = ("row", "GPUs", "step s", "measured", "error", "rollout s", "training s", "sync s", "ratio", "error")
+
+
+def placement_blocks(result: PlacementResult) -> list[Block]:
+    """Every row, the medians, what systematically differs, and what was left out."""
+    apart = [score for score in result.scores if score.ratio_error is not None]
+    reasons = Counter(reason for _, reason in result.left_out)
+    return [
+        Heading("RL steps: trainer and rollout engine on shared and on separate GPUs, not calibrated"),
+        Grid(COLUMNS, tuple(_row(score) for score in result.scores), left=frozenset({0, 1})),
+        Text(
+            f"Median error of the step: {_middle([s.step_error for s in result.scores])}; of the ratio of a colocated "
+            f"step to an asynchronous one: {_middle([s.ratio_error or 0.0 for s in apart])}. Reported, not a bar. "
+            "Ratio: the step of the same work colocated on as many GPUs over this one. In brackets what was measured. "
+            "Lengths are published by NeMo-RL only (means); those of verl are assumed. The model leaves out ranks that "
+            "wait for longer sequences, rollouts that go on across weight syncs, and speculative decoding."
+        ),
+        Grid(("RL placements not scored", "rows"), tuple((reason, str(n)) for reason, n in sorted(reasons.items()))),
+    ]
+
+
+def _row(score: PlacementScore) -> tuple[str, ...]:
+    row, versus, off = score.row, score.versus, score.ratio_error
+    ratio = ("-", "-") if versus is None or off is None else (f"{versus[0]:.2f} ({versus[1]:.2f})", f"{off:+.0%}")
+    return (
+        row.id,
+        row.gpus,
+        f"{score.step_seconds:.0f}",
+        f"{row.step_seconds:.0f}",
+        f"{score.step_error:+.0%}",
+        f"{score.rollout_seconds:.0f}",
+        f"{score.train_seconds:.0f}" + ("" if row.train_seconds is None else f" ({row.train_seconds:.0f})"),
+        f"{score.switch_seconds:.0f}",
+        *ratio,
+    )
+
+
+def _middle(errors: Sequence[float]) -> str:
+    """Median of the absolute errors and of the signed ones."""
+    if not errors:
+        return "-"
+    return f"{median(abs(e) for e in errors):.0%} (bias {median(errors):+.0%}, {len(errors)} rows)"
+
+
+def placement_document(result: PlacementResult) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "scores": [
+            {
+                "id": score.row.id,
+                "series": score.row.series,
+                "placement": score.row.cells["mode"],
+                "gpus": score.row.gpus,
+                "step_seconds": score.step_seconds,
+                "measured_step_seconds": score.row.step_seconds,
+                "rollout_seconds": score.rollout_seconds,
+                "train_seconds": score.train_seconds,
+                "measured_train_seconds": score.row.train_seconds,
+                "sync_seconds": score.switch_seconds,
+                "versus": score.row.versus or None,
+                "ratio": None if score.versus is None else score.versus[0],
+                "measured_ratio": None if score.versus is None else score.versus[1],
+                "source": score.row.cells["source"],
+                "assumed": score.row.cells["assumed"],
+            }
+            for score in result.scores
+        ],
+        "not_scored": [{"id": name, "reason": reason} for name, reason in result.left_out],
+    }

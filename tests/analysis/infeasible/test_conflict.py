@@ -1,0 +1,151 @@
+"""Where nothing fits: the named limits are a minimal conflict, and every printed repair makes the scenario feasible."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+from run_cli import run
+
+from planner.analysis.infeasible import feasible
+from planner.analysis.infeasible.conflict import explain_conflict
+from planner.analysis.infeasible.limits import LAYOUT_PINS, limits_of, overrides
+from planner.analysis.near import front, near_plans
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, load, override, read_document
+from planner.problem.resolve import problem_of
+from planner.search.search import plan, search
+from planner.search.space import build_space
+
+FIXTURES = read_document("tests/fixtures/infeasible.yaml").data
+INFEASIBLE = [*FIXTURES["infeasible"], *FIXTURES["threads"]]
+FEW_ROWS = 2_000
+"""Larger spaces are asked for memory alone, without the solver."""
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return default_catalog()
+
+
+def document_of(row: dict[str, Any]) -> Document:
+    """A fixture as it would be typed."""
+    return load(f"scenarios/{row['scenario']}.yaml", [f"{k}={json.dumps(v)}" for k, v in row["set"].items()])
+
+
+def fits(document: Document, catalog: Catalog) -> bool:
+    problem = problem_of(document, catalog)
+    if len(build_space(problem).layouts) > FEW_ROWS:
+        return feasible.fits(problem, exactly=True)
+    return search(problem, check_points=0).plan is not None
+
+
+@pytest.mark.parametrize("row", INFEASIBLE, ids=lambda row: row["name"])
+def test_conflicts_are_minimal_and_repairs_work(row: dict[str, Any], catalog: Catalog) -> None:
+    document = document_of(row)
+    assert not fits(document, catalog)
+    found = explain_conflict(document, catalog)
+    assert found.limits
+    assert found.repairs
+    assert not found.hopeless
+    if "conflict" in row:
+        assert [limit.name for limit in found.limits] == row["conflict"]
+    every = limits_of(problem_of(document, catalog))
+    others = [limit for limit in every if limit not in found.limits]
+    assert not fits(override(document, overrides(others)), catalog)
+    for limit in found.limits:
+        assert re.search(r"\d+(\.\d+)?( \w|%)", limit.text), limit.text
+        assert fits(override(document, overrides([*others, limit])), catalog), limit.name
+    assert len({repair.changes for repair in found.repairs}) == len(found.repairs)
+    for repair in found.repairs:
+        typed = load(f"scenarios/{row['scenario']}.yaml", [*document.overrides, *repair.arguments])
+        again = plan(typed, catalog, check_points=0).plan
+        assert again is not None, repair.text
+        cost = again.tokens_per_second / found.reference_tokens_per_second - 1
+        assert found.throughput_cost(repair) == pytest.approx(cost, abs=1e-9)
+    if "also" in row:
+        gone = override(document, overrides(found.limits))
+        second = explain_conflict(gone, catalog, repairs=0)
+        assert [limit.name for limit in second.limits] == row["also"]
+        assert not {limit.name for limit in second.limits} & {limit.name for limit in found.limits}
+
+
+@pytest.mark.parametrize("row", FIXTURES["not_predicted"], ids=lambda row: row["name"])
+def test_threads_that_the_model_does_not_predict_say_why(row: dict[str, Any], catalog: Catalog) -> None:
+    """A run that went out of memory and fits here is a finding: it leaves this list when the model learns of it."""
+    assert row["reason"]
+    assert fits(document_of(row), catalog)
+
+
+def test_fixtures_cover_every_kind_of_limit(catalog: Catalog) -> None:
+    assert len(INFEASIBLE) >= 36
+    named = {name for row in INFEASIBLE for name in row.get("conflict", ())}
+    assert {
+        "limits.headroom_gib",
+        "limits.reserved_cliff",
+        "limits.host_memory",
+        "limits.tensor_parallel_inside_domain",
+        "limits.max_sequences_per_micro_batch",
+    } <= named
+    assert named >= {f"layout.{name}" for name in LAYOUT_PINS}
+    assert named >= {
+        "optimizer",
+        "cluster.num_gpus",
+        "adapter.base_precision",
+        "batch.micro_batch_size",
+        "batch.sequence_length",
+    }
+    assert named >= {"rl.rollout.tensor_parallel", "rl.rollout.gpu_memory_utilization"}
+
+
+def test_explain_prints_conflict_and_repairs_and_exits_1() -> None:
+    done = run("explain", "scenarios/llama70b_64xh100.yaml", "--set", "cluster.num_gpus=8", "--format", "json")
+    assert done.code == 1
+    document = json.loads(done.out)
+    assert [limit["name"] for limit in document["conflict"]["limits"]] == ["optimizer", "cluster.num_gpus"]
+    assert document["conflict"]["repairs"]
+
+
+def test_why_not_says_slower_or_infeasible() -> None:
+    arguments = ["--why-not", "layout.tensor_parallel=8", "--why-not", "layout.recomputed_layers=[0]"]
+    arguments += ["--why-not", "limits.headroom_gib=70", "--no-neighbours"]
+    done = run("explain", "scenarios/llama70b_64xh100.yaml", *arguments)
+    assert done.code == 0
+    assert "slower" in done.out
+    assert "The plan has it already." in done.out
+    assert "Nothing fits with it." in done.out
+
+
+def test_near_plans_are_distinct_and_ordered_and_the_first_is_the_answer(catalog: Catalog) -> None:
+    problem = problem_of(load("scenarios/llama70b_64xh100.yaml"), catalog)
+    found = [outcome.plan for outcome in near_plans(problem, count=4, within=0.2) if outcome.plan is not None]
+    assert len(found) == 4
+    assert len({json.dumps(plan.layout, sort_keys=True) for plan in found}) == 4
+    best = plan(problem.document, catalog, check_points=0).plan
+    assert best is not None
+    assert found[0].layout == best.layout
+    tie = 1 / (1 - problem.scenario.search.near_tie)
+    for before, after in itertools.pairwise(found):
+        assert after.step_seconds * tie >= before.step_seconds
+
+
+@pytest.mark.parametrize("over", ["headroom", "gpus", "sequence_length"])
+def test_no_point_of_a_front_is_beaten_in_both(over: str, catalog: Catalog) -> None:
+    found = front(load("scenarios/llama8b_sft_a100.yaml"), catalog, over)
+    assert found.points
+    sign = 1 if found.more_is_better else -1
+    for p in found.points:
+        for q in found.points:
+            better = sign * q.value >= sign * p.value and q.plan.tokens_per_second >= p.plan.tokens_per_second
+            same = (q.value, q.plan.tokens_per_second) == (p.value, p.plan.tokens_per_second)
+            assert not better or same
+
+
+def test_a_front_over_dollars_needs_a_price() -> None:
+    assert run("pareto", "scenarios/llama8b_sft_a100.yaml", "--over", "dollars").code == 2
+    other = run("pareto", "scenarios/llama8b_sft_a100.yaml", "--over", "dollars", "--price", "aws-p5-48xlarge")
+    assert other.code == 2
+    assert "that of h100-sxm5-80gb" in other.err

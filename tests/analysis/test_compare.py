@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from planner import cli
+from planner.analysis.two_plans import compare, differences, read_side, side_of
+from planner.errors import InputError, NoLayoutFits
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+
+RL = "scenarios/qwen7b_rl.yaml"
+PRETRAIN = "scenarios/llama70b_64xh100.yaml"
+
+
+def test_differences_are_signed_and_largest_first() -> None:
+    rows = differences([("a", 1.0), ("b", 2.0), ("b", 1.0)], [("b", 1.0), ("c", 5.0), ("a", 1.0)])
+    assert [(r.name, r.a, r.b, r.change) for r in rows] == [("c", 0, 5, 5), ("b", 3, 1, -2), ("a", 1, 1, 0)]
+
+
+def test_differences_add_up_to_those_of_the_totals() -> None:
+    catalog = default_catalog()
+    a = read_side(RL, (), catalog)
+    b = read_side(RL, ("cluster.max_gpus=8",), catalog)
+    both = compare(a, b)
+    assert math.isclose(sum(row.change for row in both.memory), b.peak_gib - a.peak_gib, abs_tol=1e-9)
+    assert math.isclose(sum(row.change for row in both.time), b.step_seconds - a.step_seconds, abs_tol=1e-9)
+    sizes = [abs(row.change) for row in both.time]
+    assert sizes == sorted(sizes, reverse=True)
+    assert ("num_gpus", 4, 8) in both.layout
+
+
+def test_a_saved_plan_equals_its_scenario(tmp_path: Path) -> None:
+    catalog = default_catalog()
+    saved = tmp_path / "plan.json"
+    assert cli.main(["solve", RL, "--format", "json", "--out", str(saved)]) == 0
+    both = compare(read_side(RL, (), catalog), read_side(str(saved)))
+    assert all(left == right for _, left, right in both.layout)
+    assert all(abs(row.change) < 1e-8 for row in (*both.memory, *both.time))
+    with pytest.raises(InputError, match="saved plan, which --set cannot change"):
+        read_side(str(saved), ("cluster.max_gpus=8",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ('{"status": "optimal"}', "plan"),
+        ('{"status": "infeasible", "plan": null}', "holds no plan"),
+        ('{"status": "optimal", "plan": {"layout": {}, "memory": {}, "time": {}}}', "peak_gib"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    saved = tmp_path / "plan.json"
+    saved.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_side(str(saved))
+
+
+def test_a_pinned_layout_that_does_not_fit_is_estimated() -> None:
+    pins = (
+        "cluster.num_gpus=8",
+        "layout.tensor_parallel=8",
+        "layout.pipeline_parallel=1",
+        "layout.context_parallel=1",
+        "layout.virtual_pipeline=1",
+        "layout.recomputed_layers=0",
+        "batch.micro_batch_size=1",
+    )
+    catalog = default_catalog()
+    side = side_of(load(PRETRAIN, pins), catalog)
+    assert side.status == "does not fit"
+    assert side.headroom_gib < 0
+    with pytest.raises(NoLayoutFits):
+        side_of(load(PRETRAIN, pins[:1]), catalog)
+
+
+def test_the_command_prints_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", RL, "--set-b", "limits.headroom_gib=30"]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "B against A:",
+        "recomputed_layers_per_stage",
+        "item [GiB]",
+        "item [s]",
+        "total",
+        "Next: planner solve",
+    ):
+        assert part in out
+
+
+def test_the_command_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", RL, RL, "--set-b", "limits.headroom_gib=30", "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    change = sum(row["change_gib"] for row in document["memory"])
+    assert change == pytest.approx(document["b"]["peak_gib"] - document["a"]["peak_gib"], abs=1e-6)
+    assert [entry["overrides"] for entry in document["provenance"]["inputs"]] == [[], ["limits.headroom_gib=30"]]
+
+
+def test_one_scenario_without_overrides_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", RL]) == 2
+    assert "nothing to compare with" in capsys.readouterr().err

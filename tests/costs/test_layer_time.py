@@ -1,0 +1,138 @@
+"""Seconds of one layer against figures made by hand from its shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.costs.time.adapters import AdapterTime
+from planner.costs.time.layer import LayerTime
+from planner.costs.time.step_time import StepTime
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.space import build_space
+
+
+def problem(**changes: Any) -> Problem:
+    """Llama-3.1-8B on one node of eight H100."""
+    scenario: dict[str, Any] = {
+        "name": "layer",
+        "task": "pretrain",
+        "model": "llama3.1-8b",
+        "engine": "megatron-core",
+        "cluster": {"node": "hgx-h100-8", "num_gpus": 8},
+        "batch": {"global_batch_size": 8, "sequence_length": 32768, "micro_batch_size": 1},
+        "layout": {"tensor_parallel": 1, "pipeline_parallel": 1, "context_parallel": 4, "recomputed_layers": 0},
+    } | changes
+    text = str(scenario).replace("'", '"').replace("True", "true")
+    return problem_of(parse_document(text, "layer.yaml"), default_catalog())
+
+
+def layer_of(whole: Problem) -> LayerTime:
+    return LayerTime(whole, build_space(whole).layouts.take(0).expand())
+
+
+def test_context_by_heads_is_four_all_to_alls_in_sight() -> None:
+    """8,192 tokens a rank in 16 bit: queries and output 4,096 wide, keys and values 1,024."""
+    whole = problem(engine_options=["a2a_context_parallel"])
+    layer = layer_of(whole)
+    cluster = whole.clusters[8]
+    group = cluster.group(4, 1)
+    sent = [8192 * 2.0 * width for width in (4096, 1024, 1024, 4096)]
+    expected = sum(float(cluster.collective_seconds("all_to_all", group, size)) for size in sent)
+    seen, behind = layer.context_collectives("forward")
+    assert float(seen[0, 0]) == pytest.approx(expected, rel=1e-12)
+    assert not behind.any()
+    assert (layer.context_collectives("backward")[0] == seen).all()
+    ring = layer_of(problem())
+    assert (layer.attention("forward") < ring.attention("forward")).all()  # whole sequences, nothing to merge
+
+
+def test_a_second_of_attention_covers_one_collective() -> None:
+    """What the ring hides behind is not left for the gradient reduction."""
+    whole = problem()
+    time = StepTime(whole, build_space(whole).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+    names = ("matrix products", "attention", "elementwise kernels", "tensor-parallel collectives")
+    rows = [row for row in time.train if row.name in names]
+    layer = layer_of(whole)
+    for which, free, kernels in (
+        ("forward", time.free[0], sum(row.recomputed for row in rows)),
+        ("backward", time.free[1], sum(row.layer - row.recomputed for row in rows)),
+    ):
+        behind = layer.context_collectives(which)[1]
+        assert behind > 0
+        assert free == pytest.approx(kernels - behind, rel=1e-12)
+
+
+ADAPTED = {
+    "task": "sft",
+    "engine": "transformers",
+    "cluster": {"node": "hgx-h100-8", "num_gpus": 1},
+    "batch": {"global_batch_size": 8, "sequence_length": 2048, "micro_batch_size": 4},
+    "layout": {"recomputed_layers": 0},
+}
+
+
+def adapters_of(whole: Problem) -> AdapterTime:
+    assert whole.scenario.adapter is not None
+    return AdapterTime(whole, layer_of(whole), whole.scenario.adapter)
+
+
+def test_an_adapter_is_two_thin_products_forward_and_four_back() -> None:
+    """8,192 tokens through q_proj, 4096 x 4096, at rank 16; sums read two 16-bit tensors and write one."""
+    whole = problem(**ADAPTED, adapter={"rank": 16, "targets": ["q_proj"]})
+    time, k = adapters_of(whole), layer_of(whole).kernels
+    t, h, r = (np.asarray(float(x)) for x in (8192, 4096, 16))
+    factor = whole.engine.elementwise_factor
+    forward = k.gemm(m=t, n=r, k=h) + k.gemm(m=t, n=h, k=r) + k.elementwise(factor * 6 * t * h)
+    assert time.products("forward", moe_layer=False)[0, 0] == pytest.approx(float(forward), rel=1e-12)
+    backward = k.gemm(m=t, n=r, k=h) + 2 * k.gemm(m=h, n=r, k=t) + k.gemm(m=t, n=h, k=r)
+    backward = backward + k.elementwise(factor * 6 * t * h)
+    assert time.products("backward", moe_layer=False)[0, 0] == pytest.approx(float(backward), rel=1e-12)
+
+
+def test_what_adapters_cost_rises_with_what_they_do() -> None:
+    def seconds(**adapter: Any) -> float:
+        whole = problem(**ADAPTED, adapter={"rank": 16} | adapter)
+        time = StepTime(whole, build_space(whole).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+        return float(np.ravel(sum(row.layer for row in time.train))[0])
+
+    plain = seconds()
+    assert seconds(variant="lora-fa") < plain < seconds(variant="dora")
+    assert seconds(targets=["q_proj"]) < seconds(targets=["q_proj", "v_proj"]) < plain < seconds(rank=256)
+    assert plain < seconds(base_precision="nf4")
+    full = problem(**ADAPTED)
+    time = StepTime(full, build_space(full).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+    assert plain < float(np.ravel(sum(row.layer for row in time.train))[0])  # no weight gradients of the base
+
+
+def test_experts_carry_adapters_of_their_own() -> None:
+    """Mixtral: two experts a token, so twice the tokens of a dense MLP and eight matrices of each kind."""
+    times = {}
+    for targets in (["q_proj"], ["q_proj", "up_proj"]):
+        whole = problem(**ADAPTED | {"model": "mixtral-8x7b"}, adapter={"rank": 16, "targets": targets})
+        times[len(targets)] = float(adapters_of(whole).products("forward", moe_layer=True)[0, 0])
+    k = layer_of(whole).kernels
+    t, h, f, r = (np.asarray(float(x)) for x in (8192 * 2 / 8, 4096, 14336, 16))
+    each = k.gemm(m=t, n=r, k=h) + k.gemm(m=t, n=f, k=r) + k.elementwise(whole.engine.elementwise_factor * 6 * t * f)
+    expected = 2 * k.floor_seconds + 8 * (float(each) - 2 * k.floor_seconds)
+    assert times[2] - times[1] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["galore", "muon"])
+def test_products_inside_an_optimizer_take_time(optimizer: str) -> None:
+    """At least their FLOP at the peak: 4 r m n a matrix projected, 5 (4 m m n + 2 m m m) orthogonalised."""
+    whole = problem(**ADAPTED, optimizer=optimizer)
+    layouts = build_space(whole).layouts.take(0).expand()
+    time = StepTime(whole, layouts, np.zeros((1, 1), dtype=np.int64))
+    step = next(row for row in time.update if row.name == "optimizer step")
+    shapes = [(4096, 4096), (1024, 4096), (1024, 4096), (4096, 4096)] + 3 * [(4096, 14336)]
+    if optimizer == "galore":
+        flop = sum(4.0 * 128 * m * n for m, n in shapes)
+    else:
+        flop = sum(5 * (4.0 * m * m * n + 2.0 * m**3) for m, n in shapes)
+    assert flop / 989e12 < float(step.layer[0, 0]) < 5 * flop / 989e12 + 218112000 * 92 / (0.8 * 3350e9)

@@ -1,0 +1,69 @@
+"""Sends between pipeline stages, each over the link it really crosses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.costs.time.step_time import StepTime
+from planner.costs.time.strides import hops_between_nodes
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document
+from planner.problem.layouts import Layouts
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.space import build_space
+
+
+def problem(gpus: int, order: str = "default", **pins: int) -> Problem:
+    """Llama-3.1-8B on nodes of eight H100."""
+    scenario: dict[str, Any] = {
+        "name": "hops",
+        "task": "pretrain",
+        "model": "llama3.1-8b",
+        "engine": "megatron-core",
+        "cluster": {"node": "hgx-h100-8", "num_gpus": gpus, "rank_order": order},
+        "batch": {"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 1},
+        "layout": {"context_parallel": 1, "recomputed_layers": 0, "virtual_pipeline": 1, **pins},
+    }
+    return problem_of(parse_document(str(scenario).replace("'", '"'), "hops.yaml"), default_catalog())
+
+
+def first_row(whole: Problem) -> Layouts:
+    return build_space(whole).layouts.take(0).expand()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "order", "tp", "pp", "leaves"),
+    [
+        (16, "default", 4, 4, [0, 1, 0, 1]),  # stages of 4 ranks, two to a node
+        (16, "default", 2, 8, [0, 0, 0, 1, 0, 0, 0, 1]),
+        (16, "default", 4, 2, [1, 1]),  # stages of 8 ranks fill a node each
+        (16, "default", 1, 2, [1, 1]),
+        (8, "default", 2, 4, [0, 0, 0, 0]),  # one node
+        (32, "tp_pp_dp", 2, 4, [0, 0, 0, 0]),  # a pipeline in each node
+        (32, "tp_pp_dp", 4, 4, [0, 1, 0, 1]),  # a pipeline over two nodes
+    ],
+)
+def test_which_sends_leave_their_node(gpus: int, order: str, tp: int, pp: int, leaves: list[int]) -> None:
+    whole = problem(gpus, order, tensor_parallel=tp, pipeline_parallel=pp)
+    assert hops_between_nodes(whole, first_row(whole))[0].tolist() == leaves
+
+
+def test_a_stage_pays_for_the_seams_beside_it() -> None:
+    """Two stages a node: NVLink, network, NVLink; the ends have one seam each."""
+    whole = problem(16, tensor_parallel=4, pipeline_parallel=4)
+    time = StepTime(whole, first_row(whole), np.arange(4)[None, :])
+    near, far, again, _ = time.seams[0][0]
+    assert near == again < far
+    np.testing.assert_allclose(time.sends[0], [near, near + far, far + near, near], rtol=1e-12)
+
+
+def test_interleaved_stages_send_round() -> None:
+    whole = problem(16, tensor_parallel=4, pipeline_parallel=4, virtual_pipeline=2)
+    time = StepTime(whole, first_row(whole), np.arange(4)[None, :])
+    near, far, _, back = time.seams[0][0]
+    assert back == far
+    np.testing.assert_allclose(time.sends[0], 2 * np.full(4, near + far), rtol=1e-12)

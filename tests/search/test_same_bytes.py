@@ -1,0 +1,55 @@
+"""Same input, same seed, same bytes: twice, with one solver worker and with two, whatever Python's hash seed is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from planner.inputs.document import load
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.report.plan_json import dumps, outcome_document
+from planner.search.search import search
+
+OPEN = ("precision=[bf16, fp8]", "cluster.rank_order=any")
+OPEN += tuple(f"layout.{name}=any" for name in ("schedule", "optimizer_offload", "activation_offload"))
+FREE = ("layout.layers_per_stage=free", "layout.recompute=per_stage")
+CASES = {
+    "even stages": ("llama70b_64xh100",),
+    "open decisions": ("llama70b_64xh100", *OPEN),
+    "open modules": ("llama70b_64xh100", *OPEN, "layout.recompute_modules=any"),
+    "wide band": ("llama70b_512xh100", "search.near_tie=0.19", *FREE),
+    "free stages": ("llama405b_16384xh100",),
+    "experts": ("mixtral8x7b_64xh100",),
+    "RL": ("qwen7b_rl",),
+    "RL on two pools": ("qwen7b_rl_two_pools",),
+}
+
+
+def answer(problem: Problem, workers: int) -> str:
+    options = problem.scenario.search.model_copy(update={"workers": workers})
+    outcome = search(replace(problem, scenario=problem.scenario.model_copy(update={"search": options})), check_points=0)
+    assert outcome.status == "optimal"
+    return dumps(outcome_document(replace(outcome, problem=problem)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_twice_and_with_two_workers(name: str) -> None:
+    scenario, *changes = CASES[name]
+    document = load(f"scenarios/{scenario}.yaml", changes)
+    first = answer(problem_of(document), 1)
+    assert answer(problem_of(document), 1) == first
+    assert answer(problem_of(document), 2) == first
+
+
+def test_whatever_the_hash_seed() -> None:
+    command = [sys.executable, "-m", "planner", "solve", "scenarios/qwen7b_rl.yaml", "--format", "json"]
+    first, second = (
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        for seed in ("1", "2")
+    )
+    assert first == second

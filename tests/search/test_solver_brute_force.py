@@ -1,0 +1,291 @@
+"""The solver against exhaustive enumeration, and both against an order of goals written down a second time here."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_problems import MODEL, Case, random_case, random_model
+
+from planner.costs.coefficients import RolloutTable, RowCosts
+from planner.inputs.document import load, with_overrides
+from planner.problem.problem import Problem
+from planner.problem.resolve import problem_of
+from planner.search.enumerate import count_points, enumerate_best
+from planner.search.grid import MEMORY_UNITS, STAGE_SLACK_BYTES, Rounded
+from planner.search.plan import Plan, make_plan
+from planner.search.search import Outcome, agrees, search
+from planner.search.space import Space, build_space
+from planner.units import GIB, MIB
+
+SEEDS = 150
+SEVERAL = range(SEEDS // 10)
+"""Tenths of the seeds: one test each, so that a failure names few problems."""
+
+
+@cache
+def problem_of_seed(seed: int, most_points: int = 3000) -> Case:
+    return random_case(seed, most_points=most_points)
+
+
+def solve(case: Case) -> tuple[Outcome, Space, RowCosts, RolloutTable | None]:
+    problem = case.problem()
+    space = build_space(problem)
+    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
+    return search(problem, check_points=0), space, RowCosts(problem, space.layouts), rollouts
+
+
+@pytest.mark.parametrize("tenth", SEVERAL)
+def test_solver_equals_float_enumeration(tenth: int) -> None:
+    for seed in range(tenth * 10, tenth * 10 + 10):
+        case = problem_of_seed(seed)
+        outcome, _, costs, rollouts = solve(case)
+        best = enumerate_best(outcome.problem, costs, rollouts)
+        assert outcome.status == ("infeasible" if best is None else "optimal"), case.text
+        assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
+
+
+def test_corpus_covers_every_kind_of_decision() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        case = problem_of_seed(seed)
+        spec, layout = case.problem().scenario, case.scenario["layout"]
+        seen[str(spec.task)] += 1
+        seen["experts" if case.model.get("num_experts") else "dense"] += 1
+        seen["leading dense layers"] += bool(case.model.get("first_k_dense_replace"))
+        seen[f"layers {layout['layers_per_stage'] if isinstance(layout['layers_per_stage'], str) else 'listed'}"] += 1
+        seen[f"recompute {spec.layout.recompute}"] += 1
+        seen[f"method {spec.layout.recompute_method}"] += 1
+        seen["recomputed all"] += spec.layout.recomputed_layers == "all"
+        seen["wish"] += len(case.problem().wishes) > 1
+        seen["several node counts"] += len(case.problem().num_gpus) > 1
+        seen["virtual pipeline"] += spec.layout.virtual_pipeline != 1
+        seen["offload"] += bool(spec.layout.optimizer_offload)
+        variants = case.problem().each
+        for path in {path for variant in variants for path, _ in variant.settings}:
+            seen[f"open {path}"] += 1
+        seen["GPUs that only generate"] += any(not variant.colocated for variant in variants)
+        seen["adapter"] += spec.adapter is not None
+        seen["no near tie"] += spec.search.near_tie == 0
+    least = {kind: number for kind, number in seen.items() if number < 3}
+    assert not least, f"too few problems of some kinds: {least}"
+    assert len(seen) == 31
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 3))
+def test_integers_are_never_below_floats_and_close_above(seed: int) -> None:
+    problems = (problem_of_seed(at).problem() for at in itertools.count(seed))
+    problem, space = next((p, s) for p in problems if len((s := build_space(p)).layouts))
+    costs = RowCosts(problem, space.layouts)
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, len(space.layouts), 200)
+    stages = space.layouts.pipeline_parallel[rows][:, None]
+    exists = np.arange(costs.stages)[None, :] < stages
+    layers = rng.integers(1, problem.architecture.num_hidden_layers + 1, exists.shape) * exists
+    recomputed = rng.integers(0, layers + 1)
+    for unit in MEMORY_UNITS:
+        above = Rounded(costs, None, 1.0, unit).peak(rows, layers, recomputed) * unit
+        above = above - costs.peak_bytes(rows, layers, recomputed)
+        assert above.min() >= -1e-3
+        assert above.max() <= STAGE_SLACK_BYTES
+        # one item, one layer: every coefficient by itself
+    for name, c in costs.memory.items():
+        whole = Rounded(costs, None, 1.0, MEMORY_UNITS[0]).memory[name]
+        for exact, rounded in ((c.layer, whole.layer), (c.recomputed, whole.recomputed), (c.end, whole.end)):
+            excess = rounded * MEMORY_UNITS[0] - exact
+            assert excess.min() >= 0
+            assert excess.max() < MIB
+
+
+# The order of goals once more, from the architecture page alone: plans are costed one by one from the ledgers.
+
+
+def splits(total: int, stages: int, chunks: int) -> Iterator[tuple[int, ...]]:
+    for cuts in itertools.product(range(chunks, total + 1, chunks), repeat=stages):
+        if sum(cuts) == total:
+            yield cuts
+
+
+def recomputations(problem: Problem, layers: tuple[int, ...], chunks: int) -> Iterator[tuple[int, ...]]:
+    spec, offered = problem.scenario.layout, problem.engine.recompute
+    alone = bool(spec.recompute_modules)  # Megatron: modules, or whole layers
+    whole_stages = not offered.partial or spec.recompute_method == "uniform"
+    named = spec.recomputed_layers
+
+    def allowed(number: int, of: int) -> bool:
+        if named == "all":
+            return number == of
+        if isinstance(named, list):
+            inside = number in named
+        elif isinstance(named, int):
+            inside = number == named
+        elif named == "any":
+            inside = True
+        else:
+            inside = (named.min or 0) <= number <= (named.max or of)
+        if (alone and number) or (offered.per_chunk and not whole_stages and number % chunks):
+            return False
+        return inside and (number in (0, of) or not whole_stages)
+
+    if spec.recompute == "per_stage" or named == "all":
+        yield from (
+            counts
+            for counts in itertools.product(*(range(n + 1) for n in layers))
+            if all(allowed(r, n) for r, n in zip(counts, layers, strict=True))
+        )
+        return
+    for level in range(max(layers) + 1):
+        if allowed(level, max(layers)):
+            yield tuple(min(level, n) for n in layers)
+
+
+def plans(problem: Problem, space: Space) -> Iterator[Plan]:
+    total, spec = problem.architecture.num_hidden_layers, problem.scenario.layout.layers_per_stage
+    dense = problem.architecture.first_k_dense_replace if problem.architecture.is_moe else 0
+    choices: list[int | None] = [None]
+    for row in range(len(space.layouts)):
+        layout = space.layouts.row(row)
+        stages, chunks = layout["pipeline_parallel"], layout["virtual_pipeline"]
+        if space.rollouts is not None:
+            of = (space.rollouts.training_gpus == layout["num_gpus"]) & (space.rollouts.wish == layout["wish"])
+            of &= space.rollouts.variant == layout["variant"]
+            choices = [int(j) for j in np.flatnonzero(of)]
+        options = splits(total, stages, chunks)
+        if spec == "even":
+            options = iter([(total // stages,) * stages])
+        elif spec != "free":
+            options = iter([tuple(spec)])
+        for layers in options:
+            if layers[0] < dense:
+                continue
+            for recomputed in recomputations(problem.each[layout["variant"]], layers, chunks):
+                for choice in choices:
+                    yield make_plan(problem, space.layouts, row, layers, recomputed, space.rollouts, choice)
+
+
+def simplicity(plan: Plan) -> int:
+    layout = plan.layout
+    axes = ("tensor_parallel", "pipeline_parallel", "data_parallel", "context_parallel", "expert_parallel")
+    extras = (layout["context_parallel"] > 1, layout["virtual_pipeline"] > 1, len(set(plan.layers)) > 1)
+    spec = plan.problem.scenario.layout
+    more = (spec.optimizer_offload, spec.activation_offload, spec.recompute_modules, spec.schedule == "zb-h1")
+    return sum(layout[axis] > 1 for axis in axes) + sum(extras) + sum(map(bool, more))
+
+
+def spare_gib(plan: Plan) -> float:
+    """The least that any phase leaves of what its machines may hold."""
+    machines = {phase.stage is None: plan.problem for phase in plan.memory}
+    machines |= {True: plan.problem.rollout_pool or plan.problem}
+    limits = {awake: of.usable_gib - of.headroom_gib for awake, of in machines.items()}
+    return min(limits[phase.stage is None] - phase.total_gib for phase in plan.memory)
+
+
+def key(plan: Plan) -> tuple[object, ...]:
+    """Headroom in steps of 16 MiB, simplicity, and the smallest tuple."""
+    lay = plan.layout
+    axes = ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel", "data_parallel")
+    order = (*(lay[axis] for axis in axes), lay["virtual_pipeline"], lay["micro_batch_size"])
+    rest = (lay["expert_tensor_parallel"], lay["zero_stage"], lay["variant"], plan.recomputed, plan.layers)
+    rollout: tuple[float, ...] = ()
+    if plan.rollout is not None:
+        r = plan.rollout
+        rollout = (r.tensor_parallel, r.gpu_memory_utilization, -(r.max_concurrency or 10**6), r.num_gpus)
+    return (-int(spare_gib(plan) * GIB // (16 * MIB)), simplicity(plan), order, rest, rollout)
+
+
+def best_plan(problem: Problem, space: Space) -> Plan | None:
+    fit = [plan for plan in plans(problem, space) if spare_gib(plan) >= 0]
+    if not fit:
+        return None
+    granted = min(plan.layout["wish"] for plan in fit)
+    fit = [plan for plan in fit if plan.layout["wish"] == granted]
+    fastest = max(plan.samples_per_second for plan in fit)
+    near = [p for p in fit if p.samples_per_second >= fastest * (1 - problem.scenario.search.near_tie) * (1 - 1e-12)]
+    return min(near, key=key)
+
+
+@pytest.mark.parametrize("seed", range(500, 530))
+def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
+    case = random_case(seed, most_points=120)
+    outcome, space, costs, rollouts = solve(case)
+    assert sum(1 for _ in plans(outcome.problem, space)) == count_points(outcome.problem, costs, rollouts), case.text
+    mine, found = best_plan(outcome.problem, space), outcome.plan
+    assert (mine is None) == (found is None), case.text
+    if mine is not None and found is not None:
+        assert (mine.layout, mine.layers, mine.recomputed) == (found.layout, found.layers, found.recomputed), case.text
+        assert mine.rollout == found.rollout, case.text
+
+
+def test_wishes_are_given_up_by_the_playbook() -> None:
+    """Fewest given up first; among equals the wish that stands first in the playbook goes first."""
+    for seed in range(40):
+        problem = problem_of_seed(seed).problem()
+        given = [wish.given_up for wish in problem.wishes]
+        assert given[0] == ()
+        assert [len(names) for names in given] == sorted(len(names) for names in given)
+        playbook = problem.scenario.playbook or []
+        single = [names[0] for names in given if len(names) == 1]
+        places = [playbook.index(name) for name in dict.fromkeys(single) if name in playbook]
+        assert places == sorted(places)
+
+
+def test_rounding_that_excludes_a_layout_is_counted_and_said() -> None:
+    """Capacity is set to a layout's float peak: it fits in floats, not in integers, and the proof says so."""
+    case = Case(
+        0,
+        {
+            "name": "edge",
+            "task": "pretrain",
+            "model": MODEL,
+            "engine": "transformers",
+            "cluster": {"node": "hgx-h100-8", "num_gpus": 1, "usable_gib": 70.0},
+            "limits": {"headroom_gib": 0.0, "reserved_cliff": False},
+            "batch": {"global_batch_size": 1, "sequence_length": 1024, "micro_batch_size": 1},
+            "layout": {"recomputed_layers": 0},
+        },
+        random_model(random.Random(0), large=False)
+        | {"num_hidden_layers": 3, "vocab_size": 50257, "intermediate_size": 2731},
+        1,
+    )
+    plan = search(case.problem()).plan
+    assert plan is not None
+    case.scenario["cluster"]["usable_gib"] = plan.peak_gib + 1 / GIB
+    outcome = search(case.problem())
+    assert (outcome.status, outcome.proof.rounding_only) == ("infeasible", 1)
+    assert outcome.proof.decided_by_rounding
+    case.scenario["cluster"]["usable_gib"] = plan.peak_gib + STAGE_SLACK_BYTES / GIB
+    assert search(case.problem()).status == "optimal"
+
+
+SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path.name.startswith("budget"))
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
+    """All points of each scenario; of one with more than a million, all with even stages."""
+    document = load(str(path))
+    space = build_space(problem_of(document))
+    if count_points(problem_of(document), RowCosts(problem_of(document), space.layouts), None) > 10**6:
+        document = with_overrides(document, ["layout.layers_per_stage=even", "layout.recompute=uniform"])
+    outcome = search(problem_of(document), check_points=10**7)
+    assert outcome.status in ("optimal", "infeasible")
+    assert outcome.proof.enumerated == outcome.proof.points > 0
+    assert not outcome.proof.decided_by_rounding
+
+
+@pytest.mark.parametrize("tenth", range(6))
+def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans within 19 % of the fastest, and no row spared because there are few."""
+    monkeypatch.setattr("planner.search.bounds.headroom.MANY", 0)
+    for seed in range(700 + tenth * 10, 700 + tenth * 10 + 10):
+        case = random_case(seed, most_points=3000)
+        case.scenario["search"]["near_tie"] = 0.19
+        outcome, _, costs, rollouts = solve(case)
+        best = enumerate_best(outcome.problem, costs, rollouts)
+        assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"

@@ -1,0 +1,197 @@
+"""The harness of published memory measurements: its arithmetic, its exclusions, and that every case has a fate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from planner.commands.validate import command
+from planner.costs.ledger import total
+from planner.formulas.stages import cost_balanced_stages, equal_stages, layout_stages, padded_ends_stages
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document
+from planner.search.estimate import estimate
+from planner.units import GIB
+from planner.validation.memory import report
+from planner.validation.memory.cases import CLASSES, Case, load_cases
+from planner.validation.memory.express import Prediction, express, scenario_of
+from planner.validation.memory.reference import is_hard
+from planner.validation.memory.run import Choice, data_folder, run_memory
+from planner.validation.memory.score import BARS, Fit, Result, Score
+from planner.validation.memory.translate import OPTIONS
+from planner.validation.published import Overlay
+
+DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
+
+
+@pytest.fixture(scope="module")
+def cases() -> tuple[Case, ...]:
+    return load_cases(DATA)
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return run_memory(DATA)[0]
+
+
+def test_every_case_is_either_predicted_or_listed_with_a_reason(cases: tuple[Case, ...], result: Result) -> None:
+    predicted = [p.case.id for p in result.predictions]
+    listed = [u.case.id for u in result.unexpressed]
+    assert sorted(predicted + listed) == sorted(c.id for c in cases)
+    assert all(u.reason for u in result.unexpressed)
+
+
+def test_every_prediction_is_a_finite_amount_whose_ledger_adds_up(result: Result) -> None:
+    for p in result.predictions:
+        assert math.isfinite(p.gib)
+        assert p.gib > 0
+        assert math.isfinite(p.peak_gib)
+    for p in result.predictions[::97]:
+        whole = sum(gib for _, gib, _ in p.group.ledger(p.row, p.stage, p.moment))
+        items = p.group.memory.ledger(p.moment)
+        shape = p.group.layers.shape
+        assert whole == pytest.approx(float(np.broadcast_to(total(items), shape)[p.row, p.stage]) / GIB)
+        assert all(source for _, _, source in p.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("megatron-dense", 13), ("megatron-moe", 11), ("nanotron", 1025), ("prime-rl", 20)],
+)
+def test_the_classes_of_the_bars_have_the_rows_they_are_set_on(cases: tuple[Case, ...], name: str, rows: int) -> None:
+    scored = [c for c in cases if c.scored_in == name and c.excluded is None and c.memory_gib is not None]
+    assert len(scored) == rows
+
+
+def test_known_defects_are_excluded_with_their_reason(cases: tuple[Case, ...]) -> None:
+    by_id = {c.id: c for c in cases}
+    for name in ("titan-052", "qwen-45", "mcore-003", "mcore-004", "bridge-25", "bridge-30", "litgpt-001"):
+        assert by_id[name].excluded, name
+    assert all(c.excluded for c in cases if "verify_config" in c.tags)
+    assert sum(c.engine == "hf-device-map" for c in cases if c.excluded) == 11
+    assert by_id["bridge-01"].correction is not None
+    assert {c.scored_in for c in cases} <= set(CLASSES)
+
+
+def test_corrections_change_the_field_they_name(cases: tuple[Case, ...]) -> None:
+    by_id = {c.id: c for c in cases}
+    assert by_id["fms-004"].sequence_length == 2048
+    assert by_id["titan-078"].arch["vocab_size"] == 129280
+    assert (by_id["titan-080"].micro_batch_size, by_id["titan-080"].grad_accum) == (1, 8)
+    assert all(by_id[name].correction for name in ("fms-004", "titan-078", "titan-080"))
+    assert by_id["fms-010"].correction is None
+
+
+def test_switches_follow_dates_and_the_ladder_of_the_source(cases: tuple[Case, ...]) -> None:
+    by_id = {c.id: c for c in cases}
+    rules = dict(OPTIONS)
+    assert rules["no_expandable_segments"](by_id["titan-046"])  # 2024-06-05
+    assert not rules["no_expandable_segments"](by_id["issue-10"])  # June 2024, day not stated
+    assert not rules["compile"](by_id["tune-10"])
+    assert all(rules["compile"](by_id[f"tune-{n}"]) for n in range(11, 19))
+    assert not rules["chunked_loss"](by_id["tune-11"])
+    assert all(rules["chunked_loss"](by_id[f"tune-{n}"]) for n in range(12, 19))
+
+
+def test_room_of_gradients_is_reserved_while_there_are_none(result: Result) -> None:
+    one = next(p for p in result.predictions if p.case.id == "titan-049")
+    ledger = {name: gib for name, gib, _ in one.items()}
+    assert ledger["room kept for gradients"] == pytest.approx(8.03e9 * 4 / 8 / 2**30, rel=1e-3)
+    assert "gradients" not in ledger
+
+
+def test_hard_rows_are_those_of_the_frozen_reference(cases: tuple[Case, ...]) -> None:
+    labelled = [c for c in cases if c.hard is not None]
+    assert len(labelled) == 1397
+    assert sum(bool(c.hard) for c in labelled) == 370
+    assert all(c.hard == is_hard(c) for c in labelled)
+
+
+def _fake(gib: float, measured: float | None, case: Case, peak: float = 0.0, outcome: str = "value") -> Prediction:
+    return Prediction(
+        dataclasses.replace(case, memory_gib=measured, outcome=outcome),
+        gib,
+        0,
+        "loss",
+        peak,
+        None,
+        0,  # type: ignore[arg-type]
+    )
+
+
+def test_score_arithmetic(cases: tuple[Case, ...]) -> None:
+    rows = tuple(_fake(g, 10.0, cases[0]) for g in (9.0, 11.0, 12.0))
+    score = Score("x", "allocated", rows)
+    assert score.median() == pytest.approx(0.1)
+    assert score.bias() == pytest.approx(0.1)
+    assert score.p90() == pytest.approx(0.18)
+    assert score.median("MiB") == pytest.approx(1024)
+    assert score.worst.gib == 12.0
+
+
+def test_fit_arithmetic(result: Result) -> None:
+    some = [p for p in result.predictions if p.case.metric == "fit_oom"]
+    small = next(p for p in some if p.case.outcome == "fit" and p.peak_gib < 10)
+    wrong = dataclasses.replace(small, case=dataclasses.replace(small.case, outcome="oom", hard=True))
+    fit = Fit((small, wrong))
+    assert fit.accuracy == 0.5
+    assert fit.hard_accuracy == 0.0
+    assert fit.oom_among_safe == 0.5
+    assert fit.safe_successes == 1.0
+
+
+def test_a_case_costs_the_same_as_a_scenario_file_of_it(cases: tuple[Case, ...]) -> None:
+    name = "simumax-llama3_70b_l12_tp1_pp2_dp4_mbc4_cef"
+    case = next(c for c in cases if c.id == name)
+    catalog = Overlay(default_catalog())
+    document = scenario_of(case, catalog)
+    plan = estimate(Document(name, document, ""), catalog)
+    (prediction,), _ = express([case])
+    assert plan.peak_gib == pytest.approx(prediction.peak_gib)
+
+
+@pytest.mark.parametrize("bar", [b for b in BARS if b.name.startswith("megatron-") and b.name != "megatron-moe"])
+def test_bars_that_were_reached_stay_reached(result: Result, bar: object) -> None:
+    reached = next(r for r in result.bars() if r.bar is bar)
+    assert reached.ok, (reached.bar.name, reached.score.median(reached.bar.unit), reached.score.p90(reached.bar.unit))
+
+
+def test_stages() -> None:
+    assert equal_stages(layers=10, stages=4) == (3, 3, 2, 2)
+    assert cost_balanced_stages(layers=32, stages=4, layer_cost=243.3, head_cost=536.9) == (9, 9, 8, 6)
+    assert padded_ends_stages(layers=126, stages=8) == (15, 16, 16, 16, 16, 16, 16, 15)
+    assert layout_stages(text="Et*3|(tt|)*6mL", stages=2) == (9, 6)
+
+
+@pytest.mark.parametrize("style", ["table", "json", "markdown", "html"])
+def test_the_command_prints_every_format(style: str) -> None:
+    out = CliRunner().invoke(command, ["memory", "--source", "simumax_b200", "--format", style, "--worst", "--rows"])
+    assert out.exit_code == 0, out.output
+    assert "simumax" in out.output
+    if style == "json":
+        assert json.loads(out.output)["bars"][0]["class"] == "megatron-dense"
+    if style == "html":
+        assert "<svg" in out.output
+        assert "http" not in out.output.split("<h2>")[0]
+
+
+def test_check_exits_with_5_when_a_bar_is_missed() -> None:
+    arguments = ["memory", "--class", "single-reserved", "--check"]
+    code = CliRunner().invoke(command, arguments).exit_code
+    reached = run_memory(DATA, Choice(classes=("single-reserved",)))[0].ok
+    assert code == (0 if reached else 5)
+
+
+def test_markdown_escapes_pipes() -> None:
+    assert "a\\|b" in report.render_markdown([("t", ["h"], [["a|b"]])])
+
+
+def test_the_checkout_holds_the_data() -> None:
+    assert (data_folder() / "memory_cases.jsonl.gz").is_file()
+    assert (data_folder() / "sources.yaml").is_file()

@@ -1,0 +1,72 @@
+"""Published RL steps: what is scored, against the bar, and why the others are not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from planner.formulas.lengths import truncated_mean_tokens
+from planner.report import table
+from planner.validation.rl.placement import P99_SHARE, load_placements, run_placements, uncut_mean
+from planner.validation.rl.placement_report import placement_blocks, placement_document
+from planner.validation.rl.report import rl_bar, rl_document
+from planner.validation.rl.steps import WITHIN, load_rl, run_rl
+from planner.validation.throughput.run import default_folder
+
+FOLDER = default_folder()
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="published measurements come with a checkout")
+
+
+def test_every_row_is_scored_or_left_out_with_a_reason() -> None:
+    result = run_rl(FOLDER)
+    named = {score.row.id for score in result.scores} | {name for name, _ in result.left_out}
+    assert named == {row.id for row in load_rl(FOLDER)}
+    assert not {score.row.id for score in result.scores} & {name for name, _ in result.left_out}
+    assert all(reason for _, reason in result.left_out)
+
+
+def test_shares_of_the_phases_keep_the_bar() -> None:
+    result = run_rl(FOLDER)
+    within, rows = result.bar
+    assert rows >= 8
+    assert within == rows
+    assert rl_bar(result).reached
+    assert all(abs(score.worst[1]) <= WITHIN for score in result.scores if score.usual)
+    assert len(rl_document(result)["scores"]) == len(result.scores)
+
+
+def test_a_row_calibrated_on_itself_would_be_exact() -> None:
+    rows = {row.id: row for row in load_rl(FOLDER)}
+    sync, apart = rows["rl-053"], rows["rl-054"]
+    assert sync.train_gpus == 32
+    assert apart.train_gpus == 16
+    assert sync.shares["rollout"] == pytest.approx(357.41 / 790.1)
+    assert apart.shares["rollout"] == pytest.approx(21.26 / (21.26 + 313.81))
+
+
+def test_placements_are_all_reported_with_finite_numbers() -> None:
+    rows, result = load_placements(FOLDER), run_placements(FOLDER)
+    assert result is not None
+    scored = {score.row.id for score in result.scores}
+    assert scored | {name for name, _ in result.left_out} == {row.id for row in rows}
+    assert len(scored) >= 19
+    assert all(row.cells["source"] and row.cells["licence"] for row in rows)
+    assert all(row.versus == "" or row.versus in {other.id for other in rows} for row in rows)
+    document = placement_document(result)
+    for score in document["scores"]:
+        assert score["assumed"]
+        figures = [v for k, v in score.items() if k.endswith("_seconds") and v is not None]
+        assert len(figures) >= 5
+        assert all(math.isfinite(v) and v >= 0 for v in figures)
+    ratios = [score for score in document["scores"] if score["ratio"] is not None]
+    assert len(ratios) >= 7
+    text = table.render(placement_blocks(result))
+    assert all(name in text for name in scored)
+
+
+def test_a_published_mean_is_the_one_after_the_cut() -> None:
+    for mean, maximum in ((1434.0, 28672.0), (5570.0, 8064.0)):
+        uncut = uncut_mean(mean=mean, maximum=maximum)
+        cut = truncated_mean_tokens(mean=uncut, p99=P99_SHARE * uncut, maximum=maximum)
+        assert cut == pytest.approx(mean, rel=1e-3)

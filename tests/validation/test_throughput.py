@@ -1,0 +1,185 @@
+"""The throughput harness: its arithmetic by hand, and a few published runs through the planner."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from planner.commands.validate_throughput import command
+from planner.costs.coefficients import RowCosts
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load
+from planner.problem.resolve import problem_of
+from planner.problem.stage_choices import even_layers
+from planner.search.space import build_space
+from planner.validation.throughput import report
+from planner.validation.throughput.cases import CLASSES, Speed, load_speeds
+from planner.validation.throughput.constants import FITTED, best_step, value_of, with_value
+from planner.validation.throughput.express import Estimate, express, load_sources
+from planner.validation.throughput.run import default_folder
+from planner.validation.throughput.score import accuracy, bars, by_source, group_score, ranks, spearman, trivial_pick
+
+FOLDER = default_folder()
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="published measurements come with a checkout")
+
+
+@cache
+def speeds() -> tuple[Speed, ...]:
+    return load_speeds(FOLDER)
+
+
+@cache
+def sample() -> tuple[Estimate, ...]:
+    """One vTrain sweep and a row of each dense source."""
+    scored = [s for s in speeds() if s.excluded is None]
+    sweep = [s for s in scored if s.group[:4] == ("vtrain", "gpt-h1024-L12-a16-v50257", "a100-sxm4-80gb", "2")]
+    others = {s.source: s for s in reversed(scored) if s.accuracy == "dense-bf16"}
+    done, failed = express([*sweep, *others.values()], load_sources(FOLDER))
+    assert not failed
+    return tuple(done)
+
+
+def test_ranks_and_spearman_by_hand() -> None:
+    assert ranks([10, 30, 20, 20]).tolist() == [1, 4, 2.5, 2.5]
+    assert spearman([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert np.isnan(spearman([1, 1], [1, 2]))
+
+
+def _three() -> list[Estimate]:
+    base = next(e for e in sample() if e.speed.source == "vtrain")
+
+    def made(name: str, measured: float, predicted: float, peak: float, tp: int, micro: int) -> Estimate:
+        layout = {**base.speed.run.layout, "tp": tp, "pp": 1}
+        run = replace(base.speed.run, id=name, layout=layout, micro_batch_size=micro)
+        speed = replace(base.speed, run=run, tokens_per_s_per_gpu=measured)
+        return replace(base, speed=speed, tokens_per_s_per_gpu=predicted, peak_gib=peak)
+
+    return [
+        made("a", 100, 90, 10, 1, 2),
+        made("b", 80, 95, 10, 1, 4),
+        made("c", 50, 99, 1e4, 2, 1),
+        made("d", 40, 20, 10, 4, 1),
+    ]
+
+
+def test_regret_by_hand() -> None:
+    score = group_score(("vtrain", "-"), _three())
+    assert score.top1 == pytest.approx(0.8)  # c is faster by our model but does not fit, so b
+    assert score.top3 == pytest.approx(1.0)
+    assert score.trivial == pytest.approx(0.8)  # a and b have TP*PP 1, b the larger micro-batch
+    assert score.random == pytest.approx((100 + 80 + 40) / 3 / 100)
+    assert score.spearman == pytest.approx(-0.2 + 0.4)  # ranks 4 3 2 1 against 2 3 4 1: 1 - 6 * 8 / 60
+    assert (score.picked, score.best, score.rows) == ("b", "a", 4)
+    assert trivial_pick(_three()).speed.id == "b"
+
+
+def test_errors_by_hand() -> None:
+    found = accuracy("x", _three())
+    assert found.median == pytest.approx(np.median([0.1, 15 / 80, 49 / 50, 0.5]))
+    assert found.bias == pytest.approx(np.median([-0.1, 15 / 80, 49 / 50, -0.5]))
+
+
+def test_sources_weigh_equally() -> None:
+    values = [("a", 1.0), ("a", 1.0), ("a", 1.0), ("b", 0.0), ("b", float("nan"))]
+    assert by_source(values, lambda v: sum(v) / len(v)) == pytest.approx(0.5)
+
+
+def test_every_row_is_scored_or_has_a_reason() -> None:
+    for speed in speeds():
+        assert speed.accuracy in CLASSES
+        if speed.excluded is None:
+            assert speed.tokens_per_s_per_gpu, speed.id
+        else:
+            assert len(speed.excluded) > 5
+
+
+def test_the_sweeps_are_those_of_the_issue() -> None:
+    found: dict[tuple[str, ...], int] = {}
+    for speed in speeds():
+        if speed.excluded is None and speed.network in ("", "good"):
+            found[speed.group] = found.get(speed.group, 0) + 1
+    count = {"vtrain": 0, "nanotron": 0, "megatron_bridge": 0}
+    for key, rows in found.items():
+        if rows >= 8 and key[0] in count:
+            count[key[0]] += 1
+    assert count == {"vtrain": 46, "nanotron": 14, "megatron_bridge": 2}
+
+
+def test_published_runs_go_through_the_code_that_plans() -> None:
+    for e in sample():
+        costs = RowCosts(e.problem, e.layouts)
+        stages = np.zeros((1, costs.stages), dtype=np.int64)
+        layers, again = stages + e.layers, stages + e.recomputed
+        assert costs.step_seconds(np.array([e.row]), layers, again)[0] == pytest.approx(e.seconds)
+        assert abs(e.error) < 0.5, e.speed.id
+    assert {e.speed.source for e in sample()} >= {"vtrain", "nanotron", "llmfoundry", "dgxc", "fms_fsdp"}
+
+
+def test_the_reports_say_the_same() -> None:
+    result = report.Result(sample(), tuple(s for s in speeds() if s.excluded)[:5], ())
+    data: dict[str, Any] = json.loads(report.render_json(result, rows=True))
+    assert len(data["rows"]) == len(sample())
+    assert [b["name"] for b in data["bars"]] == [b.name for b in bars(sample(), result.groups)]
+    assert report.render_text(result) == report.render_text(result)
+    page = report.render_html(result)
+    assert page.count("<svg") == len({e.speed.accuracy for e in sample()})
+    assert "<script" not in page
+    assert "http" not in page.replace("https://", "http").split("</style>")[0]
+    assert report.render_markdown(result, rows=True).count("|") > 100
+
+
+def test_the_command_runs_on_one_source() -> None:
+    out = CliRunner().invoke(command, ["--source", "fms_fsdp", "--format", "json"])
+    assert out.exit_code == 0, out.output
+    assert sum(a["rows"] for a in json.loads(out.output)["accuracy"]) == 8
+
+
+def test_fitted_constants_exist_and_are_few() -> None:
+    catalog = default_catalog()
+    for fitted in FITTED:
+        assert value_of(fitted, catalog) > 0
+    for owner in {f.owner for f in FITTED} - {"device"}:
+        assert sum(f.owner == owner for f in FITTED) <= 12
+        first = next(f for f in FITTED if f.owner == owner)
+        engine = with_value(catalog.find("engines", owner), first.path, 0.123)
+        assert "0.123" in engine.model_dump_json()
+    assert best_step({0.8: {"a": 0.1}, 1.0: {"a": 0.1}, 1.25: {"a": 0.3}}, ["a"]) == 1.0
+
+
+def _rows(**override: str) -> tuple[RowCosts, np.ndarray]:
+    pins = {"layout.context_parallel": "[1, 2, 4]", "layout.virtual_pipeline": "1", **override}
+    problem = problem_of(load("scenarios/llama70b_64xh100.yaml", [f"{k}={v}" for k, v in pins.items()]))
+    costs = RowCosts(problem, build_space(problem).layouts)
+    layers = even_layers(problem, costs.layouts, costs.stages)
+    return costs, costs.step_seconds(np.arange(len(costs.layouts)), layers, layers * 0)
+
+
+def test_context_parallelism_is_never_free() -> None:
+    """At equal TP, PP and micro-batch, cutting an 8k sequence over more ranks costs time (fewer samples at once)."""
+    costs, seconds = _rows()
+    lay = costs.layouts
+    table = {
+        (int(lay.tensor_parallel[i]), int(lay.pipeline_parallel[i]), int(lay.context_parallel[i])): seconds[i]
+        for i in range(len(lay))
+        if lay.micro_batch_size[i] == 1
+    }
+    compared = 0
+    for (tp, pp, cp), value in table.items():
+        if cp == 1 and (tp, pp, 4) in table and pp <= 4:
+            compared += 1
+            assert table[tp, pp, 4] > value, (tp, pp)
+    assert compared
+
+
+def test_a_faster_gpu_never_slows_a_layout() -> None:
+    _, h100 = _rows()
+    _, b200 = _rows(**{"cluster.node": "dgx-b200"})
+    if len(h100) == len(b200):
+        assert (b200 <= h100).all()
