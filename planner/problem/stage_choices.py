@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.problem.choices import choose
@@ -18,6 +20,13 @@ def is_free(problem: Problem) -> bool:
 def prefers_even(problem: Problem) -> bool:
     """Does an even split win a near tie against one that has to be spelt out to the engine."""
     return problem.scenario.layout.layers_per_stage == "auto" and is_free(problem)
+
+
+def evenly(problem: Problem) -> Problem:
+    """The problem and its variants with as many layers on each stage."""
+    layout = problem.scenario.layout.model_copy(update={"layers_per_stage": "even"})
+    even = replace(problem, scenario=problem.scenario.model_copy(update={"layout": layout}), variants=())
+    return replace(even, variants=tuple(evenly(variant) for variant in problem.variants))
 
 
 def layer_step(problem: Problem, chunks: int) -> int:
