@@ -137,6 +137,10 @@ class Recompute(Frozen):
     """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
 
 
+CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch"]
+"""Families of engines that check what they are told by the same code."""
+
+
 class Pipeline(Frozen):
     """Which pipelines the engine offers."""
 
@@ -183,6 +187,8 @@ class Engine(Frozen):
     name: str
     version: str
     """The release whose behaviour this file states."""
+    checked_by: CodeFamily
+    """Whose code refuses what this engine is told (planner/search/witness)."""
     launch: str | None = None
     """Name of the launcher that speaks its flags."""
     zero_stages: list[int] = Field(min_length=1)

@@ -17,6 +17,7 @@ from planner.problem.stage_choices import even_layers, is_free, recompute_levels
 from planner.problem.variants import open_settings
 from planner.search.plan import Plan, make_plan
 from planner.search.space import build_space
+from planner.search.witness.witness import refuse_unlaunchable
 
 OPEN_COLUMNS = (
     ("num_gpus", "cluster.num_gpus"),
@@ -96,4 +97,6 @@ def estimate_problem(problem: Problem) -> Plan:
         )
     recomputed = tuple(min(levels[0], n) for n in layers)
     choice = 0 if space.rollouts is not None else None
-    return make_plan(problem, layouts, 0, layers, recomputed, space.rollouts, choice)
+    found = make_plan(problem, layouts, 0, layers, recomputed, space.rollouts, choice)
+    refuse_unlaunchable(found)
+    return found

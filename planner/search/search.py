@@ -21,6 +21,7 @@ from planner.search.prune import prune, row_bounds
 from planner.search.space import Removed, Space, build_space
 from planner.search.tables import RangeTooWide, Tables, build_tables
 from planner.search.verify import verify
+from planner.search.witness.witness import refuse_unlaunchable
 from planner.units import percent
 
 
@@ -209,6 +210,7 @@ def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> tupl
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
     plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
+    refuse_unlaunchable(plan)
     # Each coefficient of a plan was rounded up by less than a unit.
     slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
     bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
