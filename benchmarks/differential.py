@@ -26,8 +26,8 @@ from planner.search.space import build_space
 
 def kinds(case: Case, outcome: Outcome) -> list[str]:
     """What this problem and its plan have in them."""
-    layout, plan, problem = case.scenario["layout"], outcome.plan, outcome.problem
-    spec = problem.scenario
+    layout, plan, question = case.scenario["layout"], outcome.plan, outcome.question
+    spec = question.scenario
     stages = layout["layers_per_stage"]
     found = [
         f"engine {case.scenario['engine']}",
@@ -38,15 +38,17 @@ def kinds(case: Case, outcome: Outcome) -> list[str]:
         "experts" if case.model.get("num_experts") else "dense network",
         f"near tie {spec.search.near_tie}",
     ]
-    found += [f"open {path}" for path in sorted({path for variant in problem.each for path, _ in variant.settings})]
-    found += [f"placement {name}" for name in sorted({each.placement for each in problem.each if problem.is_rl})]
+    found += [
+        f"open {path}" for path in sorted({path for variant in question.problems for path, _ in variant.settings})
+    ]
+    found += [f"placement {name}" for name in sorted({each.placement for each in question.problems if question.is_rl})]
     named = {
-        "several node counts": len(problem.num_gpus) > 1,
-        "several wishes": len(problem.wishes) > 1,
-        "several variants": len(problem.each) > 1,
-        "variants refused": bool(problem.refused),
-        "trainer and rollout on two pools": any(each.rollout_pool is not None for each in problem.each),
-        "open max_concurrency": problem.is_rl and "max_concurrency" in case.scenario["rl"]["rollout"],
+        "several node counts": len(question.first.num_gpus) > 1,
+        "several wishes": len(question.wishes) > 1,
+        "several variants": len(question.problems) > 1,
+        "variants refused": bool(question.refused),
+        "trainer and rollout on two pools": any(each.rollout_machines is not None for each in question.problems),
+        "open max_concurrency": question.is_rl and "max_concurrency" in case.scenario["rl"]["rollout"],
         "own playbook": "playbook" in case.scenario,
         "adapter": spec.adapter is not None,
         "optimizer offloaded": spec.layout.optimizer_offload is True,
@@ -62,7 +64,7 @@ def kinds(case: Case, outcome: Outcome) -> list[str]:
     found += ["plan with uneven stages"] * (len(set(plan.layers)) > 1)
     found += ["plan with some layers recomputed"] * (0 < sum(plan.recomputed) < sum(plan.layers))
     found += ["plan that gives up a wish"] * (plan.layout["wish"] > 0)
-    taken = problem.each[plan.layout["variant"]].settings
+    taken = question.problems[plan.layout["variant"]].settings
     return found + [f"plan with {path} {value}" for path, value in taken if not path.endswith("node")]
 
 
@@ -73,21 +75,21 @@ def _kind(choice: object) -> str:
 
 def difference(case: Case) -> tuple[str, str | None, Outcome | None]:
     """(verdict, what differs, outcome) of one problem."""
-    problem = case.problem()
+    question = case.question()
     try:
-        outcome = search(problem, check_points=0)
+        outcome = search(question, check_points=0)
     except Exception as error:  # whatever it is, the texts that reproduce it are worth more than the rest of the run
         return "error", repr(error), None
-    space = build_space(problem)
-    costs = RowCosts(problem, space.layouts)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
-    best = enumerate_best(problem, costs, rollouts)
+    space = build_space(question)
+    costs = RowCosts(question, space.layouts)
+    rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
+    best = enumerate_best(question, costs, rollouts)
     if outcome.status not in ("optimal", "infeasible"):
-        return "not proven in time", f"{outcome.status} after {problem.scenario.search.time_limit_s} s", outcome
+        return "not proven in time", f"{outcome.status} after {question.scenario.search.time_limit_s} s", outcome
     if agrees(costs, rollouts, outcome.plan, best):
         return outcome.status, None, outcome
     try:
-        search(problem, check_points=10**9)
+        search(question, check_points=10**9)
     except PlannerError as error:
         return "different", str(error), outcome
     return "decided by rounding", f"in floats {best}, on the grid {outcome.plan and outcome.plan.layout}", outcome

@@ -21,7 +21,7 @@ from typing import Any
 import growth_plot
 
 from planner.inputs.document import parse_document
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.search import Outcome, search
 
 TITLE = "From scenario to proved plan, free stages and recomputation of each stage: seconds over GPUs"
@@ -148,7 +148,7 @@ def magnitude(number: int) -> str:
 def once(case: Case) -> tuple[Outcome, float]:
     document = parse_document(json.dumps(case.scenario), case.name)
     started = time.monotonic()
-    return search(problem_of(document), check_points=0), time.monotonic() - started
+    return search(question_of(document), check_points=0), time.monotonic() - started
 
 
 def measured(case: Case, repeat: int) -> tuple[Outcome, list[float], float]:

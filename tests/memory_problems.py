@@ -8,7 +8,7 @@ from typing import Any
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 
@@ -38,8 +38,27 @@ def pinned(engine: str, **changes: Any) -> dict[str, Any]:
 
 
 def problem(catalog: Catalog | None = None, **changes: Any) -> Problem:
-    return problem_of(parse_document(json.dumps(scenario(**changes)), "memory.yaml"), catalog or CATALOG)
+    return question_of(parse_document(json.dumps(scenario(**changes)), "memory.yaml"), catalog or CATALOG).first
 
 
 def estimated(document: dict[str, Any], catalog: Catalog = CATALOG) -> Plan:
     return estimate(parse_document(json.dumps(document), "memory.yaml"), catalog)
+
+
+def combinations() -> list[dict[str, Any]]:
+    """All models on one engine, all engines with two models, all GPUs."""
+    node_of = {node.gpu: node.id for node in CATALOG.all("nodes")}
+    out = []
+    for model in CATALOG.all("models"):
+        length = min(4096, model.learned_positions or 4096)
+        batch = {"global_batch_size": 8, "sequence_length": length, "micro_batch_size": 1}
+        out.append(pinned("megatron-core", model=model.id, batch=batch))
+    out += [
+        pinned(engine, model=model) for engine in CATALOG.ids("engines") for model in ("qwen2.5-7b", "deepseek-v2-lite")
+    ]
+    for gpu in CATALOG.all("gpus"):
+        if gpu.id in node_of:
+            precision = "bf16" if "bf16" in gpu.dense_tflops else "fp16"
+            node = {"node": node_of[gpu.id], "num_gpus": 1}
+            out.append(pinned("megatron-core", cluster=node, precision=precision))
+    return out

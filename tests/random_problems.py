@@ -20,8 +20,8 @@ from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import parse_document
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers
 from planner.search.enumerate import count_points
 from planner.search.space import build_space
@@ -50,9 +50,9 @@ class Case:
         model, scenario = json.dumps(self.model), json.dumps(self.scenario)
         return f"# seed {self.seed}, {self.points} points\n# {MODEL}\n{model}\n# scenario\n{scenario}"
 
-    def problem(self) -> Problem:
+    def question(self) -> Question:
         """The case with all names resolved."""
-        return _problem(self.scenario, self.model)
+        return _question(self.scenario, self.model)
 
 
 @cache
@@ -65,12 +65,12 @@ def _catalog() -> Catalog:
     return default_catalog()
 
 
-def _problem(scenario: dict[str, Any], model: dict[str, Any]) -> Problem:
+def _question(scenario: dict[str, Any], model: dict[str, Any]) -> Question:
     text = json.dumps(model)
     path = Path(_folder().name) / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
     if not path.exists():
         path.write_text(text)
-    return problem_of(parse_document(json.dumps(scenario | {"model": str(path)}), "random.yaml"), _catalog())
+    return question_of(parse_document(json.dumps(scenario | {"model": str(path)}), "random.yaml"), _catalog())
 
 
 def random_model(rng: random.Random, *, large: bool) -> dict[str, Any]:
@@ -268,10 +268,10 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
             layout[kind] = "any"
 
 
-def peaks_gib(problem: Problem, costs: RowCosts) -> list[float]:
+def peaks_gib(question: Question, costs: RowCosts) -> list[float]:
     """Some peaks that this space has: every row with none, one, half and all layers recomputed."""
-    layers = even_layers(problem, costs.layouts, costs.stages)
-    missing = problem.architecture.num_hidden_layers - layers.sum(axis=1)
+    layers = even_layers(question.first, costs.layouts, costs.stages)
+    missing = question.architecture.num_hidden_layers - layers.sum(axis=1)
     layers[:, 0] += np.maximum(missing, 0)
     rows, found = np.arange(len(costs.layouts)), []
     for recomputed in (layers * 0, np.minimum(layers, 1), layers // 2, layers):
@@ -284,7 +284,7 @@ def rollout_need(rollouts: RolloutTable | None) -> tuple[float, float] | None:
     if rollouts is None or not len(rollouts.choices):
         return None
     choices, outside = rollouts.choices, np.zeros(len(rollouts.choices))
-    for index, variant in enumerate(rollouts.problem.each):
+    for index, variant in enumerate(rollouts.question.problems):
         rows = np.flatnonzero(choices.variant == index)
         costs = RolloutCosts(variant.generating, choices.take(rows))
         outside[rows] = total(costs.ledger("rollout")) - costs.static_bytes
@@ -297,22 +297,22 @@ def random_case(seed: int, *, most_points: int) -> Case:
     while True:
         scenario, model = _draw(rng)
         try:
-            problem = _problem(scenario, model)
-            space = build_space(problem)
+            question = _question(scenario, model)
+            space = build_space(question)
         except InputError:
             continue
         if not len(space.layouts):
             if rng.random() < 0.02:
                 return Case(seed, scenario, model, 0)
             continue
-        costs = RowCosts(problem, space.layouts)
-        rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
-        points = count_points(problem, costs, rollouts)
+        costs = RowCosts(question, space.layouts)
+        rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
+        points = count_points(question, costs, rollouts)
         if not 0 < points <= most_points or (points < 12 and rng.random() < 0.7):
             continue
-        _set_capacity(rng, scenario, peaks_gib(problem, costs), rollout_need(rollouts))
+        _set_capacity(rng, scenario, peaks_gib(question, costs), rollout_need(rollouts))
         try:
-            _problem(scenario, model)
+            _question(scenario, model)
         except InputError:
             continue
         return Case(seed, scenario, model, points)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from planner.problem.problem import RESERVED_CLIFF, Problem
+from planner.problem.problem import RESERVED_CLIFF, Problem, Question
 from planner.problem.resolve import gpu_counts
 from planner.schema.scenario import ClusterSpec, Pool
 
@@ -31,10 +31,10 @@ def networked(problem: Problem) -> bool:
     return problem.node.nics.gb_per_s_per_gpu > 0
 
 
-def more_gpus(problem: Problem, times: int) -> tuple[tuple[str, Any], ...]:
+def more_gpus(question: Question, times: int) -> tuple[tuple[str, Any], ...]:
     """Overrides that allow so many times the GPUs, of each pool, in whole nodes; one node where it has no adapters."""
     found: dict[str, Any] = {}
-    for variant in problem.each:
+    for variant in question.problems:
         found |= dict(_more(variant, times))
     return tuple(found.items())
 

@@ -10,8 +10,8 @@ from planner.analysis.changes import less_headroom, machine_counts, machine_path
 from planner.errors import InputError, Mistake, NoVerdict
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Problem, Question
+from planner.problem.resolve import question_of
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
 
@@ -22,7 +22,9 @@ HEADROOM_STEP_GIB = 1.0
 MOST_POINTS = 40
 
 
-def near_plans(problem: Problem, *, count: int, within: float, progress: Progress = lambda text: None) -> list[Outcome]:
+def near_plans(
+    question: Question, *, count: int, within: float, progress: Progress = lambda text: None
+) -> list[Outcome]:
     """The best `count` distinct layouts whose step is at most `within` slower than the best, best first.
 
     Layouts differ in degrees, micro-batch, wishes or another decision that was left open; each is the best over its
@@ -33,7 +35,7 @@ def near_plans(problem: Problem, *, count: int, within: float, progress: Progres
     while len(found) < count:
         progress(f"layout {len(found) + 1} of {count}")
         named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
-        outcome = _answered(search(problem, check_points=0, without=named))
+        outcome = _answered(search(question, check_points=0, without=named))
         if outcome.plan is None:
             break
         first = found[0].plan if found else None
@@ -87,17 +89,17 @@ def front(
         points = _headroom(document, catalog, progress)
         return Front(over, "GiB free", True, _best(points, more_is_better=True))
     if over == "sequence_length":
-        points = _lengths(document, catalog, start.problem, progress)
+        points = _lengths(document, catalog, start.question, progress)
         return Front(over, "tokens", True, _best(points, more_is_better=True))
     if over == "gpus":
-        points = _gpus(document, catalog, start.problem, progress)
+        points = _gpus(document, catalog, start.question, progress)
         return Front(over, "GPUs", False, _best(points, more_is_better=False))
     if over == "dollars":
         if price_usd_per_gpu_hour is None:
             raise InputError(Mistake("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
         points = [
             Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
-            for point in _gpus(document, catalog, start.problem, progress)
+            for point in _gpus(document, catalog, start.question, progress)
         ]
         return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
     raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
@@ -148,10 +150,10 @@ def _solved(document: Document, changes: dict[str, Any], catalog: Catalog, value
 
 def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[Point]:
     points: list[Point] = []
-    least, problem = 0.0, problem_of(document, catalog)
+    least, question = 0.0, question_of(document, catalog)
     while len(points) < MOST_POINTS:
         progress(f"headroom of at least {least:.1f} GiB")
-        found = _solved(document, dict(less_headroom(problem, round(least, 3))), catalog, None)
+        found = _solved(document, dict(less_headroom(question.first, round(least, 3))), catalog, None)
         if found is None:
             break
         if points and found.plan.wish.given_up != points[0].plan.wish.given_up:
@@ -163,15 +165,15 @@ def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[
     return points
 
 
-def _gpus(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
+def _gpus(document: Document, catalog: Catalog, question: Question, progress: Progress) -> list[Point]:
     """The best plan on each number of GPUs in all, from half of the least to four times the most of each pool."""
-    changes = dict(more_gpus(problem, 4))
-    for variant in problem.each:
+    changes = dict(more_gpus(question, 4))
+    for variant in question.problems:
         least = min(machine_counts(variant))
         if least > 1 and _legal(variant, least // 2):
             path = f"{machine_path(variant)}.num_gpus"
             changes[path] = sorted({least // 2, *changes[path]})
-    asked = problem_of(override(document, changes), catalog)
+    asked = question_of(override(document, changes), catalog)
     points = []
     for count in asked.total_gpus:
         progress(f"{count} GPUs")
@@ -181,16 +183,17 @@ def _gpus(document: Document, catalog: Catalog, problem: Problem, progress: Prog
     return points
 
 
-def _on(problem: Problem, count: int) -> Problem:
+def _on(question: Question, count: int) -> Question:
     """The problem on so many GPUs in all."""
     kept = []
-    for variant in problem.each:
+    for variant in question.problems:
         splits = tuple(pair for pair in variant.splits if sum(pair) == count)
         if splits:
-            kept.append(replace(variant, splits=splits, num_gpus=tuple(sorted({training for training, _ in splits}))))
+            counts = tuple(sorted({training for training, _ in splits}))
+            kept.append(replace(variant, splits=splits, machines=replace(variant.machines, num_gpus=counts)))
         elif not variant.splits and count in variant.num_gpus:
-            kept.append(replace(variant, num_gpus=(count,)))
-    return replace(kept[0], variants=tuple(kept) if len(kept) > 1 else (), refused=problem.refused)
+            kept.append(replace(variant, machines=replace(variant.machines, num_gpus=(count,))))
+    return Question(tuple(kept), question.refused)
 
 
 def _legal(problem: Problem, count: int) -> bool:
@@ -198,9 +201,9 @@ def _legal(problem: Problem, count: int) -> bool:
     return count % per_node == 0 or (count < per_node and per_node % count == 0)
 
 
-def _lengths(document: Document, catalog: Catalog, problem: Problem, progress: Progress) -> list[Point]:
-    path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
-    wanted = problem.wishes[0].response_length if problem.is_rl else problem.wishes[0].sequence_length
+def _lengths(document: Document, catalog: Catalog, question: Question, progress: Progress) -> list[Point]:
+    path = "rl.response_length" if question.is_rl else "batch.sequence_length"
+    wanted = question.wishes[0].response_length if question.is_rl else question.wishes[0].sequence_length
     lengths = sorted({max(256, wanted // 4), max(256, wanted // 2), wanted, wanted * 2, wanted * 4, wanted * 8})
     points = []
     for tokens in lengths:

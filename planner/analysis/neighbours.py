@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from planner.analysis.changes import less_headroom, machine_counts, more_gpus
@@ -11,7 +11,7 @@ from planner.analysis.two_plans import Difference, differences
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.variants import USUAL, Setting
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
@@ -48,7 +48,7 @@ def ask(outcome: Outcome, text: str, changes: dict[str, Any], catalog: Catalog) 
     """Solve the scenario again with some values changed."""
     pairs = tuple(changes.items())
     try:
-        return Alternative(text, pairs, plan(override(outcome.problem.document, changes), catalog, check_points=0))
+        return Alternative(text, pairs, plan(override(outcome.question.document, changes), catalog, check_points=0))
     except InputError as error:
         return Alternative(text, pairs, None, "; ".join(problem.what for problem in error.problems))
 
@@ -59,10 +59,10 @@ def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda t
     if base is None:
         return []
     out = []
-    for text, setting in _settings(outcome.problem, base):
+    for text, setting in _settings(outcome.question, base):
         progress(f"what would {text} do?")
-        out.append(_with_setting(outcome.problem, text, setting))
-    for text, changes in _changes(outcome.problem, base):
+        out.append(_with_setting(outcome.question, text, setting))
+    for text, changes in _changes(outcome.question, base):
         progress(f"what would {text} do?")
         found = ask(outcome, text, changes, catalog)
         if found.plan is None or not same_decisions(found.plan, base):
@@ -94,22 +94,21 @@ def _decisions(found: Plan) -> tuple[object, ...]:
     )
 
 
-def _with_setting(problem: Problem, text: str, setting: Setting) -> Alternative:
+def _with_setting(question: Question, text: str, setting: Setting) -> Alternative:
     """The variants that take one value of a decision, searched again."""
-    kept = tuple(variant for variant in problem.each if setting in variant.settings)
-    left = replace(kept[0], variants=kept if len(kept) > 1 else (), refused=())
+    kept = tuple(variant for variant in question.problems if setting in variant.settings)
     path, word = setting
     value: object = {"true": True, "false": False, USUAL: None}.get(word, word)
     if path == "layout.recompute_modules":
         value = [] if word == "none" else word.split(", ")
-    return Alternative(text, ((path, value),), search(left, check_points=0))
+    return Alternative(text, ((path, value),), search(Question(kept), check_points=0))
 
 
-def _settings(problem: Problem, base: Plan) -> list[tuple[str, Setting]]:
+def _settings(question: Question, base: Plan) -> list[tuple[str, Setting]]:
     """Each other value of a decision that the search took: machines, placement, precision, schedule, offload."""
     out: list[tuple[str, Setting]] = []
     for path, chosen in base.problem.settings:
-        for other in dict.fromkeys(value for v in problem.each for p, value in v.settings if p == path):
+        for other in dict.fromkeys(value for v in question.problems for p, value in v.settings if p == path):
             if other != chosen and path != "layout.recompute_modules":
                 out.append((f"{path} {chosen} to {other}", (path, other)))
     if dict(base.problem.settings).get("layout.recompute_modules", "none") != "none":
@@ -117,7 +116,7 @@ def _settings(problem: Problem, base: Plan) -> list[tuple[str, Setting]]:
     return out
 
 
-def _changes(asked: Problem, base: Plan) -> list[tuple[str, dict[str, Any]]]:
+def _changes(asked: Question, base: Plan) -> list[tuple[str, dict[str, Any]]]:
     """Single changes around a plan: degrees halved and doubled, micro-batch, recomputation, headroom, GPUs, length."""
     problem, lay = base.problem, base.layout
     out: list[tuple[str, dict[str, Any]]] = []
@@ -138,7 +137,7 @@ def _changes(asked: Problem, base: Plan) -> list[tuple[str, dict[str, Any]]]:
         gib = round(problem.headroom_gib * share, 1)
         out.append((f"headroom_gib {problem.headroom_gib:.1f} to {gib:.1f}", dict(less_headroom(problem, gib))))
     each = " of each pool" if problem.scenario.cluster.pools is not None else ""
-    most = max(count for one in asked.each for count in machine_counts(one))
+    most = max(count for one in asked.problems for count in machine_counts(one))
     out.append((f"up to {2 * most} GPUs{each}", dict(more_gpus(asked, 2))))
     path = "rl.response_length" if problem.is_rl else "batch.sequence_length"
     tokens = base.wish.response_length if problem.is_rl else base.wish.sequence_length

@@ -76,8 +76,8 @@ def compare_columns(outcome: Outcome, catalog: Catalog) -> PublishedColumns | No
 
     Raises InputError where a column does not pin its layout or is refused. With overrides it is left out instead.
     """
-    problem = outcome.problem
-    spec, document = problem.scenario.compare, problem.document
+    question = outcome.question
+    spec, document = question.scenario.compare, question.document
     if not spec.columns:
         return None
     plans: dict[str, Plan] = {}
@@ -97,7 +97,7 @@ def compare_columns(outcome: Outcome, catalog: Catalog) -> PublishedColumns | No
             name=name,
             plan=plan,
             published=published,
-            verdict=verdict(plan, problem.headroom_gib),
+            verdict=verdict(plan, question.first.headroom_gib),
             relative_samples=plan.samples_per_second / base.samples_per_second if base is not None else None,
             relative_tokens=plan.tokens_per_second / base.tokens_per_second if base is not None else None,
             changed_wishes=_changed(plan, outcome),
@@ -134,11 +134,11 @@ def _reason(error: InputError) -> str:
 
 def _changed(plan: Plan, outcome: Outcome) -> tuple[str, ...]:
     """Wishes of the scenario that a plan does not grant, by name."""
-    wanted = outcome.problem.wishes[0]
+    wanted = outcome.question.wishes[0]
     names = [name for name in WISHES if name != "optimizer" and getattr(plan.wish, name) != getattr(wanted, name)]
-    if outcome.problem.is_rl and "response_length" in names:
+    if outcome.question.is_rl and "response_length" in names:
         names.remove("sequence_length")
-    optimizer = outcome.problem.optimizers[wanted.optimizer].id
+    optimizer = outcome.question.optimizers[wanted.optimizer].id
     if plan.problem.optimizers[plan.wish.optimizer].id != optimizer:
         names.append("optimizer")
     return tuple(names)
@@ -146,8 +146,8 @@ def _changed(plan: Plan, outcome: Outcome) -> tuple[str, ...]:
 
 def _priced_changes(outcome: Outcome, catalog: Catalog) -> tuple[Plan | None, tuple[Priced, ...], tuple[Priced, ...]]:
     """(start, published changes, the plan's own changes), each change alone on top of the start."""
-    problem = outcome.problem
-    spec, document = problem.scenario.compare, problem.document
+    question = outcome.question
+    spec, document = question.scenario.compare, question.document
     if spec.changes_from is None:
         return None, (), ()
     known = {column.name: column.set for column in spec.columns}

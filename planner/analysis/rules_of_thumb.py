@@ -17,7 +17,7 @@ from planner.formulas.parameters import count_parameters, lora_parameters
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override, parse_document
 from planner.problem.layouts import Rollouts
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.schema.catalog import Architecture
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
@@ -124,9 +124,9 @@ class RuleBook:
     @cached_property
     def _serving(self) -> tuple[float, float]:
         """(weights and runtime, key-value cache of the batch), a rollout engine on one GPU. [bytes]"""
-        problem = problem_of(override(parse_document(SERVING, "rules of thumb"), {"model": self.model}), self.catalog)
+        problem = question_of(override(parse_document(SERVING, "rules of thumb"), {"model": self.model}), self.catalog)
         one = np.ones(1, dtype=np.int64)
-        costs = RolloutCosts(problem, Rollouts(one, one * 0, one, one * 0.5, one, one, one * 0))
+        costs = RolloutCosts(problem.first, Rollouts(one, one * 0, one, one * 0.5, one, one, one * 0))
         fixed = [item for item in costs.ledger("rollout") if item.name not in ("key-value pool", "sleeping trainer")]
         cache = float(costs.kv_bytes_per_token[0]) * self.batch * self.sequence_length
         return sum(float(np.ravel(item.amount)[0]) for item in fixed), cache

@@ -213,7 +213,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         document=found.problem.document,
         scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,
         provenance=found.problem.provenance,
-        known_errors=found.problem.known_error_texts,
+        known_errors=found.problem.alone.known_error_texts,
     )
 
 

@@ -24,14 +24,14 @@ class Uniform:
 
 def uniform(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = None) -> Uniform | None:
     """Solve for stages that are alike, where the scenario leaves them free; None where it does not."""
-    spec, found = outcome.problem.scenario.layout, outcome.plan
+    spec, found = outcome.question.scenario.layout, outcome.plan
     uneven = found is not None and len(set(found.layers)) > 1
     changes = {"layout.layers_per_stage": "even"} if spec.layers_per_stage == "free" or uneven else {}
     changes = {} if isinstance(spec.layers_per_stage, list) else changes
     changes |= {"layout.recompute": "uniform"} if spec.recompute == "per_stage" else {}
     if found is None or not changes:
         return None
-    again = plan(override(outcome.problem.document, changes), catalog, check_points=0, time_limit_s=time_limit_s)
+    again = plan(override(outcome.question.document, changes), catalog, check_points=0, time_limit_s=time_limit_s)
     if again.plan is None:
         return Uniform(changes, None, None)
     if again.plan.wish.given_up != found.wish.given_up:

@@ -11,7 +11,7 @@ from typing import Any
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, override, parse_document, validate
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search.plan import Plan
@@ -126,13 +126,13 @@ def what_if(
     catalog = catalog or default_catalog()
     base = resolve(document, validate(document, Scenario), catalog)
     wrong: list[Mistake] = []
-    problems: list[tuple[Changes, Problem | InputError]] = []
+    problems: list[tuple[Changes, Question | InputError]] = []
     for changes in combinations(arguments):
         changed = override(document, dict(changes))
         try:
             scenario = validate(changed, Scenario)
         except InputError as error:
-            wrong += [problem for problem in error.problems if problem not in wrong]
+            wrong += [question for question in error.problems if question not in wrong]
             continue
         try:
             problems.append((changes, resolve(changed, scenario, catalog)))
@@ -147,11 +147,11 @@ def what_if(
         raise InputError(wrong)
     progress("as it stands")
     rows = [Variation((), search(base, check_points=check_points))]
-    for place, (changes, problem) in enumerate(problems, 1):
-        if isinstance(problem, InputError):
-            reasons = [p.what + (f": {p.because}" if p.because else "") for p in problem.problems]
+    for place, (changes, question) in enumerate(problems, 1):
+        if isinstance(question, InputError):
+            reasons = [p.what + (f": {p.because}" if p.because else "") for p in question.problems]
             rows.append(Variation(changes, None, "; ".join(reasons)))
             continue
         progress(f"{place} of {len(problems)}: {Variation(changes, None).label}")
-        rows.append(Variation(changes, search(problem, check_points=check_points)))
+        rows.append(Variation(changes, search(question, check_points=check_points)))
     return rows

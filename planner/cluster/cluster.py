@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.cluster.node_graph import NETWORK_EDGE_US, PCIE_EDGE_US, Link, NodeGraph, nic_count
+from planner.cluster.rank_group import RankGroup
 from planner.errors import InputError, Mistake
 from planner.formulas import collectives as formulas
 from planner.formulas.collectives import Curve, Operation, Values
-from planner.inputs.measured import nccl_curves
+from planner.inputs.measured import MeasuredTables
 from planner.schema.catalog import Gpu, Node
 from planner.units import GIB, gbit_per_s_to_gb_per_s
 
@@ -51,31 +52,6 @@ SEND_LATENCY_INSIDE_US = 10.0
 """Point to point: 10 us inside a node (aiconfigurator), 20 us across (calculon)."""
 
 
-@dataclass(frozen=True)
-class RankGroup:
-    """Ranks 0, stride, 2 stride, ...: the worst placed of all groups of this size and stride in the cluster."""
-
-    size: int
-    stride: int
-    num_domains: int
-    """Domains (nodes) that the group spans."""
-    gpus_per_domain: int
-    """GPUs of the group in the domain that holds fewest of them."""
-    inside_domain: bool
-    slowest: Link | None
-    """What the best ring over the group is held back by; none for one rank."""
-    ring_gb_per_s: float
-    """What one GPU can send to the others inside its domain, spec."""
-    nic_gb_per_s: float
-    """Line rate from one domain into the network for this group, when all its sister groups run too."""
-    concurrent_per_nic: float
-    """Sister groups that use one adapter at the same time, at least 1."""
-    members: tuple[int, ...] = field(repr=False)
-    """Local indices in the domain that holds fewest."""
-    curve: tuple[str, int] | None
-    """Device and number of GPUs of the measured curve that holds exactly here."""
-
-
 @dataclass(frozen=True, eq=False)
 class Cluster:
     """A number of GPUs in nodes of one type, joined by one fabric."""
@@ -83,6 +59,8 @@ class Cluster:
     node: Node
     gpu: Gpu
     num_gpus: int
+    tables: MeasuredTables = field(kw_only=True)
+    """Measured collectives of the catalog that was asked."""
 
     def __post_init__(self) -> None:
         if self.num_gpus < 1:
@@ -105,7 +83,7 @@ class Cluster:
     @cached_property
     def _curves(self) -> Mapping[tuple[str, int], Curve]:
         name = self.node.links.measured_as
-        return {} if name is None else nccl_curves(name)
+        return {} if name is None else self.tables.nccl_curves(name)
 
     def graph(self, hosts: Sequence[int]) -> Graph:
         """networkx graph of these nodes and the fabric; vertices `node3/gpu0`, `node3/nic1`, `rail1`, `spine`."""

@@ -29,6 +29,7 @@ from planner.cluster.topo_matrix import matrix_edges
 from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
 from planner.inputs.document import Document, parse_document, validate
+from planner.inputs.measured import MeasuredTables
 from planner.schema.base import Frozen
 from planner.schema.catalog import Gpu, Node, NodeLinks
 from planner.schema.scenario import Scenario
@@ -74,11 +75,11 @@ class Own:
     files: tuple[tuple[str, str], ...] = ()
     """(file, sha256)."""
 
-    def cluster(self, gpu: Gpu, num_gpus: int) -> Cluster:
+    def cluster(self, gpu: Gpu, num_gpus: int, tables: MeasuredTables) -> Cluster:
         """So many of these GPUs."""
         if self.links is None and not self.curves:
-            return Cluster(self.node, gpu, num_gpus)
-        return OwnCluster(self.node, gpu, num_gpus, self)
+            return Cluster(self.node, gpu, num_gpus, tables=tables)
+        return OwnCluster(self.node, gpu, num_gpus, self, tables=tables)
 
 
 class OwnNodeGraph(NodeGraph):

@@ -186,7 +186,7 @@ def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
 
 
 def _known_errors(answer: BudgetAnswer) -> list[str]:
-    problems = [option.outcome.problem for option in answer.options if option.outcome is not None]
+    problems = [option.outcome.question for option in answer.options if option.outcome is not None]
     texts = (text for p in problems for text in p.known_error_texts)
     return [text for text in dict.fromkeys(texts) if text.startswith("step time")]
 

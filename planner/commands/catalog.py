@@ -112,8 +112,10 @@ def _value(value: Any) -> str:
 @click.pass_context
 def check(context: click.Context) -> None:
     """Check every file: schema, names, dated sources, references, parameter counts. Exit code 5 on a finding."""
+    from planner.inputs.catalog_check import check_catalog
+
     catalog = default_catalog()
-    problems = catalog.check()
+    problems = check_catalog(catalog)
     count = sum(len(catalog.ids(kind)) for kind in KINDS)
     if problems:
         emit("\n".join(problem.render() for problem in problems))

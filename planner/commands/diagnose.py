@@ -44,9 +44,9 @@ def command(
     text = _text(scenario, log, message, file)
     from planner.analysis.diagnose.diagnose import diagnose
     from planner.inputs.document import load
-    from planner.problem.resolve import problem_of
+    from planner.problem.resolve import question_of
 
-    found = diagnose(problem_of(load(scenario, overrides)), text)
+    found = diagnose(question_of(load(scenario, overrides)).first, text)
     emit(dumps(_document(found)) if style == "json" else render_blocks(_blocks(found), style), out, force)
 
 
@@ -134,7 +134,7 @@ def _blocks(found: Diagnosis) -> list[Block]:
     blocks += [Heading("What helps"), Bullets(found.fixes)]
     from planner.report.summary import scenario_argument
 
-    name = scenario_argument(found.problem)
+    name = scenario_argument(found.problem.document)
     return [*blocks, Command(f"planner solve {name}", "a layout that fits, if there is one")]
 
 

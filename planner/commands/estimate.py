@@ -22,7 +22,7 @@ from planner.formulas import rules_of_thumb as rules
 from planner.inputs.catalog import default_catalog
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
 from planner.report.json_text import dumps
-from planner.report.summary import error_blocks, plan_blocks, scenario_argument, spare
+from planner.report.summary import plan_blocks, plan_error_blocks, scenario_argument, spare
 from planner.search.plan import Plan, verdict
 from planner.units import number
 
@@ -93,11 +93,11 @@ def _blocks(plan: Plan) -> list[Block]:
     answer = verdict(plan)
     name = plan.problem.scenario.name
     text = f"{name}: the pinned layout on {plan.layout['num_gpus']} GPUs: {answer}, {spare(plan)}"
-    scenario = scenario_argument(plan.problem)
+    scenario = scenario_argument(plan.problem.document)
     return [
         Headline(text, good=answer == "safe"),
         *plan_blocks(plan),
-        *error_blocks(plan.problem),
+        *plan_error_blocks(plan),
         Command(f"planner estimate {scenario} --format json", "every item of the ledgers with its source"),
     ]
 

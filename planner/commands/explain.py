@@ -119,7 +119,7 @@ def _blocks(
         blocks += [Heading(f"Why not {alternative.text}?"), Bullets(tuple(_why_not(plan, alternative, catalog)))]
         if alternative.plan is not None and plan is not None:
             blocks.append(Bullets((f"It would be {short_layout(alternative.plan)}.",)))
-    return [*blocks, *error_blocks(outcome.problem)]
+    return [*blocks, *error_blocks(outcome.question)]
 
 
 def _conflict_blocks(conflict: Conflict) -> list[Block]:
@@ -292,5 +292,5 @@ def _document(
         },
         "alternatives": [alternative(each) for each in around],
         "why_not": [alternative(each) for each in asked],
-        "provenance": provenance([outcome.problem.document], outcome.problem.provenance),
+        "provenance": provenance([outcome.question.document], outcome.question.provenance),
     }

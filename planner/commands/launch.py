@@ -18,16 +18,16 @@ def command(scenario: str, launcher: str, overrides: tuple[str, ...], out: str |
     from planner.inputs.catalog import Catalog, default_catalog
     from planner.inputs.document import load
     from planner.launch.registry import find, refuse_other_engines
-    from planner.problem.resolve import problem_of
+    from planner.problem.resolve import question_of
     from planner.report.short import typed
     from planner.search.search import search, why_nothing_fits
 
     module = find(launcher)
     catalog: Catalog = default_catalog()
     document = load(scenario, overrides)
-    problem = problem_of(document, catalog)
-    refuse_other_engines(launcher, problem, catalog)
-    outcome = search(problem)
+    question = question_of(document, catalog)
+    refuse_other_engines(launcher, question.first, catalog)
+    outcome = search(question)
     if outcome.status == "infeasible":
         raise NoLayoutFits(
             f"no layout fits, so there is nothing to launch: {why_nothing_fits(outcome)}\n"

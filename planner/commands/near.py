@@ -50,10 +50,10 @@ def command(
     from planner.analysis.near import near_plans
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
-    from planner.problem.resolve import problem_of
+    from planner.problem.resolve import question_of
 
     document = load(scenario, overrides)
-    problem = problem_of(document, default_catalog())
+    problem = question_of(document, default_catalog())
     found = near_plans(problem, count=count, within=within, progress=progress)
     if style == "json":
         from planner.report.json_text import dumps
@@ -68,7 +68,7 @@ def command(
 def _blocks(name: str, found: list[Outcome], within: float) -> list[Block]:
     from planner.report.blocks import Grid, Headline, Text
     from planner.report.short import LEGEND, short_binding, short_layout
-    from planner.report.summary import error_blocks
+    from planner.report.summary import plan_error_blocks
     from planner.units import number, percent, signed
 
     plans = [outcome.plan for outcome in found if outcome.plan is not None]
@@ -97,7 +97,7 @@ def _blocks(name: str, found: list[Outcome], within: float) -> list[Block]:
         Text(
             "On public sweeps the best of the first three is the real best more often than the first alone: try three."
         ),
-        *error_blocks(best.problem),
+        *plan_error_blocks(best),
     ]
 
 

@@ -19,7 +19,7 @@ from planner.errors import InputError, Mistake, NoLayoutFits
 
 if TYPE_CHECKING:
     from planner.analysis.near import Front, Point
-    from planner.problem.problem import Problem
+    from planner.problem.problem import Question
     from planner.report.blocks import Block
     from planner.schema.catalog import Price
 
@@ -52,14 +52,14 @@ def command(
     from planner.analysis.near import front
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
-    from planner.problem.resolve import problem_of
+    from planner.problem.resolve import question_of
 
     catalog = default_catalog()
     usd = None
     document = load(scenario, overrides)
     if price is not None:
         offer = catalog.find("prices", price)
-        _same_gpu(offer, problem_of(document, catalog))
+        _same_gpu(offer, question_of(document, catalog))
         usd = offer.on_demand_usd_per_gpu_hour or offer.reserved_usd_per_gpu_hour or offer.spot_usd_per_gpu_hour
     found = front(document, catalog, over, price_usd_per_gpu_hour=usd, progress=progress)
     if style == "json":
@@ -78,14 +78,14 @@ def _label(point: Point) -> str:
     return short_layout(point.plan)
 
 
-def _same_gpu(offer: Price, problem: Problem) -> None:
+def _same_gpu(offer: Price, question: Question) -> None:
     """Raise InputError unless all machines of the problem have the GPU that is priced."""
-    kinds = sorted({p.gpu.id for variant in problem.each for p in (variant, variant.generating)})
+    kinds = sorted({p.gpu.id for variant in question.problems for p in (variant, variant.generating)})
     if kinds != [offer.gpu]:
         raise InputError(
             Mistake(
                 f"price {offer.id} is that of {offer.gpu}",
-                problem.place("cluster"),
+                question.place("cluster"),
                 f"the scenario's machines have {' and '.join(kinds)}",
                 "planner catalog list prices",
             )
@@ -94,7 +94,7 @@ def _same_gpu(offer: Price, problem: Problem) -> None:
 
 def _blocks(name: str, found: Front) -> list[Block]:
     from planner.report.blocks import Grid, Headline, Plot, Text
-    from planner.report.summary import error_blocks
+    from planner.report.summary import plan_error_blocks
     from planner.units import number
 
     if not found.points:
@@ -124,7 +124,7 @@ def _blocks(name: str, found: Front) -> list[Block]:
     open_ = sum(p.status != "optimal" for p in found.points)
     said = "Every point is a plan solved and proved under its own limit."
     blocks.append(Text(f"Not proved within the time limit: {open_} of {len(rows)} points." if open_ else said))
-    return [*blocks, *error_blocks(found.points[0].plan.problem)]
+    return [*blocks, *plan_error_blocks(found.points[0].plan)]
 
 
 def _document(found: Front) -> dict[str, Any]:

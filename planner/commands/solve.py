@@ -103,7 +103,7 @@ def _render(outcome: Outcome, beside: SolvedBeside, style: str) -> str:
 def _blocks(outcome: Outcome, beside: SolvedBeside) -> list[Block]:
     missing = beside.missing
     blocks: list[Block] = [headline(outcome)]
-    question = outcome.problem.scenario.question
+    question = outcome.question.scenario.question
     if question:
         blocks.append(Text(question.strip()))
     if outcome.plan is not None:
@@ -114,8 +114,8 @@ def _blocks(outcome: Outcome, beside: SolvedBeside) -> list[Block]:
     if beside.comparison is not None:
         blocks += comparison_blocks(beside.comparison)
     blocks += proof_blocks(outcome)
-    blocks += error_blocks(outcome.problem)
+    blocks += error_blocks(outcome.question)
     return [
         *blocks,
-        next_command(outcome.problem, missing.feasible_headroom_gib if missing is not None else None, outcome.status),
+        next_command(outcome.question, missing.feasible_headroom_gib if missing is not None else None, outcome.status),
     ]

@@ -151,7 +151,7 @@ def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
 
 
 def _known_errors(rows: list[Variation]) -> list[str]:
-    problems = [row.outcome.problem for row in rows if row.outcome is not None]
+    problems = [row.outcome.question for row in rows if row.outcome is not None]
     return list(dict.fromkeys(text for p in problems for text in p.known_error_texts))
 
 
@@ -159,7 +159,7 @@ def _document(document: Document, values: Sequence[str], rows: list[Variation]) 
     from planner.report.short import provenance
 
     base = rows[0].plan
-    used = {pair for row in rows if row.outcome is not None for pair in row.outcome.problem.provenance}
+    used = {pair for row in rows if row.outcome is not None for pair in row.outcome.question.provenance}
     return {
         "scenario": document.name,
         "values": list(values),

@@ -19,7 +19,7 @@ from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_time import VISITS
 from planner.costs.two_pools import is_later, stage_memory, step_time
 from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
-from planner.problem.problem import ASYNCHRONOUS, Problem
+from planner.problem.problem import ASYNCHRONOUS, Problem, Question
 from planner.units import GIB
 
 SECOND_LINES = tuple(name + LEADING_REBUILT for name in ("backward", "recomputation", "loss"))
@@ -48,7 +48,7 @@ class Coefficients:
 class RowCosts:
     """Coefficients of all rows; arrays end at the largest pipeline, `exists` marks the stages a row has."""
 
-    problem: Problem
+    question: Question
     layouts: Layouts
 
     @cached_property
@@ -67,7 +67,7 @@ class RowCosts:
 
     def _by_variant(self, function: Callable[[Problem, Layouts], Mapping[str, tuple[Floats, ...]]]) -> _Table:
         """What a function gives for each variant's rows, in the order of the rows."""
-        variants = self.problem.each
+        variants = self.question.problems
         if len(variants) == 1:
             return dict(function(variants[0], self.layouts))
         out: dict[str, tuple[Floats, ...]] = {}
@@ -82,7 +82,7 @@ class RowCosts:
 
     def _memory(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
         shape, same, wide = (len(layouts), self.stages), np.ones_like(self._stage), layouts.expand()
-        later, roomiest = is_later(problem, wide, self._stage), self.problem.roomiest.limit_gib
+        later, roomiest = is_later(problem, wide, self._stage), self.question.roomiest.limit_gib
         less = (roomiest - np.where(later, (problem.later or problem).limit_gib, problem.limit_gib)) * GIB
         out: _Table = {}
         names = moments(problem)
@@ -155,23 +155,23 @@ class RowCosts:
         )
         count = sum((axis > 1).astype(np.int64) for axis in axes)
         count = count + (lay.context_parallel > 1) + (lay.virtual_pipeline > 1)
-        return np.asarray(count + np.array([_extras(v) for v in self.problem.each])[lay.variant], dtype=np.int64)
+        return np.asarray(count + np.array([_extras(v) for v in self.question.problems])[lay.variant], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class RolloutTable:
     """Float costs of all rollout choices."""
 
-    problem: Problem
+    question: Question
     choices: Rollouts
 
     @cached_property
     def _each(self) -> list[tuple[Problem, Ints, RolloutCosts]]:
         """(variant, its choices, their costs)"""
-        rows = [np.flatnonzero(self.choices.variant == index) for index in range(len(self.problem.each))]
+        rows = [np.flatnonzero(self.choices.variant == index) for index in range(len(self.question.problems))]
         return [
             (variant, these, RolloutCosts(variant.generating, self.choices.take(these)))
-            for variant, these in zip(self.problem.each, rows, strict=True)
+            for variant, these in zip(self.question.problems, rows, strict=True)
             if len(these)
         ]
 
@@ -186,7 +186,7 @@ class RolloutTable:
         """Largest memory while the rollout engine is awake or takes weights, on the roomiest GPUs' scale. [bytes]"""
 
         def peak(problem: Problem, costs: RolloutCosts) -> Floats:
-            less = (self.problem.roomiest.limit_gib - problem.generating.limit_gib) * GIB
+            less = (self.question.roomiest.limit_gib - problem.generating.limit_gib) * GIB
             return np.asarray(np.maximum.reduce([total(costs.ledger(moment)) for moment in ROLLOUT_MOMENTS]) + less)
 
         return self._by_variant(peak)
@@ -219,6 +219,6 @@ def _extras(problem: Problem) -> int:
     return sum(map(bool, counted))
 
 
-def capacity_bytes(problem: Problem) -> float:
+def capacity_bytes(question: Question) -> float:
     """Usable memory of one of the roomiest GPUs, on whose scale memory is counted. [bytes]"""
-    return problem.roomiest.usable_gib * GIB
+    return question.roomiest.usable_gib * GIB

@@ -130,7 +130,7 @@ class RolloutCosts:
     @cached_property
     def _cluster_gpus(self) -> Ints:
         """GPUs of a legal cluster that holds the generating ones."""
-        return np.array([self.problem.covering(n) for n in self.choices.num_gpus.tolist()], dtype=np.int64)
+        return np.array([self.problem.machines.covering(n) for n in self.choices.num_gpus.tolist()], dtype=np.int64)
 
     def ledger(self, moment: str) -> tuple[Item, ...]:
         """GPU memory while the engine generates, or while it takes new weights. [bytes]"""

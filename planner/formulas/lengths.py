@@ -46,3 +46,13 @@ def truncated_mean_tokens(*, mean: float, p99: float, maximum: float) -> float:
 
     cut = math.log(maximum)
     return mean * phi((cut - mu - sigma * sigma) / sigma) + maximum * (1 - phi((cut - mu) / sigma))
+
+
+def uncut_mean_tokens(*, mean: float, p99_over_mean: float, maximum: float) -> int:
+    """Mean of a log-normal that has this mean once it is cut at the maximum. [tokens]"""
+    low, high = mean, 100.0 * maximum
+    for _ in range(60):
+        middle = (low + high) / 2
+        cut = truncated_mean_tokens(mean=middle, p99=p99_over_mean * middle, maximum=maximum)
+        low, high = (middle, high) if cut < mean else (low, middle)
+    return round(high)

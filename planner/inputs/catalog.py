@@ -13,16 +13,20 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, read_document, validate
 from planner.inputs.messages import some_of
+
+if TYPE_CHECKING:
+    from planner.inputs.measured import MeasuredTables
 
 ENVIRONMENT_VARIABLE = "PLANNER_CATALOGS"
 
@@ -82,6 +86,19 @@ class Catalog:
             Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
         )
 
+    @property
+    def tables(self) -> MeasuredTables:
+        """Measured products and collectives of these folders."""
+        from planner.inputs.measured import MeasuredTables
+
+        return MeasuredTables(tuple(folder / "measured" for folder in self.folders))
+
+    def recording(self) -> Self:
+        """The same entries with an empty list of used files, so that an answer states what it alone rests on."""
+        other = copy(self)
+        other._used = {}
+        return other
+
     def used(self) -> dict[str, str]:
         """SHA-256 of every file that an answer rests on, by path inside the catalogs."""
         return dict(sorted(self._used.items()))
@@ -89,12 +106,6 @@ class Catalog:
     def document(self, kind: str, name: str) -> Document:
         """The file behind an entry, for messages that point into it."""
         return self._load(kind, name)[1]
-
-    def check(self) -> list[Mistake]:
-        """Everything wrong with the catalogs: files, names, sources, references, parameter counts."""
-        from planner.inputs.catalog_check import check_catalog
-
-        return check_catalog(self)
 
     def _index(self, kind: str) -> dict[str, Path]:
         if kind not in _SCHEMAS:
@@ -111,12 +122,26 @@ class Catalog:
         key = (kind, name)
         if key not in self._entries:
             document = self._read(kind, name)
-            for base in self._lineage(kind, name)[1:]:
-                document = replace(document, data={**self._read(kind, base).data, **document.data})
             if isinstance(document.data, dict):
-                document = replace(document, data={k: v for k, v in document.data.items() if k != "extends"})
+                document = replace(document, data=self._whole(kind, name))
             self._entries[key] = (validate(document, schema_of(kind)), document)
         return self._entries[key]
+
+    def _whole(self, kind: str, name: str) -> dict[str, Any]:
+        """An entry over those it extends: fields replace fields, but options that it names in `keeps_options` stay."""
+        data: dict[str, Any] = {}
+        for each in reversed(self._lineage(kind, name)):
+            document = self._read(kind, each)
+            own, options = document.data, data.get("options", {})
+            kept = own.get("keeps_options", [])
+            for index, option in enumerate(kept):
+                if option not in options:
+                    place = document.place(("keeps_options", index))
+                    raise InputError(_unknown("options", str(option), sorted(options), place))
+            data = {**data, **own}
+            if kept:
+                data["options"] = {**{option: options[option] for option in kept}, **own.get("options", {})}
+        return {key: value for key, value in data.items() if key not in ("extends", "keeps_options")}
 
     def _read(self, kind: str, name: str) -> Document:
         """One file as it stands."""

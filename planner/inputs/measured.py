@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -15,40 +15,68 @@ import numpy as np
 from planner.errors import InputError, Mistake
 from planner.formulas.collectives import Curve
 from planner.formulas.gemm import SIZEOF_BF16, GemmGrid, scaled_grid
-from planner.inputs.catalog import ENVIRONMENT_VARIABLE
 from planner.schema.catalog import Gpu
 
 
-def measured_folder() -> Path:
-    """Where the tables lie: inside the installed package, or in the checkout beside it."""
-    package = Path(__file__).resolve().parent.parent
-    packaged = package / "_catalogs" / "measured"
-    return packaged if packaged.is_dir() else package.parent / "catalogs" / "measured"
+@dataclass(frozen=True)
+class MeasuredTables:
+    """The tables of a catalog: an own folder's file comes before the shipped one of that name."""
 
+    folders: tuple[Path, ...]
+    """Folders `measured/` of the catalog, in the order in which they count."""
 
-def measured_folders() -> tuple[Path, ...]:
-    """Where tables are looked for: own catalog folders in PLANNER_CATALOGS first, the shipped one last."""
-    own = [Path(folder) / "measured" for folder in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if folder]
-    return (*own, measured_folder())
+    def _files(self, name: str) -> list[Path]:
+        return [path for folder in self.folders if (path := folder / name).is_file()]
 
+    def gemm_stems(self) -> tuple[str, ...]:
+        """Devices with a grid of matrix products, as `Gpu.gemm_grid` names them."""
+        found = {path.stem.removeprefix("gemm_") for folder in self.folders for path in folder.glob("gemm_*.json")}
+        return tuple(sorted(found))
 
-def _own(name: str) -> list[Path]:
-    """Files of that name, in the order in which they count."""
-    return [path for folder in measured_folders() if (path := folder / name).is_file()]
+    def gemm_grid(self, stem: str) -> GemmGrid:
+        """The measured bf16 grid of one device, e.g. `h100_sxm`."""
+        paths = self._files(f"gemm_{stem}.json")
+        if not paths:
+            raise _unknown("measured GEMM grid", stem, self.gemm_stems())
+        return _grid(paths[0])
 
+    def device_grid(
+        self, gpu: Gpu, *, relative: Gpu | None = None, compute: str = "bf16", element_bytes: float = SIZEOF_BF16
+    ) -> GemmGrid:
+        """The grid of a GPU for a key of its `dense_tflops`: its own, or scaled from its own bf16 or a relative's.
 
-def gemm_stems() -> tuple[str, ...]:
-    """Devices with a grid of matrix products, as `Gpu.gemm_grid` names them."""
-    found = {path.stem.removeprefix("gemm_") for folder in measured_folders() for path in folder.glob("gemm_*.json")}
-    return tuple(sorted(found))
+        `relative` is the GPU that `gemm_grid_from` names; needed only where `gpu.gemm_grid` is empty.
+        """
+        owner = gpu if gpu.gemm_grid is not None else relative
+        if owner is None or owner.gemm_grid is None:
+            raise InputError(Mistake(what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one"))
+        if compute not in gpu.dense_tflops:
+            known = ", ".join(gpu.dense_tflops)
+            raise InputError(Mistake(what=f"GPU {gpu.id} has no peak for {compute!r}", attempt=f"one of {known}"))
+        grid, peak = self.gemm_grid(owner.gemm_grid), gpu.dense_tflops[compute]
+        if owner is gpu and peak == gpu.dense_tflops.get("bf16"):
+            return grid
+        return scaled_grid(
+            grid,
+            peak_tflops=peak,
+            memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
+            sustained_fraction=gpu.sustained_gemm_fraction if owner is not gpu else None,
+            element_bytes=element_bytes,
+        )
 
+    def nccl_devices(self) -> tuple[str, ...]:
+        """Devices with measured collectives, as `NodeLinks.measured_as` names them."""
+        files = self._files("nccl.json")
+        return tuple(dict.fromkeys(entry["device"] for path in files for entry in _read(path)["curves"]))
 
-def gemm_grid(stem: str) -> GemmGrid:
-    """The measured bf16 grid of one device, e.g. `h100_sxm`."""
-    paths = _own(f"gemm_{stem}.json")
-    if not paths:
-        raise _unknown("measured GEMM grid", stem, gemm_stems())
-    return _grid(paths[0])
+    def nccl_curves(self, device: str) -> Mapping[tuple[str, int], Curve]:
+        """Measured collectives inside one node, by operation and number of GPUs; an own file replaces single curves."""
+        if device not in self.nccl_devices():
+            raise _unknown("measured NCCL device", device, self.nccl_devices())
+        found: dict[tuple[str, int], Curve] = {}
+        for path in reversed(self._files("nccl.json")):
+            found |= _curves(path, device)
+        return MappingProxyType(found)
 
 
 @cache
@@ -67,46 +95,6 @@ def _grid(path: Path) -> GemmGrid:
         source=raw["source"],
         date=raw["date"],
     )
-
-
-def device_grid(
-    gpu: Gpu, *, relative: Gpu | None = None, compute: str = "bf16", element_bytes: float = SIZEOF_BF16
-) -> GemmGrid:
-    """The grid of a GPU for a key of its `dense_tflops`: its own, or scaled from its own bf16 or a relative's.
-
-    `relative` is the GPU that `gemm_grid_from` names; needed only where `gpu.gemm_grid` is empty.
-    """
-    owner = gpu if gpu.gemm_grid is not None else relative
-    if owner is None or owner.gemm_grid is None:
-        raise InputError(Mistake(what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one"))
-    if compute not in gpu.dense_tflops:
-        known = ", ".join(gpu.dense_tflops)
-        raise InputError(Mistake(what=f"GPU {gpu.id} has no peak for {compute!r}", attempt=f"one of {known}"))
-    grid, peak = gemm_grid(owner.gemm_grid), gpu.dense_tflops[compute]
-    if owner is gpu and peak == gpu.dense_tflops.get("bf16"):
-        return grid
-    return scaled_grid(
-        grid,
-        peak_tflops=peak,
-        memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
-        sustained_fraction=gpu.sustained_gemm_fraction if owner is not gpu else None,
-        element_bytes=element_bytes,
-    )
-
-
-def nccl_devices() -> tuple[str, ...]:
-    """Devices with measured collectives, as `NodeLinks.measured_as` names them."""
-    return tuple(dict.fromkeys(entry["device"] for path in _own("nccl.json") for entry in _read(path)["curves"]))
-
-
-def nccl_curves(device: str) -> Mapping[tuple[str, int], Curve]:
-    """Measured collectives inside one node, by operation and number of GPUs; an own folder replaces single curves."""
-    if device not in nccl_devices():
-        raise _unknown("measured NCCL device", device, nccl_devices())
-    found: dict[tuple[str, int], Curve] = {}
-    for path in reversed(_own("nccl.json")):
-        found |= _curves(path, device)
-    return MappingProxyType(found)
 
 
 @cache

@@ -127,13 +127,13 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
     from planner.search.plan import verdict
     from planner.search.search import how_proved
 
-    plan, proof, document = outcome.plan, outcome.proof, outcome.problem.document
+    plan, proof, document = outcome.plan, outcome.proof, outcome.question.document
     assert plan is not None
     proved = how_proved(outcome)
     machines = ", ".join(text for name, text in hardware_rows(plan) if name.startswith("hardware"))
     paragraphs = [
         f"Flags for {script.speaks}, checked against {script.checked_against}.",
-        f"Written by planner {version('planner')} from scenario {outcome.problem.scenario.name} ({document.name}), "
+        f"Written by planner {version('planner')} from scenario {outcome.question.scenario.name} ({document.name}), "
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
         f"Plan: {proved} among {proof.candidates:,} candidates; {machines}; peak {plan.peak_gib:.1f} of "

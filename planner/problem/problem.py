@@ -1,21 +1,25 @@
-"""A problem: a scenario with every name looked up, every wish spelt out, nothing left to read."""
+"""A question with nothing left to look up, and the problems that are its variants, searched together.
+
+Each combination of decisions that change the cost functions is a problem of its own: work, engine and machines.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from planner.cluster.cluster import Cluster
-from planner.cluster.own_machines import Own
 from planner.errors import Place
-from planner.formulas.parameters import ArchitectureParameters, count_parameters
+from planner.formulas.parameters import ArchitectureParameters
 from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
 from planner.problem.layouts import Floats
-from planner.problem.variants import Setting
+from planner.problem.machines import Machines
+from planner.problem.variants import Setting, on_pool
 from planner.problem.wishes import WishCombination as WishCombination
+from planner.problem.work import Work
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, RolloutEngine, Separation
@@ -31,104 +35,137 @@ CLIFF_TEXT = (
 COLOCATED, ASYNCHRONOUS = "colocated", "asynchronous"
 
 
-class _Clusters(dict[int, Cluster]):
-    """A cluster for each GPU count, made when it is asked for."""
-
-    def __init__(self, own: Own, gpu: Gpu) -> None:
-        super().__init__()
-        self.own, self.gpu = own, gpu
-
-    def __missing__(self, count: int) -> Cluster:
-        self[count] = self.own.cluster(self.gpu, count)
-        return self[count]
-
-
 @dataclass(frozen=True)
 class Problem:
-    """A scenario with all names resolved. Frozen; what-ifs make a new one."""
+    """One variant of a question: every decision that changes the cost functions is taken. What-ifs make a new one."""
 
     scenario: Scenario
     document: Document
-    architecture: Architecture
+    work: Work
     engine: Engine
-    precision: Precision
-    base_precision: Precision
-    optimizers: tuple[Optimizer, ...]
-    node: Node
-    gpu: Gpu
-    grid_gpu: Gpu
-    """The GPU whose measured GEMM grid is used: this one, or a relative that is scaled."""
-    num_gpus: tuple[int, ...]
-    """GPU counts that may train, ascending."""
-    rollout_engine: RolloutEngine | None
-    rollout_precision: Precision | None
-    """In which it holds weights, where that is not what is trained in."""
-    wishes: tuple[WishCombination, ...]
-    """Best first: fewest given up, then in playbook order, then by how much."""
-    usable_gib: float
-    headroom_gib: float
-    """GiB that must stay free."""
-    headroom_from: str
-    """Where that number comes from."""
+    machines: Machines
+    """Those that train."""
     known_errors: KnownErrors
     """How wrong predictions for this engine are known to be."""
     provenance: tuple[tuple[str, str], ...]
-    """(file, sha256) of every catalog file used."""
+    """(file, sha256) of every file used."""
     calibration: Calibration | None = None
     """Factors of the user's own run, where the scenario names a file of them."""
-    own: Own | None = None
-    """What the user's files say about the machines; `node` already follows them."""
     splits: tuple[tuple[int, int], ...] = ()
     """(GPUs that train, GPUs that only generate), where placement is not colocated."""
-    rollout_pool: Problem | None = None
-    """This problem on the machines that only generate, where they are of another kind."""
+    rollout_machines: Machines | None = None
+    """Machines that only generate, where they are of another kind."""
     trains_on: Node | None = None
-    """Only in a `rollout_pool`: the machines that train."""
-    later: Problem | None = None
-    """This problem on the machines of the later pipeline stages, where they are of another kind."""
+    """Only of a problem as its rollout engine sees it: the machines that train."""
+    later_machines: Machines | None = None
+    """Machines of the later pipeline stages, where they are of another kind."""
     first_gpus: int = 0
-    """Of the GPUs that train, those that hold the first stages, where `later` holds the rest."""
+    """Of the GPUs that train, those that hold the first stages, where `later_machines` hold the rest."""
     settings: tuple[Setting, ...] = ()
-    """What tells this problem from its variants."""
-    variants: tuple[Problem, ...] = ()
-    """Problems searched together, this one first; none where the scenario leaves no such decision open."""
-    refused: tuple[tuple[str, str], ...] = ()
-    """(settings, why) of combinations that machines or engine rule out."""
+    """What tells this problem from the other variants of its question."""
 
-    @cached_property
+    @property
+    def architecture(self) -> Architecture:
+        """The network."""
+        return self.work.architecture
+
+    @property
     def parameters(self) -> ArchitectureParameters:
         """Exact parameter counts by tensor class."""
-        return count_parameters(self.architecture)
+        return self.work.parameters
 
     @property
-    def each(self) -> tuple[Problem, ...]:
-        """All variants, or this problem alone."""
-        return self.variants or (self,)
+    def precision(self) -> Precision:
+        """What is trained in."""
+        return self.work.precision
 
     @property
-    def known_error_texts(self) -> tuple[str, ...]:
-        """What is known about the error of figures of this problem and its variants, in sentences."""
-        return self.known_errors.sentences(
-            rollout=self.is_rl,
-            apart=any(not variant.colocated for variant in self.each),
-            two_pools=any(variant.later is not None for variant in self.each),
-        )
+    def base_precision(self) -> Precision:
+        """Of the frozen weights below an adapter."""
+        return self.work.base_precision
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizer wished for, then those allowed."""
+        return self.work.optimizers
+
+    @property
+    def rollout_engine(self) -> RolloutEngine | None:
+        """What generates, in reinforcement learning."""
+        return self.work.rollout_engine
+
+    @property
+    def rollout_precision(self) -> Precision | None:
+        """In which it holds weights, where that is not what is trained in."""
+        return self.work.rollout_precision
+
+    @property
+    def wishes(self) -> tuple[WishCombination, ...]:
+        """Best first."""
+        return self.work.wishes
+
+    @property
+    def node(self) -> Node:
+        """Of the machines that train."""
+        return self.machines.node
+
+    @property
+    def gpu(self) -> Gpu:
+        """Of the machines that train."""
+        return self.machines.gpu
+
+    @property
+    def num_gpus(self) -> tuple[int, ...]:
+        """GPU counts that may train, ascending."""
+        return self.machines.num_gpus
+
+    @property
+    def usable_gib(self) -> float:
+        """What the driver leaves to torch. [GiB]"""
+        return self.machines.usable_gib
+
+    @property
+    def headroom_gib(self) -> float:
+        """What must stay free. [GiB]"""
+        return self.machines.headroom_gib
+
+    @property
+    def headroom_from(self) -> str:
+        """Where that number comes from."""
+        return self.machines.headroom_from
 
     @property
     def limit_gib(self) -> float:
         """What one GPU may hold: usable memory less what must stay free. [GiB]"""
-        return self.usable_gib - self.headroom_gib
-
-    @cached_property
-    def roomiest(self) -> Problem:
-        """The variant whose GPUs may hold most: memory of the others is counted on its scale."""
-        pools = [p for variant in self.each for p in (variant, variant.generating, variant.later or variant)]
-        return max(pools, key=lambda p: p.limit_gib)
+        return self.machines.limit_gib
 
     @property
+    def clusters(self) -> dict[int, Cluster]:
+        """A cluster for each GPU count."""
+        return self.machines.clusters
+
+    def _on(self, machines: Machines, trains_on: Node | None = None) -> Problem:
+        """This problem on other machines of the scenario."""
+        return replace(
+            self,
+            machines=machines,
+            scenario=on_pool(self.scenario, machines.node.id),
+            splits=(),
+            rollout_machines=None,
+            trains_on=trains_on,
+            later_machines=None,
+            first_gpus=0,
+        )
+
+    @cached_property
     def generating(self) -> Problem:
         """This problem as the rollout engine sees it: on its own machines."""
-        return self.rollout_pool or self
+        return self if self.rollout_machines is None else self._on(self.rollout_machines, trains_on=self.node)
+
+    @cached_property
+    def later(self) -> Problem | None:
+        """This problem on the machines of the later pipeline stages, where they are of another kind."""
+        return None if self.later_machines is None else self._on(self.later_machines)
 
     @property
     def placement(self) -> str:
@@ -140,24 +177,6 @@ class Problem:
     def colocated(self) -> bool:
         """Trainer and rollout engine share the GPUs (true without a rollout engine)."""
         return self.placement == COLOCATED
-
-    @property
-    def total_gpus(self) -> tuple[int, ...]:
-        """GPU counts that may be used in all, ascending."""
-        totals = {a + b for v in self.each for a, b in v.splits or [(count, 0) for count in v.num_gpus]}
-        return tuple(sorted(totals))
-
-    @cached_property
-    def clusters(self) -> dict[int, Cluster]:
-        """A cluster for each GPU count."""
-        return _Clusters(self.own or Own(self.node), self.gpu)
-
-    def covering(self, count: int) -> int:
-        """The least share of a node, or number of whole nodes' GPUs, that holds so many GPUs."""
-        per_node = self.node.gpus_per_node
-        if count >= per_node:
-            return -(-count // per_node) * per_node
-        return next(n for n in range(count, per_node + 1) if per_node % n == 0)
 
     def factor(self, phase: Phase) -> float:
         """What the calibration multiplies a phase's time by; 1 without one."""
@@ -212,6 +231,101 @@ class Problem:
         """Bytes a trainable parameter of the gradient."""
         stored = self.engine.states.gradient_bytes
         return self.precision.weight_bytes if stored == "precision" else stored
+
+    def place(self, *path: str | int) -> Place:
+        """Where something stands in the scenario."""
+        return self.document.place(path)
+
+    @property
+    def alone(self) -> Question:
+        """The question that leaves no other variant."""
+        return Question((self,))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a scenario asks, with nothing left to look up."""
+
+    problems: tuple[Problem, ...]
+    """The variants, the plain one first; a layout's `variant` counts along them."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """(settings, why) of combinations that machines or engine rule out."""
+
+    @property
+    def first(self) -> Problem:
+        """The plain variant: what all variants share can be read from it."""
+        return self.problems[0]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether decisions that change costs are left open."""
+        return len(self.problems) > 1
+
+    @property
+    def document(self) -> Document:
+        """The scenario file behind all variants."""
+        return self.first.document
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of the plain variant."""
+        return self.first.scenario
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network, the same in all variants."""
+        return self.first.architecture
+
+    @property
+    def parameters(self) -> ArchitectureParameters:
+        """Exact parameter counts by tensor class."""
+        return self.first.parameters
+
+    @property
+    def wishes(self) -> tuple[WishCombination, ...]:
+        """Best first; the same in all variants."""
+        return self.first.wishes
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizer wished for, then those allowed; the same in all variants."""
+        return self.first.optimizers
+
+    @property
+    def known_errors(self) -> KnownErrors:
+        """How wrong predictions for this engine are known to be."""
+        return self.first.known_errors
+
+    @property
+    def provenance(self) -> tuple[tuple[str, str], ...]:
+        """(file, sha256) of every file that answers rest on."""
+        return self.first.provenance
+
+    @property
+    def is_rl(self) -> bool:
+        """True for reinforcement learning."""
+        return self.first.is_rl
+
+    @property
+    def known_error_texts(self) -> tuple[str, ...]:
+        """What is known about the error of figures of all variants, in sentences."""
+        return self.known_errors.sentences(
+            rollout=self.is_rl,
+            apart=any(not problem.colocated for problem in self.problems),
+            two_pools=any(problem.later is not None for problem in self.problems),
+        )
+
+    @cached_property
+    def roomiest(self) -> Machines:
+        """The machines whose GPUs may hold most: memory of the others is counted on their scale."""
+        pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
+        return max(pools, key=lambda machines: machines.limit_gib)
+
+    @property
+    def total_gpus(self) -> tuple[int, ...]:
+        """GPU counts that may be used in all, ascending."""
+        totals = {a + b for p in self.problems for a, b in p.splits or [(count, 0) for count in p.num_gpus]}
+        return tuple(sorted(totals))
 
     def place(self, *path: str | int) -> Place:
         """Where something stands in the scenario."""

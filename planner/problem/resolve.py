@@ -14,10 +14,12 @@ from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
-from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem
+from planner.problem.machines import Machines
+from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
 from planner.problem.refusals import contradictions, no_memory_left, uneven_groups, untaken, work_contradictions
-from planner.problem.variants import MOST_VARIANTS, Variant, on_pool, variants, with_modules
+from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.problem.wishes import wish_combinations
+from planner.problem.work import Work
 from planner.schema.catalog import Gpu, Node, Precision
 from planner.schema.engine import Engine, RolloutEngine, configured
 from planner.schema.scenario import ClusterSpec, IntRange, NameWish, Pool, Scenario
@@ -42,12 +44,14 @@ class _Names:
             return None
 
 
-def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem:
+def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Question:
     """Look up every name of a scenario and spell out its wishes and variants.
+
+    The question keeps its own receipts: the files that it alone used, whatever the catalog was asked before.
 
     Raises InputError for an unknown name or for parts that contradict each other in every variant.
     """
-    names = _Names(document, catalog)
+    names = _Names(document, catalog.recording())
     shared = _shared(names, scenario)
     engine = shared["engine"]
     if names.wrong:
@@ -73,9 +77,9 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Problem
         faults += [w for w in wrong if w not in faults]
     if not found:
         raise InputError(faults)
-    if len(found) == 1 and not refused:
-        return found[0]
-    return replace(found[0], variants=tuple(found) if len(found) > 1 else (), refused=tuple(refused))
+    files = {*names.catalog.used().items(), *(pair for problem in found for pair in problem.provenance)}
+    receipts = tuple(sorted(files))
+    return Question(tuple(replace(problem, provenance=receipts) for problem in found), tuple(refused))
 
 
 def described(variant: Variant | Problem) -> str:
@@ -185,25 +189,30 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
     problem = Problem(
         scenario=scenario,
         document=document,
-        architecture=shared["architecture"],
+        work=Work(
+            architecture=shared["architecture"],
+            precision=precision,
+            base_precision=base,
+            optimizers=shared["optimizers"],
+            rollout_engine=shared["rollout_engine"],
+            rollout_precision=shared["rollout_precision"],
+            wishes=wish_combinations(scenario, len(shared["optimizers"])),
+        ),
         engine=engine,
-        precision=precision,
-        base_precision=base,
-        optimizers=shared["optimizers"],
-        node=node,
-        gpu=gpu,
-        grid_gpu=grid_gpu,
-        num_gpus=gpu_counts(scenario.cluster, node),
-        rollout_engine=shared["rollout_engine"],
-        rollout_precision=shared["rollout_precision"],
-        wishes=wish_combinations(scenario, len(shared["optimizers"])),
-        usable_gib=usable,
-        headroom_gib=headroom,
-        headroom_from=headroom_from,
+        machines=Machines(
+            node=node,
+            gpu=gpu,
+            grid_gpu=grid_gpu,
+            num_gpus=gpu_counts(scenario.cluster, node),
+            usable_gib=usable,
+            headroom_gib=headroom,
+            headroom_from=headroom_from,
+            tables=catalog.tables,
+            own=own,
+        ),
         known_errors=known_errors(engine, catalog),
-        provenance=tuple(sorted([*catalog.used().items(), *calibrated_by, *own.files])),
+        provenance=(*calibrated_by, *own.files),
         calibration=calibration,
-        own=own,
         settings=variant.settings,
     )
     if scenario.layout.later_stages_on is not None:
@@ -234,25 +243,23 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
     return headroom, headroom_from
 
 
-def _on(problem: Problem, pool: Pool, catalog: Catalog) -> Problem:
-    """The problem on the machines of another pool."""
+def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int, ...]) -> Machines:
+    """The machines of another pool."""
     node: Node = catalog.find("nodes", pool.node)
     gpu: Gpu = catalog.find("gpus", node.gpu)
     grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
     catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
     usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from = _headroom(problem.scenario, problem.engine, usable)
-    machines: dict[str, Any] = {"node": node, "gpu": gpu, "grid_gpu": grid, "usable_gib": usable, "own": None}
-    machines["scenario"] = on_pool(problem.scenario, pool.node)
-    return replace(problem, **machines, headroom_gib=headroom, headroom_from=headroom_from)
+    return Machines(node, gpu, grid, counts, usable, headroom, headroom_from, catalog.tables)
 
 
 def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:
     """The problem with the later stages of its pipelines on another pool."""
     name = problem.scenario.layout.later_stages_on
     pool = next(pool for pool in problem.scenario.cluster.pools or () if pool.node == name)
-    later = _on(problem, pool, catalog)
-    counts = gpu_counts(pool, later.node)
+    counts = gpu_counts(pool, catalog.find("nodes", pool.node))
+    later = _machines(problem, pool, catalog, counts)
     wrong = list(no_memory_left(problem.document, problem.scenario, pool, problem.engine, later.gpu))
 
     def refuse(what: str, because: str, attempt: str) -> None:
@@ -266,28 +273,31 @@ def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Proble
     elif problem.num_gpus[0] % problem.node.gpus_per_node or counts[0] % later.node.gpus_per_node:
         given = f"they give {problem.num_gpus[0]} and {counts[0]} GPUs"
         refuse("a pipeline over two pools needs whole nodes", given, "num_gpus: whole nodes of both")
-    if later.precision.compute not in later.gpu.dense_tflops:
-        what = f"{later.gpu.name} has no {later.precision.compute} matrix units"
+    if problem.precision.compute not in later.gpu.dense_tflops:
+        what = f"{later.gpu.name} has no {problem.precision.compute} matrix units"
         refuse(what, "both pools compute", "precision: bf16")
     if problem.scenario.layout.schedule == "zb-h1":
         refuse("zb-h1 is not planned over two pools", "its bubble is known for stages alike", "schedule: 1f1b")
     if wrong:
         return wrong, None
     both = (problem.num_gpus[0] + counts[0],)
-    later = replace(later, num_gpus=both)
-    provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))
-    return [], replace(problem, num_gpus=both, first_gpus=problem.num_gpus[0], later=later, provenance=provenance)
+    return [], replace(
+        problem,
+        machines=replace(problem.machines, num_gpus=both),
+        first_gpus=problem.num_gpus[0],
+        later_machines=replace(later, num_gpus=both),
+    )
 
 
 def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:
     """The problem with GPUs that only generate, of its own pool or of another one."""
     rl = problem.scenario.rl
     assert rl is not None
-    beside = problem
+    beside: Machines | None = None
     pools = problem.scenario.cluster.pools or ()
     pool = next((p for p in pools if p.node == rl.rollout.node and p.node != problem.node.id), None)
     if pool is not None:
-        beside = replace(_on(problem, pool, catalog), trains_on=problem.node)
+        beside = _machines(problem, pool, catalog, problem.num_gpus)
         wrong = no_memory_left(problem.document, problem.scenario, pool, problem.engine, beside.gpu)
         if wrong:
             return wrong, None
@@ -300,7 +310,7 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem |
             return [Mistake(what, where, because, "rl.rollout.node: a pool that has them")], None
         pairs = [(a, b) for a in problem.num_gpus for b in gpu_counts(pool, beside.node)]
     else:
-        legal = {problem.covering(n) for n in range(1, max(problem.num_gpus))}
+        legal = {problem.machines.covering(n) for n in range(1, max(problem.num_gpus))}
         pairs = [(a, total - a) for total in problem.num_gpus for a in sorted(legal) if a < total]
     generating = set(choose(rl.rollout.num_gpus, sorted({b for _, b in pairs})))
     splits = tuple(sorted({(a, b) for a, b in pairs if b in generating}))
@@ -313,10 +323,8 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem |
         where = problem.place("rl", "rollout", "num_gpus")
         return [Mistake(what, where, because, "placement: colocated, or more GPUs")], None
     training = tuple(sorted({a for a, _ in splits}))
-    # Provenance and counters of files used grew with the second pool.
-    provenance = tuple(sorted({*problem.provenance, *catalog.used().items()}))
-    apart = replace(problem, num_gpus=training, splits=splits, provenance=provenance)
-    return [], replace(apart, rollout_pool=beside if pool is not None else None)
+    machines = replace(problem.machines, num_gpus=training)
+    return [], replace(problem, machines=machines, splits=splits, rollout_machines=beside)
 
 
 def gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
@@ -348,6 +356,6 @@ def _each_selection(names: _Names, variant: Variant, shared: dict[str, Any]) -> 
     return with_modules(variant, [m for m in problem.engine.recompute_modules if m in freed])
 
 
-def problem_of(document: Document, catalog: Catalog | None = None) -> Problem:
+def question_of(document: Document, catalog: Catalog | None = None) -> Question:
     """Validate a scenario and look up its names. Raises InputError with every fault found."""
     return resolve(document, validate(document, Scenario), catalog or default_catalog())

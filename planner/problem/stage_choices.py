@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.problem.choices import choose
 from planner.problem.layouts import Ints, Layouts
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
 
 
 def is_free(problem: Problem) -> bool:
@@ -22,11 +22,14 @@ def prefers_even(problem: Problem) -> bool:
     return problem.scenario.layout.layers_per_stage == "auto" and is_free(problem)
 
 
-def evenly(problem: Problem) -> Problem:
-    """The problem and its variants with as many layers on each stage."""
-    layout = problem.scenario.layout.model_copy(update={"layers_per_stage": "even"})
-    even = replace(problem, scenario=problem.scenario.model_copy(update={"layout": layout}), variants=())
-    return replace(even, variants=tuple(evenly(variant) for variant in problem.variants))
+def evenly(question: Question) -> Question:
+    """The question with as many layers on each stage, whatever its scenario says."""
+
+    def even(problem: Problem) -> Problem:
+        layout = problem.scenario.layout.model_copy(update={"layers_per_stage": "even"})
+        return replace(problem, scenario=problem.scenario.model_copy(update={"layout": layout}))
+
+    return replace(question, problems=tuple(map(even, question.problems)))
 
 
 def layer_step(problem: Problem, chunks: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
 from planner.report.gpu_order_rows import placement_document
 from planner.report.json_text import dumps as dumps
 from planner.report.schedule import schedule_document
@@ -31,7 +31,7 @@ def outcome_document(
     plan = outcome.plan
     document: dict[str, Any] = {
         "status": outcome.status,
-        "scenario": outcome.problem.scenario.name,
+        "scenario": outcome.question.scenario.name,
         "plan": plan_document(plan) if plan is not None else None,
         "proof": _proof(outcome.proof),
     }
@@ -46,13 +46,13 @@ def outcome_document(
     if comparison is not None:
         document["comparison"] = _comparison(comparison)
     beside = [case.plan.problem for case in comparison.cases] if comparison is not None else []
-    return {**document, **_about(outcome.problem, beside)}
+    return {**document, **_about(outcome.question, beside)}
 
 
 def estimate_document(plan: Plan) -> dict[str, Any]:
     """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
     document = {"status": "estimate", "scenario": plan.problem.scenario.name, "plan": plan_document(plan)}
-    return {**document, "proof": None, **_about(plan.problem, [])}
+    return {**document, "proof": None, **_about(plan.problem.alone, [])}
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -197,11 +197,11 @@ def _priced(change: Priced) -> dict[str, Any]:
     }
 
 
-def _about(problem: Problem, beside: Sequence[Problem]) -> dict[str, Any]:
+def _about(question: Question, beside: Sequence[Problem]) -> dict[str, Any]:
     """Known errors, and everything that a second run needs to print the same bytes."""
-    document = problem.document
+    document = question.document
     return {
-        "known_error": list(problem.known_error_texts),
+        "known_error": list(question.known_error_texts),
         "provenance": {
             "planner": version("planner"),
             "ortools": version("ortools"),
@@ -209,9 +209,9 @@ def _about(problem: Problem, beside: Sequence[Problem]) -> dict[str, Any]:
             "scenario": document.name,
             "scenario_sha256": document.sha256,
             "overrides": list(document.overrides),
-            "seed": problem.scenario.search.seed,
-            "workers": problem.scenario.search.workers,
-            "catalog": dict(sorted({pair for p in (problem, *beside) for pair in p.provenance})),
+            "seed": question.scenario.search.seed,
+            "workers": question.scenario.search.workers,
+            "catalog": dict(sorted({*question.provenance, *(pair for p in beside for pair in p.provenance)})),
         },
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 from planner.analysis.changes import less_headroom
-from planner.problem.problem import RESERVED_CLIFF, Problem
+from planner.inputs.document import Document
+from planner.problem.problem import RESERVED_CLIFF, Problem, Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
@@ -25,20 +26,20 @@ def spare(plan: Plan) -> str:
 
 def headline(outcome: Outcome) -> Headline:
     """The answer in one sentence. `optimal` is only said with a proof."""
-    problem, plan = outcome.problem, outcome.plan
-    name = problem.scenario.name
+    question, plan = outcome.question, outcome.plan
+    name = question.scenario.name
     if plan is None:
         if outcome.status == "infeasible":
-            counts = problem.total_gpus
+            counts = question.total_gpus
             gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in problem.each))
+            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in question.problems))
             return Headline(f"{name}: no layout fits on {gpus} x {kinds} (proved)", good=False)
         return Headline(f"{name}: no verdict within the time limit", good=False)
     gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
     lost = given_up(plan)
     if lost:
         start = f"fits on {gpus} after giving up {', '.join(lost)}"
-    elif len(problem.wishes) > 1:
+    elif len(question.wishes) > 1:
         start = f"keeps every wish on {gpus}"
     else:
         start = f"fits on {gpus}"
@@ -239,7 +240,7 @@ def _seconds(value: float) -> str:
 
 def proof_blocks(outcome: Outcome) -> list[Block]:
     """What was proved, of how many candidates, and what removed the rest."""
-    proof, problem = outcome.proof, outcome.problem
+    proof, question = outcome.proof, outcome.question
     rows = [("looked at", number(proof.candidates, 0), "layouts (degrees, micro-batch, wishes) and rollout settings")]
     rows += [(f"removed: {r.rule}", number(r.count, 0), r.text) for r in proof.removed]
     rows.append(("left for the solver", number(proof.solver_rows, 0), "layouts, with every rollout setting that fits"))
@@ -250,7 +251,7 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     if proof.decided_by_rounding:
         tie = "floats put another plan first by less than rounding to KiB and time units; both are as good"
         rows.append(("decided by rounding", "yes", tie))
-    band = percent(problem.scenario.search.near_tie)
+    band = percent(question.scenario.search.near_tie)
     status = {
         "optimal": "Proved optimal: fewest wishes given up, then throughput; within "
         f"{band} of the best, headroom and simplicity decide.",
@@ -274,16 +275,21 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     ]
 
 
-def error_blocks(problem: Problem) -> list[Block]:
+def error_blocks(question: Question) -> list[Block]:
     """What is known about the error of these figures."""
-    return [Heading("Known error"), Bullets(problem.known_error_texts)]
+    return [Heading("Known error"), Bullets(question.known_error_texts)]
 
 
-def scenario_argument(problem: Problem, **changes: str) -> str:
+def plan_error_blocks(plan: Plan) -> list[Block]:
+    """The same for one plan, whatever else its scenario leaves open."""
+    return error_blocks(plan.problem.alone)
+
+
+def scenario_argument(document: Document, **changes: str) -> str:
     """The scenario and its overrides as one would type them, with further changes (dotted path: value)."""
-    name = "-" if problem.document.name == "<stdin>" else problem.document.name
+    name = "-" if document.name == "<stdin>" else document.name
     parts = [name]
-    kept = [text for text in problem.document.overrides if text.partition("=")[0].strip() not in changes]
+    kept = [text for text in document.overrides if text.partition("=")[0].strip() not in changes]
     for override in (*kept, *(f"{path}={value}" for path, value in changes.items())):
         parts += ["--set", override]
     return " ".join(shlex.quote(part) for part in parts)
@@ -294,18 +300,19 @@ def typed_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
-def next_command(problem: Problem, headroom_gib: float | None, status: str) -> Command:
+def next_command(question: Question, headroom_gib: float | None, status: str) -> Command:
     """What to type after this answer. `headroom_gib` is one with which an infeasible problem has a plan."""
-    scenario = scenario_argument(problem)
+    scenario = scenario_argument(question.document)
     if status == "unknown":
-        limit = problem.scenario.search.time_limit_s * 10
+        limit = question.scenario.search.time_limit_s * 10
         return Command(f"planner solve {scenario} --time-limit {limit:g}", "search ten times longer")
     if status == "infeasible":
         if headroom_gib is not None:
-            less = {path: typed_value(value) for path, value in less_headroom(problem, headroom_gib)}
-            scenario = scenario_argument(problem, **less)
+            less = {path: typed_value(value) for path, value in less_headroom(question.first, headroom_gib)}
+            scenario = scenario_argument(question.document, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
         return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
-    if problem.engine.launch is not None:
-        return Command(f"planner launch {scenario} --to {problem.engine.launch}", "the launch flags of this plan")
+    launcher = question.first.engine.launch
+    if launcher is not None:
+        return Command(f"planner launch {scenario} --to {launcher}", "the launch flags of this plan")
     return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

@@ -212,6 +212,8 @@ class Engine(Frozen):
     """Only where the engine has DoRA adapters."""
     stub: list[Tensor] = Field(min_length=1)
     """Kept by a layer that is recomputed in full."""
+    left_behind: list[Tensor] = Field(default_factory=list)
+    """Freed only as the backward pass ends, of each recomputed layer that has run backward; its stub stays as long."""
     offloaded: list[Tensor] = Field(default_factory=list)
     """Waits in host memory between both passes, of a layer that is not recomputed; filled in by the option that decides
     activation_offload: what it takes out of `saved` and `stub`."""
@@ -235,6 +237,8 @@ class Engine(Frozen):
     vocab_divisible_by: int = 1
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    fused_head: bool = False
+    """Head and loss are one function, which makes the gradients of head and head input on its way forward."""
     quantised_base_keeps_inputs: bool = False
     """Frozen quantised layers keep their inputs for backward (bitsandbytes before 0.42)."""
     run_ahead: RunAhead | None = None
@@ -281,6 +285,7 @@ _TENSOR_LISTS = (
     "saved",
     "saved_by_adapter",
     "stub",
+    "left_behind",
     "offloaded",
     "offloaded_stub",
     "backward",

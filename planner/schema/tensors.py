@@ -36,6 +36,7 @@ Width = Literal[
     "lora_latent",  # q_lora_rank + kv_lora_rank + qk_rope_head_dim of latent attention
     "key_value_up",  # latent attention: keys and values after their up-projection
     "vocab",  # padded vocabulary
+    "fused_head_chunk",  # vocabulary times the share of tokens that one chunk of a fused linear cross-entropy holds
     "one",  # one number a token
 ]
 Shard = Literal[

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.costs.coefficients import RolloutTable, RowCosts, capacity_bytes
 from planner.problem.layouts import Floats, Ints, Layouts
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import (
     even_layers,
     even_middle,
@@ -68,7 +68,7 @@ def _compositions(total: int, parts: int, least: int, step: int) -> Iterator[tup
             yield (first, *rest)
 
 
-def count_points(problem: Problem, costs: RowCosts, rollouts: RolloutTable | None) -> int:
+def count_points(question: Question, costs: RowCosts, rollouts: RolloutTable | None) -> int:
     """Points of the space: rows times splits times recomputed layers, and rollout choices beside them."""
     lay = costs.layouts
     beside: dict[int, int] = {}
@@ -82,7 +82,7 @@ def count_points(problem: Problem, costs: RowCosts, rollouts: RolloutTable | Non
     for (stages, chunks, variant, key), rows in zip(unique.tolist(), counts.tolist(), strict=True):
         shape = (stages, chunks, variant)
         if shape not in sizes:
-            sizes[shape] = _count_splits(problem.each[variant], stages, chunks)
+            sizes[shape] = _count_splits(question.problems[variant], stages, chunks)
         points += rows * sizes[shape] * (beside.get(key, 0) if rollouts is not None else 1)
     return points
 
@@ -152,10 +152,10 @@ def _leading_dense(problem: Problem) -> int:
     return problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
 
 
-def _splits(problem: Problem, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
+def _splits(question: Question, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
     """All (layers, recomputed layers) of one row, each of shape [points, stages]."""
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
-    problem = problem.each[int(costs.layouts.variant[row])]
+    problem = question.problems[int(costs.layouts.variant[row])]
     total = problem.architecture.num_hidden_layers
     if is_free(problem):
         dense, step = _leading_dense(problem), layer_step(problem, chunks)
@@ -185,7 +185,7 @@ def _levels(problem: Problem, split: tuple[int, ...], chunks: int) -> Iterator[t
 
 
 def enumerate_best(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, grid: Rounded | None = None
+    question: Question, costs: RowCosts, rollouts: RolloutTable | None, grid: Rounded | None = None
 ) -> Best | None:
     """The best point of the whole space by the order of goals; None where nothing fits.
 
@@ -193,12 +193,12 @@ def enumerate_best(
     """
     batches = []
     for row in range(len(costs.layouts)):
-        layers, recomputed = _splits(problem, costs, row)
+        layers, recomputed = _splits(question, costs, row)
         if not len(layers):
             continue
         where = np.full(len(layers), row)
         if grid is None:
-            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(problem)
+            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(question)
         else:
             grid.agree(where, layers, recomputed)
             peak, limit = grid.peak(where, layers, recomputed), float(grid.limit)
@@ -211,7 +211,7 @@ def enumerate_best(
         return None
     wishes = costs.layouts.wish
     for wish in sorted({int(wishes[batch.row]) for batch in batches}):
-        found = _best_of(problem, costs, rollouts, grid, [b for b in batches if wishes[b.row] == wish])
+        found = _best_of(question, costs, rollouts, grid, [b for b in batches if wishes[b.row] == wish])
         if found is not None:
             return found
     return None
@@ -228,12 +228,12 @@ class _Choices:
     ranks: Ints
 
 
-def _choices(problem: Problem, rollouts: RolloutTable | None, grid: Rounded | None) -> _Choices | None:
+def _choices(question: Question, rollouts: RolloutTable | None, grid: Rounded | None) -> _Choices | None:
     if rollouts is None:
         return None
     if grid is None:
         peak, spent, least = rollouts.peak_bytes, rollouts.seconds, rollouts.least_seconds
-        limit = limit_bytes(problem)
+        limit = limit_bytes(question)
     else:
         peak, spent, least, limit = grid.choice_memory, grid.choice_time, grid.choice_least, float(grid.limit)
     by_key: dict[int, list[int]] = {}
@@ -244,10 +244,10 @@ def _choices(problem: Problem, rollouts: RolloutTable | None, grid: Rounded | No
 
 
 def _best_of(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, grid: Rounded | None, batches: list[_Batch]
+    question: Question, costs: RowCosts, rollouts: RolloutTable | None, grid: Rounded | None, batches: list[_Batch]
 ) -> Best | None:
     """The best point among rows with the same wishes."""
-    lay, ranks, choices = costs.layouts, row_ranks(costs), _choices(problem, rollouts, grid)
+    lay, ranks, choices = costs.layouts, row_ranks(costs), _choices(question, rollouts, grid)
     shared = row_keys(lay)
     pairs = [
         (batch, place)
@@ -268,11 +268,11 @@ def _best_of(
         return max(float(batch.spent.min()) + added, alone)
 
     least = min(fastest(batch, place) for batch, place in pairs)
-    within = slowest_near_tie(least, problem.scenario.search.near_tie) * (1 if grid is not None else 1 + FLOAT_NOISE)
-    limit, step = (limit_bytes(problem), HEADROOM_STEP_BYTES) if grid is None else (grid.limit, grid.headroom_step)
+    within = slowest_near_tie(least, question.scenario.search.near_tie) * (1 if grid is not None else 1 + FLOAT_NOISE)
+    limit, step = (limit_bytes(question), HEADROOM_STEP_BYTES) if grid is None else (grid.limit, grid.headroom_step)
     best: tuple[tuple[object, ...], _Batch, int, int | None] | None = None
     banded = [(batch, place, _near(batch, beside(place), within)) for batch, place in pairs]
-    if prefers_even(problem):
+    if prefers_even(question.first):
         even = [(batch, place, near[_is_even(batch, near, lay)]) for batch, place, near in banded]
         banded = even if any(len(near) for _, _, near in even) else banded
     for batch, place, near in banded:
@@ -293,7 +293,7 @@ def _best_of(
             )
             if best is None or goal < best[0]:
                 best = (goal, batch, point, place)
-    return _described(problem, costs, rollouts, *best[1:]) if best is not None else None
+    return _described(question, costs, rollouts, *best[1:]) if best is not None else None
 
 
 def _near(batch: _Batch, beside: tuple[float, float, float], within: float) -> Ints:
@@ -309,7 +309,7 @@ def _is_even(batch: _Batch, points: Ints, layouts: Layouts) -> np.ndarray:
 
 
 def _described(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, batch: _Batch, point: int, place: int | None
+    question: Question, costs: RowCosts, rollouts: RolloutTable | None, batch: _Batch, point: int, place: int | None
 ) -> Best:
     """A point with its float costs."""
     stages = int(costs.layouts.pipeline_parallel[batch.row])
@@ -324,5 +324,5 @@ def _described(
         tuple(batch.recomputed[point, :stages].tolist()),
         place,
         seconds,
-        capacity_bytes(problem) - used,
+        capacity_bytes(question) - used,
     )

@@ -11,8 +11,8 @@ from __future__ import annotations
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers, is_free, recompute_levels
 from planner.problem.variants import open_settings
 from planner.search.plan import Plan, make_plan
@@ -37,13 +37,13 @@ def estimate(document: Document, catalog: Catalog | None = None) -> Plan:
 
     Raises InputError when something is left open, or when the layout breaks a rule of its engine.
     """
-    return estimate_problem(problem_of(document, catalog))
+    return estimate_question(question_of(document, catalog))
 
 
-def estimate_problem(problem: Problem) -> Plan:
+def estimate_question(question: Question) -> Plan:
     """Cost the one layout of a pinned problem; see `estimate`."""
-    document = problem.document
-    space = build_space(problem)
+    document = question.document
+    space = build_space(question)
     layouts = space.layouts
     if not len(layouts):
         broken = [r for r in space.removed if r.rule != "gpus_divide"] or list(space.removed)
@@ -58,23 +58,23 @@ def estimate_problem(problem: Problem) -> Plan:
                 for r in broken
             ]
         )
-    loose = list(open_settings([variant.settings for variant in problem.variants]))
+    loose = list(open_settings([variant.settings for variant in question.problems]))
     loose += [
         f"{path} ({', '.join(map(str, sorted(set(getattr(layouts, name).tolist()))[:8]))})"
         for name, path in OPEN_COLUMNS
         if len(set(getattr(layouts, name).tolist())) > 1
     ]
-    if len(problem.wishes) > 1:
-        granted = sorted({name for wish in problem.wishes for name in wish.given_up})
+    if len(question.wishes) > 1:
+        granted = sorted({name for wish in question.wishes for name in wish.given_up})
         loose += [f"the wish {name} (give one value instead of want and allow)" for name in granted]
-    spec = problem.scenario.layout.layers_per_stage
-    divides = bool((problem.architecture.num_hidden_layers % layouts.pipeline_parallel == 0).all())
-    if spec == "free" or (is_free(problem) and not divides):
+    spec = question.scenario.layout.layers_per_stage
+    divides = bool((question.architecture.num_hidden_layers % layouts.pipeline_parallel == 0).all())
+    if spec == "free" or (is_free(question.first) and not divides):
         loose.append(f"layout.layers_per_stage ({spec})")
     if space.rollouts is not None and len(space.rollouts) > 1:
         loose.append("rl.rollout.tensor_parallel, gpu_memory_utilization, max_concurrency and num_gpus")
-    layers = tuple(int(n) for n in even_layers(problem, layouts, int(layouts.pipeline_parallel.max()))[0])
-    levels = recompute_levels(problem, max(layers), int(layouts.virtual_pipeline[0]))
+    layers = tuple(int(n) for n in even_layers(question.first, layouts, int(layouts.pipeline_parallel.max()))[0])
+    levels = recompute_levels(question.first, max(layers), int(layouts.virtual_pipeline[0]))
     if len(levels) != 1 and not loose:
         loose.append(f"layout.recomputed_layers (0 to {max(layers)})")
     if loose or len(layouts) > 1:
@@ -97,6 +97,6 @@ def estimate_problem(problem: Problem) -> Plan:
         )
     recomputed = tuple(min(levels[0], n) for n in layers)
     choice = 0 if space.rollouts is not None else None
-    found = make_plan(problem, layouts, 0, layers, recomputed, space.rollouts, choice)
+    found = make_plan(question, layouts, 0, layers, recomputed, space.rollouts, choice)
     refuse_unlaunchable(found)
     return found

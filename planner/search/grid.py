@@ -15,7 +15,7 @@ import numpy as np
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients, RolloutTable, RowCosts, capacity_bytes
 from planner.errors import InternalError
 from planner.problem.layouts import Floats, Ints
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.units import GIB, KIB, MIB
 
 STAGE_SLACK_BYTES = 8 * MIB
@@ -30,9 +30,9 @@ MEMORY_UNITS = tuple(KIB * 2.0**power for power in range(5))
 """Units of memory, tried in this order. [bytes]"""
 
 
-def limit_bytes(problem: Problem) -> float:
+def limit_bytes(question: Question) -> float:
     """What a stage may use, in floats. [bytes]"""
-    return capacity_bytes(problem) - problem.roomiest.headroom_gib * GIB
+    return capacity_bytes(question) - question.roomiest.headroom_gib * GIB
 
 
 def slowest_near_tie(least: float, near_tie: float) -> float:
@@ -70,12 +70,12 @@ class Rounded:
     @property
     def capacity(self) -> int:
         """Usable memory of one GPU, rounded down. [memory units]"""
-        return math.floor(capacity_bytes(self.costs.problem) / self.memory_unit_bytes)
+        return math.floor(capacity_bytes(self.costs.question) / self.memory_unit_bytes)
 
     @property
     def headroom(self) -> int:
         """Memory that must stay free, rounded up. [memory units]"""
-        return math.ceil(self.costs.problem.roomiest.headroom_gib * GIB / self.memory_unit_bytes)
+        return math.ceil(self.costs.question.roomiest.headroom_gib * GIB / self.memory_unit_bytes)
 
     @property
     def limit(self) -> int:

@@ -14,7 +14,7 @@ from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_items import step_items
 from planner.costs.two_pools import stage_memory, step_time
 from planner.problem.layouts import Layouts, Rollouts
-from planner.problem.problem import ASYNCHRONOUS, Problem, WishCombination, host_memory_gib
+from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
 from planner.search.goodput import Goodput, goodput
 from planner.units import GIB
 
@@ -213,7 +213,7 @@ def _entries(items: tuple[Item, ...], place: Any, scale: float) -> tuple[Entry, 
 
 
 def make_plan(
-    problem: Problem,
+    question: Question,
     layouts: Layouts,
     row: int,
     layers: tuple[int, ...],
@@ -223,7 +223,7 @@ def make_plan(
 ) -> Plan:
     """Cost one layout from the ledgers."""
     one = layouts.take(row)
-    problem = problem.each[int(one.variant[0])]
+    problem = question.problems[int(one.variant[0])]
     stages = len(layers)
     wide = one.expand()
     index = np.arange(stages, dtype=np.int64)[None, :]

@@ -13,7 +13,7 @@ import numpy as np
 
 from planner.costs.coefficients import Coefficients, RolloutTable, RowCosts
 from planner.problem.layouts import Floats, Ints
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import Splitter
@@ -59,7 +59,7 @@ class Pruned:
 
 
 def prune(
-    problem: Problem, costs: RowCosts, rollouts: RolloutTable | None, bounds: Bounds, refuted: frozenset[int]
+    question: Question, costs: RowCosts, rollouts: RolloutTable | None, bounds: Bounds, refuted: frozenset[int]
 ) -> Pruned:
     """Find the best wishes that may fit, and the rows that may hold the fastest plan under them.
 
@@ -90,11 +90,11 @@ def prune(
     with np.errstate(invalid="ignore"):
         best = float(beside.step(bounds.seconds)[alive].min())
         if not math.isfinite(best):
-            best = float(beside.step(_longest(problem, costs))[alive].max())
-        longest = slowest_near_tie(best, problem.scenario.search.near_tie) * (1 + SLACK)
+            best = float(beside.step(_longest(question, costs))[alive].max())
+        longest = slowest_near_tie(best, question.scenario.search.near_tie) * (1 + SLACK)
         near = alive & (beside.step(bounds.bound) <= longest)
     if (alive & ~near).any():
-        text = f"even its lower bound is more than {problem.scenario.search.near_tie:.1%} slower than a plan in hand"
+        text = f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than a plan in hand"
         removed.append(Removed("slower", text, int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
     roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least)
@@ -110,31 +110,31 @@ def prune(
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def row_bounds(problem: Problem, rounded: Rounded) -> Bounds:
+def row_bounds(question: Question, rounded: Rounded) -> Bounds:
     """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise."""
-    spec = problem.scenario.layout
+    spec = question.scenario.layout
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
-    if not is_free(problem) and spec.recompute == "uniform":
-        return _every_level(problem, rounded)
-    return _closed_form(problem, rounded)
+    if not is_free(question.first) and spec.recompute == "uniform":
+        return _every_level(question, rounded)
+    return _closed_form(question, rounded)
 
 
-def _every_level(problem: Problem, rounded: Rounded) -> Bounds:
+def _every_level(question: Question, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
-    least = LeastRecompute(problem, rounded)
+    least = LeastRecompute(question, rounded)
     seconds = least.seconds()
     return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least)
 
 
-def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
+def _closed_form(question: Question, rounded: Rounded) -> Bounds:
     """Cheap bounds of all rows, then exact splits in order of the cheap bound until none can win."""
     costs = rounded.costs
     rows = len(costs.layouts)
     bound, seconds = np.full(rows, math.inf), np.full(rows, math.inf)
-    cheap = _cheap_bound(problem, costs)
-    splitter = Splitter(problem, rounded)
-    tie = slowest_near_tie(1.0, problem.scenario.search.near_tie) * (1 + 2 * SLACK)
+    cheap = _cheap_bound(question, costs)
+    splitter = Splitter(question, rounded)
+    tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     beside = RolloutPairs(rounded)
     soonest = beside.step(cheap)
     best: dict[int, float] = {}
@@ -155,9 +155,9 @@ def _closed_form(problem: Problem, rounded: Rounded) -> Bounds:
     return Bounds(bound, seconds, rounding, 0, rounded)
 
 
-def _longest(problem: Problem, costs: RowCosts) -> Floats:
+def _longest(question: Question, costs: RowCosts) -> Floats:
     """Time of each row if one stage held every layer and recomputed it: no split is slower. [s]"""
-    total = problem.architecture.num_hidden_layers
+    total = question.architecture.num_hidden_layers
     seconds = np.zeros(len(costs.layouts))
     for c, heavy, light in costs.time.values():
         slowest = ((c.layer + c.recomputed) * costs.exists).max(axis=1)
@@ -166,9 +166,9 @@ def _longest(problem: Problem, costs: RowCosts) -> Floats:
     return seconds
 
 
-def _cheap_bound(problem: Problem, costs: RowCosts) -> Floats:
+def _cheap_bound(question: Question, costs: RowCosts) -> Floats:
     """Time of each row if nothing were recomputed and layers could be cut at will. [s]"""
-    total = problem.architecture.num_hidden_layers
+    total = question.architecture.num_hidden_layers
     bound = np.zeros(len(costs.layouts))
     for c, heavy, light in costs.time.values():
         fastest = np.where(costs.exists > 0, c.layer, np.inf).min(axis=1)

@@ -12,8 +12,8 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, Rounded
 from planner.search.plan import Plan, make_plan
@@ -56,7 +56,7 @@ class Proof:
 class Outcome:
     """The answer to one problem."""
 
-    problem: Problem
+    question: Question
     status: str
     plan: Plan | None
     proof: Proof
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def search(
-    problem: Problem,
+    question: Question,
     *,
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
@@ -83,16 +83,16 @@ def search(
         spent = clock.monotonic() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
-    space = _leave_out(build_space(problem), without)
+    space = _leave_out(build_space(question), without)
     lap("space")
-    costs = RowCosts(problem, space.layouts)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
-    points = count_points(problem, costs, rollouts)
+    costs = RowCosts(question, space.layouts)
+    rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
+    points = count_points(question, costs, rollouts)
     lap("costs")
-    limit = time_limit_s if time_limit_s is not None else problem.scenario.search.time_limit_s
+    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
     for unit in MEMORY_UNITS:
         try:
-            found = _search(problem, space, unit, limit, lap)
+            found = _search(question, space, unit, limit, lap)
             break
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
@@ -100,10 +100,10 @@ def search(
     status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
-        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(problem, costs, rollouts))
+        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(question, costs, rollouts))
         if by_rounding:
             whole = replace(found.grid, costs=costs, rollouts=rollouts)
-            _check(costs, rollouts, plan, enumerate_best(problem, costs, rollouts, whole))
+            _check(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
         enumerated = points
         lap("enumeration check")
     gap = None
@@ -123,7 +123,7 @@ def search(
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
     )
-    return Outcome(problem, status, plan, proof, tuple(watch.items()))
+    return Outcome(question, status, plan, proof, tuple(watch.items()))
 
 
 def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
@@ -153,7 +153,7 @@ class _Searched:
     """The last grid used."""
 
 
-def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
+def _search(question: Question, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
     """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
     removed: list[Removed] = []
     rounding_only, left = 0, len(space.layouts)
@@ -161,20 +161,20 @@ def _search(problem: Problem, space: Space, unit: float, limit: float, lap: Call
     for wish in wishes:
         part = space if len(wishes) == 1 else _with_wish(space, wish)
         left -= len(part.layouts)
-        rollouts = RolloutTable(problem, part.rollouts) if part.rollouts is not None else None
-        rounded = Rounded(RowCosts(problem, part.layouts), rollouts, 1.0, unit)
-        bounds = row_bounds(problem, rounded)
+        rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
+        rounded = Rounded(RowCosts(question, part.layouts), rollouts, 1.0, unit)
+        bounds = row_bounds(question, rounded)
         rounding_only += bounds.rounding_only
         lap("bounds")
-        found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset())
+        found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset())
         if pruned.wish is not None:
             rows, longest = pruned.rows, pruned.longest_seconds
-            tables, rounded = build_tables(problem, rounded, rows, bounds.bound, pruned.choices, longest)
+            tables, rounded = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest)
             lap("tables")
-            found = _solve(problem, tables, part, limit)
+            found = _solve(question, tables, part, limit)
             lap("solver")
             if found[0] == "infeasible":
-                found, pruned = None, prune(problem, rounded.costs, rollouts, bounds, frozenset({wish}))
+                found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}))
         removed += pruned.removed
         if found is not None:
             if left:
@@ -198,21 +198,23 @@ def _merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
     return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
 
 
-def _solve(problem: Problem, tables: Tables, space: Space, limit: float) -> tuple[str, Plan | None, float | None, bool]:
+def _solve(
+    question: Question, tables: Tables, space: Space, limit: float
+) -> tuple[str, Plan | None, float | None, bool]:
     """(status, plan, bound in seconds, whether its throughput is proved): what the solver makes of the tables."""
     from planner.search.solver.solve import solve
 
-    options = problem.scenario.search
+    options = question.scenario.search
     answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
     if answer.row is None:
         return answer.status, None, None, False
     row = tables.rows[answer.row]
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
-    plan = make_plan(problem, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
+    plan = make_plan(question, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
     refuse_unlaunchable(plan)
     # Each coefficient of a plan was rounded up by less than a unit.
-    slack = 1 + len(row.visits) * (4 * problem.architecture.num_hidden_layers + 2)
+    slack = 1 + len(row.visits) * (4 * question.architecture.num_hidden_layers + 2)
     bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
     return answer.status, plan, bound, answer.time_proved
 
@@ -264,7 +266,7 @@ def plan(
     time_limit_s: float | None = None,
 ) -> Outcome:
     """Find the best layout of a scenario, with its proof."""
-    return search(problem_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
+    return search(question_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
 
 
 def how_proved(outcome: Outcome) -> str:

@@ -15,7 +15,7 @@ from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError, Mistake
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
-from planner.problem.problem import Problem, host_memory_gib
+from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.search.axes import context, data, expert, pipeline, recompute, tensor
 from planner.search.axes.rule import Rule
 from planner.units import GIB
@@ -57,18 +57,18 @@ class Space:
     removed: tuple[Removed, ...]
 
 
-def build_space(problem: Problem) -> Space:
+def build_space(question: Question) -> Space:
     """List all rows of all variants and drop those that break a rule, each counted.
 
     Raises InputError when the scenario spans more combinations than can be listed.
     """
-    parts = [_space_of(variant, index) for index, variant in enumerate(problem.each)]
-    refused = tuple(Removed("refused", f"{name}: {why}", 1) for name, why in problem.refused)
+    parts = [_space_of(variant, index) for index, variant in enumerate(question.problems)]
+    refused = tuple(Removed("refused", f"{name}: {why}", 1) for name, why in question.refused)
     if len(parts) == 1:
         return replace(parts[0], removed=(*refused, *parts[0].removed))
     kept = sum(len(part.layouts) for part in parts)
     if kept > MAX_ROWS:
-        raise _too_many(problem)
+        raise _too_many(question.first)
     return Space(
         joined([part.layouts for part in parts]),
         joined([part.rollouts for part in parts]) if parts[0].rollouts is not None else None,

@@ -15,7 +15,7 @@ import numpy as np
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.stage_choices import (
     even_layers,
     even_middle,
@@ -208,7 +208,7 @@ class RangeTooWide(InternalError):
 
 
 def build_tables(
-    problem: Problem, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+    question: Question, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
 ) -> tuple[Tables, Rounded]:
     """Tables of these rows and rollout choices, and the grid they are on; no optimal step is longer than given.
 
@@ -219,7 +219,7 @@ def build_tables(
     time_unit = longest_seconds / TIME_RANGE
     while True:
         grid = replace(rounded, time_unit_seconds=time_unit)
-        built = _tables(problem, grid, rows, bounds, choices, longest_seconds)
+        built = _tables(question, grid, rows, bounds, choices, longest_seconds)
         widest = widest_range(built)
         if widest < SAFE_RANGE:
             return built, grid
@@ -229,14 +229,14 @@ def build_tables(
 
 
 def _tables(
-    problem: Problem, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+    question: Question, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
 ) -> Tables:
-    costs, spec = rounded.costs, problem.scenario.layout
-    lay, total_layers = costs.layouts, problem.architecture.num_hidden_layers
-    fixed = None if is_free(problem) else even_layers(problem, lay, costs.stages)
+    costs, spec = rounded.costs, question.scenario.layout
+    lay, total_layers = costs.layouts, question.architecture.num_hidden_layers
+    fixed = None if is_free(question.first) else even_layers(question.first, lay, costs.stages)
     ranks, shared = row_ranks(costs), row_keys(lay)
-    dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
-    kind = recomputation(problem)
+    dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
+    kind = recomputation(question.first)
     levels: dict[tuple[int, int, int], tuple[int, ...]] = {}
     built = []
     for row in rows.tolist():
@@ -244,7 +244,8 @@ def _tables(
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)
         variant, chunks = int(lay.variant[row]), int(lay.virtual_pipeline[row])
-        mine, step = problem.each[variant], layer_step(problem.each[variant], chunks)
+        mine = question.problems[variant]
+        step = layer_step(mine, chunks)
         if (variant, most, chunks) not in levels:
             named = recompute_levels if kind == "levels" else named_levels
             levels[variant, most, chunks] = tuple(named(mine, most, chunks))
@@ -256,12 +257,12 @@ def _tables(
                 key=int(shared[row]),
                 stages=stages,
                 chunks=chunks,
-                layer_step=layer_step(problem.each[variant], chunks),
+                layer_step=step,
                 first_layers=max(1, dense),
                 fixed_layers=layers,
                 levels=tuple(level for level in offered if level % chunks == 0) if apart else offered,
                 whole_levels=named_levels(mine, most, chunks) if apart else None,
-                every_layer=recompute_kind(problem.each[variant]) == "all",
+                every_layer=recompute_kind(mine) == "all",
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
                 least_time=math.floor(float(bounds[row]) / rounded.time_unit_seconds * (1 - 1e-9)),
@@ -276,15 +277,15 @@ def _tables(
         headroom=rounded.headroom,
         headroom_step=rounded.headroom_step,
         total_layers=total_layers,
-        even_middle=even_middle(problem),
+        even_middle=even_middle(question.first),
         uniform_recompute=spec.recompute == "uniform",
         recompute=kind,
         max_layers=max(
             (max(r.fixed_layers) if r.fixed_layers else total_layers - r.stages + 1 for r in built), default=0
         ),
         time_limit=math.ceil(longest_seconds / rounded.time_unit_seconds) + 4 * (4 * total_layers + 4),
-        near_tie=problem.scenario.search.near_tie,
-        prefers_even=prefers_even(problem),
+        near_tie=question.scenario.search.near_tie,
+        prefers_even=prefers_even(question.first),
         memory_unit_bytes=rounded.memory_unit_bytes,
         time_unit_seconds=rounded.time_unit_seconds,
     )

@@ -11,7 +11,7 @@ from planner.cluster.cluster import Cluster
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.axes.tensor import RULES
 from planner.search.search import search
 from planner.search.space import build_space
@@ -28,11 +28,11 @@ def problem(node: str, gpus: Any, **changes: Any) -> Problem:
         "batch": {"global_batch_size": 16, "sequence_length": 8192},
         "limits": {"headroom_gib": 4, "host_memory": False},
     } | changes
-    return problem_of(parse_document(json.dumps(scenario), "links.yaml"))
+    return question_of(parse_document(json.dumps(scenario), "links.yaml")).first
 
 
 def degrees(found: Problem) -> list[int]:
-    return sorted(set(build_space(found).layouts.tensor_parallel.tolist()))
+    return sorted(set(build_space(found.alone).layouts.tensor_parallel.tolist()))
 
 
 BRIDGED = "a100-pcie-nvbridge-pairs"
@@ -42,7 +42,7 @@ NO_PIPELINE = {"pipeline_parallel": 1, "context_parallel": 1}
 def test_four_bridged_cards_reduce_three_times_slower_than_two() -> None:
     catalog = default_catalog()
     node = catalog.find("nodes", BRIDGED)
-    cluster = Cluster(node, catalog.find("gpus", node.gpu), 4)
+    cluster = Cluster(node, catalog.find("gpus", node.gpu), 4, tables=catalog.tables)
     two, four = (cluster.collective_seconds("all_reduce", cluster.group(n, 1), 64.0 * MIB) for n in (2, 4))
     assert four >= 3 * two
 
@@ -51,7 +51,7 @@ def test_tensor_parallel_is_needed_and_two_is_chosen() -> None:
     """With 6 GiB to stay free, one card cannot hold 8 billion parameters, two bridged ones can, four are slower."""
     limits = {"headroom_gib": 6, "host_memory": False, "tensor_parallel_inside_domain": False}
     one, any_, four = (
-        search(problem(BRIDGED, 4, layout=NO_PIPELINE | {"tensor_parallel": choice}, limits=limits))
+        search(problem(BRIDGED, 4, layout=NO_PIPELINE | {"tensor_parallel": choice}, limits=limits).alone)
         for choice in (1, "any", 4)
     )
     assert one.status == "infeasible"
@@ -85,7 +85,7 @@ def test_tensor_parallel_stays_inside_one_domain(node: str, gpus: int, inside: l
 
 
 def test_the_rule_is_named_where_it_removes_something() -> None:
-    space = build_space(problem(BRIDGED, 4))
+    space = build_space(problem(BRIDGED, 4).alone)
     removed = {removed.rule: removed.count for removed in space.removed}
     assert removed["tensor_parallel_inside_domain"] > 0
     assert "tensor_parallel_inside_domain" in {rule.name for rule in RULES}

@@ -22,7 +22,7 @@ from planner.formulas.collectives import bus_factor
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 
 MIXTRAL = str(Path(__file__).resolve().parents[2] / "scenarios" / "mixtral8x7b_64xh100.yaml")
 PAIRS = "a100-pcie-nvbridge-pairs"
@@ -67,7 +67,7 @@ def scenario(folder: Path, cluster: str, layout: str = "pipeline_parallel: 1", m
 def problem(folder: Path, cluster: str, **files: str) -> Problem:
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(text)
-    return problem_of(load(scenario(folder, cluster)))
+    return question_of(load(scenario(folder, cluster))).first
 
 
 def refused(folder: Path, cluster: str, **files: str) -> str:

@@ -16,7 +16,7 @@ from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.schema.engine import Engine, configured
 from planner.search.space import build_space
 from planner.units import GB
@@ -36,11 +36,11 @@ def problem(option: str | None = OFFLOADING[1], **changes: Any) -> Problem:
         "batch": {"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 1},
         "layout": {"recomputed_layers": 0, "pipeline_parallel": 4, "virtual_pipeline": 1},
     } | changes
-    return problem_of(parse_document(str(scenario).replace("'", '"'), "offload.yaml"), default_catalog())
+    return question_of(parse_document(str(scenario).replace("'", '"'), "offload.yaml"), default_catalog()).first
 
 
 def first_row(whole: Problem) -> Layouts:
-    return build_space(whole).layouts.take(0)
+    return build_space(whole.alone).layouts.take(0)
 
 
 def time_of(whole: Problem) -> StepTime:
@@ -86,7 +86,7 @@ def test_what_kernels_do_not_hide_is_charged() -> None:
 def test_a_fast_link_hides_all_of_it() -> None:
     whole = problem()
     gpu = whole.gpu.model_copy(update={"pcie_gb_per_s": whole.gpu.pcie_gb_per_s * 100})
-    fast = replace(whole, gpu=gpu)
+    fast = replace(whole, machines=replace(whole.machines, gpu=gpu))
     assert not next(row for row in time_of(fast).train if row.name == OFFLOAD).layer.any()
 
 

@@ -22,7 +22,7 @@ from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers
 from planner.search.plan import make_plan
 from planner.search.space import build_space
@@ -34,9 +34,9 @@ STATE = ("weights", "gradients", "optimizer", "frozen base weights")
 @cache
 def problem_of_seed(seed: int) -> Problem:
     """The first variant with a layout, of the case of this seed or of one a thousand further on."""
-    problems = (random_case(at, most_points=20000).problem() for at in itertools.count(seed, 1000))
-    variants = (variant for problem in problems for variant in problem.each)
-    return next(variant for variant in variants if len(build_space(variant).layouts))
+    questions = (random_case(at, most_points=20000).question() for at in itertools.count(seed, 1000))
+    variants = (variant for question in questions for variant in question.problems)
+    return next(variant for variant in variants if len(build_space(variant.alone).layouts))
 
 
 def some_problem(**changes: Any) -> Problem:
@@ -49,12 +49,17 @@ def some_problem(**changes: Any) -> Problem:
         "cluster": {"node": "hgx-h100-8", "num_gpus": [8, 16, 32]},
         "batch": {"global_batch_size": 64, "sequence_length": 4096},
     } | changes
-    return problem_of(parse_document(str(scenario).replace("'", '"'), "laws.yaml"), default_catalog())
+    return question_of(parse_document(str(scenario).replace("'", '"'), "laws.yaml"), default_catalog()).first
+
+
+def on(problem: Problem, **changes: Any) -> Problem:
+    """The problem on other machines."""
+    return replace(problem, machines=replace(problem.machines, **changes))
 
 
 def state_bytes(problem: Problem, layouts: Layouts) -> np.ndarray:
     """Weights, gradients and optimizer state of the fullest stage, stages even."""
-    costs = RowCosts(problem, layouts)
+    costs = RowCosts(problem.alone, layouts)
     layers = even_layers(problem, layouts, costs.stages)
     stages = np.arange(costs.stages)[None, :]
     memory = StageMemory(problem, layouts.expand(), stages, layers, layers * 0)
@@ -75,7 +80,7 @@ def test_more_shards_never_raise_state(model: str, engine: str) -> None:
     length = 1024 if model == "gpt2-xl" else 4096
     batch = {"global_batch_size": 64, "sequence_length": length}
     problem = some_problem(model=model, engine=engine, batch=batch, layout={"context_parallel": [1, 2, 4]})
-    layouts = build_space(problem).layouts
+    layouts = build_space(problem.alone).layouts
     layouts = layouts.take(layouts.micro_batch_size == 1)
     state = state_bytes(problem, layouts)
     rest = ["micro_batch_size", "zero_stage", "expert_tensor_parallel", "virtual_pipeline"]
@@ -97,7 +102,7 @@ def test_more_shards_never_raise_state(model: str, engine: str) -> None:
 
 def test_more_gpus_never_raise_the_least_state() -> None:
     problem = some_problem(cluster={"node": "hgx-h100-8", "max_gpus": 64})
-    layouts = build_space(problem).layouts
+    layouts = build_space(problem.alone).layouts
     state = state_bytes(problem, layouts)
     least = [state[layouts.num_gpus == count].min() for count in sorted(set(layouts.num_gpus.tolist()))]
     assert len(least) > 6
@@ -109,10 +114,10 @@ def test_degree_one_equals_absent() -> None:
     ones = dict.fromkeys(AXES, 1)
     pinned = some_problem(cluster={"node": "hgx-h100-8", "num_gpus": 1}, layout=ones, model="llama3.2-1b")
     open_ = some_problem(cluster={"node": "hgx-h100-8", "num_gpus": 1}, model="llama3.2-1b")
-    spaces = build_space(pinned), build_space(open_)
+    spaces = build_space(pinned.alone), build_space(open_.alone)
     assert spaces[0].layouts.row(0) == spaces[1].layouts.row(0)
     layers = pinned.architecture.num_hidden_layers
-    plans = [make_plan(pinned, s.layouts, 0, (layers,), (0,), None, None) for s in spaces]
+    plans = [make_plan(pinned.alone, s.layouts, 0, (layers,), (0,), None, None) for s in spaces]
     assert plans[0].memory == plans[1].memory
     assert plans[0].time == plans[1].time
     names = {entry.name for entry in plans[0].time}
@@ -124,8 +129,8 @@ def test_degree_one_equals_absent() -> None:
 def test_coefficients_are_affine_and_rise_with_layers(seed: int) -> None:
     """Memory at random n and r, evaluated by the ledgers themselves, is what the coefficients say."""
     problem = problem_of_seed(seed)
-    layouts = build_space(problem).layouts
-    costs, rng = RowCosts(problem, layouts), np.random.default_rng(seed)
+    layouts = build_space(problem.alone).layouts
+    costs, rng = RowCosts(problem.alone, layouts), np.random.default_rng(seed)
     stages = np.arange(costs.stages)[None, :]
     layers = rng.integers(1, 30, (len(layouts), costs.stages))
     recomputed = rng.integers(0, layers + 1)
@@ -134,7 +139,7 @@ def test_coefficients_are_affine_and_rise_with_layers(seed: int) -> None:
     limit = limits[is_later(problem, layouts.expand(), stages).astype(int)]
     for name in moments(problem):
         by_ledger = np.broadcast_to(total(memory.ledger(name)), layers.shape)
-        by_ledger = by_ledger + (problem.roomiest.limit_gib - limit) * 2**30
+        by_ledger = by_ledger + (problem.alone.roomiest.limit_gib - limit) * 2**30
         np.testing.assert_allclose(costs.memory[name].at(layers, recomputed), by_ledger, rtol=1e-9)
         assert costs.memory[name].layer.min() >= 0
     for coefficients, heavy, light in costs.time.values():
@@ -148,7 +153,7 @@ def test_coefficients_are_affine_and_rise_with_layers(seed: int) -> None:
 def test_recomputing_more_never_raises_activations_nor_lowers_time(seed: int) -> None:
     """At the moments backward and loss a recomputed layer keeps its stub, which is less than all it kept."""
     problem = problem_of_seed(seed)
-    costs = RowCosts(problem, build_space(problem).layouts)
+    costs = RowCosts(problem.alone, build_space(problem.alone).layouts)
     for name in ("backward", "loss"):
         assert (costs.memory[name].recomputed * costs.exists).max() <= 0
     assert costs.time["train"][0].recomputed.min() >= 0
@@ -158,9 +163,9 @@ def test_recomputing_more_never_raises_activations_nor_lowers_time(seed: int) ->
 def test_a_plan_says_the_same_as_the_coefficients(seed: int) -> None:
     """Peak over stages and phases, sums of items, and seconds of a plan equal RowCosts, which the solver rests on."""
     problem = problem_of_seed(seed)
-    space = build_space(problem)
-    costs, rng = RowCosts(problem, space.layouts), np.random.default_rng(seed)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
+    space = build_space(problem.alone)
+    costs, rng = RowCosts(problem.alone, space.layouts), np.random.default_rng(seed)
+    rollouts = RolloutTable(problem.alone, space.rollouts) if space.rollouts is not None else None
     if rollouts is not None and not len(rollouts.choices):
         return
     for row in rng.integers(0, len(space.layouts), 3).tolist():
@@ -171,7 +176,7 @@ def test_a_plan_says_the_same_as_the_coefficients(seed: int) -> None:
         recomputed = rng.integers(0, layers + 1)
         choice = 0 if rollouts is not None else None
         n, r = tuple(layers.tolist()), tuple(recomputed.tolist())
-        plan = make_plan(problem, space.layouts, row, n, r, space.rollouts, choice)
+        plan = make_plan(problem.alone, space.layouts, row, n, r, space.rollouts, choice)
         width = ((0, 0), (0, costs.stages - stages))
         point = np.array([row]), np.pad(layers[None], width), np.pad(recomputed[None], width)
         peak, seconds = float(costs.peak_bytes(*point)[0]), float(costs.step_seconds(*point)[0])
@@ -179,10 +184,10 @@ def test_a_plan_says_the_same_as_the_coefficients(seed: int) -> None:
             peak = max(peak, float(rollouts.peak_bytes[0]))
             seconds = max(seconds + float(rollouts.seconds[0]), float(rollouts.least_seconds[0]))
         spare = plan.machines(plan.binding).limit_gib - plan.peak_gib
-        assert (problem.roomiest.limit_gib - spare) * 2**30 == pytest.approx(peak, rel=1e-9)
+        assert (problem.alone.roomiest.limit_gib - spare) * 2**30 == pytest.approx(peak, rel=1e-9)
         assert plan.step_seconds == pytest.approx(seconds, rel=1e-9)
         assert sum(amount for _, amount in plan.phases) == pytest.approx(plan.step_seconds, rel=1e-9)
-        alike = problem.rollout_pool is None
+        alike = problem.rollout_machines is None
         assert not alike or plan.peak_gib == max(phase.total_gib for phase in plan.memory)
         for phase in plan.memory:
             assert phase.total_gib == sum(item.amount for item in phase.items)
@@ -193,12 +198,12 @@ def test_a_plan_says_the_same_as_the_coefficients(seed: int) -> None:
 def test_no_item_is_negative_where_leading_dense_layers_are_recomputed() -> None:
     problem = some_problem(model="deepseek-v2-lite", layout={"pipeline_parallel": 1, "recomputed_layers": "all"})
     layers = problem.architecture.num_hidden_layers
-    plan = make_plan(problem, build_space(problem).layouts, 0, (layers,), (layers,), None, None)
+    plan = make_plan(problem.alone, build_space(problem.alone).layouts, 0, (layers,), (layers,), None, None)
     assert min(item.amount for phase in plan.memory for item in phase.items) > 0
 
 
 def step_seconds(problem: Problem, layouts: Layouts) -> np.ndarray:
-    costs = RowCosts(problem, layouts)
+    costs = RowCosts(problem.alone, layouts)
     layers = even_layers(problem, layouts, costs.stages)
     return costs.step_seconds(np.arange(len(layouts)), layers, layers * 0)
 
@@ -232,7 +237,7 @@ def test_a_faster_gpu_never_slows_a_layout(
     problem = some_problem(
         model=model, engine=engine, engine_options=options, cluster={"node": "l40s-pcie-8", "num_gpus": [4, 8, 16]}
     )
-    layouts = build_space(problem).layouts
+    layouts = build_space(problem.alone).layouts
     if problem.engine.context_parallel:
         assert (layouts.context_parallel > 1).any()
     if problem.architecture.is_moe:
@@ -240,7 +245,7 @@ def test_a_faster_gpu_never_slows_a_layout(
     value = getattr(problem.gpu, field)
     assert value is not None
     faster = {k: v * factor for k, v in value.items()} if isinstance(value, dict) else value * factor
-    other = replace(problem, gpu=problem.gpu.model_copy(update={field: faster}))
+    other = on(problem, gpu=problem.gpu.model_copy(update={field: faster}))
     before, after = step_seconds(problem, layouts), step_seconds(other, layouts)
     assert (after <= before * (1 + 1e-12)).all()
 
@@ -248,7 +253,7 @@ def test_a_faster_gpu_never_slows_a_layout(
 def test_faster_links_never_slow_a_layout() -> None:
     """NVLink or network at twice the rate, nodes without measured curves, every layout of three cluster sizes."""
     problem = some_problem(cluster={"node": "hgx-a100-4", "num_gpus": [4, 8, 16]})
-    layouts = build_space(problem).layouts
+    layouts = build_space(problem.alone).layouts
     node = problem.node
     plain = {"measured_as": None}
     base = node.model_copy(update={"links": node.links.model_copy(update=plain)})
@@ -260,9 +265,9 @@ def test_faster_links_never_slow_a_layout() -> None:
     nvlink = base.model_copy(update={"links": node.links.model_copy(update=plain | quick)})
     wide = {"gbit_per_s_each": node.nics.gbit_per_s_each * 2, "gb_per_s_per_gpu": node.nics.gb_per_s_per_gpu * 2}
     network = base.model_copy(update={"nics": node.nics.model_copy(update=wide)})
-    before = step_seconds(replace(problem, node=base, own=None), layouts)
+    before = step_seconds(on(problem, node=base, own=None), layouts)
     for faster in (nvlink, network):
-        after = step_seconds(replace(problem, node=faster, own=None), layouts)
+        after = step_seconds(on(problem, node=faster, own=None), layouts)
         assert (after <= before * (1 + 1e-12)).all()
         assert (after < before * 0.999).any()
 
@@ -275,7 +280,7 @@ def test_the_bubble_vanishes_as_micro_batches_grow() -> None:
             cluster={"node": "hgx-h100-8", "num_gpus": 8},
             layout={"pipeline_parallel": 8},
         )
-        layouts = build_space(problem).layouts.expand()
+        layouts = build_space(problem.alone).layouts.expand()
         step = StepTime(problem, layouts, np.arange(8)[None, :])
         layers = np.full((1, 8), 4)
         items, seconds = step_items(step, layers=layers, recomputed=layers * 0, stages=np.ones((1, 8)))["train"]

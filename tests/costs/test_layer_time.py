@@ -13,7 +13,7 @@ from planner.costs.time.step_time import StepTime
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.space import build_space
 
 
@@ -29,11 +29,11 @@ def problem(**changes: Any) -> Problem:
         "layout": {"tensor_parallel": 1, "pipeline_parallel": 1, "context_parallel": 4, "recomputed_layers": 0},
     } | changes
     text = str(scenario).replace("'", '"').replace("True", "true")
-    return problem_of(parse_document(text, "layer.yaml"), default_catalog())
+    return question_of(parse_document(text, "layer.yaml"), default_catalog()).first
 
 
 def layer_of(whole: Problem) -> LayerTime:
-    return LayerTime(whole, build_space(whole).layouts.take(0).expand())
+    return LayerTime(whole, build_space(whole.alone).layouts.take(0).expand())
 
 
 def test_context_by_heads_is_four_all_to_alls_in_sight() -> None:
@@ -55,7 +55,7 @@ def test_context_by_heads_is_four_all_to_alls_in_sight() -> None:
 def test_a_second_of_attention_covers_one_collective() -> None:
     """What the ring hides behind is not left for the gradient reduction."""
     whole = problem()
-    time = StepTime(whole, build_space(whole).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+    time = StepTime(whole, build_space(whole.alone).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
     names = ("matrix products", "attention", "elementwise kernels", "tensor-parallel collectives")
     rows = [row for row in time.train if row.name in names]
     layer = layer_of(whole)
@@ -98,7 +98,7 @@ def test_an_adapter_is_two_thin_products_forward_and_four_back() -> None:
 def test_what_adapters_cost_rises_with_what_they_do() -> None:
     def seconds(**adapter: Any) -> float:
         whole = problem(**ADAPTED, adapter={"rank": 16} | adapter)
-        time = StepTime(whole, build_space(whole).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+        time = StepTime(whole, build_space(whole.alone).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
         return float(np.ravel(sum(row.layer for row in time.train))[0])
 
     plain = seconds()
@@ -106,7 +106,7 @@ def test_what_adapters_cost_rises_with_what_they_do() -> None:
     assert seconds(targets=["q_proj"]) < seconds(targets=["q_proj", "v_proj"]) < plain < seconds(rank=256)
     assert plain < seconds(base_precision="nf4")
     full = problem(**ADAPTED)
-    time = StepTime(full, build_space(full).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+    time = StepTime(full, build_space(full.alone).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
     assert plain < float(np.ravel(sum(row.layer for row in time.train))[0])  # no weight gradients of the base
 
 
@@ -127,7 +127,7 @@ def test_experts_carry_adapters_of_their_own() -> None:
 def test_products_inside_an_optimizer_take_time(optimizer: str) -> None:
     """At least their FLOP at the peak: 4 r m n a matrix projected, 5 (4 m m n + 2 m m m) orthogonalised."""
     whole = problem(**ADAPTED, optimizer=optimizer)
-    layouts = build_space(whole).layouts.take(0).expand()
+    layouts = build_space(whole.alone).layouts.take(0).expand()
     time = StepTime(whole, layouts, np.zeros((1, 1), dtype=np.int64))
     step = next(row for row in time.update if row.name == "optimizer step")
     shapes = [(4096, 4096), (1024, 4096), (1024, 4096), (4096, 4096)] + 3 * [(4096, 14336)]

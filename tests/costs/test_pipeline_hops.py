@@ -13,7 +13,7 @@ from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.space import build_space
 
 
@@ -28,11 +28,11 @@ def problem(gpus: int, order: str = "default", **pins: int) -> Problem:
         "batch": {"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 1},
         "layout": {"context_parallel": 1, "recomputed_layers": 0, "virtual_pipeline": 1, **pins},
     }
-    return problem_of(parse_document(str(scenario).replace("'", '"'), "hops.yaml"), default_catalog())
+    return question_of(parse_document(str(scenario).replace("'", '"'), "hops.yaml"), default_catalog()).first
 
 
 def first_row(whole: Problem) -> Layouts:
-    return build_space(whole).layouts.take(0).expand()
+    return build_space(whole.alone).layouts.take(0).expand()
 
 
 @pytest.mark.parametrize(

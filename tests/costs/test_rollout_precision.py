@@ -8,7 +8,7 @@ from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
 from planner.launch import slime
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.search.search import search
@@ -66,7 +66,7 @@ def test_a_precision_that_the_engine_cannot_hold_is_refused() -> None:
 
 def test_the_launch_fragment_asks_for_such_a_checkpoint() -> None:
     document = load("scenarios/qwen7b_rl.yaml", ("rl.rollout.precision=fp8",))
-    text = slime.fragment(search(problem_of(document, default_catalog()), check_points=0), default_catalog())
+    text = slime.fragment(search(question_of(document, default_catalog()), check_points=0), default_catalog())
     assert "--hf-checkpoint" in text
 
 

@@ -9,9 +9,12 @@ import pytest
 
 from planner.errors import InputError
 from planner.formulas import collectives as col
-from planner.inputs.measured import measured_folder, nccl_curves, nccl_devices
+from planner.inputs.catalog import shipped_folder
+from planner.inputs.measured import MeasuredTables
 from planner.units import GB, GIB, MIB
 
+FOLDER = shipped_folder() / "measured"
+TABLES = MeasuredTables((FOLDER,))
 OPS: tuple[col.Operation, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 
 
@@ -44,30 +47,30 @@ POINTS = [
 
 @pytest.mark.parametrize(("device", "op", "gpus", "mib", "bus"), POINTS)
 def test_measured_points(device: str, op: col.Operation, gpus: int, mib: int, bus: float) -> None:
-    curve = nccl_curves(device)[op, gpus]
+    curve = TABLES.nccl_curves(device)[op, gpus]
     seconds = col.curve_seconds(curve, size_bytes=float(mib * MIB))
     found = col.bus_bandwidth_gb_per_s(op=op, num_gpus=gpus, size_bytes=mib * MIB, seconds=seconds)
     assert found == pytest.approx(bus, rel=1e-3)
 
 
 def test_every_measured_point_is_reproduced_or_raised_to_a_smaller_message_time() -> None:
-    raw = json.loads((measured_folder() / "nccl.json").read_text(encoding="utf-8"))
+    raw = json.loads((FOLDER / "nccl.json").read_text(encoding="utf-8"))
     assert raw["date"] == "2026-08-21"
     assert "aiconfigurator" in raw["source"]
     assert sum(len(entry["time_ns"]) for entry in raw["curves"]) == 2100
     exact = 0
-    for device in nccl_devices():
-        for curve in nccl_curves(device).values():
+    for device in TABLES.nccl_devices():
+        for curve in TABLES.nccl_curves(device).values():
             seconds = col.curve_seconds(curve, size_bytes=curve.size_bytes) * 1e9
             assert np.allclose(seconds, np.maximum.accumulate(curve.time_ns), rtol=1e-9)
             exact += int(np.isclose(seconds, curve.time_ns, rtol=1e-9).sum())
     assert exact > 0.8 * 2100
     with pytest.raises(InputError, match="H200-SXM"):
-        nccl_curves("H200")
+        TABLES.nccl_curves("H200")
 
 
 def test_curve_between_and_beyond_its_points() -> None:
-    curve = nccl_curves("H200-SXM")["all_reduce", 8]
+    curve = TABLES.nccl_curves("H200-SXM")["all_reduce", 8]
     middle = col.curve_seconds(curve, size_bytes=48.0 * MIB)
     assert col.curve_seconds(curve, size_bytes=32.0 * MIB) < middle < col.curve_seconds(curve, size_bytes=64.0 * MIB)
     assert col.curve_seconds(curve, size_bytes=1.0) == col.curve_seconds(curve, size_bytes=512.0)
@@ -137,8 +140,8 @@ def test_all_to_all_across_nodes() -> None:
 @pytest.mark.parametrize("op", OPS)
 def test_laws(op: col.Operation) -> None:
     size = 2.0 ** np.arange(0, 40, 0.5)
-    for device in nccl_devices():
-        curves = nccl_curves(device)
+    for device in TABLES.nccl_devices():
+        curves = TABLES.nccl_curves(device)
         for number in (2, 4):
             assert (np.diff(col.curve_seconds(curves[op, number], size_bytes=size)) >= 0).all()
         beyond = col.beyond_seconds(curves[op, 4], num_gpus=32, size_bytes=size, bus_gb_per_s=600)
@@ -162,7 +165,7 @@ def test_laws(op: col.Operation) -> None:
 
 
 def test_scalar_equals_vector() -> None:
-    curve = nccl_curves("B200-SXM")["all_gather", 8]
+    curve = TABLES.nccl_curves("B200-SXM")["all_gather", 8]
     size = np.array([100.0, 5e5, 3e7, 4e9])
     for values, single in (
         (col.curve_seconds(curve, size_bytes=size), [col.curve_seconds(curve, size_bytes=s) for s in size.tolist()]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -11,9 +10,12 @@ import pytest
 from planner.errors import InputError
 from planner.formulas import attention as att
 from planner.formulas.gemm import grid_gemm_seconds, grouped_gemm_seconds, scaled_gemm_seconds, scaled_grid
-from planner.inputs.measured import device_grid, gemm_grid, gemm_stems, measured_folder
+from planner.inputs.catalog import shipped_folder
+from planner.inputs.measured import MeasuredTables
 from planner.schema.catalog import Gpu, Source
 
+FOLDER = shipped_folder() / "measured"
+TABLES = MeasuredTables((FOLDER,))
 STEMS = ("a100_sxm", "b200_sxm", "b300_sxm", "gb200", "h100_sxm", "h200_sxm", "l40s", "rtx_pro_6000_server")
 
 
@@ -23,7 +25,7 @@ def shapes(count: int, low: float, high: float, seed: int = 0) -> tuple[np.ndarr
 
 
 def test_every_device_is_there() -> None:
-    assert gemm_stems() == STEMS
+    assert TABLES.gemm_stems() == STEMS
 
 
 # (device, m, n, k, microseconds): rows of the aiconfigurator sweep that no larger shape undercuts
@@ -39,12 +41,12 @@ MEASURED = [
 
 @pytest.mark.parametrize(("stem", "m", "n", "k", "microseconds"), MEASURED)
 def test_measured_points_are_reproduced(stem: str, m: int, n: int, k: int, microseconds: float) -> None:
-    assert grid_gemm_seconds(gemm_grid(stem), m=m, n=n, k=k) == pytest.approx(microseconds * 1e-6, rel=1e-9)
+    assert grid_gemm_seconds(TABLES.gemm_grid(stem), m=m, n=n, k=k) == pytest.approx(microseconds * 1e-6, rel=1e-9)
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_all_points_equal_the_file_unless_a_larger_shape_was_faster(stem: str) -> None:
-    grid = gemm_grid(stem)
+    grid = TABLES.gemm_grid(stem)
     m, n, k = np.meshgrid(grid.m, grid.n, grid.k, indexing="ij")
     known = ~np.isnan(grid.latency_ns)
     assert (~known).sum() == 9
@@ -54,14 +56,14 @@ def test_all_points_equal_the_file_unless_a_larger_shape_was_faster(stem: str) -
     assert ratio.max() < 1 + 1e-9
     assert (ratio > 1 - 1e-9).mean() > 0.87
     assert ratio.mean() > 0.98
-    raw = json.loads((measured_folder() / f"gemm_{stem}.json").read_text(encoding="utf-8"))
+    raw = json.loads((FOLDER / f"gemm_{stem}.json").read_text(encoding="utf-8"))
     assert raw["date"] == "2026-08-21"
     assert "aiconfigurator" in raw["source"]
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_more_work_is_never_faster(stem: str) -> None:
-    grid = gemm_grid(stem)
+    grid = TABLES.gemm_grid(stem)
     m, n, k = shapes(4000, 8, 300_000)
     base = grid_gemm_seconds(grid, m=m, n=n, k=k)
     for factor in (1.01, 1.5, 2.0, 7.0):
@@ -71,13 +73,13 @@ def test_more_work_is_never_faster(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_never_above_peak(stem: str) -> None:
-    grid = gemm_grid(stem)
+    grid = TABLES.gemm_grid(stem)
     m, n, k = shapes(4000, 16, 300_000)
     assert (2 * m * n * k / grid_gemm_seconds(grid, m=m, n=n, k=k) < grid.peak_tflops * 1e12).all()
 
 
 def test_beyond_the_grid() -> None:
-    grid = gemm_grid("h100_sxm")
+    grid = TABLES.gemm_grid("h100_sxm")
     edge = grid_gemm_seconds(grid, m=32768, n=8192, k=8192)
     assert grid_gemm_seconds(grid, m=131072, n=8192, k=8192) == pytest.approx(4 * edge)
     assert grid_gemm_seconds(grid, m=1, n=64, k=64) == grid.floor_seconds
@@ -92,7 +94,7 @@ def test_beyond_the_grid() -> None:
     ("stem", "share"), [("a100_sxm", 0.79), ("h100_sxm", 0.77), ("b200_sxm", 0.66), ("l40s", 0.55)]
 )
 def test_published_efficiency(stem: str, share: float) -> None:
-    grid = gemm_grid(stem)
+    grid = TABLES.gemm_grid(stem)
     width = grid.n[(grid.n >= 2048) & (grid.n <= 16384)]
     n, k = np.meshgrid(width, width)
     seconds = grid_gemm_seconds(grid, m=4096.0, n=n, k=k)
@@ -100,21 +102,12 @@ def test_published_efficiency(stem: str, share: float) -> None:
 
 
 def test_scalar_in_scalar_out() -> None:
-    grid = gemm_grid("h100_sxm")
+    grid = TABLES.gemm_grid("h100_sxm")
     m, n, k = shapes(50, 32, 100_000)
     together = grid_gemm_seconds(grid, m=m, n=n, k=k)
     single = [grid_gemm_seconds(grid, m=float(a), n=float(b), k=float(c)) for a, b, c in zip(m, n, k, strict=True)]
     assert all(type(value) is float for value in single)
     assert np.allclose(together, single, rtol=1e-12)
-
-
-def test_ten_thousand_shapes_take_milliseconds() -> None:
-    grid = gemm_grid("h100_sxm")
-    m, n, k = shapes(10_000, 16, 200_000)
-    grid_gemm_seconds(grid, m=m, n=n, k=k)
-    start = time.perf_counter()
-    grid_gemm_seconds(grid, m=m, n=n, k=k)
-    assert time.perf_counter() - start < 0.05
 
 
 # (device, relative, median, p90) of the relative error, as the docstring of scaled_grid states them
@@ -132,11 +125,11 @@ LEFT_OUT = [
 
 @pytest.mark.parametrize(("stem", "relative", "median", "p90"), LEFT_OUT)
 def test_leave_one_device_out(stem: str, relative: str, median: float, p90: float) -> None:
-    truth = gemm_grid(stem)
+    truth = TABLES.gemm_grid(stem)
     known = ~np.isnan(truth.latency_ns)
     m, n, k = (axis[known] for axis in np.meshgrid(truth.m, truth.n, truth.k, indexing="ij"))
     seconds = scaled_gemm_seconds(
-        gemm_grid(relative),
+        TABLES.gemm_grid(relative),
         m=m,
         n=n,
         k=k,
@@ -150,7 +143,7 @@ def test_leave_one_device_out(stem: str, relative: str, median: float, p90: floa
 
 
 def test_a_better_device_is_never_slower() -> None:
-    grid = gemm_grid("h100_sxm")
+    grid = TABLES.gemm_grid("h100_sxm")
     m, n, k = shapes(2000, 64, 100_000)
     base = grid_gemm_seconds(scaled_grid(grid, peak_tflops=500, memory_gb_per_s=2000), m=m, n=n, k=k)
     for peak, bandwidth in ((600, 2000), (500, 2500), (5000, 9000)):
@@ -159,7 +152,7 @@ def test_a_better_device_is_never_slower() -> None:
 
 
 def test_grouped_products() -> None:
-    grid = gemm_grid("h100_sxm")
+    grid = TABLES.gemm_grid("h100_sxm")
     one = grid_gemm_seconds(grid, m=512, n=4096, k=2048)
     assert grouped_gemm_seconds(grid, experts=1, tokens_per_expert=512, n=4096, k=2048) == pytest.approx(one)
     eight = grouped_gemm_seconds(grid, experts=8, tokens_per_expert=512, n=4096, k=2048)
@@ -186,20 +179,22 @@ def gpu(**changes: object) -> Gpu:
 
 def test_grid_of_a_device() -> None:
     own = gpu()
-    assert device_grid(own) is gemm_grid("h100_sxm")
-    fp8 = device_grid(own, compute="fp8", element_bytes=1)
+    assert TABLES.device_grid(own) is TABLES.gemm_grid("h100_sxm")
+    fp8 = TABLES.device_grid(own, compute="fp8", element_bytes=1)
     big = {"m": 8192, "n": 8192, "k": 8192}
-    assert grid_gemm_seconds(fp8, **big) == pytest.approx(grid_gemm_seconds(device_grid(own), **big) / 2, rel=0.02)
+    assert grid_gemm_seconds(fp8, **big) == pytest.approx(
+        grid_gemm_seconds(TABLES.device_grid(own), **big) / 2, rel=0.02
+    )
     cousin = gpu(gemm_grid=None, dense_tflops={"bf16": 148}, memory_bandwidth_gb_per_s=4000)
-    slow = device_grid(cousin, relative=own)
-    ratio = grid_gemm_seconds(slow, **big) / grid_gemm_seconds(device_grid(own), **big)
+    slow = TABLES.device_grid(cousin, relative=own)
+    ratio = grid_gemm_seconds(slow, **big) / grid_gemm_seconds(TABLES.device_grid(own), **big)
     assert ratio == pytest.approx(989 / 148, rel=0.02)
     with pytest.raises(InputError, match="neither"):
-        device_grid(cousin)
+        TABLES.device_grid(cousin)
     with pytest.raises(InputError, match="no peak"):
-        device_grid(own, compute="fp4")
+        TABLES.device_grid(own, compute="fp4")
     with pytest.raises(InputError, match="h100_sxm"):
-        gemm_grid("h100")
+        TABLES.gemm_grid("h100")
 
 
 # (chip, sequence length, published forward TFLOP/s)

@@ -13,6 +13,7 @@ import pytest
 from planner.errors import InputError, Place
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import KINDS, Catalog, default_catalog, has_schema, shipped_folder
+from planner.inputs.catalog_check import check_catalog
 from planner.inputs.hf_config import architecture_from_hf_config
 
 FOLDER = shipped_folder()
@@ -25,7 +26,7 @@ def catalog() -> Catalog:
 
 
 def test_the_shipped_catalogs_are_sound(catalog: Catalog) -> None:
-    assert [problem.render() for problem in catalog.check()] == []
+    assert [problem.render() for problem in check_catalog(catalog)] == []
 
 
 def test_every_kind_has_entries(catalog: Catalog) -> None:
@@ -178,7 +179,7 @@ def test_check_finds_every_kind_of_mistake(tmp_path: Path) -> None:
         shipped("precisions", "bf16").replace("id: bf16", "id: odd8").replace("compute: bf16", "compute: b"),
     )
 
-    found = "\n".join(problem.render() for problem in Catalog([tmp_path, FOLDER]).check())
+    found = "\n".join(problem.render() for problem in check_catalog(Catalog([tmp_path, FOLDER])))
     for words in (
         "id `l4` is not the file name `renamed`",
         "broken.yaml is not valid YAML",

@@ -15,7 +15,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import load
 from planner.launch import megatron, parallel, registry, slime
 from planner.launch.script import Array, check_flags, flag_table
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.search import Outcome, search
 
 GOLDEN = Path("tests/golden/launch_qwen7b_rl_slime.sh")
@@ -45,7 +45,7 @@ def catalog() -> Catalog:
 
 @cache
 def outcome(path: str, overrides: tuple[str, ...]) -> Outcome:
-    return search(problem_of(load(path, overrides), catalog()), check_points=0)
+    return search(question_of(load(path, overrides), catalog()), check_points=0)
 
 
 @cache

@@ -17,10 +17,10 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, override, parse_document
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.schema.engine import Engine
 from planner.search.axes.rule import Rule
-from planner.search.estimate import estimate_problem
+from planner.search.estimate import estimate_question
 from planner.search.space import AXES, build_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,15 +223,15 @@ def test_engines_name_rules_that_exist_and_every_engine_rule_has_an_engine() -> 
 
 @pytest.mark.parametrize(("name", "engine"), list(pairs()))
 def test_a_rule_alone_refuses_a_layout(name: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = problem_of(document(CASES[name], engine), catalog())
+    problem = question_of(document(CASES[name], engine), catalog())
     space = build_space(problem)
     assert len(space.layouts) == 0
     (removed,) = space.removed
     assert removed.rule == name
-    if name in problem.engine.rules or RULES[name].by_engine:
-        assert removed.text == f"{problem.engine.name}: {RULES[name].text}"
+    if name in problem.first.engine.rules or RULES[name].by_engine:
+        assert removed.text == f"{problem.first.engine.name}: {RULES[name].text}"
     with pytest.raises(InputError, match=f"breaks the rule {name}"):
-        estimate_problem(problem)
+        estimate_question(problem)
     without(monkeypatch, name)
     again = build_space(problem)
     assert len(again.layouts) >= 1
@@ -264,12 +264,12 @@ LEGAL = {
 
 @pytest.mark.parametrize(("changes", "engine"), list(LEGAL.values()), ids=list(LEGAL))
 def test_what_the_engine_takes_is_not_refused(changes: dict[str, Any], engine: str) -> None:
-    assert len(build_space(problem_of(document(Case(changes), engine), catalog())).layouts) == 1
+    assert len(build_space(question_of(document(Case(changes), engine), catalog())).layouts) == 1
 
 
 def test_a_group_of_five_is_too_small_for_eight_stages() -> None:
     changes = {**switch("interleaved_groups_of_five"), **pins(pipeline_parallel=8, virtual_pipeline=2)}
-    (removed,) = build_space(problem_of(document(Case(changes), MEGATRON), catalog())).removed
+    (removed,) = build_space(question_of(document(Case(changes), MEGATRON), catalog())).removed
     assert removed.rule == "virtual_pipeline_schedule"
 
 
@@ -287,10 +287,10 @@ def test_whole_layers_are_not_recomputed_beside_modules(
 ) -> None:
     from planner.problem.stage_choices import recompute_levels
 
-    problem = problem_of(document(Case({**changes, **pins(recomputed_layers=[0, 16, 32])}), engine), catalog())
-    assert recompute_levels(problem, 32) == levels
+    question = question_of(document(Case({**changes, **pins(recomputed_layers=[0, 16, 32])}), engine), catalog())
+    assert recompute_levels(question.first, 32) == levels
     asked = document(Case({**changes, **pins(recomputed_layers="all")}), engine)
-    assert len(build_space(problem_of(asked, catalog())).layouts) == (1 if len(levels) > 1 else 0)
+    assert len(build_space(question_of(asked, catalog())).layouts) == (1 if len(levels) > 1 else 0)
 
 
 REFUSED = {
@@ -312,11 +312,11 @@ ACCEPTED = {"zero bubble": "torchtitan"}
 def test_a_contradiction_is_the_only_fault_and_names_the_engine(name: str) -> None:
     changes, engine, words = REFUSED[name]
     with pytest.raises(InputError) as refused:
-        problem_of(document(Case(changes), engine), catalog())
+        question_of(document(Case(changes), engine), catalog())
     (fault,) = refused.value.problems
     assert fault.what.startswith(f"engine {engine} ")
     assert words in fault.what
-    problem_of(document(Case(changes), ACCEPTED.get(name, MEGATRON)), catalog())
+    question_of(document(Case(changes), ACCEPTED.get(name, MEGATRON)), catalog())
 
 
 def rule_rows() -> Iterator[str]:

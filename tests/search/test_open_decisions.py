@@ -17,7 +17,7 @@ from planner.costs.rollout import SYNC, RolloutCosts
 from planner.errors import InputError, NoVerdict
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.plan import Plan, verdict
 from planner.search.search import plan
 from planner.search.space import build_space
@@ -73,8 +73,10 @@ def test_a_mistake_says_what_and_what_to_type(name: str) -> None:
 def test_weights_between_two_pools_take_the_slower_adapter_even_where_both_are_small(train: str, generate: str) -> None:
     pools = ", ".join(f"{{node: hgx-{name}-8, num_gpus: 4}}" for name in (train, generate))
     apart = (f"cluster.pools=[{pools}]", "rl.placement=disaggregated", f"rl.rollout.node=hgx-{generate}-8")
-    problem = next(p for p in problem_of(load(POOLS, apart)).each if p.node.id == f"hgx-{train}-8" and p.rollout_pool)
-    space = build_space(replace(problem, variants=()))
+    problem = next(
+        p for p in question_of(load(POOLS, apart)).problems if p.node.id == f"hgx-{train}-8" and p.rollout_machines
+    )
+    space = build_space(problem.alone)
     assert space.rollouts is not None
     costs = RolloutCosts(problem.generating, space.rollouts)
     (weights,) = [item.amount for item in costs.switch_time if item.name == SYNC]
@@ -136,7 +138,7 @@ def test_neighbours_train_on_another_pool_and_may_still_generate_on_the_first() 
     found = {each.text: each for each in neighbours(outcome, default_catalog())}
     assert outcome.plan is not None
     here = outcome.plan.problem.node.id
-    there = next(pool.node for pool in outcome.problem.scenario.cluster.pools or () if pool.node != here)
+    there = next(pool.node for pool in outcome.question.scenario.cluster.pools or () if pool.node != here)
     other = found[f"cluster.node {here} to {there}"].plan
     assert other is not None
     assert other.problem.node.id == there
@@ -145,8 +147,8 @@ def test_neighbours_train_on_another_pool_and_may_still_generate_on_the_first() 
 
 
 def test_more_gpus_of_pools_keep_what_they_have() -> None:
-    problem = problem_of(load(POOLS, ["cluster.pools[1]={node: hgx-a100-8, max_gpus: 8}"]))
-    assert {machine_counts(variant) for variant in problem.each} == {(4, 8), (1, 2, 4, 8)}
+    problem = question_of(load(POOLS, ["cluster.pools[1]={node: hgx-a100-8, max_gpus: 8}"]))
+    assert {machine_counts(variant) for variant in problem.problems} == {(4, 8), (1, 2, 4, 8)}
     assert dict(more_gpus(problem, 2)) == {
         "cluster.pools[0].max_gpus": None, "cluster.pools[0].num_gpus": [4, 8, 16],
         "cluster.pools[1].max_gpus": None, "cluster.pools[1].num_gpus": [1, 2, 4, 8, 16],
@@ -174,13 +176,13 @@ def test_a_log_whose_phases_overlap_is_not_fitted() -> None:
 
 def test_headroom_is_measured_against_what_the_scenario_calls_usable() -> None:
     with pytest.raises(InputError, match="leaves no memory"):
-        problem_of(load(LLAMA, ["cluster.usable_gib=30", "limits.headroom_gib=40"]))
-    assert problem_of(load(LLAMA, ["cluster.usable_gib=180", "limits.headroom_gib=100"])).limit_gib == 80
+        question_of(load(LLAMA, ["cluster.usable_gib=30", "limits.headroom_gib=40"]))
+    assert question_of(load(LLAMA, ["cluster.usable_gib=180", "limits.headroom_gib=100"])).first.limit_gib == 80
 
 
 @pytest.mark.parametrize("command", ["near", "pareto"])
 def test_no_verdict_in_time_is_never_called_infeasible(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = problem_of(load(LLAMA))
+    problem = question_of(load(LLAMA))
     none = replace(plan(load(LLAMA), check_points=0), status="unknown", plan=None)
     monkeypatch.setattr("planner.analysis.near.search", lambda *_, **__: none)
     monkeypatch.setattr("planner.analysis.near.plan", lambda *_, **__: none)

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from planner.inputs.document import load
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.report.plan_json import dumps, outcome_document
 from planner.search.search import search
 
@@ -30,20 +30,21 @@ CASES = {
 }
 
 
-def answer(problem: Problem, workers: int) -> str:
-    options = problem.scenario.search.model_copy(update={"workers": workers})
-    outcome = search(replace(problem, scenario=problem.scenario.model_copy(update={"search": options})), check_points=0)
+def answer(question: Question, workers: int) -> str:
+    options = question.scenario.search.model_copy(update={"workers": workers})
+    problems = (replace(p, scenario=p.scenario.model_copy(update={"search": options})) for p in question.problems)
+    outcome = search(replace(question, problems=tuple(problems)), check_points=0)
     assert outcome.status == "optimal"
-    return dumps(outcome_document(replace(outcome, problem=problem)))
+    return dumps(outcome_document(replace(outcome, question=question)))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_twice_and_with_two_workers(name: str) -> None:
     scenario, *changes = CASES[name]
     document = load(f"scenarios/{scenario}.yaml", changes)
-    first = answer(problem_of(document), 1)
-    assert answer(problem_of(document), 1) == first
-    assert answer(problem_of(document), 2) == first
+    first = answer(question_of(document), 1)
+    assert answer(question_of(document), 1) == first
+    assert answer(question_of(document), 2) == first
 
 
 def test_whatever_the_hash_seed() -> None:

@@ -15,8 +15,8 @@ from random_problems import MODEL, Case, random_case, random_model
 
 from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.inputs.document import load, with_overrides
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Problem, Question
+from planner.problem.resolve import question_of
 from planner.search.enumerate import count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, STAGE_SLACK_BYTES, Rounded
 from planner.search.plan import Plan, make_plan
@@ -36,10 +36,10 @@ def problem_of_seed(seed: int, most_points: int = 3000) -> Case:
 
 
 def solve(case: Case) -> tuple[Outcome, Space, RowCosts, RolloutTable | None]:
-    problem = case.problem()
-    space = build_space(problem)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
-    return search(problem, check_points=0), space, RowCosts(problem, space.layouts), rollouts
+    question = case.question()
+    space = build_space(question)
+    rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
+    return search(question, check_points=0), space, RowCosts(question, space.layouts), rollouts
 
 
 @pytest.mark.parametrize("tenth", SEVERAL)
@@ -47,7 +47,7 @@ def test_solver_equals_float_enumeration(tenth: int) -> None:
     for seed in range(tenth * 10, tenth * 10 + 10):
         case = problem_of_seed(seed)
         outcome, _, costs, rollouts = solve(case)
-        best = enumerate_best(outcome.problem, costs, rollouts)
+        best = enumerate_best(outcome.question, costs, rollouts)
         assert outcome.status == ("infeasible" if best is None else "optimal"), case.text
         assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
 
@@ -56,7 +56,7 @@ def test_corpus_covers_every_kind_of_decision() -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
         case = problem_of_seed(seed)
-        spec, layout = case.problem().scenario, case.scenario["layout"]
+        spec, layout = case.question().scenario, case.scenario["layout"]
         seen[str(spec.task)] += 1
         seen["experts" if case.model.get("num_experts") else "dense"] += 1
         seen["leading dense layers"] += bool(case.model.get("first_k_dense_replace"))
@@ -64,11 +64,11 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen[f"recompute {spec.layout.recompute}"] += 1
         seen[f"method {spec.layout.recompute_method}"] += 1
         seen["recomputed all"] += spec.layout.recomputed_layers == "all"
-        seen["wish"] += len(case.problem().wishes) > 1
-        seen["several node counts"] += len(case.problem().num_gpus) > 1
+        seen["wish"] += len(case.question().wishes) > 1
+        seen["several node counts"] += len(case.question().first.num_gpus) > 1
         seen["virtual pipeline"] += spec.layout.virtual_pipeline != 1
         seen["offload"] += bool(spec.layout.optimizer_offload)
-        variants = case.problem().each
+        variants = case.question().problems
         for path in {path for variant in variants for path, _ in variant.settings}:
             seen[f"open {path}"] += 1
         seen["GPUs that only generate"] += any(not variant.colocated for variant in variants)
@@ -81,14 +81,14 @@ def test_corpus_covers_every_kind_of_decision() -> None:
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))
 def test_integers_are_never_below_floats_and_close_above(seed: int) -> None:
-    problems = (problem_of_seed(at).problem() for at in itertools.count(seed))
-    problem, space = next((p, s) for p in problems if len((s := build_space(p)).layouts))
-    costs = RowCosts(problem, space.layouts)
+    questions = (problem_of_seed(at).question() for at in itertools.count(seed))
+    question, space = next((p, s) for p in questions if len((s := build_space(p)).layouts))
+    costs = RowCosts(question, space.layouts)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(space.layouts), 200)
     stages = space.layouts.pipeline_parallel[rows][:, None]
     exists = np.arange(costs.stages)[None, :] < stages
-    layers = rng.integers(1, problem.architecture.num_hidden_layers + 1, exists.shape) * exists
+    layers = rng.integers(1, question.architecture.num_hidden_layers + 1, exists.shape) * exists
     recomputed = rng.integers(0, layers + 1)
     for unit in MEMORY_UNITS:
         above = Rounded(costs, None, 1.0, unit).peak(rows, layers, recomputed) * unit
@@ -147,9 +147,9 @@ def recomputations(problem: Problem, layers: tuple[int, ...], chunks: int) -> It
             yield tuple(min(level, n) for n in layers)
 
 
-def plans(problem: Problem, space: Space) -> Iterator[Plan]:
-    total, spec = problem.architecture.num_hidden_layers, problem.scenario.layout.layers_per_stage
-    dense = problem.architecture.first_k_dense_replace if problem.architecture.is_moe else 0
+def plans(question: Question, space: Space) -> Iterator[Plan]:
+    total, spec = question.architecture.num_hidden_layers, question.scenario.layout.layers_per_stage
+    dense = question.architecture.first_k_dense_replace if question.architecture.is_moe else 0
     choices: list[int | None] = [None]
     for row in range(len(space.layouts)):
         layout = space.layouts.row(row)
@@ -167,9 +167,9 @@ def plans(problem: Problem, space: Space) -> Iterator[Plan]:
         for layers in options:
             if layers[0] < dense:
                 continue
-            for recomputed in recomputations(problem.each[layout["variant"]], layers, chunks):
+            for recomputed in recomputations(question.problems[layout["variant"]], layers, chunks):
                 for choice in choices:
-                    yield make_plan(problem, space.layouts, row, layers, recomputed, space.rollouts, choice)
+                    yield make_plan(question, space.layouts, row, layers, recomputed, space.rollouts, choice)
 
 
 def simplicity(plan: Plan) -> int:
@@ -184,7 +184,7 @@ def simplicity(plan: Plan) -> int:
 def spare_gib(plan: Plan) -> float:
     """The least that any phase leaves of what its machines may hold."""
     machines = {phase.stage is None: plan.problem for phase in plan.memory}
-    machines |= {True: plan.problem.rollout_pool or plan.problem}
+    machines |= {True: plan.problem.generating}
     limits = {awake: of.usable_gib - of.headroom_gib for awake, of in machines.items()}
     return min(limits[phase.stage is None] - phase.total_gib for phase in plan.memory)
 
@@ -202,16 +202,16 @@ def key(plan: Plan) -> tuple[object, ...]:
     return (-int(spare_gib(plan) * GIB // (16 * MIB)), simplicity(plan), order, rest, rollout)
 
 
-def best_plan(problem: Problem, space: Space) -> Plan | None:
-    fit = [plan for plan in plans(problem, space) if spare_gib(plan) >= 0]
+def best_plan(question: Question, space: Space) -> Plan | None:
+    fit = [plan for plan in plans(question, space) if spare_gib(plan) >= 0]
     if not fit:
         return None
     granted = min(plan.layout["wish"] for plan in fit)
     fit = [plan for plan in fit if plan.layout["wish"] == granted]
     fastest = max(plan.samples_per_second for plan in fit)
-    near = [p for p in fit if p.samples_per_second >= fastest * (1 - problem.scenario.search.near_tie) * (1 - 1e-12)]
+    near = [p for p in fit if p.samples_per_second >= fastest * (1 - question.scenario.search.near_tie) * (1 - 1e-12)]
     even = [plan for plan in near if len(set(plan.layers)) == 1]
-    wanted = problem.scenario.layout.layers_per_stage == "auto" and even
+    wanted = question.scenario.layout.layers_per_stage == "auto" and even
     return min(even if wanted else near, key=key)
 
 
@@ -219,8 +219,8 @@ def best_plan(problem: Problem, space: Space) -> Plan | None:
 def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
     case = random_case(seed, most_points=120)
     outcome, space, costs, rollouts = solve(case)
-    assert sum(1 for _ in plans(outcome.problem, space)) == count_points(outcome.problem, costs, rollouts), case.text
-    mine, found = best_plan(outcome.problem, space), outcome.plan
+    assert sum(1 for _ in plans(outcome.question, space)) == count_points(outcome.question, costs, rollouts), case.text
+    mine, found = best_plan(outcome.question, space), outcome.plan
     assert (mine is None) == (found is None), case.text
     if mine is not None and found is not None:
         assert (mine.layout, mine.layers, mine.recomputed) == (found.layout, found.layers, found.recomputed), case.text
@@ -230,11 +230,11 @@ def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
 def test_wishes_are_given_up_by_the_playbook() -> None:
     """Fewest given up first; among equals the wish that stands first in the playbook goes first."""
     for seed in range(40):
-        problem = problem_of_seed(seed).problem()
-        given = [wish.given_up for wish in problem.wishes]
+        question = problem_of_seed(seed).question()
+        given = [wish.given_up for wish in question.wishes]
         assert given[0] == ()
         assert [len(names) for names in given] == sorted(len(names) for names in given)
-        playbook = problem.scenario.playbook or []
+        playbook = question.scenario.playbook or []
         single = [names[0] for names in given if len(names) == 1]
         places = [playbook.index(name) for name in dict.fromkeys(single) if name in playbook]
         assert places == sorted(places)
@@ -258,14 +258,14 @@ def test_rounding_that_excludes_a_layout_is_counted_and_said() -> None:
         | {"num_hidden_layers": 3, "vocab_size": 50257, "intermediate_size": 2731},
         1,
     )
-    plan = search(case.problem()).plan
+    plan = search(case.question()).plan
     assert plan is not None
     case.scenario["cluster"]["usable_gib"] = plan.peak_gib + 1 / GIB
-    outcome = search(case.problem())
+    outcome = search(case.question())
     assert (outcome.status, outcome.proof.rounding_only) == ("infeasible", 1)
     assert outcome.proof.decided_by_rounding
     case.scenario["cluster"]["usable_gib"] = plan.peak_gib + STAGE_SLACK_BYTES / GIB
-    assert search(case.problem()).status == "optimal"
+    assert search(case.question()).status == "optimal"
 
 
 SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path.name.startswith("budget"))
@@ -275,10 +275,10 @@ SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path
 def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
     """All points of each scenario; of one with more than a million, all with even stages."""
     document = load(str(path))
-    space = build_space(problem_of(document))
-    if count_points(problem_of(document), RowCosts(problem_of(document), space.layouts), None) > 10**6:
+    space = build_space(question_of(document))
+    if count_points(question_of(document), RowCosts(question_of(document), space.layouts), None) > 10**6:
         document = with_overrides(document, ["layout.layers_per_stage=even", "layout.recompute=uniform"])
-    outcome = search(problem_of(document), check_points=10**7)
+    outcome = search(question_of(document), check_points=10**7)
     assert outcome.status in ("optimal", "infeasible")
     assert outcome.proof.enumerated == outcome.proof.points > 0
     assert not outcome.proof.decided_by_rounding
@@ -292,5 +292,5 @@ def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monke
         case = random_case(seed, most_points=3000)
         case.scenario["search"]["near_tie"] = 0.19
         outcome, _, costs, rollouts = solve(case)
-        best = enumerate_best(outcome.problem, costs, rollouts)
+        best = enumerate_best(outcome.question, costs, rollouts)
         assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"

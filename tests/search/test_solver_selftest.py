@@ -14,8 +14,8 @@ from ortools.sat.python import cp_model
 from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.inputs.document import load, parse_document
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.search.grid import MEMORY_UNITS, Rounded
 from planner.search.prune import prune, row_bounds
 from planner.search.search import search
@@ -66,18 +66,18 @@ def test_refused_solver_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         solve(three_rows(), time_limit_s=5, seed=0, workers=1)
 
 
-def tables_of(problem: Problem) -> Tables | None:
-    space = build_space(problem)
-    costs = RowCosts(problem, space.layouts)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
+def tables_of(question: Question) -> Tables | None:
+    space = build_space(question)
+    costs = RowCosts(question, space.layouts)
+    rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
     for unit in MEMORY_UNITS:
         rounded = Rounded(costs, rollouts, 1.0, unit)
-        bounds = row_bounds(problem, rounded)
-        left = prune(problem, costs, rollouts, bounds, frozenset())
+        bounds = row_bounds(question, rounded)
+        left = prune(question, costs, rollouts, bounds, frozenset())
         if left.wish is None:
             return None
         try:
-            return build_tables(problem, rounded, left.rows, bounds.bound, left.choices, left.longest_seconds)[0]
+            return build_tables(question, rounded, left.rows, bounds.bound, left.choices, left.longest_seconds)[0]
         except RangeTooWide:
             continue
     raise AssertionError("no unit of memory keeps the ranges safe")
@@ -115,10 +115,10 @@ LARGE = (
     + [pytest.param(path, changes, id=f"large-{place}") for place, (path, changes) in enumerate(LARGE)],
 )
 def test_every_linear_range_is_safe(path: str, overrides: tuple[str, ...]) -> None:
-    problem = problem_of(load(path, overrides))
-    tables = tables_of(problem)
+    question = question_of(load(path, overrides))
+    tables = tables_of(question)
     if tables is None:
-        assert search(problem).status == "infeasible", (
+        assert search(question).status == "infeasible", (
             "nothing is left for the solver where nothing fits, and only there"
         )
         return
@@ -130,10 +130,10 @@ def test_every_linear_range_is_safe(path: str, overrides: tuple[str, ...]) -> No
 
 
 def test_too_wide_a_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = problem_of(load("scenarios/llama70b_64xh100.yaml"))
+    question = question_of(load("scenarios/llama70b_64xh100.yaml"))
     monkeypatch.setattr("planner.search.tables.SAFE_RANGE", 2**20)
     with pytest.raises(RangeTooWide, match="2\\^33"):
-        search(problem)
+        search(question)
 
 
 def three_rows(**changes: Any) -> Tables:
@@ -341,7 +341,7 @@ def test_no_time_never_says_optimal_without_proof(limit: float, monkeypatch: pyt
     monkeypatch.setattr(cp_model, "CpSolver", Short)
     monkeypatch.setattr("planner.search.solver.solve.refuse_broken_solver", lambda _: None)
     changes = ("search.near_tie=0.15", "limits.headroom_gib=30", *FREE)
-    outcome = search(problem_of(load("scenarios/llama70b_64xh100.yaml", changes)), check_points=0)
+    outcome = search(question_of(load("scenarios/llama70b_64xh100.yaml", changes)), check_points=0)
     assert outcome.status in ("feasible", "unknown")
     assert (outcome.plan is None) == (outcome.status == "unknown")
     if outcome.plan is not None:
@@ -359,7 +359,7 @@ def test_proved_throughput_with_open_ties_says_so(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(_Run, "spent", property(lambda run: run.seconds if "time" in run.least else 0.0))
     changes = ("search.near_tie=0.15", "limits.headroom_gib=30")
-    outcome = search(problem_of(load("scenarios/llama70b_64xh100.yaml", changes)), check_points=0)
+    outcome = search(question_of(load("scenarios/llama70b_64xh100.yaml", changes)), check_points=0)
     assert (outcome.status, outcome.proof.throughput_proved, outcome.proof.gap) == ("feasible", True, 0.0)
     assert how_proved(outcome) == "throughput proved, ties not settled"
     assert any("ties not settled" in getattr(block, "text", "") for block in proof_blocks(outcome))
@@ -382,7 +382,7 @@ def outcome_of(model: str, gpus: int, batch: int, *changes: str) -> Any:
     document = parse_document(SMALL.format(model=model, gpus=gpus, batch=batch), "hard.yaml")
     from planner.inputs.document import with_overrides
 
-    return search(problem_of(with_overrides(document, changes)), check_points=60_000)
+    return search(question_of(with_overrides(document, changes)), check_points=60_000)
 
 
 PINNED = ("layout.tensor_parallel=8", "layout.context_parallel=1", "batch.micro_batch_size=1")

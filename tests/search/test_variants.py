@@ -13,7 +13,7 @@ from planner.costs.time.selective import MODULES
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, load, override, parse_document
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.estimate import estimate
 from planner.search.plan import WAITING, Plan
 from planner.search.search import Outcome, plan
@@ -64,7 +64,7 @@ def test_together_is_the_best_of_all_pinned(pair: tuple[str, str]) -> None:
     values = [dict(zip(pair, choice, strict=True)) for choice in itertools.product(*(OPEN[path] for path in pair))]
     pinned = [solved(small(**{k.replace(".", "__"): v for k, v in choice.items()})).plan for choice in values]
     fastest = min(p.step_seconds for p in pinned if p is not None)
-    band = together.problem.scenario.search.near_tie
+    band = together.question.scenario.search.near_tie
     assert fastest * (1 - 1e-9) <= together.plan.step_seconds <= fastest / (1 - band) * (1 + 1e-6)
     settings = {
         path: json.loads(value) if value in ("true", "false") else value
@@ -78,27 +78,27 @@ def test_together_is_the_best_of_all_pinned(pair: tuple[str, str]) -> None:
 
 def test_schedules_of_an_engine_that_has_several() -> None:
     document = small(engine="torchtitan", layout__schedule="any", layout__pipeline_parallel=2, layout__zero_stage="any")
-    names = {dict(v.settings)["layout.schedule"] for v in problem_of(document).each}
+    names = {dict(v.settings)["layout.schedule"] for v in question_of(document).problems}
     assert names == {"usual", "zb-h1"}
     found = solved(document).plan
     assert found is not None
-    assert len({dict(v.settings)["layout.schedule"] for v in problem_of(document).each}) == 2
+    assert len({dict(v.settings)["layout.schedule"] for v in question_of(document).problems}) == 2
 
 
 def test_any_leaves_what_the_engine_has() -> None:
-    assert len(problem_of(small(layout__schedule="any")).each) == 1, "Megatron has no zero-bubble schedule here"
-    assert len(problem_of(small(engine="fsdp2", layout__optimizer_offload="any")).each) == 1
+    assert len(question_of(small(layout__schedule="any")).problems) == 1, "Megatron has no zero-bubble schedule here"
+    assert len(question_of(small(engine="fsdp2", layout__optimizer_offload="any")).problems) == 1
     with pytest.raises(InputError, match="does not offload the optimizer"):
-        problem_of(small(engine="fsdp2", layout__optimizer_offload=True))
+        question_of(small(engine="fsdp2", layout__optimizer_offload=True))
 
 
 def test_selective_recomputation_tries_what_the_architecture_has() -> None:
-    each = problem_of(small(layout__recompute_modules="any")).each
+    each = question_of(small(layout__recompute_modules="any")).problems
     sets = [tuple(v.scenario.layout.recompute_modules) for v in each]
     assert sets[0] == ()
     assert len(set(sets)) == len(sets)
     assert {m for some in sets for m in some} == {"layernorm", "mlp"}, "no experts, and flash attention keeps no scores"
-    mixed = problem_of(small(layout__recompute_modules=["mlp"]))
+    mixed = question_of(small(layout__recompute_modules=["mlp"]))
     found = solved(mixed.document).plan
     assert found is not None
     assert max(found.recomputed) == 0, "Megatron recomputes modules or whole layers, not both"
@@ -115,7 +115,7 @@ def test_what_machines_rule_out_is_counted_with_its_reason() -> None:
     (refused,) = [r for r in outcome.proof.removed if r.rule == "refused"]
     assert "no fp8 matrix units" in refused.text
     with pytest.raises(InputError, match="fp8"):
-        problem_of(small(cluster__node="hgx-a100-8", precision=["fp8"]))
+        question_of(small(cluster__node="hgx-a100-8", precision=["fp8"]))
 
 
 def pools(**changes: Any) -> Document:
@@ -134,7 +134,7 @@ def test_a_run_trains_on_the_pool_that_is_faster() -> None:
     assert chosen.plan.problem.node.id == best.problem.node.id
     assert chosen.plan.step_seconds == pytest.approx(best.step_seconds)
     assert chosen.plan.usable_gib == chosen.plan.problem.usable_gib
-    assert {v.node.id for v in build_space(chosen.problem) and chosen.problem.each} == set(found)
+    assert {v.node.id for v in build_space(chosen.question) and chosen.question.problems} == set(found)
 
 
 def test_memory_of_a_small_pool_binds_by_its_own_limit() -> None:
@@ -239,7 +239,7 @@ def test_too_many_variants_are_refused() -> None:
         layout__optimizer_offload="any", layout__activation_offload="any",
     )  # fmt: skip
     with pytest.raises(InputError, match="combinations of machines"):
-        problem_of(document)
+        question_of(document)
 
 
 def test_launch_flags_follow_the_placement() -> None:

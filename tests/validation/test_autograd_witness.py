@@ -16,7 +16,7 @@ from planner.costs.memory.tensor_widths import tensor_bytes
 from planner.inputs.document import load, override
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "validation" / "autograd"
@@ -44,7 +44,7 @@ def problem(model: str, mode: str) -> Problem:
         changes["adapter"] = {"rank": RESULTS["adapter_rank"], "targets": ADAPTED[mode], "variant": mode.split()[0]}
     if mode == "autocast":
         changes["engine_options"] = ["autocast"]
-    return problem_of(override(load(str(ROOT / "scenarios" / "llama8b_sft_a100.yaml")), changes))
+    return question_of(override(load(str(ROOT / "scenarios" / "llama8b_sft_a100.yaml")), changes)).first
 
 
 def ours(row: dict[str, Any]) -> float:

@@ -6,9 +6,11 @@ import math
 
 import pytest
 
-from planner.formulas.lengths import truncated_mean_tokens
+from planner.formulas.lengths import truncated_mean_tokens, uncut_mean_tokens
 from planner.report import table
-from planner.validation.rl.placement import P99_SHARE, load_placements, run_placements, uncut_mean
+from planner.validation.rl.phases import PHASES, load_steps, run_steps
+from planner.validation.rl.phases_report import step_blocks, step_document
+from planner.validation.rl.placement import P99_SHARE, load_placements, run_placements
 from planner.validation.rl.placement_report import placement_blocks, placement_document
 from planner.validation.rl.report import rl_bar, rl_document
 from planner.validation.rl.steps import WITHIN, load_rl, run_rl
@@ -67,6 +69,28 @@ def test_placements_are_all_reported_with_finite_numbers() -> None:
 
 def test_a_published_mean_is_the_one_after_the_cut() -> None:
     for mean, maximum in ((1434.0, 28672.0), (5570.0, 8064.0)):
-        uncut = uncut_mean(mean=mean, maximum=maximum)
+        uncut = uncut_mean_tokens(mean=mean, p99_over_mean=P99_SHARE, maximum=maximum)
         cut = truncated_mean_tokens(mean=uncut, p99=P99_SHARE * uncut, maximum=maximum)
         assert cut == pytest.approx(mean, rel=1e-3)
+
+
+def test_steps_are_scored_phase_by_phase_or_left_out_with_a_reason() -> None:
+    rows, result = load_steps(FOLDER), run_steps(FOLDER)
+    assert result is not None
+    scored = {score.row.id for score in result.scores}
+    assert scored | {name for name, _ in result.left_out} == {row.id for row in rows}
+    assert not scored & {name for name, _ in result.left_out}
+    assert all(reason for _, reason in result.left_out)
+    assert all(row.cells["source"] and row.cells["licence"] and row.cells["printed"] for row in rows)
+    assert all(score.predicted.keys() <= score.row.measured.keys() for score in result.scores)
+    assert all(result.of(phase) for phase in PHASES)
+    text = table.render(step_blocks(result))
+    assert all(name in text for name in scored)
+    assert len(step_document(result)["scores"]) == len(result.scores)
+
+
+def test_printed_phases_are_read_as_printed() -> None:
+    rows = {row.id: row for row in load_steps(FOLDER)}
+    assert rows["verl071-7b-16h200-gsm8k"].measured["log_probs"] == pytest.approx(13.64 + 12.55)
+    assert rows["verl-sync-qwen2.5-7b"].measured == {"weight_sync": 5.75}
+    assert rows["nemorl03-llama8b-mcore"].framework == "NeMo-RL"

@@ -15,7 +15,7 @@ from planner.commands.validate_throughput import command
 from planner.costs.coefficients import RowCosts
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers
 from planner.search.space import build_space
 from planner.validation.throughput import report
@@ -114,7 +114,7 @@ def test_the_sweeps_are_those_of_the_issue() -> None:
 
 def test_published_runs_go_through_the_code_that_plans() -> None:
     for e in sample():
-        costs = RowCosts(e.problem, e.layouts)
+        costs = RowCosts(e.problem.alone, e.layouts)
         stages = np.zeros((1, costs.stages), dtype=np.int64)
         layers, again = stages + e.layers, stages + e.recomputed
         assert costs.step_seconds(np.array([e.row]), layers, again)[0] == pytest.approx(e.seconds)
@@ -155,9 +155,9 @@ def test_fitted_constants_exist_and_are_few() -> None:
 
 def _rows(**override: str) -> tuple[RowCosts, np.ndarray]:
     pins = {"layout.context_parallel": "[1, 2, 4]", "layout.virtual_pipeline": "1", **override}
-    problem = problem_of(load("scenarios/llama70b_64xh100.yaml", [f"{k}={v}" for k, v in pins.items()]))
-    costs = RowCosts(problem, build_space(problem).layouts)
-    layers = even_layers(problem, costs.layouts, costs.stages)
+    question = question_of(load("scenarios/llama70b_64xh100.yaml", [f"{k}={v}" for k, v in pins.items()]))
+    costs = RowCosts(question, build_space(question).layouts)
+    layers = even_layers(question.first, costs.layouts, costs.stages)
     return costs, costs.step_seconds(np.arange(len(costs.layouts)), layers, layers * 0)
 
 

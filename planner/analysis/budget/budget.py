@@ -13,8 +13,8 @@ from planner.analysis.budget.offers import BudgetLimits, NearestOffer, Need, Off
 from planner.errors import InputError, Mistake, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, override, read_document, validate
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Question
+from planner.problem.resolve import question_of
 from planner.schema.budget import Budget, Job, Offer
 from planner.schema.catalog import Price
 from planner.search.plan import Plan
@@ -163,7 +163,7 @@ def solve_budget(
     folder = Path(path).parent if path != "-" else Path()
     bases = [_scenario(document, place, job, folder, catalog) for place, job in enumerate(budget.jobs)]
     prices = [_price(document, place, offer, catalog) for place, offer in enumerate(budget.offers)]
-    solved: dict[tuple[str, str, int], tuple[Problem | str, Outcome | None]] = {}
+    solved: dict[tuple[str, str, int], tuple[Question | str, Outcome | None]] = {}
     options: list[JobOption] = []
     for job, base in zip(budget.jobs, bases, strict=True):
         identity = json.dumps([job.scenario, job.set], sort_keys=True)
@@ -275,7 +275,7 @@ def _hours(job: Job, outcome: Outcome | None, goodput: float) -> float | None:
     return min(never, job.tokens / (outcome.plan.tokens_per_second * share) / 3600) if share > 0 else never
 
 
-def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Problem | str, Outcome | None]:
+def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Question | str, Outcome | None]:
     """The best layout of a scenario on other machines, or the reason why it cannot be asked there.
 
     What the scenario says of its own machines does not hold there; rollouts that had a pool of their own share these.
@@ -288,13 +288,13 @@ def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Pr
         changes["rl.rollout.node"] = None
     moved = override(base, changes)
     try:
-        problem = problem_of(moved, catalog)
+        question = question_of(moved, catalog)
     except InputError as error:
         return "; ".join(p.what + (f" ({p.because})" if p.because else "") for p in error.problems), None
-    outcome = search(problem, check_points=0)
+    outcome = search(question, check_points=0)
     if outcome.status == "unknown":
         raise NoVerdict(f"no verdict on {base.name} with {gpus} GPUs of {node} within search.time_limit_s")
-    return problem, outcome
+    return question, outcome
 
 
 def _check(document: Document, budget: Budget) -> None:
@@ -354,7 +354,7 @@ def _scenario(document: Document, place: int, job: Job, folder: Path, catalog: C
         )
     changed: dict[str, Any] = dict(job.set)
     base = override(read_document(path), changed)
-    problem_of(base, catalog)
+    question_of(base, catalog)
     return base
 
 

@@ -10,10 +10,10 @@ from planner.costs.rollout import SWITCH, SYNC
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
-from planner.problem.problem import ASYNCHRONOUS, Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import ASYNCHRONOUS, Problem, Question
+from planner.problem.resolve import question_of
 from planner.schema.calibration import Calibration, Factor, Phase
-from planner.search.estimate import estimate_problem
+from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -77,9 +77,9 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
 
     Raises InputError where the scenario leaves something open, or the log is not of such a run.
     """
-    problem = replace(problem_of(document, catalog), calibration=None)
+    problem = replace(question_of(document, catalog).first, calibration=None)
     _check(problem, log)
-    before = estimate_problem(problem)
+    before = estimate_question(problem.alone)
     predicted = phase_seconds(before)
     measured = _measured(log, before)
     factors, other = factors_of(measured, predicted)
@@ -95,7 +95,7 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
         date=date,
         lines=max([reading.lines for reading in measured.values()] + ([memory.lines] if memory else [])),
     )
-    after = estimate_problem(replace(problem, calibration=calibration))
+    after = estimate_question(Question((replace(problem, calibration=calibration),)))
     return FittedFactors(calibration, before, after, _rows(calibration, measured, log, before, after))
 
 

@@ -83,7 +83,7 @@ class Setting:
 
 def settings(problem: Problem) -> list[Setting]:
     """One setting for each combination of degrees and micro-batch that shapes tensors, wanted lengths only."""
-    lay = build_space(problem).layouts
+    lay = build_space(problem.alone).layouts
     lay = lay.take(np.flatnonzero(lay.wish == 0)) if len(lay) else lay
     if not len(lay):
         return []

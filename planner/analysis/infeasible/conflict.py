@@ -11,8 +11,8 @@ from planner.analysis.infeasible.repairs import Repair, find_repairs
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Problem, Question
+from planner.problem.resolve import question_of
 from planner.search.plan import Plan
 from planner.search.search import plan
 from planner.search.space import build_space
@@ -60,19 +60,20 @@ def explain_conflict(
     Deletion filter: starting from all limits, each is dropped in turn; one whose loss leaves the rest infeasible is not
     part of the conflict and stays dropped. Source: Chinneck and Dravnieks 1991, ORSA Journal on Computing 3(2).
     """
-    problem = problem_of(document, catalog)
-    every = limits_of(problem)
+    question = question_of(document, catalog)
+    every = limits_of(question)
     checks = Checks(catalog, {})
     if not (checks.fits(document, overrides(every)) or checks.fits_exactly(document, overrides(every))):
-        return Conflict((), True, _broken_rules(problem), (), None)
+        return Conflict((), True, _broken_rules(question), (), None)
     kept = minimal(document, every, checks.fits, progress)
     left = [limit for limit in every if limit not in kept]
     if checks.fits_exactly(document, overrides(left)):
         kept = minimal(document, every, checks.proved, progress)
         left = [limit for limit in every if limit not in kept]
-    rules = _broken_rules(problem_of(override(document, overrides(left)), catalog))
-    found = find_repairs(document, problem, every, checks, most=repairs, progress=progress) if repairs else []
-    return Conflict(tuple(kept), False, rules, tuple(found), _asked(document, problem, catalog) if found else None)
+    rules = _broken_rules(question_of(override(document, overrides(left)), catalog))
+    found = find_repairs(document, question, every, checks, most=repairs, progress=progress) if repairs else []
+    roomy = _asked(document, question.first, catalog) if found else None
+    return Conflict(tuple(kept), False, rules, tuple(found), roomy)
 
 
 def minimal(
@@ -102,9 +103,9 @@ def _asked(document: Document, problem: Problem, catalog: Catalog) -> Plan | Non
         return None
 
 
-def _broken_rules(problem: Problem) -> tuple[str, ...]:
+def _broken_rules(question: Question) -> tuple[str, ...]:
     """The rule that takes the last legal layout or rollout engine of a problem; none where memory is the reason."""
-    space = build_space(problem)
+    space = build_space(question)
     removed = []
     if not len(space.layouts):
         removed = [r for r in space.removed if not r.rule.startswith("rollout")]

@@ -14,8 +14,8 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.problem.layouts import Ints
-from planner.problem.problem import Problem
-from planner.problem.resolve import problem_of
+from planner.problem.problem import Problem, Question
+from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers, is_free, recompute_levels
 from planner.search.grid import limit_bytes
 from planner.search.search import plan, search
@@ -56,12 +56,12 @@ class Checks:
 
     def _asked(self, document: Document, *, exactly: bool = False) -> bool:
         try:
-            return fits(problem_of(document, self.catalog), exactly=exactly)
+            return fits(question_of(document, self.catalog), exactly=exactly)
         except InputError:
             return False
 
 
-def fits(problem: Problem, *, exactly: bool = False) -> bool:
+def fits(question: Question, *, exactly: bool = False) -> bool:
     """Is there a layout that fits.
 
     One GPU count after the other, few first, so that a large space is only listed where a small one has nothing. Each
@@ -69,32 +69,33 @@ def fits(problem: Problem, *, exactly: bool = False) -> bool:
     needs less memory; `exactly` looks at all of them. Where stages may differ and even ones do not fit, the search
     decides.
     """
-    for count, variant in sorted(((n, v) for v in problem.each for n in v.num_gpus), key=lambda pair: pair[0]):
+    for count, variant in sorted(((n, v) for v in question.problems for n in v.num_gpus), key=lambda pair: pair[0]):
         splits = tuple(split for split in variant.splits if split[0] == count)
-        if _one_fits(replace(variant, num_gpus=(count,), splits=splits), exactly):
+        if _one_fits(replace(variant, machines=replace(variant.machines, num_gpus=(count,)), splits=splits), exactly):
             return True
-    spec = problem.scenario.layout
-    if any(map(is_free, problem.each)) or spec.recompute == "per_stage":
-        return search(problem, check_points=0).plan is not None
+    spec = question.scenario.layout
+    if any(map(is_free, question.problems)) or spec.recompute == "per_stage":
+        return search(question, check_points=0).plan is not None
     return False
 
 
 def _one_fits(problem: Problem, exactly: bool) -> bool:
-    space = build_space(problem)
+    question = problem.alone
+    space = build_space(question)
     layouts = space.layouts
     if not len(layouts):
         return False
-    limit = limit_bytes(problem) - SPARE_BYTES * (not exactly)
+    limit = limit_bytes(question) - SPARE_BYTES * (not exactly)
     possible = np.ones(len(layouts), dtype=bool)
     if space.rollouts is not None:
         if not len(space.rollouts):
             return False
-        inside = RolloutTable(problem, space.rollouts).peak_bytes <= limit
+        inside = RolloutTable(question, space.rollouts).peak_bytes <= limit
         possible &= np.isin(row_keys(layouts), choice_keys(space.rollouts)[inside])
     layouts = layouts.take(possible)
     if not len(layouts):
         return False
-    costs = RowCosts(problem, layouts)
+    costs = RowCosts(question, layouts)
     layers = even_layers(problem, layouts, costs.stages)
     whole = layers.sum(axis=1) == problem.architecture.num_hidden_layers
     most = layers.max(axis=1, initial=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.analysis.changes import less_headroom, more_gpus, round_batch
-from planner.problem.problem import CLIFF_TEXT, Problem, host_memory_gib
+from planner.problem.problem import CLIFF_TEXT, Problem, Question, host_memory_gib
 from planner.schema.scenario import IntRange, IntWish, NameWish
 
 
@@ -45,10 +45,10 @@ MANY_SEQUENCES = 2**20
 """Stands for "as many sequences as one likes"."""
 
 
-def limits_of(problem: Problem) -> tuple[Limit, ...]:
+def limits_of(question: Question) -> tuple[Limit, ...]:
     """Every limit and pin of a scenario, those a user cares most about last."""
-    scenario = problem.scenario
-    layout = scenario.layout
+    problem = question.first
+    layout = problem.scenario.layout
     found: list[Limit] = []
 
     def add(name: str, text: str, *changes: tuple[str, Any]) -> None:
@@ -73,7 +73,7 @@ def limits_of(problem: Problem) -> tuple[Limit, ...]:
     if isinstance(layout.layers_per_stage, list):
         text = f"layers_per_stage: {shown(layout.layers_per_stage)} layers"
         add("layout.layers_per_stage", text, ("layout.layers_per_stage", "free"))
-    _work_limits(problem, add)
+    _work_limits(question, add)
     return tuple(found)
 
 
@@ -88,7 +88,8 @@ def _machine_limits(problem: Problem, add: Add) -> None:
         add("limits.tensor_parallel_inside_domain", text, ("limits.tensor_parallel_inside_domain", False))
 
 
-def _work_limits(problem: Problem, add: Add) -> None:
+def _work_limits(question: Question, add: Add) -> None:
+    problem = question.first
     scenario, batch = problem.scenario, problem.scenario.batch
     if isinstance(batch.micro_batch_size, IntRange):
         most = scenario.limits.max_sequences_per_micro_batch
@@ -111,7 +112,7 @@ def _work_limits(problem: Problem, add: Add) -> None:
         others = [name for name in SMALLER_OPTIMIZERS if name != scenario.optimizer]
         wish = {"want": scenario.optimizer, "allow": [scenario.optimizer, *others]}
         add("optimizer", f"optimizer: {scenario.optimizer}, {state_text(problem)}", ("optimizer", wish))
-    add("cluster.num_gpus", f"at most {gpus_text(max(problem.total_gpus))}", *more_gpus(problem, 64))
+    add("cluster.num_gpus", f"at most {gpus_text(max(question.total_gpus))}", *more_gpus(question, 64))
     if problem.headroom_from == CLIFF_TEXT:
         text = f"{problem.headroom_gib:.1f} GiB free, {CLIFF_TEXT}"
         add("limits.reserved_cliff", text, *less_headroom(problem, 0.0))

@@ -12,7 +12,7 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.layouts import Ints, Layouts
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.stage_choices import even_layers, recompute_levels
 from planner.search.plan import PHASES, Plan, make_plan
 from planner.search.search import Outcome, plan
@@ -33,15 +33,15 @@ class Nearest:
 
 def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     """Say what an infeasible problem lacks. Anything it suggests has been solved."""
-    problem = outcome.problem
-    space = build_space(problem)
+    question = outcome.question
+    space = build_space(question)
     if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
         what, of_rollout = ("rollout engine", True) if len(space.layouts) else ("layout", False)
         reasons = [r for r in space.removed if r.rule.startswith("rollout") == of_rollout]
         reasons.sort(key=lambda r: -r.count)
         said = tuple(f"No {what} is legal: {r.count:,} candidates break {r.rule} ({r.text})." for r in reasons[:3])
         return Nearest(said, None, None)
-    least = _least_memory(outcome.problem, space)
+    least = _least_memory(question, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
     worst, usable = least.binding, least.usable_gib
@@ -61,8 +61,8 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     headroom = math.floor(least.headroom_gib * 10) / 10
     if headroom <= 0:
         return Nearest((*said, "No headroom at all would let it fit."), least, None)
-    less = dict(less_headroom(problem, headroom))
-    again = plan(override(problem.document, less), catalog, check_points=0)
+    less = dict(less_headroom(question.first, headroom))
+    again = plan(override(question.document, less), catalog, check_points=0)
     if again.plan is None:
         return Nearest(said, least, None)
     changed = ", ".join(f"{path}: {str(value).lower() if value is False else value}" for path, value in less.items())
@@ -70,12 +70,12 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     return Nearest((*said, fits), least, headroom)
 
 
-def least_headroom_gib(problem: Problem) -> float | None:
+def least_headroom_gib(question: Question) -> float | None:
     """What the layout that needs least memory leaves free, below zero where it does not fit; None without one. [GiB]"""
-    space = build_space(problem)
+    space = build_space(question)
     if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
         return None
-    least = _least_memory(problem, space)
+    least = _least_memory(question, space)
     return least.headroom_gib if least is not None else None
 
 
@@ -83,11 +83,11 @@ def _gpus(count: int) -> str:
     return "one GPU" if count == 1 else f"{count} GPUs"
 
 
-def _least_memory(problem: Problem, space: Space) -> Plan | None:
+def _least_memory(question: Question, space: Space) -> Plan | None:
     """The layout with the smallest peak; stages even where the scenario leaves them free."""
     layouts = space.layouts
-    costs = RowCosts(problem, layouts)
-    layers = even_layers(problem, layouts, costs.stages)
+    costs = RowCosts(question, layouts)
+    layers = even_layers(question.first, layouts, costs.stages)
     best = np.full(len(layouts), math.inf)
     again = np.zeros_like(layers)
     most = layers.max(axis=1, initial=0)
@@ -95,7 +95,7 @@ def _least_memory(problem: Problem, space: Space) -> Plan | None:
     unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
     for index, (variant, chunks, count) in enumerate(unique.tolist()):
         group = np.flatnonzero(of_row.reshape(-1) == index)
-        for level in recompute_levels(problem.each[variant], count, chunks):
+        for level in recompute_levels(question.problems[variant], count, chunks):
             recomputed = np.minimum(layers[group], level)
             peak = costs.peak_bytes(group, layers[group], recomputed)
             better = peak < best[group]
@@ -104,9 +104,9 @@ def _least_memory(problem: Problem, space: Space) -> Plan | None:
     rollouts, choice = space.rollouts, None
     total = best
     if rollouts is not None:
-        least, picked = _beside(RolloutTable(problem, rollouts), layouts)
+        least, picked = _beside(RolloutTable(question, rollouts), layouts)
         total = np.maximum(best, least)
-    uneven = layers.sum(axis=1) != problem.architecture.num_hidden_layers
+    uneven = layers.sum(axis=1) != question.architecture.num_hidden_layers
     total = np.where(uneven, math.inf, total)
     row = int(np.argmin(total))
     if not math.isfinite(float(total[row])):
@@ -115,7 +115,7 @@ def _least_memory(problem: Problem, space: Space) -> Plan | None:
         choice = int(picked[row])
     stages = int(layouts.pipeline_parallel[row])
     split, rebuilt = (tuple(int(n) for n in values[row, :stages]) for values in (layers, again))
-    return make_plan(problem, layouts, row, split, rebuilt, rollouts, choice)
+    return make_plan(question, layouts, row, split, rebuilt, rollouts, choice)
 
 
 def _beside(table: RolloutTable, layouts: Layouts) -> tuple[Ints, Ints]:

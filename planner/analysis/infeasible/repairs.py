@@ -22,7 +22,7 @@ from planner.analysis.infeasible.nearest import least_headroom_gib
 from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.document import Document, override
-from planner.problem.problem import Problem, host_memory_gib
+from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import is_free
 from planner.schema.scenario import IntWish, NameWish
 from planner.search.plan import Plan
@@ -73,7 +73,7 @@ class Kind:
 
 def find_repairs(
     document: Document,
-    problem: Problem,
+    question: Question,
     every: Sequence[Limit],
     checks: Checks,
     *,
@@ -81,7 +81,7 @@ def find_repairs(
     progress: Progress,
 ) -> list[Repair]:
     """The cheapest change of each kind; where none alone helps, the cheapest of two kinds; else all that must go."""
-    kinds = [kind for kind in playbook(problem) if kind.attempts]
+    kinds = [kind for kind in playbook(question) if kind.attempts]
     found: list[tuple[Kind, Repair]] = []
     for kind in kinds:
         if len(found) >= most:
@@ -175,14 +175,15 @@ def _all_that_must_go(document: Document, every: Sequence[Limit], checks: Checks
     return [Repair("drop " + " and ".join(limit.name for limit in gone), changes, found)] if found else []
 
 
-def playbook(problem: Problem) -> Iterator[Kind]:
+def playbook(question: Question) -> Iterator[Kind]:
     """Kinds of change in playbook order, each from the least change to the largest."""
+    problem = question.first
     yield from _same_work(problem)
     yield from _degrees(problem)
     yield from _rollout(problem)
     for kind in (*_shorter(problem), *_other_work(problem)):
         yield replace(kind, price="work")
-    for kind in _machines(problem):
+    for kind in _machines(question):
         yield replace(kind, price="machines")
 
 
@@ -298,8 +299,9 @@ def _other_work(problem: Problem) -> Iterator[Kind]:
         yield Kind((Attempt(text, (("adapter.base_precision", SMALL_BASE),)),))
 
 
-def _machines(problem: Problem) -> Iterator[Kind]:
+def _machines(question: Question) -> Iterator[Kind]:
     """More GPUs, larger ones, and limits that the scenario or the planner set."""
+    problem = question.first
     scenario, per_node, most = problem.scenario, problem.node.gpus_per_node, max(machine_counts(problem))
     machines = machine_path(problem)
     counts = [most * times for times in GPU_TIMES]
@@ -314,7 +316,7 @@ def _machines(problem: Problem) -> Iterator[Kind]:
         copies = f"with data_parallel {scenario.layout.data_parallel} free"
         attempts += [Attempt(f"{each.text}, {copies}", (*each.changes, *freed)) for each in attempts]
     yield Kind(tuple(attempts), rising=False)
-    least = least_headroom_gib(problem)
+    least = least_headroom_gib(question)
     if least is not None:
         yield from _memory(problem, least)
     bounds = scenario.limits

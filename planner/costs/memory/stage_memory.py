@@ -6,6 +6,7 @@ in integers; `tables` reads its coefficients off these functions and never types
     moment          alive (f micro-batches in flight, A kept by a layer, S by a recomputed one, T the running layer's)
     backward        state + f ((n - r) A + r S) + T
     recomputation   state + (f - 1) ((n - r) A + r S) + r S + A + T     kept layers of the running micro-batch are freed
+                    + (r - 1) L                                         what a layer leaves behind until the pass ends
     loss            state + f ((n - r) A + r S) + logits                last stage
     optimizer       state + temporaries of the step
     log_prob        state + logits + two layers' stubs                  RL, last stage
@@ -118,7 +119,9 @@ class StageMemory(StageParameters):
         largest = np.maximum(layer, end)
         every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
         others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
-        each = (layer * others + largest) * zero.gathered_bytes
+        packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
+        layer_bytes = layer * (self.problem.base_precision.weight_bytes if packed else zero.gathered_bytes)
+        each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
             each = each + largest * zero.reduced_units * zero.reduced_bytes
         on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
@@ -237,6 +240,10 @@ class StageMemory(StageParameters):
             stubs = stubs + own
             rebuilt, _ = self.layer_activations
             items.append(Item("activations, layer being recomputed", rebuilt * np.ones(np.shape(stubs)), saved))
+            if engine.left_behind:
+                left, _ = self._layer_bytes(engine.left_behind)
+                waiting = self.recomputed * left
+                items.append(Item("left until the backward pass ends", waiting, engine.left_behind[0].source))
         items.append(Item("activations, recomputed layers", stubs, engine.stub[0].source))
         if name == "loss":
             logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
@@ -244,6 +251,9 @@ class StageMemory(StageParameters):
             items.append(Item("logits and loss", logits, engine.loss[0].source))
         else:
             running, _ = self._layer_bytes(engine.backward)
+            if name == "recomputation":
+                # The gradient of the running layer's output is one of those left behind.
+                running = running - self._layer_bytes(engine.left_behind)[0]
             items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
             items += self._magnitude_norm(running if name == "backward" else running * 0.0)
         return self._state_before_step(name) + self._gathered(name) + tuple(items) + self._postponed()
@@ -257,7 +267,8 @@ class StageMemory(StageParameters):
         states = self.problem.engine.states
         if not states.gradients_appear or self.problem.scenario.adapter is not None:
             return self.state
-        head = self.is_last * self._end_parameters[1] * (name != "loss"), self.layers * 0.0
+        made = name != "loss" or self.problem.engine.fused_head
+        head = self.is_last * self._end_parameters[1] * made, self.layers * 0.0
         early = self.sharded(head, 2) * self.problem.gradient_bytes
         several = self.layouts.num_micro_batches > 1
         return tuple(

@@ -27,6 +27,20 @@ def tokens_per_rank(layouts: Layouts) -> Floats:
     return layouts.micro_batch_size * layouts.sequence_length / layouts.context_parallel
 
 
+def fused_head_chunk(problem: Problem, layouts: Layouts) -> Floats:
+    """Logits that one chunk of Liger's fused linear cross-entropy holds, for each token of all. [elements]
+
+        v c / t     of t tokens, c = min(t, 2^ceil(log2(ceil(t / ceil(v / h)))))
+
+    Source: Hsu et al. 2024, arXiv:2410.10989, section 3.2; linkedin/Liger-Kernel src/liger_kernel/ops/
+    fused_linear_cross_entropy.py.
+    """
+    a, tokens = problem.architecture, tokens_per_rank(layouts)
+    share = np.ceil(tokens / np.ceil(a.vocab_size / a.hidden_size))
+    chunk = np.minimum(tokens, 2.0 ** np.ceil(np.log2(share)))
+    return np.asarray(a.vocab_size * chunk / tokens)
+
+
 def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
     """Elements a token of a tensor before it is cut over ranks. `key_value` counts a replicated head once a rank."""
     a = problem.architecture
@@ -39,6 +53,8 @@ def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
             divisible_by=problem.engine.vocab_divisible_by,
             tensor_parallel=layouts.tensor_parallel,
         )
+    if width == "fused_head_chunk":
+        return fused_head_chunk(problem, layouts)
     if width == "attention_scores":
         return a.num_attention_heads * layouts.sequence_length
     top_k = a.num_experts_per_tok or 0

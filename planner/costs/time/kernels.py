@@ -10,7 +10,6 @@ import numpy as np
 
 from planner.formulas import attention, gemm
 from planner.formulas.gemm import GemmGrid
-from planner.inputs import measured
 from planner.problem.layouts import Floats, Ints, distinct
 from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
@@ -34,7 +33,8 @@ class Kernels:
 
     @cached_property
     def _grid(self) -> GemmGrid:
-        return measured.gemm_grid(self.problem.grid_gpu.gemm_grid or "")
+        machines = self.problem.machines
+        return machines.tables.gemm_grid(machines.grid_gpu.gemm_grid or "")
 
     @cached_property
     def _own_grid(self) -> bool:

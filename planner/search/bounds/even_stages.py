@@ -14,7 +14,7 @@ import numpy as np
 
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
 from planner.problem.layouts import Floats, Ints
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.stage_choices import even_layers, recompute_levels
 from planner.search.grid import Rounded, limit_bytes
 
@@ -26,14 +26,14 @@ NEVER = 2**40
 class LeastRecompute:
     """Rows of which stages are even or listed, on the grid of integers."""
 
-    problem: Problem
+    question: Question
     rounded: Rounded
 
     @cached_property
     def layers(self) -> Ints:
         """Of each stage, shape [rows, stages]."""
         costs = self.rounded.costs
-        return even_layers(self.problem, costs.layouts, costs.stages)
+        return even_layers(self.question.first, costs.layouts, costs.stages)
 
     @cached_property
     def levels(self) -> tuple[Ints, list[Ints]]:
@@ -42,7 +42,7 @@ class LeastRecompute:
         kinds = np.stack([lay.variant, lay.virtual_pipeline, self.layers.max(axis=1, initial=0)], axis=1)
         unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
         each = [
-            tuple(sorted(recompute_levels(self.problem.each[variant], most, chunks)))
+            tuple(sorted(recompute_levels(self.question.problems[variant], most, chunks)))
             for variant, chunks, most in unique.tolist()
         ]
         alike = list(dict.fromkeys(each))
@@ -101,7 +101,7 @@ class LeastRecompute:
     def _window(self, rows: Ints, *, exact: bool, held_back: int = 0) -> tuple[Ints, Ints, np.ndarray]:
         """(least, most recomputed layers above 0 that fit, whether none at all fit) of each row."""
         memory = self.rounded.costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.problem) if exact else self.rounded.limit - held_back
+        limit = limit_bytes(self.question) if exact else self.rounded.limit - held_back
         always = self._between(rows, (c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED), limit)
         more = self._between(rows, (c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED), limit)
         return np.maximum(always[0], more[0]), np.minimum(always[1], more[1]), (always[0] <= 0) & (always[1] >= 0)

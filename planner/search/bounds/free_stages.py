@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
 from planner.problem.layouts import Floats, Ints
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import (
     even_layers,
     even_middle,
@@ -48,7 +48,7 @@ NONE = Split(math.inf, math.inf, (), ())
 class Splitter:
     """Splits rows, with integer memory as the solver counts it."""
 
-    problem: Problem
+    question: Question
     rounded: Rounded
 
     def split(self, row: int, held_back: int = 0) -> Split:
@@ -70,9 +70,9 @@ class Splitter:
     @cached_property
     def _fixed(self) -> Ints | None:
         costs = self.rounded.costs
-        if is_free(self.problem):
+        if is_free(self.question.first):
             return None
-        return even_layers(self.problem, costs.layouts, costs.stages)
+        return even_layers(self.question.first, costs.layouts, costs.stages)
 
     @cached_property
     def _window(self) -> dict[tuple[int, bool, int], tuple[Floats, ...]]:
@@ -88,7 +88,7 @@ class Splitter:
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
         if self._fixed is not None:
             return np.unique(self._fixed[row, :stages])
-        most = self.problem.architecture.num_hidden_layers - (stages - 1) * chunks
+        most = self.question.architecture.num_hidden_layers - (stages - 1) * chunks
         return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
 
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
@@ -100,7 +100,7 @@ class Splitter:
             return
         if recompute_kind(problem) == "all":
             yield counts, None
-        elif self.problem.scenario.layout.recompute == "per_stage":
+        elif self.question.scenario.layout.recompute == "per_stage":
             yield None, None
         elif kind == "whole":
             levels = named_levels(problem, int(counts[-1]), chunks)
@@ -118,7 +118,7 @@ class Splitter:
 
     def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
-        stages, total = int(lay.pipeline_parallel[row]), self.problem.architecture.num_hidden_layers
+        stages, total = int(lay.pipeline_parallel[row]), self.question.architecture.num_hidden_layers
         needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
         c, heavy, light = costs.time["train"]
         seconds = c.layer[row, :stages, None] * counts + c.recomputed[row, :stages, None] * needed
@@ -148,11 +148,11 @@ class Splitter:
 
     def _variant(self, row: int) -> Problem:
         """The row's own problem."""
-        return self.problem.each[int(self.rounded.costs.layouts.variant[row])]
+        return self.question.problems[int(self.rounded.costs.layouts.variant[row])]
 
     def _is_refused(self, layers: Ints) -> bool:
         """Stages between the first and the last differ, and the engine does not take that."""
-        return even_middle(self.problem) and len(set(layers[1:-1].tolist())) > 1
+        return even_middle(self.question.first) and len(set(layers[1:-1].tolist())) > 1
 
     def _chunks(self, row: int) -> int:
         return int(self.rounded.costs.layouts.virtual_pipeline[row])
@@ -165,7 +165,7 @@ class Splitter:
         return most in named_levels(self._variant(row), most, self._chunks(row)) if named < 0 else named <= most
 
     def _holds_all(self, row: int, wanted: Ints | None, *, exact: bool) -> bool:
-        counts, total = self._counts(row), self.problem.architecture.num_hidden_layers
+        counts, total = self._counts(row), self.question.architecture.num_hidden_layers
         _, fits = self._needed(row, wanted, exact=exact)
         if not fits.any(axis=1).all():
             return False
@@ -195,15 +195,15 @@ class Splitter:
         costs = self.rounded.costs
         stages = int(costs.layouts.pipeline_parallel[row])
         memory = costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.problem) if exact else float(self.rounded.limit - held_back)
+        limit = limit_bytes(self.question) if exact else float(self.rounded.limit - held_back)
         always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
         low, high, fits = _between(always, row, stages, counts, limit)
         also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
         possible = np.ones(low.shape, dtype=bool)
         if self._fixed is not None:
             possible &= self._fixed[row, :stages, None] == counts
-        elif self.problem.architecture.is_moe:
-            possible[0] &= counts >= self.problem.parameters.num_dense_layers
+        elif self.question.architecture.is_moe:
+            possible[0] &= counts >= self.question.parameters.num_dense_layers
         more, less = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1])
         return low, high, fits & possible, more, less, fits & also[2] & possible
 

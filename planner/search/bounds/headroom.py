@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.problem.layouts import Floats, Ints
-from planner.problem.problem import Problem
+from planner.problem.problem import Question
 from planner.problem.stage_choices import evenly, prefers_even
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import Splitter
@@ -32,14 +32,14 @@ def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: 
     `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept, unless an even
     split is a near tie and wins for being even.
     """
-    problem, everything = rounded.costs.problem, np.ones(len(rows), dtype=bool)
-    near_tie = problem.scenario.search.near_tie
+    question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
+    near_tie = question.scenario.search.near_tie
     keep = bound[rows] <= best * (1 + SURE)
     if len(rows) <= MANY or keep.all():
         return everything
     longest = slowest_near_tie(best, near_tie) * (1 + SURE)
     surely = slowest_near_tie(float(bound[rows].min()), near_tie) * (1 - SURE)
-    if prefers_even(problem):
+    if prefers_even(question.first):
         may, does, even = _even(rounded, rows, longest, surely)
         if does.any():
             keep[may] |= even.reaches(rows[may], even.most_in_hand(rows[may]))[0]
@@ -48,7 +48,7 @@ def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: 
             return everything
     if least is None and rounded.rollouts is not None:
         return everything
-    reach = _Reach(rounded, least, longest, surely, problem)
+    reach = _Reach(rounded, least, longest, surely, question)
     in_hand = reach.most_in_hand(rows)
     if not in_hand:
         return everything
@@ -58,12 +58,13 @@ def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: 
 
 def _even(rounded: Rounded, rows: Ints, longest: float, surely: float) -> tuple[np.ndarray, np.ndarray, _Reach]:
     """(rows of which an even split may be a near tie, those of which one surely is, what even splits reach)."""
-    problem, lay = evenly(rounded.costs.problem), rounded.costs.layouts
+    question, lay = evenly(rounded.costs.question), rounded.costs.layouts
+    problem = question.first
     layers, stages = problem.architecture.num_hidden_layers, lay.pipeline_parallel[rows]
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     divides = (layers % stages == 0) & (layers // stages >= np.maximum(lay.virtual_pipeline[rows], dense))
-    least = LeastRecompute(problem, rounded) if problem.scenario.layout.recompute == "uniform" else None
-    reach = _Reach(rounded, least, longest, surely, problem)
+    least = LeastRecompute(question, rounded) if problem.scenario.layout.recompute == "uniform" else None
+    reach = _Reach(rounded, least, longest, surely, question)
     may, does = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
     may[divides], does[divides] = reach.reaches(rows[divides], 0)
     return may, does, reach
@@ -79,12 +80,12 @@ class _Reach:
     """No near tie takes longer. [s]"""
     surely: float
     """Whatever takes no longer is a near tie. [s]"""
-    problem: Problem
+    question: Question
     """How stages may be split."""
 
     @cached_property
     def _splitter(self) -> Splitter:
-        return Splitter(self.problem, self.rounded)
+        return Splitter(self.question, self.rounded)
 
     @cached_property
     def _most(self) -> int:

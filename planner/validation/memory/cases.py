@@ -12,6 +12,7 @@ from typing import Any
 from planner.validation.published import read_rows
 
 CASES = "memory_cases.jsonl.gz"
+CASES_2 = "memory_cases_2.jsonl.gz"
 HARD = "nanotron_hard.csv"
 CORRECTIONS = "corrections.csv"
 TOY_GIB = 5.0
@@ -68,8 +69,15 @@ class Case:
     inferred: tuple[str, ...]
     correction: str | None
     """Why a field is not what the data's own table has."""
+    development: int
+    """1 for rows that were in view from the start, 2 for those that were kept aside until November 2026."""
     hard: bool | None
     """Fit/OOM rows: near the limit by the frozen reference formula (reference.py)."""
+
+    @property
+    def stack(self) -> str:
+        """What both developments are compared by; see STACKS."""
+        return _stack_of(self)
 
     @cached_property
     def scored_in(self) -> str:
@@ -98,6 +106,34 @@ CLASSES: dict[str, str] = {
     "other": "everything else",
 }
 """Classes by name; those with a bar stand in score.BARS."""
+
+
+STACKS: dict[str, str] = {
+    "megatron": "Megatron-core, full training",
+    "megatron-adapters": "Megatron-core, LoRA",
+    "nanotron": "nanotron",
+    "fsdp1": "FSDP1, full training",
+    "fsdp1-adapters": "FSDP1, LoRA and QLoRA",
+    "torchtitan": "torchtitan",
+    "prime-rl": "prime-rl",
+    "deepspeed": "DeepSpeed",
+    "one-gpu": "Transformers on one GPU",
+    "litgpt": "LitGPT",
+    "torchtune": "torchtune",
+    "torchtune-doubtful": "torchtune, length perhaps only a cap",
+    "other": "everything else",
+}
+"""Training stacks, by which rows of both developments stand side by side."""
+
+
+def _stack_of(c: Case) -> str:
+    if c.engine == "torchtune" and "variable_length" in c.tags:
+        return "torchtune-doubtful"
+    if c.engine in ("megatron-core", "fsdp1") and c.peft is not None:
+        return {"megatron-core": "megatron-adapters", "fsdp1": "fsdp1-adapters"}[c.engine]
+    named = {"megatron-core": "megatron", "fsdp2": "prime-rl", "hf-single": "one-gpu"}
+    stack = "deepspeed" if c.engine.startswith("deepspeed") else named.get(c.engine, c.engine)
+    return stack if stack in STACKS else "other"
 
 
 def _class_of(c: Case) -> str:
@@ -150,9 +186,10 @@ def _excluded(c: Case) -> str | None:
 
 def load_cases(folder: Path) -> tuple[Case, ...]:
     """All memory cases of a data folder. Raises InputError where a file is missing or broken."""
-    path = folder / CASES
     hard, corrections = _hard(folder / HARD), _corrections(folder / CORRECTIONS)
-    return read_rows(path, lambda row: _case(row, hard, corrections))
+    first = read_rows(folder / CASES, lambda row: _case(row, 1, hard, corrections))
+    later = folder / CASES_2
+    return first + (read_rows(later, lambda row: _case(row, 2, hard, corrections)) if later.is_file() else ())
 
 
 def _hard(path: Path) -> dict[str, bool]:
@@ -176,7 +213,10 @@ _WHOLE = ("micro_batch_size", "sequence_length", "grad_accum")
 
 
 def _case(
-    row: dict[str, Any], hard: Mapping[str, bool], corrections: Mapping[str, list[tuple[str, float, str]]]
+    row: dict[str, Any],
+    development: int,
+    hard: Mapping[str, bool],
+    corrections: Mapping[str, list[tuple[str, float, str]]],
 ) -> Case:
     detail, metric = row["engine_detail"], row["metric"]
     changes = corrections.get(row["id"], [])
@@ -225,5 +265,6 @@ def _case(
         tags=frozenset(row["tags"]),
         missing=tuple(row["missing"]),
         inferred=tuple(row["inferred"]),
+        development=development,
         hard=hard.get(row["id"]),
     )

@@ -289,7 +289,7 @@ def _group_key(document: dict[str, Any]) -> str:
 
 def _group(pairs: list[tuple[Case, dict[str, Any]]], catalog: Catalog) -> CaseGroup:
     document = Document(f"validation/{pairs[0][0].id}", pairs[0][1], "")
-    problem = resolve(document, validate(document, Scenario), catalog)
+    problem = resolve(document, validate(document, Scenario), catalog).first
     stages = max(d["layout"]["pipeline_parallel"] for _, d in pairs)
     splits = [list(_split(case, problem.architecture, problem.engine.pipeline.balance)) for case, _ in pairs]
     layers = np.array([split + [0] * (stages - len(split)) for split in splits], dtype=np.int64)

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from planner.validation.memory.cases import CLASSES
+from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB
 from planner.validation.memory.express import Prediction
-from planner.validation.memory.score import HARD_ACCURACY, OOM_AMONG_SAFE, SAFE_SUCCESSES, Result, Score
+from planner.validation.memory.score import HARD_ACCURACY, LATER_BARS, OOM_AMONG_SAFE, SAFE_SUCCESSES, Result, Score
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
@@ -32,6 +32,7 @@ def tables(result: Result, *, rows: bool = False, worst: bool = False) -> list[T
     out = [_bars(result)]
     if (fit := _fit(result)) is not None:
         out.append(fit)
+    out.append(_developments(result))
     out.append(_scores("By class and metric", result.classes()))
     out.append(_scores("By source, engine and metric", result.sources()))
     if worst:
@@ -85,6 +86,25 @@ def _fit(result: Result) -> Table | None:
         ["", "rows", "share", "bar", "reached"],
         [[*row, mark] for row, mark in zip(rows, marks, strict=True)],
     )
+
+
+def _developments(result: Result) -> Table:
+    """Rows that were in view from the start beside those kept aside until November 2026."""
+    header = ["", *(f"dev-{n} {word}" for n in (1, 2) for word in ("rows", "median", "p90", "bias"))]
+    header += ["bar on dev-2", "reached"]
+    reached, rows = result.later_ok, []
+    for name, *scores in result.stacks():
+        row = [STACKS[name]]
+        for score in scores:
+            if score is None:
+                row += ["0", "", "", ""]
+            else:
+                row += [str(score.rows), _percent(score.median()), _percent(score.p90()), _percent(score.bias(), True)]
+        if name in LATER_BARS:
+            bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name])
+            row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
+        rows.append([*row, *[""] * (len(header) - len(row))])
+    return f"Development rows 1 and 2 side by side (of 1 those of {TOY_GIB:g} GiB and more, every metric)", header, rows
 
 
 def _scores(title: str, scores: Sequence[Score]) -> Table:
@@ -215,6 +235,16 @@ def as_data(result: Result, *, rows: bool = False) -> dict[str, Any]:
             "safe_successes": fit.safe_successes,
             "reached": fit.ok,
         },
+        "developments": [
+            {
+                "stack": name,
+                "dev_1": None if first is None else _score_data(first),
+                "dev_2": None if second is None else _score_data(second),
+                "dev_2_bar": LATER_BARS.get(name),
+                "reached": result.later_ok.get(name),
+            }
+            for name, first, second in result.stacks()
+        ],
         "classes": [_score_data(s) for s in result.classes()],
         "sources": [_score_data(s) for s in result.sources()],
         "excluded": [{"id": c.id, "class": c.scored_in, "reason": c.excluded} for c in result.excluded],

@@ -55,8 +55,12 @@ def _trainer_with_autocast(case: Case) -> bool:
     return case.source == "ms_swift_benchmark" or (case.source == "qwen1_readme" and case.peft != "qlora")
 
 
+def _liger(case: Case) -> bool:
+    return "liger" in case.framework.lower()
+
+
 def _fused_kernels(case: Case) -> bool:
-    return "foak" in case.framework or "liger" in case.framework.lower()
+    return "foak" in case.framework and not _liger(case)
 
 
 def _until(case: Case, day: str) -> bool:
@@ -114,6 +118,8 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
     ("compile", lambda c: _added(c, "torch.compile") or "inductor" in c.framework),
     ("thunder", lambda c: "thunder_" in c.framework),
+    ("fused_head_upcast", lambda c: _liger(c) and "foak" in c.framework),
+    ("fused_head", lambda c: _liger(c) and "foak" not in c.framework),
     ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
     ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
     ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),

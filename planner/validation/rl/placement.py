@@ -14,12 +14,12 @@ from typing import Any
 
 from planner.analysis.calibrate.fit import phase_seconds
 from planner.errors import InputError
-from planner.formulas.lengths import truncated_mean_tokens
+from planner.formulas.lengths import uncut_mean_tokens
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
-from planner.search.estimate import estimate_problem
+from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
 ROWS = "rl_placement.csv"
@@ -145,7 +145,7 @@ def _score(
 def _plan(row: PlacementRow, catalog: Catalog) -> Plan:
     """The row as a pinned scenario. Raises InputError where it breaks a rule."""
     document = Document(f"validation/{row.id}", scenario_of(row), "")
-    return estimate_problem(resolve(document, validate(document, Scenario), catalog))
+    return estimate_question(resolve(document, validate(document, Scenario), catalog))
 
 
 def scenario_of(row: PlacementRow) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def scenario_of(row: PlacementRow) -> dict[str, Any]:
     c = row.cells
     train, rollout = int(c["train_gpus"]), int(c["rollout_gpus"])
     longest = int(c["max_length"]) - int(c["prompt_length"])
-    mean = uncut_mean(mean=int(c["mean_length"]) - int(c["prompt_length"]), maximum=longest)
+    mean = int(c["mean_length"]) - int(c["prompt_length"])
+    mean = uncut_mean_tokens(mean=mean, p99_over_mean=P99_SHARE, maximum=longest)
     engine: dict[str, Any] = {
         "tensor_parallel": int(c["rollout_tp"]),
         "gpu_memory_utilization": float(c["memory_fraction"]),
@@ -178,24 +179,14 @@ def scenario_of(row: PlacementRow) -> dict[str, Any]:
             "rollout": engine if row.colocated else {**engine, "num_gpus": rollout},
         },
         "batch": {"micro_batch_size": 1},
-        "layout": _layout(c["layout"].split(), train),
+        "layout": layout_of(c["layout"].split(), train),
     }
-
-
-def uncut_mean(*, mean: float, maximum: float) -> int:
-    """Mean of a log-normal that has this mean once it is cut at the maximum. [tokens]"""
-    low, high = mean, 100.0 * maximum
-    for _ in range(60):
-        middle = (low + high) / 2
-        cut = truncated_mean_tokens(mean=middle, p99=P99_SHARE * middle, maximum=maximum)
-        low, high = (middle, high) if cut < mean else (low, middle)
-    return round(high)
 
 
 _DEGREES = {"tp": "tensor_parallel", "pp": "pipeline_parallel", "cp": "context_parallel", "ep": "expert_parallel"}
 
 
-def _layout(words: list[str], gpus: int) -> dict[str, Any]:
+def layout_of(words: list[str], gpus: int) -> dict[str, Any]:
     """`tp2 pp8 ep16 split11-12-11 full cpu-adam` as a pinned layout; all layers recomputed unless it says `none`."""
     degrees = {name: int(word[2:]) for word in words for name in _DEGREES if word[:2] == name and word[2:].isdigit()}
     out: dict[str, Any] = {_DEGREES[name]: value for name, value in degrees.items()}

@@ -20,11 +20,11 @@ from planner.analysis.calibrate.rl_log import Reading
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, read_document, validate
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
 from planner.problem.resolve import resolve
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.scenario import Scenario
-from planner.search.estimate import estimate_problem
+from planner.search.estimate import estimate_question
 from planner.validation.memory import translate
 from planner.validation.memory.cases import Case
 from planner.validation.memory.translate import NotExpressible
@@ -247,9 +247,9 @@ def _problem(row: RlRow, assumed: Mapping[str, Any], catalog: Overlay) -> Proble
         },
     }
     document = Document(f"validation/{row.id}", data, "")
-    problem = resolve(document, validate(document, Scenario), catalog)
-    estimate_problem(problem)
-    return problem
+    question = resolve(document, validate(document, Scenario), catalog)
+    estimate_question(question)
+    return question.first
 
 
 def _score(row: RlRow, problem: Problem, base: tuple[RlRow, Problem], usual: bool) -> RlScore:
@@ -258,17 +258,17 @@ def _score(row: RlRow, problem: Problem, base: tuple[RlRow, Problem], usual: boo
     readings = {str(name): Reading(seconds, 1) for name, seconds in known.phases.items()}
     if known.synchronous:
         readings["step"] = Reading(known.facts["step_time_s"], 1)
-        factors, other = factors_of(readings, phase_seconds(estimate_problem(reference)))
+        factors, other = factors_of(readings, phase_seconds(estimate_question(reference.alone)))
         calibration = Calibration(
             name=known.id, phases=factors, other_seconds=other, source=known.id, date="2026-11", lines=1
         )
-        found = phase_seconds(estimate_problem(replace(problem, calibration=calibration)))
+        found = phase_seconds(estimate_question(Question((replace(problem, calibration=calibration),))))
         step = found["step"]
         return RlScore(row, known, usual, {name: found[name] / step for name in row.phases}, step)
-    train = {"train": phase_seconds(estimate_problem(reference))["train"]}
+    train = {"train": phase_seconds(estimate_question(reference.alone))["train"]}
     factors, _ = factors_of({"train": readings["train"]}, train)
     wait = known.phases["rollout"]
-    seconds = phase_seconds(estimate_problem(problem))["train"] * factors["train"].factor
+    seconds = phase_seconds(estimate_question(problem.alone))["train"] * factors["train"].factor
     overlap = known.facts["step_time_s"] / sum(known.phases.values())
     whole = wait + seconds
     return RlScore(row, known, usual, {"rollout": wait / whole, "train": seconds / whole}, whole * overlap)

@@ -221,9 +221,10 @@ def _estimates(pairs: list[tuple[Speed, dict[str, Any]]], catalog: Overlay) -> l
     counts = sorted({speed.run.num_gpus or 1 for speed in speeds})
     data = {**data, "cluster": {**data["cluster"], "num_gpus": counts}}
     document = Document(f"validation/{speeds[0].id}", data, "")
-    problem = resolve(document, validate(document, Scenario), catalog)
+    question = resolve(document, validate(document, Scenario), catalog)
+    problem = question.first
     layouts = _layouts(speeds, problem)
-    costs = RowCosts(problem, layouts)
+    costs = RowCosts(question, layouts)
     layers, recomputed = _stages(speeds, problem, costs.stages)
     rows = np.arange(len(speeds))
     seconds = costs.step_seconds(rows, layers, recomputed)

@@ -12,6 +12,8 @@ from typing import Any
 
 from planner.report import markdown, table
 from planner.report.blocks import Block, Command, Grid, Heading, Headline, Text
+from planner.validation.rl.phases import StepResult
+from planner.validation.rl.phases_report import step_blocks, step_document
 from planner.validation.rl.placement import PlacementResult
 from planner.validation.rl.placement_report import placement_blocks, placement_document
 from planner.validation.rl.report import rl_bar, rl_blocks, rl_document
@@ -41,6 +43,7 @@ class Result:
     constants: tuple[LeftOut, ...] = ()
     rl: RlResult | None = None
     placements: PlacementResult | None = None
+    steps: StepResult | None = None
 
     @property
     def groups(self) -> list[GroupScore]:
@@ -123,6 +126,8 @@ def blocks(result: Result, *, rows: bool = False) -> list[Block]:
         out += rl_blocks(result.rl)
     if result.placements is not None:
         out += placement_blocks(result.placements)
+    if result.steps is not None:
+        out += step_blocks(result.steps)
     if result.constants:
         out += [Heading("Fitted constants, each refitted with one source or model left out"), _constants(result)]
     else:
@@ -214,6 +219,8 @@ def render_json(result: Result, *, rows: bool = False) -> str:
         data["rl"] = rl_document(result.rl)
     if result.placements is not None:
         data["rl_placements"] = placement_document(result.placements)
+    if result.steps is not None:
+        data["rl_steps"] = step_document(result.steps)
     if rows:
         data["rows"] = [_row(e) for e in sorted(result.estimates, key=lambda e: e.speed.id)]
     return json.dumps(_plain(data), indent=1, sort_keys=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from planner.validation.rl.phases import run_steps
 from planner.validation.rl.placement import run_placements
 from planner.validation.rl.steps import run_rl
 from planner.validation.throughput.cases import load_speeds
@@ -32,4 +33,5 @@ def run_throughput(data: Path | None = None, sources: tuple[str, ...] = (), *, c
         constants=tuple(leave_out(scored, machines)) if constants else (),
         rl=run_rl(folder) if reinforced else None,
         placements=run_placements(folder) if reinforced else None,
+        steps=run_steps(folder) if reinforced else None,
     )

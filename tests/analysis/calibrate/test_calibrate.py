@@ -15,10 +15,10 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InputError
 from planner.inputs.calibration import load_calibration, overlay_text
 from planner.inputs.document import load
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.schema.calibration import Calibration, Factor, Phase
 from planner.search.enumerate import enumerate_best
-from planner.search.estimate import estimate, estimate_problem
+from planner.search.estimate import estimate, estimate_question
 from planner.search.search import agrees, search
 from planner.search.space import build_space
 
@@ -165,18 +165,18 @@ def test_the_solver_sees_the_factors(seed: int) -> None:
         date="2026-11",
         lines=1,
     )
-    problem = replace(case.problem(), calibration=calibration)
-    space = build_space(problem)
-    rollouts = RolloutTable(problem, space.rollouts) if space.rollouts is not None else None
-    costs = RowCosts(problem, space.layouts)
-    best = enumerate_best(problem, costs, rollouts)
-    outcome = search(problem, check_points=0)
+    problem = replace(case.question().first, calibration=calibration)
+    space = build_space(problem.alone)
+    rollouts = RolloutTable(problem.alone, space.rollouts) if space.rollouts is not None else None
+    costs = RowCosts(problem.alone, space.layouts)
+    best = enumerate_best(problem.alone, costs, rollouts)
+    outcome = search(problem.alone, check_points=0)
     assert agrees(costs, rollouts, outcome.plan, best), case.text
 
 
 def test_a_factor_multiplies_the_items_of_its_phase_alone() -> None:
-    problem = problem_of(load(RL))
-    before = estimate_problem(problem)
+    problem = question_of(load(RL)).first
+    before = estimate_question(problem.alone)
     calibration = Calibration(
         name="x",
         phases={"train": Factor(factor=2, measured=2, predicted=1, lines=1)},
@@ -184,7 +184,7 @@ def test_a_factor_multiplies_the_items_of_its_phase_alone() -> None:
         date="2026-11",
         lines=1,
     )
-    after = estimate_problem(replace(problem, calibration=calibration))
+    after = estimate_question(replace(problem, calibration=calibration).alone)
     first, last = dict(before.phases), dict(after.phases)
     for name in first:
         assert last[name] == pytest.approx(first[name] * (2 if name in ("training", "update") else 1)), name

@@ -29,8 +29,8 @@ from planner.analysis.calibrate.device_files import files, write
 from planner.errors import InputError
 from planner.formulas.gemm import grid_gemm_seconds
 from planner.inputs.catalog import default_catalog
+from planner.inputs.catalog_check import check_catalog
 from planner.inputs.document import load
-from planner.inputs.measured import gemm_grid, nccl_curves
 from planner.schema.catalog import Gpu, Node
 from planner.search.estimate import estimate
 
@@ -137,7 +137,7 @@ def test_a_limit_leaves_parts_out_by_name_but_never_a_hole_in_the_grid() -> None
 def test_files_are_read_back_and_plans_use_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, node = gpu_and_node()
     shipped = estimate(load(RL))
-    curve = nccl_curves("H100-SXM-80GB")["all_to_all", 8]
+    curve = default_catalog().tables.nccl_curves("H100-SXM-80GB")["all_to_all", 8]
     texts = files(imitated(), gpu, node, "2026-11-21")
     assert set(texts) == {
         "measured/gemm_own_h100_sxm5_80gb.json",
@@ -148,15 +148,15 @@ def test_files_are_read_back_and_plans_use_them(tmp_path: Path, monkeypatch: pyt
     write(tmp_path, texts)
     monkeypatch.setenv("PLANNER_CATALOGS", str(tmp_path))
     catalog = default_catalog()
-    assert not catalog.check()
+    assert not check_catalog(catalog)
     own = catalog.find("gpus", "h100-sxm5-80gb")
     assert (own.gemm_grid, own.usable_gib) == ("own_h100_sxm5_80gb", 70.0)
     assert own.attention_forward_tflops == pytest.approx(297, rel=0.02)
     assert own.dense_tflops == gpu.dense_tflops
-    grid = gemm_grid("own_h100_sxm5_80gb")
+    grid = catalog.tables.gemm_grid("own_h100_sxm5_80gb")
     expected = (1e-5 + 2 * 2048 * 4096 * 4096 / 200e12) * 1.01
     assert grid_gemm_seconds(grid, m=2048, n=4096, k=4096) == pytest.approx(expected, rel=0.01)
-    curves = nccl_curves("H100-SXM-80GB")
+    curves = catalog.tables.nccl_curves("H100-SXM-80GB")
     assert curves["all_reduce", 4].seconds[-1] == pytest.approx((2e-5 + MESSAGE_BYTES[-1] / 1e11) * 1.01, rel=0.02)
     assert curves["all_to_all", 8] is curve  # what was not measured stays
     plan = estimate(load(RL))

@@ -14,7 +14,7 @@ from planner.cli import main
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.units import GIB
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,7 +67,7 @@ SGLANG_FULL = "[TP7] KV cache pool is full. Retract requests. #retracted_reqs: 1
 
 
 def read(text: str, scenario: str = RETOOL, *overrides: str) -> Diagnosis:
-    return diagnose(problem_of(load(scenario, overrides)), text)
+    return diagnose(question_of(load(scenario, overrides)).first, text)
 
 
 def fixes(found: Diagnosis) -> str:
@@ -215,7 +215,7 @@ def test_old_form_of_the_message() -> None:
 
 def test_fixed_shapes_are_found_too() -> None:
     """The head of Qwen2.5-7B over TP4, and its gradient buffer, have no tokens in them."""
-    problem = problem_of(load(QWEN7B))
+    problem = question_of(load(QWEN7B)).first
     size = 152_064 // 4 * 3_584 * 4
     found = diagnose(problem, f"all_gather\nTried to allocate {size / GIB:.4f} GiB")
     assert "embedding or head, fp32" in [c.name for c in found.candidates if c.tokens is None]

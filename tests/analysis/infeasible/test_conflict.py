@@ -16,7 +16,7 @@ from planner.analysis.infeasible.limits import LAYOUT_PINS, limits_of, overrides
 from planner.analysis.near import front, near_plans
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, override, read_document
-from planner.problem.resolve import problem_of
+from planner.problem.resolve import question_of
 from planner.search.search import plan, search
 from planner.search.space import build_space
 
@@ -37,7 +37,7 @@ def document_of(row: dict[str, Any]) -> Document:
 
 
 def fits(document: Document, catalog: Catalog) -> bool:
-    problem = problem_of(document, catalog)
+    problem = question_of(document, catalog)
     if len(build_space(problem).layouts) > FEW_ROWS:
         return feasible.fits(problem, exactly=True)
     return search(problem, check_points=0).plan is not None
@@ -53,7 +53,7 @@ def test_conflicts_are_minimal_and_repairs_work(row: dict[str, Any], catalog: Ca
     assert not found.hopeless
     if "conflict" in row:
         assert [limit.name for limit in found.limits] == row["conflict"]
-    every = limits_of(problem_of(document, catalog))
+    every = limits_of(question_of(document, catalog))
     others = [limit for limit in every if limit not in found.limits]
     assert not fits(override(document, overrides(others)), catalog)
     for limit in found.limits:
@@ -120,7 +120,7 @@ def test_why_not_says_slower_or_infeasible() -> None:
 
 
 def test_near_plans_are_distinct_and_ordered_and_the_first_is_the_answer(catalog: Catalog) -> None:
-    problem = problem_of(load("scenarios/llama70b_64xh100.yaml"), catalog)
+    problem = question_of(load("scenarios/llama70b_64xh100.yaml"), catalog)
     found = [outcome.plan for outcome in near_plans(problem, count=4, within=0.2) if outcome.plan is not None]
     assert len(found) == 4
     assert len({json.dumps(plan.layout, sort_keys=True) for plan in found}) == 4

@@ -1,0 +1,62 @@
+"""Machines of one kind that a problem runs on, and what one of their GPUs may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from planner.cluster.cluster import Cluster
+from planner.cluster.own_machines import Own
+from planner.inputs.measured import MeasuredTables
+from planner.schema.catalog import Gpu, Node
+
+
+class _Clusters(dict[int, Cluster]):
+    """A cluster for each GPU count, made when it is asked for."""
+
+    def __init__(self, machines: Machines) -> None:
+        super().__init__()
+        self.own, self.gpu, self.tables = machines.own or Own(machines.node), machines.gpu, machines.tables
+
+    def __missing__(self, count: int) -> Cluster:
+        self[count] = self.own.cluster(self.gpu, count, self.tables)
+        return self[count]
+
+
+@dataclass(frozen=True)
+class Machines:
+    """GPUs of one kind: how many, in which nodes, with how much memory."""
+
+    node: Node
+    gpu: Gpu
+    grid_gpu: Gpu
+    """The GPU whose measured GEMM grid is used: this one, or a relative that is scaled."""
+    num_gpus: tuple[int, ...]
+    """GPU counts that may train, ascending."""
+    usable_gib: float
+    """What the driver leaves to torch on one GPU. [GiB]"""
+    headroom_gib: float
+    """What must stay free on one GPU. [GiB]"""
+    headroom_from: str
+    """Where that number comes from."""
+    tables: MeasuredTables
+    """Measured products and collectives of the catalog that was asked."""
+    own: Own | None = None
+    """What the user's files say about the machines; `node` already follows them."""
+
+    @property
+    def limit_gib(self) -> float:
+        """What one GPU may hold: usable memory less what must stay free. [GiB]"""
+        return self.usable_gib - self.headroom_gib
+
+    @cached_property
+    def clusters(self) -> dict[int, Cluster]:
+        """A cluster for each GPU count."""
+        return _Clusters(self)
+
+    def covering(self, count: int) -> int:
+        """The least share of a node, or number of whole nodes' GPUs, that holds so many GPUs."""
+        per_node = self.node.gpus_per_node
+        if count >= per_node:
+            return -(-count // per_node) * per_node
+        return next(n for n in range(count, per_node + 1) if per_node % n == 0)

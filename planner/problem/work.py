@@ -1,0 +1,32 @@
+"""What is computed: network, precisions, optimizers, rollouts and wishes, whatever machines it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from planner.formulas.parameters import ArchitectureParameters, count_parameters
+from planner.problem.wishes import WishCombination
+from planner.schema.catalog import Architecture, Optimizer, Precision
+from planner.schema.engine import RolloutEngine
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained and generated."""
+
+    architecture: Architecture
+    precision: Precision
+    base_precision: Precision
+    """Of the frozen weights below an adapter; `precision` without one."""
+    optimizers: tuple[Optimizer, ...]
+    rollout_engine: RolloutEngine | None
+    rollout_precision: Precision | None
+    """In which it holds weights, where that is not what is trained in."""
+    wishes: tuple[WishCombination, ...]
+    """Best first: fewest given up, then in playbook order, then by how much."""
+
+    @cached_property
+    def parameters(self) -> ArchitectureParameters:
+        """Exact parameter counts by tensor class."""
+        return count_parameters(self.architecture)
