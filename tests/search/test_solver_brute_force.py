@@ -158,9 +158,9 @@ def plans(question: Question, space: Space) -> Iterator[Plan]:
             of = (space.rollouts.training_gpus == layout["num_gpus"]) & (space.rollouts.wish == layout["wish"])
             of &= space.rollouts.variant == layout["variant"]
             choices = [int(j) for j in np.flatnonzero(of)]
-        megatron = problem.engine.id in MEGATRON
+        megatron = question.first.engine.id in MEGATRON
         options = splits(total, stages, chunks, megatron)
-        if spec == "even" or (spec == "auto" and not megatron and problem.engine.id != "torchtitan"):
+        if spec == "even" or (spec == "auto" and not megatron and question.first.engine.id != "torchtitan"):
             options = iter([(total // stages,) * stages])
         elif isinstance(spec, list):
             options = iter([tuple(spec)])
@@ -183,10 +183,14 @@ def simplicity(plan: Plan) -> int:
 
 def spare_gib(plan: Plan) -> float:
     """The least that any phase leaves of what its machines may hold."""
-    machines = {phase.stage is None: plan.problem for phase in plan.memory}
-    machines |= {True: plan.problem.generating}
-    limits = {awake: of.usable_gib - of.headroom_gib for awake, of in machines.items()}
-    return min(limits[phase.stage is None] - phase.total_gib for phase in plan.memory)
+    problem, stages = plan.problem, plan.layout["pipeline_parallel"]
+    first = stages if problem.later is None else stages * problem.first_gpus // plan.layout["num_gpus"]
+
+    def limit(stage: int | None) -> float:
+        there = problem.generating if stage is None else problem if stage < first else problem.later or problem
+        return there.usable_gib - there.headroom_gib
+
+    return min(limit(phase.stage) - phase.total_gib for phase in plan.memory)
 
 
 def key(plan: Plan) -> tuple[object, ...]:

@@ -7,7 +7,6 @@ which the report names as a limit of the scenario or of the planner.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -17,7 +16,7 @@ from random_problems import random_case
 from planner.problem.problem import Problem
 from planner.problem.stage_choices import is_free, layer_step, recompute_kind, recompute_levels
 from planner.search.plan import make_plan
-from planner.search.space import _all_rows, _rules, build_space
+from planner.search.space import all_rows, build_space, rules_of
 from planner.search.witness.witness import broken, refuse_unlaunchable
 
 OURS = {
@@ -44,8 +43,8 @@ EACH = 40
 
 @cache
 def problems(tenth: int) -> tuple[Problem, ...]:
-    cases = (random_case(seed, most_points=100_000).problem() for seed in range(900 + tenth * 10, 910 + tenth * 10))
-    return tuple(variant for problem in cases for variant in problem.each)
+    cases = (random_case(seed, most_points=3000).question() for seed in range(tenth * 10, tenth * 10 + 10))
+    return tuple(variant for question in cases for variant in question.problems[:4])
 
 
 def random_split(rng: random.Random, problem: Problem, stages: int, chunks: int) -> tuple[int, ...] | None:
@@ -54,7 +53,7 @@ def random_split(rng: random.Random, problem: Problem, stages: int, chunks: int)
     if isinstance(spec, list):
         return tuple(spec) if len(spec) == stages else None
     if not is_free(problem):
-        return (total // stages,) * stages if total % stages == 0 else None
+        return (total // stages,) * stages if total % (stages * chunks) == 0 else None
     step = layer_step(problem, chunks)
     if total % step or total < stages * chunks:
         return None
@@ -82,7 +81,7 @@ def random_recomputed(
 def test_no_engine_refuses_what_the_search_may_choose(tenth: int) -> None:
     rng, seen = random.Random(tenth), 0
     for problem in problems(tenth):
-        layouts = build_space(problem).layouts
+        layouts = build_space(problem.alone).layouts
         for row in rng.sample(range(len(layouts)), min(EACH, len(layouts))):
             layout = layouts.row(row)
             split = random_split(rng, problem, layout["pipeline_parallel"], layout["virtual_pipeline"])
@@ -91,36 +90,37 @@ def test_no_engine_refuses_what_the_search_may_choose(tenth: int) -> None:
                 continue
             seen += 1
             assert broken(problem, layout, split, again) == (), (layout, split, again)
-    assert seen > 150
+    assert seen > 50
 
 
 @pytest.mark.parametrize("tenth", range(10))
 def test_no_rule_is_stricter_than_its_engine(tenth: int) -> None:
     """A row that a rule drops, and the engine's checks would let through, is dropped by a rule that says why."""
-    rng, stricter = random.Random(tenth), Counter[str]()
-    agreed = 0
+    rng, agreed = random.Random(tenth), 0
     for problem in problems(tenth):
-        layouts = _all_rows(problem, 0)
+        layouts = all_rows(problem, 0)
         layouts = layouts.take(layouts.data_parallel >= 1)
-        for rule in _rules(problem):
-            dropped = np.flatnonzero(~np.broadcast_to(rule.keeps(problem, layouts), (len(layouts),)))
-            for row in rng.sample(dropped.tolist(), min(5, len(dropped))):
-                layout = layouts.row(row)
-                split = random_split(rng, problem, layout["pipeline_parallel"], layout["virtual_pipeline"])
-                refused = split is None or broken(problem, layout, split, (0,) * len(split))
-                agreed += bool(refused)
-                stricter[rule.name] += not refused
+        drops = {
+            rule.name: ~np.broadcast_to(rule.keeps(problem, layouts), (len(layouts),)) for rule in rules_of(problem)
+        }
+        theirs = ~np.logical_or.reduce([drops[name] for name in OURS & set(drops)])
+        dropped = np.flatnonzero(theirs & np.logical_or.reduce(list(drops.values())))
+        for row in rng.sample(dropped.tolist(), min(EACH, len(dropped))):
+            layout = layouts.row(row)
+            split = random_split(rng, problem, layout["pipeline_parallel"], layout["virtual_pipeline"])
+            refused = split is None or broken(problem, layout, split, (0,) * len(split))
+            assert refused, ([name for name, drop in drops.items() if drop[row]], layout, split)
+            agreed += 1
     assert agreed > 20
-    assert set(+stricter) <= OURS
 
 
 def test_a_plan_that_its_engine_refuses_is_our_fault() -> None:
     from planner.errors import InternalError
 
     problem = next(p for p in problems(0) if p.engine.checked_by == "megatron")
-    layouts = build_space(problem).layouts
+    layouts = build_space(problem.alone).layouts
     layout = layouts.row(0)
     layers = (problem.architecture.num_hidden_layers,) * layout["pipeline_parallel"]
-    plan = make_plan(problem, layouts, 0, (*layers[:-1], layers[-1] + 1), (0,) * len(layers), None, None)
+    plan = make_plan(problem.alone, layouts, 0, (*layers[:-1], layers[-1] + 1), (0,) * len(layers), None, None)
     with pytest.raises(InternalError, match=r"would refuse .*transformer_config.py:1935"):
         refuse_unlaunchable(plan)

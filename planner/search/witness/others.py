@@ -12,9 +12,9 @@ TORCHTITAN = (
         lambda t: t.data * t.context * t.tensor * t.pipeline == t.world_size,
     ),
     Check(
-        "ep divides dp_shard * cp * tp",
-        "torchtitan/distributed/parallel_dims.py:188",
-        lambda t: divides(t.expert, t.data * t.context * t.tensor),
+        "ep divides dp_shard * cp * tp, beside the expert tensor degree that 0.2 still has",
+        "torchtitan/distributed/parallel_dims.py:188; 0.2 torchtitan/distributed/parallel_dims.py, _validate",
+        lambda t: divides(t.expert * t.expert_tensor, t.data * t.context * t.tensor),
     ),
     Check(
         "tp divides n_heads and n_kv_heads",
