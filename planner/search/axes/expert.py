@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from planner.problem.choices import choose, divisors
-from planner.problem.layouts import Layouts
+from planner.problem.layouts import Layouts, distinct
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
 from planner.search.axes.tensor import stays_inside
@@ -60,8 +60,7 @@ def _width(problem: Problem, layouts: Layouts) -> Mask:
 
 def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
     keep = np.ones(len(layouts), dtype=bool)
-    pairs = np.stack([layouts.num_gpus, layouts.expert_tensor_parallel], axis=1)
-    for gpus, etp in np.unique(pairs, axis=0).tolist():
+    for gpus, etp in distinct(layouts.num_gpus, layouts.expert_tensor_parallel)[0]:
         if not stays_inside(problem, gpus, etp):
             keep &= (layouts.num_gpus != gpus) | (layouts.expert_tensor_parallel != etp)
     return np.asarray(keep)

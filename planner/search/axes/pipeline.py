@@ -11,7 +11,8 @@ from planner.problem.stage_choices import is_free
 from planner.search.axes.rule import Mask, Rule
 
 MOST_CHUNKS = 16
-"""More chunks a stage than this are not tried unless the scenario names them."""
+FEW_CHUNKS = 4
+"""More chunks than these are not tried unless the scenario names them: the second where they do not divide the layers."""
 
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
@@ -21,11 +22,11 @@ def candidates(problem: Problem, num_gpus: int) -> list[int]:
 
 
 def virtual_candidates(problem: Problem) -> list[int]:
-    """Chunks a stage tried, up to 16: divisors of the layer count, all numbers where chunks may differ."""
+    """Chunks a stage tried: divisors of the layer count up to 16, and 2 to 4 where chunks may differ."""
     layers = problem.architecture.num_hidden_layers
     usual = divisors(layers, MOST_CHUNKS) if problem.engine.pipeline.virtual else [1]
     if problem.engine.pipeline.virtual and problem.engine.pipeline.uneven_chunks and is_free(problem):
-        usual = list(range(1, min(layers, MOST_CHUNKS) + 1))
+        usual = sorted({*usual, *range(1, min(layers, FEW_CHUNKS) + 1)})
     return choose(problem.scenario.layout.virtual_pipeline, usual)
 
 

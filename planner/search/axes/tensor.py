@@ -6,7 +6,7 @@ import numpy as np
 
 from planner.cluster.cluster import Cluster
 from planner.problem.choices import choose, divisors
-from planner.problem.layouts import Layouts
+from planner.problem.layouts import Layouts, distinct
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
 
@@ -50,8 +50,7 @@ def _overlap(problem: Problem, layouts: Layouts) -> Mask:
 
 def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
     keep = np.ones(len(layouts), dtype=bool)
-    pairs = np.stack([layouts.num_gpus, layouts.tensor_parallel], axis=1)
-    for gpus, tp in np.unique(pairs, axis=0).tolist():
+    for gpus, tp in distinct(layouts.num_gpus, layouts.tensor_parallel)[0]:
         if not stays_inside(problem, gpus, tp):
             keep &= (layouts.num_gpus != gpus) | (layouts.tensor_parallel != tp)
     return np.asarray(keep)
