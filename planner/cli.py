@@ -1,7 +1,7 @@
 """The command line: which commands there are, and which exit code an error becomes. Nothing heavy is imported here.
 
-Exit codes: 0 answered, 1 proved infeasible, 2 input wrong, 3 no verdict in time, 4 our bug, 5 a check failed,
-130 interrupted.
+Exit codes: 0 answered, 1 proved infeasible by limits that the user wrote or physics sets, 2 input wrong, 3 no verdict
+in time, 4 our bug, 5 a check failed, 130 interrupted.
 """
 
 from __future__ import annotations

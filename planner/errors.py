@@ -2,7 +2,7 @@
 
 PlannerError ............... 4  our bug, unless a subclass says otherwise
 |-- InputError ............. 2  the user's file, name or option is wrong
-|-- NoLayoutFits ........... 1  proved infeasible: an answer
+|-- NoLayoutFits ........... 1  proved infeasible by limits written or physical: an answer
 |-- NoVerdict .............. 3  the time limit came before any verdict
 |-- CheckFailed ............ 5  `validate`, `lint` or `catalog check` found a difference
 `-- InternalError .......... 4  a plan failed its own re-costing, or an invariant broke

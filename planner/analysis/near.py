@@ -12,8 +12,10 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question
 from planner.problem.resolve import question_of
+from planner.schema.catalog import Price
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
+from planner.search.shown import Answers, Shown
 
 Progress = Callable[[str], None]
 FRONTS = ("headroom", "gpus", "sequence_length", "dollars")
@@ -36,6 +38,8 @@ def near_plans(
         progress(f"layout {len(found) + 1} of {count}")
         named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
         outcome = _answered(search(question, check_points=0, without=named))
+        if found and outcome.usual_headroom_gib is not None:
+            break  # what is left keeps less free than is usual, and the layouts before it keep that
         if outcome.plan is None:
             break
         first = found[0].plan if found else None
@@ -44,7 +48,17 @@ def near_plans(
             if not same or outcome.plan.step_seconds > first.step_seconds * (1 + within):
                 break
         found.append(outcome)
+        question = outcome.question
     return found
+
+
+@dataclass(frozen=True)
+class NearPlans(Answers[Outcome]):
+    """The best distinct layouts of a question, best first."""
+
+    question: Question
+    within: float
+    """Largest slowdown against the best, as a share."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Front:
+class Front(Shown):
     """Plans of which none is better in both."""
 
     over: str
@@ -67,6 +81,8 @@ class Front:
     more_is_better: bool
     points: tuple[Point, ...]
     """By rising value."""
+    document: Document
+    """The scenario."""
 
 
 def front(
@@ -87,13 +103,13 @@ def front(
     start = plan(document, catalog, check_points=0)
     if over == "headroom":
         points = _headroom(document, catalog, progress)
-        return Front(over, "GiB free", True, _best(points, more_is_better=True))
+        return Front(over, "GiB free", True, _best(points, more_is_better=True), document)
     if over == "sequence_length":
         points = _lengths(document, catalog, start.question, progress)
-        return Front(over, "tokens", True, _best(points, more_is_better=True))
+        return Front(over, "tokens", True, _best(points, more_is_better=True), document)
     if over == "gpus":
         points = _gpus(document, catalog, start.question, progress)
-        return Front(over, "GPUs", False, _best(points, more_is_better=False))
+        return Front(over, "GPUs", False, _best(points, more_is_better=False), document)
     if over == "dollars":
         if price_usd_per_gpu_hour is None:
             raise InputError(Mistake("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
@@ -101,8 +117,27 @@ def front(
             Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
             for point in _gpus(document, catalog, start.question, progress)
         ]
-        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False))
+        return Front(over, "USD per million tokens", False, _best(points, more_is_better=False), document)
     raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
+
+
+def usd_per_gpu_hour(offer: str, question: Question, catalog: Catalog) -> float:
+    """What an offer of the catalog asks, on demand where it says. [USD a GPU and hour]
+
+    Raises InputError unless all machines of the question have the GPU that is priced.
+    """
+    price: Price = catalog.find("prices", offer)
+    kinds = sorted({p.gpu.id for variant in question.problems for p in (variant, variant.generating)})
+    list_them = "planner catalog list prices"
+    if kinds != [price.gpu]:
+        because = f"the scenario's machines have {' and '.join(kinds)}"
+        raise InputError(
+            Mistake(f"price {price.id} is that of {price.gpu}", question.place("cluster"), because, list_them)
+        )
+    asked = price.on_demand_usd_per_gpu_hour or price.reserved_usd_per_gpu_hour or price.spot_usd_per_gpu_hour
+    if asked is None:
+        raise InputError(Mistake(f"price {price.id} states no price of a GPU and hour", attempt=list_them))
+    return asked
 
 
 def _usd_per_million_tokens(found: Plan, usd_per_gpu_hour: float) -> float:

@@ -44,7 +44,7 @@ class Alternative:
         return self.plan.headroom_gib - base.headroom_gib if self.plan is not None else None
 
 
-def ask(outcome: Outcome, text: str, changes: dict[str, Any], catalog: Catalog) -> Alternative:
+def ask(outcome: Outcome, text: str, changes: dict[str, object], catalog: Catalog) -> Alternative:
     """Solve the scenario again with some values changed."""
     pairs = tuple(changes.items())
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError
 from planner.formulas import rules_of_thumb as rules
@@ -26,7 +27,7 @@ from planner.units import GB, gib_to_gb
 NODE = "hgx-h100-8"
 SHARDS = 8
 LORA_RANK = 16
-STATE = ("weights", "gradients", "optimizer", "frozen base weights")
+STATE = (ItemName.WEIGHTS, ItemName.GRADIENTS, ItemName.OPTIMIZER, ItemName.FROZEN_BASE_WEIGHTS)
 TRAINING = f"""
 name: rules of thumb
 task: pretrain
@@ -127,7 +128,11 @@ class RuleBook:
         problem = question_of(override(parse_document(SERVING, "rules of thumb"), {"model": self.model}), self.catalog)
         one = np.ones(1, dtype=np.int64)
         costs = RolloutCosts(problem.first, Rollouts(one, one * 0, one, one * 0.5, one, one, one * 0))
-        fixed = [item for item in costs.ledger("rollout") if item.name not in ("key-value pool", "sleeping trainer")]
+        fixed = [
+            item
+            for item in costs.ledger("rollout")
+            if item.name not in (ItemName.KEY_VALUE_POOL, ItemName.SLEEPING_TRAINER)
+        ]
         cache = float(costs.kv_bytes_per_token[0]) * self.batch * self.sequence_length
         return sum(float(np.ravel(item.amount)[0]) for item in fixed), cache
 
@@ -138,16 +143,19 @@ class RuleBook:
     def _state_rows(self) -> list[RuleOfThumb]:
         count, precision, whole = float(self.parameters), self.precision, self._whole
         each = rules.BYTES_PER_PARAMETER[precision]
+        kept = "weights, fp32 gradients, moments, master copy"
+        if precision == "fp32":
+            kept = "weights, gradients, moments; fp32 weights are their own master copy"
         weights = rules.weight_rule_bytes(parameters=count, precision=precision)
         moments = self.catalog.find("optimizers", "adamw").state_bytes
         momentum = self.catalog.find("optimizers", "sgd-momentum").state_bytes
         out = [
-            ("weights", f"P x {each:g}", weights, self._ours(whole, ("weights",), "ledger"), rules.GUIDE),
+            ("weights", f"P x {each:g}", weights, self._ours(whole, (ItemName.WEIGHTS,), "ledger"), rules.GUIDE),
             (
                 "gradients",
                 f"P x {each:g}",
                 weights,
-                self._ours(whole, ("gradients",), "Megatron keeps gradients in fp32"),
+                self._ours(whole, (ItemName.GRADIENTS,), "Megatron keeps gradients in fp32"),
                 rules.GUIDE,
             ),
             (
@@ -161,7 +169,7 @@ class RuleBook:
                 "Adam with fp32 master copy",
                 "P x 12",
                 rules.optimizer_rule_bytes(parameters=count, optimizer="adamw"),
-                self._ours(whole, ("optimizer",), "ledger"),
+                self._ours(whole, (ItemName.OPTIMIZER,), "ledger"),
                 rules.TRAIN_BIG,
             ),
             (
@@ -175,7 +183,7 @@ class RuleBook:
                 "16 bytes a parameter",
                 "P x 16",
                 rules.training_state_bytes(parameters=count),
-                self._ours(whole, STATE, "weights, fp32 gradients, moments, master copy"),
+                self._ours(whole, STATE, kept),
                 rules.HOW_MUCH,
             ),
         ]
@@ -190,7 +198,7 @@ class RuleBook:
             "num_hidden_layers": a.num_hidden_layers,
             "bytes_each": rules.BYTES_PER_PARAMETER[self.precision],
         }
-        kept = self._ours(whole, ("activations, kept layers",), "counted tensor by tensor, FlashAttention")
+        kept = self._ours(whole, (ItemName.ACTIVATIONS_KEPT_LAYERS,), "counted tensor by tensor, FlashAttention")
         unit = rule_activation_bytes(k=1, **shape) / GB
         if kept[0] is not None:
             kept = (kept[0], f"{kept[1]}: k = {kept[0] / unit:.1f}")
@@ -200,7 +208,7 @@ class RuleBook:
         none: tuple[float | None, str] = (0.0, "FlashAttention never writes them")
         out.append(_rule("attention scores", "5 a s^2 b L", scores * a.num_hidden_layers, none, source))
         again = self._plan({"layout.recomputed_layers": "all"})
-        names = ("activations, recomputed layers", "activations, layer being recomputed")
+        names = (ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED)
         stubs = self._recomputed(again, names)
         base = unit * 10 * GB if kept[0] is None else kept[0] * GB
         least, most = rules.checkpointed_bytes(all_layers_bytes=base)
@@ -271,7 +279,9 @@ class RuleBook:
                 "batch.global_batch_size": SHARDS * self.batch,
             }
         )
-        spread = self._ours(sharded, (*STATE, "gathered layers"), "FSDP2: fp32 weights, gathered layers included")
+        spread = self._ours(
+            sharded, (*STATE, ItemName.GATHERED_LAYERS), "FSDP2: fp32 weights, gathered layers included"
+        )
         adapters = lora_parameters(self.architecture, LORA_RANK)
         gate = ["gate_proj"] if self.architecture.gated_mlp else []
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", *gate, "up_proj", "down_proj"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.time.step_time import StepTime
 from planner.formulas.schedule import WEIGHT_SHARE, Schedule, simulate
 from planner.problem.layouts import Floats, Layouts
@@ -120,16 +121,16 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
     hops = 0.0
     for row in time.visit(visit):
         whole, first, ends = (np.broadcast_to(x, (1, p))[0] for x in (row.layer, row.recomputed, row.end))
-        if row.name == "pipeline sends":
+        if row.name == ItemName.PIPELINE_SENDS:
             hops = float(ends.sum()) * (1 if training else 2) / float(time.sends.sum())
             continue
         passed = first if training else whole
         forward = forward + layers * passed
         backward = backward + layers * (whole - passed) + again * first
         end = end + ends
-        if row.name == "matrix products":
+        if row.name == ItemName.MATRIX_PRODUCTS:
             weight = weight + WEIGHT_SHARE * layers * (whole - passed)
-        if row.name == "logits and loss":
+        if row.name == ItemName.LOGITS_AND_LOSS:
             head = head + ends
     share = END_FORWARD if training else 1.0
     wire, host = (hops * np.tile(np.broadcast_to(x, (1, p))[0], v)[:-1] for x in time.seams)

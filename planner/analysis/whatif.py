@@ -16,10 +16,11 @@ from planner.problem.resolve import resolve
 from planner.schema.scenario import Scenario
 from planner.search.plan import Plan
 from planner.search.search import Outcome, search
+from planner.search.shown import Answers
 
 MAX_COMBINATIONS = 64
 
-Changes = tuple[tuple[str, Any], ...]
+Changes = tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,16 @@ class Variation:
         return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
 
 
-def compact(value: Any) -> str:
+@dataclass(frozen=True)
+class Variations(Answers[Variation]):
+    """The scenario as it stands and its variations."""
+
+    document: Document
+    arguments: tuple[str, ...]
+    """PATH=VALUE,VALUE texts that were asked."""
+
+
+def compact(value: object) -> str:
     """A value as one would type it."""
     return value if isinstance(value, str) else json.dumps(value)
 

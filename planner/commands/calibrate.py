@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import shlex
-from typing import Any
-
 import click
 
-from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
+from planner.commands.common import Output, emit, output_options, set_option
 from planner.errors import InputError, Mistake, Place
 
 
@@ -29,8 +24,7 @@ from planner.errors import InputError, Mistake, Place
     show_default=True,
     help="With --device: leave out what does not fit.",
 )
-@format_option("table", "json", "markdown")
-@out_option
+@output_options()
 def command(
     scenario: str | None,
     overrides: tuple[str, ...],
@@ -40,23 +34,19 @@ def command(
     gpu: str | None,
     node: str | None,
     time_limit: float,
-    style: str,
-    out: str | None,
-    force: bool,
+    output: Output,
 ) -> None:
     """Fit one factor a phase to the log of a run. --out writes the file that a scenario names in `calibration:`.
 
     With --device, measure the GPUs of this machine (torch needed) into a catalog folder for PLANNER_CATALOGS.
     """
-    day = date or datetime.date.today().isoformat()
     if device:
         if scenario is not None or log_file is not None:
             raise click.UsageError("--device takes neither a scenario nor --log")
         from planner.commands.calibrate_device import run_device
 
-        run_device(gpu_id=gpu, node_id=node, time_limit=time_limit, day=day, style=style, out=out)
-        return
-    if scenario is None or log_file is None:
+        run_device(gpu_id=gpu, node_id=node, time_limit=time_limit, day=date or _today(), output=output)
+    elif scenario is None or log_file is None:
         raise InputError(
             Mistake(
                 "calibrate needs a scenario and a log",
@@ -65,78 +55,28 @@ def command(
                 "planner calibrate scenarios/qwen7b_rl_8gpu.yaml --log run.log",
             )
         )
+    else:
+        _fit(scenario, overrides, log_file, date or _today(), output)
+
+
+def _today() -> str:
+    import datetime
+
+    return datetime.date.today().isoformat()
+
+
+def _fit(scenario: str, overrides: tuple[str, ...], log_file: str, day: str, output: Output) -> None:
     from planner.analysis.calibrate.fit import fit
     from planner.analysis.calibrate.rl_log import read_log
     from planner.inputs.calibration import overlay_text
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
+    from planner.report.calibration import calibration_blocks, calibration_document
 
-    fitted = fit(load(scenario, overrides), read_log(log_file), source=log_file, date=day, catalog=default_catalog())
-    if out is not None:
-        emit(overlay_text(fitted.calibration), out, force)
-    if out != "-":
-        emit(_text(fitted, style, out, scenario))
-
-
-def _text(fitted: Any, style: str, out: str | None, scenario: str) -> str:
-    if style == "json":
-        from planner.report.json_text import dumps
-
-        rows = [
-            {
-                "name": row.name,
-                "unit": row.unit,
-                "measured": round(row.measured.value, 9),
-                "lines": row.measured.lines,
-                "predicted_before": round(row.before, 9),
-                "predicted_after": round(row.after, 9),
-                "error_before": round(row.errors[0], 9),
-                "error_after": round(row.errors[1], 9),
-                "factor": None if row.factor is None else round(row.factor, 9),
-            }
-            for row in fitted.rows
-        ]
-        return dumps(
-            {"scenario": fitted.calibration.name, "other_seconds": fitted.calibration.other_seconds, "rows": rows}
-        )
-    return render_blocks(_blocks(fitted, out, scenario), style)
-
-
-def _blocks(fitted: Any, out: str | None, scenario: str) -> list[Any]:
-    from planner.report.blocks import Command, Grid, Headline, Text
-    from planner.units import number
-
-    known = fitted.calibration
-    step = next((row for name in ("step", "train") for row in fitted.rows if row.name == name), fitted.rows[0])
-    first, last = (f"{error * 100:+.1f} %" for error in step.errors)
-    blocks = [
-        Headline(f"{known.name}: error of {step.name} {first} before, {last} after, on the log it was fitted to"),
-        Grid(
-            ("phase", "measured", "lines", "predicted", "error", "factor", "with it", "error"),
-            tuple(
-                (
-                    row.name,
-                    f"{number(row.measured.value, 3)} {row.unit}",
-                    str(row.measured.lines),
-                    number(row.before, 3),
-                    f"{row.errors[0] * 100:+.1f} %",
-                    "-" if row.factor is None else f"{row.factor:.4g}",
-                    number(row.after, 3),
-                    f"{row.errors[1] * 100:+.1f} %",
-                )
-                for row in fitted.rows
-            ),
-        ),
-    ]
-    if known.other_seconds:
-        blocks.append(Text(f"No phase explains {number(known.other_seconds, 3)} s a step; kept as a fixed time."))
-    blocks.append(Text("Medians over the lines. The factors are of this run; other layouts and machines may differ."))
-    name = shlex.quote(scenario)
-    if out is None:
-        again = f"planner calibrate {name} --log {shlex.quote(known.source)} --out run.yaml"
-        blocks.append(Command(again, "writes the factors"))
-    else:
-        beside = os.path.relpath(out, os.path.dirname(scenario) or ".")
-        text = f"planner estimate {name} --set calibration={shlex.quote(beside)}"
-        blocks.append(Command(text, "the plan with them; the path is relative to the scenario"))
-    return blocks
+    document = load(scenario, overrides)
+    fitted = fit(document, read_log(log_file), source=log_file, date=day, catalog=default_catalog())
+    if output.path is not None:
+        emit(overlay_text(fitted.calibration), output.path, output.force)
+    if output.path != "-":
+        report = Output(output.style, None, False)
+        report.write(lambda: calibration_blocks(fitted, output.path, scenario), lambda: calibration_document(fitted))

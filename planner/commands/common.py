@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from planner.errors import InputError, Mistake, Place
-from planner.report.blocks import Block
+
+if TYPE_CHECKING:
+    from planner.report.blocks import Block
+    from planner.report.json_text import JsonObject
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,10 +28,48 @@ set_option = click.option(
     multiple=True,
     help="Override a value of the scenario, for instance cluster.num_gpus=8; repeatable.",
 )
-"""`overrides`: a tuple of PATH=VALUE texts for `pipeline.load`."""
+"""`overrides`: a tuple of PATH=VALUE texts for `document.load`."""
 
 timings_option = click.option("--timings", is_flag=True, help="Print elapsed times on stderr.")
 """`timings`: bool; see `print_timings`."""
+
+
+class Output(NamedTuple):
+    """How a result is printed, and where to."""
+
+    style: str
+    """table, json, markdown or html."""
+    path: str | None
+    """The file of `--out`; None or `-` is stdout."""
+    force: bool
+    """Whether that file may be replaced."""
+
+    def write(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], JsonObject]) -> None:
+        """Make the one of both that `--format` asks for, and write it."""
+        emit(self.text(blocks, document), self.path, self.force)
+
+    def text(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], JsonObject]) -> str:
+        """A result in the format that was asked for."""
+        if self.style == "json":
+            from planner.report.json_text import dumps
+
+            return dumps(document())
+        return render_blocks(blocks(), self.style)
+
+
+def output_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--format` (table, json and markdown unless others are named; the first is the default), `--out` and `--force`,
+    given to the command as one `output`.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(*arguments: Any, style: str, out: str | None, force: bool, **options: Any) -> None:
+            function(*arguments, output=Output(style, out, force), **options)
+
+        return format_option(*formats)(out_option(command))
+
+    return decorate
 
 
 def format_option(*formats: str) -> Callable[[Function], Function]:
@@ -59,7 +99,8 @@ def out_option(function: Function) -> Function:
 
 def _refuse_existing(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     """Say no before the work, not after it."""
-    if value is not None and value != "-" and not context.params.get("force") and os.path.lexists(value):
+    taken = value is not None and value != "-" and os.path.lexists(value) and not os.path.isdir(value)
+    if value is not None and taken and not context.params.get("force"):
         raise InputError(_exists(value))
     return value
 
@@ -81,6 +122,9 @@ def emit(text: str, out: str | None = None, force: bool = False) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
+    import tempfile
+    from pathlib import Path
+
     target = Path(out)
     scratch: str | None = None
     try:

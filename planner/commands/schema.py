@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from planner.commands.common import emit, out_option
-from planner.report.json_text import dumps
 
 
 @click.command()
@@ -13,6 +12,7 @@ from planner.report.json_text import dumps
 @out_option
 def command(budget: bool, out: str | None, force: bool) -> None:
     """Print the JSON Schema of a scenario: every key, its type, and what it means."""
+    from planner.report.json_text import dumps
     from planner.schema.budget import Budget
     from planner.schema.scenario import Scenario
 

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from planner.commands.common import emit, format_option, out_option, progress, scenario_argument
-
-if TYPE_CHECKING:
-    from planner.analysis.whatif import Variation
-    from planner.inputs.document import Document
-    from planner.report.blocks import Block
-    from planner.search.plan import Plan
+from planner.commands.common import Output, output_options, progress, scenario_argument
+from planner.errors import NoLayoutFits, NoVerdict
 
 
 @click.command(epilog="Example: planner whatif scenarios/qwen7b_rl.yaml --set cluster.max_gpus=2,4,8")
@@ -26,178 +18,17 @@ if TYPE_CHECKING:
     required=True,
     help="Values to try, each YAML (a list value in brackets); several --set make every combination, at most 64.",
 )
-@format_option()
-@out_option
-def command(scenario: str, values: tuple[str, ...], style: str, out: str | None, force: bool) -> None:
+@output_options()
+@click.pass_context
+def command(context: click.Context, scenario: str, values: tuple[str, ...], output: Output) -> None:
     """Solve SCENARIO again for each value, one row each, relative to the scenario as it stands."""
     from planner.analysis.whatif import what_if
     from planner.inputs.document import load
+    from planner.report.whatif import whatif_blocks, whatif_document
 
     document = load(scenario)
     rows = what_if(document, values, progress=progress)
-    emit(_text(document, values, rows, style), out, force)
+    output.write(lambda: whatif_blocks(document, rows), lambda: whatif_document(document, values, rows))
     statuses = {row.status for row in rows[1:]}
     if not statuses & {"optimal", "feasible"}:
-        raise click.exceptions.Exit(3 if "unknown" in statuses else 1)
-
-
-def _text(document: Document, values: Sequence[str], rows: list[Variation], style: str) -> str:
-    if style == "json":
-        from planner.report.json_text import dumps
-
-        return dumps(_document(document, values, rows))
-    from planner.report import markdown, table
-
-    blocks = _blocks(document, rows)
-    return markdown.render(blocks) if style == "markdown" else table.render(blocks)
-
-
-def _relative(plan: Plan, base: Plan | None) -> float | None:
-    """Throughput over that of the scenario as it stands: trained samples in RL, tokens otherwise."""
-    if base is None:
-        return None
-    if plan.problem.is_rl and base.problem.is_rl:
-        return plan.samples_per_second / base.samples_per_second
-    return plan.tokens_per_second / base.tokens_per_second
-
-
-def _same_wishes(plan: Plan, base: Plan | None) -> bool:
-    """Whether both plans do the same work a sample, so that samples a second may be compared."""
-    names = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size")
-    return base is None or all(getattr(plan.wish, name) == getattr(base.wish, name) for name in names)
-
-
-def _speed(row: Variation) -> float:
-    """Throughput to sort by."""
-    if row.plan is None:
-        return 0.0
-    return row.plan.samples_per_second if row.plan.problem.is_rl else row.plan.tokens_per_second
-
-
-def _blocks(document: Document, rows: list[Variation]) -> list[Block]:
-    from planner.analysis.whatif import compact
-    from planner.report.blocks import Bullets, Command, Grid, Heading, Headline
-    from planner.report.short import LEGEND, short_binding, short_layout, short_wishes, typed
-    from planner.search.search import why_nothing_fits
-    from planner.units import number, percent
-
-    base = rows[0].plan
-    paths = [path for path, _ in rows[1].changes]
-    plans = [row.plan for row in rows if row.plan is not None]
-    gives = any(plan.wish.given_up for plan in plans)
-    is_rl = any(plan.problem.is_rl for plan in plans)
-    cells: list[tuple[str, ...]] = []
-    reasons: dict[str, list[str]] = {}
-    starred = False
-    for row in rows:
-        names = tuple(compact(value) for _, value in row.changes) or ("as it stands",) + ("",) * (len(paths) - 1)
-        plan = row.plan
-        if plan is None:
-            cells.append((*names, row.status, *("-",) * 7, *("-",) * gives))
-            reason = row.refused
-            if row.outcome is not None:
-                reason = why_nothing_fits(row.outcome) if row.status == "infeasible" else "no verdict within the limit"
-            reasons.setdefault(f"{row.status}: {reason}", []).append(row.label)
-            continue
-        relative = _relative(plan, base)
-        star = "" if _same_wishes(plan, base) else "*"
-        starred = starred or bool(star)
-        cells.append(
-            (
-                *names,
-                row.status,
-                short_layout(plan),
-                number(plan.peak_gib, 1),
-                number(plan.headroom_gib, 1),
-                number(plan.step_seconds, 2),
-                number(plan.samples_per_second, 2) if is_rl else number(plan.tokens_per_second, 0),
-                "-" if relative is None else percent(relative) + star,
-                short_binding(plan),
-                *((short_wishes(plan),) if gives else ()),
-            )
-        )
-    count = len(paths)
-    grid = Grid(
-        (
-            *(path.rpartition(".")[2] for path in paths),
-            "status",
-            "layout",
-            "peak GiB",
-            "free GiB",
-            "step s",
-            "samples/s" if is_rl else "tokens/s",
-            "relative",
-            "fullest in",
-            *(("gives up",) if gives else ()),
-        ),
-        tuple(cells),
-        left=frozenset({*range(count), count, count + 1, count + 7, count + 8}),
-        rules=frozenset({0}),
-    )
-    feasible = sum(row.status in ("optimal", "feasible") for row in rows[1:])
-    headline = Headline(f"{feasible} of {len(rows) - 1} variations of {document.name} fit", good=feasible > 0)
-    what = "trained samples a second" if is_rl else "tokens a second"
-    remarks = [f"{reason}: {'; '.join(labels)}" for reason, labels in reasons.items()]
-    remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
-    if starred:
-        remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
-    remarks += _known_errors(rows)
-    fastest = max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
-    shown = fastest or next((row for row in rows[1:] if row.outcome is not None), rows[0])
-    purpose = "the fastest of these in full, with its proof" if fastest is not None else "why nothing fits"
-    changes = [f"{path}={compact(value)}" for path, value in shown.changes]
-    nearest = Command(f"planner solve {typed(document, changes)}", purpose)
-    return [headline, Heading("What if"), grid, Bullets(tuple(remarks)), nearest]
-
-
-def _known_errors(rows: list[Variation]) -> list[str]:
-    problems = [row.outcome.question for row in rows if row.outcome is not None]
-    return list(dict.fromkeys(text for p in problems for text in p.known_error_texts))
-
-
-def _document(document: Document, values: Sequence[str], rows: list[Variation]) -> dict[str, Any]:
-    from planner.report.short import provenance
-
-    base = rows[0].plan
-    used = {pair for row in rows if row.outcome is not None for pair in row.outcome.question.provenance}
-    return {
-        "scenario": document.name,
-        "values": list(values),
-        "base": _row(rows[0], base),
-        "rows": [_row(row, base) for row in rows[1:]],
-        "known_error": _known_errors(rows),
-        "provenance": provenance([document], sorted(used)),
-    }
-
-
-def _row(row: Variation, base: Plan | None) -> dict[str, Any]:
-    from planner.report.short import granted
-    from planner.search.decisions import layout_document
-    from planner.search.plan import verdict
-    from planner.search.search import why_nothing_fits
-
-    out: dict[str, Any] = {"set": dict(row.changes), "status": row.status, "plan": None}
-    if row.refused is not None:
-        out["because"] = row.refused
-    if row.outcome is None:
-        return out
-    plan = row.outcome.plan
-    if plan is None:
-        out["because"] = why_nothing_fits(row.outcome) if row.status == "infeasible" else "time limit"
-        return out
-    relative = _relative(plan, base)
-    out["plan"] = {
-        "verdict": verdict(plan),
-        "layout": layout_document(plan),
-        "peak_gib": round(plan.peak_gib, 9),
-        "headroom_gib": round(plan.headroom_gib, 9),
-        "binding_stage": plan.binding.stage,
-        "binding_phase": plan.binding.phase,
-        "step_seconds": round(plan.step_seconds, 9),
-        "tokens_per_second": round(plan.tokens_per_second, 9),
-        "samples_per_second": round(plan.samples_per_second, 9),
-        "relative_throughput": None if relative is None else round(relative, 9),
-        "same_work_per_sample": _same_wishes(plan, base),
-        "wishes_given_up": {name: granted(plan, name) for name in plan.wish.given_up},
-    }
-    return out
+        context.exit(NoVerdict.exit_code if "unknown" in statuses else NoLayoutFits.exit_code)

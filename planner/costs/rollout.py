@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.kernels import Kernels
 from planner.formulas.attention import LAUNCH_SECONDS
@@ -30,7 +31,6 @@ GEMM_SHARE = 0.6
 ETHERNET_GB_PER_S = 1.25
 """A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
-SYNC, SWITCH, OTHER = "weight sync", "sleep and wake", "rewards, data and logging"
 """Items of a step between generation and training."""
 
 
@@ -137,32 +137,37 @@ class RolloutCosts:
         engine, tp = self._engine, self.choices.tensor_parallel
         same = np.ones(len(self.choices))
         source = f"catalogs/rollouts/{engine.id}.yaml"
-        weights = Item("rollout weights", self.weights_bytes, "parameters * bytes / rollout tensor_parallel")
+        weights = Item(ItemName.ROLLOUT_WEIGHTS, self.weights_bytes, "parameters * bytes / rollout tensor_parallel")
         outside: tuple[Item, ...] = (
-            Item("CUDA context", same * engine.cuda_context_gib * GIB, source),
-            Item("NCCL buffers", (tp > 1) * engine.nccl_gib_per_group * GIB, source),
+            Item(ItemName.CUDA_CONTEXT, same * engine.cuda_context_gib * GIB, source),
+            Item(ItemName.NCCL_BUFFERS, (tp > 1) * engine.nccl_gib_per_group * GIB, source),
         )
         if self.problem.colocated:
             coloc = self.problem.colocation
-            outside += (Item("sleeping trainer", same * coloc.trainer_residual_gib * GIB, coloc.source),)
+            outside += (Item(ItemName.SLEEPING_TRAINER, same * coloc.trainer_residual_gib * GIB, coloc.source),)
         if moment == "weight_sync" and self.problem.colocated:
             buckets = same * coloc.sync_buckets * coloc.sync_bucket_gib * GIB
             trainer: tuple[Item, ...] = ()
             if coloc.trainer_on_gpu_during_sync:
                 held = self.problem.parameters.total * self.problem.precision.weight_bytes / self.choices.num_gpus
-                trainer = (Item("trainer weights", held, coloc.source),)
-            return (weights, *trainer, Item("sync buckets", buckets, coloc.source), *outside)
+                trainer = (Item(ItemName.TRAINER_WEIGHTS, held, coloc.source),)
+            return (weights, *trainer, Item(ItemName.SYNC_BUCKETS, buckets, coloc.source), *outside)
         pool = np.maximum(0.0, self.static_bytes - self.weights_bytes)
         if moment == "weight_sync":
             # With GPUs of its own the engine stays awake: the key-value pool lies beside what arrives.
             apart = self.problem.separation
-            bucket = Item("sync buckets", same * apart.sync_bucket_gib * GIB, apart.source)
-            return (weights, Item("key-value pool", pool, f"{engine.fraction_flag} * usable memory"), bucket, *outside)
+            bucket = Item(ItemName.SYNC_BUCKETS, same * apart.sync_bucket_gib * GIB, apart.source)
+            return (
+                weights,
+                Item(ItemName.KEY_VALUE_POOL, pool, f"{engine.fraction_flag} * usable memory"),
+                bucket,
+                *outside,
+            )
         runtime = engine.runtime_reserve_gib + engine.runtime_reserve_gib_per_tensor_parallel * tp
         return (
             weights,
-            Item("key-value pool", pool, f"{engine.fraction_flag} * usable memory - weights"),
-            Item("rollout activations and CUDA graphs", runtime * GIB, source),
+            Item(ItemName.KEY_VALUE_POOL, pool, f"{engine.fraction_flag} * usable memory - weights"),
+            Item(ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS, runtime * GIB, source),
             *outside,
         )
 
@@ -239,9 +244,9 @@ class RolloutCosts:
         rate = GEMM_SHARE * self._peak_flop_per_s * choices.tensor_parallel
         source = f"catalogs/rollouts/{self._engine.id}.yaml; planner/costs/rollout.py"
         return (
-            self._calibrated("rollout", Item("prefill", flop / rate, source)),
-            self._calibrated("rollout", Item("decode, requests waiting", queue, source)),
-            self._calibrated("rollout", Item("decode, last batch to its longest sample", tail, source)),
+            self._calibrated("rollout", Item(ItemName.PREFILL, flop / rate, source)),
+            self._calibrated("rollout", Item(ItemName.DECODE_REQUESTS_WAITING, queue, source)),
+            self._calibrated("rollout", Item(ItemName.DECODE_LAST_BATCH_TO_ITS_LONGEST_SAMPLE, tail, source)),
         )
 
     def _calibrated(self, phase: Phase, item: Item) -> Item:
@@ -261,15 +266,19 @@ class RolloutCosts:
         held = problem.parameters.total * problem.precision.weight_bytes
         items: tuple[Item, ...]
         if not problem.colocated:
-            items = (self._calibrated("weight_sync", Item(SYNC, self._broadcast(held), problem.separation.source)),)
+            items = (
+                self._calibrated(
+                    "weight_sync", Item(ItemName.WEIGHT_SYNC, self._broadcast(held), problem.separation.source)
+                ),
+            )
             return items + self._logged()
         coloc = problem.colocation
         moved = held / self.choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
         trainer = held * 8 / self.choices.num_gpus / (coloc.wake_gb_per_s * GB)
         sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
         items = (
-            self._calibrated("weight_sync", Item(SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
-            self._calibrated("switch", Item(SWITCH, 2 * trainer, sleeping)),
+            self._calibrated("weight_sync", Item(ItemName.WEIGHT_SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
+            self._calibrated("switch", Item(ItemName.SLEEP_AND_WAKE, 2 * trainer, sleeping)),
         )
         return items + self._logged()
 
@@ -293,4 +302,10 @@ class RolloutCosts:
         known = self.problem.calibration
         if known is None or not known.other_seconds:
             return ()
-        return (Item(OTHER, np.zeros(len(self.choices)) + known.other_seconds, f"calibration: {known.source}"),)
+        return (
+            Item(
+                ItemName.REWARDS_DATA_AND_LOGGING,
+                np.zeros(len(self.choices)) + known.other_seconds,
+                f"calibration: {known.source}",
+            ),
+        )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from planner.formulas.parameters import ALL_LINEAR, adapted_shapes, target_names
+
+if TYPE_CHECKING:
+    from planner.schema.catalog import Architecture
 
 Measure = Callable[[int, int], float]
 """Something that one matrix of (inputs, outputs) has."""
@@ -41,12 +45,12 @@ def projected(rank: int, *, moment_bytes: float, projector_bytes: float) -> Meas
     return measure
 
 
-def over_layer(architecture: object, measure: Measure, *, moe_layer: bool) -> tuple[float, float]:
+def over_layer(architecture: Architecture, measure: Measure, *, moe_layer: bool) -> tuple[float, float]:
     """(dense, expert) sum of a measure over the matrices of one layer; the router is left out, it is small.
 
     Every expert's matrices count on their own, as Transformers named them until 4.57.
     """
-    hidden = int(getattr(architecture, "hidden_size", 0))
+    hidden = architecture.hidden_size
     names = target_names(architecture, [ALL_LINEAR])
     shapes = dict(zip(names, adapted_shapes(architecture, names), strict=True))
     attention = sum(measure(*shape) for name, shape in shapes.items() if name not in MLP)
@@ -56,7 +60,7 @@ def over_layer(architecture: object, measure: Measure, *, moe_layer: bool) -> tu
         return sum(measure(width, hidden) if name == "down_proj" else measure(hidden, width) for name in mlp)
 
     if not moe_layer:
-        return attention + wide(int(getattr(architecture, "intermediate_size", 0))), 0.0
-    shared = int(getattr(architecture, "shared_expert_intermediate_size", 0))
-    expert = wide(int(getattr(architecture, "moe_intermediate_size", 0) or 0))
-    return attention + (wide(shared) if shared else 0.0), expert * int(getattr(architecture, "num_experts", 0) or 0)
+        return attention + wide(architecture.intermediate_size), 0.0
+    shared = architecture.shared_expert_intermediate_size
+    expert = wide(architecture.moe_intermediate_size or 0)
+    return attention + (wide(shared) if shared else 0.0), expert * (architecture.num_experts or 0)

@@ -7,60 +7,22 @@ Checked by equality against counts made with transformers 5.23.0 on the meta dev
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planner.schema.catalog import Architecture
 
 ALL_LINEAR = "all-linear"
 """LoRA on every linear layer of a block; not on embeddings, head or router."""
 MLP_OUT = ("down_proj", "linear_fc2", "fc2")
 """Names of the MLP matrix whose outputs are the hidden size."""
+MLP_IN = ("up_proj", "gate_proj", "gate_up_proj", "linear_fc1", "c_fc", "fc1")
+"""Names of the MLP matrices that read the hidden size."""
 ATTENTION_OUT = ("o_proj", "linear_proj")
 """Names of the matrix that reads what attention makes."""
 LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
 """Down-projections of latent attention."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The fields of an architecture that decide its parameter count; names are those of config.json."""
-
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    tie_word_embeddings: bool = False
-    gated_mlp: bool = True
-    norm: str = "rmsnorm"
-    norms_per_layer: int = 2
-    qk_norm: str = "none"
-    learned_positions: int | None = None
-    attention_bias: bool = False
-    attention_out_bias: bool = False
-    attention_sinks: bool = False
-    mlp_bias: bool = False
-    router_bias: bool = False
-    q_lora_rank: int | None = None
-    kv_lora_rank: int | None = None
-    qk_nope_head_dim: int | None = None
-    qk_rope_head_dim: int | None = None
-    v_head_dim: int | None = None
-    num_experts: int | None = None
-    num_experts_per_tok: int | None = None
-    moe_intermediate_size: int | None = None
-    shared_expert_intermediate_size: int = 0
-    shared_expert_gate: bool = False
-    first_k_dense_replace: int = 0
-
-    @classmethod
-    def of(cls, architecture: object) -> Shape:
-        """Of anything that has these attributes, such as a catalog entry."""
-        return cls(*(getattr(architecture, name) for name in _FIELDS))
-
-
-_FIELDS = tuple(field.name for field in fields(Shape))
 
 
 @dataclass(frozen=True)
@@ -127,8 +89,8 @@ class ArchitectureParameters:
         return self.total - self.routed_experts_idle
 
 
-def count_parameters(architecture: object) -> ArchitectureParameters:
-    """Exact parameter count of a catalog architecture (or of any object with the fields of Shape).
+def count_parameters(architecture: Architecture) -> ArchitectureParameters:
+    """Exact parameter count of a catalog architecture.
 
     With h hidden_size, a heads, g key/value heads, d head_dim, f intermediate_size, V vocab_size, E experts:
 
@@ -142,10 +104,10 @@ def count_parameters(architecture: object) -> ArchitectureParameters:
 
     Source: modelling code of transformers 5.23.0; Llama-3-8B gives 8,030,261,248, DeepSeek-V3 671,026,404,352.
     """
-    return _count(Shape.of(architecture))
+    return _count(architecture)
 
 
-def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
+def lora_parameters(architecture: Architecture, rank: int, targets: Iterable[str] | str = ALL_LINEAR) -> int:
     """Parameters of LoRA adapters. [elements]
 
         rank (inputs + outputs)   for every adapted matrix, in every layer, in every expert
@@ -157,37 +119,35 @@ def lora_parameters(architecture: object, rank: int, targets: Iterable[str] | st
     return rank * sum(into + out for into, out in adapted_sides(architecture, targets))
 
 
-def adapted_sides(architecture: object, targets: Iterable[str] | str = ALL_LINEAR) -> tuple[tuple[int, int], ...]:
+def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL_LINEAR) -> tuple[tuple[int, int], ...]:
     """(sum of inputs, sum of outputs) of all adapted matrices, one pair for each target name. [elements]
 
     DoRA (Liu et al. 2024, arXiv:2402.09353) adds one magnitude an output: Llama-3.2-3B at rank 32 on q_proj
     and v_proj trains 9,289,728. LoRA-FA (Zhang et al. 2023, arXiv:2308.03303) trains the rank x outputs only.
     """
-    shape = Shape.of(architecture)
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
-    attention, mlp = _attention_matrices(shape), _mlp_matrices(shape)
+    attention, mlp = _attention_matrices(architecture), _mlp_matrices(architecture)
     unknown = [name for name in names if name != ALL_LINEAR and name not in attention and name not in mlp]
     if unknown:
         known = ", ".join([ALL_LINEAR, *attention, *mlp])
         raise ValueError(f"no linear layer is named {', '.join(unknown)}; this architecture has {known}")
-    widths = _mlp_widths(shape)
+    widths = _mlp_widths(architecture)
     sides: list[tuple[int, int]] = []
-    for name in _all_linear(shape) if ALL_LINEAR in names else names:
+    for name in _all_linear(architecture) if ALL_LINEAR in names else names:
         if name in attention:
             into, out = attention[name]
-            sides.append((into * shape.num_hidden_layers, out * shape.num_hidden_layers))
+            sides.append((into * architecture.num_hidden_layers, out * architecture.num_hidden_layers))
             continue
         wide = sum(mlp[name] * width * count for width, count in widths)
-        hidden = sum(shape.hidden_size * count for _, count in widths)
+        hidden = sum(architecture.hidden_size * count for _, count in widths)
         sides.append((wide, hidden) if name in MLP_OUT else (hidden, wide))
     return tuple(sides)
 
 
-def adapted_shapes(architecture: object, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
+def adapted_shapes(architecture: Architecture, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
     """(inputs, outputs) of one matrix for each target name, the widest MLP that carries it. [elements]"""
-    shape = Shape.of(architecture)
-    attention, mlp, hidden = _attention_matrices(shape), _mlp_matrices(shape), shape.hidden_size
-    widest = max(width for width, count in _mlp_widths(shape) if count)
+    attention, mlp, hidden = _attention_matrices(architecture), _mlp_matrices(architecture), architecture.hidden_size
+    widest = max(width for width, count in _mlp_widths(architecture) if count)
     sides = []
     for name in target_names(architecture, targets):
         wide = mlp.get(name, 0) * widest
@@ -205,9 +165,9 @@ class Adapted:
     """Which side tensor parallelism cuts: inputs, outputs or neither."""
 
 
-def adapted_attention(architecture: object, targets: Iterable[str]) -> tuple[Adapted, ...]:
+def adapted_attention(architecture: Architecture, targets: Iterable[str]) -> tuple[Adapted, ...]:
     """Adapted attention matrices of one layer; latent down-projections lie whole on each rank."""
-    attention = _attention_matrices(Shape.of(architecture))
+    attention = _attention_matrices(architecture)
     found = [name for name in target_names(architecture, targets) if name in attention]
     return tuple(
         Adapted(*attention[name], "inputs" if name in ATTENTION_OUT else "neither" if name in LATENTS else "outputs")
@@ -215,10 +175,9 @@ def adapted_attention(architecture: object, targets: Iterable[str]) -> tuple[Ada
     )
 
 
-def adapted_mlp(architecture: object, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:
+def adapted_mlp(architecture: Architecture, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:
     """Adapted matrices of one MLP or expert of that width."""
-    shape = Shape.of(architecture)
-    mlp, hidden = _mlp_matrices(shape), shape.hidden_size
+    mlp, hidden = _mlp_matrices(architecture), architecture.hidden_size
     found = [name for name in target_names(architecture, targets) if name in mlp]
     return tuple(
         Adapted(mlp[name] * width, hidden, "inputs")
@@ -228,14 +187,13 @@ def adapted_mlp(architecture: object, targets: Iterable[str], width: int) -> tup
     )
 
 
-def target_names(architecture: object, targets: Iterable[str]) -> tuple[str, ...]:
+def target_names(architecture: Architecture, targets: Iterable[str]) -> tuple[str, ...]:
     """Names of adapted matrices, `all-linear` spelt out."""
     names = list(dict.fromkeys(targets))
-    return tuple(_all_linear(Shape.of(architecture)) if ALL_LINEAR in names else names)
+    return tuple(_all_linear(architecture) if ALL_LINEAR in names else names)
 
 
-@lru_cache(maxsize=256)
-def _count(s: Shape) -> ArchitectureParameters:
+def _count(s: Architecture) -> ArchitectureParameters:
     h = s.hidden_size
     norm = h if s.norm == "rmsnorm" else 2 * h
     sharded, replicated = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
@@ -281,7 +239,7 @@ def _count(s: Shape) -> ArchitectureParameters:
     )
 
 
-def _grouped_query_attention(s: Shape) -> tuple[int, int]:
+def _grouped_query_attention(s: Architecture) -> tuple[int, int]:
     """Sharded and replicated parameters of multi-head or grouped-query attention."""
     query, key = s.num_attention_heads * s.head_dim, s.num_key_value_heads * s.head_dim
     sharded = s.hidden_size * (query + 2 * key) + query * s.hidden_size
@@ -290,7 +248,7 @@ def _grouped_query_attention(s: Shape) -> tuple[int, int]:
     return sharded, replicated + {"none": 0, "head": 2 * s.head_dim, "full": query + key}[s.qk_norm]
 
 
-def _mla(s: Shape) -> tuple[int, int]:
+def _mla(s: Architecture) -> tuple[int, int]:
     """Sharded and replicated parameters of multi-head latent attention."""
     h, a, c = s.hidden_size, s.num_attention_heads, s.kv_lora_rank or 0
     nope, rope, v = s.qk_nope_head_dim or 0, s.qk_rope_head_dim or 0, s.v_head_dim or 0
@@ -304,13 +262,13 @@ def _mla(s: Shape) -> tuple[int, int]:
     return sharded, replicated
 
 
-def _mlp(s: Shape, width: int) -> int:
+def _mlp(s: Architecture, width: int) -> int:
     """One MLP or expert of that width, biases included."""
     inputs = 2 if s.gated_mlp else 1
     return (inputs + 1) * s.hidden_size * width + (inputs * width + s.hidden_size if s.mlp_bias else 0)
 
 
-def _mlp_widths(s: Shape) -> list[tuple[int, int]]:
+def _mlp_widths(s: Architecture) -> list[tuple[int, int]]:
     """(width, how many) of all MLPs of the network: dense layers, routed experts, shared experts."""
     if s.num_experts is None:
         return [(s.intermediate_size, s.num_hidden_layers)]
@@ -322,13 +280,13 @@ def _mlp_widths(s: Shape) -> list[tuple[int, int]]:
     ]
 
 
-def _mlp_matrices(s: Shape) -> dict[str, int]:
+def _mlp_matrices(s: Architecture) -> dict[str, int]:
     """Names of MLP matrices, and how many MLP widths stand on the side that is not the hidden size."""
     names = {"up_proj": 1, "down_proj": 1, "linear_fc1": 2 if s.gated_mlp else 1, "linear_fc2": 1}
     return {"gate_proj": 1, **names, "gate_up_proj": 2} if s.gated_mlp else {**names, "c_fc": 1, "fc1": 1, "fc2": 1}
 
 
-def _attention_matrices(s: Shape) -> dict[str, tuple[int, int]]:
+def _attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of the attention matrices by name."""
     h, a = s.hidden_size, s.num_attention_heads
     if s.kv_lora_rank is not None:
@@ -357,7 +315,7 @@ def _attention_matrices(s: Shape) -> dict[str, tuple[int, int]]:
     }
 
 
-def _all_linear(s: Shape) -> list[str]:
+def _all_linear(s: Architecture) -> list[str]:
     fused = {"qkv_proj", "c_attn", "linear_qkv", "linear_proj"}
     mlp = ["gate_proj", "up_proj", "down_proj"] if s.gated_mlp else ["up_proj", "down_proj"]
     return [name for name in _attention_matrices(s) if name not in fused] + mlp

@@ -54,6 +54,7 @@ class Catalog:
         self._entries: dict[tuple[str, str], tuple[Any, Document]] = {}
         self._documents: dict[tuple[str, str], Document] = {}
         self._used: dict[str, str] = {}
+        self._asked_for: Catalog | None = None
 
     def find(self, kind: str, name: str, where: Place | None = None) -> Any:
         """The entry of that name; a model may also be a Hugging Face id or a path to a config.json or YAML file."""
@@ -64,7 +65,7 @@ class Catalog:
             raise InputError(_unknown(kind, name, sorted(files), where))
         entry, _ = self._load(kind, name)
         for used in self._lineage(kind, name):
-            self._used[f"{kind}/{used}.yaml"] = self._read(kind, used).sha256
+            self._note(f"{kind}/{used}.yaml", self._read(kind, used).sha256)
         return entry
 
     def ids(self, kind: str) -> list[str]:
@@ -80,7 +81,7 @@ class Catalog:
         for folder in self.folders:
             path = folder / relative
             if path.is_file():
-                self._used[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
+                self._note(relative, hashlib.sha256(path.read_bytes()).hexdigest())
                 return path
         raise InputError(
             Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
@@ -96,8 +97,14 @@ class Catalog:
     def recording(self) -> Self:
         """The same entries with an empty list of used files, so that an answer states what it alone rests on."""
         other = copy(self)
-        other._used = {}
+        other._used, other._asked_for = {}, self
         return other
+
+    def _note(self, file: str, sha256: str) -> None:
+        """Count a file as used, here and in the catalog that this one records for."""
+        self._used[file] = sha256
+        if self._asked_for is not None:
+            self._asked_for._note(file, sha256)
 
     def used(self) -> dict[str, str]:
         """SHA-256 of every file that an answer rests on, by path inside the catalogs."""
@@ -178,13 +185,13 @@ class Catalog:
         if is_file and path.suffix == ".yaml":
             document = read_document(path)
             entry = validate(document, schema_of("models"))
-            self._used[name] = document.sha256
+            self._note(name, document.sha256)
             return entry
         if is_file:
             from planner.inputs.hf_config import architecture_from_hf_config
 
             raw = _read_json(path)
-            self._used[name] = hashlib.sha256(raw[1]).hexdigest()
+            self._note(name, hashlib.sha256(raw[1]).hexdigest())
             return architecture_from_hf_config(raw[0], str(path))
         if name.endswith((".json", ".yaml")):
             raise InputError(Mistake(f"{name}: no such file", where))

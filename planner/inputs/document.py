@@ -6,6 +6,7 @@ Scalars follow the YAML 1.2 core schema: 1e-6 is a number; on, no and yes are st
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,8 @@ class Document:
     """Of the bytes as read, before any override."""
     overrides: tuple[str, ...] = ()
     """The --set arguments applied, in order."""
-    _marks: Mark = field(default=Mark(1, 1), repr=False, compare=False)
+    _marks: Mark | None = field(default=Mark(1, 1), repr=False, compare=False)
+    """None for data that never were text and have no lines."""
     _overridden: tuple[tuple[tuple[PathKey, ...], str], ...] = field(default=(), repr=False, compare=False)
 
     def place(self, path: tuple[PathKey, ...]) -> Place:
@@ -45,6 +47,8 @@ class Document:
         for changed, argument in reversed(self._overridden):
             if path[: len(changed)] == changed:
                 return Place(f"--set {argument}", path=dotted)
+        if self._marks is None:
+            return Place(self.name, path=dotted)
         mark = self._marks
         for step in path:
             child = mark.children.get(step) if mark.children else None
@@ -91,6 +95,20 @@ def parse_document(text: str, name: str) -> Document:
     except UnicodeEncodeError:
         raise InputError(Mistake(f"{name} holds characters that are not text", Place(name))) from None
     return _parse(raw, name)
+
+
+def document_of(data: Mapping[str, object], name: str = "<dict>") -> Document:
+    """Plain data that a program made, as if it had been read; the hash is that of its JSON text.
+
+    Raises InputError for a value that is no text, number, truth value, list or mapping.
+    """
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        because = str(error) or type(error).__name__
+        attempt = "plain text, numbers, lists and dicts"
+        raise InputError(Mistake(f"{name} is not plain data", Place(name), because, attempt)) from None
+    return replace(parse_document(text, name), _marks=None)
 
 
 def with_overrides(document: Document, arguments: Sequence[str]) -> Document:
@@ -214,8 +232,16 @@ def load(path: str, overrides: Sequence[str] = ()) -> Document:
     return with_overrides(read_document(path), overrides)
 
 
-def override(document: Document, changes: Mapping[str, Any]) -> Document:
+def override(document: Document, changes: Mapping[str, object]) -> Document:
     """The same scenario with other values at these dotted paths."""
-    import json
+    return with_overrides(document, [f"{path}={json_value(path, value)}" for path, value in changes.items()])
 
-    return with_overrides(document, [f"{path}={json.dumps(value)}" for path, value in changes.items()])
+
+def json_value(path: str, value: object) -> str:
+    """A value as it would be typed after `--set path=`. Raises InputError for one that is not plain data."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        because = str(error) or type(error).__name__
+        attempt = "plain text, numbers, lists and dicts"
+        raise InputError(Mistake(f"the value of {path} is not plain data", Place(path), because, attempt)) from None

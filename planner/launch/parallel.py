@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from planner.errors import InputError
 from planner.formulas.stages import chunk_layers
 from planner.launch.script import Array, Flag, Shell, refuse
+from planner.launch.settled import settled
+from planner.launch.switches import Switch
 from planner.search.decisions import recompute_flags
 from planner.search.plan import Plan
 
@@ -19,21 +22,16 @@ PRECISIONS: dict[str, tuple[Flag, ...]] = {
     "fp8": (("--bf16", None), ("--fp8-format", "hybrid")),
 }
 
-ENGINE_OPTIONS: dict[str, tuple[Flag, ...]] = {"tp_comm_overlap": (("--tp-comm-overlap", None),)}
-"""Flags of the switches that an engine's catalog file offers."""
 STAGE_RECOMPUTED = "STAGE_RECOMPUTED"
-OFFLOADED: tuple[Flag, ...] = (
-    ("--fine-grained-activation-offloading", None),
-    ("--offload-modules", ("attn_norm", "qkv_linear", "core_attn", "attn_proj", "mlp_norm", "expert_fc1", "moe_act")),
-)
-"""layout.activation_offload, as catalogs/engines/megatron-core.yaml counts it."""
+DEFAULT_DROPOUT = 0.1
+"""Of both dropouts in Megatron's parser."""
 
 
 def refuse_unspoken(plan: Plan, launcher: str) -> None:
     """Raise InputError for what no flag of Megatron expresses."""
     problem = plan.problem
     optimizer = problem.optimizers[plan.layout["optimizer"]].id
-    if problem.scenario.adapter is not None:
+    if settled(plan).adapts:
         raise refuse(
             plan,
             f"{launcher} has no flags for low-rank adapters",
@@ -57,14 +55,13 @@ def refuse_unspoken(plan: Plan, launcher: str) -> None:
             "precision: bf16",
             "precision",
         )
-    unspoken = [name for name in problem.scenario.engine_options if name not in ENGINE_OPTIONS]
-    if unspoken:
+    if problem.precision.id == "fp32" and problem.engine.fused_attention:
         raise refuse(
             plan,
-            f"{launcher} does not know how engine option {unspoken[0]} is written as flags",
-            "engine_options change what the engine keeps, and a fragment without them would not be this plan",
-            f"leave {unspoken[0]} out of engine_options, or write its flags by hand",
-            "engine_options",
+            f"{launcher} has no fused attention in fp32",
+            "Transformer Engine 2.17 takes fp16, bf16 or fp8 there, and the plan counts fused attention",
+            "engine_options: [unfused_attention], which keeps the scores, or precision: bf16",
+            "precision",
         )
 
 
@@ -90,8 +87,8 @@ def two_pools(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def parallel(plan: Plan) -> Array:
-    """Degrees, and how layers fall on stages."""
+def parallel(plan: Plan, switches: tuple[Switch, ...]) -> Array:
+    """Degrees, switches of the engine, and how layers fall on stages."""
     lay = plan.layout
     flags: list[Flag] = [
         ("--tensor-model-parallel-size", str(lay["tensor_parallel"])),
@@ -100,12 +97,10 @@ def parallel(plan: Plan) -> Array:
     ]
     if lay["sequence_parallel"]:
         flags.append(("--sequence-parallel", None))
-    if plan.problem.scenario.cluster.rank_order == "tp_pp_dp":
+    if settled(plan).rank_order == "tp_pp_dp":
         flags.append(("--use-tp-pp-dp-mapping", None))
-    for name in plan.problem.scenario.engine_options:
-        flags += ENGINE_OPTIONS[name]
-    if plan.problem.scenario.layout.activation_offload:
-        flags += OFFLOADED
+    for switch in switches:
+        flags += switch.flags
     if plan.problem.architecture.is_moe:
         flags.append(("--expert-model-parallel-size", str(lay["expert_parallel"])))
         flags.append(("--expert-tensor-parallel-size", str(lay["expert_tensor_parallel"])))
@@ -115,7 +110,8 @@ def parallel(plan: Plan) -> Array:
 def pipeline_split(layers: tuple[int, ...], chunks: int) -> tuple[Flag, ...]:
     """Layers of each stage: nothing where even, first and last where only they differ, else the layout string.
 
-    Megatron divides the layers between the first and the last stage evenly; each stage's layers over its chunks.
+    Megatron divides the layers between the first and the last stage evenly; each stage's layers over its chunks. With
+    no stage between them, interleaving divides by zero (transformer_layer.py:155), so that the string says it.
     """
     virtual: tuple[Flag, ...] = ()
     if chunks > 1:
@@ -123,7 +119,7 @@ def pipeline_split(layers: tuple[int, ...], chunks: int) -> tuple[Flag, ...]:
     alike = all(count % chunks == 0 for count in layers)
     if alike and len(set(layers)) == 1:
         return virtual
-    if alike and len(set(layers[1:-1])) <= 1:
+    if alike and len(set(layers[1:-1])) <= 1 and (len(layers) > 2 or chunks == 1):
         ends = (
             ("--decoder-first-pipeline-num-layers", str(layers[0])),
             ("--decoder-last-pipeline-num-layers", str(layers[-1])),
@@ -144,23 +140,59 @@ def layout_string(layers: tuple[int, ...], chunks: int) -> str:
 
 
 def recomputed_by_stage(plan: Plan) -> tuple[int, ...]:
-    """Recomputed layers of each stage, where they differ and each node belongs to one stage; else nothing.
+    """Recomputed layers of each stage's chunks, where one number cannot say them; else nothing.
 
-    Megatron reads its flags in each process, so that each node may be given its own number.
+    Megatron reads its flags in each process, so that each stage may be given its own number. Raises InputError where
+    the rank order does not tell the stage from the rank, or a stage's chunks recompute different numbers.
     """
     flags, lay = recompute_flags(plan), plan.layout
-    _, each = machines(plan)
-    whole = lay["num_gpus"] // lay["pipeline_parallel"] % each == 0
-    usual = plan.problem.scenario.cluster.rank_order == "default"
-    if flags.granularity != "full" or flags.num_layers is not None or flags.method != "block" or not (whole and usual):
+    if flags.granularity != "full" or flags.num_layers is not None:
         return ()
-    return tuple(count // lay["virtual_pipeline"] for count in plan.recomputed)
+    chunks = lay["virtual_pipeline"]
+    told = settled(plan).rank_order == "default" and flags.method == "block"
+    if not told or any(count % chunks for count in plan.recomputed):
+        raise _differing_stages(plan)
+    return tuple(count // chunks for count in plan.recomputed)
 
 
-def recomputation(plan: Plan, by_stage: tuple[int, ...] = ()) -> tuple[Array | None, str | None]:
-    """(flags, remark) of recomputed layers. Raises InputError where one flag cannot say it for all stages."""
+def one_number(plan: Plan, launcher: str) -> None:
+    """Raise InputError where stages differ in what one option for all of them must say: layers, recomputed layers."""
+    uneven = len(set(plan.layers[1:-1])) > 1
+    halves = len(plan.layers) == 2 and len(set(plan.layers)) > 1 and plan.layout["virtual_pipeline"] > 1
+    if uneven or halves:
+        raise refuse(
+            plan,
+            f"{launcher} only lets the first and the last stage differ from those between them",
+            f"the plan has {' '.join(map(str, plan.layers))} layers",
+            "layers_per_stage: even",
+            "layout",
+            "layers_per_stage",
+        )
+    if recompute_flags(plan).granularity == "full" and recompute_flags(plan).num_layers is None:
+        raise _differing_stages(plan)
+
+
+def _differing_stages(plan: Plan) -> InputError:
+    return refuse(
+        plan,
+        "stages recompute different numbers of layers, which one --recompute-num-layers cannot say",
+        "recomputed layers of each stage: " + " ".join(map(str, plan.recomputed)),
+        "layout.recompute: uniform",
+        "layout",
+        "recompute",
+    )
+
+
+def shares_nodes(plan: Plan) -> bool:
+    """Do several stages lie on one node, so that only a process's own rank tells its stage."""
+    return bool(plan.layout["num_gpus"] // plan.layout["pipeline_parallel"] % machines(plan)[1])
+
+
+def recomputation(plan: Plan, by_stage: tuple[int, ...]) -> tuple[Array | None, str | None]:
+    """(flags, remark) of recomputed layers; `by_stage` from `recomputed_by_stage`, or nothing where no process can be
+    given its own number. Raises InputError for whole layers beside modules, and for stages that differ."""
     flags = recompute_flags(plan)
-    modules = plan.problem.scenario.layout.recompute_modules
+    modules = settled(plan).recompute_modules
     if flags.granularity == "none":
         if not modules:
             return None, None
@@ -178,34 +210,24 @@ def recomputation(plan: Plan, by_stage: tuple[int, ...] = ()) -> tuple[Array | N
             "layout",
             "recompute_modules",
         )
+    if flags.num_layers is None and not by_stage:
+        raise _differing_stages(plan)
+    number, remark = str(flags.num_layers), None
     if by_stage:
-        number = Shell(f'"${{{STAGE_RECOMPUTED}[$((NODE_RANK * {len(by_stage)} / NUM_NODES))]}}"')
-        own: tuple[Flag, ...] = (
-            ("--recompute-granularity", "full"),
-            ("--recompute-method", "block"),
-            ("--recompute-num-layers", number),
-        )
-        remark = f"Stages recompute different numbers of layers: {STAGE_RECOMPUTED} is read by the rank of the node."
-        return Array("RECOMPUTE_ARGS", own), remark
-    if flags.num_layers is None or flags.method is None:
-        raise refuse(
-            plan,
-            "stages recompute different numbers of layers, which one --recompute-num-layers cannot say",
-            "recomputed layers of each stage: " + " ".join(map(str, plan.recomputed)),
-            "layout.recompute: uniform",
-            "layout",
-            "recompute",
-        )
+        rank, count = ("RANK", str(plan.layout["num_gpus"])) if shares_nodes(plan) else ("NODE_RANK", "NUM_NODES")
+        number = Shell(f'"${{{STAGE_RECOMPUTED}[$((${{{rank}:?}} * {len(by_stage)} / {count}))]}}"')
+        whose = "each process reads this file" if rank == "RANK" else "the rank of the node"
+        remark = f"Stages recompute different numbers of layers: {STAGE_RECOMPUTED} is read by {whose} ({rank})."
     return (
         Array(
             "RECOMPUTE_ARGS",
             (
                 ("--recompute-granularity", flags.granularity),
                 ("--recompute-method", flags.method),
-                ("--recompute-num-layers", str(flags.num_layers)),
+                ("--recompute-num-layers", number),
             ),
         ),
-        None,
+        remark,
     )
 
 
@@ -232,8 +254,11 @@ def precision(plan: Plan) -> Array:
         flags.append(("--accumulate-allreduce-grads-in-fp32", None))
     if problem.engine.fused_attention:
         flags.append(("--attention-backend", "flash"))
-    flags.append(("--attention-dropout", f"{problem.architecture.attention_dropout:g}"))
-    flags.append(("--hidden-dropout", f"{problem.architecture.hidden_dropout:g}"))
+    for option, share in (
+        ("--attention-dropout", problem.architecture.attention_dropout),
+        ("--hidden-dropout", problem.architecture.hidden_dropout),
+    ):
+        flags += [(option, f"{share:g}")] if share != DEFAULT_DROPOUT else []
     return Array("PRECISION_ARGS", tuple(flags))
 
 
@@ -247,13 +272,23 @@ def optimizer(plan: Plan, *, overlap: bool) -> Array:
         flags.append(("--overlap-grad-reduce", None))
         if lay["zero_stage"] == 1:
             flags.append(("--overlap-param-gather", None))
-    if problem.scenario.layout.optimizer_offload:
+    if settled(plan).optimizer_offload:
         flags += [
             ("--optimizer-cpu-offload", None),
             ("--use-precision-aware-optimizer", None),
             ("--overlap-cpu-optimizer-d2h-h2d", None),
         ]
     return Array("OPTIMIZER_ARGS", tuple(flags))
+
+
+def needs_apex(plan: Plan) -> tuple[str, ...]:
+    """What Megatron's default gradient accumulation needs beside Megatron."""
+    if "unfused_gradient_accumulation" in settled(plan).engine_options:
+        return ()
+    return (
+        "Gradient accumulation is fused by default, which needs Apex' fused_weight_gradient_mlp_cuda (in NGC "
+        "containers); without it: engine_options: [unfused_gradient_accumulation].",
+    )
 
 
 def machines(plan: Plan) -> tuple[int, int]:

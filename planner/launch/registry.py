@@ -11,6 +11,7 @@ import planner.launch
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.problem.problem import Problem
+from planner.search.search import Outcome
 
 
 def launchers() -> dict[str, ModuleType]:
@@ -40,23 +41,34 @@ def find(name: str) -> ModuleType:
 
 
 def engines_of(name: str, catalog: Catalog) -> list[str]:
-    """Engines whose flags a launcher speaks: those whose catalog file names it."""
+    """Engines whose settings a launcher speaks: those whose catalog file names it."""
     from planner.schema.engine import Engine
 
     found: list[Engine] = catalog.all("engines")
-    return [engine.id for engine in found if engine.launch == name]
+    return [engine.id for engine in found if name in engine.launch]
 
 
 def refuse_other_engines(name: str, problem: Problem, catalog: Catalog) -> None:
     """Raise InputError where a launcher does not speak the engine of a scenario."""
-    if problem.engine.launch == name:
-        return
     own = problem.engine.launch
+    if name in own:
+        return
     raise InputError(
         Mistake(
             f"launcher {name} does not speak engine {problem.engine.id}",
             problem.place("engine"),
             f"it speaks {', '.join(engines_of(name, catalog))}",
-            f"--to {own}" if own else f"no launcher speaks {problem.engine.id} yet: planner solve prints its layout",
+            f"--to {' or '.join(own)}"
+            if own
+            else f"no launcher speaks {problem.engine.id} yet: planner solve prints its layout",
         )
     )
+
+
+def files(name: str, outcome: Outcome, catalog: Catalog) -> dict[str, str]:
+    """Files of a plan by name, of a launcher: one for most. Raises InputError for what the launcher cannot say."""
+    module = find(name)
+    if hasattr(module, "files"):
+        several: dict[str, str] = module.files(outcome, catalog)
+        return several
+    return {module.FILE: module.fragment(outcome, catalog)}

@@ -34,6 +34,8 @@ class Array:
 
     name: str
     flags: tuple[Flag, ...]
+    assigned: bool = False
+    """Written as name=value (Hydra), not as an option and its value."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Script:
     arrays: tuple[Array, ...]
     remarks: tuple[str, ...]
     """What a person must know or add."""
-    example: tuple[str, ...]
-    """Lines of the command that uses the arrays."""
+    run: tuple[str, ...]
+    """Lines that start the run, where the file is executed and not sourced."""
 
 
 def flag_table(catalog: Catalog, file: str) -> tuple[str, Table]:
@@ -85,6 +87,22 @@ def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
                 raise InternalError(f"{option} does not take {value!r}")
 
 
+def without_defaults(arrays: Sequence[Array], tables: Sequence[Table]) -> tuple[Array, ...]:
+    """The arrays less the flags that say what the engine does anyway, and less what is empty then."""
+
+    def said(option: str, value: str | tuple[str, ...] | None) -> bool:
+        entry = next((table[option] for table in tables if option in table), {})
+        default = entry.get("default")
+        if default is None or value is None or isinstance(value, (tuple, Shell)):
+            return True
+        if entry.get("type") in ("int", "float"):
+            return float(value) != float(default)
+        return value != str(default)
+
+    kept = (Array(a.name, tuple(flag for flag in a.flags if said(*flag))) for a in arrays)
+    return tuple(array for array in kept if array.flags)
+
+
 def _is_a(value: str, entry: Mapping[str, Any]) -> bool:
     choices = entry.get("choices")
     if choices and value not in choices:
@@ -105,7 +123,8 @@ def _shell_value(value: int | tuple[int, ...]) -> str:
 
 def render(script: Script, outcome: Outcome) -> str:
     """The fragment as text."""
-    lines = ["# shellcheck shell=bash disable=SC2034", *_header(script, outcome), ""]
+    lines = ["# shellcheck shell=bash disable=SC2034"]
+    lines += [*header(script.speaks, script.checked_against, script.remarks, outcome), ""]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in script.exports]
     lines += [f"{name}={_shell_value(value)}" for name, value in script.variables]
     lines.append("")
@@ -113,15 +132,21 @@ def render(script: Script, outcome: Outcome) -> str:
         lines.append(f"{array.name}=(")
         for option, value in array.flags:
             words = value if isinstance(value, tuple) else () if value is None else (value,)
-            lines.append("  " + " ".join([option, *(w if isinstance(w, Shell) else shlex.quote(w) for w in words)]))
+            said = [w if isinstance(w, Shell) else shlex.quote(w) for w in words]
+            if array.assigned:
+                said, option = [], shlex.quote(f"{option}={''.join(words)}")
+            lines.append("  " + " ".join([option, *said]))
         lines += [")", ""]
     lines.append("PLAN_ARGS=(" + " ".join(f'"${{{array.name}[@]}}"' for array in script.arrays) + ")")
-    lines.append("")
-    lines += [f"# {line}" for line in script.example]
+    lines += ["", "# Sourced, the file only sets the arrays; executed, it starts the run with further arguments."]
+    lines += ['if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then', "  set -euo pipefail"]
+    lines += [f"  {line}" for line in script.run]
+    lines.append("fi")
     return "\n".join(lines) + "\n"
 
 
-def _header(script: Script, outcome: Outcome) -> list[str]:
+def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: Outcome) -> list[str]:
+    """Comment lines that say whose settings these are, of which plan, and what is left open."""
     from importlib.metadata import version
 
     from planner.search.plan import verdict
@@ -132,16 +157,16 @@ def _header(script: Script, outcome: Outcome) -> list[str]:
     proved = how_proved(outcome)
     machines = ", ".join(text for name, text in hardware_rows(plan) if name.startswith("hardware"))
     paragraphs = [
-        f"Flags for {script.speaks}, checked against {script.checked_against}.",
-        f"Written by planner {version('planner')} from scenario {outcome.question.scenario.name} ({document.name}), "
+        f"Settings for {speaks}, checked against {checked_against}.",
+        f"Written by planner {version('planner')} from scenario {outcome.question.name} ({document.name}), "
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
         f"Plan: {proved} among {proof.candidates:,} candidates; {machines}; peak {plan.peak_gib:.1f} of "
         f"{plan.usable_gib:.1f} GiB usable, {plan.headroom_gib:.1f} GiB free ({verdict(plan)}); "
         f"step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
-        "and logging are yours to add.",
-        *script.remarks,
+        "and logging are yours to add as arguments.",
+        *remarks,
     ]
     return [f"# {line}" for text in paragraphs for line in _wrapped(text)]
 

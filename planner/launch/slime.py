@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch import parallel
-from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render
+from planner.launch.network import shape
+from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render, without_defaults
+from planner.launch.settled import settled
+from planner.launch.switches import switched
 from planner.problem.problem import ASYNCHRONOUS
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 NAME = "slime"
+FILE = "plan.sh"
 TABLE = "slime_031.yaml"
-MEGATRON_TABLE = "megatron_0192.json"
+MEGATRON_TABLE = "megatron_slime_031.json"
+DEFAULT_GPUS_PER_NODE = 8
+KEPT_BIAS: tuple[Flag, ...] = (("--moe-router-bias-update-rate", "0"),)
+"""Megatron would move the router's correction bias at each step."""
 
 
 def fragment(outcome: Outcome, catalog: Catalog) -> str:
-    """The launch fragment of a plan. Raises InputError for what slime's flags cannot say."""
+    """The launch script of a plan. Raises InputError for what slime's flags cannot say."""
     plan = outcome.plan
     assert plan is not None
     if plan.rollout is None:
         raise refuse(
             plan,
-            f"{NAME} launches reinforcement learning, and this is task {plan.problem.scenario.task}",
+            f"{NAME} launches reinforcement learning, and this is task {settled(plan).task}",
             "its flags describe rollouts and training together",
             "engine: megatron-core, and --to megatron",
             "task",
@@ -29,42 +36,94 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     parallel.refuse_unspoken(plan, NAME)
     if plan.problem.precision.id == "fp32":
         raise refuse(plan, f"{NAME} does not speak precision fp32", "it trains in bf16 or fp16", "bf16", "precision")
-    again, remark = parallel.recomputation(plan)
-    arrays = [_cluster(plan), _rollout(plan), parallel.parallel(plan), _batch(plan), parallel.precision(plan)]
-    arrays += [again] if again is not None else []
+    switches = switched(plan, NAME)
+    model, left_open = shape(plan, NAME)
+    if plan.problem.architecture.router_correction_bias:
+        model = Array(model.name, (*model.flags, *KEPT_BIAS))
+    again, remark = parallel.recomputation(plan, ())
+    arrays = [model, _cluster(plan), _rollout(plan), parallel.parallel(plan, switches), _batch(plan)]
+    arrays += [parallel.precision(plan), *([again] if again is not None else [])]
     arrays += [parallel.optimizer(plan, overlap=False), _sglang(plan)]
     own_name, own = flag_table(catalog, TABLE)
     megatron_name, megatron = flag_table(catalog, MEGATRON_TABLE)
     check_flags(arrays, [own, megatron])
-    remarks = ["MODEL_ARGS, the network's shape, comes from slime's own scripts/models."]
-    if plan.problem.scenario.rl is not None and plan.problem.scenario.rl.reference_model:
-        remarks.append("The plan counts a frozen reference model: give its checkpoint (--ref-load) and your KL loss.")
-    held = plan.problem.rollout_precision
-    if held is not None and held.quantised:
-        remarks.append(
-            f"The plan counts rollout weights in {held.id}: give a checkpoint in it as --hf-checkpoint; slime sends "
-            "weights in the format that its config.json names."
-        )
-    program = "train_async.py" if plan.problem.placement == ASYNCHRONOUS else "train.py"
     script = Script(
         speaks=f"{plan.problem.engine.name}, {plan.problem.engine.version}",
         checked_against=f"the option tables of {own_name} and {megatron_name}",
-        exports=(("CUDA_DEVICE_MAX_CONNECTIONS", "1"),),
-        variables=(),
-        arrays=tuple(arrays),
-        remarks=(*remarks, *([remark] if remark else [])),
-        example=(
-            "ray job submit --address http://127.0.0.1:8265 \\",
-            '  --runtime-env-json \'{"env_vars": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}\' \\',
-            f'  -- python3 {program} "${{MODEL_ARGS[@]}}" "${{PLAN_ARGS[@]}}" ...',
+        exports=(
+            ("CUDA_DEVICE_MAX_CONNECTIONS", "1"),
+            *(export for switch in switches for export in switch.exports),
         ),
+        variables=(),
+        arrays=without_defaults(arrays, [own, megatron]),
+        remarks=(*left_open, *_remarks(plan), *([remark] if remark else [])),
+        run=_run(plan),
     )
     return render(script, outcome)
+
+
+def _run(plan: Plan) -> tuple[str, ...]:
+    """Start Ray on this node as its head, and the run in it; other nodes join by themselves."""
+    program = "train_async.py" if plan.problem.placement == ASYNCHRONOUS else "train.py"
+    rl = settled(plan).rl
+    assert rl is not None
+    reference = (
+        ['  --ref-load "${REF_LOAD:?FIXME: checkpoint of the frozen reference}" --use-kl-loss']
+        if rl.reference_model
+        else []
+    )
+    gpus = _gpus_per_node(plan)
+    return (
+        "CHECKPOINT_ARGS=(",
+        '  --hf-checkpoint "${HF_CHECKPOINT:?FIXME: folder of the Hugging Face checkpoint}"',
+        *reference,
+        ")",
+        "DATA_ARGS=(",
+        '  --prompt-data "${PROMPT_DATA:?FIXME: file of prompts}"',
+        ")",
+        f'# On every other node first: ray start --address "$MASTER_ADDR:6379" --num-gpus {gpus}',
+        f'ray start --head --node-ip-address "${{MASTER_ADDR:?FIXME: address of this node}}" --num-gpus {gpus}',
+        'ray job submit --address "http://127.0.0.1:8265" \\',
+        '  --runtime-env-json \'{"env_vars": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}\' \\',
+        f'  -- python3 {program} "${{PLAN_ARGS[@]}}" "${{CHECKPOINT_ARGS[@]}}" "${{DATA_ARGS[@]}}" "$@"',
+    )
+
+
+def _remarks(plan: Plan) -> list[str]:
+    problem, rl = plan.problem, settled(plan).rl
+    out = [
+        "Samples are packed up to --max-tokens-per-gpu: the memory is that of the plan's micro-batches at full length; "
+        "the step is shorter than the plan's where samples are."
+    ]
+    if rl is not None and rl.reference_model:
+        out.append("The plan counts a frozen reference model: --ref-load and --use-kl-loss; --kl-loss-coef is yours.")
+    held = problem.rollout_precision
+    if held is not None and held.quantised:
+        out.append(
+            f"The plan counts rollout weights in {held.id}: give a checkpoint in it as --hf-checkpoint; slime sends "
+            "weights in the format that its config.json names."
+        )
+    if problem.generating.node.id != problem.node.id:
+        out.append(
+            f"slime sorts nodes by address and trains on the lowest (ray/placement_group.py): {problem.node.id} must "
+            f"have the lower addresses, {problem.generating.node.id} the higher ones."
+        )
+    return out
+
+
+def _gpus_per_node(plan: Plan) -> int:
+    _, each = parallel.machines(plan)
+    if plan.problem.colocated or plan.rollout is None:
+        return each
+    other = plan.problem.generating.node
+    return max(each, min(plan.rollout.num_gpus, other.gpus_per_host or other.gpus_per_node))
 
 
 def _cluster(plan: Plan) -> Array:
     hosts, each = parallel.machines(plan)
     flags: tuple[Flag, ...] = (("--actor-num-nodes", str(hosts)), ("--actor-num-gpus-per-node", str(each)))
+    if _gpus_per_node(plan) != DEFAULT_GPUS_PER_NODE:
+        flags = (*flags, ("--num-gpus-per-node", str(_gpus_per_node(plan))))
     if plan.problem.colocated:
         flags = (("--colocate", None), *flags)
     elif plan.rollout is not None:
@@ -74,7 +133,7 @@ def _cluster(plan: Plan) -> Array:
 
 def _rollout(plan: Plan) -> Array:
     """What one rollout generates, and in how many optimizer steps it is used."""
-    rl, wish = plan.problem.scenario.rl, plan.wish
+    rl, wish = settled(plan).rl, plan.wish
     assert rl is not None
     flags: tuple[Flag, ...] = (
         ("--advantage-estimator", rl.algorithm),
@@ -83,15 +142,18 @@ def _rollout(plan: Plan) -> Array:
         ("--num-steps-per-rollout", str(rl.steps_per_rollout)),
         ("--rollout-max-response-len", str(wish.response_length)),
         ("--rollout-max-context-len", str(plan.layout["sequence_length"])),
+        ("--balance-data", None),
     )
     return Array("ROLLOUT_ARGS", flags)
 
 
 def _batch(plan: Plan) -> Array:
-    """Fixed micro-batches; slime sets the position limit to the sequence length itself."""
+    """Samples packed up to the tokens of the plan's micro-batch; slime sets the position limit itself."""
     lay = plan.layout
+    tokens = -(-lay["micro_batch_size"] * lay["sequence_length"] // lay["context_parallel"])
     flags: tuple[Flag, ...] = (
-        ("--micro-batch-size", str(lay["micro_batch_size"])),
+        ("--use-dynamic-batch-size", None),
+        ("--max-tokens-per-gpu", str(tokens)),
         ("--global-batch-size", str(lay["global_batch_size"])),
         ("--seq-length", str(lay["sequence_length"])),
     )

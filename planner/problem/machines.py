@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from planner.cluster.cluster import Cluster
@@ -36,11 +36,15 @@ class Machines:
     usable_gib: float
     """What the driver leaves to torch on one GPU. [GiB]"""
     headroom_gib: float
-    """What must stay free on one GPU. [GiB]"""
+    """What the search keeps free on one GPU. [GiB]"""
     headroom_from: str
     """Where that number comes from."""
     tables: MeasuredTables
     """Measured products and collectives of the catalog that was asked."""
+    demanded_headroom_gib: float = 0.0
+    """What of `headroom_gib` the user demanded; the rest is usual, and given up where no layout keeps it. [GiB]"""
+    usual_headroom_gib: float | None = None
+    """What would be kept free, where `headroom_gib` had to be less. [GiB]"""
     own: Own | None = None
     """What the user's files say about the machines; `node` already follows them."""
 
@@ -48,6 +52,12 @@ class Machines:
     def limit_gib(self) -> float:
         """What one GPU may hold: usable memory less what must stay free. [GiB]"""
         return self.usable_gib - self.headroom_gib
+
+    def keeping(self, headroom_gib: float) -> Machines:
+        """The same machines with at most so much kept free of what nobody demanded. [GiB]"""
+        kept = max(self.demanded_headroom_gib, min(self.headroom_gib, headroom_gib))
+        usual = self.headroom_gib if self.usual_headroom_gib is None else self.usual_headroom_gib
+        return self if kept == self.headroom_gib else replace(self, headroom_gib=kept, usual_headroom_gib=usual)
 
     @cached_property
     def clusters(self) -> dict[int, Cluster]:

@@ -8,20 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from planner.cluster.cluster import Cluster
 from planner.errors import Place
 from planner.formulas.parameters import ArchitectureParameters
 from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
-from planner.problem.layouts import Floats
 from planner.problem.machines import Machines
+from planner.problem.state_bytes import StateBytes
 from planner.problem.variants import Setting, on_pool
 from planner.problem.wishes import WishCombination as WishCombination
 from planner.problem.work import Work
 from planner.schema.calibration import Calibration, Phase
-from planner.schema.catalog import Architecture, Gpu, Node, Optimizer, Precision
+from planner.schema.catalog import Architecture, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, RolloutEngine, Separation
 from planner.schema.scenario import Scenario
 
@@ -36,7 +34,7 @@ COLOCATED, ASYNCHRONOUS = "colocated", "asynchronous"
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(StateBytes):
     """One variant of a question: every decision that changes the cost functions is taken. What-ifs make a new one."""
 
     scenario: Scenario
@@ -65,6 +63,11 @@ class Problem:
     """What tells this problem from the other variants of its question."""
 
     @property
+    def name(self) -> str:
+        """Of the scenario."""
+        return self.scenario.name
+
+    @property
     def architecture(self) -> Architecture:
         """The network."""
         return self.work.architecture
@@ -73,21 +76,6 @@ class Problem:
     def parameters(self) -> ArchitectureParameters:
         """Exact parameter counts by tensor class."""
         return self.work.parameters
-
-    @property
-    def precision(self) -> Precision:
-        """What is trained in."""
-        return self.work.precision
-
-    @property
-    def base_precision(self) -> Precision:
-        """Of the frozen weights below an adapter."""
-        return self.work.base_precision
-
-    @property
-    def optimizers(self) -> tuple[Optimizer, ...]:
-        """The optimizer wished for, then those allowed."""
-        return self.work.optimizers
 
     @property
     def rollout_engine(self) -> RolloutEngine | None:
@@ -108,11 +96,6 @@ class Problem:
     def node(self) -> Node:
         """Of the machines that train."""
         return self.machines.node
-
-    @property
-    def gpu(self) -> Gpu:
-        """Of the machines that train."""
-        return self.machines.gpu
 
     @property
     def num_gpus(self) -> tuple[int, ...]:
@@ -199,38 +182,18 @@ class Problem:
         assert self.engine.separation is not None
         return self.engine.separation
 
-    @cached_property
-    def optimizer_state_bytes(self) -> Floats:
-        """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""
-        moments = [self.moment_bytes(o, o.state_bytes) for o in self.optimizers]
-        master = [o.master_bytes * self.engine.states.keeps_master for o in self.optimizers]
-        return np.asarray(np.array(moments) + np.array(master))
+    def keeping(self, headroom_gib: float) -> Problem:
+        """This problem with at most so much kept free of what nobody demanded. [GiB]"""
 
-    def moment_bytes(self, optimizer: Optimizer, state_bytes: float) -> float:
-        """Bytes a parameter of moments for which an optimizer states so many, as this engine formats them."""
-        states = self.engine.states
-        if optimizer.own_format:
-            return state_bytes
-        if states.moment_bytes is not None:
-            return min(states.moment_bytes, state_bytes)
-        return state_bytes * (self.weight_bytes / 4 if states.moments_follow_weights else 1.0)
+        def keep(machines: Machines | None) -> Machines | None:
+            return machines.keeping(headroom_gib) if machines is not None else None
 
-    def adapter_moment_bytes(self, optimizer: Optimizer) -> float:
-        """Bytes a parameter of moments of fp32 adapters."""
-        follow = self.engine.states.moments_follow_weights and self.engine.states.moment_bytes is None
-        return optimizer.state_bytes if follow else self.moment_bytes(optimizer, optimizer.state_bytes)
-
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes a trainable parameter of the stored weights."""
-        stored = self.engine.states.weight_bytes
-        return self.precision.weight_bytes if stored == "precision" else stored
-
-    @property
-    def gradient_bytes(self) -> float:
-        """Bytes a trainable parameter of the gradient."""
-        stored = self.engine.states.gradient_bytes
-        return self.precision.weight_bytes if stored == "precision" else stored
+        return replace(
+            self,
+            machines=self.machines.keeping(headroom_gib),
+            rollout_machines=keep(self.rollout_machines),
+            later_machines=keep(self.later_machines),
+        )
 
     def place(self, *path: str | int) -> Place:
         """Where something stands in the scenario."""
@@ -270,6 +233,11 @@ class Question:
     def scenario(self) -> Scenario:
         """The scenario of the plain variant."""
         return self.first.scenario
+
+    @property
+    def name(self) -> str:
+        """Of the scenario."""
+        return self.scenario.name
 
     @property
     def architecture(self) -> Architecture:
@@ -320,6 +288,21 @@ class Question:
         """The machines whose GPUs may hold most: memory of the others is counted on their scale."""
         pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
         return max(pools, key=lambda machines: machines.limit_gib)
+
+    @property
+    def prefers_headroom(self) -> bool:
+        """Whether more is kept free than the user demanded, because it is usual."""
+        pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
+        return any(machines.headroom_gib > machines.demanded_headroom_gib for machines in pools)
+
+    def keeping(self, headroom_gib: float) -> Question:
+        """The same question with at most so much kept free of what nobody demanded. [GiB]"""
+        return replace(self, problems=tuple(problem.keeping(headroom_gib) for problem in self.problems))
+
+    @property
+    def as_demanded(self) -> Question:
+        """The same question with only that headroom which the user demanded."""
+        return self.keeping(0.0)
 
     @property
     def total_gpus(self) -> tuple[int, ...]:

@@ -2,117 +2,218 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
-from planner.schema.scenario import ClusterSpec, Pool, Scenario
+from planner.schema.scenario import ClusterSpec, LayoutSpec, Pool, Scenario
 
 
-def contradictions(
-    document: Document, scenario: Scenario, engine: Engine, precision: Precision, gpu: Gpu
-) -> list[Mistake]:
-    """Things that no layout could mend, with the place that says so."""
-    wrong = []
-    layout = scenario.layout
-    named = (
-        ("option", "engine_options", scenario.engine_options, list(engine.options), ("engine_options",)),
-        (
-            "module to recompute",
-            "layout.recompute_modules",
-            layout.recompute_modules,
-            engine.recompute_modules,
-            ("layout", "recompute_modules"),
+@dataclass(frozen=True)
+class Asked:
+    """What a refusal looks at: a variant of a scenario, its engine and its machines."""
+
+    scenario: Scenario
+    engine: Engine
+    precision: Precision
+    gpu: Gpu
+
+    @property
+    def layout(self) -> LayoutSpec:
+        """What the scenario says of the layout."""
+        return self.scenario.layout
+
+    @property
+    def has_units(self) -> bool:
+        """Whether the GPU computes in the precision asked for."""
+        return self.precision.compute in self.gpu.dense_tflops
+
+    @property
+    def usual_precision(self) -> str:
+        """A precision that the GPU computes in."""
+        return "fp16" if "fp16" in self.gpu.dense_tflops else "fp32"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing that no layout could mend. Texts may name fields of `Asked` in braces."""
+
+    path: tuple[str, ...]
+    """What in the scenario asks for it."""
+    applies: Callable[[Asked], bool]
+    what: str
+    because: str
+    attempt: str
+
+    def mistake(self, document: Document, asked: Asked) -> Mistake:
+        """The message, with its place in the file."""
+        words = {
+            "engine": asked.engine,
+            "precision": asked.precision,
+            "gpu": asked.gpu,
+            "layout": asked.layout,
+            "scenario": asked.scenario,
+            "units": ", ".join(sorted(asked.gpu.dense_tflops)),
+            "usual_precision": asked.usual_precision,
+            "methods": ", ".join(asked.engine.recompute.methods) or "none",
+            "precisions": ", ".join(asked.engine.precisions),
+            "first_precision": next(iter(asked.engine.precisions), ""),
+            "rank_order": asked.scenario.cluster.rank_order,
+            "rank_orders": ", ".join(asked.engine.rank_orders),
+            "first_rank_order": next(iter(asked.engine.rank_orders), ""),
+        }
+        what, because, attempt = (text.format(**words) for text in (self.what, self.because, self.attempt))
+        return Mistake(what, document.place(self.path), because, attempt)
+
+
+def _offloads_activations(asked: Asked) -> bool:
+    return any(option.decides == "activation_offload" for option in asked.engine.options.values())
+
+
+def _empty_stages(asked: Asked) -> bool:
+    """Stages without a layer, but for last ones where the engine allows these."""
+    split = asked.layout.layers_per_stage
+    counts = split if isinstance(split, list) else []
+    filled = sum(count > 0 for count in counts)
+    allowed = asked.engine.pipeline.empty_stages and filled > 0 and all(counts[:filled])
+    return 0 in counts and not allowed
+
+
+def _middle_differs(asked: Asked) -> bool:
+    split = asked.layout.layers_per_stage
+    return isinstance(split, list) and len(set(split[1:-1])) > 1
+
+
+REFUSALS = (
+    Refusal(
+        ("precision",),
+        lambda a: not a.precision.trainable,
+        "precision {precision.id} cannot be trained in",
+        "it only holds frozen weights",
+        "precision: bf16 (and adapter.base_precision: {precision.id} to hold a frozen base in it)",
+    ),
+    Refusal(
+        ("precision",),
+        lambda a: a.precision.trainable and not a.has_units,
+        "{gpu.name} has no {precision.compute} matrix units",
+        "the catalog lists {units} for it",
+        "precision: {usual_precision}",
+    ),
+    Refusal(
+        ("layout", "optimizer_offload"),
+        lambda a: bool(a.layout.optimizer_offload) and not a.engine.optimizer_offload,
+        "engine {engine.id} does not offload the optimizer",
+        "its catalog file says optimizer_offload: false",
+        "optimizer_offload: false",
+    ),
+    Refusal(
+        ("layout", "recompute"),
+        lambda a: a.layout.recompute == "per_stage" and not a.engine.recompute.per_stage,
+        "engine {engine.id} takes one number of recomputed layers for all stages",
+        "its catalog file says recompute.per_stage: false",
+        "recompute: uniform",
+    ),
+    Refusal(
+        ("layout", "layers_per_stage"),
+        lambda a: a.layout.layers_per_stage not in ("auto", "even") and a.engine.pipeline.uneven == "no",
+        "engine {engine.id} only splits layers evenly",
+        "its catalog file says pipeline.uneven: no",
+        "layers_per_stage: even",
+    ),
+    Refusal(
+        ("layout", "layers_per_stage"),
+        _empty_stages,
+        "layers_per_stage leaves a stage without a layer",
+        "only the last stages may be empty, and only where an engine's catalog file says pipeline.empty_stages",
+        "at least 1 layer on every stage",
+    ),
+    Refusal(
+        ("layout", "schedule"),
+        lambda a: a.layout.schedule == "zb-h1" and a.engine.pipeline.zero_bubble is None,
+        "engine {engine.id} has no zero-bubble schedule",
+        "its catalog file gives no pipeline.zero_bubble",
+        "schedule: 1f1b",
+    ),
+    Refusal(
+        ("layout", "schedule"),
+        lambda a: (
+            a.layout.schedule == "zb-h1"
+            and a.engine.pipeline.zero_bubble is not None
+            and a.scenario.adapter is not None
         ),
-    )
+        "a zero-bubble schedule has nothing to put off",
+        "it fills the bubble with gradients of weights, and those of a frozen base do not exist",
+        "schedule: 1f1b",
+    ),
+    Refusal(
+        ("layout", "activation_offload"),
+        lambda a: a.layout.activation_offload is True and not _offloads_activations(a),
+        "engine {engine.id} does not offload activations",
+        "its catalog file has no option that decides activation_offload",
+        "activation_offload: false",
+    ),
+    Refusal(
+        ("layout", "recompute_method"),
+        lambda a: a.layout.recompute_method is not None and a.layout.recompute_method not in a.engine.recompute.methods,
+        "engine {engine.id} has no recompute method {layout.recompute_method}",
+        "it has {methods}",
+        "leave recompute_method out",
+    ),
+    Refusal(
+        ("precision",),
+        lambda a: bool(a.engine.precisions) and a.scenario.precision not in a.engine.precisions,
+        "engine {engine.id} does not train in {scenario.precision}",
+        "its catalog file says precisions: {precisions}",
+        "precision: {first_precision}",
+    ),
+    Refusal(
+        ("cluster", "rank_order"),
+        lambda a: a.scenario.cluster.rank_order not in a.engine.rank_orders,
+        "engine {engine.id} has no rank order {rank_order}",
+        "its catalog file says rank_orders: {rank_orders}",
+        "rank_order: {first_rank_order}",
+    ),
+    Refusal(
+        ("layout", "layers_per_stage"),
+        lambda a: a.engine.pipeline.uneven == "first_last" and _middle_differs(a),
+        "engine {engine.id} only lets the first and the last stage differ",
+        "its catalog file says pipeline.uneven: first_last",
+        "layers_per_stage: free, or a list whose stages between the first and the last are equal",
+    ),
+)
+"""What engines and GPUs do not take, whatever the layout: a new one is one more entry."""
 
-    def refuse(what: str, because: str, attempt: str, *path: str | int) -> None:
-        wrong.append(Mistake(what, document.place(path), because, attempt))
 
-    for what, key, asked, known, path in named:
-        for name in asked:
-            if name not in known:
-                refuse(
-                    f"engine {engine.id} has no {what} {name}",
-                    f"it has {', '.join(known) or 'none'}",
-                    f"leave {name} out of {key}",
-                    *path,
-                )
-    if not precision.trainable:
-        refuse(
-            f"precision {precision.id} cannot be trained in",
-            "it only holds frozen weights",
-            "precision: bf16 (and adapter.base_precision: " + precision.id + " to hold a frozen base in it)",
-            "precision",
+def refusals(document: Document, asked: Asked) -> list[Mistake]:
+    """Everything in this variant that its engine or its GPUs refuse, with the place that asks for it."""
+    scenario, engine = asked.scenario, asked.engine
+    options, modules = list(engine.options), list(engine.recompute_modules)
+    wrong = _unknown(document, engine, "option", ("engine_options",), scenario.engine_options, options)
+    path = ("layout", "recompute_modules")
+    wrong += _unknown(document, engine, "module to recompute", path, scenario.layout.recompute_modules, modules)
+    wrong += no_memory_left(document, scenario, scenario.cluster, engine, asked.gpu)
+    return wrong + [refusal.mistake(document, asked) for refusal in REFUSALS if refusal.applies(asked)]
+
+
+def _unknown(
+    document: Document, engine: Engine, what: str, path: tuple[str, ...], names: Sequence[str], known: Sequence[str]
+) -> list[Mistake]:
+    """Names that the engine's catalog file does not list."""
+    return [
+        Mistake(
+            f"engine {engine.id} has no {what} {name}",
+            document.place(path),
+            f"it has {', '.join(known) or 'none'}",
+            f"leave {name} out of {'.'.join(path)}",
         )
-    elif precision.compute not in gpu.dense_tflops:
-        refuse(
-            f"{gpu.name} has no {precision.compute} matrix units",
-            f"the catalog lists {', '.join(sorted(gpu.dense_tflops))} for it",
-            "precision: " + ("fp16" if "fp16" in gpu.dense_tflops else "fp32"),
-            "precision",
-        )
-    wrong += no_memory_left(document, scenario, scenario.cluster, engine, gpu)
-    if layout.optimizer_offload and not engine.optimizer_offload:
-        refuse(
-            f"engine {engine.id} does not offload the optimizer",
-            "its catalog file says optimizer_offload: false",
-            "optimizer_offload: false",
-            "layout",
-            "optimizer_offload",
-        )
-    if layout.recompute == "per_stage" and not engine.recompute.per_stage:
-        refuse(
-            f"engine {engine.id} takes one number of recomputed layers for all stages",
-            "its catalog file says recompute.per_stage: false",
-            "recompute: uniform",
-            "layout",
-            "recompute",
-        )
-    if layout.layers_per_stage not in ("auto", "even") and engine.pipeline.uneven == "no":
-        refuse(
-            f"engine {engine.id} only splits layers evenly",
-            "its catalog file says pipeline.uneven: no",
-            "layers_per_stage: even",
-            "layout",
-            "layers_per_stage",
-        )
-    if layout.schedule == "zb-h1" and engine.pipeline.zero_bubble is None:
-        refuse(
-            f"engine {engine.id} has no zero-bubble schedule",
-            "its catalog file gives no pipeline.zero_bubble",
-            "schedule: 1f1b",
-            "layout",
-            "schedule",
-        )
-    elif layout.schedule == "zb-h1" and scenario.adapter is not None:
-        refuse(
-            "a zero-bubble schedule has nothing to put off",
-            "it fills the bubble with gradients of weights, and those of a frozen base do not exist",
-            "schedule: 1f1b",
-            "layout",
-            "schedule",
-        )
-    offloading = any(option.decides == "activation_offload" for option in engine.options.values())
-    if layout.activation_offload is True and not offloading:
-        refuse(
-            f"engine {engine.id} does not offload activations",
-            "its catalog file has no option that decides activation_offload",
-            "activation_offload: false",
-            "layout",
-            "activation_offload",
-        )
-    if layout.recompute_method is not None and layout.recompute_method not in engine.recompute.methods:
-        refuse(
-            f"engine {engine.id} has no recompute method {layout.recompute_method}",
-            f"it has {', '.join(engine.recompute.methods) or 'none'}",
-            "leave recompute_method out",
-            "layout",
-            "recompute_method",
-        )
-    return wrong
+        for name in names
+        if name not in known
+    ]
 
 
 def no_memory_left(
@@ -199,38 +300,3 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[M
         because = "its catalog file says separation.asynchronous: false"
         return [Mistake(what, where, because, "placement: disaggregated")]
     return []
-
-
-def untaken(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
-    """Precisions, rank orders and splits of layers that the engine does not know, with the place that asks for them."""
-    wrong = []
-    order, split = scenario.cluster.rank_order, scenario.layout.layers_per_stage
-    if engine.precisions and scenario.precision not in engine.precisions:
-        wrong.append(
-            Mistake(
-                f"engine {engine.id} does not train in {scenario.precision}",
-                document.place(("precision",)),
-                f"its catalog file says precisions: {', '.join(engine.precisions)}",
-                f"precision: {engine.precisions[0]}",
-            )
-        )
-    if order not in engine.rank_orders:
-        wrong.append(
-            Mistake(
-                f"engine {engine.id} has no rank order {order}",
-                document.place(("cluster", "rank_order")),
-                f"its catalog file says rank_orders: {', '.join(engine.rank_orders)}",
-                f"rank_order: {engine.rank_orders[0]}",
-            )
-        )
-    middle = split[1:-1] if isinstance(split, list) else []
-    if engine.pipeline.uneven == "first_last" and len(set(middle)) > 1:
-        wrong.append(
-            Mistake(
-                f"engine {engine.id} only lets the first and the last stage differ",
-                document.place(("layout", "layers_per_stage")),
-                "its catalog file says pipeline.uneven: first_last",
-                "layers_per_stage: free, or a list whose stages between the first and the last are equal",
-            )
-        )
-    return wrong

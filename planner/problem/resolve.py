@@ -16,7 +16,7 @@ from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
 from planner.problem.machines import Machines
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
-from planner.problem.refusals import contradictions, no_memory_left, uneven_groups, untaken, work_contradictions
+from planner.problem.refusals import Asked, no_memory_left, refusals, uneven_groups, work_contradictions
 from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.problem.wishes import wish_combinations
 from planner.problem.work import Work
@@ -174,9 +174,8 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         base = catalog.find("precisions", scenario.adapter.base_precision)
     own = load_own(document, scenario, node, gpu)
     node = own.node
-    wrong = contradictions(document, scenario, engine, precision, gpu)
+    wrong = refusals(document, Asked(scenario, engine, precision, gpu))
     wrong += work_contradictions(document, scenario, shared["architecture"], engine)
-    wrong += untaken(document, scenario, engine)
     if wrong:
         return wrong, None
     grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
@@ -184,7 +183,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
         catalog.data_file(measured)
     engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
     usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
-    headroom, headroom_from = _headroom(scenario, engine, usable)
+    headroom, headroom_from, demanded = _headroom(scenario, engine, usable)
     calibration, calibrated_by = load_calibration(document.name, scenario.calibration)
     problem = Problem(
         scenario=scenario,
@@ -208,6 +207,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
             headroom_gib=headroom,
             headroom_from=headroom_from,
             tables=catalog.tables,
+            demanded_headroom_gib=demanded,
             own=own,
         ),
         known_errors=known_errors(engine, catalog),
@@ -230,17 +230,22 @@ def _switched_on(scenario: Scenario, engine: Engine, precision: str) -> list[str
     return on
 
 
-def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[float, str]:
-    """(GiB that must stay free, where that comes from)."""
-    if scenario.limits.headroom_gib is not None:
-        headroom, headroom_from = scenario.limits.headroom_gib, "limits.headroom_gib of the scenario"
+def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[float, str, float]:
+    """(GiB that are kept free, where that comes from, how much of it the user demanded)."""
+    limits = scenario.limits
+    if limits.headroom_gib is not None:
+        headroom, headroom_from = limits.headroom_gib, "limits.headroom_gib of the scenario"
     else:
         headroom = usable_gib * engine.default_headroom_fraction
         headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
-    cliff = usable_gib * (1 - RESERVED_CLIFF)
-    if scenario.limits.reserved_cliff and not engine.expandable_segments and headroom < cliff:
-        return cliff, CLIFF_TEXT
-    return headroom, headroom_from
+    demanded = limits.headroom_gib or 0.0
+    if limits.reserved_cliff and not engine.expandable_segments:
+        cliff = usable_gib * (1 - RESERVED_CLIFF)
+        if "reserved_cliff" in limits.model_fields_set:
+            demanded = max(demanded, cliff)
+        if headroom < cliff:
+            return cliff, CLIFF_TEXT, demanded
+    return headroom, headroom_from, demanded
 
 
 def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int, ...]) -> Machines:
@@ -250,8 +255,8 @@ def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int,
     grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
     catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
     usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
-    headroom, headroom_from = _headroom(problem.scenario, problem.engine, usable)
-    return Machines(node, gpu, grid, counts, usable, headroom, headroom_from, catalog.tables)
+    headroom, headroom_from, demanded = _headroom(problem.scenario, problem.engine, usable)
+    return Machines(node, gpu, grid, counts, usable, headroom, headroom_from, catalog.tables, demanded)
 
 
 def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem | None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.cluster.own_machines import OwnCluster
+from planner.report.json_text import JsonObject
 from planner.search.plan import Plan
 
 
@@ -26,7 +25,7 @@ def placement_rows(plan: Plan) -> list[tuple[str, str]]:
     return [*rows, ("order of GPUs", text)]
 
 
-def placement_document(plan: Plan) -> dict[str, Any] | None:
+def placement_document(plan: Plan) -> JsonObject | None:
     """The order of GPUs as plain data; None where the node is the catalog's."""
     cluster = _placed(plan)
     if cluster is None:

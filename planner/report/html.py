@@ -25,6 +25,13 @@ def render(blocks: Iterable[Block]) -> str:
     return f"{head}\n{body}\n</html>\n"
 
 
+def fragment(blocks: Iterable[Block]) -> str:
+    """Blocks as part of a page that is not ours, such as a notebook: its style reaches nothing else."""
+    body = "\n".join(_block(block) for block in blocks)
+    style = ".planner td,.planner th{text-align:right}.planner .left{text-align:left}"
+    return f"<style>{style}</style>\n<div class=planner>\n{body}\n</div>\n"
+
+
 def _block(block: Block) -> str:
     if isinstance(block, Headline):
         return f"<h1>{html.escape(block.text)}</h1>"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+
+JsonObject = dict[str, object]
+"""What a JSON object holds: text, numbers, truth values, None, and lists and objects of them."""
 
 
-def dumps(document: dict[str, Any]) -> str:
+def dumps(document: JsonObject) -> str:
     """JSON text in ASCII, keys in the order in which they were put in."""
     return json.dumps(document, indent=2, allow_nan=False) + "\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.problem.problem import Problem, Question
 from planner.report.gpu_order_rows import placement_document
+from planner.report.json_text import JsonObject
 from planner.report.json_text import dumps as dumps
 from planner.report.schedule import schedule_document
 from planner.search.decisions import layout_document
@@ -26,12 +26,12 @@ def outcome_document(
     comparison: PublishedColumns | None = None,
     nearest: Nearest | None = None,
     uniform: Uniform | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The answer of `planner solve`."""
     plan = outcome.plan
-    document: dict[str, Any] = {
+    document: JsonObject = {
         "status": outcome.status,
-        "scenario": outcome.question.scenario.name,
+        "scenario": outcome.question.name,
         "plan": plan_document(plan) if plan is not None else None,
         "proof": _proof(outcome.proof),
     }
@@ -49,13 +49,13 @@ def outcome_document(
     return {**document, **_about(outcome.question, beside)}
 
 
-def estimate_document(plan: Plan) -> dict[str, Any]:
+def estimate_document(plan: Plan) -> JsonObject:
     """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
-    document = {"status": "estimate", "scenario": plan.problem.scenario.name, "plan": plan_document(plan)}
+    document = {"status": "estimate", "scenario": plan.problem.name, "plan": plan_document(plan)}
     return {**document, "proof": None, **_about(plan.problem.alone, [])}
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: Plan) -> JsonObject:
     """Layout, memory, time and host ledgers of one plan."""
     needed, available = host_total_gib(plan)
     wanted = plan.problem.wishes[0]
@@ -113,10 +113,10 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _stated(plan: Plan) -> dict[str, Any]:
+def _stated(plan: Plan) -> JsonObject:
     """Goodput and calibration, where the scenario states them."""
     good, known = plan.goodput, plan.problem.calibration
-    out: dict[str, Any] = {}
+    out: JsonObject = {}
     if good is not None:
         out["goodput"] = {
             "share": _round(good.share),
@@ -129,7 +129,7 @@ def _stated(plan: Plan) -> dict[str, Any]:
     return out
 
 
-def _proof(proof: Proof) -> dict[str, Any]:
+def _proof(proof: Proof) -> JsonObject:
     return {
         "status": proof.status,
         "bound": _round(proof.bound_seconds),
@@ -145,7 +145,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _nearest(nearest: Nearest) -> dict[str, Any]:
+def _nearest(nearest: Nearest) -> JsonObject:
     return {
         "text": list(nearest.sentences),
         "largest_headroom_gib": nearest.feasible_headroom_gib,
@@ -153,7 +153,7 @@ def _nearest(nearest: Nearest) -> dict[str, Any]:
     }
 
 
-def _comparison(comparison: PublishedColumns) -> dict[str, Any]:
+def _comparison(comparison: PublishedColumns) -> JsonObject:
     return {
         "baseline": comparison.baseline.name if comparison.baseline is not None else None,
         "columns": [_case(case) for case in comparison.cases],
@@ -167,7 +167,7 @@ def _comparison(comparison: PublishedColumns) -> dict[str, Any]:
     }
 
 
-def _case(case: ColumnCase) -> dict[str, Any]:
+def _case(case: ColumnCase) -> JsonObject:
     plan, published = case.plan, case.published
     return {
         "name": case.name,
@@ -186,7 +186,7 @@ def _case(case: ColumnCase) -> dict[str, Any]:
     }
 
 
-def _priced(change: Priced) -> dict[str, Any]:
+def _priced(change: Priced) -> JsonObject:
     return {
         "name": change.name,
         "peak_gib": _round(change.peak_gib),
@@ -197,7 +197,7 @@ def _priced(change: Priced) -> dict[str, Any]:
     }
 
 
-def _about(question: Question, beside: Sequence[Problem]) -> dict[str, Any]:
+def _about(question: Question, beside: Sequence[Problem]) -> JsonObject:
     """Known errors, and everything that a second run needs to print the same bytes."""
     document = question.document
     return {
@@ -216,7 +216,7 @@ def _about(question: Question, beside: Sequence[Problem]) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry, unit: str) -> dict[str, Any]:
+def _entry(entry: Entry, unit: str) -> JsonObject:
     return {"name": entry.name, unit: _round(entry.amount), "source": entry.source}
 
 

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
+from planner.costs.item_names import ItemName
 from planner.report.blocks import Block, Bullets, Grid, Heading, Text
 from planner.search.plan import PHASES, WISHES, Entry, PhaseMemory, Plan, degrees
 from planner.units import number, percent, signed
 
 NONE = "-"
 TRAINING = (
-    ("weights", ("weights", "frozen base weights"), "weights"),
-    ("gradients", ("gradients",), "gradients"),
-    ("optimizer", ("optimizer", "optimizer temporaries"), "optimizer"),
+    ("weights", (ItemName.WEIGHTS, ItemName.FROZEN_BASE_WEIGHTS), "weights"),
+    ("gradients", (ItemName.GRADIENTS,), "gradients"),
+    ("optimizer", (ItemName.OPTIMIZER, ItemName.OPTIMIZER_TEMPORARIES), "optimizer"),
     (
         "activations",
         (
-            "activations, kept layers",
-            "activations, recomputed layers",
-            "activations, layer being recomputed",
-            "layer running backward",
-            "layer running forward",
+            ItemName.ACTIVATIONS_KEPT_LAYERS,
+            ItemName.ACTIVATIONS_RECOMPUTED_LAYERS,
+            ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED,
+            ItemName.LAYER_RUNNING_BACKWARD,
+            ItemName.LAYER_RUNNING_FORWARD,
         ),
         "activations",
     ),
-    ("logits", ("logits and loss", "log-probability logits"), None),
+    ("logits", (ItemName.LOGITS_AND_LOSS, ItemName.LOG_PROBABILITY_LOGITS), None),
     ("framework, other", (), "framework"),
 )
 """(row, items of our ledger, published row); the last takes what no other row names."""
 ROLLOUT = (
-    ("weights", ("rollout weights",), None),
-    ("key-value cache", ("key-value pool",), "kv_cache"),
+    ("weights", (ItemName.ROLLOUT_WEIGHTS,), None),
+    ("key-value cache", (ItemName.KEY_VALUE_POOL,), "kv_cache"),
     ("framework, other", (), None),
 )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planner.analysis.schedule import schedule_report
 from planner.report.blocks import Block, Text
+from planner.report.json_text import JsonObject
 from planner.search.plan import Plan
 from planner.units import number, percent
 
@@ -25,7 +24,7 @@ def schedule_blocks(plan: Plan) -> list[Block]:
     return [Text(text)]
 
 
-def schedule_document(plan: Plan) -> dict[str, Any]:
+def schedule_document(plan: Plan) -> JsonObject:
     """Keys of `plan.time`; None where there is no pipeline."""
     report = schedule_report(plan)
     if report is None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from planner.inputs.document import Document
 from planner.problem.variants import USUAL
+from planner.report.json_text import JsonObject
 from planner.search.plan import Plan, degrees
 
 SAID = {
@@ -65,7 +65,7 @@ def short_wishes(plan: Plan) -> str:
     return ", ".join(f"{name} {granted(plan, name)}" for name in plan.wish.given_up) or "none"
 
 
-def provenance(documents: Sequence[Document], catalog: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def provenance(documents: Sequence[Document], catalog: Sequence[tuple[str, str]]) -> JsonObject:
     """What is needed to make the same answer again."""
     from importlib.metadata import version
 

@@ -12,38 +12,14 @@ from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.schedule import schedule_blocks
 from planner.search.decisions import hardware_rows, recompute_flags
-from planner.search.plan import PHASES, PhaseMemory, Plan, degrees, given_up, host_total_gib, verdict
-from planner.search.search import Outcome, how_proved
+from planner.search.plan import PHASES, PhaseMemory, Plan, chance_words, degrees, host_total_gib
+from planner.search.search import Outcome, outcome_line
 from planner.units import format_seconds, number, percent
 
 
-def spare(plan: Plan) -> str:
-    """What is free, or how much is missing."""
-    if plan.headroom_gib < 0:
-        return f"{number(-plan.headroom_gib, 1)} GiB missing"
-    return f"{number(plan.headroom_gib, 1)} GiB free"
-
-
 def headline(outcome: Outcome) -> Headline:
-    """The answer in one sentence. `optimal` is only said with a proof."""
-    question, plan = outcome.question, outcome.plan
-    name = question.scenario.name
-    if plan is None:
-        if outcome.status == "infeasible":
-            counts = question.total_gpus
-            gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in question.problems))
-            return Headline(f"{name}: no layout fits on {gpus} x {kinds} (proved)", good=False)
-        return Headline(f"{name}: no verdict within the time limit", good=False)
-    gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
-    lost = given_up(plan)
-    if lost:
-        start = f"fits on {gpus} after giving up {', '.join(lost)}"
-    elif len(question.wishes) > 1:
-        start = f"keeps every wish on {gpus}"
-    else:
-        start = f"fits on {gpus}"
-    return Headline(f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}")
+    """The answer in one sentence."""
+    return Headline(outcome_line(outcome), good=outcome.plan is not None and outcome.usual_headroom_gib is None)
 
 
 def plan_blocks(plan: Plan) -> list[Block]:
@@ -171,12 +147,14 @@ def chance_text(plan: Plan) -> str | None:
     spread, interval, fits = plan.problem.known_errors.memory, plan.interval_gib, plan.fit_probability
     if spread is None or interval is None or fits is None:
         return None
-    chance = "over 99.9 %" if fits > 0.999 else percent(fits)
     text = (
         f"Predicted {number(plan.peak_gib, 1)} GiB, 90 % interval {number(interval[0], 1)} to "
         f"{number(interval[1], 1)}, "
-        f"fits with {chance} (spread of {spread.rows} published runs of {spread.engine})."
+        f"fits with {chance_words(fits)} (spread of {spread.rows} published runs of {spread.engine})."
     )
+    demanded = plan.machines(plan.binding).machines.demanded_headroom_gib
+    if demanded and plan.keep_probability is not None:
+        text += f" The {number(demanded, 1)} GiB demanded stay free with {chance_words(plan.keep_probability)}."
     if not plan.problem.engine.expandable_segments:
         return text
     if plan.peak_gib > RESERVED_CLIFF * plan.usable_gib:
@@ -312,7 +290,7 @@ def next_command(question: Question, headroom_gib: float | None, status: str) ->
             scenario = scenario_argument(question.document, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
         return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
-    launcher = question.first.engine.launch
-    if launcher is not None:
-        return Command(f"planner launch {scenario} --to {launcher}", "the launch flags of this plan")
+    launchers = question.first.engine.launch
+    if launchers:
+        return Command(f"planner launch {scenario} --to {launchers[0]}", "the launch flags of this plan")
     return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

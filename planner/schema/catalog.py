@@ -123,6 +123,20 @@ class ParameterCounts(Frozen):
     counted_with: str | None = None
 
 
+class RopeScaling(Frozen):
+    """Rotary frequencies stretched beyond the lengths first trained on; names are those of config.json."""
+
+    rope_type: Literal["llama3", "yarn", "longrope", "linear", "dynamic"]
+    factor: float = Field(gt=0)
+    original_max_position_embeddings: int = Field(gt=0)
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 1.0
+    mscale_all_dim: float = 0.0
+
+
 class Architecture(Frozen):
     """A decoder-only network; names are those of its Hugging Face config.json."""
 
@@ -174,6 +188,23 @@ class Architecture(Frozen):
     first_k_dense_replace: int = 0
     """Leading layers with a dense MLP although the rest route."""
     num_nextn_predict_layers: int = 0
+    norm_epsilon: float | None = Field(default=None, gt=0)
+    """Added to the variance in every norm; like the fields below it changes no byte, and launch files need it."""
+    rope_theta: float | None = Field(default=None, gt=0)
+    """Base of the rotary frequencies; none with learned positions, or where the source is silent."""
+    rope_scaling: RopeScaling | None = None
+    partial_rotary_factor: float = Field(default=1.0, gt=0, le=1)
+    """Share of each head that is rotated."""
+    scoring_func: Literal["softmax", "sigmoid"] | None = None
+    """How the router's logits become scores of experts."""
+    norm_topk_prob: bool = True
+    """The scores of the chosen experts are divided by their sum."""
+    routed_scaling_factor: float = 1.0
+    n_group: int = Field(default=1, ge=1)
+    """Groups of experts of which topk_group are looked at."""
+    topk_group: int = Field(default=1, ge=1)
+    router_correction_bias: bool = False
+    """A bias of each expert that takes part in the choice, not in the weight (e_score_correction_bias)."""
     attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
     parameters: ParameterCounts | None = None

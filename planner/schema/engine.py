@@ -33,6 +33,14 @@ class States(Frozen):
     """The optimizer keeps its own fp32 copy (where it has one); false where the weights are the fp32 copy."""
     moments_follow_weights: bool = False
     """The optimizer keeps its moments in the weights' own format (plain torch optimizers on 16-bit weights)."""
+    fp32_weights_are_master: bool = False
+    """Training in fp32, the optimizer works on views of the weights and keeps no copy of its own."""
+    fp8_weights: bool = False
+    """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
+    fp8_transpose: bool = True
+    """The turned copy is cached; false where it is made again for each product."""
+    adapters: Literal["fp32", "as weights"] = "fp32"
+    """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
     shard_over_context: bool = True
     """State is sharded over data * context parallel ranks, not data alone."""
     moment_bytes: float | None = None
@@ -46,6 +54,8 @@ class States(Frozen):
     runs without them."""
     step_bytes: float = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    step_elements: float | None = None
+    """Parameters that the step works on at once where weights are cut (ZeRO-3); all of the shard unless stated."""
     host_gradient_bytes: float = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: float = 0
@@ -71,6 +81,8 @@ class ZeroThree(Frozen):
     unreduced_bytes: float = 4
     flat_parameters: bool = False
     """A layer's weights are one flat parameter, whose gradient is as large even where only adapters train."""
+    head_gradient_bytes: float = 0
+    """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
     source: str
@@ -150,6 +162,8 @@ class Pipeline(Frozen):
     """Which stages may hold another number of layers than the rest."""
     uneven_chunks: bool = False
     """Chunks of one interleaved stage may hold different numbers of layers: each chunk is told its own."""
+    empty_stages: bool = False
+    """The last stages may hold no layer: head and loss stand alone."""
     group_size: int | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
     zero_bubble: str | None = None
@@ -189,8 +203,8 @@ class Engine(Frozen):
     """The release whose behaviour this file states."""
     checked_by: CodeFamily
     """Whose code refuses what this engine is told (planner/search/witness)."""
-    launch: str | None = None
-    """Name of the launcher that speaks its flags."""
+    launch: list[str] = Field(default_factory=list)
+    """Names of the launchers that speak its settings, the engine's own first."""
     zero_stages: list[int] = Field(min_length=1)
     """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
     tensor_parallel: bool = True

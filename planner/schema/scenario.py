@@ -16,6 +16,7 @@ WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rol
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 
 
 class IntRange(Frozen):
@@ -141,6 +142,8 @@ class Adapter(Frozen):
     """Precision id in which the frozen base is held (nf4 makes it QLoRA)."""
     variant: Literal["lora", "rslora", "dora", "lora-fa"] = "lora"
     """rslora: another scaling, the same memory; dora: a magnitude an output; lora-fa: first matrices stay frozen."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapters' inputs that is dropped; engines that keep masks and dropped copies count them."""
     modules_to_save: list[Literal["embed_tokens", "lm_head"]] = Field(default_factory=list)
     """Tables trained whole beside the adapters, as copies in the compute precision; the frozen ones stay."""
 
@@ -230,9 +233,10 @@ class LayoutSpec(Frozen):
     zero_stage: CountChoice = "any"
     sequence_parallel: Flag | None = None
     """Only where the engine leaves the choice."""
-    layers_per_stage: Literal["auto", "even", "free"] | Annotated[list[PositiveInt], Field(min_length=1)] = "auto"
+    layers_per_stage: Literal["auto", "even", "free"] | Annotated[list[NonNegativeInt], Field(min_length=1)] = "auto"
     """auto: every split the engine can be told, an even one where it is a near tie; free: the same without that
-    preference; even; or the layers of each stage."""
+    preference; even; or the layers of each stage. A list may end in stages of 0 layers where the engine allows stages
+    without any (the head stands alone)."""
     recompute: Literal["uniform", "per_stage"] = "uniform"
     """One number of recomputed layers for all stages, or each stage its own."""
     recompute_method: Literal["block", "uniform"] | None = None

@@ -29,6 +29,7 @@ Width = Literal[
     "latent_up",  # latent attention: the fused up-projection of keys (without their rotary part) and values
     "head_dim",  # one query or key head
     "adapted_hidden",  # hidden_size once an adapted projection that reads it
+    "adapted_inputs",  # hidden_size once for attention's and once for the MLP's first projections that are adapted
     "adapted_attention_out",  # what enters the output projection, where that is adapted
     "adapted_ffn",  # intermediate_size where the down-projection is adapted
     "adapted_rank",  # adapter rank once an adapted projection
@@ -60,12 +61,14 @@ When = Literal[
     "dropout",
     "attention_dropout",
     "context_parallel",  # sequences are cut over ranks
+    "expert_parallel",  # experts lie on several ranks
     "fused_attention",
     "unfused_attention",
     "tensor_parallel",
     "trainable_base",
     "frozen_base",  # adapters on a frozen base
     "dora",  # adapters with a magnitude an output
+    "adapter_dropout",  # adapters drop part of their inputs
     "lora_fa",  # adapters whose first matrices stay frozen
     "trained_down",  # adapters whose first matrices train, so that their inputs are kept
     "trained_head",  # the head's weight trains

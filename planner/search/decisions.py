@@ -27,8 +27,10 @@ def recompute_flags(plan: Plan) -> RecomputeFlags:
         return RecomputeFlags("none", None, None)
     methods = plan.problem.engine.recompute.methods
     method = plan.problem.scenario.layout.recompute_method or ("block" if "block" in methods else None)
-    if method == "uniform":
+    if method == "uniform" and plan.recomputed == plan.layers:
         return RecomputeFlags("full", method, 1)
+    if "block" in methods:  # a stage of which nothing is recomputed has no uniform group
+        method = "block"
     same = all(r == min(most, n) for r, n in zip(plan.recomputed, plan.layers, strict=True))
     # Megatron counts a block's layers within each virtual stage (chunk).
     return RecomputeFlags("full", method, -(-most // plan.layout["virtual_pipeline"]) if same else None)

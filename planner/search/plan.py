@@ -16,7 +16,11 @@ from planner.costs.two_pools import stage_memory, step_time
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
 from planner.search.goodput import Goodput, goodput
-from planner.units import GIB
+from planner.search.plan_ledgers import Entry as Entry
+from planner.search.plan_ledgers import MemoryLedgers, TimeLedger
+from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
+from planner.search.shown import Shown
+from planner.units import GIB, number, percent
 
 WAITING = "waiting for samples"
 PHASES = {
@@ -28,29 +32,6 @@ PHASES = {
     "rollout": "rollout",
     "weight_sync": "weight sync",
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One named amount: GiB in a memory ledger, seconds in a time ledger."""
-
-    name: str
-    amount: float
-    source: str
-
-
-@dataclass(frozen=True)
-class PhaseMemory:
-    """The ledger of one stage in one phase. `stage` is None for the rollout engine, which has no stages."""
-
-    stage: int | None
-    phase: str
-    items: tuple[Entry, ...]
-
-    @property
-    def total_gib(self) -> float:
-        """Sum of the items. [GiB]"""
-        return sum(item.amount for item in self.items)
 
 
 @dataclass(frozen=True)
@@ -70,8 +51,8 @@ class RolloutChoice:
     """Time of generation, hidden behind training where placement is asynchronous. [s]"""
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """A layout with its ledgers. Everything in it is recomputed from the cost functions."""
 
     problem: Problem
@@ -80,13 +61,19 @@ class Plan:
     layers: tuple[int, ...]
     recomputed: tuple[int, ...]
     rollout: RolloutChoice | None
-    memory: tuple[PhaseMemory, ...]
-    time: tuple[Entry, ...]
+    memory: MemoryLedgers
+    time: TimeLedger
     """Seconds by cause; they add up to the step."""
     phases: tuple[tuple[str, float], ...]
     """Seconds by phase of the step."""
     host: tuple[Entry, ...]
     """Host memory of one node. [GiB]"""
+
+    def __str__(self) -> str:
+        return plan_line(self)
+
+    def __repr__(self) -> str:
+        return f"<Plan {self}>"
 
     @property
     def wish(self) -> WishCombination:
@@ -138,6 +125,12 @@ class Plan:
         return self.machines(self.binding).headroom_gib
 
     @property
+    def usual_gib(self) -> float:
+        """What is kept free on that GPU where it can be: demanded, or usual for the engine. [GiB]"""
+        machines = self.machines(self.binding).machines
+        return machines.headroom_gib if machines.usual_headroom_gib is None else machines.usual_headroom_gib
+
+    @property
     def interval_gib(self) -> tuple[float, float] | None:
         """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]"""
         spread = self.problem.known_errors.memory
@@ -148,6 +141,13 @@ class Plan:
         """Chance that the real peak stays within usable memory, by the same spread."""
         spread = self.problem.known_errors.memory
         return spread.fit_probability(self.peak_gib, self.usable_gib) if spread is not None else None
+
+    @property
+    def keep_probability(self) -> float | None:
+        """Chance that the real peak leaves free what the user demanded, by the same spread."""
+        spread, demanded = self.problem.known_errors.memory, self.machines(self.binding).machines.demanded_headroom_gib
+        left = self.usable_gib - demanded
+        return spread.fit_probability(self.peak_gib, left) if spread is not None and left > 0 else None
 
     @property
     def step_seconds(self) -> float:
@@ -266,8 +266,8 @@ def make_plan(
         layers=layers,
         recomputed=recomputed,
         rollout=chosen,
-        memory=tuple(phases),
-        time=tuple(entries),
+        memory=MemoryLedgers(phases),
+        time=TimeLedger(entries),
         phases=tuple(seconds),
         host=_entries(host_ledger(problem, one), 0, GIB),
     )
@@ -304,12 +304,31 @@ WISHES = {
 
 def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
     """One word: does not fit, critical (one allocator spike away), tight (less free than demanded) or safe."""
-    demanded = plan.demanded_gib if demanded_gib is None else demanded_gib
+    demanded = plan.usual_gib if demanded_gib is None else demanded_gib
     if plan.headroom_gib < 0:
         return "does not fit"
     if plan.critical:
         return "critical"
     return "tight" if plan.headroom_gib < demanded else "safe"
+
+
+def chance_words(share: float) -> str:
+    """`95 %`, or `over 99.9 %`."""
+    return "over 99.9 %" if share > 0.999 else percent(share)
+
+
+def spare(plan: Plan) -> str:
+    """What is free, or how much is missing."""
+    if plan.headroom_gib < 0:
+        return f"{number(-plan.headroom_gib, 1)} GiB missing"
+    return f"{number(plan.headroom_gib, 1)} GiB free"
+
+
+def plan_line(plan: Plan) -> str:
+    """A plan in one sentence: degrees, memory, speed."""
+    speed = f"{number(plan.step_seconds, 2)} s a step, {number(plan.tokens_per_second, 0)} tokens/s"
+    where = f"{degrees(plan.layout)} on {plan.num_gpus} GPU{'s' if plan.num_gpus > 1 else ''}"
+    return f"{plan.problem.name}: {where}: {verdict(plan)}, {spare(plan)}; {speed}"
 
 
 def degrees(layout: dict[str, int]) -> str:

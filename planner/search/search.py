@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, Rounded
-from planner.search.plan import Plan, make_plan
+from planner.search.least_memory import least_memory
+from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
 from planner.search.prune import prune, row_bounds
+from planner.search.shown import Shown
 from planner.search.space import Removed, Space, build_space
 from planner.search.tables import RangeTooWide, Tables, build_tables
 from planner.search.verify import verify
 from planner.search.witness.witness import refuse_unlaunchable
-from planner.units import percent
+from planner.units import number, percent
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class Proof:
     """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The answer to one problem."""
+@dataclass(frozen=True, repr=False)
+class Outcome(Shown):
+    """The answer to one question."""
 
     question: Question
     status: str
@@ -62,6 +65,14 @@ class Outcome:
     proof: Proof
     timings: tuple[tuple[str, float], ...]
     """(part, seconds); never on stdout unless asked for."""
+    usual_headroom_gib: float | None = None
+    """What is usually kept free, where no layout keeps it and `question` asks for less. [GiB]"""
+
+    def __str__(self) -> str:
+        return outcome_line(self)
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self}>"
 
 
 def search(
@@ -71,11 +82,36 @@ def search(
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
 ) -> Outcome:
-    """Find, prove and re-cost the best plan of a problem.
+    """Find, prove and re-cost the best plan of a question.
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
     left out (with any recomputation and rollout settings), so that the next best can be asked for.
+
+    Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
+    the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
     """
+
+    def ask(asked: Question) -> Outcome:
+        return _search_question(asked, check_points, time_limit_s, without)
+
+    outcome = ask(question)
+    if outcome.status != "infeasible" or not question.prefers_headroom:
+        return outcome
+    demanded = question.as_demanded
+    least = least_memory(demanded, _leave_out(build_space(demanded), without))
+    left = math.floor(least.headroom_gib * 10) / 10 if least is not None else 0.0
+    again = ask(question.keeping(left)) if left > 0 else outcome
+    if again.status == "infeasible":
+        again = ask(demanded)
+    if again.status == "infeasible":
+        return again
+    return replace(again, usual_headroom_gib=question.roomiest.headroom_gib)
+
+
+def _search_question(
+    question: Question, check_points: int, time_limit_s: float | None, without: Sequence[Mapping[str, int]]
+) -> Outcome:
+    """One search, with the headroom that the question asks for."""
     watch: dict[str, float] = {}
     started = clock.monotonic()
 
@@ -276,3 +312,29 @@ def how_proved(outcome: Outcome) -> str:
     if outcome.proof.throughput_proved:
         return "throughput proved, ties not settled"
     return "best found" if outcome.proof.gap is None else f"best found, gap {percent(outcome.proof.gap)}"
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """The answer in one sentence. `optimal` is only said with a proof."""
+    question, plan = outcome.question, outcome.plan
+    name = question.name
+    if plan is None:
+        if outcome.status == "infeasible":
+            counts = question.total_gpus
+            gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            kinds = " or ".join(dict.fromkeys(v.gpu.name for v in question.problems))
+            return f"{name}: no layout fits on {gpus} x {kinds} (proved)"
+        return f"{name}: no verdict within the time limit"
+    gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
+    lost = given_up(plan)
+    if lost:
+        start = f"fits on {gpus} after giving up {', '.join(lost)}"
+    elif len(question.wishes) > 1:
+        start = f"keeps every wish on {gpus}"
+    else:
+        start = f"fits on {gpus}"
+    if outcome.usual_headroom_gib is not None:
+        less = f"leaves {number(plan.headroom_gib, 1)} GiB, less than the {number(outcome.usual_headroom_gib, 1)} usual"
+        chance = f", fits with {chance_words(plan.fit_probability)}" if plan.fit_probability is not None else ""
+        return f"{name}: {start} at the edge: {less} for engine {plan.problem.engine.id}{chance}; {how_proved(outcome)}"
+    return f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}"

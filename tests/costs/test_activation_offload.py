@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from planner.costs.item_names import ItemName
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
-from planner.costs.time.step_time import OFFLOAD, StepTime
+from planner.costs.time.step_time import StepTime
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.layouts import Layouts
@@ -71,7 +72,7 @@ def test_the_host_holds_all_micro_batches_in_flight() -> None:
 def test_what_kernels_do_not_hide_is_charged() -> None:
     whole = problem()
     time = time_of(whole)
-    row = next(row for row in time.train if row.name == OFFLOAD)
+    row = next(row for row in time.train if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST)
     each = float(offloaded_bytes(whole, time.layouts)[0][0, 0]) / (0.8 * whole.gpu.pcie_gb_per_s * GB)
     names = ("matrix products", "attention", "elementwise kernels", "waiting for launches")
     hiding = [r for r in time.train if r.name in names]
@@ -87,7 +88,8 @@ def test_a_fast_link_hides_all_of_it() -> None:
     whole = problem()
     gpu = whole.gpu.model_copy(update={"pcie_gb_per_s": whole.gpu.pcie_gb_per_s * 100})
     fast = replace(whole, machines=replace(whole.machines, gpu=gpu))
-    assert not next(row for row in time_of(fast).train if row.name == OFFLOAD).layer.any()
+    moved = next(row for row in time_of(fast).train if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST)
+    assert not moved.layer.any()
 
 
 def test_recomputed_layers_move_their_stub() -> None:

@@ -66,9 +66,9 @@ def test_all_linear_is_every_matrix_by_name() -> None:
 
 
 def test_an_adapter_that_an_engine_does_not_describe_is_refused() -> None:
-    for variant in ("dora", "lora-fa"):
+    for variant, engine in (("dora", "megatron-core"), ("dora", "nanotron"), ("lora-fa", "nanotron")):
         with pytest.raises(InputError, match=f"does not say what {variant} adapters keep"):
-            problem(engine="megatron-core", adapter=ADAPTED | {"variant": variant})
+            problem(engine=engine, adapter=ADAPTED | {"variant": variant})
 
 
 def test_dora_norms_one_matrix_at_a_time() -> None:

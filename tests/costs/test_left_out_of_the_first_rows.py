@@ -58,13 +58,14 @@ def test_a_fused_head_makes_no_logits(engine: str) -> None:
 
 def test_fsdp1_leaves_a_gradient_of_every_recomputed_layer_under_adapters() -> None:
     name = "left until the backward pass ends"
-    left = items("recomputation", "fsdp1", 2, adapter=ADAPTED)
-    option = ["non_reentrant_checkpointing"]
-    none = items("recomputation", "fsdp1", 2, adapter=ADAPTED, engine_options=option)
+    option = ["checkpoint_around_units"]
+    left = items("recomputation", "fsdp1", 2, adapter=ADAPTED, engine_options=option)
+    none = items("recomputation", "fsdp1", 2, adapter=ADAPTED)
     assert left[name] == LAYERS * 2 * HIDDEN * TOKENS
     # The running layer's output gradient is one of them.
     assert sum(left.values()) - sum(none.values()) == (LAYERS - 1) * 2 * HIDDEN * TOKENS
-    assert not items("recomputation", "fsdp1", 2)[name]
+    assert name not in none
+    assert not items("recomputation", "fsdp1", 2, engine_options=option)[name]
 
 
 def test_a_quantised_base_is_gathered_as_it_is_stored() -> None:
@@ -87,3 +88,70 @@ def test_options_of_another_engine_are_kept_by_name(tmp_path: Path) -> None:
     (folder / "mine.yaml").write_text("extends: fsdp1\nkeeps_options: [fused_haed]\nid: mine\nname: mine\n")
     with pytest.raises(InputError, match="fused_haed"):
         Catalog((tmp_path, shipped_folder())).find("engines", "mine")
+
+
+def test_torchtitan_takes_its_loss_in_chunks_today_and_whole_in_older_versions() -> None:
+    today = items("loss", "torchtitan", 8)
+    whole = items("loss", "torchtitan", 8, engine_options=["whole_logits"])
+    eager = items("loss", "torchtitan", 8, engine_options=["eager_loss", "compile"])
+    compiled = items("loss", "torchtitan", 8, engine_options=["whole_logits", "compile"])
+    logit, hidden = 128256 * TOKENS, HIDDEN * TOKENS
+    assert today["logits and loss"] == pytest.approx(16 / 8 * logit + 8 * hidden)
+    assert whole["logits and loss"] == pytest.approx(16 * logit + 4 * hidden)
+    assert eager["logits and loss"] == whole["logits and loss"]
+    assert compiled["logits and loss"] == pytest.approx(4 * logit + 4 * hidden)
+    # The head's gradient is summed whole in fp32, a chunk's own in bf16 beside it.
+    assert today["gradients not yet reduced"] == pytest.approx(6 * (128256 + 1) * HIDDEN)
+    assert not whole["gradients not yet reduced"]
+
+
+def kept(engine: str, **changes: Any) -> float:
+    """Bytes that one layer keeps, nothing recomputed in full."""
+    layout = {"recomputed_layers": 0, "data_parallel": 8, "expert_parallel": changes.pop("expert_parallel", 1)}
+    layout |= {"recompute_modules": changes.pop("recompute_modules", [])}
+    batch = {"global_batch_size": 8, "sequence_length": 4096, "micro_batch_size": 1}
+    cluster = {"node": "hgx-h100-8", "num_gpus": 8}
+    whole = problem(engine=engine, cluster=cluster, batch=batch, layout=layout, **changes)
+    layouts = build_space(whole.alone).layouts.take(0)
+    one = np.zeros((1, 1), dtype=np.int64)
+    return float(np.ravel(StageMemory(whole, layouts.expand(), one, one + LAYERS, one).layer_activations[0])[0])
+
+
+def test_recomputation_by_operator_keeps_no_experts_but_what_was_exchanged() -> None:
+    experts = {"model": "mixtral-8x7b"}
+    whole, by_operator = (kept("torchtitan", recompute_modules=on, **experts) for on in ([], ["op"]))
+    routed = 4096 * 2  # two experts a token
+    assert whole - by_operator > routed * (8 * 14336 + 6 * 4096)
+    apart = kept("torchtitan", recompute_modules=["op"], expert_parallel=8, **experts)
+    assert apart - by_operator == pytest.approx(4 * routed * 4096)
+
+
+def test_deepspeed_steps_one_sub_group_and_nothing_on_the_gpu_where_the_cpu_steps() -> None:
+    def step(zero: int, offload: bool) -> float:
+        batch = {"global_batch_size": 2, "sequence_length": 4096, "micro_batch_size": 1}
+        layout = {"recomputed_layers": "all", "data_parallel": 2, "zero_stage": zero, "optimizer_offload": offload}
+        cluster = {"node": "hgx-h100-8", "num_gpus": 2}
+        limits = {"host_memory": False}
+        whole = problem(engine="deepspeed", cluster=cluster, batch=batch, layout=layout, limits=limits)
+        layouts = build_space(whole.alone).layouts.take(0).expand()
+        one = np.zeros((1, 1), dtype=np.int64)
+        memory = StageMemory(whole, layouts, one, one + LAYERS, one + LAYERS)
+        return float(np.ravel({i.name: i.amount for i in memory.moment("optimizer")}["optimizer temporaries"])[0])
+
+    assert step(2, False) == pytest.approx(8 * 8_030_261_248 / 2)
+    assert step(3, False) == 8e9
+    assert step(2, True) == step(3, True) == 0
+
+
+def test_ddp_keeps_its_buckets() -> None:
+    one = items("loss", "transformers")
+    many = items("loss", "transformers-ddp", 8)
+    assert many["gradient buckets"] == 2 * 8_030_261_248
+    assert sum(many.values()) - sum(one.values()) == pytest.approx(2 * 8_030_261_248)
+
+
+def test_torchtune_adapters_are_16_bits() -> None:
+    peft, tune = (items("loss", engine, adapter=ADAPTED) for engine in ("transformers", "torchtune"))
+    assert peft["weights"] == 2 * tune["weights"]
+    assert peft["gradients"] == 2 * tune["gradients"]
+    assert peft["optimizer"] == 2 * tune["optimizer"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from planner.formulas.parameters import Shape, count_parameters, lora_parameters
+from planner.formulas.parameters import count_parameters, lora_parameters
 from planner.inputs.catalog import default_catalog
+from planner.schema.base import Source
+from planner.schema.catalog import Architecture
 
 CATALOG = default_catalog()
 MODELS = CATALOG.ids("models")
@@ -85,8 +87,15 @@ def test_lora_on_an_unknown_layer() -> None:
         lora_parameters(CATALOG.find("models", "llama3-8b"), 8, ["w1", "q_proj"])
 
 
-def test_shape_alone_is_enough() -> None:
-    tiny = Shape(
+def changed(architecture: Architecture, **changes: Any) -> Architecture:
+    return architecture.model_copy(update=changes)
+
+
+def test_a_tiny_network_by_hand() -> None:
+    tiny = Architecture(
+        id="tiny",
+        model_type="llama",
+        sources=[Source(ref="by hand", date="2026-11")],
         hidden_size=8,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -97,9 +106,9 @@ def test_shape_alone_is_enough() -> None:
     )
     # attention 8*8 + 2*8*4 + 8*8, MLP 3*8*16, two norms; embedding, head, last norm
     assert count_parameters(tiny).total == 2 * (192 + 384 + 16) + 80 + 80 + 8
-    assert count_parameters(replace(tiny, tie_word_embeddings=True)).total == 2 * 592 + 80 + 8
-    gated = replace(tiny, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=4, shared_expert_gate=True)
-    counted = count_parameters(replace(gated, shared_expert_intermediate_size=8))
+    assert count_parameters(changed(tiny, tie_word_embeddings=True)).total == 2 * 592 + 80 + 8
+    gated = changed(tiny, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=4, shared_expert_gate=True)
+    counted = count_parameters(changed(gated, shared_expert_intermediate_size=8))
     assert counted.moe_layer is not None
     assert counted.moe_layer.router == 8 * 4 + 8
     assert counted.moe_layer.shared_experts == 3 * 8 * 8

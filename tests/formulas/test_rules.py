@@ -55,6 +55,15 @@ def rows(*arguments: str) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in json.loads(result.out)["rules"]}
 
 
+def test_a_billion_parameters_in_fp32_take_sixteen_bytes_each() -> None:
+    table = rows("olmo2-1b", "--precision", "fp32")
+    # The example's own sum: 4 of weights, 4 of gradients, 8 of Adam; no master copy beside fp32 weights.
+    assert table["16 bytes a parameter"]["rule_gb"] == pytest.approx(1.484916736 * 16)
+    assert table["16 bytes a parameter"]["ours_gb"] == pytest.approx(1.484916736 * 16)
+    for name, each in (("weights", 4), ("gradients", 4), ("Adam moments", 8)):
+        assert table[name]["ours_gb"] == pytest.approx(1.484916736 * each)
+
+
 def test_rules_stand_beside_our_figures() -> None:
     table = rows("qwen2.5-7b")
     sixteen = table["16 bytes a parameter"]

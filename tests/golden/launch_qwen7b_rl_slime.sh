@@ -1,9 +1,29 @@
 export CUDA_DEVICE_MAX_CONNECTIONS=1
 
+MODEL_ARGS=(
+  --num-layers 28
+  --hidden-size 3584
+  --ffn-hidden-size 18944
+  --num-attention-heads 28
+  --kv-channels 128
+  --group-query-attention
+  --num-query-groups 4
+  --normalization RMSNorm
+  --norm-epsilon 1e-06
+  --swiglu
+  --disable-bias-linear
+  --add-qkv-bias
+  --position-embedding-type rope
+  --rotary-base 1000000
+  --untie-embeddings-and-output-weights
+  --vocab-size 152064
+)
+
 CLUSTER_ARGS=(
   --colocate
   --actor-num-nodes 1
   --actor-num-gpus-per-node 4
+  --num-gpus-per-node 4
 )
 
 ROLLOUT_ARGS=(
@@ -13,17 +33,18 @@ ROLLOUT_ARGS=(
   --num-steps-per-rollout 1
   --rollout-max-response-len 8192
   --rollout-max-context-len 9216
+  --balance-data
 )
 
 PARALLEL_ARGS=(
   --tensor-model-parallel-size 2
   --pipeline-model-parallel-size 2
-  --context-parallel-size 1
   --sequence-parallel
 )
 
 BATCH_ARGS=(
-  --micro-batch-size 1
+  --use-dynamic-batch-size
+  --max-tokens-per-gpu 9216
   --global-batch-size 256
   --seq-length 9216
 )
@@ -37,7 +58,6 @@ PRECISION_ARGS=(
 )
 
 OPTIMIZER_ARGS=(
-  --optimizer adam
   --use-distributed-optimizer
 )
 
@@ -46,8 +66,21 @@ SGLANG_ARGS=(
   --sglang-mem-fraction-static 0.3
 )
 
-PLAN_ARGS=("${CLUSTER_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${BATCH_ARGS[@]}" "${PRECISION_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${SGLANG_ARGS[@]}")
+PLAN_ARGS=("${MODEL_ARGS[@]}" "${CLUSTER_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${BATCH_ARGS[@]}" "${PRECISION_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${SGLANG_ARGS[@]}")
 
-# ray job submit --address http://127.0.0.1:8265 \
-#   --runtime-env-json '{"env_vars": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}' \
-#   -- python3 train.py "${MODEL_ARGS[@]}" "${PLAN_ARGS[@]}" ...
+# Sourced, the file only sets the arrays; executed, it starts the run with further arguments.
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+  set -euo pipefail
+  CHECKPOINT_ARGS=(
+    --hf-checkpoint "${HF_CHECKPOINT:?FIXME: folder of the Hugging Face checkpoint}"
+    --ref-load "${REF_LOAD:?FIXME: checkpoint of the frozen reference}" --use-kl-loss
+  )
+  DATA_ARGS=(
+    --prompt-data "${PROMPT_DATA:?FIXME: file of prompts}"
+  )
+  # On every other node first: ray start --address "$MASTER_ADDR:6379" --num-gpus 4
+  ray start --head --node-ip-address "${MASTER_ADDR:?FIXME: address of this node}" --num-gpus 4
+  ray job submit --address "http://127.0.0.1:8265" \
+    --runtime-env-json '{"env_vars": {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}}' \
+    -- python3 train.py "${PLAN_ARGS[@]}" "${CHECKPOINT_ARGS[@]}" "${DATA_ARGS[@]}" "$@"
+fi

@@ -89,6 +89,24 @@ CASES = {
     "positions_hold_sequence": Case({"model": "gpt2-xl", "batch.sequence_length": 2048}),
     "sequence_divides_context": Case({"batch.sequence_length": 4100, **pins(context_parallel=4)}),
     "sequence_divides_tensor_context": Case({"batch.sequence_length": 4100, **pins(tensor_parallel=8)}),
+    "positions_divide_context": Case(
+        {
+            "model": "deepseek-v2-lite",
+            "cluster.node": "gb200-nvl72",
+            "cluster.num_gpus": 12,
+            "batch.sequence_length": 6144,
+            **pins(context_parallel=3),
+        }
+    ),
+    "projections_divide_tensor": Case(
+        {
+            "model": "glm-4.5-air",
+            "cluster.node": "gb200-nvl72",
+            "cluster.num_gpus": 24,
+            "batch.sequence_length": 6144,
+            **pins(tensor_parallel=24),
+        }
+    ),
     "heads_divide_context": Case({"model": "phi-4", **switch("a2a_context_parallel"), **pins(context_parallel=4)}),
     "heads_divide_ulysses": Case({"model": "phi-4", **pins(context_parallel=4)}),
     "data_parallel_supported": Case({}, "transformers"),
@@ -99,7 +117,14 @@ CASES = {
     "precision_aware_needs_sharding": Case(pins(optimizer_offload=True)),
     "precision_aware_needs_adam": Case({"optimizer": "sgd-momentum", **pins(optimizer_offload=True)}),
     "samples_divide_gpus": Case(
-        {"rl.rollout_batch_size": 10, "rl.n_samples_per_prompt": 2, **pins(context_parallel=2)}, text=RL
+        {
+            "rl.rollout_batch_size": 10,
+            "rl.n_samples_per_prompt": 2,
+            **switch("fixed_micro_batches"),
+            **pins(context_parallel=2),
+        },
+        "verl-fsdp2",
+        RL,
     ),
     "groups_need_samples": Case({"rl.n_samples_per_prompt": 1}, text=RL),
     "expert_parallel_supported": Case(pins(expert_parallel=2)),

@@ -13,7 +13,8 @@ from planner.analysis.budget.budget import solve_budget
 from planner.analysis.changes import machine_counts, more_gpus
 from planner.analysis.near import front, near_plans
 from planner.analysis.neighbours import neighbours, same_decisions
-from planner.costs.rollout import SYNC, RolloutCosts
+from planner.costs.item_names import ItemName
+from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError, NoVerdict
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
@@ -79,7 +80,7 @@ def test_weights_between_two_pools_take_the_slower_adapter_even_where_both_are_s
     space = build_space(problem.alone)
     assert space.rollouts is not None
     costs = RolloutCosts(problem.generating, space.rollouts)
-    (weights,) = [item.amount for item in costs.switch_time if item.name == SYNC]
+    (weights,) = [item.amount for item in costs.switch_time if item.name == ItemName.WEIGHT_SYNC]
     rate = 0.25 * 200 / 8  # a quarter of one 200 Gbit/s adapter of the A100 node [GB/s]
     assert weights == pytest.approx(problem.parameters.total * 2 / (rate * 1e9) + 0.5)
 

@@ -195,3 +195,31 @@ def test_markdown_escapes_pipes() -> None:
 def test_the_checkout_holds_the_data() -> None:
     assert (data_folder() / "memory_cases.jsonl.gz").is_file()
     assert (data_folder() / "sources.yaml").is_file()
+
+
+def test_a_row_that_cannot_be_said_does_not_sink_its_group(cases: tuple[Case, ...]) -> None:
+    whole = next(c for c in cases if c.id == "simumax-llama3_70b_l12_tp1_pp2_dp4_mbc4_cef")
+    # More stages than layers, which Megatron refuses; it stands first, so that the group is asked by it.
+    layout = {**whole.layout, "pp": 16, "dp": 1}
+    deep = dataclasses.replace(whole, id="too-deep", layout=layout, num_gpus=16 * (whole.layout["cp"] or 1))
+    others = [dataclasses.replace(whole, id=f"row-{n}") for n in range(3)]
+    told, lost = express([deep, *others])
+    assert [p.case.id for p in told] == [c.id for c in others]
+    assert [u.case.id for u in lost] == ["too-deep"]
+
+
+def test_a_last_stage_of_the_head_alone_is_a_layout_of_nanotron(cases: tuple[Case, ...]) -> None:
+    whole = next(c for c in cases if c.source == "nanotron_fit_oom" and c.layout["pp"] == 8)
+    bare = dataclasses.replace(whole, arch={**whole.arch, "num_hidden_layers": 8})
+    told, lost = express([bare])
+    assert not lost
+    assert told[0].group.layers[0].tolist()[-1] == 0
+
+
+def test_every_row_of_the_later_half_is_scored_or_has_its_reason(result: Result) -> None:
+    later = [p.case.id for p in result.scored if p.case.development == 2]
+    lost = {u.case.id: u.reason for u in result.unexpressed if u.case.development == 2}
+    assert len(later) == 98
+    assert len(lost) == 9
+    assert set(lost.values()) == {"sequence_length not stated", "micro_batch_size not stated"}
+    assert all(result.later_ok.values())

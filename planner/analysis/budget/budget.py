@@ -157,7 +157,7 @@ def solve_budget(
     Raises InputError for a wrong file, NoVerdict where the time limit came first.
     """
     catalog = catalog or default_catalog()
-    document = load(path, overrides)
+    document, catalog = load(path, overrides), catalog.recording()
     budget = validate(document, Budget)
     _check(document, budget)
     folder = Path(path).parent if path != "-" else Path()

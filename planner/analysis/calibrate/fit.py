@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from planner.analysis.calibrate.rl_log import Log, Reading
-from planner.costs.rollout import SWITCH, SYNC
+from planner.costs.item_names import ItemName
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
@@ -17,7 +17,7 @@ from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
-OUTSIDE = ("CUDA context", "NCCL buffers", "framework", "sleeping rollout engine")
+OUTSIDE = (ItemName.CUDA_CONTEXT, ItemName.NCCL_BUFFERS, ItemName.FRAMEWORK, ItemName.SLEEPING_ROLLOUT_ENGINE)
 """Items of the trainer's memory that its allocator does not hold."""
 
 
@@ -52,13 +52,16 @@ class FittedFactors:
 def phase_seconds(plan: Plan) -> dict[str, float]:
     """Seconds of each phase that a factor can be put on, and of the whole `step`. [s]"""
     phases = dict(plan.phases)
-    items = {name: sum(entry.amount for entry in plan.time if entry.name == name) for name in (SYNC, SWITCH)}
+    items = {
+        name: sum(entry.amount for entry in plan.time if entry.name == name)
+        for name in (ItemName.WEIGHT_SYNC, ItemName.SLEEP_AND_WAKE)
+    }
     found = {
         "rollout": phases.get("rollout", 0.0),
         "log_probs": phases.get("log-probabilities", 0.0),
         "train": phases["training"] + phases["update"],
-        "weight_sync": items[SYNC],
-        "switch": items[SWITCH],
+        "weight_sync": items[ItemName.WEIGHT_SYNC],
+        "switch": items[ItemName.SLEEP_AND_WAKE],
     }
     return {**{name: value for name, value in found.items() if value > 0}, "step": plan.step_seconds}
 

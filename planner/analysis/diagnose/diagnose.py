@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.analysis.diagnose.message import KINDS, Message, read_message
 from planner.analysis.diagnose.tensors import Candidate, Setting, candidates, logits_bytes_per_token, rollouts, settings
+from planner.costs.item_names import ItemName
 from planner.costs.memory.host import host_ledger
 from planner.errors import InputError
 from planner.problem.problem import Problem, host_memory_gib
@@ -204,7 +205,7 @@ def _fractions(problem: Problem) -> list[tuple[int, float, float]]:
         beside = sum(
             float(np.sum(item.amount))
             for item in costs.ledger("rollout")
-            if item.name not in ("rollout weights", "key-value pool")
+            if item.name not in (ItemName.ROLLOUT_WEIGHTS, ItemName.KEY_VALUE_POOL)
         )
         total = problem.usable_gib * GIB
         out[tp] = (math.ceil(need / total * 100) / 100, math.floor((total - beside) / total * 100) / 100)
@@ -276,10 +277,10 @@ def _engine(problem: Problem, message: Message) -> Diagnosis:
 HOST_FIXES = {
     "weight copy (actor)": "--disable-weights-backuper: no host copy of the actor's weights (slime issue 1845)",
     "weight copy (reference)": "rl.reference_model: false where no KL term needs it, or fewer weight copies",
-    "gradients for the optimizer on the host": "leave the optimizer on the GPUs, or more nodes",
-    "optimizer on the host": "leave the optimizer on the GPUs (layout.optimizer_offload: false), or more nodes",
-    "sleeping trainer's optimizer": "more nodes, or fewer GPUs a node: it waits in host memory meanwhile",
-    "checkpoint staging": "--no-save-optim, saving in turns: a checkpoint is staged in host memory (slime issue 1845)",
+    ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST: "leave the optimizer on the GPUs, or more nodes",
+    ItemName.OPTIMIZER_ON_THE_HOST: "leave the optimizer on the GPUs (layout.optimizer_offload: false), or more nodes",
+    ItemName.SLEEPING_TRAINERS_OPTIMIZER: "more nodes, or fewer GPUs a node: it waits in host memory meanwhile",
+    ItemName.CHECKPOINT_STAGING: "--no-save-optim, saving in turns: it is staged in host memory (slime issue 1845)",
 }
 
 

@@ -60,7 +60,7 @@ def explain_conflict(
     Deletion filter: starting from all limits, each is dropped in turn; one whose loss leaves the rest infeasible is not
     part of the conflict and stays dropped. Source: Chinneck and Dravnieks 1991, ORSA Journal on Computing 3(2).
     """
-    question = question_of(document, catalog)
+    question = question_of(document, catalog).as_demanded
     every = limits_of(question)
     checks = Checks(catalog, {})
     if not (checks.fits(document, overrides(every)) or checks.fits_exactly(document, overrides(every))):

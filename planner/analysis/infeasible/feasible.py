@@ -56,7 +56,7 @@ class Checks:
 
     def _asked(self, document: Document, *, exactly: bool = False) -> bool:
         try:
-            return fits(question_of(document, self.catalog), exactly=exactly)
+            return fits(question_of(document, self.catalog).as_demanded, exactly=exactly)
         except InputError:
             return False
 

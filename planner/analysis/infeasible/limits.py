@@ -113,6 +113,8 @@ def _work_limits(question: Question, add: Add) -> None:
         wish = {"want": scenario.optimizer, "allow": [scenario.optimizer, *others]}
         add("optimizer", f"optimizer: {scenario.optimizer}, {state_text(problem)}", ("optimizer", wish))
     add("cluster.num_gpus", f"at most {gpus_text(max(question.total_gpus))}", *more_gpus(question, 64))
+    if not problem.machines.demanded_headroom_gib:
+        return
     if problem.headroom_from == CLIFF_TEXT:
         text = f"{problem.headroom_gib:.1f} GiB free, {CLIFF_TEXT}"
         add("limits.reserved_cliff", text, *less_headroom(problem, 0.0))

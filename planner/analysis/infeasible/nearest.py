@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from planner.analysis.changes import less_headroom
-from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
-from planner.problem.layouts import Ints, Layouts
 from planner.problem.problem import Question
-from planner.problem.stage_choices import even_layers, recompute_levels
-from planner.search.plan import PHASES, Plan, make_plan
+from planner.search.least_memory import least_memory
+from planner.search.plan import PHASES, Plan
 from planner.search.search import Outcome, plan
-from planner.search.space import Space, build_space
-from planner.search.tables import choice_keys, row_keys
+from planner.search.space import build_space
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
         reasons.sort(key=lambda r: -r.count)
         said = tuple(f"No {what} is legal: {r.count:,} candidates break {r.rule} ({r.text})." for r in reasons[:3])
         return Nearest(said, None, None)
-    least = _least_memory(question, space)
+    least = least_memory(question, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
     worst, usable = least.binding, least.usable_gib
@@ -75,53 +70,9 @@ def least_headroom_gib(question: Question) -> float | None:
     space = build_space(question)
     if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
         return None
-    least = _least_memory(question, space)
+    least = least_memory(question, space)
     return least.headroom_gib if least is not None else None
 
 
 def _gpus(count: int) -> str:
     return "one GPU" if count == 1 else f"{count} GPUs"
-
-
-def _least_memory(question: Question, space: Space) -> Plan | None:
-    """The layout with the smallest peak; stages even where the scenario leaves them free."""
-    layouts = space.layouts
-    costs = RowCosts(question, layouts)
-    layers = even_layers(question.first, layouts, costs.stages)
-    best = np.full(len(layouts), math.inf)
-    again = np.zeros_like(layers)
-    most = layers.max(axis=1, initial=0)
-    kinds = np.stack([layouts.variant, layouts.virtual_pipeline, most], axis=1)
-    unique, of_row = np.unique(kinds, axis=0, return_inverse=True)
-    for index, (variant, chunks, count) in enumerate(unique.tolist()):
-        group = np.flatnonzero(of_row.reshape(-1) == index)
-        for level in recompute_levels(question.problems[variant], count, chunks):
-            recomputed = np.minimum(layers[group], level)
-            peak = costs.peak_bytes(group, layers[group], recomputed)
-            better = peak < best[group]
-            best[group[better]] = peak[better]
-            again[group[better]] = recomputed[better]
-    rollouts, choice = space.rollouts, None
-    total = best
-    if rollouts is not None:
-        least, picked = _beside(RolloutTable(question, rollouts), layouts)
-        total = np.maximum(best, least)
-    uneven = layers.sum(axis=1) != question.architecture.num_hidden_layers
-    total = np.where(uneven, math.inf, total)
-    row = int(np.argmin(total))
-    if not math.isfinite(float(total[row])):
-        return None
-    if rollouts is not None:
-        choice = int(picked[row])
-    stages = int(layouts.pipeline_parallel[row])
-    split, rebuilt = (tuple(int(n) for n in values[row, :stages]) for values in (layers, again))
-    return make_plan(question, layouts, row, split, rebuilt, rollouts, choice)
-
-
-def _beside(table: RolloutTable, layouts: Layouts) -> tuple[Ints, Ints]:
-    """(least peak of a rollout engine beside each row [bytes], which choice that is)."""
-    best: dict[int, tuple[float, int]] = {}
-    for index, key in enumerate(choice_keys(table.choices).tolist()):
-        best[key] = min(best.get(key, (math.inf, -1)), (float(table.peak_bytes[index]), index))
-    found = [best.get(key, (math.inf, -1)) for key in row_keys(layouts).tolist()]
-    return np.array([peak for peak, _ in found]), np.array([index for _, index in found])

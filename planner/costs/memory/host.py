@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.optimizer import optimizer_bytes, paged
 from planner.costs.memory.stage_memory import StageMemory
@@ -34,7 +35,7 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     per_host = problem.node.gpus_per_host or problem.node.gpus_per_node
     ranks = np.minimum(layouts.num_gpus, per_host)
     held_weights = memory.sharded(memory.parameters, 3)
-    items = [Item("system", np.ones(len(layouts)) * OS_GIB * 2**30, "assumed")]
+    items = [Item(ItemName.SYSTEM, np.ones(len(layouts)) * OS_GIB * 2**30, "assumed")]
     coloc = problem.engine.colocation
     if problem.is_rl and coloc is not None:
         for name in coloc.host_weight_copies:
@@ -46,21 +47,25 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     asleep = problem.is_rl and problem.colocated
     states = problem.engine.states
     if problem.scenario.layout.optimizer_offload:
-        items.append(Item("optimizer on the host", ranks * held, "state of this node's ranks"))
+        items.append(Item(ItemName.OPTIMIZER_ON_THE_HOST, ranks * held, "state of this node's ranks"))
         gradients = ranks * state * states.host_gradient_bytes
-        items.append(Item("gradients for the optimizer on the host", gradients, states.source))
+        items.append(Item(ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST, gradients, states.source))
     elif asleep:
-        items.append(Item("sleeping trainer's optimizer", ranks * held, "state of this node's ranks"))
+        items.append(Item(ItemName.SLEEPING_TRAINERS_OPTIMIZER, ranks * held, "state of this node's ranks"))
         if coloc is not None and coloc.sleeping_gradients_on_host:
             left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes
-            items.append(Item("sleeping trainer's gradients", left, coloc.source))
+            items.append(Item(ItemName.SLEEPING_TRAINERS_GRADIENTS, left, coloc.source))
     elif np.any(out := paged(problem)[layouts.optimizer]):
-        items.append(Item("paged optimizer state", np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged"))
+        items.append(
+            Item(ItemName.PAGED_OPTIMIZER_STATE, np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged")
+        )
     if problem.engine.offloaded or problem.engine.offloaded_stub:
         kept, stub = offloaded_bytes(problem, layouts)
         each = stub if problem.scenario.layout.recomputed_layers == "all" else np.maximum(kept, stub)
         first = StageMemory(problem, layouts, np.zeros_like(even), even, np.zeros_like(even))
         waiting = ranks * first.in_flight * even * each
-        items.append(Item("offloaded activations", waiting, "engine file: what activation_offload takes off the GPU"))
-    items.append(Item("checkpoint staging", ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
+        items.append(
+            Item(ItemName.OFFLOADED_ACTIVATIONS, waiting, "engine file: what activation_offload takes off the GPU")
+        )
+    items.append(Item(ItemName.CHECKPOINT_STAGING, ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
     return tuple(items)

@@ -43,11 +43,11 @@ def largest_tensor_bytes(stage: StageParameters) -> Floats:
 def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     problem = stage.problem
     moments = problem.moment_bytes(optimizer, optimizer.state_bytes)
-    master = optimizer.master_bytes * problem.engine.states.keeps_master
+    master = problem.master_bytes(optimizer)
     plain = stage.sharded(stage.trainable, 1) * (moments + master)
     zero = stage.layers * 0.0
     if problem.scenario.adapter is not None and not optimizer.factored:
-        # Adapters are fp32 whatever the weights are, and so are moments that take their format.
+        # Where adapters are fp32 whatever the weights are, so are moments that take their format.
         adapters = stage.trainable[0] - stage.trained_tables
         plain = plain + stage.sharded((adapters, zero), 1) * max(0.0, problem.adapter_moment_bytes(optimizer) - moments)
     if optimizer.factored:

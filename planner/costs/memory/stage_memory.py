@@ -18,12 +18,13 @@ each chunk, so it takes them first; that is not affine in r, but the larger of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged
 from planner.costs.memory.stage_parameters import StageParameters
@@ -39,8 +40,6 @@ from planner.units import GIB
 MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
 LEADING_REBUILT = ", leading layers recomputed"
 """Ends the name of a moment's second line, which holds where a stage recomputes some layer."""
-ADAPTER_BYTES = 4.0
-"""Adapters train in fp32 (peft autocast_adapter_dtype), weights and gradients alike."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,9 @@ class StageMemory(StageParameters):
         states, trainable = engine.states, self.trainable
         items = []
         weights = self.sharded(trainable, 3) * problem.weight_bytes
+        if states.fp8_weights and problem.precision.compute == "fp8":
+            wider = problem.precision.weight_bytes - problem.weight_bytes
+            weights = weights + self.sharded((self.ends, 0.0 * self.layers), 3) * wider
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
             base = problem.base_precision
@@ -64,26 +66,26 @@ class StageMemory(StageParameters):
             ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
             inner = self.parameters[0] - ends[0], self.parameters[1]
             outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
-            frozen = self.sharded(inner, 3) * base.weight_bytes + self.sharded(ends, 3) * outer_bytes
-            items.append(Item("frozen base weights", frozen, f"catalogs/precisions/{base.id}.yaml"))
+            frozen = self.sharded(inner, 3) * problem.base_weight_bytes + self.sharded(ends, 3) * outer_bytes
+            items.append(Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, f"catalogs/precisions/{base.id}.yaml"))
             zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
             adapters, untrained = self.adapters
-            weights = self.sharded((adapters, zero), 3) * ADAPTER_BYTES
+            weights = self.sharded((adapters, zero), 3) * problem.adapter_weight_bytes
             weights = weights + self.sharded(tables, 3) * problem.weight_bytes
-            gradients = self.sharded((adapters - untrained, zero), 2) * ADAPTER_BYTES
+            gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
-        items.append(Item("weights", weights, states.source))
-        items.append(Item("gradients", gradients, states.source))
+        items.append(Item(ItemName.WEIGHTS, weights, states.source))
+        items.append(Item(ItemName.GRADIENTS, gradients, states.source))
         elsewhere = problem.scenario.layout.optimizer_offload | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
-        items.append(Item("optimizer", np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
+        items.append(Item(ItemName.OPTIMIZER, np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
         if states.reduction_bucket_bytes:
             several = self.layouts.data_parallel * self.layouts.context_parallel > 1
             buckets = (trainable[0] + trainable[1]) * several * states.reduction_bucket_bytes
-            items.append(Item("gradient buckets", buckets, states.source))
+            items.append(Item(ItemName.GRADIENT_BUCKETS, buckets, states.source))
         if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
             space = np.zeros(np.shape(items[-1].amount)) + workspace * GIB
-            items.append(Item("library workspaces", space, engine.overhead.source))
+            items.append(Item(ItemName.LIBRARY_WORKSPACES, space, engine.overhead.source))
         if engine.weight_gradient_buffer_bytes:
             items.append(self._weight_gradient_buffers())
         return tuple(items)
@@ -101,7 +103,7 @@ class StageMemory(StageParameters):
         head = self.is_last * self._end_parameters[1]
         engine = self.problem.engine
         return Item(
-            "weight-gradient buffers",
+            ItemName.WEIGHT_GRADIENT_BUFFERS,
             engine.weight_gradient_buffer_bytes * (shapes + head),
             engine.weight_gradient_buffer_source or "",
         )
@@ -120,7 +122,7 @@ class StageMemory(StageParameters):
         every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
         others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
         packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
-        layer_bytes = layer * (self.problem.base_precision.weight_bytes if packed else zero.gathered_bytes)
+        layer_bytes = layer * (self.problem.base_weight_bytes if packed else zero.gathered_bytes)
         each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
             each = each + largest * zero.reduced_units * zero.reduced_bytes
@@ -134,9 +136,11 @@ class StageMemory(StageParameters):
         flat = zero.flat_parameters and self.problem.scenario.adapter is not None
         trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
         whole = trained * zero.unreduced_bytes * several
+        if name == "loss" and self.problem.scenario.adapter is None:
+            whole = np.where(several, whole, head * zero.head_gradient_bytes)
         return (
-            Item("gathered layers", np.where(on, each, 0.0), zero.source),
-            Item("gradients not yet reduced", np.where(on, whole, 0.0), zero.source),
+            Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
+            Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
         )
 
     def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
@@ -173,7 +177,7 @@ class StageMemory(StageParameters):
             return []
         shapes = adapted_shapes(self.problem.architecture, adapter.targets)
         largest = max(norm.matrix_bytes * into * out + norm.input_bytes * into**2 for into, out in shapes)
-        return [Item("norm under magnitudes", np.maximum(0.0, largest - running), norm.source)]
+        return [Item(ItemName.NORM_UNDER_MAGNITUDES, np.maximum(0.0, largest - running), norm.source)]
 
     def _postponed(self) -> tuple[Item, ...]:
         """What waits for its weight gradients under ZB-H1, recomputed layers rebuilt and the head too."""
@@ -188,8 +192,8 @@ class StageMemory(StageParameters):
         logits = self.is_last * tokens_per_rank(lay) * elements(self.problem, lay, "vocab") / lay.tensor_parallel
         held = waiting * ((self.layers + self._further) * kept + leading * extra)
         return (
-            Item("activations awaiting weight gradients", held, source),
-            Item("logit gradients awaiting weight gradients", waiting * logits * 2.0, source),
+            Item(ItemName.ACTIVATIONS_AWAITING_WEIGHT_GRADIENTS, held, source),
+            Item(ItemName.LOGIT_GRADIENTS_AWAITING_WEIGHT_GRADIENTS, waiting * logits * 2.0, source),
         )
 
     def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
@@ -234,27 +238,29 @@ class StageMemory(StageParameters):
         whole, stubs = self._activations(flight)
         engine = self.problem.engine
         saved = "; ".join(dict.fromkeys(t.source for t in engine.saved))
-        items = [Item("activations, kept layers", whole, saved)]
+        items = [Item(ItemName.ACTIVATIONS_KEPT_LAYERS, whole, saved)]
         if name == "recomputation":
             _, own = self._activations(np.ones_like(flight))
             stubs = stubs + own
             rebuilt, _ = self.layer_activations
-            items.append(Item("activations, layer being recomputed", rebuilt * np.ones(np.shape(stubs)), saved))
+            items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
                 left, _ = self._layer_bytes(engine.left_behind)
                 waiting = self.recomputed * left
-                items.append(Item("left until the backward pass ends", waiting, engine.left_behind[0].source))
-        items.append(Item("activations, recomputed layers", stubs, engine.stub[0].source))
+                items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
+        items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, engine.stub[0].source))
         if name == "loss":
             logits = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
             logits = (self.is_last + self._further) * logits
-            items.append(Item("logits and loss", logits, engine.loss[0].source))
+            items.append(Item(ItemName.LOGITS_AND_LOSS, logits, engine.loss[0].source))
         else:
             running, _ = self._layer_bytes(engine.backward)
             if name == "recomputation":
                 # The gradient of the running layer's output is one of those left behind.
                 running = running - self._layer_bytes(engine.left_behind)[0]
-            items.append(Item("layer running backward", running * np.ones(np.shape(whole)), engine.backward[0].source))
+            items.append(
+                Item(ItemName.LAYER_RUNNING_BACKWARD, running * np.ones(np.shape(whole)), engine.backward[0].source)
+            )
             items += self._magnitude_norm(running if name == "backward" else running * 0.0)
         return self._state_before_step(name) + self._gathered(name) + tuple(items) + self._postponed()
 
@@ -272,25 +278,35 @@ class StageMemory(StageParameters):
         early = self.sharded(head, 2) * self.problem.gradient_bytes
         several = self.layouts.num_micro_batches > 1
         return tuple(
-            Item(i.name, np.where(several, i.amount, early), i.source) if i.name == "gradients" else i
+            Item(i.name, np.where(several, i.amount, early), i.source) if i.name == ItemName.GRADIENTS else i
             for i in self.state
         )
+
+    @property
+    def _stepped_at_once(self) -> Floats:
+        """Share of the shard that the step works on at once, from all layers so that it is one number for a row."""
+        most = self.problem.engine.states.step_elements
+        if most is None:
+            return np.ones(np.shape(self.layouts.zero_stage))
+        layers = np.asarray(self.layers * 0 + self.problem.architecture.num_hidden_layers)
+        whole = replace(self, layers=layers)
+        share = most / np.maximum(1.0, whole.sharded(whole.trainable, 1))
+        return np.where(self.layouts.zero_stage >= 3, np.minimum(1.0, share), 1.0)
 
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
-        if self.problem.scenario.layout.optimizer_offload:
-            each = each * 0.0
+        each = (each + states.step_bytes) * (not self.problem.scenario.layout.optimizer_offload)
         shard = self.sharded(self.trainable, 1)
-        items = [Item("optimizer temporaries", shard * (each + states.step_bytes), "catalogs/optimizers")]
+        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, shard * each * self._stepped_at_once, "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
-            items.append(Item("optimizer state brought back", brought, "catalogs/optimizers: paged"))
+            items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, brought, "catalogs/optimizers: paged"))
         if states.step_gathered_bytes:
             between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
             whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
-            items.append(Item("updated weights being gathered", whole, states.source))
+            items.append(Item(ItemName.UPDATED_WEIGHTS_BEING_GATHERED, whole, states.source))
         return tuple(items)
 
     def _log_prob(self) -> tuple[Item, ...]:
@@ -300,8 +316,8 @@ class StageMemory(StageParameters):
         logits = self.is_last * tensor_bytes(self.problem, self.layouts, engine.log_prob, moe_layer=False)
         running, _ = self.layer_activations
         return (
-            Item("log-probability logits", logits, engine.log_prob[0].source),
-            Item("layer running forward", running * np.ones(np.shape(logits)), engine.saved[0].source),
+            Item(ItemName.LOG_PROBABILITY_LOGITS, logits, engine.log_prob[0].source),
+            Item(ItemName.LAYER_RUNNING_FORWARD, running * np.ones(np.shape(logits)), engine.saved[0].source),
         )
 
     def _outside(self) -> tuple[Item, ...]:
@@ -319,17 +335,17 @@ class StageMemory(StageParameters):
         )
         shape = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         items = [
-            Item("CUDA context", shape + over.cuda_context_gib * GIB, over.source),
-            Item("NCCL buffers", shape + groups * over.nccl_gib_per_group * GIB, over.source),
+            Item(ItemName.CUDA_CONTEXT, shape + over.cuda_context_gib * GIB, over.source),
+            Item(ItemName.NCCL_BUFFERS, shape + groups * over.nccl_gib_per_group * GIB, over.source),
         ]
         if over.framework_gib:
-            items.append(Item("framework", shape + over.framework_gib * GIB, over.source))
+            items.append(Item(ItemName.FRAMEWORK, shape + over.framework_gib * GIB, over.source))
         if self.problem.is_rl and not self.problem.colocated:
             apart = self.problem.separation
-            items.append(Item("sync buckets", shape + apart.sync_bucket_gib * GIB, apart.source))
+            items.append(Item(ItemName.SYNC_BUCKETS, shape + apart.sync_bucket_gib * GIB, apart.source))
         elif self.problem.is_rl:
             coloc = self.problem.colocation
-            items.append(Item("sleeping rollout engine", shape + coloc.rollout_residual_gib * GIB, coloc.source))
+            items.append(Item(ItemName.SLEEPING_ROLLOUT_ENGINE, shape + coloc.rollout_residual_gib * GIB, coloc.source))
         return tuple(items)
 
     def _run_ahead(self) -> Item | None:
@@ -350,22 +366,24 @@ class StageMemory(StageParameters):
         count = np.minimum(np.where(lay.pipeline_parallel > 1, waiting, np.inf), ahead.most_buffers)
         each = ahead.bytes * a.hidden_size * tokens_per_rank(lay)
         sharded = (lay.tensor_parallel > 1) & (lay.sequence_parallel == 1)
-        return Item("freed buffers awaiting another stream", count * each * sharded, ahead.source)
+        return Item(ItemName.FREED_BUFFERS_AWAITING_ANOTHER_STREAM, count * each * sharded, ahead.source)
 
     def _needed(self, name: str) -> tuple[Item, ...]:
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
-        items = [*allocated, Item("allocator reserve", total(allocated) * (reserve.median - 1), reserve.source)]
+        items = [*allocated, Item(ItemName.ALLOCATOR_RESERVE, total(allocated) * (reserve.median - 1), reserve.source)]
         if reserve.gradients_apart:
-            kept, live = (total([i for i in part if i.name == "gradients"]) for part in (self.state, allocated))
-            items.append(Item("room kept for gradients", kept - live, reserve.source))
+            kept, live = (total([i for i in part if i.name == ItemName.GRADIENTS]) for part in (self.state, allocated))
+            items.append(Item(ItemName.ROOM_KEPT_FOR_GRADIENTS, kept - live, reserve.source))
         if cached := self.problem.engine.cached:
             blocks = self.is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
-            items.append(Item("cached blocks of other lengths", blocks, cached[0].source))
+            items.append(Item(ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS, blocks, cached[0].source))
         known = self.problem.calibration
         if known is not None and known.memory is not None:
             share = known.memory.factor - 1
-            items.append(Item("difference to the calibrated run", total(items) * share, f"calibration: {known.source}"))
+            items.append(
+                Item(ItemName.DIFFERENCE_TO_THE_CALIBRATED_RUN, total(items) * share, f"calibration: {known.source}")
+            )
         return tuple(items)
 
     def reserved(self, name: str) -> tuple[Item, ...]:

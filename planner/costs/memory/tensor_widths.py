@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planner.formulas.parameters import ATTENTION_OUT, MLP_OUT, adapted_sides, target_names
+from planner.formulas.parameters import ATTENTION_OUT, MLP_IN, MLP_OUT, adapted_sides, target_names
 from planner.problem.conditions import applies, conditions
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
@@ -96,6 +96,7 @@ def _adapted(problem: Problem, width: str) -> float:
         visited = a.model_copy(update={"num_experts": a.num_experts_per_tok}) if a.is_moe else a
         return sum(out for _, out in adapted_sides(visited, targets)) / a.num_hidden_layers
     return {
+        "adapted_inputs": a.hidden_size * (bool(other - set(MLP_IN)) + bool(other & set(MLP_IN))),
         "adapted_hidden": a.hidden_size * len(other) + sum(latents[name] for name in targets & set(latents)),
         "adapted_attention_out": a.attention_out_width * bool(targets & set(ATTENTION_OUT)),
         "adapted_ffn": a.intermediate_size * bool(targets & set(MLP_OUT)),
@@ -119,6 +120,8 @@ def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
         factor = factor * (tp > 1)
     elif "context_parallel" in conditions(tensor):
         factor = factor * (layouts.context_parallel > 1)
+    elif "expert_parallel" in conditions(tensor):
+        factor = factor * (layouts.expert_parallel > 1)
     return factor
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.step_time import VISITS, Affine
 from planner.problem.layouts import Floats, Ints
@@ -45,7 +46,9 @@ def step_items(
         if name != "update":
             rest = light * (whole.sum(axis=-1) - top)
             items.append(
-                Item("pipeline bubble", rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed")
+                Item(
+                    ItemName.PIPELINE_BUBBLE, rest, "arXiv:2104.04473, (p - 1) / v micro-batches, unequal stages summed"
+                )
             )
         out[name] = (tuple(items), heavy * top + light * whole.sum(axis=-1))
     return out

@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
@@ -34,17 +35,16 @@ from planner.units import US_PER_S
 VISITS = ("train", "score", "update")
 GRID = "catalogs/measured: GEMM grids of ai-dynamo/aiconfigurator"
 HOST = "engine file: time the host needs to launch kernels"
-NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/topology.py between nodes"
-OFFLOAD = "moving activations to the host"
+NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/cluster between nodes"
 PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
 HIDING = (
-    "matrix products",
-    "attention",
-    "elementwise kernels",
-    "adapter products",
-    "unpacking frozen weights",
-    "tensor-parallel collectives",
+    ItemName.MATRIX_PRODUCTS,
+    ItemName.ATTENTION,
+    ItemName.ELEMENTWISE_KERNELS,
+    ItemName.ADAPTER_PRODUCTS,
+    ItemName.UNPACKING_FROZEN_WEIGHTS,
+    ItemName.TENSOR_PARALLEL_COLLECTIVES,
 )
 """Items behind which data-parallel collectives can hide."""
 FLASH = "planner/formulas/attention.py"
@@ -132,27 +132,27 @@ class StepTime:
             dense = both(layer.mlp_products, moe_layer=False)
             swap = dense[0] + dense[1] - (forward + backward)
         projected = both(layer.attention_products)
-        add("matrix products", forward + projected[0], backward + projected[1], swap, GRID)
-        add("attention", *both(layer.attention), 0.0, FLASH)
-        add("elementwise kernels", *both(layer.elementwise, moe_layer=self._moe), 0.0, BYTES)
+        add(ItemName.MATRIX_PRODUCTS, forward + projected[0], backward + projected[1], swap, GRID)
+        add(ItemName.ATTENTION, *both(layer.attention), 0.0, FLASH)
+        add(ItemName.ELEMENTWISE_KERNELS, *both(layer.elementwise, moe_layer=self._moe), 0.0, BYTES)
         rows.append(self._head(zero))
         if self._adapters is not None:
             forward, backward = both(self._adapters.products, moe_layer=self._moe)
             swap = 0.0
             if self._moe and self.problem.parameters.num_dense_layers:
                 swap = sum(both(self._adapters.products, moe_layer=False)) - (forward + backward)
-            add("adapter products", forward, backward, swap, ADAPTERS)
+            add(ItemName.ADAPTER_PRODUCTS, forward, backward, swap, ADAPTERS)
             if not self.problem.base_precision.trainable:
                 unpacked = self._adapters.unpacking()
-                add("unpacking frozen weights", unpacked, unpacked, 0.0, BYTES)
+                add(ItemName.UNPACKING_FROZEN_WEIGHTS, unpacked, unpacked, 0.0, BYTES)
         if np.any(lay.tensor_parallel > 1):
             ring = layer.tensor_collectives()
-            add("tensor-parallel collectives", ring, ring, 0.0, NCCL)
+            add(ItemName.TENSOR_PARALLEL_COLLECTIVES, ring, ring, 0.0, NCCL)
         if np.any(lay.context_parallel > 1):
-            add("context-parallel collectives", self._context[0][0], self._context[1][0], 0.0, NCCL)
+            add(ItemName.CONTEXT_PARALLEL_COLLECTIVES, self._context[0][0], self._context[1][0], 0.0, NCCL)
         if self._moe and np.any(lay.expert_parallel * lay.expert_tensor_parallel > 1):
             sent = layer.expert_collectives()
-            add("expert all-to-all", sent, sent, -2 * sent, NCCL)
+            add(ItemName.EXPERT_ALL_TO_ALL, sent, sent, -2 * sent, NCCL)
         return tuple(rows)
 
     @cached_property
@@ -205,7 +205,13 @@ class StepTime:
         seen = sum(np.maximum(self._moved - seconds, 0.0) for seconds in self._open)
         again = sum(np.maximum(stub - seconds, 0.0) for seconds in self._open)
         zero = np.zeros(np.broadcast_shapes(np.shape(self.layouts.tensor_parallel), np.shape(self.stage)))
-        return Affine(OFFLOAD, np.asarray(seen), np.maximum(again - seen, -recomputing), zero, PCIE)
+        return Affine(
+            ItemName.MOVING_ACTIVATIONS_TO_THE_HOST,
+            np.asarray(seen),
+            np.maximum(again - seen, -recomputing),
+            zero,
+            PCIE,
+        )
 
     @cached_property
     def train(self) -> tuple[Affine, ...]:
@@ -214,21 +220,21 @@ class StepTime:
         zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         rows = [
             *self._busy,
-            Affine("waiting for launches", self._waits[0] + self._waits[1], self._waits[0], zero, HOST),
+            Affine(ItemName.WAITING_FOR_LAUNCHES, self._waits[0] + self._waits[1], self._waits[0], zero, HOST),
         ]
         if self.problem.scenario.layout.recompute_modules:
             again = selective_seconds(layer, moe_layer=self._moe)
-            rows.append(Affine("recomputed modules", again, zero, zero, GRID))
+            rows.append(Affine(ItemName.RECOMPUTED_MODULES, again, zero, zero, GRID))
         if self.problem.engine.offloaded or self.problem.engine.offloaded_stub:
             rows.append(self._to_the_host(np.asarray(sum(row.recomputed for row in rows))))
         if np.any(lay.zero_stage >= 3):
             gathers = layer.zero_three(self.free)
-            rows.append(Affine("gathering sharded weights", gathers[0] + gathers[1], zero, zero, NCCL))
+            rows.append(Affine(ItemName.GATHERING_SHARDED_WEIGHTS, gathers[0] + gathers[1], zero, zero, NCCL))
         if np.any(layer.accumulate() > 0):
             source = "engine file: bytes moved a parameter and micro-batch"
-            rows.append(Affine("gradient accumulation and casts", layer.accumulate(), zero, zero, source))
+            rows.append(Affine(ItemName.GRADIENT_ACCUMULATION_AND_CASTS, layer.accumulate(), zero, zero, source))
         if np.any(lay.pipeline_parallel > 1):
-            rows.append(Affine("pipeline sends", zero, zero, zero + self.sends, NCCL))
+            rows.append(Affine(ItemName.PIPELINE_SENDS, zero, zero, zero + self.sends, NCCL))
         return tuple(rows)
 
     @cached_property
@@ -269,7 +275,11 @@ class StepTime:
         forward, backward = self._head_seconds()
         lookup = self._kernels.elementwise(6.0 * self._layer.tokens * self.problem.architecture.hidden_size)
         return Affine(
-            "logits and loss", zero, zero, zero + self._is_last * (forward + backward) + self._is_first * lookup, GRID
+            ItemName.LOGITS_AND_LOSS,
+            zero,
+            zero,
+            zero + self._is_last * (forward + backward) + self._is_first * lookup,
+            GRID,
         )
 
     def _head_seconds(self) -> tuple[Floats, Floats]:
@@ -297,10 +307,10 @@ class StepTime:
         passes = float(rl.reference_model) + float(rl.old_log_probs)
         rows = []
         for row in self.train:
-            if row.name == OFFLOAD:
+            if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST:
                 continue
-            end = passes * (self._is_last * self._head_seconds()[0]) if row.name == "logits and loss" else 0.0
-            if row.name == "pipeline sends":
+            end = passes * (self._is_last * self._head_seconds()[0]) if row.name == ItemName.LOGITS_AND_LOSS else 0.0
+            if row.name == ItemName.PIPELINE_SENDS:
                 end = passes * row.end / 2
             rows.append(
                 Affine(row.name, passes * row.recomputed, row.recomputed * 0.0, row.end * 0.0 + end, row.source)
@@ -322,12 +332,14 @@ class StepTime:
         one_layer = tuple(after - before for after, before in zip(more.trainable, base.trainable, strict=True))
         ends = update.reduce(base.trainable, base.shards, (np.inf, np.inf))
         layers = update.reduce((one_layer[0], one_layer[1]), base.shards, self.free)
-        rows.append(Affine("data-parallel collectives", layers, ends * 0.0, ends, NCCL))
+        rows.append(Affine(ItemName.DATA_PARALLEL_COLLECTIVES, layers, ends * 0.0, ends, NCCL))
         stepped = update.optimizer(base)
         more_stepped = update.optimizer(more) - stepped
-        rows.append(Affine("optimizer step", more_stepped, stepped * 0.0, stepped, "catalogs/optimizers: bytes moved"))
+        rows.append(
+            Affine(ItemName.OPTIMIZER_STEP, more_stepped, stepped * 0.0, stepped, "catalogs/optimizers: bytes moved")
+        )
         if problem.engine.timing.step_ms:
-            rows.append(Affine("fixed time of a step", zero * 0.0, zero * 0.0, zero + update.fixed(), HOST))
+            rows.append(Affine(ItemName.FIXED_TIME_OF_A_STEP, zero * 0.0, zero * 0.0, zero + update.fixed(), HOST))
         return tuple(rows)
 
     def visit(self, name: str) -> tuple[Affine, ...]:
@@ -358,7 +370,9 @@ class StepTime:
         whole: Floats | float = sum(row.layer for row in self.train)
         if self.problem.scenario.layout.recomputed_layers != 0:
             whole = whole + sum(row.recomputed for row in self.train)
-        weight = sum(WEIGHT_SHARE * (row.layer - row.recomputed) for row in self.train if row.name == "matrix products")
+        weight = sum(
+            WEIGHT_SHARE * (row.layer - row.recomputed) for row in self.train if row.name == ItemName.MATRIX_PRODUCTS
+        )
         return np.asarray(1.0 - 2.0 * weight / whole)
 
     @property

@@ -11,6 +11,8 @@ from planner.search.axes.rule import Mask, Rule
 
 SHORTEST_TOKENS = 1024
 """Degrees that leave a rank fewer tokens than this are not tried unless the scenario names them."""
+YARN_POSITIONS = 4096
+"""Positions of Megatron's yarn cache."""
 
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
@@ -47,6 +49,12 @@ def _balanced_halves(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(layouts.sequence_length % (layouts.tensor_parallel * np.where(cp > 1, 2 * cp, 1)) == 0)
 
 
+def _yarn_positions(problem: Problem, layouts: Layouts) -> Mask:
+    a, cp = problem.architecture, layouts.context_parallel
+    stretched = a.is_mla and a.rope_scaling is not None and a.rope_scaling.rope_type == "yarn"
+    return np.asarray((cp == 1) | (not stretched) | (YARN_POSITIONS % (2 * cp) == 0))
+
+
 def _positions(problem: Problem, layouts: Layouts) -> Mask:
     rows = problem.architecture.learned_positions
     return np.asarray((rows is None) | (layouts.sequence_length <= (rows or 0)))
@@ -73,6 +81,13 @@ ENGINE_RULES = (
         "sequence_length is a multiple of 2 * context_parallel",
         _sequence,
         "Megatron-LM megatron/training/arguments.py:1296",
+    ),
+    Rule(
+        "positions_divide_context",
+        f"with latent attention in yarn positions, {YARN_POSITIONS} is a multiple of 2 * context_parallel",
+        _yarn_positions,
+        "Megatron-LM core/models/common/embeddings/yarn_rotary_pos_embedding.py: the cache of "
+        "original_max_position_embeddings (4096, no flag) is cut over context ranks",
     ),
     Rule(
         "heads_divide_context",

@@ -47,8 +47,10 @@ def _grid(problem: Problem, layouts: Layouts) -> Mask:
 
 
 def _neighbouring_stages(problem: Problem, layouts: Layouts) -> Mask:
-    usual = problem.scenario.cluster.rank_order == "default" or not problem.architecture.is_moe
-    cut = layouts.expert_parallel * layouts.expert_tensor_parallel
+    usual = problem.scenario.cluster.rank_order == "default"
+    # A dense network has an expert grid too: one expert rank, cut over the tensor-parallel ranks.
+    experts = layouts.expert_parallel * layouts.expert_tensor_parallel
+    cut = experts if problem.architecture.is_moe else layouts.tensor_parallel
     same = cut == layouts.tensor_parallel * layouts.context_parallel
     return np.asarray(usual | (layouts.pipeline_parallel == 1) | same)
 
@@ -108,10 +110,10 @@ RULES = (
     ),
     Rule(
         "rank_order_keeps_stages",
-        "cluster.rank_order tp_pp_dp needs expert_parallel * expert_tensor_parallel equal to tensor_parallel * "
-        "context_parallel, so that experts have the same pipeline stages",
+        "cluster.rank_order tp_pp_dp needs expert_parallel * expert_tensor_parallel (tensor_parallel in a dense "
+        "network) equal to tensor_parallel * context_parallel, so that experts have the same pipeline stages",
         _neighbouring_stages,
-        "Megatron-LM core/parallel_state.py, initialize_model_parallel: ordering without pp last",
+        "Megatron-LM core/parallel_state.py:901, initialize_model_parallel: ordering without pp last",
     ),
     Rule(
         "experts_divide",

@@ -12,7 +12,7 @@ from planner.search.axes.rule import Mask, Rule
 
 MOST_CHUNKS = 16
 FEW_CHUNKS = 4
-"""More chunks than these are not tried unless the scenario names them: the second where they do not divide the layers."""
+"""More chunks than these are not tried unless the scenario names them: the second where layers do not divide."""
 
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
@@ -38,7 +38,8 @@ def _supported(problem: Problem, layouts: Layouts) -> Mask:
 
 def _enough_layers(problem: Problem, layouts: Layouts) -> Mask:
     chunks = layouts.pipeline_parallel * layouts.virtual_pipeline
-    return np.asarray(problem.architecture.num_hidden_layers >= chunks)
+    listed = isinstance(problem.scenario.layout.layers_per_stage, list)
+    return np.asarray((problem.architecture.num_hidden_layers >= chunks) | (listed & (layouts.virtual_pipeline == 1)))
 
 
 def _layers(problem: Problem, layouts: Layouts) -> Mask:
@@ -136,8 +137,17 @@ RULES = (
         _named_schedule,
         "arXiv:2104.04473; arXiv:2401.10241",
     ),
-    Rule("enough_layers", "every stage and chunk has at least one layer", _enough_layers),
-    Rule("leading_dense_layers", "the first stage holds all leading dense layers", _leading_dense),
+    Rule(
+        "enough_layers",
+        "every stage and chunk has at least one layer, but for last stages listed without any",
+        _enough_layers,
+    ),
+    Rule(
+        "leading_dense_layers",
+        "the first stage holds all leading dense layers (planner counts them nowhere else; engines take other splits)",
+        _leading_dense,
+        "a simplification of planner's: Megatron-LM core_v0.19.0 builds GLM-4.5 and DeepSeek-V3 otherwise too",
+    ),
     Rule(
         "layers_divide_pipeline",
         "layers divide over stages and chunks as layers_per_stage says: evenly, or as the engine can be told",

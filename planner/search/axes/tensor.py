@@ -30,6 +30,12 @@ def _kv_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((kv % tp == 0) | (tp % kv == 0))
 
 
+def _projections(problem: Problem, layouts: Layouts) -> Mask:
+    a = problem.architecture
+    width = (a.num_attention_heads + 2 * a.num_key_value_heads) * a.head_dim
+    return np.asarray(a.is_mla | (width % layouts.tensor_parallel == 0))
+
+
 def _whole_kv_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(problem.architecture.num_key_value_heads % layouts.tensor_parallel == 0)
 
@@ -104,6 +110,12 @@ ENGINE_RULES = (
         "num_key_value_heads and tensor_parallel divide one another",
         _kv_heads,
         "Megatron-LM core/transformer/transformer_config.py:1338",
+    ),
+    Rule(
+        "projections_divide_tensor",
+        "the width of queries, keys and values together is a multiple of tensor_parallel",
+        _projections,
+        "Transformer Engine 2.17.1 pytorch/module/layernorm_linear.py: divide(out_features, tp_size)",
     ),
     Rule(
         "kv_heads_multiple_of_tensor",

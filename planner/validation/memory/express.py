@@ -205,10 +205,10 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
             "context_parallel": layout["cp"] or 1,
             "expert_parallel": layout["ep"] or 1,
             "expert_tensor_parallel": _expert_tensor(case),
-            "zero_stage": layout["zero_stage"] or 0,
+            "zero_stage": translate.zero_stage_of(case),
             "sequence_parallel": bool(case.sequence_parallel),
             "layers_per_stage": "even" if len(set(split)) == 1 else list(split),
-            "recomputed_layers": "all" if case.recompute["granularity"] == "full" else 0,
+            "recomputed_layers": _recomputed(case),
             "recompute_modules": modules,
         },
     }
@@ -218,6 +218,13 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
     if adapter is not None:
         document["adapter"] = adapter
     return document
+
+
+def _recomputed(case: Case) -> int | str:
+    """All layers, every k-th one, or none."""
+    if every := case.recompute["every"]:
+        return int(case.arch["num_hidden_layers"]) // int(every)
+    return "all" if case.recompute["granularity"] == "full" else 0
 
 
 def _expert_tensor(case: Case) -> int:
@@ -270,11 +277,23 @@ def express(cases: Iterable[Case], catalog: Catalog | None = None) -> tuple[list
         waiting.setdefault(_group_key(document), []).append((case, document))
     done: list[Prediction] = []
     for pairs in waiting.values():
-        try:
-            done += _group(pairs, own).predictions()
-        except (InputError, ValueError) as error:
-            failed += [Unexpressed(case, str(error).splitlines()[0]) for case, _ in pairs]
+        predicted, lost = _predicted(pairs, own)
+        done += predicted
+        failed += lost
     return done, failed
+
+
+def _predicted(
+    pairs: list[tuple[Case, dict[str, Any]]], catalog: Catalog
+) -> tuple[list[Prediction], list[Unexpressed]]:
+    """Predictions of cases of one problem; where one of them cannot be said, each is asked alone."""
+    try:
+        return _group(pairs, catalog).predictions(), []
+    except (InputError, ValueError) as error:
+        if len(pairs) == 1:
+            return [], [Unexpressed(pairs[0][0], str(error).splitlines()[0])]
+    alone = [_predicted([pair], catalog) for pair in pairs]
+    return [p for found, _ in alone for p in found], [u for _, lost in alone for u in lost]
 
 
 def _group_key(document: dict[str, Any]) -> str:
@@ -293,13 +312,14 @@ def _group(pairs: list[tuple[Case, dict[str, Any]]], catalog: Catalog) -> CaseGr
     stages = max(d["layout"]["pipeline_parallel"] for _, d in pairs)
     splits = [list(_split(case, problem.architecture, problem.engine.pipeline.balance)) for case, _ in pairs]
     layers = np.array([split + [0] * (stages - len(split)) for split in splits], dtype=np.int64)
-    full = np.array([d["layout"]["recomputed_layers"] == "all" for _, d in pairs])
+    wanted = [d["layout"]["recomputed_layers"] for _, d in pairs]
+    most = np.array([layers.max(initial=0) if number == "all" else number for number in wanted], dtype=np.int64)
     return CaseGroup(
         cases=tuple(case for case, _ in pairs),
         problem=problem,
         layouts=_layouts(pairs),
         layers=layers,
-        recomputed=np.where(full[:, None], layers, 0),
+        recomputed=np.minimum(layers, most[:, None]),
         stages=tuple(_stage(case) for case, _ in pairs),
     )
 

@@ -101,7 +101,7 @@ def _developments(result: Result) -> Table:
             else:
                 row += [str(score.rows), _percent(score.median()), _percent(score.p90()), _percent(score.bias(), True)]
         if name in LATER_BARS:
-            bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name])
+            bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name] if part is not None)
             row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
         rows.append([*row, *[""] * (len(header) - len(row))])
     return f"Development rows 1 and 2 side by side (of 1 those of {TOY_GIB:g} GiB and more, every metric)", header, rows

@@ -26,7 +26,7 @@ _ENGINES: dict[str, Callable[[Case], str]] = {
     "fsdp2": lambda c: "prime-rl",
     "fsdp1": lambda c: "fsdp1",
     "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft is None else "transformers",
-    "litgpt": lambda c: "litgpt-fsdp" if c.layout["zero_stage"] == 3 else "litgpt",
+    "litgpt": lambda c: "litgpt-fsdp" if c.layout["fsdp"] else "litgpt",
     "torchtune": lambda c: "torchtune-fsdp" if c.layout["zero_stage"] == 3 else "torchtune",
     "deepspeed-zero2": lambda c: "deepspeed",
     "deepspeed-zero3": lambda c: "deepspeed",
@@ -39,6 +39,22 @@ def engine_of(case: Case) -> str:
     if case.engine not in _ENGINES:
         raise NotExpressible(f"no engine for {case.engine}")
     return _ENGINES[case.engine](case)
+
+
+def zero_stage_of(case: Case) -> int:
+    """FSDP cuts weights under every strategy; SHARD_GRAD_OP, which data calls stage 2, only keeps them gathered."""
+    return 3 if case.engine == "litgpt" and case.layout["fsdp"] else case.layout["zero_stage"] or 0
+
+
+def _shard_grad_op(case: Case) -> bool:
+    return case.engine == "litgpt" and (case.layout["fsdp"] or {}).get("strategy") == "shard_grad_op"
+
+
+def _thunder(case: Case) -> bool:
+    """Compiled by lightning-thunder, alone or under dynamo."""
+    if case.source != "thunder_litgpt_bench":
+        return "thunder_" in case.framework
+    return "thunder" in case.framework.rsplit(",", 1)[-1]
 
 
 def _moonlight(case: Case) -> bool:
@@ -74,9 +90,26 @@ def _traced(case: Case) -> bool:
     return any(word in case.notes + case.framework for word in words)
 
 
+def _compiled(case: Case) -> bool:
+    """Torchtitan PR 1625 was taken for compiled by its speed, but prints its command line, which compiles nothing."""
+    stated = _added(case, "torch.compile") or ("inductor" in case.framework and not _thunder(case))
+    return stated and "compile inferred from tps" not in case.notes
+
+
+def _eager_loss(case: Case) -> bool:
+    """Torchtitan compiled the loss from 22 October to 18 December 2024, and since 2 April 2025."""
+    compiled = (not _until(case, "2024-10-22") and _until(case, "2024-12-18")) or not _until(case, "2025-04-02")
+    return case.engine == "torchtitan" and not compiled
+
+
+def _whole_logits(case: Case) -> bool:
+    """Chunks came on 27 April 2026; PR 3429 of June measures the graph trainer with plain cross-entropy."""
+    old = _until(case, "2026-04-27") or "plain CE loss" in case.notes
+    return case.engine == "torchtitan" and old and not _eager_loss(case)
+
+
 def _operators_recomputed_eagerly(case: Case) -> bool:
-    compiled = "torch.compile" in case.framework + case.task
-    return "op" in (case.recompute["modules"] or []) and not compiled and not _traced(case)
+    return "op" in (case.recompute["modules"] or []) and not _compiled(case) and not _traced(case)
 
 
 _LADDER = (
@@ -97,15 +130,22 @@ def _added(case: Case, technique: str) -> bool:
     return any(step in text for step in _LADDER[_LADDER.index(technique) :])
 
 
+def _te_cross_entropy(case: Case) -> bool:
+    """Runs before Megatron-core 0.18.2 that do not say otherwise used Transformer Engine's fused cross-entropy."""
+    return case.source not in ("megatron_ci_golden", "mlperf_training") and "cef" not in case.flags
+
+
 OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
-    ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c)),
+    ("bf16_gradients", lambda c: c.grads_fp32 is False or _moonlight(c) or "bf16 grad reduce" in c.precision_detail),
     ("bf16_moments", lambda c: _moonlight(c)),
     ("fine_grained_offloading", lambda c: "fgoffload" in c.flags),
     ("multi_token_prediction", lambda c: "mtp=1" in c.flags),
     ("unbalanced_routing", lambda c: _moonlight(c) or c.source == "megatron_ci_golden"),
     ("sequential_experts", lambda c: c.source == "megatron_ci_golden" and "groupedGEMM" not in c.flags),
     ("fp8_parameters", lambda c: "fp8 parameters" in c.precision_detail or "fp8-param-gather" in c.flags),
-    ("unfused_cross_entropy", lambda c: c.source == "megatron_ci_golden" and "cef" not in c.flags),
+    ("te_cross_entropy_fusion", _te_cross_entropy),
+    ("fp8_attention", lambda c: "fp8 dot-product attention" in c.precision_detail),
+    ("fp8_activation_inputs", lambda c: "activation_func_fp8_input_store" in (c.recompute["detail"] or "")),
     ("native_cross_entropy_fusion", lambda c: "cef" in c.flags or c.source == "mlperf_training"),
     ("deferred_embedding_gradient", lambda c: "defer_embedding_wgrad" in c.model),
     ("two_optimizer_instances", lambda c: "distopt-inst=2" in c.flags),
@@ -116,23 +156,30 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("a2a_context_parallel", lambda c: "cp_comm_type a2a" in c.notes),
     ("autocast", _autocast),
     ("mixed_precision", lambda c: "HF bf16 autocast" in c.precision_detail or c.engine == "torchtitan"),
-    ("compile", lambda c: _added(c, "torch.compile") or "inductor" in c.framework),
-    ("thunder", lambda c: "thunder_" in c.framework),
+    ("compile", _compiled),
+    ("thunder", _thunder),
+    ("checkpoint_around_units", lambda c: "transformers 4.4" in c.framework),
     ("fused_head_upcast", lambda c: _liger(c) and "foak" in c.framework),
     ("fused_head", lambda c: _liger(c) and "foak" not in c.framework),
     ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
     ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
     ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
+    ("eager_loss", _eager_loss),
+    ("whole_logits", _whole_logits),
+    ("whole_loss", lambda c: c.engine == "torchtune" and not _added(c, "chunked")),
+    ("chunked_logits", lambda c: c.engine == "torchtitan" and "chunked cross entropy" in c.notes),
+    ("every_kth_layer", lambda c: bool(c.recompute["every"])),
     ("chunked_loss", lambda c: "chunked" in c.notes or _added(c, "chunked")),
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
     ("no_expandable_segments", lambda c: c.engine == "torchtitan" and _until(c, "2024-06-12")),
-    ("ends_apart", lambda c: c.engine == "torchtitan" and not _until(c, "2025-07-28")),
+    ("one_root_unit", lambda c: c.engine == "torchtitan" and _until(c, "2025-07-28")),
     ("traced", _traced),
     ("kept_absolute_values", lambda c: "eager float8" in c.notes and _until(c, "2025-02-04")),
     ("kept_collectives", _operators_recomputed_eagerly),
-    ("no_reshard", lambda c: "reshard_after_forward never" in c.notes),
-    ("optimizer_in_backward", lambda c: "in backward" in c.optimizer),
+    ("no_reshard", lambda c: "reshard_after_forward never" in c.notes or _shard_grad_op(c)),
+    ("fp8_all_gather", lambda c: "fp8 all-gather" in c.precision_detail),
+    ("optimizer_in_backward", lambda c: "in backward" in c.optimizer.replace("-", " ")),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
     ("synchronous_pipeline", lambda c: "after_pp_fix=False" in c.notes and c.layout["pp"] > 1),
     ("outputs_in_fp32", lambda c: _trainer_with_autocast(c)),
@@ -146,6 +193,9 @@ _OPTIMIZERS = (
     (r"galore", "galore"),
     (r"lisa", None),
     (r"lora-fa", "adamw"),
+    (r"paged.*8-?bit", "paged-adamw-8bit"),
+    (r"paged", "paged-adamw-32bit"),
+    (r"4bit", None),
     (r"8bit", "adamw-8bit"),
     (r"muon", "muon"),
     (r"offload", None),
@@ -182,6 +232,8 @@ _MODULES = {
     "up": ["up_proj"],
     "down": ["down_proj"],
 }
+_FUSED = ("linear_qkv", "linear_proj", "linear_fc1", "linear_fc2")
+"""Megatron's names, one module each."""
 _ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -199,6 +251,8 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
         "rank": int(lora["rank"]) * int(lora.get("concurrent") or 1),
         "targets": _targets(lora.get("targets"), bool(case.arch["gated_mlp"])),
     }
+    if dropped := re.search(r"dropout ?([0-9.]+)", str(lora.get("detail") or "")):
+        base["dropout"] = float(dropped.group(1))
     if lora.get("trainable_embeddings"):
         base["modules_to_save"] = ["embed_tokens", "lm_head"]
     if case.peft == "dora" or case.optimizer == "lora-fa":
@@ -221,15 +275,17 @@ def _targets(text: str | None, gated: bool) -> list[str]:
         return ["q_proj", "k_proj", "v_proj"]
     names: list[str] = []
     for word in re.findall(r"[a-z_0-9]+", text.lower()):
-        if word in _ALL:
+        if word in _ALL or word in _FUSED:
             names.append(word)
         else:
             names += _MODULES.get(word, [])
-    return [name for name in dict.fromkeys(names) if name in linear] or linear
+    return [name for name in dict.fromkeys(names) if name in linear or name in _FUSED] or linear
 
 
 def _base_precision(text: str) -> str:
     lowered = text.lower()
+    if "fp8" in lowered:
+        return "fp8-weights"
     if "bnb.nf4" in lowered and "dq" not in lowered:
         return "nf4-single"
     if "nf4" in lowered or "bnb" in lowered:

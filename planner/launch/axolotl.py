@@ -1,0 +1,29 @@
+"""axolotl: its YAML (and the DeepSpeed file where that shards)."""
+
+from __future__ import annotations
+
+from planner.inputs.catalog import Catalog
+from planner.launch import hugging_face as family
+from planner.launch.documents import yaml_document
+from planner.launch.keyed import key_table, settings
+from planner.launch.said import said
+from planner.search.search import Outcome
+
+NAME = "axolotl"
+FILE = "axolotl.yaml"
+TABLE = "axolotl_019.yaml"
+
+
+def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
+    """The files of a plan. Raises InputError for what the engine has no key for."""
+    plan = outcome.plan
+    assert plan is not None
+    family.refuse_untrained(plan, NAME)
+    words, sharding = said(plan), family.kind(plan)
+    common, own = (key_table(catalog, TABLE, part) for part in ("common", sharding))
+    values = settings(plan, common, words, NAME, family.ALSO | own.spoken)
+    values |= settings(plan, own, words, NAME, family.ALSO | common.spoken)
+    out = {FILE: yaml_document(outcome, common.engine, values)}
+    if sharding == "zero":
+        out[family.ZERO] = family.zero_config(outcome, catalog, NAME)
+    return out

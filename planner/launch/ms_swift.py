@@ -1,0 +1,35 @@
+"""ms-swift: the plan as options of `megatron sft` (or `megatron pt`)."""
+
+from __future__ import annotations
+
+from planner.inputs.catalog import Catalog
+from planner.launch.documents import script
+from planner.launch.keyed import key_table, settings
+from planner.launch.parallel import machines, one_number
+from planner.launch.said import said
+from planner.launch.settled import settled
+from planner.search.search import Outcome
+
+NAME = "ms-swift"
+FILE = "plan.sh"
+TABLE = "ms_swift_460.yaml"
+
+
+def fragment(outcome: Outcome, catalog: Catalog) -> str:
+    """The script of a plan. Raises InputError for what ms-swift has no option for."""
+    plan = outcome.plan
+    assert plan is not None
+    one_number(plan, NAME)
+    words = said(plan) | {"fused_loss": "native_cross_entropy_fusion" in settled(plan).engine_options}
+    table = key_table(catalog, TABLE, "flags")
+    values = settings(plan, table, words, NAME, {"uneven_stages"})
+    if settled(plan).optimizer_offload:
+        values |= {"--use_precision_aware_optimizer": True}
+    hosts, each = machines(plan)
+    verb = "pt" if settled(plan).task == "pretrain" else "sft"
+    run = (
+        f"export NNODES={hosts} NPROC_PER_NODE={each}",
+        'export NODE_RANK="${NODE_RANK:-0}" MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}"',
+        f'megatron {verb} "${{PLAN_ARGS[@]}}" --dataset "${{DATASET:?FIXME: data set}}" "$@"',
+    )
+    return script(outcome, table.engine, values, run, switches=False)

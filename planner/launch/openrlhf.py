@@ -1,0 +1,33 @@
+"""OpenRLHF: the plan as options of openrlhf.cli.train_ppo_ray."""
+
+from __future__ import annotations
+
+from planner.inputs.catalog import Catalog
+from planner.launch.documents import script
+from planner.launch.keyed import key_table, settings
+from planner.launch.said import said
+from planner.launch.script import refuse
+from planner.launch.settled import settled
+from planner.search.search import Outcome
+
+NAME = "openrlhf"
+FILE = "plan.sh"
+TABLE = "openrlhf_0112.yaml"
+
+
+def fragment(outcome: Outcome, catalog: Catalog) -> str:
+    """The script of a plan. Raises InputError for what OpenRLHF has no option for."""
+    plan = outcome.plan
+    assert plan is not None
+    if settled(plan).rl is None:
+        raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
+    words = said(plan)
+    table = key_table(catalog, TABLE, "flags")
+    values = settings(plan, table, words, NAME, {"recompute_granularity", "placement"})
+    run = (
+        'python3 -m openrlhf.cli.train_ppo_ray "${PLAN_ARGS[@]}" \\',
+        '  --data.prompt_dataset "${PROMPT_DATA:?FIXME: dataset of prompts}" \\',
+        '  --reward.remote_url "${REWARD:?FIXME: file or address of the reward}" "$@"',
+    )
+    remarks = ("One optimizer step takes train.batch_size samples; micro-batches are of a fixed number of samples.",)
+    return script(outcome, table.engine, values, run, remarks)

@@ -1,0 +1,96 @@
+"""What a plan says, under one set of names for all launchers: the words that flag tables (catalogs/flags) refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.launch.script import refuse
+from planner.launch.settled import settled
+from planner.problem.problem import ASYNCHRONOUS
+from planner.search.decisions import layout_document
+from planner.search.plan import Plan
+
+Setting = str | int | float | bool | None | list[str] | list[int]
+"""A value of one of the words below, as it is before it is text."""
+Words = dict[str, Setting]
+
+NEUTRAL: Words = {
+    "tensor_parallel": 1,
+    "pipeline_parallel": 1,
+    "virtual_pipeline": 1,
+    "context_parallel": 1,
+    "expert_parallel": 1,
+    "expert_tensor_parallel": 1,
+    "rank_order": "default",
+    "optimizer_offload": False,
+    "activation_offload": False,
+    "recompute_modules": [],
+    "recompute_granularity": "none",
+    "later_stages_node": None,
+    "uneven_stages": None,
+    "placement": "colocated",
+}
+"""Decisions that need a word where they are not this; a launcher without one refuses them by name."""
+
+
+def said(plan: Plan) -> Words:
+    """Every decision of a plan, and the numbers that engines want instead. Counts are whole numbers.
+
+    tokens_per_gpu: tokens of a micro-batch on one context rank; prompts_per_step: prompts of one optimizer step;
+    training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout engine of its own; all_nodes: both.
+    """
+    lay, problem = plan.layout, plan.problem
+    out: Words = layout_document(plan)
+    each = min(lay["num_gpus"], problem.node.gpus_per_host or problem.node.gpus_per_node)
+    even = len(set(plan.layers)) == 1
+    out |= {
+        "model": problem.architecture.hf_id or problem.architecture.id,
+        "training_nodes": lay["num_gpus"] // each,
+        "gpus_per_node": each,
+        "gradient_accumulation": lay["num_micro_batches"],
+        "tokens_per_gpu": -(-lay["micro_batch_size"] * lay["sequence_length"] // lay["context_parallel"]),
+        "shard_ranks": lay["data_parallel"] * lay["context_parallel"],
+        "reshard": lay["zero_stage"] == 3,
+        "all_recomputed": plan.recomputed == plan.layers,
+        "uneven_stages": None if even else " ".join(map(str, plan.layers)),
+        "first_stage_layers": None if even else plan.layers[0],
+        "last_stage_layers": None if even else plan.layers[-1],
+        "stage_layers": plan.layers[0] if even and lay["pipeline_parallel"] > 1 else None,
+    }
+    if out["recompute_modules"] and out["recompute_granularity"] == "none":
+        out["recompute_granularity"] = "selective"
+    rl = settled(plan).rl
+    if rl is None or plan.rollout is None:
+        return out
+    prompts, rest = divmod(plan.wish.rollout_batch_size, rl.steps_per_rollout)
+    there = problem.generating.node
+    beside = min(plan.rollout.num_gpus, there.gpus_per_host or there.gpus_per_node)
+    return out | {
+        "task_rl": True,
+        "algorithm": rl.algorithm,
+        "dynamic": True,
+        "reference": rl.reference_model,
+        "asynchronous": problem.placement == ASYNCHRONOUS,
+        "colocated": problem.colocated,
+        "prompts_per_step": None if rest else prompts,
+        "generating_gpus": None if problem.colocated else plan.rollout.num_gpus,
+        "generating_nodes": None if problem.colocated else plan.rollout.num_gpus // beside,
+        "all_nodes": lay["num_gpus"] // each + (0 if problem.colocated else plan.rollout.num_gpus // beside),
+        "generating_gpus_per_node": None if problem.colocated else beside,
+        "rollout_engines": plan.rollout.num_gpus // plan.rollout.tensor_parallel,
+    }
+
+
+def refuse_unsaid(plan: Plan, words: Mapping[str, Setting], spoken: set[str], launcher: str) -> None:
+    """Raise InputError for a decision that is not the usual one and that a launcher has no word for."""
+    for name, usual in NEUTRAL.items():
+        if name in words and name not in spoken and words[name] != usual:
+            where = {"rank_order": ("cluster",), "placement": ("rl",)}.get(name, ("layout",))
+            raise refuse(
+                plan,
+                f"{launcher} has no word for {name} {words[name]}",
+                f"its keys (catalogs/flags) say {', '.join(sorted(spoken & set(NEUTRAL))) or 'none of such decisions'}",
+                f"{'.'.join((*where, name))}: {usual if usual is not None else 'even'}",
+                *where,
+                name,
+            )

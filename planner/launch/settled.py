@@ -1,0 +1,39 @@
+"""What a scenario asks beyond a plan's degrees, read in one place for all launchers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.schema.scenario import Rl
+from planner.search.plan import Plan
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Wishes of a scenario that launch files must say, as the plan's own variant has settled them."""
+
+    task: str
+    engine_options: tuple[str, ...]
+    rank_order: str
+    recompute_modules: tuple[str, ...]
+    optimizer_offload: bool
+    activation_offload: bool
+    adapts: bool
+    """Low-rank adapters are trained."""
+    rl: Rl | None
+
+
+def settled(plan: Plan) -> Settled:
+    """The settled wishes of a plan."""
+    scenario = plan.problem.scenario
+    layout = scenario.layout
+    return Settled(
+        task=scenario.task,
+        engine_options=tuple(scenario.engine_options),
+        rank_order=str(scenario.cluster.rank_order),
+        recompute_modules=tuple(layout.recompute_modules),
+        optimizer_offload=layout.optimizer_offload is True,
+        activation_offload=layout.activation_offload is True,
+        adapts=scenario.adapter is not None,
+        rl=scenario.rl,
+    )

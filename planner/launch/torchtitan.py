@@ -1,0 +1,59 @@
+"""torchtitan: the plan as overrides of a model's configuration function."""
+
+from __future__ import annotations
+
+from planner.inputs.catalog import Catalog
+from planner.launch.documents import script
+from planner.launch.keyed import key_table, settings
+from planner.launch.parallel import machines
+from planner.launch.said import said
+from planner.launch.script import refuse
+from planner.launch.settled import settled
+from planner.search.plan import Plan
+from planner.search.search import Outcome
+
+NAME = "torchtitan"
+FILE = "plan.sh"
+TABLE = "torchtitan_030.yaml"
+
+
+def fragment(outcome: Outcome, catalog: Catalog) -> str:
+    """The script of a plan. Raises InputError for what torchtitan has no option for."""
+    plan = outcome.plan
+    assert plan is not None
+    _refuse(plan)
+    lay, words = plan.layout, said(plan)
+    staged = lay["pipeline_parallel"] > 1
+    words["local_batch"] = lay["micro_batch_size"] * (lay["num_micro_batches"] if staged else 1)
+    words["layers_per_chunk"] = plan.layers[0] // lay["virtual_pipeline"] if staged else None
+    common, stages = (key_table(catalog, TABLE, part) for part in ("common", "pipeline"))
+    also = {"recompute_granularity", "recompute_modules", "virtual_pipeline"}
+    values = settings(plan, common, words, NAME, stages.spoken | also)
+    if staged:
+        values |= settings(plan, stages, words, NAME, common.spoken | also)
+    hosts, each = machines(plan)
+    run = (
+        f"torchrun --nnodes {hosts} --nproc-per-node {each} --rdzv-backend c10d \\",
+        '  --rdzv-endpoint "${MASTER_ADDR:-localhost}:0" \\',
+        '  -m torchtitan.train --module "${MODULE:?FIXME: llama3, qwen3, ...}" \\',
+        '  --config "${CONFIG:?FIXME: its configuration function, for instance llama3_8b}" "$@" "${PLAN_ARGS[@]}"',
+    )
+    remarks = (
+        f"torchtitan builds {plan.problem.architecture.id} by its own function: --module and --config are yours.",
+    )
+    return script(outcome, common.engine, values, run, remarks, last=(_checkpointing(plan),), switches=False)
+
+
+def _checkpointing(plan: Plan) -> str:
+    if plan.recomputed == plan.layers:
+        return "activation-checkpoint:full"
+    modules = settled(plan).recompute_modules
+    return "activation-checkpoint:selective" if modules else "activation-checkpoint:none"
+
+
+def _refuse(plan: Plan) -> None:
+    if any(plan.recomputed) and plan.recomputed != plan.layers:
+        raise refuse(
+            plan, f"{NAME} recomputes every layer or none", f"recomputed layers: {plan.recomputed}",
+            "layout.recomputed_layers: all", "layout", "recomputed_layers",
+        )  # fmt: skip

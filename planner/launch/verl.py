@@ -1,0 +1,95 @@
+"""verl: the plan as Hydra overrides of verl.trainer.main_ppo, for FSDP2 and for Megatron training."""
+
+from __future__ import annotations
+
+from planner.inputs.catalog import Catalog
+from planner.launch.documents import script
+from planner.launch.keyed import key_table, settings
+from planner.launch.parallel import one_number
+from planner.launch.said import said
+from planner.launch.script import refuse
+from planner.launch.settled import settled
+from planner.problem.problem import ASYNCHRONOUS
+from planner.search.plan import Plan
+from planner.search.search import Outcome
+
+NAME = "verl"
+FILE = "plan.sh"
+TABLE = "verl_091.yaml"
+
+
+def fragment(outcome: Outcome, catalog: Catalog) -> str:
+    """The script of a plan. Raises InputError for what verl has no key for."""
+    plan = outcome.plan
+    assert plan is not None
+    _refuse(plan)
+    words = said(plan)
+    part = "fsdp2" if _shards_weights(plan) else "megatron"
+    common, own = (key_table(catalog, TABLE, name) for name in ("common", part))
+    also = {"uneven_stages"} if part == "megatron" else {"recompute_granularity"}
+    also |= {"placement"} if words["asynchronous"] else set()
+    values = settings(plan, common, words, NAME, own.spoken | also)
+    values |= settings(plan, own, words, NAME, common.spoken | also)
+    if words["dynamic"]:
+        tokens = words["tokens_per_gpu"]
+        values |= {f"actor_rollout_ref.{who}.log_prob_max_token_len_per_gpu": tokens for who in ("rollout", "ref")}
+    if settled(plan).optimizer_offload:
+        optimizer = "+actor_rollout_ref.actor.optim.override_optimizer_config."
+        values |= {optimizer + "optimizer_cpu_offload": True, optimizer + "optimizer_offload_fraction": 1.0}
+        values |= {
+            optimizer + "overlap_cpu_optimizer_d2h_h2d": True,
+            optimizer + "use_precision_aware_optimizer": True,
+        }
+    run = ('python3 -m verl.trainer.main_ppo "${PLAN_ARGS[@]}" \\', *_data(), '  "$@"')
+    return script(outcome, common.engine, values, run, _remarks(plan), assigned=True)
+
+
+def _shards_weights(plan: Plan) -> bool:
+    """Trains with FSDP2: its engine has ZeRO-3, which Megatron's has not."""
+    return 3 in plan.problem.engine.zero_stages
+
+
+def _data() -> tuple[str, ...]:
+    return (
+        '  "data.train_files=${TRAIN_FILES:?FIXME: parquet file of prompts}" \\',
+        '  "data.val_files=${VAL_FILES:?FIXME: parquet file of prompts to validate on}" \\',
+    )
+
+
+def _refuse(plan: Plan) -> None:
+    """Raise InputError for parts of a plan that verl has no key for, beyond what its tables lack."""
+    rl, problem = settled(plan).rl, plan.problem
+    if rl is None:
+        raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
+    if not problem.colocated and problem.placement != ASYNCHRONOUS:
+        raise refuse(
+            plan,
+            f"{NAME} has no word for placement {problem.placement}",
+            "its trainer_mode is sync on shared GPUs, or separate_async on GPUs of its own",
+            "rl.placement: colocated or asynchronous",
+            "rl",
+            "placement",
+        )
+    if plan.wish.rollout_batch_size % rl.steps_per_rollout:
+        raise refuse(
+            plan,
+            f"{NAME} counts the mini-batch in prompts",
+            f"{plan.wish.rollout_batch_size} prompts are not {rl.steps_per_rollout} equal steps",
+            "rl.steps_per_rollout: 1",
+            "rl",
+            "steps_per_rollout",
+        )
+    one_number(plan, NAME)
+    if max(plan.recomputed) > 0 and _shards_weights(plan) and plan.recomputed != plan.layers:
+        raise refuse(
+            plan, f"{NAME} recomputes every layer or none", "fsdp2 has one switch", "layout.recomputed_layers: all",
+            "layout", "recomputed_layers",
+        )  # fmt: skip
+
+
+def _remarks(plan: Plan) -> list[str]:
+    out = ["Token budgets are a GPU's; verl multiplies them by Ulysses or context parallelism."]
+    rl = settled(plan).rl
+    if rl is not None and rl.reference_model:
+        out.append("The plan counts a frozen reference: actor.use_kl_loss; its coefficient is yours.")
+    return out

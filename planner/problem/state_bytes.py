@@ -1,0 +1,114 @@
+"""Bytes a parameter of weights, gradients and optimizer state, as an engine keeps them in a precision."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from planner.problem.layouts import Floats
+from planner.problem.machines import Machines
+from planner.problem.work import Work
+from planner.schema.catalog import Gpu, Optimizer, Precision
+from planner.schema.engine import Engine
+
+
+class StateBytes:
+    """What a problem says of bytes a parameter: its engine's states in its work's precisions."""
+
+    work: Work
+    engine: Engine
+    machines: Machines
+
+    @property
+    def precision(self) -> Precision:
+        """What is trained in."""
+        return self.work.precision
+
+    @property
+    def base_precision(self) -> Precision:
+        """Of the frozen weights below an adapter."""
+        return self.work.base_precision
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizer wished for, then those allowed."""
+        return self.work.optimizers
+
+    @property
+    def gpu(self) -> Gpu:
+        """Of the machines that train."""
+        return self.machines.gpu
+
+    @cached_property
+    def optimizer_state_bytes(self) -> Floats:
+        """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""
+        moments = [self.moment_bytes(o, o.state_bytes) for o in self.optimizers]
+        master = [self.master_bytes(o) for o in self.optimizers]
+        return np.asarray(np.array(moments) + np.array(master))
+
+    def moment_bytes(self, optimizer: Optimizer, state_bytes: float) -> float:
+        """Bytes a parameter of moments for which an optimizer states so many, as this engine formats them."""
+        states = self.engine.states
+        if optimizer.own_format:
+            return state_bytes
+        if states.moment_bytes is not None:
+            return min(states.moment_bytes, state_bytes)
+        return state_bytes * (self.weight_bytes / 4 if states.moments_follow_weights else 1.0)
+
+    def master_bytes(self, optimizer: Optimizer) -> float:
+        """Bytes a parameter of the optimizer's own fp32 copy of the weights.
+
+        Source: Megatron-LM core/optimizer/distrib_optimizer.py, _build_model_and_main_param_groups: fp32 shards are
+        views of the weights, only 16-bit and fp8 ones are cloned.
+        """
+        states = self.engine.states
+        same = states.fp32_weights_are_master and self.weight_bytes == 4
+        return optimizer.master_bytes * (states.keeps_master and not same)
+
+    @property
+    def fp8_copies(self) -> int:
+        """Copies of an fp8 weight: where fp8 products take one layout only, the input's gradient needs it turned.
+
+        Source: TransformerEngine transformer_engine/pytorch/csrc/quantizer.cpp lines 361 to 375 and
+        nvte_is_non_tn_fp8_gemm_supported (compute capability 10.x), at d0067d0da.
+        """
+        any_layout = {"sm_100", "sm_103"} & set(self.gpu.chip.split())
+        return 1 if any_layout or not self.engine.states.fp8_transpose else 2
+
+    @property
+    def base_weight_bytes(self) -> float:
+        """Bytes a frozen weight under adapters, but those of embedding and head."""
+        base = self.base_precision
+        return base.weight_bytes * (self.fp8_copies if base.compute == "fp8" and not base.trainable else 1)
+
+    @property
+    def adapter_weight_bytes(self) -> float:
+        """Bytes a parameter of adapters."""
+        return self.precision.weight_bytes if self.engine.states.adapters == "as weights" else 4.0
+
+    @property
+    def adapter_gradient_bytes(self) -> float:
+        """Bytes a parameter of the gradients of adapters."""
+        return self.gradient_bytes if self.engine.states.adapters == "as weights" else 4.0
+
+    def adapter_moment_bytes(self, optimizer: Optimizer) -> float:
+        """Bytes a parameter of moments of adapters."""
+        if self.engine.states.adapters == "as weights":
+            return self.moment_bytes(optimizer, optimizer.state_bytes)
+        follow = self.engine.states.moments_follow_weights and self.engine.states.moment_bytes is None
+        return optimizer.state_bytes if follow else self.moment_bytes(optimizer, optimizer.state_bytes)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes a trainable parameter of the stored weights."""
+        stored = self.engine.states.weight_bytes
+        if self.engine.states.fp8_weights and self.precision.compute == "fp8":
+            return float(self.fp8_copies)
+        return self.precision.weight_bytes if stored == "precision" else stored
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes a trainable parameter of the gradient."""
+        stored = self.engine.states.gradient_bytes
+        return self.precision.weight_bytes if stored == "precision" else stored

@@ -1,0 +1,55 @@
+"""The ledgers of a plan: named amounts with their sources, which a notebook may take as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.search.shown import data_frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named amount: GiB in a memory ledger, seconds in a time ledger."""
+
+    name: str
+    amount: float
+    source: str
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """The ledger of one stage in one phase. `stage` is None for the rollout engine, which has no stages."""
+
+    stage: int | None
+    phase: str
+    items: tuple[Entry, ...]
+
+    @property
+    def total_gib(self) -> float:
+        """Sum of the items. [GiB]"""
+        return sum(item.amount for item in self.items)
+
+
+class MemoryLedgers(tuple[PhaseMemory, ...]):
+    """Memory of every stage in every phase, in order."""
+
+    def to_frame(self) -> DataFrame:
+        """One row an item: stage (empty for the rollout engine), phase, item, gib, source.
+
+        Raises InputError where pandas is not installed.
+        """
+        rows = [(p.stage, p.phase, item.name, item.amount, item.source) for p in self for item in p.items]
+        frame = data_frame(("stage", "phase", "item", "gib", "source"), rows)
+        return frame.astype({"stage": "Int64"})
+
+
+class TimeLedger(tuple[Entry, ...]):
+    """Seconds of one step by cause; they add up to the step."""
+
+    def to_frame(self) -> DataFrame:
+        """One row a cause: item, seconds, source. Raises InputError where pandas is not installed."""
+        return data_frame(("item", "seconds", "source"), [(e.name, e.amount, e.source) for e in self])

@@ -1,0 +1,162 @@
+"""Plans as the files of engines that are told by keys: each decision under the engine's own name, or refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner import cli
+from planner.errors import InputError
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import load, override, parse_document
+from planner.launch import registry
+from planner.problem.resolve import question_of
+from planner.search.search import Outcome, search
+
+PLAIN = {
+    "name": "other",
+    "task": "pretrain",
+    "model": "llama3-8b",
+    "engine": "fsdp2",
+    "cluster": {"node": "hgx-h100-8", "num_gpus": 16},
+    "batch": {"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 2},
+}
+RL = {"cluster.max_gpus": 8, "limits.headroom_gib": None}
+PAIRS = [
+    ("megatron-core", "ms-swift"), ("megatron-core", "megatron-bridge"), ("torchtitan", "torchtitan"),
+    ("deepspeed", "deepspeed"), ("deepspeed", "accelerate"), ("deepspeed", "axolotl"), ("deepspeed", "llama-factory"),
+    ("deepspeed", "trl"), ("fsdp2", "accelerate"), ("fsdp2", "axolotl"), ("fsdp2", "llama-factory"), ("fsdp2", "trl"),
+    ("nemo-rl", "nemo-rl"), ("openrlhf", "openrlhf"), ("verl-megatron", "verl"), ("verl-fsdp2", "verl"),
+]  # fmt: skip
+OF_RL = {"nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
+
+
+@cache
+def catalog() -> Catalog:
+    return default_catalog()
+
+
+@cache
+def solved(engine: str, changes: str) -> Outcome:
+    base = load("scenarios/qwen7b_rl.yaml") if engine in OF_RL else parse_document(json.dumps(PLAIN), "other.yaml")
+    wanted = {"engine": engine, **(RL if engine in OF_RL else {}), **json.loads(changes)}
+    return search(question_of(override(base, wanted), catalog()), check_points=0)
+
+
+def files(engine: str, launcher: str, **changes: Any) -> dict[str, str]:
+    return registry.files(launcher, solved(engine, json.dumps(changes)), catalog())
+
+
+def read(text: str) -> dict[str, Any]:
+    """Keys and values of YAML and JSON, and of the SETTINGS of a script as bash itself splits them."""
+    if not text.startswith("# shellcheck"):
+        return dict(parse_document(text, "written").data)
+    shown = subprocess.run(
+        ["bash", "-euc", 'source /dev/stdin; printf "%s\\n" "${PLAN_ARGS[@]}"'],
+        input=text, text=True, check=True, capture_output=True,
+    ).stdout.splitlines()  # fmt: skip
+    out: dict[str, Any] = {}
+    for word in shown:
+        if not word.startswith("--") and "=" in word:
+            name, _, value = word.partition("=")
+            out[name.lstrip("+")] = value
+        elif word.startswith("--"):
+            last = word
+            out[word] = True
+        elif not word.startswith("activation-checkpoint:"):
+            out[last] = word
+    return out
+
+
+@pytest.mark.parametrize(("engine", "launcher"), PAIRS)
+def test_every_launcher_of_an_engine_writes_its_plan(engine: str, launcher: str) -> None:
+    written = files(engine, launcher)
+    plan = solved(engine, "{}").plan
+    assert plan is not None
+    for name, text in written.items():
+        assert read(text), name
+        if not name.endswith(".json"):
+            assert "sha256" in text
+            assert "GiB free" in " ".join(text.split())
+    assert all(launcher in found.engine.launch for found in [plan.problem])
+
+
+def test_every_engine_names_launchers_that_exist() -> None:
+    known = set(registry.launchers())
+    named = {name for engine in catalog().all("engines") for name in engine.launch}
+    assert named == known
+
+
+def test_verl_counts_mini_batches_in_prompts_and_tokens_by_gpu() -> None:
+    (text,) = files("verl-megatron", "verl", **{"rl.steps_per_rollout": 2}).values()
+    plan = solved("verl-megatron", json.dumps({"rl.steps_per_rollout": 2})).plan
+    assert plan is not None
+    found, actor = read(text), "actor_rollout_ref.actor."
+    assert int(found[actor + "ppo_mini_batch_size"]) * 2 == int(found["data.train_batch_size"])
+    tokens = plan.layout["micro_batch_size"] * plan.layout["sequence_length"] // plan.layout["context_parallel"]
+    assert int(found[actor + "ppo_max_token_len_per_gpu"]) == tokens
+    degree = int(found.get(actor + "megatron.tensor_model_parallel_size", 1))
+    assert degree == plan.layout["tensor_parallel"]
+    assert "+actor_rollout_ref.actor.megatron.override_ddp_config.grad_reduce_in_fp32=true" in text
+
+
+def test_torchtitan_gives_a_pipeline_its_whole_local_batch_and_even_stages() -> None:
+    pins = {"layout.pipeline_parallel": 2, "layout.tensor_parallel": 1}
+    (text,) = files("torchtitan", "torchtitan", **pins).values()
+    plan = solved("torchtitan", json.dumps(pins)).plan
+    assert plan is not None
+    found, lay = read(text), plan.layout
+    assert int(found["--training.local_batch_size"]) == lay["micro_batch_size"] * lay["num_micro_batches"]
+    assert found["--parallelism.pipeline_parallel_first_stage_less_layers"] == "0"
+    assert found["--training.disable_cuda_graphs"] == "true"
+    assert int(found["--parallelism.pipeline_parallel_layers_per_stage"]) == plan.layers[0]
+    assert text.index("activation-checkpoint:") > text.index("--training.")
+
+
+def test_deepspeed_leaves_the_global_batch_to_the_world_it_finds() -> None:
+    found = json.loads(files("deepspeed", "deepspeed")["ds_config.json"])
+    plan = solved("deepspeed", "{}").plan
+    assert plan is not None
+    assert "train_batch_size" not in found
+    steps, lay = found["gradient_accumulation_steps"], plan.layout
+    assert found["train_micro_batch_size_per_gpu"] * steps * lay["data_parallel"] == lay["global_batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "launcher", "changes", "words"),
+    [
+        ("verl-megatron", "verl", {"cluster.rank_order": "tp_pp_dp"}, "verl has no word for rank_order tp_pp_dp"),
+        ("megatron-core", "ms-swift", {"layout.activation_offload": True}, "has no word for activation_offload"),
+        ("deepspeed", "trl", {"adapter": {"rank": 8}}, "full training"),
+        ("verl-fsdp2", "verl", {"rl.placement": "disaggregated"}, "no word for placement"),
+    ],
+)
+def test_a_decision_without_a_word_is_refused_by_name(
+    engine: str, launcher: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        files(engine, launcher, **changes)
+
+
+def test_several_files_want_a_folder_and_nothing_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(json.dumps(PLAIN))
+    call = ["launch", str(scenario), "--to", "accelerate"]
+    assert cli.main(call) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    folder = tmp_path / "run"
+    assert cli.main([*call, "--out", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["accelerate.yaml", "training_arguments.yaml"]
+    before = (folder / "accelerate.yaml").read_text()
+    (folder / "accelerate.yaml").write_text("mine")
+    assert cli.main([*call, "--out", str(folder)]) == 2
+    assert (folder / "accelerate.yaml").read_text() == "mine"
+    assert cli.main([*call, "--out", str(folder), "--force"]) == 0
+    assert (folder / "accelerate.yaml").read_text() == before

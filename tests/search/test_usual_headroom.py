@@ -1,0 +1,76 @@
+"""Headroom that nobody demanded is a preference: where nothing keeps it, the answer says so and is an answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from run_cli import run
+
+from planner.analysis.near import near_plans
+from planner.inputs.document import load
+from planner.problem.resolve import question_of
+from planner.search.search import Outcome, search
+
+EDGE = "scenarios/qwen7b_rl_8gpu.yaml"
+"""A run that its author reports to have run, at the edge."""
+
+
+def answer(*changes: str) -> Outcome:
+    return search(question_of(load(EDGE, changes)), check_points=0)
+
+
+def test_the_run_that_ran_is_no_proof_of_nothing() -> None:
+    done = run("solve", EDGE, "--no-compare")
+    assert done.code == 0
+    words = " ".join(done.out.split())
+    assert "less than the 9.5 usual for engine slime, fits with" in words
+    assert "no layout fits" not in words
+
+
+def test_what_the_user_demands_is_a_limit() -> None:
+    done = run("solve", EDGE, "--no-compare", "--set", "limits.headroom_gib=9.5")
+    assert done.code == 1
+    assert "no layout fits" in done.out
+    assert answer("limits.reserved_cliff=true").status == "infeasible"
+    assert answer("limits.headroom_gib=1").status == "optimal"
+
+
+def test_the_plan_keeps_what_can_be_kept() -> None:
+    """The most that even stages leave free, to 0.1 GiB; asking for 0.2 GiB more than the plan has is infeasible."""
+    outcome = answer()
+    assert outcome.plan is not None
+    assert outcome.usual_headroom_gib == pytest.approx(9.49, abs=0.01)
+    assert 0 < outcome.question.first.headroom_gib <= outcome.plan.headroom_gib < outcome.usual_headroom_gib
+    more = outcome.plan.headroom_gib + 0.2
+    assert answer(f"limits.headroom_gib={more}", "limits.reserved_cliff=false").status == "infeasible"
+
+
+def test_where_the_usual_headroom_is_kept_nothing_changes() -> None:
+    question = question_of(load("scenarios/llama70b_64xh100.yaml"))
+    assert question.prefers_headroom
+    outcome = search(question, check_points=0)
+    assert outcome.usual_headroom_gib is None
+    assert outcome.question is question
+    assert outcome.plan is not None
+    assert outcome.plan.headroom_gib >= question.first.headroom_gib
+
+
+def test_near_layouts_are_held_to_the_same_headroom() -> None:
+    found = near_plans(question_of(load(EDGE)), count=3, within=1.0)
+    assert found[0].usual_headroom_gib is not None
+    assert all(other.usual_headroom_gib is None for other in found[1:])
+    kept = found[0].question.first.headroom_gib
+    assert all(each.plan is not None and each.plan.headroom_gib >= kept for each in found)
+
+
+def test_the_chance_to_keep_what_is_demanded_is_not_the_chance_to_fit() -> None:
+    """With hardly more free than demanded it is about even, whatever the chance not to run out."""
+    plan = search(question_of(load("scenarios/llama70b_64xh100.yaml")), check_points=0).plan
+    assert plan is not None
+    demand = f"limits.headroom_gib={plan.headroom_gib - 0.01}"
+    done = run("solve", "scenarios/llama70b_64xh100.yaml", "--set", demand, "--format", "json")
+    memory = json.loads(done.out)["plan"]["memory"]
+    text = " ".join(run("solve", "scenarios/llama70b_64xh100.yaml", "--set", demand).out.split())
+    assert "GiB demanded stay free with" in text
+    assert memory["fit_probability"] > 0.9
