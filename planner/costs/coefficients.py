@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from planner.costs.ledger import total
-from planner.costs.memory.stage_memory import LEADING_REBUILT, moments
+from planner.costs.memory.leading import LEADING_REBUILT
+from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_time import VISITS
 from planner.costs.two_pools import is_later, stage_memory, step_time

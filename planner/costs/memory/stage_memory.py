@@ -1,7 +1,8 @@
 """GPU memory of one pipeline stage as ledgers, one for each moment of a step at which memory can peak.
 
 All amounts are affine in the stage's layers n and recomputed layers r, so that the solver can hold the same equation
-in integers; `tables` reads its coefficients off these functions and never types a formula again.
+in integers; `tables` reads its coefficients off these functions and never types a formula again. What leading dense
+layers keep is the larger of two affine functions (`leading.py`).
 
     moment          alive (f micro-batches in flight, A kept by a layer, S by a recomputed one, T the running layer's)
     backward        state + f ((n - r) A + r S) + T
@@ -10,9 +11,6 @@ in integers; `tables` reads its coefficients off these functions and never types
     loss            state + f ((n - r) A + r S) + logits                last stage
     optimizer       state + temporaries of the step
     log_prob        state + logits + two layers' stubs                  RL, last stage
-
-Leading dense layers of an architecture with experts keep another amount than A. Recomputation takes the first layers of
-each chunk, so it takes them first; that is not affine in r, but the larger of two affine functions (`LEADING_REBUILT`).
 """
 
 from __future__ import annotations
@@ -20,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
+from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
@@ -38,15 +36,13 @@ from planner.schema.engine import Tensor
 from planner.units import GIB
 
 MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
-LEADING_REBUILT = ", leading layers recomputed"
-"""Ends the name of a moment's second line, which holds where a stage recomputes some layer."""
 
 
 @dataclass(frozen=True)
 class StageMemory(StageParameters):
     """Memory of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
 
-    line: Literal["first", "second"] | None = None
+    line: Line = None
     """Which of the two affine functions of leading dense layers; the larger one by default."""
 
     @cached_property
@@ -200,21 +196,11 @@ class StageMemory(StageParameters):
         """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
         kept, extra = self.layer_activations
         stub, _ = self._layer_bytes(self.problem.engine.stub)
-        alive = in_flight * ((self.layers - self.recomputed) * kept + self._leading_kept(extra) * extra)
+        dense = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
+        leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
+        alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
         return whole, in_flight * self.recomputed * stub
-
-    def _leading_kept(self, extra: Floats) -> Floats:
-        """Leading dense layers counted as kept: those that the first chunk's recomputed layers leave.
-
-        Where they keep less than a usual layer (`extra` below 0), some are recomputed and some are not, that is counted
-        as none: the larger amount, so that memory stays the larger of two affine functions.
-        """
-        leading = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
-        left = leading - self.recomputed / self.layouts.virtual_pipeline * (extra > 0) * (leading > 0)
-        if self.line is not None:
-            return np.asarray(left if self.line == "first" else left * 0.0)
-        return np.asarray(np.where(self.recomputed > 0, np.maximum(left, 0.0) * (extra > 0), leading))
 
     def _short_chunk(self, kept: Floats) -> Floats:
         """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
