@@ -235,10 +235,8 @@ def _degrees(problem: Problem) -> Iterator[Kind]:
     if layout.schedule == "interleaved":
         split.append(Attempt("schedule: interleaved to 1f1b", (("layout.schedule", "1f1b"),)))
     if not is_free(problem) and problem.engine.pipeline.uneven != "no":
-        pipeline = layout.pipeline_parallel
-        if isinstance(layout.layers_per_stage, list) or (isinstance(pipeline, int) and pipeline > 1):
-            text = f"layers_per_stage: {shown(layout.layers_per_stage)} to auto"
-            split.append(Attempt(text, (("layout.layers_per_stage", "auto"),)))
+        text = f"layers_per_stage: {shown(layout.layers_per_stage)} to auto"
+        split.insert(0, Attempt(text, (("layout.layers_per_stage", "auto"),)))
     if layout.sequence_parallel is False:
         split.append(Attempt("sequence_parallel: off to on", (("layout.sequence_parallel", True),)))
     yield Kind(tuple(split), rising=False)
