@@ -37,8 +37,8 @@ def said(plan: Plan) -> Words:
     """Every decision of a plan, and the numbers that engines want instead. Counts are whole numbers.
 
     tokens_per_gpu: the cap up to which samples are packed (dynamic), else fixed_micro_batch_size; prompts_per_step:
-    prompts of one optimizer step; training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout engine
-    of its own; all_nodes: both.
+    prompts of one optimizer step; training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout
+    engine of its own; all_nodes: both.
     """
     lay, problem = plan.layout, plan.problem
     out: Words = layout_document(plan)

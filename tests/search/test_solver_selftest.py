@@ -146,7 +146,8 @@ def three_rows(**changes: Any) -> Tables:
         visit = Visit("train", (Line(layer, 20, 3),) * stages, (1,) * stages, (1,) * stages, 2)
         fixed: dict[str, Any] = {
             "index": index, "key": 7, "stages": stages, "chunks": 1, "first_layers": 1, "fixed_layers": None,
-            "levels": tuple(range(9)), "memory": ((line,),) * stages, "visits": (visit,), "least_time": 0,
+            "layer_step": 1, "levels": tuple(range(9)), "whole_levels": None, "every_layer": False,
+            "memory": ((line,),) * stages, "visits": (visit,), "least_time": 0,
             "simplicity": stages, "rank": index,
         }  # fmt: skip
         return Row(**(fixed | more))
@@ -164,6 +165,7 @@ def three_rows(**changes: Any) -> Tables:
         max_layers=8,
         time_limit=4000,
         near_tie=0.0,
+        prefers_even=False,
         memory_unit_bytes=1024.0,
         time_unit_seconds=1.0,
     )
