@@ -235,13 +235,11 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
     """Leave open one or two of the decisions that change the costs themselves."""
     layout, cluster, engine = scenario["layout"], scenario["cluster"], scenario["engine"]
     megatron = engine in ("megatron-core", "megatron-core-replicated", *RL_ENGINES)
-    kinds = (
-        ["precision", "pools"]
-        + ["placement"] * 20 * (engine in RL_ENGINES)
-        + ["schedule"] * 6 * (engine == "torchtitan")
-    )
+    kinds = ["precision", "pools"] + ["placement", "placement", "pools"] * 10 * (engine in RL_ENGINES)
+    kinds += ["schedule"] * 6 * (engine == "torchtitan")
     kinds += ["optimizer_offload"] * (megatron or engine == "deepspeed")
     kinds += ["rank_order", "activation_offload", "recompute_modules", "recompute_modules", "schedule"] * megatron
+    kinds += ["rank_order"] * 6 * (engine in RL_ENGINES)
     kinds += ["later_stages_on"] * 3 * (megatron and engine not in RL_ENGINES)
     for kind in dict.fromkeys(rng.choices(kinds, k=3)):
         if kind == "precision":

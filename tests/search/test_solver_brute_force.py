@@ -202,7 +202,7 @@ def key(plan: Plan) -> tuple[object, ...]:
     rollout: tuple[float, ...] = ()
     if plan.rollout is not None:
         r = plan.rollout
-        rollout = (r.tensor_parallel, r.gpu_memory_utilization, -(r.max_concurrency or 10**6), r.num_gpus)
+        rollout = (r.tensor_parallel, -r.gpu_memory_utilization, -(r.max_concurrency or 10**6), r.num_gpus)
     return (-int(spare_gib(plan) * GIB // (16 * MIB)), simplicity(plan), order, rest, rollout)
 
 
