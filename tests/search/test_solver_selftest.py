@@ -224,7 +224,7 @@ def test_split_layers() -> None:
     rows = three_rows().rows
     dense = three_rows(rows=(replace(rows[0], first_layers=3), *rows[1:]))
     assert not holds(groups, dense, at((2, 6, 0), row=0)), "leading dense layers stay on the first stage"
-    chunks = three_rows(rows=(replace(rows[0], chunks=2), *rows[1:]))
+    chunks = three_rows(rows=(replace(rows[0], chunks=2, layer_step=2), *rows[1:]))
     assert holds(groups, chunks, at((2, 6, 0), row=0))
     assert not holds(groups, chunks, at((3, 5, 0), row=0)), "chunks are whole"
     listed = three_rows(rows=(replace(rows[0], fixed_layers=(3, 5)), *rows[1:]))
@@ -244,6 +244,10 @@ def test_mark_uneven() -> None:
     assert not holds(groups, listed, even((3, 5, 0)))
 
 
+EVERY = (-1,)
+"""Stands for a row of which every layer is recomputed."""
+
+
 @pytest.mark.parametrize(
     ("changes", "levels", "allowed", "refused"),
     [
@@ -251,7 +255,7 @@ def test_mark_uneven() -> None:
         ({}, (0, 2), [(2, 0), (2, 2)], [(1, 0)]),
         ({"uniform_recompute": True}, None, [(3, 4), (2, 2), (3, 5)], [(1, 2), (2, 3)]),
         ({"uniform_recompute": True}, (0, 4), [(3, 4), (0, 0)], [(2, 2), (3, 5)]),
-        ({"recompute": "all"}, None, [(3, 5)], [(0, 0), (3, 4)]),
+        ({}, EVERY, [(3, 5)], [(0, 0), (3, 4)]),
         ({"recompute": "whole"}, None, [(0, 5), (3, 0), (3, 5), (0, 0)], [(1, 0), (3, 4)]),
         ({"recompute": "whole"}, (0, 3), [(3, 0), (0, 0)], [(0, 5), (3, 5)]),
         ({"recompute": "whole"}, (3, 5), [(3, 5)], [(0, 5), (0, 0)]),
@@ -264,7 +268,9 @@ def test_bound_recomputation(
 ) -> None:
     groups = [constraints.choose_one_row, constraints.split_layers, constraints.bound_recomputation]
     tables = three_rows(**changes)
-    if levels is not None:
+    if levels == EVERY:
+        tables = replace(tables, rows=(replace(tables.rows[0], every_layer=True),))
+    elif levels is not None:
         tables = replace(tables, rows=(replace(tables.rows[0], levels=levels),))
     for counts in allowed:
         assert holds(groups, tables, at((3, 5, 0), counts, row=0)), counts
