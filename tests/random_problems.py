@@ -224,8 +224,10 @@ def _draw(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
             targets = ["q_proj", "v_proj"] if rng.random() < 0.5 or not model["gated_mlp"] else ["o_proj", "gate_proj"]
             base = rng.choice(["bf16", "nf4"])
             scenario["adapter"] = {"rank": rng.choice([8, 64]), "base_precision": base, "targets": targets}
-    if rng.random() < 0.5:
+    if rng.random() < (0.75 if is_rl else 0.5):
         _open_more(rng, scenario)
+        if is_rl and "max_tokens_per_gpu" in scenario["batch"]:
+            scenario["batch"] = {"max_tokens_per_gpu": rng.choice([1024, [768, 2048], "none"])}
     if rng.random() < 0.3:
         scenario["playbook"] = rng.sample(["optimizer", "sequence_length", "response_length", "rollout_batch_size"], 2)
     return scenario, model

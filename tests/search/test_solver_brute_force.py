@@ -76,7 +76,7 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["no near tie"] += spec.search.near_tie == 0
     least = {kind: number for kind, number in seen.items() if number < 3}
     assert not least, f"too few problems of some kinds: {least}"
-    assert len(seen) == 31
+    assert len(seen) == 33
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))
