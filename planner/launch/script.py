@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from planner.errors import InputError, InternalError, Mistake
@@ -56,15 +54,8 @@ class Script:
 
 def flag_table(catalog: Catalog, file: str) -> tuple[str, Table]:
     """(engine, options) of a table in catalogs/flags."""
-    path: Path = catalog.data_file(f"flags/{file}")
-    data: Any
-    if path.suffix == ".json":
-        data = json.loads(path.read_text(encoding="utf-8"))
-    else:
-        from planner.inputs.document import read_document
-
-        data = read_document(path).data
-    return data["engine"], data["flags"]
+    table = catalog.flags(file)
+    return table.engine, table.flags
 
 
 def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:

@@ -6,8 +6,9 @@ Commands build blocks once; `report/table`, `report/markdown` and others print t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
+from planner.errors import visible
 from planner.units import number
 
 
@@ -90,6 +91,17 @@ class Scatter:
 
 
 Block = Heading | Headline | Text | Bullets | Grid | Command | Plot | Scatter
+
+
+def shown(block: Block) -> Block:
+    """A block as every renderer prints it: what files and people put into its texts stays on one line."""
+    return replace(block, **{each.name: _shown(getattr(block, each.name)) for each in fields(block)})
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, str):
+        return visible(value)
+    return tuple(_shown(item) for item in value) if isinstance(value, tuple) else value
 
 
 def drawn(plot: Plot, width: int = 64, height: int = 12) -> list[str]:

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn, shown
 
 WIDTH = 120
 LABEL = 48
@@ -42,7 +42,7 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None) -> str:
         _environ={},
     )
     before: Block | None = None
-    for block in blocks:
+    for block in map(shown, blocks):
         if isinstance(block, Scatter):
             continue
         if isinstance(before, Grid) and not isinstance(block, Heading | Command):

@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from planner.schema.base import Frozen
+from planner.schema.base import Frozen, OneLine
 from planner.schema.scenario import PositiveInt, one_line
 
 
 class Job(Frozen):
     """Work with a deadline."""
 
-    name: str
+    name: OneLine
     scenario: str
     """Scenario file, relative to the budget file; its cluster is replaced by each offer."""
-    tokens: Annotated[float, Field(gt=0)]
+    tokens: Annotated[float, Field(ge=1, le=1e18)]
     """Tokens to train on (RL: prompt and response tokens of trained samples)."""
-    deadline_days: Annotated[float, Field(gt=0)]
+    deadline_days: Annotated[float, Field(ge=1e-3, le=1e5)]
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -35,12 +35,12 @@ class Offer(Frozen):
 class Budget(Frozen):
     """Which offers meet every deadline at the least cost."""
 
-    name: str
+    name: OneLine
     question: Annotated[str, BeforeValidator(one_line)] | None = None
     jobs: Annotated[list[Job], Field(min_length=1)]
     offers: Annotated[list[Offer], Field(min_length=1)]
-    max_usd: Annotated[float, Field(gt=0)] | None = None
+    max_usd: Annotated[float, Field(gt=0, le=1e15)] | None = None
     max_nodes_at_once: PositiveInt | None = None
     """Machines rented at the same time, over all jobs."""
-    goodput: Annotated[float, Field(gt=0, le=1)] = 1.0
+    goodput: Annotated[float, Field(ge=1e-3, le=1)] = 1.0
     """Share of the time that is really trained (restarts, checkpoints); stated, not guessed."""
