@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from planner.errors import InputError, InternalError, Mistake
+from planner.errors import InputError, InternalError, Mistake, visible
 from planner.inputs.catalog import Catalog
 from planner.search.decisions import hardware_rows
 from planner.search.plan import Plan
@@ -163,9 +163,9 @@ def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: O
 
 
 def _wrapped(text: str) -> list[str]:
-    # Names from a scenario may hold line ends, which would leave the comment.
+    # Names of files may hold line ends, which would leave the comment.
     plain = " ".join(text.split())
-    return textwrap.wrap(plain, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(visible(plain), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def refuse(plan: Plan, what: str, because: str, attempt: str, *path: str | int) -> InputError:

@@ -6,7 +6,8 @@ Commands build blocks once; `report/table`, `report/markdown` and others print t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from planner.errors import visible
 from planner.units import number
@@ -95,10 +96,10 @@ Block = Heading | Headline | Text | Bullets | Grid | Command | Plot | Scatter
 
 def shown(block: Block) -> Block:
     """A block as every renderer prints it: what files and people put into its texts stays on one line."""
-    return replace(block, **{each.name: _shown(getattr(block, each.name)) for each in fields(block)})
+    return type(block)(**{each.name: _shown(getattr(block, each.name)) for each in fields(block)})
 
 
-def _shown(value: object) -> object:
+def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return visible(value)
     return tuple(_shown(item) for item in value) if isinstance(value, tuple) else value

@@ -16,9 +16,9 @@ class Job(Frozen):
     name: OneLine
     scenario: str
     """Scenario file, relative to the budget file; its cluster is replaced by each offer."""
-    tokens: Annotated[float, Field(ge=1, le=1e18)]
+    tokens: Annotated[float, Field(gt=0)]
     """Tokens to train on (RL: prompt and response tokens of trained samples)."""
-    deadline_days: Annotated[float, Field(ge=1e-3, le=1e5)]
+    deadline_days: Annotated[float, Field(gt=0)]
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -39,8 +39,8 @@ class Budget(Frozen):
     question: Annotated[str, BeforeValidator(one_line)] | None = None
     jobs: Annotated[list[Job], Field(min_length=1)]
     offers: Annotated[list[Offer], Field(min_length=1)]
-    max_usd: Annotated[float, Field(gt=0, le=1e15)] | None = None
+    max_usd: Annotated[float, Field(gt=0)] | None = None
     max_nodes_at_once: PositiveInt | None = None
     """Machines rented at the same time, over all jobs."""
-    goodput: Annotated[float, Field(ge=1e-3, le=1)] = 1.0
+    goodput: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the time that is really trained (restarts, checkpoints); stated, not guessed."""
