@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from planner.units import number
 
+WIDTH = 80
+"""Characters of a line in files and pipes, and of the screen that a short answer must fit."""
+
 
 @dataclass(frozen=True)
 class Heading:
