@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
+from planner.report.gpu_order_rows import placement_rows
 from planner.report.short import short_layout
 from planner.search.decisions import hardware_rows
 from planner.search.plan import PHASES, Plan, chance_words
@@ -101,6 +102,7 @@ def plan_rows(plan: Plan) -> tuple[Row, ...]:
         ("model", model_text(plan)),
         ("on", machines_text(plan)),
         ("layout", short_layout(plan)),
+        *placement_rows(plan),
         ("memory", memory_text(plan)),
         ("time", time_text(plan)),
         ("binds", binding_text(plan)),
@@ -180,6 +182,8 @@ def risk_text(plan: Plan) -> str:
     kept = plan.machines(plan.binding).machines.demanded_headroom_gib
     if kept and plan.keep_probability is not None and plan.headroom_gib >= kept:
         said[-1] += f" ({number(kept, 1)} GiB stay free with {chance_words(plan.keep_probability)})"
+    if plan.problem.calibration is not None:
+        said.append(f"calibrated with {plan.problem.calibration.source} of {plan.problem.calibration.date}")
     return "; ".join([*said, plan.problem.known_errors.in_short(rollout=plan.problem.is_rl)])
 
 
