@@ -16,7 +16,8 @@ from planner.errors import NoLayoutFits
 def command(context: click.Context, budget: str, overrides: tuple[str, ...], output: Output) -> None:
     """Choose an offer and a node count for each job of BUDGET: every deadline met, at the least cost."""
     from planner.analysis.budget.budget import solve_budget
-    from planner.report.budget import budget_blocks, budget_document
+    from planner.report.budget import budget_blocks
+    from planner.report.budget_json import budget_document
 
     answer = solve_budget(budget, overrides, progress=progress)
     output.write(lambda: budget_blocks(answer), lambda: budget_document(answer))

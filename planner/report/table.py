@@ -12,7 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text
+from planner.report.characters import figure_lines
 
 WIDTH = 120
 LABEL = 48
@@ -70,8 +71,8 @@ def _print(console: Console, block: Block, *, first: bool) -> None:
         console.print()
         console.print(f"Next: {block.text}", style="bold", no_wrap=True, overflow="ignore", crop=False)
         console.print(Padding(RichText(block.purpose), (0, 0, 0, 6)))
-    elif isinstance(block, Plot):
-        for line in drawn(block):
+    elif isinstance(block, Figure):
+        for line in figure_lines(block):
             console.print(Padding(RichText(line), (0, 0, 0, 2)), no_wrap=True, overflow="ignore", crop=False)
     elif isinstance(block, Grid):
         console.print(Padding(_grid(block, plain=console.no_color), (0, 0, 0, 2)))
