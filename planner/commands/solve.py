@@ -8,7 +8,6 @@ import click
 
 from planner.commands.common import (
     Output,
-    note,
     output_options,
     print_timings,
     progress,
@@ -17,6 +16,7 @@ from planner.commands.common import (
     timings_option,
 )
 from planner.errors import NoLayoutFits, NoVerdict
+from planner.streams import note
 
 
 @click.command()

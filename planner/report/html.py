@@ -6,7 +6,7 @@ import html
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
 from planner.report.figures.canvas import STYLE as FIGURES
 from planner.report.figures.draw import figure_svg
 from planner.report.scatter import svg
@@ -42,15 +42,15 @@ def render(blocks: Iterable[Block], summary: Sequence[Block] = ()) -> str:
 
 def _joined(blocks: list[Block]) -> Iterator[str]:
     """Figures that follow each other stand beside each other."""
-    for drawn, group in itertools.groupby(blocks, key=lambda block: isinstance(block, Figure)):
+    for drawn, group in itertools.groupby(map(shown, blocks), key=lambda block: isinstance(block, Figure)):
         inside = "\n".join(_block(block) for block in group)
         yield f'<div class="figures">{inside}</div>' if drawn else inside
 
 
 def fragment(blocks: Iterable[Block]) -> str:
     """Blocks as part of a page that is not ours, such as a notebook: its style reaches nothing else."""
+    blocks = [shown(block) for block in blocks]
     body = "\n".join(_block(block) for block in blocks)
-    blocks = list(blocks)
     figures = FIGURES.replace(":root", ".planner") if any(isinstance(block, Figure) for block in blocks) else ""
     style = figures + ".planner td,.planner th{text-align:right}.planner .left{text-align:left}"
     return f"<style>{style}</style>\n<div class=planner>\n{body}\n</div>\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
 from planner.report.characters import figure_lines
 
 
 def render(blocks: Iterable[Block]) -> str:
     """Blocks as Markdown text, one empty line between them."""
-    texts = (_text(block) for block in blocks if not isinstance(block, Scatter))
+    texts = (_text(block) for block in map(shown, blocks) if not isinstance(block, Scatter))
     return "\n\n".join(text for text in texts if text) + "\n"
 
 

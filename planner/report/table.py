@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
 from planner.report.characters import figure_lines
 
 WIDTH = 120
@@ -43,7 +43,7 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None) -> str:
         _environ={},
     )
     before: Block | None = None
-    for block in blocks:
+    for block in map(shown, blocks):
         if isinstance(block, Scatter):
             continue
         if isinstance(before, Grid) and not isinstance(block, Heading | Command):
@@ -71,8 +71,8 @@ def _print(console: Console, block: Block, *, first: bool) -> None:
         console.print()
         console.print(f"Next: {block.text}", style="bold", no_wrap=True, overflow="ignore", crop=False)
         console.print(Padding(RichText(block.purpose), (0, 0, 0, 6)))
-    elif isinstance(block, Figure):
-        for line in figure_lines(block):
+    elif isinstance(block, Plot):
+        for line in drawn(block):
             console.print(Padding(RichText(line), (0, 0, 0, 2)), no_wrap=True, overflow="ignore", crop=False)
     elif isinstance(block, Grid):
         console.print(Padding(_grid(block, plain=console.no_color), (0, 0, 0, 2)))

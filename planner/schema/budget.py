@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Frozen
+from planner.schema.base import Frozen, OneLine
 from planner.schema.scenario import PositiveInt, one_line
 
 Positive = Annotated[float, Field(gt=0)]
@@ -31,7 +31,7 @@ class Repeat(Frozen):
 class Job(Frozen):
     """Work with a deadline; its amount is `tokens`, or `epochs` of `data_set_tokens`, or `steps`."""
 
-    name: str
+    name: OneLine
     scenario: str
     """Scenario file, relative to the budget file; its cluster is replaced by each offer."""
     tokens: Positive | None = None
@@ -133,7 +133,7 @@ class Offer(Frozen):
 class Budget(Frozen):
     """Which offers meet every deadline at the least cost."""
 
-    name: str
+    name: OneLine
     question: Annotated[str, BeforeValidator(one_line)] | None = None
     starts_on: Annotated[Day, BeforeValidator(_as_text)] | None = None
     """Calendar day of hour 0; prices are as old as this day finds them (else as the newest price of the catalog)."""

@@ -221,6 +221,7 @@ class _Model:
         for place, expression in enumerate(goals if settle else goals[:-1]):
             settling = place == len(goals) - 1
             solver = self.module.CpSolver()
+            solver.parameters.catch_sigint_signal = False
             solver.parameters.num_workers = 1
             solver.parameters.random_seed = 0
             solver.parameters.max_time_in_seconds = max(0.01, time_limit_s - (clock.monotonic() - started))
