@@ -137,6 +137,7 @@ def _unusable(error: OSError) -> Mistake:
 
 def _run(args: list[str]) -> int:
     """The exit code that the command itself chose."""
+    _waiting("restart")
     try:
         with cli.make_context("planner", args, auto_envvar_prefix="PLANNER") as context:
             cli.invoke(context)
@@ -144,7 +145,16 @@ def _run(args: list[str]) -> int:
         return stop.exit_code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else InternalError.exit_code
+    finally:
+        _waiting("clear")
     return 0
+
+
+def _waiting(what: str) -> None:
+    """Tell the line about what is being worked on, where a command has been loaded that writes one."""
+    common = sys.modules.get("planner.commands.common")
+    if common is not None:
+        getattr(common.waiting, what)()
 
 
 def _usage_text(error: click.ClickException) -> str:

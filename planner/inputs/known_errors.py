@@ -13,6 +13,7 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.json_document import read_json_record
 from planner.schema.engine import Engine
 from planner.schema.tables import ErrorTable
+from planner.units import percent
 
 FILE = "measured/known_errors.json"
 Z90 = 1.6448536269514722
@@ -81,6 +82,21 @@ class KnownErrors:
     memory: MemorySpread | None
     time: TimeSpread | None
     rl: RlErrors | None = None
+
+    def in_short(self, *, rollout: bool) -> str:
+        """The same in one line: median errors, and on how many published runs."""
+        said = []
+        if self.memory is not None:
+            said.append(f"memory {percent(self.memory.median)} ({self.memory.rows} runs of {self.memory.engine})")
+        if self.time is not None:
+            said.append(f"step time {percent(self.time.median)} ({self.time.rows})")
+        if rollout and self.rl is not None:
+            said.append(f"RL step {percent(self.rl.median, 0)} ({self.rl.rows})")
+        if not said:
+            return "no published run of this engine was scored: first principles only"
+        unknown = [name for name, known in (("memory", self.memory), ("step time", self.time)) if known is None]
+        missing = f"; {' and '.join(unknown)} not scored" if unknown else ""
+        return f"median error on published runs: {', '.join(said)}{missing}"
 
     def sentences(self, *, rollout: bool, apart: bool = False, two_pools: bool = False) -> tuple[str, ...]:
         """The known errors as a report prints them, where GPUs generate, only generate, or a pipeline spans pools."""

@@ -12,6 +12,9 @@ from typing import Any
 from planner.errors import visible
 from planner.units import number
 
+WIDTH = 80
+"""Characters of a line in files and pipes, and of the screen that a short answer must fit."""
+
 
 @dataclass(frozen=True)
 class Heading:
