@@ -12,8 +12,10 @@ from planner.analysis.budget.budget_file import windows
 from planner.analysis.budget.front import CostFront
 from planner.analysis.budget.options import JobOption
 from planner.analysis.budget.rates import STALE_DAYS, Terms
+from planner.analysis.budget.sensitivity import Sensitivity
 from planner.analysis.whatif import compact
 from planner.report.blocks import Bar, Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, Timeline
+from planner.report.screen import Screen, screen_blocks
 from planner.report.short import LEGEND, short_layout, short_wishes
 from planner.schema.budget import Job
 from planner.units import number
@@ -32,6 +34,51 @@ def budget_blocks(answer: BudgetAnswer) -> list[Block]:
     for job in answer.budget.jobs:
         blocks += [Heading(f"{job.name}: {amount_text(job)} within {job.deadline_days:g} days"), *_options(answer, job)]
     return [*blocks, Heading("Assumptions"), Bullets(assumptions(answer)), _next(answer)]
+
+
+def budget_screen(answer: BudgetAnswer) -> list[Block]:
+    """What to buy, when, what it costs and how sure, on one screen."""
+    if not answer.bookings:
+        against = (("contradict", ", ".join(answer.conflict)),) if answer.conflict else ()
+        return screen_blocks(Screen(_headline(answer), rows=against, notes=answer.remedies, command=_next(answer)))
+    rows = []
+    for booking in answer.bookings:
+        option, times = booking.option, len(booking.starts)
+        rows.append(
+            (
+                option.job + (f" ({times} times)" if times > 1 else ""),
+                f"{option.nodes} x {option.terms_of_offer.name}",
+                f"{number(booking.start_hour / 24, 1)} to {number(booking.finish_hour / 24, 1)}",
+                _share(booking.sure),
+                number(option.usd * times, 0),
+            )
+        )
+    held = [
+        (terms.name, f"{each.nodes} nodes {'bought' if terms.offer.purchase is not None else 'for a term'}")
+        for terms, each in zip(answer.terms, answer.rented, strict=True)
+        if each is not None
+    ]
+    for (name, what), each in zip(held, [each for each in answer.rented if each is not None], strict=True):
+        rows.append((what, name, f"{number(each.start / 24, 1)} on", "", number(each.cents / 100, 0)))
+    columns = ("job", "machines", "days booked", "in time", "USD")
+    table = Grid(columns, tuple(rows), left=frozenset({0, 1}))
+    doubts = [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
+    changed = [row for row in answer.sensitivities if row.late or row.picks is not None]
+    notes = [f"{row.name}: {_consequence(answer, row)}" for row in changed] + doubts
+    knee = answer.front.knee if answer.front is not None else None
+    after = []
+    if knee is not None and answer.front is not None:
+        point = answer.front.points[knee]
+        after.append(("knee", f"{number(point.cents / 100, 0)} USD for an end on day {number(point.hours / 24, 1)}"))
+    command = Command(_next(answer).text, f"{_next(answer).purpose} (-v: schedule, front, all options, assumptions)")
+    return screen_blocks(
+        Screen(_headline(answer), table=table, notes=tuple(notes), after=tuple(after), command=command)
+    )
+
+
+def _consequence(answer: BudgetAnswer, row: Sensitivity) -> str:
+    late = ", ".join(answer.budget.jobs[job].name for job in row.late)
+    return f"late: {late}" if late else "another choice is the best"
 
 
 def _headline(answer: BudgetAnswer) -> Headline:
