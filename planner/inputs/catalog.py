@@ -190,7 +190,7 @@ class Catalog:
         if is_file:
             from planner.inputs.hf_config import architecture_from_hf_config
 
-            raw = _read_json(path)
+            raw = read_json(path)
             self._note(name, hashlib.sha256(raw[1]).hexdigest())
             return architecture_from_hf_config(raw[0], str(path))
         if name.endswith((".json", ".yaml")):
@@ -239,7 +239,8 @@ def is_dated(date: str) -> bool:
     return _DATE.match(date) is not None
 
 
-def _read_json(path: Path) -> tuple[dict[str, Any], bytes]:
+def read_json(path: Path) -> tuple[dict[str, Any], bytes]:
+    """A JSON object and its bytes. Raises InputError for a file that holds none."""
     try:
         with open(path, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
