@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from planner.errors import InputError, Place
+from planner.inputs.document import Document
 from planner.inputs.hf_families import FAMILIES, KNOWN_LLAMAS, SAME_CODE, Family
 from planner.inputs.hf_keys import Config, fail
 from planner.inputs.hf_positions import POSITIONS, positions, windows
 from planner.inputs.hf_vision import vision_parameters
 from planner.inputs.messages import explain
-from planner.schema.catalog import Architecture
+from planner.inputs.yaml_builder import PathKey
+from planner.schema.catalog import MOST_LAYERS, Architecture
 
 _SHAPE = {
     "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model", "dim"),
@@ -51,6 +53,20 @@ _NUMBERS = (
     *("head_dim", "sliding_window", "moe_intermediate_size", "first_k_dense_replace", "decoder_sparse_step"),
 )
 
+_ALIASES = {
+    "max_position_embeddings": POSITIONS,
+    "learned_positions": POSITIONS,
+    "hidden_act": _ACTIVATION,
+    "num_experts": _EXPERTS,
+    "num_experts_per_tok": _PER_TOKEN,
+    "num_key_value_heads": _KEY_HEADS,
+    "intermediate_size": _WIDTH,
+    "hidden_dropout": _HIDDEN_DROPOUT,
+    "attention_dropout": _ATTENTION_DROPOUT,
+    "norm_epsilon": _EPSILON,
+    "hf_id": ("_name_or_path", "name_or_path"),
+}
+"""Our fields, and further names of config.json for them."""
 UNKNOWN_TYPE = "model_type `{}` is not known: biases and norms are taken to be those of Llama unless keys say so."
 
 
@@ -65,21 +81,23 @@ class Understood:
     """Towers that `text_only` left out."""
 
 
-def architecture_from_hf_config(config: Mapping[str, object], name: str) -> Architecture:
+def architecture_from_hf_config(config: Mapping[str, object] | Document, name: str | None = None) -> Architecture:
     """The language model that a config.json describes; name stands for the file in messages and becomes the id.
 
-    Raises InputError, which names the key, for a network that cannot be planned.
+    Raises InputError, which names the key and its line, for a network that cannot be planned.
     """
     return understand_hf_config(config, name).architecture
 
 
 def understand_hf_config(
-    given: Mapping[str, object], name: str, *, text_only: bool = False, date: str = "undated"
+    given: Mapping[str, object] | Document, name: str | None = None, *, text_only: bool = False, date: str = "undated"
 ) -> Understood:
     """The same with what was left aside. `text_only` leaves out towers; `date` is that of the file."""
+    document = given if isinstance(given, Document) else Document(name or "", dict(given), "", _marks=None)
+    name, whole = name or document.name, document.data
     towers = ("vision_config", "audio_config") if text_only else ()
-    left_out = tuple(key for key in towers if given.get(key) is not None)
-    outer = Config(name, {key: value for key, value in given.items() if key not in left_out})
+    left_out = tuple(key for key in towers if whole.get(key) is not None)
+    outer = Config(document, {key: value for key, value in whole.items() if key not in left_out})
     config, chain = outer, [outer]
     while (nested := config.inner(*_NESTED)) is not None:
         config.refuse_unplannable()
@@ -87,43 +105,50 @@ def understand_hf_config(
     _refuse_wrong_numbers(config)
     config.refuse_unplannable()
     kind = config.text("model_type") or outer.text("model_type") or "unknown"
-    kind = SAME_CODE.get(kind, kind)
-    family = FAMILIES.get(kind, Family())
-    known = kind in FAMILIES or kind in KNOWN_LLAMAS
-    if known:
-        config.data = {**family.defaults, **config.data}
-    shape = _shape(config)
-    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
-    fields: dict[str, object] = {
-        **shape,
-        **_attention(config, family, shape["num_attention_heads"], hidden),
-        **_feed_forward(config, family, hidden, layers),
-        **_details(config, chain, family),
-    }
-    cautions = [] if known else [UNKNOWN_TYPE.format(kind)]
-    fields["vision_parameters"], said = _vision(outer, chain, kind, hidden)
-    cautions += said
-    head_dim = _head_dim(config, shape["num_attention_heads"], hidden)
-    for part, said in (positions(config, family, head_dim), windows(config, family, layers)):
-        fields |= part
-        cautions += said
-    cautions += _unread(chain)
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    fields, cautions = _fields(config, chain, SAME_CODE.get(kind, kind))
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:12]
     entry = {
         "id": name,
         "hf_id": outer.text("_name_or_path", "name_or_path") or None,
-        "model_type": kind,
         **fields,
-        "cautions": cautions,
+        "cautions": [*cautions, *_unread(chain)],
         "sources": [{"ref": f"config.json given by the user: {name}", "date": date, "note": f"content {digest}"}],
     }
     try:
         architecture = Architecture.model_validate(entry)
     except ValidationError as error:
-        problems = explain(error, entry, Architecture, lambda path: Place(name, path=".".join(map(str, path)) or None))
-        raise InputError(problems) from None
+        raise InputError(explain(error, entry, Architecture, lambda path: _place(config, path))) from None
     ignored = {key for each in chain for key in each.data.keys() - each.asked} - set(_unread_keys(chain))
     return Understood(architecture, tuple(sorted(ignored)), left_out)
+
+
+def _place(config: Config, path: tuple[PathKey, ...]) -> Place:
+    """Line of one of our fields, under any of its names."""
+    name = str(path[0]) if path else ""
+    return config.place(name, *_SHAPE.get(name, ()), *_ALIASES.get(name, ()))
+
+
+def _fields(config: Config, chain: list[Config], kind: str) -> tuple[dict[str, object], list[str]]:
+    """(fields of the architecture, cautions)."""
+    family, known = FAMILIES.get(kind, Family()), kind in FAMILIES or kind in KNOWN_LLAMAS
+    if known:
+        config.data = {**family.defaults, **config.data}
+    shape = _shape(config)
+    heads, hidden, layers = shape["num_attention_heads"], shape["hidden_size"], shape["num_hidden_layers"]
+    tower, cautions = _vision(chain[0], chain, kind, hidden)
+    placed, said = positions(config, family, _head_dim(config, heads, hidden))
+    near, chunks = windows(config, family, layers)
+    fields: dict[str, object] = {
+        "model_type": kind,
+        **shape,
+        **_attention(config, family, heads, hidden),
+        **_feed_forward(config, family, hidden, layers),
+        **_details(config, chain, family),
+        "vision_parameters": tower,
+        **placed,
+        **near,
+    }
+    return fields, [*([] if known else [UNKNOWN_TYPE.format(kind)]), *cautions, *said, *chunks]
 
 
 def _refuse_wrong_numbers(config: Config) -> None:
@@ -131,8 +156,11 @@ def _refuse_wrong_numbers(config: Config) -> None:
     shape = [alias for aliases in _SHAPE.values() for alias in aliases]
     wrong = [key for key in _NUMBERS if key in config.data and not _is_count(config.data[key])]
     wrong += [key for key in shape if config.data.get(key) == 0]
+    depths = {key: config.data[key] for key in _SHAPE["num_hidden_layers"] if key in config.data}
+    wrong += [key for key, depth in depths.items() if isinstance(depth, int) and depth > MOST_LAYERS]
     if wrong:
-        raise fail(config.name, f"{', '.join(wrong)} must be whole numbers", "they give the network its shape")
+        because = f"they give the network its shape; it has at most {MOST_LAYERS:,} layers"
+        raise fail(config, f"{', '.join(dict.fromkeys(wrong))} must be whole numbers", because, key=wrong[0])
 
 
 def _is_count(value: object) -> bool:
@@ -145,7 +173,7 @@ def _shape(config: Config) -> dict[str, int]:
     found = {field: config.whole(*names) for field, names in _SHAPE.items()}
     missing = [" or ".join(_SHAPE[field]) for field, value in found.items() if value is None]
     if missing:
-        raise fail(config.name, f"missing {', '.join(missing)}", "these fields give the network its shape")
+        raise fail(config, f"missing {', '.join(missing)}", "these fields give the network its shape")
     return {field: value for field, value in found.items() if value is not None}
 
 
@@ -180,7 +208,7 @@ def _attention(config: Config, family: Family, heads: int, hidden: int) -> dict[
         found["qk_norm"] = family.qk_norm_asked
     kind = config.text("qk_norm_type")
     if kind is not None and kind not in ("per_layer", "none"):
-        raise fail(config.name, f"query and key norms `{kind}` are not known (`qk_norm_type`)")
+        raise fail(config, f"query and key norms `{kind}` are not known (`qk_norm_type`)")
     latent = {key: config.whole(key) for key in _LATENT}
     config.get("use_mla", "qk_head_dim")
     if latent["kv_lora_rank"] is not None:
@@ -189,12 +217,12 @@ def _attention(config: Config, family: Family, heads: int, hidden: int) -> dict[
         found["head_dim"] = (latent["qk_nope_head_dim"] or 0) + (latent["qk_rope_head_dim"] or 0) or found["head_dim"]
         found["num_key_value_heads"] = heads
     elif latent["v_head_dim"] not in (None, found["head_dim"]):
-        raise fail(config.name, "values have another head size than keys (`v_head_dim`)")
+        raise fail(config, "values have another head size than keys (`v_head_dim`)")
     return found
 
 
 def _feed_forward(config: Config, family: Family, hidden: int, layers: int) -> dict[str, object]:
-    inner = config.inner("ffn_config") or Config(config.name, {}, config)
+    inner = config.inner("ffn_config") or config.none
     width = config.whole(*_WIDTH) or inner.whole(*_WIDTH)
     dense_width = config.whole("intermediate_size_mlp", "dense_intermediate_size")
     ratio = config.whole("expansion_ratio")
@@ -205,14 +233,14 @@ def _feed_forward(config: Config, family: Family, hidden: int, layers: int) -> d
     bias = said if said is not None else family.mlp_bias
     if not experts:
         if width is None:
-            raise fail(config.name, "missing intermediate_size", "it gives the MLP its width")
+            raise fail(config, "missing intermediate_size", "it gives the MLP its width")
         width = width // 2 if family.halved_width else width
         return {"intermediate_size": width, "gated_mlp": family.gated, "mlp_bias": bias}
     expert_width = config.whole("moe_intermediate_size", "expert_intermediate_size") or width
     per_token = config.whole(*_PER_TOKEN) or inner.whole(*_PER_TOKEN)
     if expert_width is None or per_token is None:
         lacking = "moe_intermediate_size" if expert_width is None else "num_experts_per_tok"
-        raise fail(config.name, f"missing {lacking}", f"the network has {experts} experts")
+        raise fail(config, f"missing {lacking}", f"the network has {experts} experts")
     shared = config.whole(*_SHARED_WIDTH)
     if shared is None:
         # One shared expert, as wide as a routed one, is always there in Llama 4, whose file has no key for it.
@@ -263,16 +291,16 @@ def _leading_dense_layers(config: Config, layers: int) -> int:
         key, dense = "mlp_layer_types", dense | {layer for layer, kind in enumerate(kinds) if kind == "dense"}
     if dense != set(range(len(dense))):
         because = "only leading dense layers can be planned"
-        raise fail(config.name, f"dense and mixture-of-experts layers alternate (`{key}`)", because)
+        raise fail(config, f"dense and mixture-of-experts layers alternate (`{key}`)", because)
     return len(dense)
 
 
 def _details(config: Config, chain: list[Config], family: Family) -> dict[str, object]:
     activation = config.text(*_ACTIVATION) or family.activation
     if activation == "xielu":
-        raise fail(config.name, "the activation xielu has parameters of its own (`hidden_act`)")
+        raise fail(config, "the activation xielu has parameters of its own (`hidden_act`)")
     if config.flag("do_layer_norm_before") is False:
-        raise fail(config.name, "norms stand behind attention and MLP (`do_layer_norm_before: false`)")
+        raise fail(config, "norms stand behind attention and MLP (`do_layer_norm_before: false`)")
     ties = [said for each in reversed(chain) if (said := each.flag("tie_word_embeddings")) is not None]
     parallel, norms = family.parallel, family.norms
     said = config.flag("use_parallel_residual", "parallel_attn", "use_parallel_block")

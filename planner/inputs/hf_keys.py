@@ -6,10 +6,13 @@ a caution. Names are those of transformers 5.23 and of the models' own remote co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.document import Document
+from planner.inputs.yaml_builder import PathKey
 
 NEVER_MATTERS = frozenset(
     """
@@ -52,6 +55,8 @@ NEVER_MATTERS = frozenset(
 
 NEVER_MATTERS_ENDINGS = ("_token_id", "_token_ids", "_token_index")
 NEVER_MATTERS_BEGINNINGS = ("summary_",)
+
+_NAMED = re.compile(r"`(\w+)")
 
 REFUSED = {
     "linear_num_key_heads": "linear attention",
@@ -106,24 +111,29 @@ NEUTRAL: dict[str, Callable[[object, Mapping[str, object]], bool]] = {
 """Keys of REFUSED that are set in ordinary networks too, each with how one tells."""
 
 
-def fail(name: str, what: str, because: str | None = None, attempt: str | None = None) -> InputError:
-    """The error of a configuration; `name` stands for its file."""
-    return InputError(Mistake(f"{name}: {what}", Place(name), because, attempt))
-
-
 @dataclass
 class Config:
     """One JSON object of a configuration. A null means the same as no key at all."""
 
-    name: str
+    document: Document
     """The file, for messages."""
     data: Mapping[str, object]
-    outer: Config | None = None
-    """The object that this one stands in, whose keys are looked at where this one has none."""
+    path: tuple[PathKey, ...] = ()
+    """Keys of the file under which this object stands."""
     asked: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.data = {key: value for key, value in self.data.items() if value is not None}
+
+    def place(self, *names: str) -> Place:
+        """Where the first of these keys that is there stands, or the object."""
+        key = next((name for name in names if name in self.data), None)
+        return self.document.place((*self.path, *(() if key is None else (key,))))
+
+    @property
+    def none(self) -> Config:
+        """An object without keys, where an optional one is missing."""
+        return Config(self.document, {}, self.path)
 
     def get(self, *names: str) -> object:
         """The value of the first of these keys that is set, or None."""
@@ -141,7 +151,7 @@ class Config:
             key = next(name for name in names if name in self.data)
             many = isinstance(value, list)
             because = "only one value for all layers can be planned" if many else "it gives the network its shape"
-            raise fail(self.name, f"{key} must be {'the same in all layers' if many else 'whole numbers'}", because)
+            raise fail(self, f"{key} must be {'the same in all layers' if many else 'whole numbers'}", because)
         return value
 
     def real(self, *names: str) -> float | None:
@@ -167,7 +177,12 @@ class Config:
     def inner(self, *names: str) -> Config | None:
         """An object inside this one."""
         value = self.get(*names)
-        return Config(self.name, value, self) if isinstance(value, dict) else None
+        return self._inside(names, value)
+
+    def _inside(self, names: tuple[str, ...], value: object) -> Config | None:
+        if not isinstance(value, dict):
+            return None
+        return Config(self.document, value, (*self.path, next(name for name in names if name in self.data)))
 
     def refuse_unplannable(self) -> None:
         """Raise InputError that names a key of REFUSED which is set."""
@@ -177,10 +192,18 @@ class Config:
             self.asked.add(key)
             if value and not (neutral is not None and neutral(value, self.data)):
                 because = "only decoder-only transformers with layers of one kind can be planned"
-                raise fail(self.name, f"the network has {meaning} (`{key}`)", because)
+                raise fail(self, f"the network has {meaning} (`{key}`)", because)
 
     def unread(self) -> Iterator[str]:
         """Keys that nobody asked for and that are not known to change nothing."""
         for key in sorted(self.data.keys() - self.asked - NEVER_MATTERS):
             if not key.endswith(NEVER_MATTERS_ENDINGS) and not key.startswith(NEVER_MATTERS_BEGINNINGS):
                 yield key
+
+
+def fail(
+    config: Config, what: str, because: str | None = None, attempt: str | None = None, *, key: str = ""
+) -> InputError:
+    """The error of a configuration, at that key or at one that `what` names in backquotes."""
+    named = _NAMED.findall(what)
+    return InputError(Mistake(f"{config.document.name}: {what}", config.place(key, *named), because, attempt))

@@ -46,7 +46,7 @@ def _rope_parameters(config: Config) -> Config:
     found = config.inner("rope_parameters", "rope_scaling")
     config.get("rope_scaling", "rope_parameters")
     if found is None:
-        return Config(config.name, {}, config)
+        return config.none
     return found.inner(_KINDS_OF_LAYERS[0]) or found
 
 
@@ -83,7 +83,7 @@ def windows(config: Config, family: Family, layers: int) -> tuple[dict[str, obje
     turned = config.items("no_rope_layers")
     strange = [kind for kind in kinds if kind not in _KINDS_OF_LAYERS]
     if strange:
-        raise fail(config.name, f"the network has layers of another kind (`layer_types`: {strange[0]})")
+        raise fail(config, f"the network has layers of another kind (`layer_types`: {strange[0]})")
     if chunk:
         near = sum(1 for kind in kinds if kind == "chunked_attention") if kinds else sum(map(bool, turned))
         near = near if kinds or turned else layers - layers // 4

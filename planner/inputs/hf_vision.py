@@ -19,14 +19,14 @@ def vision_parameters(outer: Config, tower: Config, kind: str, hidden_size: int)
     if kind not in _TOWERS:
         because = f"towers are counted for {', '.join(sorted(_TOWERS))}"
         attempt = "planner model import FILE --text-only plans the language model alone"
-        raise fail(outer.name, f"the vision tower of `{kind}` is not known (`vision_config`)", because, attempt)
+        raise fail(outer, f"the vision tower of `{kind}` is not known (`vision_config`)", because, attempt)
     return _TOWERS[kind](outer, tower, hidden_size)
 
 
 def _need(config: Config, name: str, default: int | None = None) -> int:
     value = config.whole(name)
     if value is None and default is None:
-        raise fail(config.name, f"missing vision_config.{name}", "it gives the vision tower its shape")
+        raise fail(config, f"missing vision_config.{name}", "it gives the vision tower its shape")
     return value if value is not None else default or 0
 
 

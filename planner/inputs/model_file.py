@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from planner.inputs.catalog import read_json
+from planner.inputs.document import MAX_BYTES
 from planner.inputs.hf_config import Understood, understand_hf_config
+from planner.inputs.json_document import read_json
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,6 @@ class Imported:
     """A configuration file and what it was taken for."""
 
     path: str
-    keys: int
-    """How many keys the file has, those of nested objects that describe the network included."""
     understood: Understood
 
 
@@ -28,12 +27,12 @@ def imported(config: str, entry_id: str | None, *, text_only: bool) -> Imported:
     """
     path = Path(config)
     path = path / "config.json" if path.is_dir() else path
-    data, _ = read_json(path)
+    document = read_json(path, most_bytes=MAX_BYTES)
     date = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
-    understood = understand_hf_config(data, str(path), text_only=text_only, date=date)
+    understood = understand_hf_config(document, text_only=text_only, date=date)
     name = entry_id or _plain(understood.architecture.hf_id or path.resolve().parent.name)
     architecture = understood.architecture.model_copy(update={"id": name})
-    return Imported(str(path), len(data), Understood(architecture, understood.ignored, understood.left_out))
+    return Imported(str(path), Understood(architecture, understood.ignored, understood.left_out))
 
 
 def _plain(name: str) -> str:
