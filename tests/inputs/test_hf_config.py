@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_cli import run
 
 from planner.errors import InputError
 from planner.formulas.parameters import count_parameters, lora_parameters
 from planner.inputs.catalog import default_catalog, is_dated
 from planner.inputs.hf_config import architecture_from_hf_config, understand_hf_config
-from tests.run_cli import run
 
 ROWS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "hf_configs.json").read_text())
 """Keys and values of published files, re-typed as facts (auto_map and quantization_config left out), with witnesses.
