@@ -1,4 +1,4 @@
-"""Pickles of plain data (dict, list, tuple, str, numbers) read without Python's unpickler: nothing in them can be called.
+"""Pickles of plain data (dict, list, text, numbers) read without Python's unpickler: nothing in them can be called.
 
 A machine of its own for the 36 opcodes that plain data need, protocols 2 to 5. Every other opcode (one that names a
 class, calls something, builds an object, asks for a persistent id) is refused by name, as are numbers and nesting that

@@ -100,7 +100,9 @@ def snapshot_of(found: Plain, name: str) -> Snapshot:
     return _replayed(own, events, device, name)
 
 
-def _replayed(segments: list[Mapping[Plain, Plain]], events: list[Mapping[Plain, Plain]], device: int, name: str) -> Snapshot:
+def _replayed(
+    segments: list[Mapping[Plain, Plain]], events: list[Mapping[Plain, Plain]], device: int, name: str
+) -> Snapshot:
     final = {address: (size, stack) for segment in segments for address, size, stack in _live(segment, name)}
     now, reserved = sum(size for size, _ in final.values()), sum(_int(s, "total_size", name) for s in segments)
     steps = [(str(e.get("action")), _address(e, name), _int(e, "size", name)) for e in events]
@@ -158,7 +160,9 @@ def _alive(
     for index in range(len(steps) - 1, peak - 1, -1):
         if steps[index][0] == freed:
             ends[steps[index][1]] = index
-    for address, (size, made) in sorted(alive.items(), key=lambda pair: (-1 if pair[1][1] is None else pair[1][1], pair[0])):
+    for address, (size, made) in sorted(
+        alive.items(), key=lambda pair: (-1 if pair[1][1] is None else pair[1][1], pair[0])
+    ):
         end = ends.get(address)
         stack = _stack(events[made].get("frames")) if made is not None else ()
         if made is None and end is None and address in final:
@@ -184,7 +188,7 @@ def _stack(frames: Plain) -> Stack:
     made = []
     for frame in frames[:MOST_FRAMES]:
         if isinstance(frame, dict):
-            made.append(f"{frame.get('filename', '')}:{frame.get('name', '')}")
+            made.append(":".join(str(frame.get(key, "")) for key in ("filename", "name")))
     return tuple(made)
 
 

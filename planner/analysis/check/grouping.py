@@ -38,7 +38,9 @@ STACKS: tuple[tuple[str, ItemName], ...] = (
 """Names in stacks. Sources: torch 2.13.0 (ATen/cuda/CublasHandlePool.cpp, distributed/fsdp, utils/checkpoint.py),
 Megatron-core 0.19 (distributed/param_and_grad_buffer.py, tensor_parallel/random.py, models/common/language_module),
 DeepSpeed 0.19 (runtime/zero), transformers 5.23 (loss/loss_utils.py), slime 0.3 (utils/ppo_utils.py)."""
-STEPPING = re.compile(r"torch/optim/|distrib_optimizer\.py:|optimizer\.py:step|bitsandbytes/optim|zero/stage|fused_adam")
+STEPPING = re.compile(
+    r"torch/optim/|distrib_optimizer\.py:|optimizer\.py:step|bitsandbytes/optim|zero/stage|fused_adam"
+)
 CHECKPOINTED = re.compile(r"utils/checkpoint\.py:|modeling_layers\.py:__call__|tensor_parallel/random\.py:forward")
 LINEAR = re.compile(r"modules/linear\.py:forward|functional\.py:linear")
 _STACKS = tuple((re.compile(pattern), item) for pattern, item in STACKS)
@@ -90,10 +92,14 @@ class _Grouping:
         self.tokens = max(lengths, plan.layout["max_tokens"]) * 1.5
         self.recomputes = any(plan.recomputed)
         self.known: dict[Stack, str] = {}
+        made = [e.made for e in snapshot.peak if e.made is not None and e.freed is not None and self.is_logits(e.size)]
+        self.first_logits = min(made, default=-1)
+        """Event that begins the loss: what passes and was made before it is of the forward pass."""
 
     def run(self) -> Grouped:
         rest: list[Allocation] = []
-        standing, passing = [], []
+        standing: list[Allocation] = []
+        passing: list[Allocation] = []
         for each in self.snapshot.peak:
             (standing if self.stands(each) else passing).append(each)
         for each in standing:
@@ -146,15 +152,20 @@ class _Grouping:
             return copy
         if self.is_logits(each.size):
             return ItemName.LOGITS_AND_LOSS
-        checkpointed = self.recomputes and (CHECKPOINTED.search(text) or not self.forward_of_layers(text))
-        return ItemName.ACTIVATIONS_RECOMPUTED_LAYERS if checkpointed else ItemName.ACTIVATIONS_KEPT_LAYERS
+        return self.forward(self.recomputes and bool(CHECKPOINTED.search(text)))
+
+    def forward(self, recomputed: bool) -> ItemName:
+        """What layers keep for the backward pass."""
+        return ItemName.ACTIVATIONS_RECOMPUTED_LAYERS if recomputed else ItemName.ACTIVATIONS_KEPT_LAYERS
 
     def without_stack(self, each: Allocation) -> ItemName | None:
         """Python has no frames where autograd's own thread allocates; nor where no stacks were recorded."""
         events = bool(self.snapshot.events)
-        first = () if events else (ItemName.WEIGHTS, ItemName.FROZEN_BASE_WEIGHTS)
-        last = () if events else (ItemName.OPTIMIZER,)
-        found = self.take(each.size, (*first, ItemName.GRADIENTS, *last)) or self.buffers.get(block_bytes(each.size))
+        if events and each.made is not None and each.made < self.first_logits:
+            copy = self.take(each.size, (ItemName.COPIES_OF_WEIGHTS,))
+            return copy or self.forward(self.recomputes)
+        state = () if events else (ItemName.WEIGHTS, ItemName.FROZEN_BASE_WEIGHTS, ItemName.OPTIMIZER)
+        found = self.take(each.size, (*state, ItemName.GRADIENTS)) or self.buffers.get(block_bytes(each.size))
         if found is not None:
             return found
         if self.is_logits(each.size):
@@ -169,9 +180,6 @@ class _Grouping:
 
     def by_stack(self, text: str) -> ItemName | None:
         return next((item for pattern, item in _STACKS if pattern.search(text)), None)
-
-    def forward_of_layers(self, text: str) -> bool:
-        return "forward" in text
 
     def take(self, size: int, items: tuple[ItemName, ...]) -> ItemName | None:
         """One of the tensors of that size that an item still wants."""
@@ -193,10 +201,15 @@ class _Grouping:
         return False
 
     def is_of_tokens(self, size: int) -> bool:
-        """A multiple of the tokens of a micro-batch."""
-        tokens = self.plan.layout["sequence_length"] * self.plan.layout["micro_batch_size"]
-        cut = tokens // self.plan.layout["context_parallel"]
-        return cut > 0 and (size % (2 * cut) < BLOCK or self.plan.layout["max_tokens"] > 0)
+        """Tokens of a micro-batch times a width of a layer, in 16 or 32 bits."""
+        lay, a = self.plan.layout, self.plan.problem.architecture
+        tokens = lay["sequence_length"] * lay["micro_batch_size"] // lay["context_parallel"]
+        wide = a.num_experts_per_tok * (a.moe_intermediate_size or 0) if a.num_experts_per_tok else a.intermediate_size
+        for width in (a.hidden_size, wide, 2 * wide, a.query_width, a.key_value_width):
+            for cut in {1, lay["tensor_parallel"]}:
+                if any(0 <= size - tokens * width // cut * each < BLOCK for each in (2, 4)):
+                    return True
+        return False
 
 
 def _kinds(rest: Iterable[Allocation]) -> tuple[tuple[int, int, str], ...]:

@@ -75,9 +75,7 @@ def _parameters(plan: Plan, stage: int) -> tuple[float, float]:
 
 def _stage(plan: Plan, stage: int) -> StageParameters:
     layouts = build_space(plan.problem.alone).layouts
-    row = next(
-        (at for at in range(len(layouts)) if all(layouts.row(at)[k] == v for k, v in plan.layout.items())), 0
-    )
+    row = next((at for at in range(len(layouts)) if all(layouts.row(at)[k] == v for k, v in plan.layout.items())), 0)
     one, layers = layouts.take(row), np.asarray([plan.layers[stage]])
     return StageParameters(plan.problem, one, np.asarray([stage]), layers, layers * 0)
 
