@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, emit, output_options, scenario_argument, set_option
+from planner.commands.common import Output, answer_options, emit, scenario_argument, set_option
 from planner.errors import CheckFailed
 
 
@@ -14,7 +14,7 @@ from planner.errors import CheckFailed
 @click.option("--stage", metavar="N", type=int, help="Pipeline stage of the rank that wrote the snapshots.")
 @click.option("--contribute", metavar="FILE", help="Write the measured peak as an anonymous row of validation/data.")
 @set_option
-@output_options("table", "json", "markdown", "html")
+@answer_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -33,7 +33,7 @@ def command(
     from planner.analysis.check.check import check
     from planner.analysis.check.contribution import contribution
     from planner.inputs.document import load
-    from planner.report.check import check_blocks, check_document
+    from planner.report.check import check_blocks, check_document, check_screen
     from planner.search.estimate import estimate
 
     checked = check(estimate(load(scenario, overrides)), run, stage)
@@ -42,6 +42,7 @@ def command(
     output.write(
         lambda: check_blocks(checked, timeline=output.style == "html", scenario=scenario),
         lambda: check_document(checked),
+        screen=lambda: check_screen(checked),
     )
     if checked.outside:
         context.exit(CheckFailed.exit_code)

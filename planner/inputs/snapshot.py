@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.pickled import MAGIC, Plain, read_plain
+from planner.inputs.files import read_bytes
+from planner.inputs.pickled import Plain, read_plain
 
 MAX_SNAPSHOT_BYTES = 1 << 30
 MOST_FRAMES = 64
@@ -56,28 +57,9 @@ class Snapshot:
     """(event or second, GiB allocated)."""
 
 
-def is_snapshot(path: Path) -> bool:
-    """Whether a file begins as a pickle does."""
-    with path.open("rb") as stream:
-        return stream.read(1) == MAGIC
-
-
 def read_snapshot(path: Path) -> Snapshot:
     """Read a snapshot without executing anything in it. Raises InputError where it is none, or holds more than data."""
-    try:
-        if path.stat().st_size > MAX_SNAPSHOT_BYTES:
-            raise InputError(
-                Mistake(
-                    f"{path} is larger than {MAX_SNAPSHOT_BYTES >> 20:,} MiB",
-                    Place(str(path)),
-                    "nothing of it was read",
-                    "record fewer events: torch.cuda.memory._record_memory_history(max_entries=100000)",
-                )
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(Mistake(f"cannot read {path}", Place(str(path)), because=error.strerror)) from None
-    return snapshot_of(read_plain(data, str(path)), str(path))
+    return snapshot_of(read_plain(read_bytes(path, most_bytes=MAX_SNAPSHOT_BYTES), str(path)), str(path))
 
 
 def snapshot_of(found: Plain, name: str) -> Snapshot:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from planner.analysis.check.advice import changes
-from planner.analysis.check.check import Checked, Held
+from planner.analysis.check.check import SMALL_GIB, Checked, Held
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Text
 from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
+from planner.report.screen import Screen, screen_blocks
 from planner.report.summary import moment_name, scenario_argument
 from planner.units import GIB, number, percent, signed
 
@@ -46,6 +47,19 @@ def check_blocks(checked: Checked, *, timeline: bool = False, scenario: str | No
             Command(f"planner check {known} {files} --contribute row.jsonl", "an anonymous row for validation/data")
         )
     return blocks
+
+
+def check_screen(checked: Checked) -> list[Block]:
+    """The same on one screen: quantities, items of the first snapshot, what to change."""
+    table, rows = _quantities(checked), []
+    for held in checked.held[:1]:
+        largest = [row for row in held.rows if max(row.measured_gib, row.predicted_gib) >= SMALL_GIB]
+        said = (f"{r.name} {number(r.measured_gib, 1)} ({number(r.predicted_gib, 1)} planned)" for r in largest)
+        rows = [("GiB at its peak", ", ".join(said)), ("unexplained", f"{number(held.unexplained_gib)} GiB")]
+    if checked.room_gib is not None:
+        rows.append(("room", f"{number(checked.room_gib, 1)} GiB ({checked.room_from})"))
+    shown = Grid(table.columns[:-1], tuple(row[:-1] for row in table.rows))
+    return screen_blocks(Screen(headline(checked), table=shown, notes=changes(checked), after=tuple(rows)))
 
 
 def _quantities(checked: Checked) -> Grid:

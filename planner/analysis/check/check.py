@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from planner.analysis.check.grouping import Grouped, grouped
 from planner.analysis.check.run_log import KINDS, Amount, Growth, Kind, growth, read_amounts
 from planner.costs.item_names import ItemName
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.snapshot import Snapshot, is_snapshot, read_snapshot
+from planner.inputs.files import read_bytes
+from planner.inputs.pickled import MAGIC, read_plain
+from planner.inputs.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, snapshot_of
 from planner.search.plan import PhaseMemory, Plan, host_total_gib
 from planner.units import GIB
 
@@ -110,18 +111,16 @@ def check(plan: Plan, run: Sequence[str], stage: int | None = None) -> Checked:
     if stage is not None and not 0 <= stage < len(plan.layers):
         raise InputError(Mistake(f"stage {stage} is not one of the plan's {len(plan.layers)}", Place("--stage")))
     snapshots: list[Snapshot] = []
-    amounts: list[Amount] = []
-    texts: list[Path] = []
-    for path in _files(run):
-        try:
-            if is_snapshot(path):
-                snapshots.append(read_snapshot(path))
-                continue
-            texts.append(path)
-            amounts += read_amounts(_lines(path))
-        except OSError as error:
-            raise InputError(Mistake(f"cannot read {path}", Place(str(path)), because=error.strerror)) from None
-    log = parse_log(itertools.chain.from_iterable(_lines(path) for path in texts))
+    lines: list[str] = []
+    files = _files(run)
+    for path in files:
+        data = read_bytes(path, most_bytes=MAX_SNAPSHOT_BYTES)
+        if data.startswith(MAGIC):
+            snapshots.append(snapshot_of(read_plain(data, str(path)), str(path)))
+        else:
+            lines += [line[:LONGEST_LINE] for line in data.decode("utf-8", errors="replace").splitlines()]
+    amounts = read_amounts(lines)
+    log = parse_log(lines)
     held = tuple(_held(snapshot, plan, stage) for snapshot in snapshots)
     quantities = (*_memory(plan, amounts, held), *_times(plan, log))
     if not quantities:
@@ -135,8 +134,8 @@ def check(plan: Plan, run: Sequence[str], stage: int | None = None) -> Checked:
             )
         )
     room, said = _room(plan, quantities)
-    files = tuple(path.name for path in _files(run))
-    return Checked(plan, files, tuple(quantities), held, growth(amounts), tuple(amounts), room, said)
+    names = tuple(path.name for path in files)
+    return Checked(plan, names, tuple(quantities), held, growth(amounts), amounts, room, said)
 
 
 def _files(run: Sequence[str]) -> list[Path]:
@@ -145,17 +144,9 @@ def _files(run: Sequence[str]) -> list[Path]:
         path = Path(name)
         if path.is_dir():
             out += sorted(each for each in path.iterdir() if each.is_file())
-        elif path.exists():
-            out.append(path)
         else:
-            raise InputError(Mistake(f"{name}: no such file", Place("the command line")))
+            out.append(path)
     return out
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            yield line[:LONGEST_LINE]
 
 
 def stage_of(rank: int, plan: Plan) -> int:
