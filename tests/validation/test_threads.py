@@ -1,10 +1,9 @@
-"""Twenty out-of-memory threads: the list is what was fixed, each has a verdict or a reason, and the count is printed."""
+"""Twenty out-of-memory threads: the list is what was fixed, each has a verdict or a reason, the count is printed."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +28,6 @@ NAMED = (
 )
 
 
-@cache
 def found() -> dict[str, Any]:
     return {each.name: each for each in table.judged()}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,13 @@ def _plan(thread: Mapping[str, Any], more: Mapping[str, Any]) -> Plan:
     return estimate(override(document, {**thread["set"], **more}), default_catalog())
 
 
-def judged() -> Iterator[Judged]:
+@cache
+def judged() -> tuple[Judged, ...]:
     """All twenty, in the order of the list."""
+    return tuple(_judged())
+
+
+def _judged() -> Iterator[Judged]:
     for thread in read_document(str(FILE)).data["threads"]:
         name, phase, reason = thread["name"], thread.get("phase"), thread.get("reason", "")
         if "scenario" not in thread:
@@ -91,7 +97,7 @@ def table() -> str:
         "| thread | died in | plan | free GiB | fullest in | its cure fits | right |",
         "|---|---|---|---|---|---|---|",
     ]
-    found = list(judged())
+    found = judged()
     for each in found:
         free = "-" if each.plan is None else f"{each.plan.headroom_gib:.1f}"
         cure = {None: "-", True: "yes", False: "no"}[each.works]
