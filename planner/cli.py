@@ -33,6 +33,7 @@ COMMANDS = {
     "model": "Read a config.json: what was understood, and a catalog entry",
     "validate": "Score predictions against published measurements",
     "calibrate": "Fit the model to your own run's log, or measure your own GPUs",
+    "check": "Hold a run's logs and memory snapshots against its plan, item by item",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
     "schema": "JSON Schema of a scenario, for editors",
 }

@@ -39,11 +39,12 @@ CASES: dict[str, tuple[str, ...]] = {
     "catalog-show": ("catalog", "show", "models", "qwen2.5-7b"),
     "calibrate": ("calibrate", "scenarios/qwen7b_dapo_h20.yaml", "--log", "scenarios/qwen7b_dapo_h20.log"),
     "lint": ("lint", "tests/golden/launch_qwen7b_rl_slime.sh", "--set", "cluster.node=hgx-h100-8"),
+    "check": ("check", "scenarios/qwen7b_dapo_h20.yaml", "scenarios/qwen7b_dapo_h20.log"),
     "diagnose": ("diagnose", "scenarios/qwen3_4b_retool.yaml", "--message", MESSAGE),
 }
 ELSEWHERE = {"calibrate-device", "validate-memory", "validate-throughput"}
 """Checked where their data or their imitated device is."""
-SEARCHED = {"solve", "estimate", "whatif", "near", "pareto", "explain", "diagnose", "calibrate"}
+SEARCHED = {"solve", "estimate", "whatif", "near", "pareto", "explain", "diagnose", "calibrate", "check"}
 
 
 @pytest.mark.parametrize("case", CASES)
