@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -28,7 +27,7 @@ from planner.cluster.node_graph import (
 from planner.cluster.topo_matrix import matrix_edges
 from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
-from planner.inputs.document import Document, parse_document, validate
+from planner.inputs.document import Document, beside, parse_document, validate
 from planner.inputs.measured import MeasuredTables
 from planner.schema.base import Frozen
 from planner.schema.catalog import Gpu, Node, NodeLinks
@@ -197,7 +196,7 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
 def _text(document: Document, name: str, *path: str | int) -> tuple[str, str]:
     """(content, sha256) of a file that the scenario names."""
     place = document.place(("cluster", *path))
-    file = Path(document.name).parent / name
+    file = beside(document.name, name)
     try:
         raw = file.read_bytes()
         if len(raw) > MOST_BYTES:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from planner.inputs.document import read_document, validate
+from planner.inputs.document import beside, read_document, validate
 from planner.schema.calibration import Calibration, Factor
 
 
@@ -16,7 +15,7 @@ def load_calibration(scenario_file: str, name: str | None) -> tuple[Calibration 
     """
     if name is None:
         return None, []
-    document = read_document(Path(scenario_file).parent / name)
+    document = read_document(beside(scenario_file, name))
     return validate(document, Calibration), [(name, document.sha256)]
 
 

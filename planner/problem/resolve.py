@@ -8,7 +8,7 @@ from typing import Any
 from planner.cluster.own_machines import load_own
 from planner.errors import InputError, Mistake
 from planner.inputs.calibration import load_calibration
-from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.catalog import Catalog, default_catalog, usual_node
 from planner.inputs.document import Document, validate
 from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean
@@ -52,6 +52,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     Raises InputError for an unknown name or for parts that contradict each other in every variant.
     """
     names = _Names(document, catalog.recording())
+    scenario = _housed(names, scenario)
     shared = _shared(names, scenario)
     engine = shared["engine"]
     if names.wrong:
@@ -82,6 +83,32 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     return Question(tuple(replace(problem, provenance=receipts) for problem in found), tuple(refused))
 
 
+def _housed(names: _Names, scenario: Scenario) -> Scenario:
+    """The scenario with the node types that it means by ids: the usual one of a GPU, that of another name."""
+    cluster, document, catalog = scenario.cluster, names.document, names.catalog
+    try:
+        if cluster.pools is not None:
+            ids = [
+                catalog.find("nodes", pool.node, document.place(("cluster", "pools", place, "node"))).id
+                for place, pool in enumerate(cluster.pools)
+            ]
+            pools = [pool.model_copy(update={"node": node}) for pool, node in zip(cluster.pools, ids, strict=True)]
+            return scenario.model_copy(update={"cluster": cluster.model_copy(update={"pools": pools})})
+        node = cluster.node
+        if cluster.gpu is not None:
+            place = document.place(("cluster", "gpu"))
+            gpu = catalog.find("gpus", cluster.gpu, place)
+            node = usual_node(catalog, gpu.id, place) if node is None else node
+            entry = catalog.find("nodes", node, document.place(("cluster", "node")))
+            if entry.gpu != gpu.id:
+                what, because = f"{node} has no {gpu.id}", f"its GPUs are {entry.gpu}"
+                raise InputError(Mistake(what, place, because, "leave out gpu or node"))
+    except InputError as error:
+        names.wrong.extend(error.problems)
+        return scenario
+    return scenario.model_copy(update={"cluster": cluster.model_copy(update={"node": node})})
+
+
 def described(variant: Variant | Problem) -> str:
     """`precision fp8, layout.schedule zb-h1`."""
     return ", ".join(f"{path} {value}" for path, value in variant.settings)
@@ -95,7 +122,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
     if scenario.cluster.pools is not None:
         machines = [(("cluster", "pools", index), pool) for index, pool in enumerate(scenario.cluster.pools)]
     for path, some in machines:
-        node = names.find("nodes", str(some.node), *path, "node")
+        node = names.find("nodes", some.node, *path, "node") if some.node is not None else None
         if node is not None:
             names.wrong += uneven_groups(some, node, names.document.place((*path, "num_gpus")))
     for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:
