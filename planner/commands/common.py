@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import sys
 import threading
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from planner.errors import InputError, Mistake, Place
+from planner import streams
+from planner.inputs.files import refuse_target, write_folder, write_text
 
 if TYPE_CHECKING:
     from planner.report.blocks import Block
@@ -76,9 +76,9 @@ class Output(NamedTuple):
         return render_blocks(blocks(), self.style, self.path)
 
 
-def output_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def output_options(*formats: str, folder: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """`--format` (table, json and markdown unless others are named; the first is the default), `--out` and `--force`,
-    given to the command as one `output`.
+    given to the command as one `output`. `folder` says that `--out` may name one.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -88,7 +88,7 @@ def output_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..
         ) -> None:
             function(*arguments, output=Output(style, out, force, verbose), **options)
 
-        return format_option(*formats)(out_option(command))
+        return format_option(*formats)((out_folder_option if folder else out_option)(command))
 
     return decorate
 
@@ -115,64 +115,49 @@ def format_option(*formats: str) -> Callable[[Function], Function]:
 
 def out_option(function: Function) -> Function:
     """`--out FILE` and `--force`, stored as `out` and `force`; pass both to `emit`."""
+    return _out(function, folder=False)
+
+
+def out_folder_option(function: Function) -> Function:
+    """`--out` that may be a folder too, and `--force`; pass both to `emit_files`."""
+    return _out(function, folder=True)
+
+
+def _out(function: Function, *, folder: bool) -> Function:
+    def early(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        """Say no before the work, not after it."""
+        if value is not None and value != "-":
+            refuse_target(value, bool(context.params.get("force")), folder=folder)
+        return value
+
     function = click.option(
-        "--out",
-        metavar="FILE",
-        callback=_refuse_existing,
-        help="Write the result to FILE instead of stdout.",
+        "--out", metavar="FILE", callback=early, help="Write the result to FILE instead of stdout."
     )(function)
     return click.option("--force", is_flag=True, is_eager=True, help="Let --out replace a file that exists.")(function)
-
-
-def _refuse_existing(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """Say no before the work, not after it."""
-    taken = value is not None and value != "-" and os.path.lexists(value) and not os.path.isdir(value)
-    if value is not None and taken and not context.params.get("force"):
-        raise InputError(_exists(value))
-    return value
-
-
-def _exists(path: str) -> Mistake:
-    return Mistake(
-        f"{path} exists already", Place("--out"), "--out never overwrites a file", "--force, or another file name"
-    )
 
 
 def emit(text: str, out: str | None = None, force: bool = False) -> None:
     """Write a result to stdout, or to the file of `--out`: whole or not at all, and never over another without --force.
 
-    Raises InputError where the file exists or cannot be written.
+    Raises InputError where the file exists or cannot be written, or stdout is closed or full.
     """
     if not text.endswith("\n"):
         text += "\n"
     waiting.clear()
     if out is None or out == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        streams.answer(text)
         return
-    import tempfile
-    from pathlib import Path
-
-    target = Path(out)
-    scratch: str | None = None
-    try:
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        os.chmod(scratch, 0o666 & ~_umask())
-        if force:
-            os.replace(scratch, target)
-            scratch = None
-        else:
-            os.link(scratch, target)
-    except FileExistsError:
-        raise InputError(_exists(out)) from None
-    except OSError as error:
-        raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
-    finally:
-        if scratch is not None:
-            os.unlink(scratch)
+    write_text(out, text, force=force)
     note(f"written: {out}")
+
+
+def emit_files(texts: dict[str, str], folder: str, force: bool = False) -> None:
+    """Write several files into the folder of `--out`, none of them where one exists and `force` is off.
+
+    Raises InputError like `emit`.
+    """
+    write_folder(folder, texts, force=force)
+    note(f"written: {', '.join(f'{folder}/{name}' for name in texts)}")
 
 
 def render_blocks(blocks: Sequence[Block], style: str, path: str | None = None) -> str:
@@ -189,18 +174,6 @@ def render_blocks(blocks: Sequence[Block], style: str, path: str | None = None) 
     from planner.report.table import render as table
 
     return table(blocks) if path is None or path == "-" else table(blocks, colour=False, width=WIDTH)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def note(text: str) -> None:
-    """A remark on stderr: never part of the result."""
-    waiting.clear()
-    click.echo(text, err=True)
 
 
 QUIET_SECONDS = 2.0
@@ -265,6 +238,12 @@ class _Waiting:
 
 waiting = _Waiting()
 """Of this process: one command runs at a time."""
+
+
+def note(text: str) -> None:
+    """A remark on stderr: never part of the result."""
+    waiting.clear()
+    streams.note(text)
 
 
 def progress(text: str) -> None:

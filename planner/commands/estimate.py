@@ -72,6 +72,6 @@ def _rules(model: str, batch: int, seq: int | None, precision: str, output: Outp
     from planner.report.rule_book import rule_blocks, rule_document
 
     catalog = default_catalog()
-    positions = catalog.find("models", model).learned_positions
+    positions = catalog.find("models", model, Place("--rules")).learned_positions
     book = RuleBook(model, catalog, batch, seq or min(4096, positions or 4096), precision)
     output.write(lambda: rule_blocks(book), lambda: rule_document(book))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from planner.inputs.document import beside, read_document, validate
+from planner.inputs.document import read_document, validate
+from planner.inputs.examples import beside
 from planner.schema.calibration import Calibration, Factor
 
 

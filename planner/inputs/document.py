@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -17,7 +17,9 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.messages import coerced_scalars, did_you_mean, explain, nearest, some_of
+from planner.inputs.examples import file_of, missing
+from planner.inputs.files import STANDARD_INPUT, read_bytes
+from planner.inputs.messages import coerced_scalars, explain
 from planner.inputs.yaml_builder import FORBIDDEN, MAX_DEPTH, Mark, PathKey, build, refuse
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,8 +39,8 @@ class Document:
     """Of the bytes as read, before any override."""
     overrides: tuple[str, ...] = ()
     """The --set arguments applied, in order."""
-    _marks: Mark | None = field(default=Mark(1, 1), repr=False, compare=False)
-    """None for data that never were text and have no lines."""
+    _marks: Mark | Callable[[], Mark] | None = field(default=Mark(1, 1), repr=False, compare=False)
+    """None for data that never were text and have no lines; a function where they are looked up when one is needed."""
     _overridden: tuple[tuple[tuple[PathKey, ...], str], ...] = field(default=(), repr=False, compare=False)
 
     def place(self, path: tuple[PathKey, ...]) -> Place:
@@ -49,7 +51,7 @@ class Document:
                 return Place(f"--set {argument}", path=dotted)
         if self._marks is None:
             return Place(self.name, path=dotted)
-        mark = self._marks
+        mark = self._marks() if callable(self._marks) else self._marks
         for step in path:
             child = mark.children.get(step) if mark.children else None
             if child is None:
@@ -69,69 +71,17 @@ def dotted_path(path: tuple[PathKey, ...]) -> str | None:
     return text or None
 
 
-EXAMPLE = "example:"
-"""Before the name of a shipped scenario."""
+def read_document(path: str | Path, where: Place | None = None) -> Document:
+    """Read one YAML file; `-` reads standard input, `example:NAME` a shipped scenario. `where` is what names it, for a
+    file that cannot be read.
 
-
-def examples_folder() -> Path:
-    """Where the shipped scenarios stand: inside the wheel, or next to the package in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "_scenarios"
-    return inside if inside.is_dir() else package.parent / "scenarios"
-
-
-def examples() -> list[str]:
-    """Names of the shipped scenarios."""
-    return sorted(path.stem for path in examples_folder().glob("*.yaml"))
-
-
-def beside(document: str, file: str) -> Path:
-    """A file that a document names, relative to the document."""
-    if document.startswith(EXAMPLE):
-        return examples_folder() / file
-    return Path(document).parent / file
-
-
-def _missing(name: str) -> Mistake:
-    """A file that is not there, and what may have been meant."""
-    if name.startswith(EXAMPLE):
-        asked, known = name.removeprefix(EXAMPLE), examples()
-        attempt = did_you_mean(asked, known) or "planner init --list"
-        return Mistake(f"no shipped scenario {asked}", Place(name), f"there are {some_of(known, 20)}", attempt)
-    path = Path(name)
-    near = nearest(path.name, [each.name for each in _siblings(path)])
-    if near is not None:
-        return Mistake(f"{name}: no such file", Place(name), attempt=f"did you mean `{path.parent / near}`?")
-    if path.stem in examples():
-        return Mistake(f"{name}: no such file", Place(name), "it is shipped with planner", f"{EXAMPLE}{path.stem}")
-    return Mistake(f"{name}: no such file", Place(name), attempt="planner init --list, or planner ask MODEL --gpus 8xh100")
-
-
-def _siblings(path: Path) -> list[Path]:
-    try:
-        return [each for each in sorted(path.parent.iterdir()) if each.suffix in (".yaml", ".yml", ".json")]
-    except OSError:
-        return []
-
-
-def read_document(path: str | Path) -> Document:
-    """Read one YAML file; `-` reads standard input, `example:NAME` a shipped scenario."""
-    name = "<stdin>" if str(path) == "-" else str(path)
-    file = examples_folder() / f"{name.removeprefix(EXAMPLE)}.yaml" if name.startswith(EXAMPLE) else Path(path)
-    try:
-        if str(path) == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with open(file, "rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError(_missing(name)) from None
-    except IsADirectoryError:
-        raise InputError(Mistake(f"{name} is a folder, not a file", Place(name))) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(Mistake(f"cannot read {name!r}", Place(repr(name)), because=reason)) from None
-    return _parse(raw, name)
+    Raises InputError with file and line.
+    """
+    name = STANDARD_INPUT if str(path) == "-" else str(path)
+    file = file_of(name)
+    if str(path) != "-" and not os.path.lexists(file):
+        raise InputError(missing(name, where or Place(name)))
+    return _parse(read_bytes(path if str(path) == "-" else file, where, most_bytes=MAX_BYTES), name)
 
 
 def parse_document(text: str, name: str) -> Document:

@@ -1,4 +1,4 @@
-"""Names as people type them: which entries of a catalog `h100`, `4090`, `Qwen/Qwen2.5-7B-Instruct` or `megatron` mean."""
+"""Names as people type them: which entries of a catalog `h100`, `4090`, `Qwen/Qwen2.5-7B-Instruct` or `hf` mean."""
 
 from __future__ import annotations
 

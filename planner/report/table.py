@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from planner.report.blocks import WIDTH as WIDTH
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn, shown
 
 MARGIN = 2
 """Characters before every block but a headline."""
@@ -63,7 +63,7 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None, width: int | 
         _environ={},
     )
     before: Block | None = None
-    for block in blocks:
+    for block in map(shown, blocks):
         if isinstance(block, Scatter):
             continue
         if isinstance(before, Grid) and not isinstance(block, Heading | Command):

@@ -200,7 +200,7 @@ def test_an_edge_list_of_gpus_and_sockets(tmp_path: Path) -> None:
         ("t.yaml", edge_list(("gpu0", "gpu0", 1, "pcie")), ["t.yaml:3", "to itself"]),
         ("t.yaml", edge_list(("gpu0", "gpu1", 1, "pcie"), ("gpu1", "gpu0", 1, "pcie")), ["t.yaml:4", "linked twice"]),
         ("t.yaml", edge_list(("gpu0", "gpu1", 1, "wire")), ["t.yaml:3", "kind"]),
-        ("none.txt", None, ["cannot read none.txt", "run.yaml:6"]),
+        ("none.txt", None, ["none.txt: no such file", "run.yaml:6"]),
     ],
 )
 def test_bad_topologies_are_refused_with_their_line(
