@@ -18,6 +18,8 @@ from planner import streams
 from planner.errors import InputError, InternalError, Mistake, Place, PlannerError
 
 COMMANDS = {
+    "ask": "Lay out a run that is told in a few words, without a file",
+    "init": "Write a scenario: answer a few questions, or take a template",
     "solve": "Find the best layout of a scenario, with its proof",
     "estimate": "Cost one pinned layout, or print the rules of thumb for a model",
     "whatif": "Solve again for each value of a setting",

@@ -11,7 +11,7 @@ from planner.schema.scenario import ClusterSpec, Scenario
 def housed(document: Document, scenario: Scenario, catalog: Catalog) -> Scenario:
     """The scenario with every node type by its id. Raises InputError for names that are unknown or say too little."""
     cluster = scenario.cluster
-    changed = {"pools": _pools(document, cluster, catalog)} if cluster.pools is not None else {}
+    changed: dict[str, object] = {"pools": _pools(document, cluster, catalog)} if cluster.pools is not None else {}
     if cluster.gpu is not None:
         changed = {"node": _node(document, cluster, cluster.gpu, catalog)}
     return scenario.model_copy(update={"cluster": cluster.model_copy(update=changed)})
