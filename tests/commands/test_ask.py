@@ -40,7 +40,18 @@ def test_an_answer_says_what_it_assumed_and_can_be_kept(tmp_path: Path) -> None:
 
 def test_set_reaches_the_answer_and_what_is_saved(tmp_path: Path) -> None:
     saved = tmp_path / "run.yaml"
-    done = run("ask", "qwen2.5-0.5b", "--gpus", "h100", "--task", "lora", "--set", "limits.headroom_gib=40", "--save", str(saved))
+    done = run(
+        "ask",
+        "qwen2.5-0.5b",
+        "--gpus",
+        "h100",
+        "--task",
+        "lora",
+        "--set",
+        "limits.headroom_gib=40",
+        "--save",
+        str(saved),
+    )
     assert done.code == 0, done.err
     assert "40.0 wanted" in done.out
     assert "headroom_gib: 40" in saved.read_text()
