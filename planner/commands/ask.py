@@ -53,7 +53,7 @@ def command(
 
     What is not said is assumed, and the answer says what. Exit codes are those of solve.
     """
-    from planner.inputs.asked import Asked, template, tokens
+    from planner.inputs.asked import Wanted, template, tokens
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import parse_document, with_overrides
 
@@ -61,7 +61,7 @@ def command(
     responses = [tokens(part, "--response") for part in (response or "").split(",") if part.strip()]
     catalog = default_catalog()
     length, longest = (next(iter(values), None) for values in (sequences, responses))
-    first = Asked(model, gpus, task, engine, length, longest, batch, headroom)
+    first = Wanted(model, gpus, task, engine, length, longest, batch, headroom)
     made = template(first, catalog)
     document = with_overrides(parse_document(made.text, save or "ask"), overrides)
     if save is not None:

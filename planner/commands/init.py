@@ -39,7 +39,7 @@ def command(
 
     Elsewhere the defaults are taken: 8xh100, qwen2.5-7b, sft. `planner solve FILE` answers it.
     """
-    from planner.inputs.asked import RESPONSE, SEQUENCES, Asked, template, tokens
+    from planner.inputs.asked import RESPONSE, SEQUENCES, Wanted, template, tokens
     from planner.inputs.catalog import default_catalog
 
     catalog = default_catalog()
@@ -59,7 +59,7 @@ def command(
     if headroom is None and ask:
         matters = _choose(ask, "What matters most", ["speed", "safety"], "speed")
         headroom = click.prompt("GiB that stay free on every GPU", 20.0, err=True) if matters == "safety" else None
-    asked = Asked(
+    asked = Wanted(
         model,
         gpus,
         task,

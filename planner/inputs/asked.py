@@ -40,7 +40,7 @@ _TOKENS = re.compile(r"\s*(\d{1,9})\s*([kK]?)\s*\Z")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wanted:
     """What a person says; None where a default is taken."""
 
     model: str
@@ -76,7 +76,7 @@ def tokens(text: str, where: str) -> int:
     return int(match[1]) * (1024 if match[2] else 1)
 
 
-def template(asked: Asked, catalog: Catalog) -> Template:
+def template(asked: Wanted, catalog: Catalog) -> Template:
     """The scenario that a few words mean. Raises InputError for a name that is unknown or may mean several things."""
     if asked.task not in TASKS:
         raise InputError(Mistake(f"no task {asked.task}", Place("--task"), attempt=f"one of {', '.join(TASKS)}"))
@@ -117,7 +117,7 @@ def _gpus(text: str, catalog: Catalog) -> tuple[int, Gpu]:
     return int(match[1] or 1), gpu
 
 
-def _wrong_lengths(asked: Asked) -> None:
+def _wrong_lengths(asked: Wanted) -> None:
     """Raise InputError where a length is asked for that the task has not."""
     if asked.task == "rl" and asked.sequence is not None:
         because = "in RL the sequence is the prompt and the longest response"
@@ -127,12 +127,12 @@ def _wrong_lengths(asked: Asked) -> None:
         raise InputError(Mistake("--response needs --task rl", Place("--response"), because, "--sequence 16k"))
 
 
-def _question(asked: Asked) -> str:
+def _question(asked: Wanted) -> str:
     what = {"rl": "RL (GRPO)", "sft": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "pretrain": "pretraining"}
     return f"How does {what[asked.task]} of {asked.model} lie on {asked.gpus}?"
 
 
-def _adapter(asked: Asked, lines: _Lines) -> None:
+def _adapter(asked: Wanted, lines: _Lines) -> None:
     base = "nf4" if asked.task == "qlora" else "bf16"
     lines.block("adapter")
     lines.add("  rank", RANK, f"rank {RANK} on all linear layers")
@@ -140,7 +140,7 @@ def _adapter(asked: Asked, lines: _Lines) -> None:
     lines.add("optimizer", "adamw-no-master", comment="adapters are trained in fp32 themselves")
 
 
-def _rl(asked: Asked, count: int, lines: _Lines) -> None:
+def _rl(asked: Wanted, count: int, lines: _Lines) -> None:
     longest = asked.response or RESPONSE
     mean, p99 = round(longest * MEAN_SHARE), round(longest * P99_SHARE)
     prompts = asked.batch or _multiple(PROMPTS, count // math.gcd(count, SAMPLES))
@@ -158,7 +158,7 @@ def _rl(asked: Asked, count: int, lines: _Lines) -> None:
     lines.add("  n_samples_per_prompt", SAMPLES, f"{SAMPLES} samples each")
 
 
-def _batch(asked: Asked, count: int, positions: int | None, lines: _Lines) -> None:
+def _batch(asked: Wanted, count: int, positions: int | None, lines: _Lines) -> None:
     length = asked.sequence or min(SEQUENCES[asked.task], positions or SEQUENCES[asked.task])
     usual = BATCHES.get(asked.task) or max(1, PRETRAIN_TOKENS // length)
     batch = asked.batch or _multiple(usual, count)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.examples import file_of, missing
+from planner.inputs.examples import absent, file_of, missing
 from planner.inputs.files import STANDARD_INPUT, read_bytes
 from planner.inputs.messages import coerced_scalars, explain
 from planner.inputs.yaml_builder import FORBIDDEN, MAX_DEPTH, Mark, PathKey, build, refuse
@@ -79,7 +78,7 @@ def read_document(path: str | Path, where: Place | None = None) -> Document:
     """
     name = STANDARD_INPUT if str(path) == "-" else str(path)
     file = file_of(name)
-    if str(path) != "-" and not os.path.lexists(file):
+    if str(path) != "-" and absent(file):
         raise InputError(missing(name, where or Place(name)))
     return _parse(read_bytes(path if str(path) == "-" else file, where, most_bytes=MAX_BYTES), name)
 

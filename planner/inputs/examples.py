@@ -35,6 +35,17 @@ def beside(document: str, file: str) -> Path:
     return Path(document).parent / file
 
 
+def absent(file: Path) -> bool:
+    """Whether there is nothing of that name; a name that no file can have is not absent."""
+    try:
+        file.lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def missing(name: str, place: Place) -> Mistake:
     """A file that is not there, and what may have been meant."""
     what = f"{name}: no such file"

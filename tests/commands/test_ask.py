@@ -9,7 +9,7 @@ import pytest
 from run_cli import run
 
 from planner.errors import InputError
-from planner.inputs.asked import Asked, template, templates
+from planner.inputs.asked import Wanted, template, templates
 from planner.inputs.catalog import Catalog, default_catalog, usual_node
 from planner.inputs.document import load, parse_document
 from planner.inputs.examples import examples
@@ -92,7 +92,7 @@ def test_every_template_is_a_scenario_that_can_be_solved(catalog: Catalog) -> No
     assert {task for task, _ in pairs} == {"rl", "sft", "lora", "qlora", "pretrain"}
     assert {engine for _, engine in pairs} == set(catalog.ids("engines"))
     for task, engine in pairs:
-        made = template(Asked("qwen2.5-7b", "8xh100", task, engine), catalog)
+        made = template(Wanted("qwen2.5-7b", "8xh100", task, engine), catalog)
         question = question_of(parse_document(made.text, f"{task} {engine}"), catalog)
         assert question.first.engine.id == engine
         assert (question.scenario.task == "rl") == (task == "rl")
