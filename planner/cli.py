@@ -18,6 +18,8 @@ from planner import streams
 from planner.errors import InputError, InternalError, Mistake, Place, PlannerError
 
 COMMANDS = {
+    "ask": "Lay out a run that is told in a few words, without a file",
+    "init": "Write a scenario: answer a few questions, or take a template",
     "solve": "Find the best layout of a scenario, with its proof",
     "estimate": "Cost one pinned layout, or print the rules of thumb for a model",
     "whatif": "Solve again for each value of a setting",
@@ -112,7 +114,7 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: planner solve scenarios/qwen7b_rl.yaml",
+    epilog="Start with: planner ask qwen2.5-7b --gpus 4xh100 --task rl   or: planner solve example:qwen7b_rl",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -29,6 +28,7 @@ from planner.cluster.topo_matrix import matrix_edges
 from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
 from planner.inputs.document import Document, named_in, parse_document, validate
+from planner.inputs.examples import beside
 from planner.inputs.files import read_bytes
 from planner.inputs.measured import MeasuredTables
 from planner.schema.base import Frozen
@@ -160,7 +160,7 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
 
     Raises InputError with file and line for a file that is missing or wrong.
     """
-    spec, files, folder = scenario.cluster, [], Path(document.name).parent
+    spec, files, folder = scenario.cluster, [], beside(document.name, ".")
     links: tuple[Edge, ...] | None = None
     if spec.topology is not None:
         text, digest = _text(document, spec.topology, "topology")
@@ -200,7 +200,7 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
 def _text(document: Document, name: str, *path: str | int) -> tuple[str, str]:
     """(content, sha256) of a file that the scenario names."""
     place = document.place(("cluster", *path))
-    raw = read_bytes(Path(document.name).parent / name, place, most_bytes=MOST_BYTES)
+    raw = read_bytes(beside(document.name, name), place, most_bytes=MOST_BYTES)
     try:
         return raw.decode("utf-8-sig"), hashlib.sha256(raw).hexdigest()
     except UnicodeDecodeError as error:

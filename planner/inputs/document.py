@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.examples import absent, file_of, missing
 from planner.inputs.files import STANDARD_INPUT, read_bytes
 from planner.inputs.messages import coerced_scalars, explain
 from planner.inputs.yaml_builder import FORBIDDEN, MAX_DEPTH, Mark, PathKey, build, refuse
@@ -72,12 +73,16 @@ def dotted_path(path: tuple[PathKey, ...]) -> str | None:
 
 
 def read_document(path: str | Path, where: Place | None = None) -> Document:
-    """Read one YAML file; `-` reads standard input. `where` is what names it, for a file that cannot be read.
+    """Read one YAML file; `-` reads standard input, `example:NAME` a shipped scenario. `where` is what names it, for a
+    file that cannot be read.
 
     Raises InputError with file and line.
     """
     name = STANDARD_INPUT if str(path) == "-" else str(path)
-    return _parse(read_bytes(path, where, most_bytes=MAX_BYTES), name)
+    file = file_of(name)
+    if str(path) != "-" and absent(file):
+        raise InputError(missing(name, where or Place(name)))
+    return _parse(read_bytes(path if str(path) == "-" else file, where, most_bytes=MAX_BYTES), name)
 
 
 @contextmanager

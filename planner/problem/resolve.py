@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from planner.cluster.own_machines import load_own
@@ -11,10 +10,12 @@ from planner.errors import InputError, Mistake
 from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
+from planner.inputs.examples import beside
 from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean, some_of
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
+from planner.problem.housing import housed
 from planner.problem.machines import Machines
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
@@ -39,7 +40,7 @@ class _Names:
     def find(self, kind: str, name: str, *path: str | int) -> Any:
         """The entry, or None and one more fault."""
         try:
-            return self.catalog.find(kind, name, self.document.place(path), Path(self.document.name).parent)
+            return self.catalog.find(kind, name, self.document.place(path), beside(self.document.name, "."))
         except InputError as error:
             self.wrong.extend(error.problems)
             return None
@@ -53,6 +54,10 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     Raises InputError for an unknown name or for parts that contradict each other in every variant.
     """
     names = _Names(document, catalog.recording())
+    try:
+        scenario = housed(document, scenario, names.catalog)
+    except InputError as error:
+        names.wrong.extend(error.problems)
     shared = _shared(names, scenario)
     engine = shared["engine"]
     if names.wrong:
@@ -96,7 +101,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
     if scenario.cluster.pools is not None:
         machines = [(("cluster", "pools", index), pool) for index, pool in enumerate(scenario.cluster.pools)]
     for path, some in machines:
-        node = names.find("nodes", str(some.node), *path, "node")
+        node = names.find("nodes", some.node, *path, "node") if some.node is not None else None
         if node is not None:
             key = "num_gpus" if some.num_gpus is not None else "max_gpus"
             names.wrong += uneven_groups(some, node, names.document.place((*path, key)))

@@ -65,6 +65,10 @@ class Gpu(Frozen):
     """One direction, all links of one GPU (NVLink, or Infinity Fabric on AMD)."""
     pcie_gb_per_s: GbPerSecond
     """One direction, x16 as wired, spec."""
+    usual_node: str | None = None
+    """Id of the node type that is meant where only this GPU is named; needless where there is only one."""
+    aliases: list[str] = Field(default_factory=list)
+    """Other names that people type for it."""
     peer_to_peer: bool = True
     """False where the driver forbids GPU-to-GPU copies over PCIe (GeForce)."""
     tdp_w: Factor | None = None
