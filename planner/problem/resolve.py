@@ -10,12 +10,12 @@ from planner.errors import InputError, Mistake
 from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
-from planner.inputs.examples import beside
 from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean, some_of
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
 from planner.problem.housing import housed
+from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
@@ -30,22 +30,6 @@ DEFAULT_GRID_GPU = "h100-sxm5-80gb"
 """Whose GEMM grid is scaled for a GPU that names no relative."""
 
 
-class _Names:
-    """Looks names up and gathers every one that does not exist."""
-
-    def __init__(self, document: Document, catalog: Catalog) -> None:
-        self.document, self.catalog = document, catalog
-        self.wrong: list[Mistake] = []
-
-    def find(self, kind: str, name: str, *path: str | int) -> Any:
-        """The entry, or None and one more fault."""
-        try:
-            return self.catalog.find(kind, name, self.document.place(path), beside(self.document.name, "."))
-        except InputError as error:
-            self.wrong.extend(error.problems)
-            return None
-
-
 def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Question:
     """Look up every name of a scenario and spell out its wishes and variants.
 
@@ -53,7 +37,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
 
     Raises InputError for an unknown name or for parts that contradict each other in every variant.
     """
-    names = _Names(document, catalog.recording())
+    names = Names(document, catalog.recording())
     try:
         scenario = housed(document, scenario, names.catalog)
     except InputError as error:
@@ -93,7 +77,7 @@ def described(variant: Variant | Problem) -> str:
     return ", ".join(f"{path} {value}" for path, value in variant.settings)
 
 
-def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
+def _shared(names: Names, scenario: Scenario) -> dict[str, Any]:
     """What all variants have in common; also looks up what only some of them need, so that no fault stays hidden."""
     engine = names.find("engines", scenario.engine, "engine")
     out: dict[str, Any] = {"architecture": names.find("models", scenario.model, "model"), "engine": engine}
@@ -144,7 +128,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
     return out
 
 
-def _rollout_precision(names: _Names, scenario: Scenario, engine: RolloutEngine | None) -> Precision | None:
+def _rollout_precision(names: Names, scenario: Scenario, engine: RolloutEngine | None) -> Precision | None:
     """The precision of a rollout engine's weights, where a scenario names one."""
     path = ("rl", "rollout", "precision")
     name = scenario.rl.rollout.precision if scenario.rl is not None else None
@@ -169,7 +153,7 @@ def _concurrency(document: Document, scenario: Scenario, engine: RolloutEngine |
     return [Mistake(what, where, because, f"max_concurrency: {engine.max_concurrency}, or leave it out")]
 
 
-def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Mistake], Problem | None]:
+def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[Mistake], Problem | None]:
     """One variant, or what rules it out."""
     document, catalog, scenario = names.document, names.catalog, variant.scenario
     engine: Engine = shared["engine"]
@@ -381,7 +365,7 @@ def gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
     return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
 
 
-def _each_selection(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
+def _each_selection(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
     """The variant with each set of modules whose tensors this architecture has."""
     (none,) = with_modules(variant, ())
     _, problem = _one(names, none, shared)
