@@ -26,9 +26,11 @@ def command(
 
     An engine that wants several files gets a folder: --out DIR.
     """
+    from planner.analysis.reasons import reasons
     from planner.errors import NoLayoutFits, NoVerdict
     from planner.inputs.catalog import Catalog, default_catalog
     from planner.inputs.document import load
+    from planner.launch.because import explained
     from planner.launch.registry import files, find, refuse_other_engines
     from planner.launch.wrappers import wrapped
     from planner.problem.resolve import question_of
@@ -48,7 +50,7 @@ def command(
         )
     if outcome.plan is None:
         raise NoVerdict("no plan within search.time_limit_s")
-    written = files(launcher, outcome, catalog)
+    written = explained(files(launcher, outcome, catalog), reasons(outcome.plan))
     _emit_files(wrapped(wrapper, written, outcome.plan) if wrapper is not None else written, out, force)
 
 
