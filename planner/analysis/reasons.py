@@ -129,7 +129,7 @@ def _broken(problem: Problem, row: dict[str, int]) -> str | None:
         rules = [*axis.RULES, *(rule for rule in axis.ENGINE_RULES if rule.name in problem.engine.rules)]
         for rule in rules:
             if not np.all(rule.keeps(problem, layouts)):
-                return rule.name
+                return str(rule.name)
     return None
 
 
