@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from planner.commands.common import emit, emit_files, out_folder_option, scenario_argument, set_option
+
+if TYPE_CHECKING:
+    from planner.inputs.catalog import Catalog
 
 
 @click.command(epilog="Example: planner launch scenarios/qwen7b_rl.yaml --to slime --out plan.sh")
@@ -17,18 +22,29 @@ from planner.commands.common import emit, emit_files, out_folder_option, scenari
     help="Whose settings: slime, megatron, verl, ...; a wrong name lists all.",
 )
 @click.option("--with", "wrapper", metavar="NAME", help="A file that starts it too: slurm, skypilot, kubeflow or ray.")
+@click.option(
+    "--like", "own", metavar="FILE", help="Print the diff of your own launch file that makes it say the plan."
+)
 @set_option
 @out_folder_option
 def command(
-    scenario: str, launcher: str, wrapper: str | None, overrides: tuple[str, ...], out: str | None, force: bool
+    scenario: str,
+    launcher: str,
+    wrapper: str | None,
+    own: str | None,
+    overrides: tuple[str, ...],
+    out: str | None,
+    force: bool,
 ) -> None:
     """Solve SCENARIO and print its plan as settings of an engine, each checked against the engine's own keys.
 
     An engine that wants several files gets a folder: --out DIR.
     """
+    from planner.analysis.reasons import reasons
     from planner.errors import NoLayoutFits, NoVerdict
-    from planner.inputs.catalog import Catalog, default_catalog
+    from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
+    from planner.launch.because import explained
     from planner.launch.registry import files, find, refuse_other_engines
     from planner.launch.wrappers import wrapped
     from planner.problem.resolve import question_of
@@ -36,7 +52,7 @@ def command(
     from planner.search.search import search, why_nothing_fits
 
     find(launcher)
-    catalog: Catalog = default_catalog()
+    catalog = default_catalog()
     document = load(scenario, overrides)
     question = question_of(document, catalog)
     refuse_other_engines(launcher, question.first, catalog)
@@ -49,7 +65,28 @@ def command(
     if outcome.plan is None:
         raise NoVerdict("no plan within search.time_limit_s")
     written = files(launcher, outcome, catalog)
+    if own is not None:
+        _emit_diff(own, written, launcher, catalog, out, force)
+        return
+    written = explained(written, reasons(outcome.plan))
     _emit_files(wrapped(wrapper, written, outcome.plan) if wrapper is not None else written, out, force)
+
+
+def _emit_diff(
+    own: str, written: dict[str, str], launcher: str, catalog: Catalog, out: str | None, force: bool
+) -> None:
+    """The diff of a user's file; what it cannot say on a line of its own stands on stderr."""
+    from pathlib import Path
+
+    from planner.launch.like import like
+    from planner.streams import note
+
+    edited = like(Path(own), written, launcher, catalog)
+    for remark in edited.remarks:
+        note(f"by hand: {remark}")
+    if not edited.diff:
+        note(f"{own} says the plan already" if not edited.remarks else "no line of the file changes")
+    emit(edited.diff, out, force)
 
 
 def _emit_files(written: dict[str, str], out: str | None, force: bool) -> None:
