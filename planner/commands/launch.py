@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import emit, emit_files, out_folder_option, scenario_argument, set_option
+from planner.commands.common import (
+    emit,
+    emit_files,
+    out_folder_option,
+    progress,
+    saved_outcome,
+    scenario_argument,
+    set_option,
+)
 
 
 @click.command(epilog="Example: planner launch scenarios/qwen7b_rl.yaml --to slime --out plan.sh")
@@ -28,7 +36,7 @@ def command(
     """
     from planner.errors import NoLayoutFits, NoVerdict
     from planner.inputs.catalog import Catalog, default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.launch.registry import files, find, refuse_other_engines
     from planner.launch.wrappers import wrapped
     from planner.problem.resolve import question_of
@@ -37,10 +45,12 @@ def command(
 
     find(launcher)
     catalog: Catalog = default_catalog()
+    progress(f"the plan of {scenario}")
     document = load(scenario, overrides)
-    question = question_of(document, catalog)
+    outcome = saved_outcome(scenario, catalog) if not overrides else None
+    question = question_of(document, catalog) if outcome is None else outcome.question
     refuse_other_engines(launcher, question.first, catalog)
-    outcome = search(question)
+    outcome = search(question) if outcome is None else outcome
     if outcome.status == "infeasible":
         raise NoLayoutFits(
             f"no layout fits, so there is nothing to launch: {why_nothing_fits(outcome)}\n"
