@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from planner.inputs.document import read_document, validate
+from planner.inputs.document import named_in, read_document, validate
 from planner.inputs.examples import beside
 from planner.schema.calibration import Calibration, Factor
 
@@ -16,8 +16,10 @@ def load_calibration(scenario_file: str, name: str | None) -> tuple[Calibration 
     """
     if name is None:
         return None, []
-    document = read_document(beside(scenario_file, name))
-    return validate(document, Calibration), [(name, document.sha256)]
+    file = beside(scenario_file, name)
+    with named_in(file.parent, file):
+        document = read_document(file)
+        return validate(document, Calibration), [(name, document.sha256)]
 
 
 def overlay_text(calibration: Calibration) -> str:
