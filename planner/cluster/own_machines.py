@@ -160,7 +160,7 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
 
     Raises InputError with file and line for a file that is missing or wrong.
     """
-    spec, files, folder = scenario.cluster, [], Path(document.name).parent
+    spec, files, folder = scenario.cluster, [], beside(document.name, ".")
     links: tuple[Edge, ...] | None = None
     if spec.topology is not None:
         text, digest = _text(document, spec.topology, "topology")

@@ -16,9 +16,9 @@ def load_calibration(scenario_file: str, name: str | None) -> tuple[Calibration 
     """
     if name is None:
         return None, []
-    file = beside(scenario_file, name)
-    with named_in(file.parent, file):
-        document = read_document(file)
+    folder = beside(scenario_file, ".")
+    with named_in(folder, folder / name):
+        document = read_document(folder / name)
         return validate(document, Calibration), [(name, document.sha256)]
 
 
