@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
-from planner.inputs.document import Document, load, validate
+from planner.inputs.document import Document, validate
 from planner.inputs.json_document import read_json
+from planner.inputs.saved import load, looks_like_json
 from planner.problem.problem import Question
 from planner.schema.base import Gib, OneLine, Seconds, SomeGib
 from planner.search.decisions import layout_document
@@ -205,7 +206,7 @@ def read_side(
     path: str, overrides: tuple[str, ...] = (), catalog: Catalog | None = None, *, check_points: int = 0
 ) -> Side:
     """A scenario (solved; estimated where it pins all and does not fit) or a saved plan as one side."""
-    if path != "-" and _looks_like_json(path):
+    if path != "-" and looks_like_json(path):
         if overrides:
             raise InputError(
                 Mistake(f"{path} is a saved plan, which --set cannot change", Place(path), attempt="name its scenario")
@@ -294,12 +295,3 @@ def _by_name(items: Iterable[tuple[str, float]]) -> dict[str, float]:
     for name, amount in items:
         total[name] = total.get(name, 0.0) + amount
     return total
-
-
-def _looks_like_json(path: str) -> bool:
-    """True for a file whose first character opens a JSON object; YAML scenarios start with a comment or a key."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    except OSError:
-        return False

@@ -72,7 +72,7 @@ def _fit(scenario: str, overrides: tuple[str, ...], log_file: str, day: str, out
     from planner.analysis.calibrate.rl_log import read_log
     from planner.inputs.calibration import overlay_text
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.report.calibration import calibration_blocks, calibration_document
 
     document = load(scenario, overrides)

@@ -16,8 +16,10 @@ from planner import streams
 from planner.inputs.files import refuse_target, write_folder, write_text
 
 if TYPE_CHECKING:
+    from planner.inputs.catalog import Catalog
     from planner.report.blocks import Block
     from planner.report.json_text import JsonObject
+    from planner.search.search import Outcome
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -267,6 +269,24 @@ def note(text: str) -> None:
 def progress(text: str) -> None:
     """Say what is going on, with the time it has taken, where it takes more than two seconds."""
     waiting.begin(text)
+
+
+def saved_outcome(path: str, catalog: Catalog) -> Outcome | None:
+    """The outcome that a file saved by `planner solve --format json` holds, said on stderr; None for any other file.
+
+    Raises InputError where it cannot be made again.
+    """
+    from planner.analysis.restored import changed_facts, restored
+    from planner.inputs.saved import saved_answer
+
+    answer = saved_answer(path)
+    if answer is None or answer.data.get("command") != "solve":
+        return None
+    outcome = restored(answer, catalog)
+    changed = changed_facts(answer, outcome)
+    now = f"; figures are today's: {', '.join(changed[:3])} changed since" if changed else ""
+    note(f"{path}: the saved plan of {outcome.question.document.name}, not searched again{now}")
+    return outcome
 
 
 def print_timings(timings: Iterable[tuple[str, float]]) -> None:

@@ -19,8 +19,8 @@ def command(
 ) -> None:
     """Read an out-of-memory message of a run that SCENARIO describes: which tensor asked, when, and what helps."""
     from planner.analysis.diagnose.diagnose import diagnose
-    from planner.inputs.document import load
     from planner.inputs.oom_message import given_text
+    from planner.inputs.saved import load
     from planner.problem.resolve import question_of
     from planner.report.diagnosis import diagnosis_blocks, diagnosis_document, diagnosis_screen
 

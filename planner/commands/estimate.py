@@ -6,7 +6,7 @@ import time
 
 import click
 
-from planner.commands.common import Output, answer_options, print_timings, set_option, timings_option
+from planner.commands.common import Output, answer_options, print_timings, saved_outcome, set_option, timings_option
 from planner.errors import InputError, Mistake, Place
 
 
@@ -57,12 +57,14 @@ def command(
 
 def _estimate(scenario: str, overrides: tuple[str, ...], output: Output) -> None:
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.report.estimate import estimate_blocks, estimate_screen
     from planner.report.plan_json import estimate_document
     from planner.search.estimate import estimate
 
-    plan = estimate(load(scenario, overrides), default_catalog())
+    catalog = default_catalog()
+    saved = saved_outcome(scenario, catalog) if not overrides else None
+    plan = estimate(load(scenario, overrides), catalog) if saved is None or saved.plan is None else saved.plan
     output.write(lambda: estimate_blocks(plan), lambda: estimate_document(plan), screen=lambda: estimate_screen(plan))
 
 

@@ -35,7 +35,7 @@ def command(
     """
     from planner.analysis.explanation import explain
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.report.explain import explain_blocks, explain_document, explain_screen
 
     explanation = explain(

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from planner.commands.common import emit, emit_files, out_folder_option, scenario_argument, set_option
+from planner.commands.common import (
+    emit,
+    emit_files,
+    out_folder_option,
+    progress,
+    saved_outcome,
+    scenario_argument,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from planner.inputs.catalog import Catalog
@@ -43,7 +51,7 @@ def command(
     from planner.analysis.reasons import reasons
     from planner.errors import NoLayoutFits, NoVerdict
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.launch.because import explained
     from planner.launch.registry import files, find, refuse_other_engines
     from planner.launch.wrappers import wrapped
@@ -53,10 +61,12 @@ def command(
 
     find(launcher)
     catalog = default_catalog()
+    progress(f"the plan of {scenario}")
     document = load(scenario, overrides)
-    question = question_of(document, catalog)
+    outcome = saved_outcome(scenario, catalog) if not overrides else None
+    question = question_of(document, catalog) if outcome is None else outcome.question
     refuse_other_engines(launcher, question.first, catalog)
-    outcome = search(question)
+    outcome = search(question) if outcome is None else outcome
     if outcome.status == "infeasible":
         raise NoLayoutFits(
             f"no layout fits, so there is nothing to launch: {why_nothing_fits(outcome)}\n"

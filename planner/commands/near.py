@@ -27,7 +27,7 @@ def command(
     """Print the best distinct layouts of SCENARIO, each proved with the earlier ones left out."""
     from planner.analysis.near import near_plans
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.problem.resolve import question_of
     from planner.report.near import near_blocks, near_document, near_screen
 

@@ -27,7 +27,7 @@ def command(
     """Print the plans of SCENARIO of which none is better in both throughput and the other axis; each is solved."""
     from planner.analysis.near import front, usd_per_gpu_hour
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.problem.resolve import question_of
     from planner.report.front import front_blocks, front_document, front_screen
 

@@ -23,7 +23,7 @@ from planner.errors import Mistake, NoLayoutFits, NoVerdict, Place
 def command(context: click.Context, scenario: str, overrides: tuple[str, ...], lengths: str, output: Output) -> None:
     """Solve the RL step of SCENARIO for several largest responses, its distribution of lengths scaled with them."""
     from planner.analysis.rl_lengths import rl_lengths
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.report.rl_lengths import rl_length_blocks, rl_length_document, rl_length_screen
 
     document = load(scenario, overrides)

@@ -56,7 +56,7 @@ def command(
     from planner.analysis.published_columns import compare_columns
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.report.solve import Solved, solve_blocks, solve_document, solve_ledgers, solve_screen
     from planner.search.enumerate import DEFAULT_POINTS
     from planner.search.search import plan

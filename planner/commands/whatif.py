@@ -23,7 +23,7 @@ from planner.errors import NoLayoutFits, NoVerdict
 def command(context: click.Context, scenario: str, values: tuple[str, ...], output: Output) -> None:
     """Solve SCENARIO again for each value, one row each, relative to the scenario as it stands."""
     from planner.analysis.whatif import what_if
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
     from planner.report.whatif import whatif_blocks, whatif_document
 
     rows = what_if(load(scenario), values, progress=progress)

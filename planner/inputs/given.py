@@ -10,7 +10,8 @@ from pydantic import PrivateAttr
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, default_catalog
-from planner.inputs.document import Document, document_of, override, read_document, validate
+from planner.inputs.document import Document, document_of, override, validate
+from planner.inputs.saved import load
 from planner.schema.scenario import Scenario
 
 ScenarioLike = str | os.PathLike[str] | Mapping[str, object] | Scenario | Document
@@ -47,7 +48,7 @@ def document_given(scenario: ScenarioLike) -> Document:
     if isinstance(scenario, Mapping):
         return document_of(scenario)
     if isinstance(scenario, str | os.PathLike):
-        return read_document(os.fspath(scenario))
+        return load(os.fspath(scenario))
     what = f"{type(scenario).__name__} is no scenario"
     raise InputError(Mistake(what, Place("scenario"), attempt="a path, a dict or what planner.load returned"))
 

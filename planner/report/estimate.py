@@ -20,8 +20,9 @@ def estimate_screen(plan: Plan) -> list[Block]:
 
 
 def _headline(plan: Plan) -> Headline:
-    answer = verdict(plan)
-    text = f"{plan.problem.name}: the pinned layout on {plan.layout['num_gpus']} GPUs: {answer}, {spare(plan)}"
+    answer, count = verdict(plan), plan.num_gpus
+    gpus = f"{count} GPUs" if count > 1 else "one GPU"
+    text = f"{plan.problem.name}: the pinned layout on {gpus}: {answer}, {spare(plan)}"
     return Headline(text, good=answer == "safe")
 
 

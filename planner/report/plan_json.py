@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
+from planner.problem.problem import Question
 from planner.report.envelope import enveloped
 from planner.report.gpu_order_rows import placement_document
 from planner.report.json_text import JsonObject
@@ -25,6 +26,7 @@ def outcome_document(
     plan = outcome.plan
     document: JsonObject = {
         "scenario": outcome.question.name,
+        "asked": _asked(outcome.question, outcome.usual_headroom_gib),
         "plan": plan_document(plan) if plan is not None else None,
         "proof": _proof(outcome.proof),
     }
@@ -44,11 +46,22 @@ def outcome_document(
     return enveloped("solve", outcome.status, document, asked=[outcome.question], catalog=catalog)
 
 
+def _asked(question: Question, usual_headroom_gib: float | None) -> JsonObject:
+    """What feeds the answer back: the scenario with its overrides, and how much headroom was given up for a plan."""
+    kept = max(p.machines.headroom_gib for one in question.problems for p in (one, one.generating, one.later or one))
+    return {
+        "scenario": question.document.data,
+        "kept_headroom_gib": kept if usual_headroom_gib is not None else None,
+        "usual_headroom_gib": usual_headroom_gib,
+    }
+
+
 def estimate_document(plan: Plan) -> JsonObject:
     """The answer of `planner estimate`: the same keys, and no proof because nothing was searched."""
     question = plan.problem.alone
     document: JsonObject = {
         "scenario": question.name,
+        "asked": _asked(question, None),
         "plan": plan_document(plan),
         "proof": None,
         "known_error": list(question.known_error_texts),

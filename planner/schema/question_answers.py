@@ -96,12 +96,24 @@ class ComparisonDocument(Frozen):
     left_out: list[str]
 
 
+class AskedQuestion(Frozen):
+    """What feeds a saved answer back to any command."""
+
+    scenario: dict[str, object]
+    """Its keys, with the overrides applied."""
+    kept_headroom_gib: float | None
+    """Headroom that the search asked for, where none keeps the usual one."""
+    usual_headroom_gib: float | None
+    """Headroom that is usual for the engine, where no layout keeps it."""
+
+
 class SolveAnswer(Envelope):
     """`planner solve --format json`."""
 
     command: Literal["solve"]
     status: Searched
     scenario: str
+    asked: AskedQuestion
     plan: PlanDocument | None
     proof: ProofDocument
     nearest: NearestDocument | None = None
@@ -116,6 +128,7 @@ class EstimateAnswer(Envelope):
     command: Literal["estimate"]
     status: Literal["estimate"]
     scenario: str
+    asked: AskedQuestion
     plan: PlanDocument
     proof: None
     known_error: list[str]
