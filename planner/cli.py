@@ -30,8 +30,10 @@ COMMANDS = {
     "launch": "A plan as files that start it, for a dozen engines",
     "lint": "Read a launch file back: does it fit, which rules does it break, what is misspelt",
     "catalog": "List, show and check GPUs, nodes, models, engines, prices",
+    "model": "Read a config.json: what was understood, and a catalog entry",
     "validate": "Score predictions against published measurements",
     "calibrate": "Fit the model to your own run's log, or measure your own GPUs",
+    "check": "Hold a run's logs and memory snapshots against its plan, item by item",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
     "schema": "JSON Schema of a scenario, for editors",
 }
