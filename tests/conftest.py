@@ -23,6 +23,15 @@ FIRST = (
     "test_docs",
 )
 """Main scenario, solver against enumeration, published measurements, laws, errors, documents; the rest follows."""
+SHARED = {
+    "test_memory": "published runs",
+    "test_known_errors": "published runs",
+    "test_throughput": "published runs",
+    **dict.fromkeys(("test_launch", "test_other_engines", "test_engines_say_no", "test_lint"), "launch files"),
+    **{name: name for name in ("test_solver_brute_force", "test_autograd_witness", "test_step_witness", "test_story",
+                               "test_budget", "test_door", "test_laws", "test_hostile_inputs", "test_pages")},
+}  # fmt: skip
+"""Files whose tests share what one of them computes: one worker runs them all, so that it is computed once."""
 SPENT = "cpu_seconds"
 TESTS = pytest.StashKey[list[float]]()
 """CPU seconds of each test that ran."""
@@ -30,10 +39,14 @@ WHOLE = pytest.StashKey[float]()
 """CPU seconds of all processes: those of the workers, where there are some."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by the list above; inside a file the order stays."""
+    """Sort by the list above, inside a file the order stays; tests that share something go to one worker."""
     place = {name: index for index, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+    for item in items:
+        if item.path.stem in SHARED:
+            item.add_marker(pytest.mark.xdist_group(SHARED[item.path.stem]))
 
 
 def cpu_seconds() -> float:

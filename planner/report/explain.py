@@ -7,6 +7,7 @@ import shlex
 
 from planner.analysis.explanation import Explanation, WhyNot
 from planner.analysis.infeasible.conflict import Conflict
+from planner.analysis.infeasible.limits import Limit
 from planner.analysis.neighbours import Alternative, same_decisions, slower_items
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
 from planner.report.envelope import enveloped
@@ -54,10 +55,11 @@ def explain_screen(explanation: Explanation) -> list[Block]:
         if explanation.neighbours:
             table = _narrow(plan, explanation.neighbours)
     if conflict is not None:
-        notes += ["Not even dropping every limit and pin of the scenario lets a layout fit."] * conflict.hopeless
+        notes += [_hopeless(conflict)] * conflict.hopeless
         notes += [f"contradict each other: {'; '.join(limit.text for limit in conflict.limits)}"] * bool(
             conflict.limits
         )
+        notes += [_enough(conflict)] * bool(conflict.limits)
         table = _repairs(conflict) if conflict.repairs else None
     for question in explanation.asked:
         notes.append(f"why not {question.alternative.text}? {' '.join(_why_not(plan, question))}")
@@ -105,15 +107,42 @@ def _repairs(conflict: Conflict) -> Grid:
     return Grid(("what makes it fit, solved again", "free GiB", "tokens/s", "speed"), tuple(rows))
 
 
+def _hopeless(conflict: Conflict) -> str:
+    names = ", ".join(limit.name for limit in conflict.every)
+    return f"Nothing fits even with all of these let go of: {names}."
+
+
+def _whatever_else(conflict: Conflict) -> str:
+    others = [limit.name for limit in conflict.every if limit not in conflict.limits]
+    if not others:
+        return "The scenario has no other limit or pin."
+    return f"Tried with these let go of: {', '.join(others)}. With one of the above let go of too, something fits."
+
+
+def _alone(limit: Limit, fits: bool | None) -> str:
+    verdict = {True: "something fits", False: "still nothing fits", None: "not decided in time"}[fits]
+    return f"{limit.falls_back_to}: {verdict}"
+
+
+def _enough(conflict: Conflict) -> str:
+    """Which of them is enough by itself."""
+    names = [limit.name for limit, fits in zip(conflict.limits, conflict.alone, strict=True) if fits]
+    if not names:
+        return "letting go of one of them alone is not enough: other limits of the file stand in the way too"
+    return f"enough by itself to let go of: {' or '.join(names)}"
+
+
 def _conflict_blocks(conflict: Conflict) -> list[Block]:
     blocks: list[Block]
     if conflict.hopeless:
-        text = "Not even dropping every limit and pin of the scenario lets a layout fit."
-        blocks = [Heading("Conflict"), Text(text)]
+        blocks = [Heading("Conflict"), Text(_hopeless(conflict))]
         return [*blocks, Bullets(conflict.rules)] if conflict.rules else blocks
     blocks = [
-        Heading("These contradict each other; without any one of them something would fit"),
+        Heading("These contradict each other, whatever else is let go of"),
         Bullets(tuple(limit.text for limit in conflict.limits)),
+        Text(_whatever_else(conflict)),
+        Heading("Each let go of alone, all else as it stands"),
+        Bullets(tuple(_alone(limit, fits) for limit, fits in zip(conflict.limits, conflict.alone, strict=True))),
     ]
     if conflict.rules:
         blocks += [Heading("Rules that they break"), Bullets(conflict.rules)]
@@ -234,7 +263,11 @@ def explain_document(explanation: Explanation) -> JsonObject:
         if conflict is None
         else {
             "hopeless": conflict.hopeless,
-            "limits": [{"name": limit.name, "text": limit.text} for limit in conflict.limits],
+            "limits": [
+                {"name": limit.name, "text": limit.text, "without": dict(limit.without), "fits_without_it_alone": fits}
+                for limit, fits in zip(conflict.limits, conflict.alone, strict=True)
+            ],
+            "let_go_of": [limit.name for limit in conflict.every],
             "rules": list(conflict.rules),
             "asked_tokens_per_second": conflict.asked.tokens_per_second if conflict.asked is not None else None,
             "repairs": [

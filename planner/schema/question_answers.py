@@ -295,6 +295,10 @@ class ConflictLimit(Frozen):
 
     name: str
     text: str
+    without: dict[str, Any]
+    """What stands in the file instead where it is let go of."""
+    fits_without_it_alone: bool | None
+    """Whether a plan exists where it alone is let go of and the file keeps all else; null where time was up."""
 
 
 class RepairDocument(Frozen):
@@ -315,6 +319,9 @@ class ConflictDocument(Frozen):
 
     hopeless: bool
     limits: list[ConflictLimit]
+    """They contradict each other whatever else of `let_go_of` is let go of, and none can be left out of this list."""
+    let_go_of: list[str]
+    """All limits and pins of the file that were let go of in the search for the conflict."""
     rules: list[str]
     asked_tokens_per_second: float | None
     repairs: list[RepairDocument]

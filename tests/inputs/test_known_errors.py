@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from published_runs import memory_result
 from run_cli import run
 
 from planner.inputs.catalog import default_catalog
@@ -13,7 +14,8 @@ from planner.inputs.known_errors import FILE, MemorySpread, known_errors
 from planner.validation.memory.summary import known_errors_table
 
 
-def test_the_shipped_table_is_what_the_validations_find() -> None:
+def test_the_shipped_table_is_what_the_validations_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.validation.memory.summary.run_memory", lambda: (memory_result(), []))
     shipped = json.loads(default_catalog().data_file(FILE).read_text())
     assert shipped == json.loads(json.dumps(known_errors_table()))
 

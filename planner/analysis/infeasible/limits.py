@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.analysis.changes import less_headroom, more_gpus, round_batch
+from planner.inputs.document import json_value
 from planner.problem.problem import CLIFF_TEXT, Problem, Question, host_memory_gib
 from planner.schema.scenario import IntRange, IntWish, NameWish
 
@@ -21,6 +22,11 @@ class Limit:
     """What it says, with its value and unit."""
     without: tuple[tuple[str, Any], ...]
     """Overrides that drop it."""
+
+    @property
+    def falls_back_to(self) -> str:
+        """What stands in the file instead where it is dropped: `limits.headroom_gib: 0.0`."""
+        return ", ".join(f"{path}: {json_value(path, value)}" for path, value in self.without)
 
 
 Add = Callable[..., None]
