@@ -59,11 +59,17 @@ def _estimate(scenario: str, overrides: tuple[str, ...], output: Output) -> None
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
     from planner.report.estimate import estimate_blocks, estimate_screen
+    from planner.report.plan_figures import plan_figures
     from planner.report.plan_json import estimate_document
     from planner.search.estimate import estimate
 
     plan = estimate(load(scenario, overrides), default_catalog())
-    output.write(lambda: estimate_blocks(plan), lambda: estimate_document(plan), screen=lambda: estimate_screen(plan))
+    output.write(
+        lambda: estimate_blocks(plan),
+        lambda: estimate_document(plan),
+        screen=lambda: estimate_screen(plan),
+        figures=lambda: plan_figures(plan),
+    )
 
 
 def _rules(model: str, batch: int, seq: int | None, precision: str, output: Output) -> None:
