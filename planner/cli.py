@@ -96,6 +96,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, or say which one may have been meant."""
+        ctx.meta["planner.typed"] = tuple(args)
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=2, cutoff=0.6)
             hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(COMMANDS)}"

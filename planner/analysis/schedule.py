@@ -9,7 +9,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.time.step_time import StepTime
-from planner.formulas.schedule import WEIGHT_SHARE, Schedule, simulate
+from planner.formulas.schedule import WEIGHT_SHARE, Pass, Schedule, Simulated, simulate
 from planner.problem.layouts import Floats, Layouts
 from planner.search.plan import Plan
 
@@ -68,8 +68,13 @@ class _Chunks:
         return whole + more * (whole - before), waited
 
     def _simulate(self, schedule: Schedule, micro_batches: int) -> tuple[float, tuple[float, ...]]:
+        done = self.simulate(schedule, micro_batches)
+        return done.seconds, done.idle
+
+    def simulate(self, schedule: Schedule, micro_batches: int, *, keep_passes: bool = False) -> Simulated:
+        """Every pass run one by one."""
         split = schedule == "zb-h1"
-        done = simulate(
+        return simulate(
             stages=self.stages,
             micro_batches=micro_batches,
             forward=self.forward.tolist(),
@@ -78,8 +83,8 @@ class _Chunks:
             send=self.send,
             schedule=schedule,
             group_size=self.group_size,
+            keep_passes=keep_passes,
         )
-        return done.seconds, done.idle
 
 
 def schedule_report(plan: Plan) -> ScheduleReport | None:
@@ -113,6 +118,22 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
         idle=idle,
         zero_bubble_seconds=zero_bubble,
     )
+
+
+def schedule_passes(plan: Plan) -> tuple[int, tuple[tuple[Pass, ...], ...]] | None:
+    """(micro-batches drawn, passes of each stage) of the beginning and end of one step, with as few micro-batches as
+    show the schedule; None where there is no pipeline, or one over two kinds of machines.
+    """
+    lay, p = plan.layout, plan.layout["pipeline_parallel"]
+    if p == 1 or plan.problem.later is not None:
+        return None
+    layouts = Layouts(**{name: np.array([[value]], dtype=np.int64) for name, value in lay.items()})
+    time = StepTime(plan.problem, layouts, np.arange(p, dtype=np.int64)[None, :])
+    chunks = _chunks(plan, time, "train")
+    turn = chunks.group_size or p
+    count = min(chunks.micro_batches, 2 * turn)
+    split = plan.problem.scenario.layout.schedule == "zb-h1"
+    return count, chunks.simulate("zb-h1" if split else "1f1b", count, keep_passes=True).passes
 
 
 def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -172,34 +172,6 @@ def compare(a: Side, b: Side) -> Differences:
     names = dict.fromkeys([*a.layout, *b.layout])
     rows = tuple((name, a.layout.get(name), b.layout.get(name)) for name in names)
     return Differences(a, b, rows, differences(a.memory, b.memory), differences(a.time, b.time))
-
-
-def compare_files(
-    first: str,
-    second: str | None,
-    overrides_a: tuple[str, ...],
-    overrides_b: tuple[str, ...],
-    catalog: Catalog,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Differences:
-    """Two scenarios or saved plans, or one scenario with two sets of values where `second` is None.
-
-    Raises InputError where both sides would be the same, or standard input would be read twice.
-    """
-    if second is None and not (overrides_a or overrides_b):
-        raise InputError(
-            Mistake(
-                "nothing to compare with",
-                because="only one scenario is given and neither --set-a nor --set-b",
-                attempt=f"planner compare {first} --set-b limits.headroom_gib=10  or  planner compare A B",
-            )
-        )
-    if first == "-" and second in ("-", None):
-        raise InputError(Mistake("standard input can be read once", because="A and B are both -"))
-    progress("A")
-    a = read_side(first, overrides_a, catalog)
-    progress("B")
-    return compare(a, read_side(second if second is not None else first, overrides_b, catalog))
 
 
 def read_side(

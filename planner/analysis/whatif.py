@@ -13,6 +13,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, override, parse_document, validate
 from planner.problem.problem import Question
 from planner.problem.resolve import resolve
+from planner.schema.catalog import Price
 from planner.schema.scenario import Scenario
 from planner.search.plan import Plan
 from planner.search.search import Outcome, search
@@ -32,6 +33,8 @@ class Variation:
     outcome: Outcome | None
     refused: str | None = None
     """Why this combination contradicts itself, where it was never solved."""
+    name: str = ""
+    """Of a variation that the scenario names itself."""
 
     @property
     def status(self) -> str:
@@ -48,6 +51,8 @@ class Variation:
         """`cluster.num_gpus=8 batch.micro_batch_size=1`."""
         if not self.changes:
             return "as it stands"
+        if self.name:
+            return self.name
         return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
 
 
@@ -103,7 +108,11 @@ def combinations(arguments: Sequence[str]) -> list[Changes]:
         choices[path] = values
     if not choices:
         raise InputError(
-            Mistake("nothing to vary", because="no --set is given", attempt="--set cluster.num_gpus=4,8 (try values)")
+            Mistake(
+                "nothing to vary",
+                because="no --set is given and the scenario has no what_if:",
+                attempt="--set cluster.num_gpus=4,8 (try values)",
+            )
         )
     count = 1
     for values in choices.values():
@@ -128,16 +137,18 @@ def what_if(
     check_points: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Variation]:
-    """The scenario as it stands, then one variation for each combination of values.
+    """The scenario as it stands, then one variation for each combination of values (without any: each of `what_if:`).
 
     A value that the schema refuses, or that names nothing in the catalog, is InputError; a combination that
     contradicts itself (a precision that a GPU lacks) is a row that says so, unless all do.
     """
     catalog = catalog or default_catalog()
-    base = resolve(document, validate(document, Scenario), catalog)
+    stated = validate(document, Scenario)
+    base = resolve(document, stated, catalog)
     wrong: list[Mistake] = []
-    problems: list[tuple[Changes, Question | InputError]] = []
-    for changes in combinations(arguments):
+    problems: list[tuple[str, Changes, Question | InputError]] = []
+    asked = [] if arguments else [(each.name, tuple(each.set.items())) for each in stated.what_if]
+    for name, changes in asked or [("", values) for values in combinations(arguments)]:
         changed = override(document, dict(changes))
         try:
             scenario = validate(changed, Scenario)
@@ -145,10 +156,10 @@ def what_if(
             wrong += [question for question in error.problems if question not in wrong]
             continue
         try:
-            problems.append((changes, resolve(changed, scenario, catalog)))
+            problems.append((name, changes, resolve(changed, scenario, catalog)))
         except InputError as error:
-            problems.append((changes, error))
-    refused = [error for _, error in problems if isinstance(error, InputError)]
+            problems.append((name, changes, error))
+    refused = [error for _, _, error in problems if isinstance(error, InputError)]
     unknown = [p for error in refused for p in error.problems if p.what.startswith("unknown ")]
     if len(refused) == len(problems):
         unknown = [p for error in refused for p in error.problems]
@@ -157,11 +168,34 @@ def what_if(
         raise InputError(wrong)
     progress("as it stands")
     rows = [Variation((), search(base, check_points=check_points))]
-    for place, (changes, question) in enumerate(problems, 1):
+    for place, (name, changes, question) in enumerate(problems, 1):
         if isinstance(question, InputError):
             reasons = [p.what + (f": {p.because}" if p.because else "") for p in question.problems]
-            rows.append(Variation(changes, None, "; ".join(reasons)))
+            rows.append(Variation(changes, None, "; ".join(reasons), name))
             continue
-        progress(f"{place} of {len(problems)}: {Variation(changes, None).label}")
-        rows.append(Variation(changes, search(question, check_points=check_points)))
+        progress(f"{place} of {len(problems)}: {Variation(changes, None, name=name).label}")
+        rows.append(Variation(changes, search(question, check_points=check_points), name=name))
     return rows
+
+
+@dataclass(frozen=True)
+class Rent:
+    """What a plan's tokens cost on rented machines of its kind."""
+
+    price: Price
+    usd_per_million_tokens: float
+
+
+def cheapest_rent(plan: Plan, catalog: Catalog) -> Rent | None:
+    """The lowest list price on demand for the plan's machines; None where the catalog has none, or for two kinds."""
+    nodes = {each.node.id for each in (plan.problem, plan.problem.generating, plan.problem.later or plan.problem)}
+    offers = [
+        price
+        for price in catalog.all("prices")
+        if {price.node} == nodes and price.on_demand_usd_per_gpu_hour is not None
+    ]
+    if not offers:
+        return None
+    best = min(offers, key=lambda price: (price.on_demand_usd_per_gpu_hour, price.id))
+    per_hour = plan.num_gpus * best.on_demand_usd_per_gpu_hour
+    return Rent(best, per_hour / 3600 / plan.tokens_per_second * 1e6)

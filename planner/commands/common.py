@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import shutil
 import sys
 import threading
@@ -39,6 +40,8 @@ timings_option = click.option("--timings", is_flag=True, help="Print elapsed tim
 """`timings`: bool; see `print_timings`."""
 
 
+TYPED = "planner.typed"
+"""Where the group keeps its arguments in click's own notes."""
 Blocks = Callable[[], "Sequence[Block]"]
 """Makes a report when it is asked for."""
 
@@ -54,6 +57,8 @@ class Output(NamedTuple):
     """Whether that file may be replaced."""
     depth: int = 2
     """Of a table: 0 is one screen, 1 adds the ledgers, 2 is all of it. Other formats are always complete."""
+    figure: int = 1
+    """Which one of the figures svg and png write, counted from 1."""
 
     def write(
         self,
@@ -68,11 +73,14 @@ class Output(NamedTuple):
 
         A page has the screen on its first sheet, then the figures, then all blocks.
         """
-        if self.style == "html":
-            from planner.report.html import render
+        if self.style in ("html", "svg", "png"):
+            from planner.report.pages import one_figure, page
 
             drawn = figures() if figures is not None else ()
-            emit(render([*drawn, *blocks()], screen() if screen is not None else ()), self.path, self.force)
+            if self.style == "html":
+                emit(page(blocks(), drawn, screen() if screen is not None else (), typed()), self.path, self.force)
+            else:
+                one_figure([*drawn, *blocks()], self.figure, self.style, self.path, self.force, emit)
             return
         shown = blocks
         if self.style == "table" and self.depth < 2:
@@ -88,6 +96,16 @@ class Output(NamedTuple):
         return render_blocks(blocks(), self.style, self.path)
 
 
+def typed() -> str:
+    """The command line that is being answered, without where its answer goes."""
+    arguments = list(click.get_current_context().find_root().meta.get(TYPED, ()))
+    for option in ("--out", "--force"):
+        while option in arguments:
+            place = arguments.index(option)
+            del arguments[place : place + (2 if option == "--out" else 1)]
+    return shlex.join(["planner", *arguments])
+
+
 def output_options(*formats: str, folder: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """`--format` (table, json and markdown unless others are named; the first is the default), `--out` and `--force`,
     given to the command as one `output`. `folder` says that `--out` may name one.
@@ -96,9 +114,15 @@ def output_options(*formats: str, folder: bool = False) -> Callable[[Callable[..
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(
-            *arguments: Any, style: str, out: str | None, force: bool, verbose: int = 2, **options: Any
+            *arguments: Any,
+            style: str,
+            out: str | None,
+            force: bool,
+            verbose: int = 2,
+            figure: int = 1,
+            **options: Any,
         ) -> None:
-            function(*arguments, output=Output(style, out, force, verbose), **options)
+            function(*arguments, output=Output(style, out, force, verbose, figure), **options)
 
         return format_option(*formats)((out_folder_option if folder else out_option)(command))
 
@@ -107,7 +131,10 @@ def output_options(*formats: str, folder: bool = False) -> Callable[[Callable[..
 
 def answer_options(function: Callable[..., None]) -> Callable[..., None]:
     """`output_options` of a command that answers a question: on one screen, more with -v and all of it with -vv."""
-    decorated = output_options("table", "json", "markdown", "html")(function)
+    decorated = output_options("table", "json", "markdown", "html", "svg", "png")(function)
+    decorated = click.option(
+        "--figure", type=click.IntRange(1), default=1, show_default=True, help="Which figure svg and png write."
+    )(decorated)
     return click.option("-v", "verbose", count=True, help="Print the ledgers as well; -vv: all there is.")(decorated)
 
 

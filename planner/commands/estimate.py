@@ -59,13 +59,19 @@ def _estimate(scenario: str, overrides: tuple[str, ...], output: Output) -> None
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
     from planner.report.estimate import estimate_blocks, estimate_screen
+    from planner.report.plan_figures import plan_figures
     from planner.report.plan_json import estimate_document
     from planner.search.estimate import estimate
 
     catalog = default_catalog()
     saved = saved_outcome(scenario, catalog) if not overrides else None
     plan = estimate(load(scenario, overrides), catalog) if saved is None or saved.plan is None else saved.plan
-    output.write(lambda: estimate_blocks(plan), lambda: estimate_document(plan), screen=lambda: estimate_screen(plan))
+    output.write(
+        lambda: estimate_blocks(plan),
+        lambda: estimate_document(plan),
+        screen=lambda: estimate_screen(plan),
+        figures=lambda: plan_figures(plan),
+    )
 
 
 def _rules(model: str, batch: int, seq: int | None, precision: str, output: Output) -> None:

@@ -37,6 +37,7 @@ def command(
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
     from planner.report.explain import explain_blocks, explain_document, explain_screen
+    from planner.report.plan_figures import plan_figures
 
     explanation = explain(
         load(scenario, overrides), default_catalog(), why_not=questions, around=not no_neighbours, progress=progress
@@ -45,6 +46,7 @@ def command(
         lambda: explain_blocks(explanation),
         lambda: explain_document(explanation),
         screen=lambda: explain_screen(explanation),
+        figures=lambda: plan_figures(explanation.outcome.plan) if explanation.outcome.plan is not None else [],
     )
     if explanation.outcome.status == "infeasible":
         context.exit(NoLayoutFits.exit_code)

@@ -30,6 +30,7 @@ def command(
     from planner.inputs.saved import load
     from planner.problem.resolve import question_of
     from planner.report.near import near_blocks, near_document, near_screen
+    from planner.report.plan_figures import several_figures
 
     question = question_of(load(scenario, overrides), default_catalog())
     outcomes = near_plans(question, count=count, within=within, progress=progress)
@@ -37,6 +38,7 @@ def command(
         lambda: near_blocks(question.document.name, outcomes, within),
         lambda: near_document(question, outcomes),
         screen=lambda: near_screen(question.document.name, outcomes, within),
+        figures=lambda: several_figures([(f"plan {n}", o.plan) for n, o in enumerate(outcomes, 1)]),
     )
     if not outcomes:
         context.exit(NoLayoutFits.exit_code)

@@ -30,6 +30,8 @@ def command(
     from planner.inputs.saved import load
     from planner.problem.resolve import question_of
     from planner.report.front import front_blocks, front_document, front_screen
+    from planner.report.plan_figures import several_figures
+    from planner.units import number
 
     catalog = default_catalog()
     document = load(scenario, overrides)
@@ -39,6 +41,7 @@ def command(
         lambda: front_blocks(document.name, plans),
         lambda: front_document(plans),
         screen=lambda: front_screen(document.name, plans),
+        figures=lambda: several_figures([(number(p.value, 0), p.plan) for p in plans.points]),
     )
     if not plans.points:
         context.exit(NoLayoutFits.exit_code)

@@ -24,6 +24,7 @@ def command(context: click.Context, scenario: str, overrides: tuple[str, ...], l
     """Solve the RL step of SCENARIO for several largest responses, its distribution of lengths scaled with them."""
     from planner.analysis.rl_lengths import rl_lengths
     from planner.inputs.saved import load
+    from planner.report.plan_figures import several_figures
     from planner.report.rl_lengths import rl_length_blocks, rl_length_document, rl_length_screen
 
     document = load(scenario, overrides)
@@ -32,6 +33,7 @@ def command(context: click.Context, scenario: str, overrides: tuple[str, ...], l
         lambda: rl_length_blocks(document.name, answers),
         lambda: rl_length_document(document, answers),
         screen=lambda: rl_length_screen(document, answers),
+        figures=lambda: several_figures([(f"{a.response_length:,}", a.plan) for a in answers]),
     )
     if all(answer.plan is None for answer in answers):
         proved = all(answer.outcome.status == "infeasible" for answer in answers)

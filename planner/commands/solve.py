@@ -57,6 +57,7 @@ def command(
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
+    from planner.report.plan_figures import plan_figures
     from planner.report.solve import Solved, solve_blocks, solve_document, solve_ledgers, solve_screen
     from planner.search.enumerate import DEFAULT_POINTS
     from planner.search.search import plan
@@ -82,6 +83,7 @@ def command(
         lambda: solve_document(solved),
         screen=lambda: solve_screen(solved),
         ledgers=lambda: solve_ledgers(solved),
+        figures=lambda: plan_figures(outcome.plan) if outcome.plan is not None else [],
     )
     if timings:
         resolve = searched - read - sum(seconds for _, seconds in outcome.timings)

@@ -30,6 +30,19 @@ one chunk a stage, it is at most 6 % too slow."""
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One chunk's work on one micro-batch."""
+
+    kind: int
+    """0 forward, 1 backward, 2 gradients of weights."""
+    chunk: int
+    """In the order of the network."""
+    micro_batch: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class Simulated:
     """One pass of all micro-batches through the pipeline."""
 
@@ -37,6 +50,8 @@ class Simulated:
     """Until the last stage to finish has finished. [s]"""
     busy: tuple[float, ...]
     """Seconds that each stage computes. [s]"""
+    passes: tuple[tuple[Pass, ...], ...] = ()
+    """Of each stage, in order; only where they were asked for."""
 
     @property
     def idle(self) -> tuple[float, ...]:
@@ -67,6 +82,7 @@ def simulate(
     send: float | Sequence[float] = 0.0,
     schedule: Schedule = "1f1b",
     group_size: int | None = None,
+    keep_passes: bool = False,
 ) -> Simulated:
     """Run a schedule over `stages` stages; `forward`, `backward` and `weight` hold seconds of each chunk in order. [s]
 
@@ -104,7 +120,7 @@ def simulate(
         _order(schedule, rank=rank, stages=stages, chunks=chunks, micro_batches=micro_batches, group=group)
         for rank in range(stages)
     ]
-    return _run(orders, seconds=seconds, seams=seams, micro_batches=micro_batches, depth=depth)
+    return _run(orders, seconds=seconds, seams=seams, micro_batches=micro_batches, depth=depth, keep_passes=keep_passes)
 
 
 def _turns(*, rank: int, stages: int, chunks: int, micro_batches: int, group: int) -> tuple[Order, Order]:
@@ -143,7 +159,13 @@ def _order(schedule: Schedule, *, rank: int, stages: int, chunks: int, micro_bat
 
 
 def _run(
-    orders: Sequence[Order], *, seconds: NDArray[np.float64], seams: NDArray[np.float64], micro_batches: int, depth: int
+    orders: Sequence[Order],
+    *,
+    seconds: NDArray[np.float64],
+    seams: NDArray[np.float64],
+    micro_batches: int,
+    depth: int,
+    keep_passes: bool,
 ) -> Simulated:
     """Start every pass as early as its stage's order and its input allow."""
     total = depth * micro_batches
@@ -183,4 +205,11 @@ def _run(
     if any(place < len(passes) for place, passes in zip(place_of, work, strict=True)):
         raise ValueError("the schedule waits for itself: micro-batches must be a multiple of the turn of a chunk")
     busy = tuple(sum(entry[3] for entry in passes) for passes in work)
-    return Simulated(seconds=max(clock), busy=busy)
+    kept: list[tuple[Pass, ...]] = []
+    for entries in work if keep_passes else []:
+        passed = []
+        for name, _, _, takes in entries:
+            part, of_chunk = name // total, name % total // micro_batches
+            passed.append(Pass(part, of_chunk, name % micro_batches, done[name] - takes, done[name]))
+        kept.append(tuple(passed))
+    return Simulated(seconds=max(clock), busy=busy, passes=tuple(kept))

@@ -89,6 +89,11 @@ def exists_already(path: str) -> Mistake:
 
 
 def write_text(path: str, text: str, *, force: bool = False) -> None:
+    """Write a text file; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"), force=force)
+
+
+def write_bytes(path: str, content: bytes, *, force: bool = False) -> None:
     """Write a file whole or not at all: beside it first, then in its place.
 
     A link is written through, an existing file keeps its mode bits. Raises InputError where the file exists and `force`
@@ -101,8 +106,8 @@ def write_text(path: str, text: str, *, force: bool = False) -> None:
     scratch: str | None = None
     try:
         handle, scratch = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".planner.")
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
         os.chmod(scratch, _mode(target))
         if force or not _linked(scratch, target):
             os.replace(scratch, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from planner.analysis.explanation import Explanation
+from planner.analysis.many_plans import ManyPlans
 from planner.analysis.near import Front, NearPlans
 from planner.analysis.two_plans import Differences
 from planner.analysis.whatif import Variations
@@ -46,8 +47,13 @@ def report_blocks(answer: object) -> list[Block]:
 answer_document.register(Outcome, outcome_document)
 answer_document.register(Plan, estimate_document)
 answer_document.register(Front, front_document)
-answer_document.register(Differences, compare_document)
+answer_document.register(ManyPlans, compare_document)
 answer_document.register(Explanation, explain_document)
+
+
+@answer_document.register
+def _(pair: Differences) -> JsonObject:
+    return compare_document(ManyPlans((pair.a, pair.b), (pair,)))
 
 
 @answer_document.register
@@ -61,8 +67,13 @@ def _(plans: NearPlans) -> JsonObject:
 
 
 report_blocks.register(Plan, estimate_blocks)
-report_blocks.register(Differences, compare_blocks)
+report_blocks.register(ManyPlans, compare_blocks)
 report_blocks.register(Explanation, explain_blocks)
+
+
+@report_blocks.register
+def _(pair: Differences) -> list[Block]:
+    return compare_blocks(ManyPlans((pair.a, pair.b), (pair,)))
 
 
 @report_blocks.register

@@ -54,7 +54,7 @@ def budget_screen(answer: BudgetAnswer) -> list[Block]:
             )
         )
     held = [
-        (terms.name, f"{each.nodes} nodes {'bought' if terms.offer.purchase is not None else 'for a term'}")
+        (terms.name, f"{_nodes(each.nodes)} {'bought' if terms.offer.purchase is not None else 'for a term'}")
         for terms, each in zip(answer.terms, answer.rented, strict=True)
         if each is not None
     ]
@@ -98,6 +98,10 @@ def _headline(answer: BudgetAnswer) -> Headline:
     return Headline(text, good=sure >= budget.confidence - 0.005)
 
 
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' if count != 1 else ''}"
+
+
 def _share(share: float) -> str:
     """A chance that is known from draws: whole percents, and never a certainty."""
     return "99 %" if share > 0.99 else f"{share * 100:.0f} %"
@@ -134,7 +138,7 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
         cost = "in the term below"
     rows = [
         (f"{job.name}: offer", f"{option.price.provider} {option.price.instance} ({option.terms_of_offer.name})"),
-        ("  machines", f"{option.nodes} nodes, {option.num_gpus} x {plan.problem.gpu.name}{_rate(option)}"),
+        ("  machines", f"{_nodes(option.nodes)}, {option.num_gpus} x {plan.problem.gpu.name}{_rate(option)}"),
         ("  layout", short_layout(plan)),
         ("  throughput", f"{number(plan.tokens_per_second, 0)} tokens/s, {number(plan.headroom_gib, 1)} GiB free"),
         (
@@ -179,11 +183,11 @@ def _shared(answer: BudgetAnswer) -> list[Block]:
             continue
         if terms.offer.purchase is not None:
             bought = terms.offer.purchase
-            text = f"{each.nodes} nodes bought: {number(bought.usd_per_node * each.nodes, 0)} USD to pay, "
+            text = f"{_nodes(each.nodes)} bought: {number(bought.usd_per_node * each.nodes, 0)} USD to pay, "
             text += f"{number(each.cents / 100, 2)} USD charged to this period (straight-line over "
             text += f"{bought.lifetime_years:g} years, {bought.resale_share:.0%} resale, hosting)"
         else:
-            text = f"{each.nodes} nodes from {_day(answer, each.start)} for {number(each.hours / 24, 1)} days: "
+            text = f"{_nodes(each.nodes)} from {_day(answer, each.start)} for {number(each.hours / 24, 1)} days: "
             text += f"{number(each.cents / 100, 2)} USD"
         rows.append((terms.name, text))
     return [Grid((), tuple(rows), left=frozenset({0, 1}))] if rows else []
@@ -210,7 +214,7 @@ def schedule_figure(answer: BudgetAnswer) -> Timeline:
                 Bar(first, min(first + expected, last), "expected"),
                 Bar(min(first + expected, last), last, "booked"),
             ]
-        lines.append((f"{job.name} ({booking.option.nodes} nodes)", tuple(bars)))
+        lines.append((f"{job.name} ({_nodes(booking.option.nodes)})", tuple(bars)))
         if job.repeat is None:
             marks.append((job.deadline_days, f"{job.name} due"))
     return Timeline("Schedule", "day", tuple(lines), tuple(marks))

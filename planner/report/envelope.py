@@ -10,7 +10,7 @@ from planner.inputs.document import Document
 from planner.problem.problem import Question
 from planner.report.json_text import JsonObject
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a key changes its meaning or goes away."""
 ANSWERED = "answered"
 """Status of what is no search: a comparison, a diagnosis, a list."""

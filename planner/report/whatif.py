@@ -7,7 +7,9 @@ from planner.problem.problem import Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
+from planner.report.screen import Screen, screen_blocks
 from planner.report.short import LEGEND, granted, short_binding, short_layout, short_wishes, typed
+from planner.report.whatif_terms import decision_changes, term_blocks, term_document
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan, verdict
 from planner.search.search import why_nothing_fits
@@ -38,8 +40,9 @@ def _speed(row: Variation) -> float:
 
 def whatif_blocks(rows: list[Variation]) -> list[Block]:
     """One row a combination of values, relative to the scenario as it stands (the first of `rows`)."""
-    document, base = _question(rows).document, rows[0].plan
-    paths = [path for path, _ in rows[1].changes]
+    base = rows[0].plan
+    named = any(row.name for row in rows)
+    paths = ["what if"] if named else [path for path, _ in rows[1].changes]
     plans = [row.plan for row in rows if row.plan is not None]
     gives = any(plan.wish.given_up for plan in plans)
     is_rl = any(plan.problem.is_rl for plan in plans)
@@ -48,6 +51,7 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
     starred = False
     for row in rows:
         names = tuple(compact(value) for _, value in row.changes) or ("as it stands",) + ("",) * (len(paths) - 1)
+        names = (row.label,) if named else names
         plan = row.plan
         if plan is None:
             cells.append((*names, row.status, *("-",) * 7, *("-",) * gives))
@@ -91,20 +95,55 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
         left=frozenset({*range(count), count, count + 1, count + 7, count + 8}),
         rules=frozenset({0}),
     )
-    feasible = sum(row.status in ("optimal", "feasible") for row in rows[1:])
-    headline = Headline(f"{feasible} of {len(rows) - 1} variations of {document.name} fit", good=feasible > 0)
     what = "trained samples a second" if is_rl else "tokens a second"
     remarks = [f"{reason}: {'; '.join(labels)}" for reason, labels in reasons.items()]
     remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
     if starred:
         remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
     remarks += _known_errors(rows)
+    blocks = [_headline(rows), Heading("What if"), grid, Bullets(tuple(remarks)), *term_blocks(rows)]
+    return [*blocks, _next(rows)]
+
+
+def _headline(rows: list[Variation]) -> Headline:
+    feasible = sum(row.status in ("optimal", "feasible") for row in rows[1:])
+    name = _question(rows).document.name
+    return Headline(f"{feasible} of {len(rows) - 1} variations of {name} fit", good=feasible > 0)
+
+
+def _next(rows: list[Variation]) -> Command:
     fastest = max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
     shown = fastest or next((row for row in rows[1:] if row.outcome is not None), rows[0])
     purpose = "the fastest of these in full, with its proof" if fastest is not None else "why nothing fits"
     changes = [f"{path}={compact(value)}" for path, value in shown.changes]
-    nearest = Command(f"planner solve {typed(document, changes)}", purpose)
-    return [headline, Heading("What if"), grid, Bullets(tuple(remarks)), nearest]
+    return Command(f"planner solve {typed(_question(rows).document, changes)}", purpose)
+
+
+def whatif_screen(rows: list[Variation]) -> list[Block]:
+    """The variations on one screen."""
+    base, cells = rows[0].plan, []
+    for row in rows:
+        plan = row.plan
+        if plan is None:
+            cells.append((row.label, "-", "-", "-", row.status))
+            continue
+        relative = _relative(plan, base)
+        star = "" if _same_wishes(plan, base) else "*"
+        cells.append(
+            (
+                row.label,
+                number(plan.samples_per_second, 2) if plan.problem.is_rl else number(plan.tokens_per_second, 0),
+                "-" if relative is None else percent(relative, 0) + star,
+                number(plan.headroom_gib, 1),
+                short_layout(plan),
+            )
+        )
+    speed = "samples/s" if any(row.plan is not None and row.plan.problem.is_rl for row in rows) else "tokens/s"
+    grid = Grid(("what if", speed, "relative", "free GiB", "layout"), tuple(cells), left=frozenset({0, 4}))
+    command = _next(rows)
+    shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
+    notes = tuple(f"{name}: {text}" for name, text in decision_changes(rows))
+    return screen_blocks(Screen(_headline(rows), table=grid, notes=notes, command=shown))
 
 
 def _known_errors(rows: list[Variation]) -> list[str]:
@@ -121,6 +160,7 @@ def whatif_document(rows: list[Variation]) -> JsonObject:
         "values": _tried(rows),
         "base": _row(rows[0], base),
         "rows": [_row(row, base) for row in rows[1:]],
+        "differences": term_document(rows),
         "known_error": _known_errors(rows),
     }
     status = together(row.status for row in rows[1:])
@@ -144,7 +184,7 @@ def _tried(rows: list[Variation]) -> list[str]:
 
 
 def _row(row: Variation, base: Plan | None) -> JsonObject:
-    out: JsonObject = {"set": dict(row.changes), "status": row.status, "plan": None}
+    out: JsonObject = {"name": row.name or None, "set": dict(row.changes), "status": row.status, "plan": None}
     if row.refused is not None:
         out["because"] = row.refused
     if row.outcome is None:

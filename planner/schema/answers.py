@@ -42,7 +42,7 @@ class Receipts(Frozen):
 class Envelope(Frozen):
     """What stands around every answer."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     """Raised when a key changes its meaning or goes away."""
     command: str
     """Of the command line."""

@@ -40,6 +40,14 @@ class Change(Frozen):
     set: dict[str, Any]
 
 
+class NamedVariation(Frozen):
+    """A question around the scenario, asked by `planner whatif` where no `--set` is given."""
+
+    name: OneLine
+    set: Annotated[dict[str, Any], Field(min_length=1)]
+    """Overrides by dotted path; a path that holds a decision may take a list of values to choose from."""
+
+
 class Comparison(Frozen):
     """What to print beside the plan."""
 

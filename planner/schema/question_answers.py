@@ -197,33 +197,9 @@ class VariationPlan(Frozen):
     wishes_given_up: dict[str, str]
 
 
-class VariationRow(Frozen):
-    """One combination of values."""
-
-    set: dict[str, Any]
-    status: Literal["optimal", "feasible", "infeasible", "unknown", "refused"]
-    plan: VariationPlan | None
-    because: str | None = None
-    """Why there is no plan."""
-
-
-class WhatIfAnswer(Envelope):
-    """`planner whatif --format json`."""
-
-    command: Literal["whatif"]
-    status: Searched
-    scenario: str
-    values: list[str]
-    base: VariationRow
-    rows: list[VariationRow]
-    known_error: list[str]
-
-
 class SideFigures(Frozen):
-    """One of the two plans."""
+    """Figures of one plan."""
 
-    name: str
-    status: str
     peak_gib: float
     usable_gib: float
     headroom_gib: float
@@ -233,6 +209,15 @@ class SideFigures(Frozen):
     tokens_per_second: float
     tokens_per_second_per_gpu: float
     mfu: float
+
+
+class ComparedSide(Frozen):
+    """One side: a plan, or why there is none."""
+
+    name: str
+    status: str
+    because: str | None
+    figures: SideFigures | None
 
 
 class DecisionPair(Frozen):
@@ -262,16 +247,52 @@ class SecondsDifference(Frozen):
     change_seconds: float
 
 
-class CompareAnswer(Envelope):
-    """`planner compare --format json`: largest differences first."""
+class PairOfSides(Frozen):
+    """The first plan (a) and another one (b): largest differences first."""
 
-    command: Literal["compare"]
-    status: Literal["answered"]
-    a: SideFigures
-    b: SideFigures
+    side: str
+    """B, C, ...: the place of b among the sides; in a what-if its label."""
     layout: list[DecisionPair]
     memory: list[GibDifference]
     time: list[SecondsDifference]
+
+
+class VariationRow(Frozen):
+    """One combination of values."""
+
+    name: str | None
+    """As `what_if:` of the scenario names it."""
+    set: dict[str, Any]
+    status: Literal["optimal", "feasible", "infeasible", "unknown", "refused"]
+    plan: VariationPlan | None
+    because: str | None = None
+    """Why there is no plan."""
+
+
+class WhatIfAnswer(Envelope):
+    """`planner whatif --format json`."""
+
+    command: Literal["whatif"]
+    status: Searched
+    scenario: str
+    values: list[str]
+    base: VariationRow
+    rows: list[VariationRow]
+    differences: list[PairOfSides]
+    """Of the scenario as it stands and each variation that fits."""
+    known_error: list[str]
+
+
+class CompareAnswer(Envelope):
+    """`planner compare --format json`."""
+
+    command: Literal["compare"]
+    status: Literal["answered"]
+    sides: list[ComparedSide]
+    """A, B, C, ... in the order given."""
+    sentences: list[str]
+    """Of the largest differences, with the decision that explains them."""
+    differences: list[PairOfSides]
     known_error: list[str]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from planner.schema.base import Frozen, Millis, OneLine, SomeGib
-from planner.schema.comparison import Comparison
+from planner.schema.comparison import Comparison, NamedVariation
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
@@ -351,6 +351,8 @@ class Scenario(Frozen):
     """File of factors fitted to one's own run by `planner calibrate`, relative to the scenario."""
     faults: Faults | None = None
     compare: Comparison = Comparison()
+    what_if: Annotated[list[NamedVariation], Field(max_length=64)] = Field(default_factory=list)
+    """Named overrides that `planner whatif` solves beside the scenario as it stands."""
     search: Search = Search()
 
     @model_validator(mode="after")

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from planner import cli
+from planner.analysis.many_plans import many
 from planner.analysis.two_plans import compare, differences, read_side, side_of
 from planner.errors import InputError, NoLayoutFits
 from planner.inputs.catalog import default_catalog
@@ -79,7 +81,7 @@ def test_a_pinned_layout_that_does_not_fit_is_estimated() -> None:
 
 
 def test_the_command_prints_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", RL, "--set-b", "limits.headroom_gib=30"]) == 0
+    assert cli.main(["compare", RL, "--set-b", "limits.headroom_gib=30", "-vv"]) == 0
     out = capsys.readouterr().out
     for part in (
         "B against A:",
@@ -90,14 +92,72 @@ def test_the_command_prints_both_sides(capsys: pytest.CaptureFixture[str]) -> No
         "Next: planner solve",
     ):
         assert part in out
+    assert "The same on all sides" in out
 
 
 def test_the_command_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", RL, RL, "--set-b", "limits.headroom_gib=30", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    change = sum(row["change_gib"] for row in document["memory"])
-    assert change == pytest.approx(document["b"]["peak_gib"] - document["a"]["peak_gib"], abs=1e-6)
+    a, b = (side["figures"] for side in document["sides"])
+    (pair,) = document["differences"]
+    change = sum(row["change_gib"] for row in pair["memory"])
+    assert change == pytest.approx(b["peak_gib"] - a["peak_gib"], abs=1e-6)
     assert [entry["overrides"] for entry in document["provenance"]["inputs"]] == [[], ["limits.headroom_gib=30"]]
+
+
+def numbers(cells: list[str]) -> list[float]:
+    return [float(cell.replace(",", "")) for cell in cells if re.fullmatch(r" *[+-]?[0-9][0-9,.]* *", cell)]
+
+
+@pytest.mark.parametrize("arguments", [("--set-b", "cluster.max_gpus=8"), ("--also", "limits.headroom_gib=30")])
+def test_printed_differences_add_up_to_that_of_the_totals(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a reader adds up by hand, to the rounding of each printed row."""
+    assert cli.main(["compare", RL, *arguments, "--format", "markdown"]) == 0
+    tables = capsys.readouterr().out.split("| item [")[1:]
+    assert len(tables) == 2
+    for table, digit in zip(tables, (0.01, 0.001), strict=True):
+        rows = [numbers(line.split("|")[2:-1]) for line in table.splitlines() if line.startswith("| ")]
+        *items, (a, b, change) = [row for row in rows if len(row) == 3]
+        assert len(items) > 3
+        for place, total in enumerate((a, b, change)):
+            assert sum(row[place] for row in items) == pytest.approx(total, abs=digit * (len(items) + 1) / 2)
+        assert b - a == pytest.approx(change, abs=1.5 * digit)
+        sizes = [abs(row[2]) for row in items]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_several_sides_and_one_without_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    sides = ("--also", "cluster.num_gpus=8", "--also", "cluster.num_gpus=32", "--also", "cluster.num_gpus=128")
+    assert cli.main(["compare", PRETRAIN, *sides, "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [side["status"] for side in document["sides"]] == ["optimal", "infeasible", "optimal", "optimal"]
+    assert "no layout fits" in document["sides"][1]["because"]
+    assert [pair["side"] for pair in document["differences"]] == ["C", "D"]
+    for pair in document["differences"]:
+        place = "ABCD".index(pair["side"])
+        change = document["sides"][place]["figures"]["peak_gib"] - document["sides"][0]["figures"]["peak_gib"]
+        assert sum(row["change_gib"] for row in pair["memory"]) == pytest.approx(change, abs=1e-6)
+    assert any("because the number of GPUs went from 64 to 32" in text for text in document["sentences"])
+
+
+def test_a_cause_is_what_the_decision_does_alone() -> None:
+    catalog = default_catalog()
+    pins = ("layout.tensor_parallel=4", "layout.pipeline_parallel=4", "layout.virtual_pipeline=1")
+    pins = (*pins, "layout.context_parallel=2", "batch.micro_batch_size=1")
+    kept = read_side(PRETRAIN, (*pins, "layout.recomputed_layers=0"), catalog)
+    recomputed = read_side(PRETRAIN, (*pins, "layout.recomputed_layers=all"), catalog)
+    found = many([kept, recomputed], catalog)
+    memory, _ = found.causes[0]
+    assert memory is not None
+    assert memory.text == "the number of recomputed layers a stage went from 0 to 20"
+    assert memory.alone == pytest.approx(found.pairs[0].memory[0].change)
+
+
+def test_all_sides_without_a_plan_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", PRETRAIN, "--set-a", "cluster.num_gpus=8", "--also", "cluster.num_gpus=16"]) == 1
+    assert "none of 2 sides has a plan" in capsys.readouterr().out
 
 
 def test_one_scenario_without_overrides_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

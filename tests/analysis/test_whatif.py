@@ -80,7 +80,8 @@ def test_mistakes_are_told_before_anything_is_solved() -> None:
 def test_the_command_prints_a_row_a_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["whatif", RL, "--set", "cluster.max_gpus=1,4,8", "--format", "markdown"]) == 0
     captured = capsys.readouterr()
-    rows = [line for line in captured.out.splitlines() if line.startswith("| ")]
+    answer = captured.out.split("## Which decision")[0]
+    rows = [line for line in answer.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 4
     assert rows[2].startswith("| as it stands | optimal ")
     assert rows[3].startswith("| 1 | infeasible ")
@@ -104,3 +105,42 @@ def test_json_carries_figures_and_provenance(capsys: pytest.CaptureFixture[str])
 def test_nothing_that_fits_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["whatif", PRETRAIN, "--set", "cluster.num_gpus=8"]) == 1
     assert "0 of 1 variations" in capsys.readouterr().out
+
+
+def test_a_scenario_names_its_own_variations(capsys: pytest.CaptureFixture[str]) -> None:
+    scenario = "scenarios/whatif_lora_or_full.yaml"
+    assert cli.main(["whatif", scenario, "--format", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in document["rows"]] == [
+        "QLoRA, 4-bit base",
+        "full on one RTX 4090",
+        "full on one H100",
+        "full on eight A100, FSDP2",
+    ]
+    assert document["rows"][1]["status"] == "infeasible"
+    assert [pair["side"] for pair in document["differences"]] == [
+        row["name"] for row in document["rows"] if row["plan"] is not None
+    ]
+    peak = document["base"]["plan"]["peak_gib"]
+    for pair in document["differences"]:
+        row = next(row for row in document["rows"] if row["name"] == pair["side"])
+        change = sum(item["change_gib"] for item in pair["memory"])
+        assert change == pytest.approx(row["plan"]["peak_gib"] - peak, abs=1e-6)
+
+
+def test_printed_terms_add_up_to_the_difference_of_the_totals(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["whatif", PRETRAIN, "--set", "cluster.num_gpus=32,128", "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert "Unchanged by all of them: " in out
+    assert "sequence_length 8,192" in out
+    assert "cluster.num_gpus=32: num_gpus 64 -> 32" in out
+    for table, digit in zip(out.split("| item [")[1:], (0.01, 0.001), strict=True):
+        lines = [line.split("|")[2:-1] for line in table.splitlines() if line.startswith("| ") and "---" not in line]
+        *items, total = [[float(cell.replace(",", "")) for cell in line] for line in lines]
+        for place in range(3):
+            assert sum(row[place] for row in items) == pytest.approx(total[place], abs=digit * (len(items) + 1) / 2)
+
+
+def test_nothing_to_vary_names_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["whatif", PRETRAIN]) == 2
+    assert "no --set is given and the scenario has no what_if:" in capsys.readouterr().err

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 
 from planner.report.blocks import Figure, Network, Plot, Stacked, Timeline
 from planner.report.figures.canvas import KINDS, LETTER, LIGHT, WIDTH, Canvas, cut, tick_text, ticks
 from planner.units import number
 
-LEFT, RIGHT, TOP = 52.0, 12.0, 30.0
+LEFT, RIGHT, TOP = 52.0, 12.0, 46.0
+REST = "everything else"
 
 
 def figure_svg(figure: Figure, *, alone: bool = False) -> str:
@@ -58,17 +60,18 @@ def _plot(figure: Plot) -> Canvas:
 
 
 def _upright_axis(canvas: Canvas, name: str, top: float, up: Callable[[float], float]) -> None:
-    canvas.text(8, 14, name, name="t")
+    canvas.text(8, 14, canvas.title, name="t")
+    canvas.text(8, 30, name, name="s")
     for tick in ticks(0.0, top):
         canvas.line(LEFT, up(tick), WIDTH - RIGHT, up(tick))
         canvas.text(LEFT - 6, up(tick) + 4, tick_text(tick), at="end", name="s")
 
 
 def _stacked(figure: Stacked) -> Canvas:
-    parts = list(dict.fromkeys(part for _, amounts in figure.bars for part, _ in amounts))
+    parts = _parts(figure)
     sums = [sum(amount for _, amount in amounts) for _, amounts in figure.bars]
     top = max([*sums, *(value for value, _ in figure.limits), *(high for _, high in figure.intervals), 1e-9]) * 1.05
-    canvas, bottom = Canvas(figure.title, 300), 250.0
+    canvas, bottom = Canvas(figure.title, 300), 260.0
 
     def up(value: float) -> float:
         return bottom - value / top * (bottom - TOP)
@@ -78,7 +81,7 @@ def _stacked(figure: Stacked) -> Canvas:
     wide = min(56.0, room * 0.7)
     for place, (name, amounts) in enumerate(figure.bars):
         x, reached = LEFT + room * (place + 0.5) - wide / 2, 0.0
-        for part, amount in amounts:
+        for part, amount in _folded(amounts, parts):
             kind = f"k{parts.index(part) % KINDS}"
             said = f"{name}: {part} {number(amount, 2)}"
             canvas.box(x, up(reached + amount), wide, up(reached) - up(reached + amount), kind, said)
@@ -93,13 +96,32 @@ def _stacked(figure: Stacked) -> Canvas:
     for value, name in figure.limits:
         canvas.line(LEFT, up(value), WIDTH - RIGHT, up(value), "w")
         canvas.text(WIDTH - RIGHT, up(value) - 4, f"{name} {number(value, 1)}", at="end")
-    canvas.height = canvas.legend(parts, bottom + 36)
+    canvas.height = canvas.legend(parts, bottom + 36) if len(parts) > 1 else bottom + 24
     return canvas
 
 
+def _parts(figure: Stacked) -> list[str]:
+    """Names of the parts, the largest first; those for which there is no colour of their own are one."""
+    total: dict[str, float] = {}
+    for _, amounts in figure.bars:
+        for part, amount in amounts:
+            total[part] = total.get(part, 0.0) + amount
+    ranked = sorted(total, key=lambda part: -total[part])
+    return ranked if len(ranked) <= KINDS else [*ranked[: KINDS - 1], REST]
+
+
+def _folded(amounts: Iterable[tuple[str, float]], parts: list[str]) -> list[tuple[str, float]]:
+    """(part, amount) in the order of the legend."""
+    total = dict.fromkeys(parts, 0.0)
+    for part, amount in amounts:
+        total[part if part in total else REST] += amount
+    return [(part, amount) for part, amount in total.items() if amount > 0]
+
+
 def _timeline(figure: Timeline) -> Canvas:
-    row, margin = 20.0, min(150.0, 10 + LETTER * max((len(name) for name, _ in figure.lines), default=0))
-    bottom = TOP + row * len(figure.lines)
+    row, margin = 20.0, min(200.0, 10 + LETTER * max((len(name) for name, _ in figure.lines), default=0))
+    top = 30.0
+    bottom = top + row * len(figure.lines)
     ends = [bar.end for _, bars in figure.lines for bar in bars] + [at for at, _ in figure.marks]
     last = max(ends, default=0.0) or 1.0
     canvas = Canvas(figure.title, bottom + 60)
@@ -109,11 +131,11 @@ def _timeline(figure: Timeline) -> Canvas:
 
     canvas.text(8, 14, figure.title, name="t")
     for tick in ticks(0.0, last, 6):
-        canvas.line(across(tick), TOP - 4, across(tick), bottom)
+        canvas.line(across(tick), top - 4, across(tick), bottom)
         canvas.text(across(tick), bottom + 14, tick_text(tick), at="middle", name="s")
     kinds = list(dict.fromkeys(bar.kind for _, bars in figure.lines for bar in bars))
     for place, (name, bars) in enumerate(figure.lines):
-        y = TOP + row * place
+        y = top + row * place
         canvas.text(margin - 6, y + 13, cut(name, margin - 8), at="end")
         for bar in bars:
             x, wide = across(bar.start), across(bar.end) - across(bar.start)
@@ -122,9 +144,9 @@ def _timeline(figure: Timeline) -> Canvas:
             if bar.label and wide > LETTER * len(bar.label) + 4:
                 canvas.text(x + wide / 2, y + 13, bar.label, at="middle", name="in")
     for at, _ in figure.marks:
-        canvas.line(across(at), TOP - 6, across(at), bottom + 2, "w")
+        canvas.line(across(at), top - 6, across(at), bottom + 2, "w")
     canvas.text((margin + WIDTH) / 2, bottom + 30, figure.x, at="middle")
-    below = canvas.legend(kinds, bottom + 48)
+    below = canvas.legend(kinds, bottom + 48) if len(kinds) > 1 else bottom + 40
     for at, name in figure.marks:
         canvas.line(8, below - 4, 24, below - 4, "w")
         canvas.text(30, below, f"{name}: {number(at, 1)}")
@@ -156,7 +178,8 @@ def _network(figure: Network) -> Canvas:
                 canvas.text(left + (side - 3) / 2, y + 19 + side / 2 + 2, gpu, at="middle", name="in")
     below = y + high + 8
     for text in figure.links:
-        canvas.text(8, below, cut(text, WIDTH - 12), name="s")
-        below += 15
+        for line in textwrap.wrap(text, int((WIDTH - 12) / LETTER)):
+            canvas.text(8, below, line, name="s")
+            below += 15
     canvas.height = below
     return canvas

@@ -1,0 +1,44 @@
+"""A report as a page that people sign, and one figure of it as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from planner.errors import InputError, Mistake, Place
+from planner.report.blocks import Block, Command, Figure, Heading
+from planner.report.figures.draw import figure_svg, plain_svg
+from planner.report.html import render
+
+Emit = Callable[[str, "str | None", bool], None]
+
+
+def page(blocks: Sequence[Block], figures: Sequence[Block], summary: Sequence[Block], typed: str) -> str:
+    """The summary, then the figures, then everything, and the command that makes it again."""
+    last: list[Block] = [Heading("Made again by"), Command(typed, "the same report")]
+    return render([*figures, *blocks, *last], summary)
+
+
+def one_figure(blocks: Sequence[Block], number: int, style: str, path: str | None, force: bool, emit: Emit) -> None:
+    """Write one figure as SVG, or as PNG into a file. Raises InputError where there is no such figure."""
+    found = [block for block in blocks if isinstance(block, Figure)]
+    if number > len(found):
+        names = "; ".join(f"{place} {figure.title}" for place, figure in enumerate(found, 1)) or "none"
+        raise InputError(Mistake(f"no figure {number}", Place("--figure"), f"this answer has: {names}"))
+    if style == "svg":
+        emit(figure_svg(found[number - 1], alone=True), path, force)
+        return
+    if path is None or path == "-":
+        raise InputError(Mistake("a PNG goes into a file", Place("--format png"), attempt="--out FILE.png"))
+    _write_png(plain_svg(found[number - 1]), path, force)
+
+
+def _write_png(svg: str, path: str, force: bool) -> None:
+    try:
+        import resvg_py
+    except ImportError:
+        raise InputError(
+            Mistake("PNG needs the package resvg-py", Place("--format png"), attempt="pip install 'planner[png]'")
+        ) from None
+    from planner.inputs.files import write_bytes
+
+    write_bytes(path, bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=2, background="#ffffff")), force=force)
