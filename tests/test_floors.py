@@ -28,7 +28,8 @@ ROOMS = (
     {"launch", "report"},
     {"api"},
     {"validation"},
-    {"web", "commands"},
+    {"web"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,27 @@
+"""Answers without other processes: for tests, and for pages that are made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from planner.web.asked import answer
+from planner.web.workers import Workers
+
+
+class SameProcess(Workers):
+    """Workers that answer where they are asked, one question after another."""
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+    async def ask(self, kind: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer, as it would come out of a pipe."""
+        self.counts.asked += 1
+        found: dict[str, Any] = json.loads(json.dumps(answer(kind, asked, self.limits.solve_seconds), allow_nan=False))
+        self.counts.solved += 1
+        return found
