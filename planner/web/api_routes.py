@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from planner.inputs.document import document_of
-from planner.web.asked import MOST_SIDES, Answer
+from planner.web.asked import MOST_SIDES, Answer, Asked
 from planner.web.closed_catalog import PASTED
 from planner.web.waiting import while_wanted
 from planner.web.workers import Workers
@@ -22,7 +22,7 @@ class Ask(BaseModel):
     """A scenario, and what is changed in it."""
 
     model_config = ConfigDict(extra="forbid")
-    scenario: dict[str, Any] | str
+    scenario: dict[str, JsonValue] | str
     """As in a scenario file: a mapping, or YAML text."""
     overrides: Annotated[list[str], Field(max_length=100)] = []
     """PATH=VALUE texts, as `--set` takes them."""
@@ -71,7 +71,7 @@ def api(workers: Workers) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/api/v1", tags=["planner"])
 
-    async def answered(request: Request, kind: str, asked: dict[str, Any]) -> JSONResponse:
+    async def answered(request: Request, kind: str, asked: Asked) -> JSONResponse:
         found = await while_wanted(request, workers.ask(kind, asked))
         return JSONResponse(found if "problems" in found else _body(found), _status(found))
 
@@ -113,20 +113,14 @@ def api(workers: Workers) -> APIRouter:
     return routes
 
 
-def _asked(ask: Ask) -> dict[str, Any]:
+def _asked(ask: Ask) -> Answer:
     more = ask.model_dump(exclude={"scenario", "overrides", "model_config_json"})
-    if isinstance(ask.scenario, str):
-        text = ask.scenario
-    else:
-        import json
-
-        document_of(ask.scenario)
-        text = json.dumps(ask.scenario)
+    text = ask.scenario if isinstance(ask.scenario, str) else json.dumps(ask.scenario)
     return {"text": text, "name": "<request>", "overrides": ask.overrides, "config": ask.model_config_json, **more}
 
 
-def _body(found: Answer) -> dict[str, Any]:
-    document: dict[str, Any] = found.get("document") or {"files": found.get("files"), "launcher": found.get("launcher")}
+def _body(found: Answer) -> Answer:
+    document: Answer = found.get("document") or {"files": found.get("files"), "launcher": found.get("launcher")}
     return document
 
 

@@ -10,19 +10,21 @@ from planner.inputs.document import Document, parse_document, with_overrides
 from planner.report.answers import answer_document, answer_html
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog, refuse_files
 
+Asked = Mapping[str, Any]
+"""A scenario as text, its name and overrides, and what else is asked."""
 Answer = dict[str, Any]
 """`html` and `document` of an answer; `problems` and `exit_code` instead where it was refused."""
 MOST_SIDES = 4
 
 
-def document_asked(asked: Mapping[str, Any]) -> Document:
+def document_asked(asked: Asked) -> Document:
     """The scenario of a question, changes applied. Raises InputError for a mistake, or a key that names a file."""
     document = with_overrides(parse_document(asked["text"], asked["name"]), asked.get("overrides", ()))
     refuse_files(document)
     return document
 
 
-def answer(kind: str, asked: Mapping[str, Any], seconds: float) -> Answer:
+def answer(kind: str, asked: Asked, seconds: float) -> Answer:
     """The answer to one question, or why it is refused; nothing is raised for what a person can mistype."""
     if kind not in KINDS:
         return _refused(InputError(Mistake(f"no question {kind!r}", Place("the address"))))
@@ -50,25 +52,25 @@ def _refused(error: Exception) -> Answer:
     return {"problems": problems, "exit_code": code}
 
 
-def _shown(found: object, **more: Any) -> Answer:
+def _shown(found: object, **more: object) -> Answer:
     return {"document": answer_document(found), "html": answer_html(found), **more}
 
 
-def _solve(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.search.search import outcome_line, plan
 
     outcome = plan(document_asked(asked), catalog, check_points=0, time_limit_s=seconds)
     return _shown(outcome, headline=outcome_line(outcome))
 
 
-def _estimate(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _estimate(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.search.estimate import estimate
 
     found = estimate(document_asked(asked), catalog)
     return _shown(found, headline=str(found))
 
 
-def _explain(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.analysis.explanation import explain
 
     document = document_asked(asked)
@@ -78,7 +80,7 @@ def _explain(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -
     return _shown(found, headline=str(found.outcome))
 
 
-def _near(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.analysis.near import NearPlans, near_plans
     from planner.problem.resolve import question_of
 
@@ -87,7 +89,7 @@ def _near(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> A
     return _shown(NearPlans(tuple(found), question, within), headline=f"{len(found)} layouts within 10 %")
 
 
-def _front(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _front(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.analysis.near import front, usd_per_gpu_hour
     from planner.problem.resolve import question_of
 
@@ -97,7 +99,7 @@ def _front(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> 
     return _shown(found, headline=f"{len(found.points)} plans, none better in both")
 
 
-def _compare(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _compare(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.analysis.two_plans import compare, side_of
 
     sides = [side_of(document_asked(each), catalog) for each in asked["sides"][:MOST_SIDES]]
@@ -106,7 +108,7 @@ def _compare(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -
     return _shown(compare(*sides), headline="side by side")
 
 
-def _launch(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) -> Answer:
+def _launch(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.launch.registry import files, refuse_other_engines
     from planner.problem.resolve import question_of
     from planner.search.search import search
@@ -120,7 +122,7 @@ def _launch(asked: Mapping[str, Any], catalog: ClosedCatalog, seconds: float) ->
     return {"files": files(launcher, outcome, catalog), "launcher": launcher}
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any], ClosedCatalog, float], Answer]] = {
+KINDS: dict[str, Callable[[Asked, ClosedCatalog, float], Answer]] = {
     "solve": _solve,
     "estimate": _estimate,
     "explain": _explain,

@@ -12,7 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
-from planner.web.limits import Limits
+from planner.web.limits import ServerLimits
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,7 +39,7 @@ class _Refused(Exception):
 class Guard:
     """Wraps an application with the limits of a server."""
 
-    def __init__(self, app: App, limits: Limits, token: str | None, hosts: frozenset[str] | None) -> None:
+    def __init__(self, app: App, limits: ServerLimits, token: str | None, hosts: frozenset[str] | None) -> None:
         self.app, self.limits, self.token, self.hosts = app, limits, token, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """Bounds of one server; a request beyond one is refused with 413, 408 or 503 and the bound in its text."""
 
     solve_seconds: float = 20.0

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from planner.web.asked import answer
+from planner.web.asked import Answer, Asked, answer
 from planner.web.workers import Workers
 
 
@@ -19,9 +17,9 @@ class SameProcess(Workers):
     def stop(self) -> None:
         """Nothing to stop."""
 
-    async def ask(self, kind: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    async def ask(self, kind: str, asked: Asked) -> Answer:
         """The answer, as it would come out of a pipe."""
         self.counts.asked += 1
-        found: dict[str, Any] = json.loads(json.dumps(answer(kind, asked, self.limits.solve_seconds), allow_nan=False))
+        found: Answer = json.loads(json.dumps(answer(kind, asked, self.limits.solve_seconds), allow_nan=False))
         self.counts.solved += 1
         return found

@@ -11,7 +11,7 @@ import click
 
 from planner.errors import InputError, Mistake, Place
 from planner.web.controls import examples
-from planner.web.limits import Limits
+from planner.web.limits import ServerLimits
 from planner.web.shipped import scenario_folder
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -42,7 +42,10 @@ def serve(*, host: str, port: int, workers: int, start: str) -> None:
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     click.echo(address if token is None else f"{address}?token={token}")
     app = application(
-        Workers(replace(Limits(), workers=workers)), token=token, hosts=LOOPBACK if token is None else None, start=start
+        Workers(replace(ServerLimits(), workers=workers)),
+        token=token,
+        hosts=LOOPBACK if token is None else None,
+        start=start,
     )
     config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=5, limit_concurrency=256, server_header=False)
     uvicorn.Server(config).run(sockets=[listening])

@@ -86,6 +86,8 @@ def unpack(packed: str, name: str) -> str:
         data = unzip.decompress(raw, UNPACKED_BYTES)
         if unzip.unconsumed_tail:
             raise InputError(Mistake(f"{name} is longer than {UNPACKED_BYTES // 1024} KiB", place))
+        if not unzip.eof or unzip.unused_data:
+            raise ValueError("it is cut off, or something follows it")
         return data.decode()
     except (binascii.Error, zlib.error, ValueError) as error:
         raise InputError(Mistake(f"{name} in the address cannot be unpacked", place, str(error))) from None

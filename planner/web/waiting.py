@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
+from planner.web.asked import Answer
 
-async def while_wanted(request: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+
+async def while_wanted(request: Request, answer: Coroutine[object, None, Answer]) -> Answer:
     """The answer, unless whoever asked goes away: then it is cancelled.
 
     Raises Busy and Overdue as the workers do, and HTTPException 499 where nobody waits any more.

@@ -10,14 +10,13 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any
 
-from planner.web.limits import Limits
+from planner.web.asked import Answer, Asked
+from planner.web.limits import ServerLimits
 from planner.web.worker import serve_questions
 
 START_SECONDS = 60.0
@@ -66,7 +65,7 @@ class _Running:
 class Workers:
     """Answers questions in other processes. `start` before the first, `stop` after the last."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self.limits = limits
         self.counts = Counts()
         self._free: asyncio.Queue[_Worker] = asyncio.Queue()
@@ -91,7 +90,7 @@ class Workers:
         """Process ids, for tests and `/metrics`."""
         return [worker.process.pid or 0 for worker in self._all]
 
-    async def ask(self, kind: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    async def ask(self, kind: str, asked: Asked) -> Answer:
         """The answer; cancelling the caller cancels the question, unless another caller waits for the same.
 
         Raises Busy where too many questions wait, Overdue where this one takes too long.
@@ -191,6 +190,6 @@ async def _message(pipe: Connection) -> bytes:
     return pipe.recv_bytes()
 
 
-def _plain(answer: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(answer)
+def _plain(answer: bytes) -> Answer:
+    found: Answer = json.loads(answer)
     return found

@@ -12,16 +12,15 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from planner.web.limits import Limits
-from planner.web.workers import Busy, Overdue, Workers
 from web.conftest import SMALL
+
+from planner.web.limits import ServerLimits
+from planner.web.workers import Busy, Overdue, Workers
 
 T = TypeVar("T")
 QUICK = {"text": json.dumps(SMALL), "name": "x"}
-LONG = {
-    "text": json.dumps({**SMALL, "cluster": {"node": "hgx-h100-8", "max_gpus": 4096}, "model": "deepseek-v3", "layout": {}}),
-    "name": "x",
-}  # fmt: skip
+MANY = {"node": "hgx-h100-8", "max_gpus": 4096}
+LONG = {"text": json.dumps({**SMALL, "cluster": MANY, "model": "deepseek-v3", "layout": {}}), "name": "x"}
 
 
 def run(workers: Workers, what: Coroutine[Any, Any, T]) -> T:
@@ -44,7 +43,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_equal_questions_are_solved_once_and_remembered() -> None:
-    workers = Workers(Limits(workers=1))
+    workers = Workers(ServerLimits(workers=1))
 
     async def ask() -> None:
         many = await asyncio.gather(*(workers.ask("solve", QUICK) for _ in range(5)))
@@ -56,7 +55,7 @@ def test_equal_questions_are_solved_once_and_remembered() -> None:
 
 
 def test_answers_are_not_mixed_up() -> None:
-    workers = Workers(Limits(workers=2))
+    workers = Workers(ServerLimits(workers=2))
 
     async def ask() -> None:
         counts = [2, 4, 8, 16]
@@ -69,7 +68,7 @@ def test_answers_are_not_mixed_up() -> None:
 
 
 def test_a_cancelled_question_leaves_no_process() -> None:
-    workers = Workers(Limits(workers=1))
+    workers = Workers(ServerLimits(workers=1))
 
     async def ask() -> tuple[list[int], list[int]]:
         await workers.ask("solve", QUICK)
@@ -91,7 +90,7 @@ def test_a_cancelled_question_leaves_no_process() -> None:
 
 
 def test_what_takes_too_long_is_ended() -> None:
-    workers = Workers(Limits(workers=1, solve_seconds=0.2, grace_seconds=0.0))
+    workers = Workers(ServerLimits(workers=1, solve_seconds=0.2, grace_seconds=0.0))
 
     async def ask() -> None:
         with pytest.raises(Overdue):
@@ -102,7 +101,7 @@ def test_what_takes_too_long_is_ended() -> None:
 
 
 def test_too_many_are_refused() -> None:
-    workers = Workers(Limits(workers=1, waiting=2))
+    workers = Workers(ServerLimits(workers=1, waiting=2))
 
     async def ask() -> None:
         tasks = [asyncio.create_task(workers.ask("solve", {**QUICK, "overrides": [f"name=n{n}"]})) for n in range(6)]

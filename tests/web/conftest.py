@@ -9,7 +9,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from planner.web.app import application
-from planner.web.limits import Limits
+from planner.web.limits import ServerLimits
 from planner.web.same_process import SameProcess
 
 SMALL = {
@@ -25,5 +25,5 @@ SMALL = {
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
-    with TestClient(application(SameProcess(Limits()), hosts=frozenset({"testserver"}))) as found:
+    with TestClient(application(SameProcess(ServerLimits()), hosts=frozenset({"testserver"}))) as found:
         yield found

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 from starlette.testclient import TestClient
+from web.conftest import SMALL
 
 import planner
-from web.conftest import SMALL
 
 
 def test_solve_gives_the_envelope_of_the_door(client: TestClient) -> None:

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from web.conftest import SMALL
 
 from planner.errors import InputError
 from planner.inputs.document import document_of
 from planner.web.asked import answer
 from planner.web.closed_catalog import PASTED, closed_catalog, refuse_files
-from web.conftest import SMALL
 
 SECRET = "a line of a file that is nobody's business"
 
@@ -22,7 +22,9 @@ def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["secret.yaml", "config.json", "./secret.yaml", "../x/config.json", ".", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["secret.yaml", "config.json", "./secret.yaml", "../x/config.json", ".", "/etc/passwd"]
+)
 def test_no_model_name_opens_a_file(secret: Path, name: str) -> None:
     for each in (name, str(secret / name)):
         found = answer("solve", {"text": json.dumps({**SMALL, "model": each}), "name": "x"}, 5.0)

@@ -6,12 +6,12 @@ from starlette.testclient import TestClient
 
 from planner.web.app import application
 from planner.web.guard import Guard
-from planner.web.limits import Limits
+from planner.web.limits import ServerLimits
 from planner.web.same_process import SameProcess
 
 
 def test_a_long_body_is_refused_by_its_length_and_by_its_bytes(client: TestClient) -> None:
-    much = b"x" * (Limits.body_bytes + 1)
+    much = b"x" * (ServerLimits.body_bytes + 1)
     assert client.post("/api/v1/solve", content=much).status_code == 413
 
     def parts():  # type: ignore[no-untyped-def]
@@ -19,11 +19,11 @@ def test_a_long_body_is_refused_by_its_length_and_by_its_bytes(client: TestClien
 
     found = client.post("/api/v1/solve", content=parts())
     assert found.status_code == 413
-    assert str(Limits.body_bytes) in found.text
+    assert str(ServerLimits.body_bytes) in found.text
 
 
 def test_a_long_address_is_refused(client: TestClient) -> None:
-    assert client.get("/?layout.tensor_parallel=" + "1" * Limits.url_bytes).status_code == 414
+    assert client.get("/?layout.tensor_parallel=" + "1" * ServerLimits.url_bytes).status_code == 414
 
 
 def test_another_host_name_is_refused(client: TestClient) -> None:
@@ -37,7 +37,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(client: TestClient) ->
 
 
 def test_a_token_opens_the_page_once_and_is_kept_as_a_cookie() -> None:
-    with TestClient(application(SameProcess(Limits()), token="secret")) as client:
+    with TestClient(application(SameProcess(ServerLimits()), token="secret")) as client:
         assert client.get("/").status_code == 401
         assert client.get("/?token=wrong").status_code == 401
         assert client.get("/healthz").status_code == 200
@@ -60,5 +60,5 @@ def test_a_body_that_does_not_arrive_ends_with_its_limit() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
-    asyncio.run(Guard(app, Limits(read_seconds=0.01), None, None)(scope, never, send))
+    asyncio.run(Guard(app, ServerLimits(read_seconds=0.01), None, None)(scope, never, send))
     assert sent[0]["status"] == 408

@@ -5,11 +5,11 @@ import re
 
 import pytest
 from starlette.testclient import TestClient
+from web.conftest import SMALL
 
 import planner
 from planner.web.pages import VIEWS
 from planner.web.state import State
-from web.conftest import SMALL
 
 QUERY = State(text=json.dumps(SMALL)).query()
 
