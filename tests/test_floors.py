@@ -29,6 +29,7 @@ ROOMS = (
     {"api"},
     {"validation"},
     {"web"},
+    {"streams"},
     {"commands"},
     {"cli"},
     {"__main__"},
