@@ -72,7 +72,9 @@ class Guard:
         if self.hosts is not None and host not in self.hosts:
             raise _Refused(421, "This server answers to the names it was started with only (--host).")
         declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > self.limits.body_bytes:
+        if not declared.isdigit():
+            raise _Refused(400, "content-length is no number.")
+        if len(declared) > 18 or int(declared) > self.limits.body_bytes:
             raise _Refused(413, f"The body is longer than {self.limits.body_bytes} bytes.")
         if self.token is not None and scope["path"] not in OPEN_PATHS and not self._is_known(scope, headers):
             raise _Refused(401, "A token is needed: open the address that `planner serve` printed.")

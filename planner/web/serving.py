@@ -13,6 +13,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.web.controls import examples
 from planner.web.limits import ServerLimits
 from planner.web.shipped import scenario_folder
+from planner.web.workers import Workers
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -23,30 +24,26 @@ def serve(*, host: str, port: int, workers: int, start: str) -> None:
     if start not in known:
         raise InputError(Mistake(f"no shipped scenario {start!r}", Place("SCENARIO"), attempt=", ".join(known)))
     try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        place, because = Place(f"--host {host} --port {port}"), error.strerror or str(error)
+        raise InputError(Mistake("cannot listen there", place, because, "--port 0 takes a free one")) from None
+    solving = Workers(replace(ServerLimits(), workers=workers))
+    solving.start()  # they import what they need while this process does
+    try:
         import uvicorn
 
         from planner.web.app import application
-        from planner.web.workers import Workers
     except ModuleNotFoundError as error:
         because = f"{error.name} is not installed"
         raise InputError(
             Mistake("planner serve needs its extra", None, because, "pip install 'planner[web]'")
         ) from None
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
-    try:
-        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        place, because = Place(f"--host {host} --port {port}"), error.strerror or str(error)
-        raise InputError(Mistake("cannot listen there", place, because, "--port 0 takes a free one")) from None
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     click.echo(address if token is None else f"{address}?token={token}")
-    app = application(
-        Workers(replace(ServerLimits(), workers=workers)),
-        token=token,
-        hosts=LOOPBACK if token is None else None,
-        start=start,
-    )
+    app = application(solving, token=token, hosts=LOOPBACK if token is None else None, start=start)
     config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=5, limit_concurrency=256, server_header=False)
     uvicorn.Server(config).run(sockets=[listening])
 

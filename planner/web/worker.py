@@ -19,7 +19,7 @@ def serve_questions(pipe: Connection, memory_bytes: int) -> None:
     while True:
         try:
             kind, asked, seconds = json.loads(pipe.recv_bytes())
-        except EOFError:
+        except (EOFError, OSError):  # whoever asks is gone
             sys.exit(0)
         try:
             found = answer(kind, asked, seconds)

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING
 
-from planner.web.asked import Answer, Asked
 from planner.web.limits import ServerLimits
 from planner.web.worker import serve_questions
+
+if TYPE_CHECKING:
+    from planner.web.asked import Answer, Asked
 
 START_SECONDS = 60.0
 
@@ -75,8 +78,8 @@ class Workers:
         self._kept_bytes = 0
 
     def start(self) -> None:
-        """Start the processes."""
-        for _ in range(self.limits.workers):
+        """Start the processes, where they do not run yet."""
+        while len(self._all) < self.limits.workers:
             self._begin()
 
     def stop(self) -> None:
