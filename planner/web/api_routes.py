@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from planner.web.asked import MOST_SIDES, Answer, Asked
-from planner.web.closed_catalog import PASTED
+from planner.web.state import PASTED
 from planner.web.waiting import while_wanted
 from planner.web.workers import Workers
 

@@ -10,9 +10,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.hf_config import architecture_from_hf_config
 from planner.schema.scenario import Scenario
-
-PASTED = "pasted"
-"""What a scenario calls the model whose config.json came with it."""
+from planner.web.state import PASTED
 
 
 class ClosedCatalog(Catalog):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
-from planner.web.closed_catalog import PASTED
-from planner.web.state import State
+from planner.web.state import PASTED, State
 
 
 @dataclass(frozen=True)

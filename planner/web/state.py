@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 
 from planner.errors import InputError, Mistake, Place
 
+PASTED = "pasted"
+"""What a scenario calls the model whose config.json came with it."""
 EXAMPLE, OWN_SCENARIO, OWN_MODEL = "example", "yaml", "config"
 RESERVED = frozenset({EXAMPLE, OWN_SCENARIO, OWN_MODEL, "view", "token", "over", "offer", "why", "side"})
 """Names in the query that are no path of a scenario."""
@@ -64,6 +66,8 @@ def state_of(pairs: Sequence[tuple[str, str]]) -> State:
     changes: Mapping[str, str] = {
         name: value.strip() for name, value in pairs if name not in RESERVED and value.strip() and "=" not in name
     }
+    if named.get(OWN_MODEL) and "model" not in changes:
+        changes = {"model": PASTED, **changes}
     return State(
         example=named.get(EXAMPLE) or State.example,
         text=unpack(named[OWN_SCENARIO], OWN_SCENARIO) if named.get(OWN_SCENARIO) else None,

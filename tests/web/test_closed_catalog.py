@@ -9,7 +9,8 @@ from web.conftest import SMALL
 from planner.errors import InputError
 from planner.inputs.document import document_of
 from planner.web.asked import answer
-from planner.web.closed_catalog import PASTED, closed_catalog, refuse_files
+from planner.web.closed_catalog import closed_catalog, refuse_files
+from planner.web.state import PASTED
 
 SECRET = "a line of a file that is nobody's business"
 

@@ -51,3 +51,8 @@ def test_an_address_leads_back_to_its_state(text: str | None, changes: dict[str,
 def test_a_later_change_takes_the_place_of_an_earlier_one() -> None:
     state = State(changes=(("a.b", "1"), ("c", "2"))).changed(["a.b=3"])
     assert state.overrides == ("c=2", "a.b=3")
+
+
+def test_a_model_that_comes_along_is_the_one_meant() -> None:
+    assert state_of([("config", pack("{}"))]).value("model") == "pasted"
+    assert state_of([("config", pack("{}")), ("model", "llama3.1-8b")]).value("model") == "llama3.1-8b"

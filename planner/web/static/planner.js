@@ -42,6 +42,10 @@
       window.location.search = new URLSearchParams({ example: select.value }).toString();
     });
   }
+  // An answer that is no longer wanted is no error; one that does not come has an event of its own.
+  htmx.logger = (_, name, detail) => {
+    if (name === "htmx:sendAbort" || name === "htmx:afterRequest") delete detail.error;
+  };
   document.body.addEventListener("htmx:configRequest", (event) => {
     for (const [name, value] of [...event.detail.formData]) if (value === "") event.detail.formData.delete(name);
     if (event.detail.elt === form) history.replaceState(null, "", `?${query()}`);
