@@ -1,4 +1,4 @@
-"""A real browser on a real server: `python -m pytest tests/browser`, with playwright and axe-playwright-python installed.
+"""A real browser on a real server: `python -m pytest tests/browser`, with playwright and axe-playwright-python there.
 
 The browser is Debian's chromium, or what PLANNER_CHROMIUM names.
 """
