@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,8 @@ layout: {{tensor_parallel: 1, pipeline_parallel: 1, data_parallel: 1, context_pa
   expert_tensor_parallel: 1, recomputed_layers: 0}}
 limits: {{host_memory: false}}
 """
+SERVED = {16: "bf16", 8: "int8", 4: "int4"}
+"""Precision in which a rollout engine holds weights, by bits of the rule."""
 SERVING = f"""
 name: rules of thumb, serving
 task: rl
@@ -51,7 +52,14 @@ rl:
   response_distribution: {{mean: 10, p99: 20}}
   rollout_batch_size: 1
   n_samples_per_prompt: 1
+
 """
+
+
+def adapting(base_precision: str) -> dict[str, object]:
+    """Changes to the fixed scenario that train adapters on all linear layers of a frozen base."""
+    adapter = {"rank": LORA_RANK, "base_precision": base_precision, "targets": ["all-linear"]}
+    return {"engine": "transformers", "precision": "bf16", "adapter": adapter}
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,20 @@ class RuleOfThumb:
 
     name: str
     formula: str
-    rule_gb: float
-    """[GB, decimal, as the articles print]"""
-    ours_gb: float | None
-    """None where we have no such figure."""
+    rule: float | None
+    """[unit]; None where the source names the item without a figure."""
+    ours: float | None
+    """[unit]; None where we have no such figure."""
     ours_is: str
     """What our figure is, or why there is none."""
     source: str
+    unit: str = "GB"
+    """GB (decimal, as the articles print), % or x (a ratio)."""
+
+    @property
+    def share(self) -> float | None:
+        """The rule over our figure: how far off it is."""
+        return self.rule / self.ours if self.rule is not None and self.ours else None
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class RuleBook:
             },
         )
 
-    def _plan(self, changes: Mapping[str, Any]) -> Plan | str:
+    def plan(self, changes: Mapping[str, object]) -> Plan | str:
         """Our ledger, or why there is none."""
         try:
             return estimate(override(self._document, changes), self.catalog)
@@ -112,20 +127,21 @@ class RuleBook:
             return error.problems[0].because or error.problems[0].what
 
     @cached_property
-    def _whole(self) -> Plan | str:
-        return self._plan({})
+    def whole(self) -> Plan | str:
+        """Training on one GPU as the fixed scenario above has it."""
+        return self.plan({})
 
-    def _ours(self, plan: Plan | str, names: tuple[str, ...], what: str) -> tuple[float | None, str]:
+    def ours(self, plan: Plan | str, names: tuple[str, ...], what: str) -> tuple[float | None, str]:
         """Sum of items in the phase of the logits, where all of training's state and activations are alive. [GB]"""
         if isinstance(plan, str):
             return None, plan
         phase = next(p for p in plan.memory if p.phase == "loss")
         return gib_to_gb(sum(i.amount for i in phase.items if i.name in names)), what
 
-    @cached_property
-    def _serving(self) -> tuple[float, float]:
+    def serving(self, precision: str) -> tuple[float, float]:
         """(weights and runtime, key-value cache of the batch), a rollout engine on one GPU. [bytes]"""
-        problem = question_of(override(parse_document(SERVING, "rules of thumb"), {"model": self.model}), self.catalog)
+        changes = {"model": self.model, "rl.rollout.precision": precision}
+        problem = question_of(override(parse_document(SERVING, "rules of thumb"), changes), self.catalog)
         one = np.ones(1, dtype=np.int64)
         costs = RolloutCosts(problem.first, Rollouts(one, one * 0, one, one * 0.5, one, one, one * 0))
         fixed = [
@@ -141,7 +157,7 @@ class RuleBook:
         return [*self._state_rows(), *self._activation_rows(), *self._inference_rows(), *self._total_rows()]
 
     def _state_rows(self) -> list[RuleOfThumb]:
-        count, precision, whole = float(self.parameters), self.precision, self._whole
+        count, precision, whole = float(self.parameters), self.precision, self.whole
         each = rules.BYTES_PER_PARAMETER[precision]
         kept = "weights, fp32 gradients, moments, master copy"
         if precision == "fp32":
@@ -150,12 +166,12 @@ class RuleBook:
         moments = self.catalog.find("optimizers", "adamw").state_bytes
         momentum = self.catalog.find("optimizers", "sgd-momentum").state_bytes
         out = [
-            ("weights", f"P x {each:g}", weights, self._ours(whole, (ItemName.WEIGHTS,), "ledger"), rules.GUIDE),
+            ("weights", f"P x {each:g}", weights, self.ours(whole, (ItemName.WEIGHTS,), "ledger"), rules.GUIDE),
             (
                 "gradients",
                 f"P x {each:g}",
                 weights,
-                self._ours(whole, (ItemName.GRADIENTS,), "Megatron keeps gradients in fp32"),
+                self.ours(whole, (ItemName.GRADIENTS,), "Megatron keeps gradients in fp32"),
                 rules.GUIDE,
             ),
             (
@@ -169,7 +185,7 @@ class RuleBook:
                 "Adam with fp32 master copy",
                 "P x 12",
                 rules.optimizer_rule_bytes(parameters=count, optimizer="adamw"),
-                self._ours(whole, (ItemName.OPTIMIZER,), "ledger"),
+                self.ours(whole, (ItemName.OPTIMIZER,), "ledger"),
                 rules.TRAIN_BIG,
             ),
             (
@@ -183,14 +199,14 @@ class RuleBook:
                 "16 bytes a parameter",
                 "P x 16",
                 rules.training_state_bytes(parameters=count),
-                self._ours(whole, STATE, kept),
+                self.ours(whole, STATE, kept),
                 rules.HOW_MUCH,
             ),
         ]
         return [_rule(*row) for row in out]
 
     def _activation_rows(self) -> list[RuleOfThumb]:
-        a, whole = self.architecture, self._whole
+        a, whole = self.architecture, self.whole
         shape: dict[str, float] = {
             "batch": self.batch,
             "sequence_length": self.sequence_length,
@@ -198,16 +214,19 @@ class RuleBook:
             "num_hidden_layers": a.num_hidden_layers,
             "bytes_each": rules.BYTES_PER_PARAMETER[self.precision],
         }
-        kept = self._ours(whole, (ItemName.ACTIVATIONS_KEPT_LAYERS,), "counted tensor by tensor, FlashAttention")
+        kept = self.ours(whole, (ItemName.ACTIVATIONS_KEPT_LAYERS,), "counted tensor by tensor, FlashAttention")
         unit = rule_activation_bytes(k=1, **shape) / GB
         if kept[0] is not None:
             kept = (kept[0], f"{kept[1]}: k = {kept[0] / unit:.1f}")
-        out = [_rule(f"activations, k = {k}", "k b s h L bytes", unit * k * GB, kept, rules.GUIDE) for k in (1, 2, 10)]
+        out = [
+            _rule(f"activations, k = {k}", "k b s h L bytes", unit * k * GB, kept, source)
+            for k, source in ((1, rules.HOW_MUCH), (2, rules.GUIDE), (10, rules.GUIDE))
+        ]
         scores = self._layer_bytes("none") - self._layer_bytes("selective")
         source = "Korthikanti et al. 2022, arXiv:2205.05198"
         none: tuple[float | None, str] = (0.0, "FlashAttention never writes them")
         out.append(_rule("attention scores", "5 a s^2 b L", scores * a.num_hidden_layers, none, source))
-        again = self._plan({"layout.recomputed_layers": "all"})
+        again = self.plan({"layout.recomputed_layers": "all"})
         names = (ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED)
         stubs = self._recomputed(again, names)
         base = unit * 10 * GB if kept[0] is None else kept[0] * GB
@@ -241,7 +260,7 @@ class RuleBook:
 
     def _inference_rows(self) -> list[RuleOfThumb]:
         a, count = self.architecture, float(self.parameters)
-        fixed, cache = self._serving
+        fixed, cache = self.serving("bf16")
         rule = rules.key_value_bytes(
             num_hidden_layers=a.num_hidden_layers,
             width=a.hidden_size,
@@ -253,15 +272,15 @@ class RuleBook:
         exact = (cache / GB, "latent attention" if a.is_mla else heads)
         out = [_rule("key-value cache, multi-head", "2 L h s b bytes", rule, exact, rules.GUIDE)]
         for bits in (16, 8, 4):
-            ours: tuple[float | None, str] = (None, "rollout engines here serve 16-bit weights")
-            if bits == 16:
-                ours = ((fixed + cache) / GB, "weights, cache of the batch, runtime reserve, CUDA context")
+            fixed, cache = self.serving(SERVED[bits])
+            held = "weights" if bits == 16 else f"{SERVED[bits]} weights, tables in 16 bit"
+            ours = ((fixed + cache) / GB, f"{held}, cache of the batch, runtime reserve, CUDA context")
             served = rules.inference_bytes(parameters=count, bits=bits)
             out.append(_rule(f"inference x 1.2, {bits} bit", "P x bits / 8 x 1.2", served, ours, rules.COMPLETE))
         return out
 
     def _total_rows(self) -> list[RuleOfThumb]:
-        count, whole = float(self.parameters), self._whole
+        count, whole = float(self.parameters), self.whole
         if isinstance(whole, str):
             peak: tuple[float | None, str] = (None, whole)
         else:
@@ -270,7 +289,7 @@ class RuleBook:
         quick = rules.quick_estimate_gb(
             parameters_billion=count / 1e9, precision_bytes=rules.BYTES_PER_PARAMETER[self.precision]
         )
-        sharded = self._plan(
+        sharded = self.plan(
             {
                 "engine": "fsdp2",
                 "cluster.num_gpus": SHARDS,
@@ -279,12 +298,8 @@ class RuleBook:
                 "batch.global_batch_size": SHARDS * self.batch,
             }
         )
-        spread = self._ours(
-            sharded, (*STATE, ItemName.GATHERED_LAYERS), "FSDP2: fp32 weights, gathered layers included"
-        )
+        spread = self.ours(sharded, (*STATE, ItemName.GATHERED_LAYERS), "FSDP2: fp32 weights, gathered layers included")
         adapters = lora_parameters(self.architecture, LORA_RANK)
-        gate = ["gate_proj"] if self.architecture.gated_mlp else []
-        targets = ["q_proj", "k_proj", "v_proj", "o_proj", *gate, "up_proj", "down_proj"]
         out = [
             _rule("quick estimate", "(w + g + o + 1.5 w) x 1.15", quick * GB, peak, rules.GUIDE),
             _rule(
@@ -296,12 +311,9 @@ class RuleBook:
             ),
         ]
         for name, precision, held in (("LoRA", "bf16", 2.0), ("QLoRA", "nf4", 0.5)):
-            adapter = {"rank": LORA_RANK, "base_precision": precision, "targets": targets}
-            plan: Plan | str = "adapters of latent attention have other names"
-            if not self.architecture.is_mla:
-                plan = self._plan({"engine": "transformers", "precision": "bf16", "adapter": adapter})
+            plan = self.plan(adapting(precision))
             tuned = rules.frozen_training_bytes(parameters=count, adapter_parameters=adapters, base_bytes=held)
-            ours = self._ours(plan, STATE, f"{adapters:,} trainable parameters in fp32")
+            ours = self.ours(plan, STATE, f"{adapters:,} trainable parameters in fp32")
             out.append(
                 _rule(f"{name}, rank {LORA_RANK}", f"P x {held:g} + P_adapter x 16", tuned, ours, rules.HOW_MUCH)
             )

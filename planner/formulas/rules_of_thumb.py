@@ -21,6 +21,12 @@ BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "int4
 OPTIMIZER_BYTES = {"sgd": 0.0, "sgd-momentum": 4.0, "adamw-no-master": 8.0, "adamw": 12.0}
 """State a parameter in fp32: none, one moment, two moments, two moments and a master copy."""
 INFERENCE_FACTOR = 1.2
+LORA_SHARE_PERCENT = 0.524
+"""Adapters of rank 16 on Llama-3-8B over its parameters; exactly 0.5223. Source: HOW_MUCH."""
+LORA_SAVES_PERCENT = 70.0
+"""Memory that adapters save against full training. Source: HOW_MUCH, after Unsloth's tutorial."""
+CHECKPOINTING_PERCENT = 30.0
+"""More computation where every layer is recomputed. Source: GUIDE."""
 
 
 def training_state_bytes(*, parameters: float) -> float:
@@ -116,6 +122,38 @@ def frozen_training_bytes(
     "Lesson Notes: LLM Memory Requirements".
     """
     return base_bytes * parameters + adapter_bytes * adapter_parameters
+
+
+def fp32_training_bytes(*, parameters: float) -> float:
+    """Training with Adam in fp32 at a small batch. [bytes]
+
+        (4 + 4 + 8) P + 1 GB of activations
+
+    1 billion parameters: 17 GB. Source: "Lesson Notes: LLM Memory Requirements".
+    """
+    return 16.0 * parameters + 1e9
+
+
+def square_root_neurons_bytes(*, parameters: float, batch: float) -> float:
+    """Activations of one layer, by "neurons a layer". [bytes]
+
+        batch sqrt(P) 2
+
+    10 billion parameters, batch 32: 6.4 MB. Source: "The Complete Guide to GPU Requirements", which takes the square
+    root of the whole model for the width of a layer and no length at all.
+    """
+    return float(batch * parameters**0.5 * 2.0)
+
+
+def spread_bytes(*, parameters: float, ranks: float) -> float:
+    """Weights, gradients and Adam's moments divided over GPUs. [bytes]
+
+        (2 + 2 + 8) P / n
+
+    10 billion on 2 GPUs: 60 GB, and with 20 to 40 GB of undivided activations 80 to 100. Source: "The Complete Guide to
+    GPU Requirements"; n is TP, or TP x PP, in "A Practical Guide to LLM GPU Memory Estimation".
+    """
+    return 12.0 * parameters / ranks
 
 
 def fully_sharded_bytes(*, parameters: float, ranks: float) -> float:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.document import MAX_BYTES, Document, read_document, validate
-from planner.inputs.json_document import read_json
+from planner.inputs.document import MAX_BYTES, Document, named_in, read_document, validate
+from planner.inputs.files import read_bytes
+from planner.inputs.json_document import MOST_BYTES, read_json
 from planner.inputs.messages import some_of
+from planner.inputs.names import flat, meant
 
 if TYPE_CHECKING:
     from planner.inputs.measured import MeasuredTables
@@ -42,6 +44,8 @@ _SCHEMAS = {
     "prices": ("planner.schema.catalog", "Price", "price"),
 }
 KINDS = tuple(_SCHEMAS)
+TYPED = frozenset({"gpus", "nodes", "models", "engines"})
+"""Kinds of which a part of a name may stand for it."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
 
@@ -57,17 +61,43 @@ class Catalog:
         self._used: dict[str, str] = {}
         self._asked_for: Catalog | None = None
 
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
-        """The entry of that name; a model may also be a Hugging Face id or a path to a config.json or YAML file."""
+    def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
+        """The entry of that name; a model may also be a Hugging Face id or a path to a config.json or YAML file.
+
+        A path is looked for in the folder `beside`, then in the working folder. Raises InputError at `where`.
+        """
         files = self._index(kind)
         if name not in files:
-            if kind == "models" and (outside := self._outside_model(name, where)) is not None:
+            if kind == "models" and (outside := self._outside_model(name, where, beside)) is not None:
                 return outside
-            raise InputError(_unknown(kind, name, sorted(files), where))
+            choices = self.meant(kind, name)
+            if len(choices) != 1:
+                choices = choices or (self._started_by(name) if kind == "engines" else [])
+                raise InputError(_unknown(kind, name, sorted(files), where, choices))
+            name = choices[0]
         entry, _ = self._load(kind, name)
         for used in self._lineage(kind, name):
             self._note(f"{kind}/{used}.yaml", self._read(kind, used).sha256)
         return entry
+
+    def meant(self, kind: str, name: str) -> list[str]:
+        """Ids of the entries that a name as people type it may mean: one where it is clear."""
+        files = self._index(kind)
+        if name in files:
+            return [name]
+        known = {each: self._aliases(kind, each) for each in files}
+        return meant(name, known, parts=kind in TYPED)
+
+    def _started_by(self, launcher: str) -> list[str]:
+        """Engines that a launcher starts."""
+        return [name for name in self.ids("engines") if launcher in self._load("engines", name)[0].launch]
+
+    def _aliases(self, kind: str, name: str) -> list[str]:
+        """Other names that an entry states; only a file that holds the word is read as YAML."""
+        if b"\naliases:" not in self._index(kind)[name].read_bytes():
+            return []
+        data = self._read(kind, name).data
+        return [str(each) for each in data.get("aliases") or ()] if isinstance(data, dict) else []
 
     def named_by(self, kind: str, owner_kind: str, owner: str, key: str, default: str | None = None) -> Any:
         """The entry that a field of another entry names; an error points at that field."""
@@ -91,7 +121,7 @@ class Catalog:
         for folder in self.folders:
             path = folder / relative
             if path.is_file():
-                self._note(relative, hashlib.sha256(path.read_bytes()).hexdigest())
+                self._note(relative, hashlib.sha256(read_bytes(path, most_bytes=MOST_BYTES)).hexdigest())
                 return path
         raise InputError(
             Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
@@ -162,7 +192,7 @@ class Catalog:
                 if option not in options:
                     place = document.place(("keeps_options", index))
                     raise InputError(_unknown("options", str(option), sorted(options), place))
-            data = {**data, **own}
+            data = {**{key: value for key, value in data.items() if key != "aliases"}, **own}
             if kept:
                 data["options"] = {**{option: options[option] for option in kept}, **own.get("options", {})}
         return {key: value for key, value in data.items() if key not in ("extends", "keeps_options")}
@@ -188,35 +218,49 @@ class Catalog:
                 raise InputError(Mistake(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
             names.append(base)
 
-    def _outside_model(self, name: str, where: Place | None) -> Any:
-        """An architecture that is not a catalog entry by its id, or None where the name cannot mean one."""
-        path = Path(name)
-        if not name.endswith((".json", ".yaml")) and "/" not in name and os.sep not in name:
-            return None
-        try:
-            if path.is_dir() and (path / "config.json").is_file():
-                path = path / "config.json"
-            is_file = path.is_file()
-        except (OSError, ValueError):
-            return None
-        if is_file and path.suffix == ".yaml":
-            document = read_document(path)
+    def _model_of(self, path: Path, name: str, where: Place | None) -> Any:
+        """The architecture of a YAML file or a config.json."""
+        if path.suffix == ".yaml":
+            document = read_document(path, where)
             entry = validate(document, schema_of("models"))
             self._note(name, document.sha256)
             return entry
-        if is_file:
-            from planner.inputs.hf_config import architecture_from_hf_config
+        from planner.inputs.hf_config import architecture_from_hf_config
 
-            config = read_json(path, where, most_bytes=MAX_BYTES)
-            self._note(name, config.sha256)
-            return architecture_from_hf_config(config, str(path))
+        config = read_json(path, where, most_bytes=MAX_BYTES)
+        self._note(name, config.sha256)
+        return architecture_from_hf_config(config, str(path))
+
+    def _outside_model(self, name: str, where: Place | None, beside: Path | None) -> Any:
+        """An architecture that is not a catalog entry by its id, or None where the name cannot mean one."""
+        if not name.endswith((".json", ".yaml")) and "/" not in name and os.sep not in name:
+            return None
+        path = _found([folder / name for folder in (beside, Path()) if folder is not None])
+        if path is not None:
+            with named_in(beside or path.parent, path):
+                return self._model_of(path, name, where)
         if name.endswith((".json", ".yaml")):
-            raise InputError(Mistake(f"{name}: no such file", where))
+            folders = "looked for beside the scenario, then in the working folder" if beside is not None else None
+            raise InputError(Mistake(f"{name}: no such file", where, folders))
+        if len(self.meant("models", name)) == 1:
+            return None
         for known in self.ids("models"):
             hf_id = self._load("models", known)[0].hf_id
             if hf_id is not None and hf_id.lower() == name.lower():
                 return self.find("models", known)
         return None
+
+
+def _found(paths: Sequence[Path]) -> Path | None:
+    """The first that is a file, or a folder with a config.json in it."""
+    for path in paths:
+        try:
+            for each in (path, path / "config.json"):
+                if each.is_file():
+                    return each
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
@@ -229,6 +273,19 @@ def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
                 Mistake(f"{folder} is not a folder", because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders")
             )
     return Catalog([*extra, shipped_folder()])
+
+
+def usual_node(catalog: Catalog, gpu: str, where: Place | None = None) -> str:
+    """Id of the node type that a GPU usually comes in. Raises InputError where it comes in several, or in none."""
+    entry = catalog.find("gpus", gpu, where)
+    if entry.usual_node is not None:
+        return str(entry.usual_node)
+    nodes = [name for name in catalog.ids("nodes") if catalog.document("nodes", name).data.get("gpu") == entry.id]
+    if len(nodes) == 1:
+        return nodes[0]
+    because = f"it comes in {', '.join(nodes)}" if nodes else "no node type of the catalog has it"
+    what, attempt = f"{entry.id} says too little: name the node type", "cluster: {node: ..., num_gpus: ...}"
+    raise InputError(Mistake(what, where, because, attempt))
 
 
 def shipped_folder() -> Path:
@@ -256,8 +313,12 @@ def is_dated(date: str) -> bool:
     return _DATE.match(date) is not None
 
 
-def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> Mistake:
+def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None, choices: Sequence[str] = ()) -> Mistake:
     word = _SCHEMAS[kind][2] if kind in _SCHEMAS else "kind of catalog entry"
+    if choices:
+        several = ", ".join(f"`{choice}`" for choice in choices[:12])
+        what = f"unknown {word} `{name}`: it may be several"
+        return Mistake(what, where, f"{name} may mean {several}", "one of them")
     close = _resembling(name, ids)
     return Mistake(
         f"unknown {word} `{name}`",
@@ -271,8 +332,8 @@ def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> M
 
 def _resembling(name: str, ids: Sequence[str]) -> list[str]:
     """Up to three ids that look like the name, punctuation and case aside."""
-    plain = {re.sub(r"[^a-z0-9]", "", known.lower()): known for known in reversed(ids)}
-    wanted = re.sub(r"[^a-z0-9]", "", name.lower())
+    plain = {flat(known): known for known in reversed(ids)}
+    wanted = flat(name)
     close = [plain[match] for match in difflib.get_close_matches(wanted, list(plain), n=3, cutoff=0.7)]
     parts = sorted(known for flat, known in plain.items() if len(wanted) >= 2 and wanted in flat)
     return list(dict.fromkeys([*close, *parts]))[:3]

@@ -10,10 +10,12 @@ from planner.errors import InputError, Mistake
 from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
+from planner.inputs.examples import beside
 from planner.inputs.known_errors import known_errors
-from planner.inputs.messages import did_you_mean
+from planner.inputs.messages import did_you_mean, some_of
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
+from planner.problem.housing import housed
 from planner.problem.machines import Machines
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
@@ -38,7 +40,7 @@ class _Names:
     def find(self, kind: str, name: str, *path: str | int) -> Any:
         """The entry, or None and one more fault."""
         try:
-            return self.catalog.find(kind, name, where=self.document.place(path))
+            return self.catalog.find(kind, name, self.document.place(path), beside(self.document.name, "."))
         except InputError as error:
             self.wrong.extend(error.problems)
             return None
@@ -52,6 +54,10 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     Raises InputError for an unknown name or for parts that contradict each other in every variant.
     """
     names = _Names(document, catalog.recording())
+    try:
+        scenario = housed(document, scenario, names.catalog)
+    except InputError as error:
+        names.wrong.extend(error.problems)
     shared = _shared(names, scenario)
     engine = shared["engine"]
     if names.wrong:
@@ -95,7 +101,7 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
     if scenario.cluster.pools is not None:
         machines = [(("cluster", "pools", index), pool) for index, pool in enumerate(scenario.cluster.pools)]
     for path, some in machines:
-        node = names.find("nodes", str(some.node), *path, "node")
+        node = names.find("nodes", some.node, *path, "node") if some.node is not None else None
         if node is not None:
             key = "num_gpus" if some.num_gpus is not None else "max_gpus"
             names.wrong += uneven_groups(some, node, names.document.place((*path, key)))
@@ -180,6 +186,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
     if wrong:
         return wrong, None
     grid_gpu = _grid_of(gpu, catalog)
+    _tables_there(node, grid_gpu, catalog)
     for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
         catalog.data_file(measured)
     engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
@@ -249,6 +256,19 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
     return headroom, headroom_from, demanded
 
 
+def _tables_there(node: Node, gpu: Gpu, catalog: Catalog) -> None:
+    """Raise InputError where an entry names a measured table that is in no folder."""
+    tables = catalog.tables
+    for kind, owner, path, name, known in (
+        ("gpus", gpu.id, ("gemm_grid",), gpu.gemm_grid, tables.gemm_stems),
+        ("nodes", node.id, ("links", "measured_as"), node.links.measured_as, tables.nccl_devices),
+    ):
+        if name is not None and name not in known():
+            where = catalog.document(kind, owner).place(path)
+            listed = f"the catalog knows {some_of(known())}"
+            raise InputError(Mistake(f"nothing measured is called {name}", where, listed, did_you_mean(name, known())))
+
+
 def _grid_of(gpu: Gpu, catalog: Catalog) -> Gpu:
     """The GPU whose measured products stand for these: itself, or the one that its entry names."""
     if gpu.gemm_grid is not None:
@@ -265,6 +285,7 @@ def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int,
     node: Node = catalog.find("nodes", pool.node)
     gpu: Gpu = catalog.named_by("gpus", "nodes", pool.node, "gpu")
     grid = _grid_of(gpu, catalog)
+    _tables_there(node, grid, catalog)
     catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
     usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from, demanded = _headroom(problem.scenario, problem.engine, usable)

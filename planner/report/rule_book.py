@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.analysis.named_rules import every_rule
 from planner.analysis.rules_of_thumb import RuleBook
 from planner.formulas import rules_of_thumb as rules
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
@@ -12,12 +13,13 @@ from planner.units import number
 
 def rule_blocks(book: RuleBook) -> list[Block]:
     """One row a rule, beside our own figure and what that is."""
+    found = every_rule(book)
     rows = []
-    for rule in book.rows():
-        ours = "-" if rule.ours_gb is None else number(rule.ours_gb)
-        share = "-" if not rule.ours_gb else f"{rule.rule_gb / rule.ours_gb:.2f}"
-        rows.append((rule.name, rule.formula, number(rule.rule_gb), ours, share, rule.ours_is))
-    titles = dict.fromkeys(rule.source for rule in book.rows())
+    titles = {title: f"[{index}]" for index, title in enumerate(dict.fromkeys(rule.source for rule in found), 1)}
+    for rule in found:
+        share = "-" if rule.share is None else f"{rule.share:.2f}"
+        figures = (_figure(rule.rule, rule.unit), _figure(rule.ours, rule.unit))
+        rows.append((f"{rule.name} {titles[rule.source]}", rule.formula, *figures, share, rule.ours_is))
     seven = rules.quick_estimate_gb(parameters_billion=7)
     return [
         Headline(
@@ -33,7 +35,7 @@ def rule_blocks(book: RuleBook) -> list[Block]:
             left=frozenset({0, 1, 5}),
         ),
         Text("Rules are taken from:"),
-        Bullets(tuple(titles)),
+        Bullets(tuple(f"{mark} {title}" for title, mark in titles.items())),
         Text(
             f"The quick estimate gives {seven:.2f} GB for 7 billion parameters; the comment beside it claims "
             f"{rules.QUICK_ESTIMATE_COMMENT_GB:g}."
@@ -54,12 +56,26 @@ def rule_document(book: RuleBook) -> JsonObject:
             {
                 "name": rule.name,
                 "formula": rule.formula,
-                "rule_gb": round(rule.rule_gb, 9),
-                "ours_gb": None if rule.ours_gb is None else round(rule.ours_gb, 9),
+                "unit": rule.unit,
+                "rule": _rounded(rule.rule),
+                "ours": _rounded(rule.ours),
+                "rule_gb": _rounded(rule.rule) if rule.unit == "GB" else None,
+                "ours_gb": _rounded(rule.ours) if rule.unit == "GB" else None,
                 "ours_is": rule.ours_is,
                 "source": rule.source,
             }
-            for rule in book.rows()
+            for rule in every_rule(book)
         ],
     }
     return enveloped("estimate", ANSWERED, document, catalog=book.catalog.used())
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    text = number(value) if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return text if unit == "GB" else f"{text} {unit}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 9)

@@ -79,15 +79,15 @@ def _shown(screen: Screen, table: Grid) -> Grid:
 
 
 def _shorter(screen: Screen) -> Screen | None:
-    """The same with its least important part left out: notes beyond the third, table rows beyond the third, ..."""
+    """The same with its least important part left out: notes and table rows beyond the third, then the lead, ..."""
     rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
     for least in (3, 1):
         if len(screen.notes) > least:
             return replace(screen, notes=screen.notes[:-1])
-        if rows > least:
+        if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
-    if screen.lead:
-        return replace(screen, lead=screen.lead[1:])
+        if screen.lead:
+            return replace(screen, lead=screen.lead[1:])
     longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
     if longest is not None and len(screen.rows[longest][1]) > 2 * WIDTH:
         name, text = screen.rows[longest]

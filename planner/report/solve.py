@@ -28,6 +28,10 @@ class Solved:
     """What would nearly fit, where nothing does."""
     uniform: Uniform | None = None
     """The best plan with stages that are alike, where the scenario leaves them free."""
+    assumed: tuple[str, ...] = ()
+    """What was taken for a question that was told in a few words, in words."""
+    command: Command | None = None
+    """What to type next, where that is not about a scenario file."""
 
 
 def solve_screen(solved: Solved) -> list[Block]:
@@ -35,6 +39,7 @@ def solve_screen(solved: Solved) -> list[Block]:
     outcome, nearest = solved.outcome, solved.nearest
     asked = outcome.question.scenario.question
     lead = [asked.strip()] if asked else []
+    lead += [_assumed(solved)] if solved.assumed else []
     if solved.comparison is not None:
         lead += comparison_result(solved.comparison)
     command = _next(solved)
@@ -52,6 +57,7 @@ def solve_ledgers(solved: Solved) -> list[Block]:
     question = outcome.question.scenario.question
     if question:
         blocks.append(Text(question.strip()))
+    blocks += [Text(_assumed(solved))] if solved.assumed else []
     if outcome.plan is not None:
         blocks += plan_blocks(outcome.plan)
     if nearest is not None:
@@ -68,7 +74,13 @@ def solve_blocks(solved: Solved) -> list[Block]:
     return [*blocks, *proof_blocks(solved.outcome), *error_blocks(solved.outcome.question), command]
 
 
+def _assumed(solved: Solved) -> str:
+    return f"Assumed: {'; '.join(solved.assumed)}. Change any with --set."
+
+
 def _next(solved: Solved) -> Command:
+    if solved.command is not None:
+        return solved.command
     headroom_gib = solved.nearest.feasible_headroom_gib if solved.nearest is not None else None
     return next_command(solved.outcome.question, headroom_gib, solved.outcome.status)
 

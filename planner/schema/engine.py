@@ -198,6 +198,8 @@ class Engine(Frozen):
     name: str
     version: str
     """The release whose behaviour this file states."""
+    aliases: list[str] = Field(default_factory=list)
+    """Other names that people type for it."""
     launch: list[str] = Field(default_factory=list)
     """Names of the launchers that speak its settings, the engine's own first."""
     zero_stages: list[Annotated[int, Field(ge=0, le=3)]] = Field(min_length=1)

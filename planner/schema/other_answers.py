@@ -15,10 +15,15 @@ class RuleRow(Frozen):
 
     name: str
     formula: str
-    rule_gb: float
-    """Decimal GB."""
+    unit: Literal["GB", "%", "x"]
+    """Of `rule` and `ours`; x is a ratio."""
+    rule: float | None
+    """None where the source names the item without a figure."""
+    ours: float | None
+    rule_gb: float | None
+    """Decimal GB; None where the unit is another."""
     ours_gb: float | None
-    """Decimal GB."""
+    """Decimal GB; None where the unit is another."""
     ours_is: str
     source: str
 

@@ -90,11 +90,18 @@ class Pool(Frozen):
         return self
 
 
+def as_name(value: object) -> object:
+    """A number as the name that was meant: 4090 is a GPU."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class ClusterSpec(Frozen):
     """The machines."""
 
     node: str | None = None
     """Id of a node type in the catalog."""
+    gpu: Annotated[str, BeforeValidator(as_name)] | None = None
+    """Instead of node: a GPU of the catalog, in the node type that it usually comes in."""
     pools: Annotated[list[Pool], Field(min_length=1)] | None = None
     """Instead of node and num_gpus: kinds of machines to choose from, each with its own number of GPUs."""
     num_gpus: GpuCount | Annotated[list[GpuCount], Field(min_length=1)] | None = None
@@ -117,14 +124,14 @@ class ClusterSpec(Frozen):
         own: dict[str, object] = {"num_gpus": self.num_gpus, "max_gpus": self.max_gpus, "usable_gib": self.usable_gib}
         own |= {"host_memory_gib": self.host_memory_gib, "topology": self.topology}
         if self.pools is not None:
-            both = [name for name, value in {"node": self.node, **own}.items() if value is not None]
+            both = [name for name, value in {"node": self.node, "gpu": self.gpu, **own}.items() if value is not None]
             if both or self.nccl_tests:
                 raise ValueError(f"pools: and {(both or ['nccl_tests'])[0]}: exclude each other; say it of a pool")
             names = [pool.node for pool in self.pools]
             if len(set(names)) < len(names):
                 raise ValueError("two pools of one node type; list their GPU counts in one")
-        elif self.node is None:
-            raise ValueError("give node, or pools to choose from")
+        elif self.node is None and self.gpu is None:
+            raise ValueError("give node or gpu, or pools to choose from")
         elif (self.num_gpus is None) == (self.max_gpus is None):
             raise ValueError("give exactly one of num_gpus and max_gpus")
         return self

@@ -23,6 +23,10 @@ PUBLISHED = [
     ("SGD", rules.optimizer_rule_bytes(parameters=7e9, optimizer="sgd"), 0.0),
     ("Llama-70B served in 16 bit", rules.inference_bytes(parameters=70e9, bits=16) / GB, 168.0),
     ("Llama-70B served in 4 bit", rules.inference_bytes(parameters=70e9, bits=4) / GB, 42.0),
+    ("1 billion in fp32", rules.fp32_training_bytes(parameters=1e9) / GB, 17.0),
+    ("neurons of a layer of 10B", rules.square_root_neurons_bytes(parameters=10e9, batch=32) / 1e6, 6.4),
+    ("10B on two GPUs without activations", rules.spread_bytes(parameters=10e9, ranks=2) / GB, 60.0),
+    ("10B on two GPUs, at most", (rules.spread_bytes(parameters=10e9, ranks=2) + 4 * 10e9) / GB, 100.0),
     ("quick estimate as the code gives it", rules.quick_estimate_gb(parameters_billion=7), 120.75),
 ]
 
@@ -75,6 +79,41 @@ def test_rules_stand_beside_our_figures() -> None:
     assert float(str(table["quick estimate"]["rule_gb"])) == pytest.approx(7.615616512 * 17.25)
     for name in ("inference x 1.2, 16 bit", "square-root checkpointing", "FSDP over 8 GPUs", "LoRA, rank 16"):
         assert table[name]["ours_gb"] is not None
+
+
+def test_every_rule_of_the_articles_is_there_by_name() -> None:
+    table = rows("llama3-8b")
+    share = table["LoRA's share, rank 16"]
+    assert (share["unit"], share["rule"], share["rule_gb"]) == ("%", 0.524, None)
+    assert share["ours"] == pytest.approx(100 * 41_943_040 / 8_030_261_248)
+    for name, rule in (
+        *(("LoRA takes less", 70), ("checkpointing costs", 30), ("quantisation to int4 saves", 4)),
+        *(
+            ("quantisation to int8 saves", 2),
+            ("state when the batch doubles", 2),
+            ("attention when the length doubles", 4),
+        ),
+    ):
+        assert table[name]["rule"] == rule
+        assert table[name]["ours"] not in (None, rule)
+    assert table["state when the batch doubles"]["ours"] == 1
+    for name in (
+        *("overhead, 10% on top", "overhead, 20% on top", "activations at batch 32, at least", "training in fp32"),
+        *("activations of a layer by neurons", "2 GPUs, activations undivided, at most", "tensor parallel over 2"),
+        *("TP2 x PP2", "activations from the weights", "weights in int8", "weights in int4", "inference x 1.2, 8 bit"),
+        *("inference x 1.2, 4 bit", "optimizer state, plain SGD", "optimizer state, 8-bit Adam"),
+        *("optimizer state, Adafactor", "data loading, checkpoint buffers", "8,192 to 3,072 tokens frees"),
+    ):
+        assert table[name]["ours_gb"] is not None, name
+    assert table["data loading, checkpoint buffers"]["rule"] is None
+    assert {row["source"] for row in table.values()} >= {
+        rules.GUIDE, rules.TRAIN_BIG, rules.HOW_MUCH, rules.COMPLETE, rules.LESSON,
+    }  # fmt: skip
+
+
+def test_adapters_of_latent_attention_have_figures() -> None:
+    table = rows("deepseek-v2-lite")
+    assert table["LoRA, rank 16"]["ours_gb"] == pytest.approx(table["LoRA, rank 16"]["rule_gb"], rel=0.05)
 
 
 def test_length_and_batch_move_activations_and_cache_only() -> None:

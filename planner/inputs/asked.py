@@ -1,0 +1,207 @@
+"""A few words as a whole scenario: what was asked, and a default for everything else, said in a comment beside it.
+
+`planner ask` solves such a scenario at once; `planner init` and `planner ask --save` write it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog, usual_node
+from planner.schema.catalog import Gpu
+
+TASKS = ("rl", "sft", "lora", "qlora", "pretrain")
+ENGINES = {
+    "rl": ("slime", "slime"),
+    "sft": ("transformers", "fsdp2"),
+    "lora": ("transformers", "transformers-ddp"),
+    "qlora": ("transformers", "transformers-ddp"),
+    "pretrain": ("megatron-core", "megatron-core"),
+}
+"""Engine that is assumed for a task on one GPU, and on several."""
+SEQUENCES = {"sft": 4096, "lora": 2048, "qlora": 2048, "pretrain": 4096}
+"""Tokens of a sequence, where none are asked for."""
+BATCHES = {"sft": 64, "lora": 16, "qlora": 16}
+"""Sequences of an optimizer step, where none are asked for."""
+PRETRAIN_TOKENS = 4 * 2**20
+"""Tokens of an optimizer step of pretraining: 4 Mi, the size of Llama 2's (arXiv:2307.09288, section 2.2)."""
+PROMPT, RESPONSE, PROMPTS, SAMPLES = 1024, 8192, 32, 8
+"""Tokens of a prompt and of the longest response, prompts of a rollout, samples a prompt: those of the first story."""
+MEAN_SHARE, P99_SHARE = 2500 / 8192, 9000 / 8192
+"""Mean and 99th percentile of response lengths over the longest response, as in the first story."""
+RANK = 16
+SCHEMA_FILE = "planner.schema.json"
+_GPUS = re.compile(r"\s*(?:(\d{1,6})\s*[x*]\s*)?(\S.*?)\s*\Z", re.IGNORECASE)
+_TOKENS = re.compile(r"\s*(\d{1,9})\s*([kK]?)\s*\Z")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person says; None where a default is taken."""
+
+    model: str
+    gpus: str
+    """A number and a GPU, such as `4xh100`; a GPU alone is one of it."""
+    task: str = "sft"
+    engine: str | None = None
+    sequence: int | None = None
+    """[tokens]"""
+    response: int | None = None
+    """Longest response of RL. [tokens]"""
+    batch: int | None = None
+    """Sequences of an optimizer step; in RL prompts of a rollout."""
+    headroom_gib: float | None = None
+    """What must stay free on every GPU. [GiB]"""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A scenario that was made of a few words."""
+
+    text: str
+    """YAML."""
+    assumed: tuple[str, ...]
+    """What nobody asked for, in words."""
+
+
+def tokens(text: str, where: str) -> int:
+    """`8192` or `8k` as tokens; k is 1,024. Raises InputError for anything else."""
+    match = _TOKENS.match(text)
+    if match is None or not int(match[1]):
+        raise InputError(Mistake(f"{where} {text}: expected tokens", Place(where), attempt=f"{where} 8192, or 8k"))
+    return int(match[1]) * (1024 if match[2] else 1)
+
+
+def template(asked: Wanted, catalog: Catalog) -> Template:
+    """The scenario that a few words mean. Raises InputError for a name that is unknown or may mean several things."""
+    if asked.task not in TASKS:
+        raise InputError(Mistake(f"no task {asked.task}", Place("--task"), attempt=f"one of {', '.join(TASKS)}"))
+    count, gpu = _gpus(asked.gpus, catalog)
+    model = catalog.find("models", asked.model, Place("MODEL"))
+    name = asked.model if asked.model.endswith((".json", ".yaml")) or "/" in asked.model else model.id
+    engine = catalog.find("engines", asked.engine or ENGINES[asked.task][count > 1], Place("--engine"))
+    _wrong_lengths(asked)
+    lines = _Lines()
+    lines.add("name", f"{model.id}-{asked.task}-{count}x{gpu.id}"[:80])
+    lines.add("question", _question(asked))
+    lines.add("task", {"lora": "sft", "qlora": "sft"}.get(asked.task, asked.task))
+    lines.add("model", name)
+    lines.add("engine", engine.id, None if asked.engine else f"engine {engine.id}")
+    lines.block("cluster")
+    lines.add("  gpu", gpu.id, comment=f"in its usual box: {usual_node(catalog, gpu.id, Place('--gpus'))}")
+    lines.add("  num_gpus", count)
+    if "bf16" not in gpu.dense_tflops:
+        lines.add("precision", "fp16", "fp16, since the GPU has no bf16")
+    if asked.task in ("lora", "qlora"):
+        _adapter(asked, lines)
+    if asked.task == "rl":
+        _rl(asked, count, lines)
+    else:
+        _batch(asked, count, model.max_position_embeddings, lines)
+    if asked.headroom_gib is not None:
+        lines.block("limits")
+        lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")
+    head = [f"# yaml-language-server: $schema={SCHEMA_FILE}", f"# ({SCHEMA_FILE}: planner schema --out {SCHEMA_FILE})"]
+    return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
+
+
+def _gpus(text: str, catalog: Catalog) -> tuple[int, Gpu]:
+    match = _GPUS.match(text)
+    if match is None or match[1] == "0":
+        raise InputError(Mistake(f"--gpus {text}: expected a number and a GPU", Place("--gpus"), attempt="4xh100"))
+    gpu: Gpu = catalog.find("gpus", match[2], Place("--gpus"))
+    return int(match[1] or 1), gpu
+
+
+def _wrong_lengths(asked: Wanted) -> None:
+    """Raise InputError where a length is asked for that the task has not."""
+    if asked.task == "rl" and asked.sequence is not None:
+        because = "in RL the sequence is the prompt and the longest response"
+        raise InputError(Mistake("--sequence is not for --task rl", Place("--sequence"), because, "--response 16k"))
+    if asked.task != "rl" and asked.response is not None:
+        because = f"--task {asked.task} generates nothing"
+        raise InputError(Mistake("--response needs --task rl", Place("--response"), because, "--sequence 16k"))
+
+
+def _question(asked: Wanted) -> str:
+    what = {"rl": "RL (GRPO)", "sft": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "pretrain": "pretraining"}
+    return f"How does {what[asked.task]} of {asked.model} lie on {asked.gpus}?"
+
+
+def _adapter(asked: Wanted, lines: _Lines) -> None:
+    base = "nf4" if asked.task == "qlora" else "bf16"
+    lines.block("adapter")
+    lines.add("  rank", RANK, f"rank {RANK} on all linear layers")
+    lines.add("  base_precision", base, comment="in which the frozen base is held")
+    lines.add("optimizer", "adamw-no-master", comment="adapters are trained in fp32 themselves")
+
+
+def _rl(asked: Wanted, count: int, lines: _Lines) -> None:
+    longest = asked.response or RESPONSE
+    mean, p99 = round(longest * MEAN_SHARE), round(longest * P99_SHARE)
+    prompts = asked.batch or _multiple(PROMPTS, count // math.gcd(count, SAMPLES))
+    lines.block("rl")
+    lines.add("  prompt_length", PROMPT, f"prompts of {PROMPT:,} tokens", "[tokens]")
+    said = None if asked.response else f"responses of up to {longest:,} tokens"
+    lines.add("  response_length", longest, said, "largest response [tokens]")
+    lines.add(
+        "  response_distribution",
+        f"{{mean: {mean}, p99: {p99}}}",
+        f"responses of {mean:,} tokens on average, 1 in 100 beyond {p99:,}",
+        "before the largest response cuts them [tokens]",
+    )
+    lines.add("  rollout_batch_size", prompts, None if asked.batch else f"{prompts} prompts a rollout", "prompts")
+    lines.add("  n_samples_per_prompt", SAMPLES, f"{SAMPLES} samples each")
+
+
+def _batch(asked: Wanted, count: int, positions: int | None, lines: _Lines) -> None:
+    length = asked.sequence or min(SEQUENCES[asked.task], positions or SEQUENCES[asked.task])
+    usual = BATCHES.get(asked.task) or max(1, PRETRAIN_TOKENS // length)
+    batch = asked.batch or _multiple(usual, count)
+    lines.block("batch")
+    lines.add("  sequence_length", length, None if asked.sequence else f"sequences of {length:,} tokens", "[tokens]")
+    said = None if asked.batch else f"{batch:,} of them a step"
+    lines.add("  global_batch_size", batch, said, "sequences of one optimizer step")
+    if asked.task == "pretrain":
+        lines.block("layout")
+        lines.add("  virtual_pipeline", "any", comment="chunks a stage: decided")
+
+
+def _multiple(value: int, of: int) -> int:
+    """The least multiple that is no less."""
+    return -(-value // of) * of
+
+
+class _Lines:
+    """YAML that is written line by line, and what of it was assumed."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.assumed: list[str] = []
+
+    def block(self, name: str) -> None:
+        """The key of a mapping."""
+        self.text.append(f"{name}:")
+
+    def add(self, name: str, value: object, assumed: str | None = None, comment: str = "") -> None:
+        """One key and its value, with what is assumed of it, and what it means."""
+        written = str(value) if re.fullmatch(r"[\w.{][\w.{}, :/-]*", str(value)) else json.dumps(value)
+        if name.strip() in ("question", "name", "model"):
+            written = json.dumps(str(value), ensure_ascii=False) if re.search(r"[^\w./-]", str(value)) else str(value)
+        said = ", ".join(part for part in (comment, "assumed" if assumed else "") if part)
+        self.text.append(f"{name}: {written}" + (f"  # {said}" if said else ""))
+        if assumed:
+            self.assumed.append(assumed)
+
+
+def templates(catalog: Catalog) -> list[tuple[str, str]]:
+    """(task, engine) of every template: RL for stacks that generate, and the tasks that train for the other engines."""
+    out = []
+    for engine in catalog.all("engines"):
+        generates = engine.colocation is not None
+        out += [(task, engine.id) for task in TASKS if (task == "rl") == generates]
+    return sorted(out, key=lambda pair: (TASKS.index(pair[0]), pair[1]))

@@ -1,0 +1,198 @@
+"""An answer without a file, a scenario to start from, and names as people type them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from run_cli import run
+
+from planner.errors import InputError
+from planner.inputs.asked import Wanted, template, templates
+from planner.inputs.catalog import Catalog, default_catalog, usual_node
+from planner.inputs.document import load, parse_document
+from planner.inputs.examples import examples
+from planner.problem.resolve import question_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return default_catalog()
+
+
+def test_an_answer_says_what_it_assumed_and_can_be_kept(tmp_path: Path) -> None:
+    saved = tmp_path / "run.yaml"
+    words = ("ask", "llama3.1-8b", "--gpus", "4090", "--task", "qlora")
+    asked = run(*words)
+    assert asked.code == 0, asked.err
+    text = " ".join(asked.out.split())
+    assert "Assumed: engine transformers; rank 16 on all linear layers; sequences of 2,048 tokens" in text
+    assert "Next: planner ask llama3.1-8b --gpus 4090 --task qlora --save run.yaml" in text
+    kept = run(*words, "--save", str(saved), "-v")
+    assert f"planner launch {saved} --to accelerate" in " ".join(kept.out.replace("\\\n", " ").split())
+    again = run("solve", str(saved), "-v", "--no-check")
+    assert again.out.partition("\nLayout")[1:] == kept.out.partition("\nLayout")[1:]
+    assert saved.read_text().startswith("# yaml-language-server: $schema=")
+
+
+def test_set_reaches_the_answer_and_what_is_saved(tmp_path: Path) -> None:
+    saved = tmp_path / "run.yaml"
+    done = run(
+        "ask",
+        "qwen2.5-0.5b",
+        "--gpus",
+        "h100",
+        "--task",
+        "lora",
+        "--set",
+        "limits.headroom_gib=40",
+        "--save",
+        str(saved),
+    )
+    assert done.code == 0, done.err
+    assert "40.0 wanted" in done.out
+    assert "headroom_gib: 40" in saved.read_text()
+    assert question_of(load(str(saved))).first.headroom_gib == 40
+
+
+def test_several_lengths_are_compared() -> None:
+    done = run("ask", "qwen2.5-0.5b", "--gpus", "h100", "--sequence", "2k,4k", "--format", "json")
+    assert [row["set"] for row in json.loads(done.out)["rows"]] == [
+        {"batch.sequence_length": 2048},
+        {"batch.sequence_length": 4096},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("qwen2.5-7b", "--gpus", "4xa100"), "`a100-sxm4-80gb`"),
+        (("qwen2.5-7b", "--gpus", "0xh100"), "expected a number and a GPU"),
+        (("qwen2.5-7b", "--gpus", "4xh100", "--engine", "verl", "--task", "rl"), "`verl-fsdp2`, `verl-megatron`"),
+        (("qwen2.5-7b", "--gpus", "4xh100", "--engine", "axolotl"), "`fsdp2`"),
+        (("qwen2.5-7b", "--gpus", "4xh100", "--response", "16k"), "--response needs --task rl"),
+        (("qwen2.5-7b", "--gpus", "4xh100", "--task", "rl", "--sequence", "4k"), "--response 16k"),
+        (("qwen2.5-7b", "--gpus", "4xh100", "--sequence", "many"), "expected tokens"),
+        (("qwen", "--gpus", "4xh100"), "it may be several"),
+        (("qwen2.5-7b", "--gpus", "3xh100"), "num_gpus: 2"),
+        (("qwen2.5-7b", "--gpus", "8xmi250x"), "no node type of the catalog has it"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(words: tuple[str, ...], said: str) -> None:
+    result = run("ask", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+
+
+def test_every_template_is_a_scenario_that_can_be_solved(catalog: Catalog) -> None:
+    pairs = templates(catalog)
+    assert {task for task, _ in pairs} == {"rl", "sft", "lora", "qlora", "pretrain"}
+    assert {engine for _, engine in pairs} == set(catalog.ids("engines"))
+    for task, engine in pairs:
+        made = template(Wanted("qwen2.5-7b", "8xh100", task, engine), catalog)
+        question = question_of(parse_document(made.text, f"{task} {engine}"), catalog)
+        assert question.first.engine.id == engine
+        assert (question.scenario.task == "rl") == (task == "rl")
+
+
+def test_init_writes_what_options_say_and_asks_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = run("init", "--task", "rl", "--engine", "slime", "--gpus", "8xh100", "--length", "16k")
+    assert plain.code == 0, plain.err
+    assert "response_length: 16384" in plain.out
+    answers = iter(["no such model", "llama3.1-8b", "4090", "qlora", "transformers", "4k", "safety", 2.5])
+    monkeypatch.setattr("click.prompt", lambda *_, **__: next(answers))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    told = run("init")
+    assert told.code == 0, told.err
+    assert "unknown model `no such model`" in told.err
+    data = parse_document(told.out, "told").data
+    assert (data["cluster"]["gpu"], data["batch"]["sequence_length"]) == ("rtx-4090", 4096)
+    assert data["adapter"]["base_precision"] == "nf4"
+    assert data["limits"]["headroom_gib"] == 2.5
+
+
+def test_shipped_scenarios_are_found_anywhere(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "qwen7b_rl" in examples()
+    for name in examples():
+        if not name.startswith("budget"):
+            assert question_of(load(f"example:{name}"), catalog).problems
+    listed = run("init", "--list").out
+    assert all(f"example:{name}" in listed for name in examples())
+    assert "did you mean `qwen7b_rl`?" in run("solve", "example:qwen7b_r").err
+    assert "example:qwen7b_rl" in run("solve", "qwen7b_rl.yaml").err
+    (tmp_path / "mine.yaml").write_text("x")
+    assert "did you mean `mine.yaml`?" in run("solve", "mien.yaml").err
+    assert "example:qwen7b_rl" in run("--help").out
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "ids"),
+    [
+        ("gpus", "h100", ["h100-sxm5-80gb"]),
+        ("gpus", "H20", ["h20-96gb"]),
+        ("gpus", "4090", ["rtx-4090"]),
+        ("gpus", "a100-sxm4-80gb", ["a100-sxm4-80gb"]),
+        ("gpus", "NVIDIA GeForce RTX 4090", ["rtx-4090"]),
+        ("gpus", "a100", ["a100-pcie-40gb", "a100-pcie-80gb", "a100-sxm4-40gb", "a100-sxm4-80gb"]),
+        ("engines", "megatron", ["megatron-core"]),
+        ("engines", "verl", ["verl-fsdp2", "verl-megatron"]),
+        ("models", "Qwen/Qwen2.5-7B", ["qwen2.5-7b"]),
+        ("models", "meta-llama/Llama-3.1-8B-Instruct", ["llama3.1-8b"]),
+        ("models", "google/gemma-2-9b-it", ["gemma2-9b"]),
+        ("models", "nobody/knows-this", []),
+        ("precisions", "BF16", ["bf16"]),
+        ("precisions", "int", []),
+    ],
+)
+def test_names_people_type(catalog: Catalog, kind: str, typed: str, ids: list[str]) -> None:
+    assert catalog.meant(kind, typed) == ids
+
+
+def test_a_name_is_never_taken_from_another_entry(catalog: Catalog) -> None:
+    """Every id, every other name and every Hugging Face id means its own entry, and nothing else."""
+    for kind in ("gpus", "nodes", "models", "engines"):
+        for entry in catalog.all(kind):
+            for name in (entry.id, entry.id.upper(), *getattr(entry, "aliases", ()), getattr(entry, "hf_id", None)):
+                if name is not None and kind != "engines":
+                    assert catalog.find(kind, name).id == entry.id, name
+
+
+def test_a_gpu_alone_is_a_cluster(catalog: Catalog) -> None:
+    for gpu in catalog.all("gpus"):
+        if gpu.usual_node is not None:
+            assert catalog.find("nodes", gpu.usual_node).gpu == gpu.id
+    base = "name: n\ntask: sft\nmodel: qwen2.5-0.5b\nengine: hf\nbatch: {global_batch_size: 8, sequence_length: 1024}\n"
+    question = question_of(parse_document(base + "cluster: {gpu: 4090, num_gpus: 1}\n", "a"), catalog)
+    assert question.first.node.id == usual_node(catalog, "rtx-4090") == "rtx-4090-box"
+    both = base + "cluster: {gpu: h100, node: dgx-a100, num_gpus: 8}\n"
+    with pytest.raises(InputError, match="dgx-a100 has no h100-sxm5-80gb"):
+        question_of(parse_document(both, "b"), catalog)
+    with pytest.raises(InputError, match="give node or gpu"):
+        question_of(parse_document(base + "cluster: {num_gpus: 8}\n", "c"), catalog)
+
+
+def test_a_config_json_is_a_model(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 5120,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 40,
+        "intermediate_size": 13824,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    done = run("ask", str(path), "--gpus", "128xh100", "--task", "pretrain", "--set", "layout.tensor_parallel=2")
+    assert done.code == 0, done.err
+    assert "13.016 B parameters, 40 layers of 5120" in " ".join(done.out.split())
