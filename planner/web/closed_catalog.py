@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from planner.errors import InputError, Mistake, Place
@@ -19,13 +20,13 @@ class ClosedCatalog(Catalog):
     pasted: str | None = None
     """A config.json as text."""
 
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
+    def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
         """The entry of that name; the model `pasted` is the config.json that came along."""
         if kind == "models" and name == PASTED and self.pasted is not None:
             return architecture_from_hf_config(_config(self.pasted), PASTED)
         return super().find(kind, name, where)
 
-    def _outside_model(self, name: str, where: Place | None) -> Any:
+    def _outside_model(self, name: str, where: Place | None, beside: Path | None) -> Any:
         for known in self.ids("models"):
             entry = super().find("models", known)
             if entry.hf_id is not None and entry.hf_id.lower() == name.lower():

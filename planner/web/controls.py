@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
-from planner.web.state import PASTED, State
+from planner.web.state import GPUS, MODEL, PASTED, State
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,21 @@ def main_controls(state: State, document: Document, catalog: Catalog) -> list[Co
     task = stands(document, "task")
     length, batch = (table["rl" if task == "rl" else ""] for table in (LENGTHS, BATCHES))
     models = (*((PASTED,) if state.config is not None else ()), *catalog.ids("models"))
+    by_words = state.text is None and state.task is not None
 
     def control(path: str, label: str, choices: Sequence[str] = (), **more: object) -> Control:
         return Control(path, label, state.value(path), stands(document, path), tuple(choices), **more)  # type: ignore[arg-type]
 
+    if by_words:
+        words = [Control(MODEL, "model", state.model, "", models), Control(GPUS, "GPUs", state.gpus, "", hint="4xh100")]
+    else:
+        words = [
+            control("model", "model", models),
+            control("cluster.node", "machines", catalog.ids("nodes")),
+            control("cluster.num_gpus", "GPUs", hint="a number or a list such as [8, 16]"),
+        ]
     return [
-        control("model", "model", models),
-        control("cluster.node", "machines", catalog.ids("nodes")),
-        control("cluster.num_gpus", "GPUs", hint="a number or a list such as [8, 16]"),
+        *words,
         control(*length, hint="tokens", low=1024, high=131072),
         control(*batch, hint="sequences a step"),
         control("engine", "engine", catalog.ids("engines")),
@@ -89,8 +95,3 @@ def decision_controls(state: State, document: Document) -> list[Control]:
         Control(path, label, state.value(path), stands(document, path) or "open", hint="any, 4 or [2, 4]")
         for path, label in DECISIONS
     ]
-
-
-def examples(folder: Path) -> dict[str, Path]:
-    """Shipped scenarios by name."""
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,11 +14,14 @@ from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from planner.errors import InputError
+from planner.inputs.asked import TASKS
 from planner.inputs.document import Document, parse_document, with_overrides
+from planner.inputs.examples import EXAMPLE as NAMED
+from planner.web.asked import Answer
+from planner.web.base import base, scenario_text, scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog
-from planner.web.controls import decision_controls, examples, main_controls
-from planner.web.shipped import scenario_folder
-from planner.web.state import State, state_of
+from planner.web.controls import decision_controls, main_controls
+from planner.web.state import EXAMPLE, OWN_SCENARIO, TASK, State, state_of
 from planner.web.waiting import while_wanted
 from planner.web.workers import Workers
 
@@ -33,8 +36,22 @@ class View:
 
     state: State
     document: Document
+    """The scenario before its changes."""
+    text: str
     catalog: ClosedCatalog
     problems: tuple[str, ...] = ()
+
+    def asked(self, state: State | None = None, **more: object) -> Answer:
+        """This view, or another state of its scenario, as a question for a worker."""
+        state = state or self.state
+        document = {"text": self.text, "name": self.document.name, "overrides": list(state.overrides)}
+        return {**document, "config": state.config, **more}
+
+
+def _view(state: State) -> View:
+    catalog = closed_catalog(state.config)
+    name, text = base(state, catalog)
+    return View(state, parse_document(text, name), text, catalog)
 
 
 class Pages:
@@ -64,39 +81,21 @@ class Pages:
         return page
 
     def _view(self, request: Request) -> View:
-        state = State(example=self.start)
+        """The view of an address; that of the first page, and what is wrong, where the address is."""
+        first, pairs = State(example=self.start), request.query_params.multi_items()
         try:
-            pairs = request.query_params.multi_items()
-            state = state_of(pairs if any(key == "example" for key, _ in pairs) else [("example", self.start), *pairs])
-            return View(state, self._document(state), closed_catalog(state.config))
+            named = {name for name, _ in pairs} & {EXAMPLE, TASK, OWN_SCENARIO}
+            return _view(state_of(pairs if named else [(EXAMPLE, self.start), *pairs]))
         except InputError as error:
-            known = scenario_folder() / f"{self.start}.yaml"
-            state = State(example=self.start)
-            document = parse_document(known.read_text(encoding="utf-8"), known.name)
-            return View(state, document, closed_catalog(), tuple(problem.render() for problem in error.problems))
-
-    def _document(self, state: State) -> Document:
-        """The scenario before its changes."""
-        if state.text is not None:
-            return parse_document(state.text, "scenario.yaml")
-        known = examples(scenario_folder())
-        name = state.example if state.example in known else self.start
-        return parse_document(known[name].read_text(encoding="utf-8"), known[name].name)
-
-    def _asked(self, state: State, **more: Any) -> dict[str, Any]:
-        text = state.text
-        if text is None:
-            known = examples(scenario_folder())
-            text = known.get(state.example, known[self.start]).read_text(encoding="utf-8")
-        name = "scenario.yaml" if state.text is not None else f"{state.example}.yaml"
-        return {"text": text, "name": name, "overrides": list(state.overrides), "config": state.config, **more}
+            return replace(_view(first), problems=tuple(problem.render() for problem in error.problems))
 
     def _render(self, request: Request, template: str, view: View, **more: Any) -> HTMLResponse:
         context = {
             "state": view.state,
             "problems": view.problems,
             "views": VIEWS,
-            "examples": list(examples(scenario_folder())),
+            "examples": scenarios(),
+            "tasks": TASKS,
             "controls": main_controls(view.state, view.document, view.catalog),
             "decisions": decision_controls(view.state, view.document),
             "axes": AXES,
@@ -118,17 +117,17 @@ class Pages:
             return self._render(request, "refused.html", view, refused=[{"what": text} for text in view.problems])
         query = request.query_params
         if name == "plan":
-            kind, asked = "solve", self._asked(view.state)
+            kind, asked = "solve", view.asked()
         elif name == "why":
-            kind, asked = "explain", self._asked(view.state, why_not=[query["why"]] if query.get("why") else [])
+            kind, asked = "explain", view.asked(why_not=[query["why"]] if query.get("why") else [])
         elif name == "front":
-            more = {"over": query.get("over") or "headroom", "offer": query.get("offer") or None}
-            kind, asked = "front", self._asked(view.state, **more)
+            over, offer = query.get("over") or "headroom", query.get("offer") or None
+            kind, asked = "front", view.asked(over=over, offer=offer)
         elif name == "near":
-            kind, asked = "near", self._asked(view.state)
+            kind, asked = "near", view.asked()
         elif name == "compare":
             others = [view.state.changed(side.split()) for side in query.getlist("side") if side.strip()]
-            kind, asked = "compare", {"sides": [self._asked(view.state), *(self._asked(other) for other in others)]}
+            kind, asked = "compare", {"sides": [view.asked(), *(view.asked(other) for other in others)]}
         else:
             return HTMLResponse("<p>no such answer</p>", 404)
         found = await while_wanted(request, self.workers.ask(kind, asked))
@@ -141,8 +140,6 @@ class Pages:
         view = self._view(request)
         if view.problems:
             return PlainTextResponse("\n".join(view.problems) + "\n", 422)
-        from planner.web.shipped import scenario_text
-
         try:
             text = scenario_text(with_overrides(view.document, view.state.overrides))
         except InputError as error:
@@ -154,7 +151,7 @@ class Pages:
         view = self._view(request)
         if view.problems:
             return PlainTextResponse("\n".join(view.problems) + "\n", 422)
-        asked = self._asked(view.state, to=request.query_params.get("to"))
+        asked = view.asked(to=request.query_params.get("to"))
         found = await while_wanted(request, self.workers.ask("launch", asked))
         if "problems" in found:
             return PlainTextResponse("\n".join(problem["what"] for problem in found["problems"]) + "\n", 422)
@@ -169,7 +166,7 @@ class Pages:
         view = self._view(request)
         if view.problems:
             return PlainTextResponse("\n".join(view.problems) + "\n", 422)
-        found = await while_wanted(request, self.workers.ask("solve", self._asked(view.state)))
+        found = await while_wanted(request, self.workers.ask("solve", view.asked()))
         if "problems" in found:
             return PlainTextResponse("\n".join(problem["what"] for problem in found["problems"]) + "\n", 422)
         return _attached(found["html"], "report.html")
@@ -177,8 +174,11 @@ class Pages:
 
 def command(state: State) -> str:
     """The question as one would type it."""
-    name = "scenario.yaml" if state.text is not None else f"example:{state.example}"
-    return shlex.join(["planner", "solve", name, *(part for text in state.overrides for part in ("--set", text))])
+    sets = [part for text in state.overrides for part in ("--set", text)]
+    if state.text is None and state.task is not None:
+        return shlex.join(["planner", "ask", state.model, "--gpus", state.gpus, "--task", state.task, *sets])
+    name = "scenario.yaml" if state.text is not None else f"{NAMED}{state.example}"
+    return shlex.join(["planner", "solve", name, *sets])
 
 
 def _extra(request: Request) -> str:

@@ -10,9 +10,9 @@ from dataclasses import replace
 import click
 
 from planner.errors import InputError, Mistake, Place
-from planner.web.controls import examples
+from planner.inputs.examples import EXAMPLE, missing
+from planner.web.base import scenarios
 from planner.web.limits import ServerLimits
-from planner.web.shipped import scenario_folder
 from planner.web.workers import Workers
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -20,9 +20,9 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def serve(*, host: str, port: int, workers: int, start: str) -> None:
     """Serve until interrupted. Raises InputError where the address cannot be taken or the extra is not installed."""
-    known = examples(scenario_folder())
-    if start not in known:
-        raise InputError(Mistake(f"no shipped scenario {start!r}", Place("SCENARIO"), attempt=", ".join(known)))
+    start = start.removeprefix(EXAMPLE)
+    if start not in scenarios():
+        raise InputError(missing(f"{EXAMPLE}{start}", Place("SCENARIO")))
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -1,7 +1,8 @@
 """The state of a view: a scenario to start from and what was changed in it, as the query of an address.
 
-`?example=qwen7b_rl&cluster.num_gpus=8` is the shipped scenario with one `--set`; `?yaml=...` carries a scenario of
-one's own, and `?config=...` the config.json of a model of one's own, both packed. Nothing is kept on the server.
+`?example=qwen7b_rl&cluster.num_gpus=8` is a shipped scenario with one `--set`; `?task=qlora&for=llama3.1-8b&on=4090` is
+what `planner ask` makes of these words; `?yaml=...` carries a scenario of one's own, and `?config=...` the config.json
+of a model of one's own, both packed. Nothing is kept on the server.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from planner.errors import InputError, Mistake, Place
 
 PASTED = "pasted"
 """What a scenario calls the model whose config.json came with it."""
-EXAMPLE, OWN_SCENARIO, OWN_MODEL = "example", "yaml", "config"
-RESERVED = frozenset({EXAMPLE, OWN_SCENARIO, OWN_MODEL, "view", "token", "over", "offer", "why", "side"})
+EXAMPLE, OWN_SCENARIO, OWN_MODEL, TASK, MODEL, GPUS = "example", "yaml", "config", "task", "for", "on"
+RESERVED = frozenset(
+    {EXAMPLE, OWN_SCENARIO, OWN_MODEL, TASK, MODEL, GPUS, "token", "over", "offer", "why", "side", "to"}
+)
 """Names in the query that are no path of a scenario."""
 UNPACKED_BYTES = 256 * 1024
 """Longest scenario or config.json, as in a file."""
@@ -29,7 +32,13 @@ class State:
     """A scenario as somebody put it together on the page."""
 
     example: str = "qwen7b_rl"
-    """Shipped scenario to start from, unless `text` is given."""
+    """Shipped scenario to start from, unless `text` or `task` is given."""
+    task: str | None = None
+    """What is to be done, as `planner ask` takes it."""
+    model: str = "llama3.1-8b"
+    """Of that task."""
+    gpus: str = "8xh100"
+    """Of that task."""
     text: str | None = None
     """A scenario of one's own, as YAML."""
     config: str | None = None
@@ -44,7 +53,12 @@ class State:
 
     def query(self, **more: str) -> str:
         """The query of an address that leads to this state."""
-        pairs = [(OWN_SCENARIO, pack(self.text))] if self.text is not None else [(EXAMPLE, self.example)]
+        if self.text is not None:
+            pairs = [(OWN_SCENARIO, pack(self.text))]
+        elif self.task is not None:
+            pairs = [(TASK, self.task), (MODEL, self.model), (GPUS, self.gpus)]
+        else:
+            pairs = [(EXAMPLE, self.example)]
         if self.config is not None:
             pairs.append((OWN_MODEL, pack(self.config)))
         return urlencode([*pairs, *self.changes, *more.items()])
@@ -66,10 +80,15 @@ def state_of(pairs: Sequence[tuple[str, str]]) -> State:
     changes: Mapping[str, str] = {
         name: value.strip() for name, value in pairs if name not in RESERVED and value.strip() and "=" not in name
     }
-    if named.get(OWN_MODEL) and "model" not in changes:
+    if named.get(OWN_MODEL) and named.get(TASK):
+        named[MODEL] = PASTED
+    elif named.get(OWN_MODEL) and "model" not in changes:
         changes = {"model": PASTED, **changes}
     return State(
         example=named.get(EXAMPLE) or State.example,
+        task=named.get(TASK) or None,
+        model=named.get(MODEL) or State.model,
+        gpus=named.get(GPUS) or State.gpus,
         text=unpack(named[OWN_SCENARIO], OWN_SCENARIO) if named.get(OWN_SCENARIO) else None,
         config=unpack(named[OWN_MODEL], OWN_MODEL) if named.get(OWN_MODEL) else None,
         changes=tuple(changes.items()),

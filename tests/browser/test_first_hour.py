@@ -26,25 +26,29 @@ def test_grpo_of_qwen_7b_with_16k_responses(seen: Seen) -> None:
 
 def test_qlora_of_an_8b_on_a_4090(seen: Seen) -> None:
     seen.open("")
-    seen.act("select_option", "#example", "llama8b_lora_4090")
-    seen.page.wait_for_url("**example=llama8b_lora_4090**")
-    seen.act("fill", '[id="cluster.num_gpus"]', "1")
+    seen.act("select_option", "#start", "task=qlora")
+    seen.page.wait_for_url("**task=qlora**")
+    seen.act("fill", '[id="on"]', "4090")
     seen.act("click", "#ask > button")
-    assert "GiB free" in seen.answer
+    text = seen.answer
+    assert "GiB free" in text
+    assert "nf4" in text
     assert seen.actions <= MOST_ACTIONS
 
 
 def test_a_13b_from_its_config_on_128_h100(seen: Seen) -> None:
-    seen.open("?example=llama70b_64xh100")
+    seen.open("")
+    seen.act("select_option", "#start", "task=pretrain")
+    seen.page.wait_for_url("**task=pretrain**")
     seen.act("click", "text=A model or scenario of your own")
     seen.act("fill", "#own-config", json.dumps(CONFIG_13B))
     seen.act("press", "#own-config", "Tab")
     seen.page.wait_for_url("**config=**")
-    seen.act("fill", '[id="cluster.num_gpus"]', "128")
+    seen.act("fill", '[id="on"]', "128xh100")
     seen.act("click", "#ask > button")
     text = seen.answer
     assert "128 GPUs" in text
-    assert "pasted" in text
+    assert "13.0" in text
     assert seen.actions <= MOST_ACTIONS
 
 

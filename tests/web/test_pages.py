@@ -8,6 +8,8 @@ from starlette.testclient import TestClient
 from web.conftest import SMALL
 
 import planner
+from planner.inputs.asked import TASKS
+from planner.web.base import scenarios
 from planner.web.pages import VIEWS
 from planner.web.state import State
 
@@ -65,3 +67,21 @@ def test_launch_files_can_be_taken_away(client: TestClient) -> None:
 def test_health_and_metrics(client: TestClient) -> None:
     assert client.get("/healthz").json()["status"] == "ok"
     assert "planner_questions_asked_total" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_few_words_are_a_scenario(client: TestClient, task: str) -> None:
+    query = "task=" + task + "&for=llama3.2-1b&on=8xh100"
+    assert "GiB free" in client.get(f"/answer/plan?{query}").text
+    assert f"--task {task}" in client.get(f"/answer/plan?{query}").text
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_every_shipped_scenario_opens(client: TestClient, name: str) -> None:
+    page = client.get(f"/?example={name}")
+    assert page.status_code == 200
+    assert 'class="wrong"' not in page.text
+
+
+def test_a_scenario_that_is_not_shipped_is_said(client: TestClient) -> None:
+    assert "no shipped scenario" in client.get("/?example=../../etc/passwd").text

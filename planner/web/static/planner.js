@@ -39,7 +39,7 @@
   for (const select of form.querySelectorAll("[data-reload]")) {
     select.addEventListener("change", (event) => {
       event.stopPropagation();
-      window.location.search = new URLSearchParams({ example: select.value }).toString();
+      if (select.value) window.location.search = select.value;
     });
   }
   // An answer that is no longer wanted is no error; one that does not come has an event of its own.
