@@ -8,6 +8,9 @@ from typing import Any
 from planner.errors import InputError, InternalError, Mistake, NoVerdict, Place, PlannerError
 from planner.inputs.document import Document, parse_document, with_overrides
 from planner.report.answers import answer_document, answer_html
+from planner.report.blocks import Command
+from planner.report.html import fragment
+from planner.report.solve import Solved, solve_screen
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog, refuse_files
 
 Asked = Mapping[str, Any]
@@ -60,7 +63,8 @@ def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     from planner.search.search import outcome_line, plan
 
     outcome = plan(document_asked(asked), catalog, check_points=0, time_limit_s=seconds)
-    return _shown(outcome, headline=outcome_line(outcome))
+    short = fragment(block for block in solve_screen(Solved(outcome)) if not isinstance(block, Command))
+    return _shown(outcome, headline=outcome_line(outcome), short=short)
 
 
 def _estimate(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
