@@ -37,6 +37,7 @@ COMMANDS = {
     "calibrate": "Fit the model to your own run's log, or measure your own GPUs",
     "check": "Hold a run's logs and memory snapshots against its plan, item by item",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
+    "serve": "A page to play with: plan, compare and explain in a browser",
     "schema": "JSON Schema of a scenario, for editors",
 }
 """Name and one line of help; the command itself is `command` in planner/commands/<name>.py, imported when it runs

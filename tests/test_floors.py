@@ -28,8 +28,9 @@ ROOMS = (
     {"launch", "report"},
     {"api"},
     {"validation"},
+    {"web"},
     {"streams"},
-    {"web", "commands"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )

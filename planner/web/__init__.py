@@ -1,0 +1,1 @@
+"""The page of `planner serve`: server-rendered, on loopback, each view a link and each link a scenario."""

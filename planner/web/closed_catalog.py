@@ -1,0 +1,71 @@
+"""The shipped catalogs for questions of strangers: no name in a scenario opens a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import Document, validate
+from planner.inputs.hf_config import architecture_from_hf_config
+from planner.schema.scenario import Scenario
+from planner.web.state import PASTED
+
+
+class ClosedCatalog(Catalog):
+    """A catalog that reads nothing outside its folders, with at most one model that came along."""
+
+    pasted: str | None = None
+    """A config.json as text."""
+
+    def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
+        """The entry of that name; the model `pasted` is the config.json that came along."""
+        if kind == "models" and name == PASTED and self.pasted is not None:
+            return architecture_from_hf_config(_config(self.pasted), PASTED)
+        return super().find(kind, name, where)
+
+    def _outside_model(self, name: str, where: Place | None, beside: Path | None) -> Any:
+        for known in self.ids("models"):
+            entry = super().find("models", known)
+            if entry.hf_id is not None and entry.hf_id.lower() == name.lower():
+                return entry
+        return None
+
+
+def closed_catalog(config: str | None = None) -> ClosedCatalog:
+    """The shipped catalogs alone, and a pasted config.json as the model `pasted`."""
+    catalog = ClosedCatalog(default_catalog().folders)
+    catalog.pasted = config
+    return catalog
+
+
+def refuse_files(document: Document) -> None:
+    """Raise InputError for every key of a scenario that names a file on this machine."""
+    scenario = validate(document, Scenario)
+    named = {
+        ("calibration",): scenario.calibration,
+        ("cluster", "topology"): scenario.cluster.topology,
+        ("cluster", "nccl_tests"): scenario.cluster.nccl_tests,
+    }
+    mistakes = [
+        Mistake(
+            f"{'.'.join(path)} names a file, and this page reads none", document.place(path), attempt="planner solve"
+        )
+        for path, value in named.items()
+        if value
+    ]
+    if mistakes:
+        raise InputError(mistakes)
+
+
+def _config(text: str) -> dict[str, Any]:
+    place = Place("config.json")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(Mistake("the pasted config.json is no JSON", place, str(error))) from None
+    if not isinstance(data, dict):
+        raise InputError(Mistake("the pasted config.json is no JSON object", place))
+    return data
