@@ -1,4 +1,4 @@
-"""A real browser on a real server: `python -m pytest tests/browser`, with playwright and axe-playwright-python there.
+"""A real browser on a real server: `python -m pytest -m browser`, with playwright and axe-playwright-python installed.
 
 The browser is Debian's chromium, or what PLANNER_CHROMIUM names.
 """
@@ -12,13 +12,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("playwright")
-
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Request
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -41,8 +40,9 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
+def opened_browser() -> Iterator[Browser]:
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
         path = os.environ.get("PLANNER_CHROMIUM", "/usr/bin/chromium")
         found = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield found
@@ -81,9 +81,9 @@ class Seen:
 
 
 @pytest.fixture
-def seen(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Seen]:
+def seen(opened_browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Seen]:
     width, scheme = getattr(request, "param", (1280, "light"))
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context = opened_browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     found = Seen(page, address)
 

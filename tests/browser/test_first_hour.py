@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from browser.conftest import Seen
 
+pytestmark = pytest.mark.browser
 MOST_ACTIONS = 6
 CONFIG_13B = {
     "model_type": "llama", "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40,

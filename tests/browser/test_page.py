@@ -8,19 +8,20 @@ import pytest
 
 pytest.importorskip("axe_playwright_python")
 
-from axe_playwright_python.sync_playwright import Axe
 from browser.conftest import Seen
 
 from planner.web.pages import VIEWS
 
+pytestmark = pytest.mark.browser
 LOOKS = list(itertools.product((390, 1280), ("light", "dark")))
 
 
 @pytest.mark.parametrize("seen", LOOKS, indirect=True)
 @pytest.mark.parametrize("view", VIEWS)
 def test_nothing_serious_stands_in_anybodys_way(seen: Seen, view: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     seen.open("" if view == "plan" else view)
-    found = Axe().run(seen.page).response["violations"]
+    found = axe.run(seen.page).response["violations"]
     serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
     assert not serious
     wide = seen.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
