@@ -153,12 +153,19 @@ class Recompute(Frozen):
     """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
 
 
+CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch"]
+"""Families of engines that check what they are told by the same code."""
+
+
 class Pipeline(Frozen):
     """Which pipelines the engine offers."""
 
     supported: bool = True
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
+    """Which stages may hold another number of layers than the rest."""
+    uneven_chunks: bool = False
+    """Chunks of one interleaved stage may hold different numbers of layers: each chunk is told its own."""
     empty_stages: bool = False
     """The last stages may hold no layer: head and loss stand alone."""
     group_size: int | None = None
@@ -198,6 +205,8 @@ class Engine(Frozen):
     name: str
     version: str
     """The release whose behaviour this file states."""
+    checked_by: CodeFamily
+    """Whose code refuses what this engine is told (planner/search/witness)."""
     launch: list[str] = Field(default_factory=list)
     """Names of the launchers that speak its settings, the engine's own first."""
     zero_stages: list[int] = Field(min_length=1)

@@ -16,7 +16,7 @@ from planner.inputs.document import Document, override
 from planner.problem.layouts import Ints
 from planner.problem.problem import Problem, Question
 from planner.problem.resolve import question_of
-from planner.problem.stage_choices import even_layers, recompute_levels
+from planner.problem.stage_choices import even_layers, is_free, recompute_levels
 from planner.search.grid import limit_bytes
 from planner.search.search import plan, search
 from planner.search.space import build_space
@@ -74,7 +74,7 @@ def fits(question: Question, *, exactly: bool = False) -> bool:
         if _one_fits(replace(variant, machines=replace(variant.machines, num_gpus=(count,)), splits=splits), exactly):
             return True
     spec = question.scenario.layout
-    if spec.layers_per_stage == "free" or spec.recompute == "per_stage":
+    if any(map(is_free, question.problems)) or spec.recompute == "per_stage":
         return search(question, check_points=0).plan is not None
     return False
 

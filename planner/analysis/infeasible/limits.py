@@ -72,7 +72,10 @@ def limits_of(question: Question) -> tuple[Limit, ...]:
         add("layout.schedule", "schedule: interleaved, at least 2 chunks a stage", ("layout.schedule", None))
     if isinstance(layout.layers_per_stage, list):
         text = f"layers_per_stage: {shown(layout.layers_per_stage)} layers"
-        add("layout.layers_per_stage", text, ("layout.layers_per_stage", "free"))
+        add("layout.layers_per_stage", text, ("layout.layers_per_stage", "auto"))
+    elif layout.layers_per_stage == "even" and problem.engine.pipeline.uneven != "no":
+        text = "layers_per_stage: even, as many of the layers on each stage"
+        add("layout.layers_per_stage", text, ("layout.layers_per_stage", "auto"))
     _work_limits(question, add)
     return tuple(found)
 

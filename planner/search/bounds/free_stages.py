@@ -16,7 +16,16 @@ import numpy as np
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Problem, Question
-from planner.problem.stage_choices import even_layers, even_middle, named_levels, recomputation, recompute_levels
+from planner.problem.stage_choices import (
+    even_layers,
+    even_middle,
+    is_free,
+    layer_step,
+    named_levels,
+    recomputation,
+    recompute_kind,
+    recompute_levels,
+)
 from planner.search.grid import Rounded, limit_bytes
 
 
@@ -61,7 +70,7 @@ class Splitter:
     @cached_property
     def _fixed(self) -> Ints | None:
         costs = self.rounded.costs
-        if self.question.scenario.layout.layers_per_stage == "free":
+        if is_free(self.question.first):
             return None
         return even_layers(self.question.first, costs.layouts, costs.stages)
 
@@ -79,27 +88,33 @@ class Splitter:
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
         if self._fixed is not None:
             return np.unique(self._fixed[row, :stages])
-        return np.arange(chunks, self.question.architecture.num_hidden_layers - stages + 2, chunks)
+        most = self.question.architecture.num_hidden_layers - (stages - 1) * chunks
+        return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
 
     def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
         """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
-        kind, counts, question = recomputation(self.question.first), self._counts(row), self._variant(row)
+        counts, problem = self._counts(row), self._variant(row)
+        kind = recomputation(problem)
         chunks = self._chunks(row)
         if not len(counts):
             return
-        if kind == "all":
+        if recompute_kind(problem) == "all":
             yield counts, None
         elif self.question.scenario.layout.recompute == "per_stage":
             yield None, None
         elif kind == "whole":
-            levels = named_levels(question, int(counts[-1]), chunks)
+            levels = named_levels(problem, int(counts[-1]), chunks)
             if 0 in levels:
                 yield counts * 0, None
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
-            for level in recompute_levels(question, int(counts[-1]), chunks):
-                yield np.minimum(counts, level), level
+            apart = self._fixed is None and layer_step(problem, chunks) < chunks
+            for level in recompute_levels(problem, int(counts[-1]), chunks):
+                if not apart or level % chunks == 0:
+                    yield np.minimum(counts, level), level
+            if apart:
+                yield counts, -1
 
     def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
