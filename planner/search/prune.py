@@ -16,12 +16,13 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
+from planner.search.bounds.any_split import to_spare
 from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
-from planner.search.bounds.free_stages import Splitter
+from planner.search.bounds.free_stages import NONE, Splitter
 from planner.search.bounds.headroom import roomy_rows
 from planner.search.bounds.rollout_pairs import RolloutPairs, fitting_choices
-from planner.search.grid import Rounded, slowest_near_tie
+from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
 from planner.search.space import Removed
 from planner.search.tables import choice_keys, row_keys
 
@@ -153,7 +154,9 @@ def _closed_form(question: Question, rounded: Rounded, deadline: float) -> Bound
     costs = rounded.costs
     rows = len(costs.layouts)
     bound, seconds = np.full(rows, math.inf), np.full(rows, math.inf)
-    cheap = cheap_bound(question, costs)
+    holds = to_spare(costs, rounded.memory, rounded.limit) >= 0
+    nearly = to_spare(costs, costs.memory, limit_bytes(question)) >= 0
+    cheap = np.where(nearly, cheap_bound(question, costs), math.inf)
     splitter = Splitter(question, rounded)
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     beside = RolloutPairs(rounded)
@@ -169,7 +172,7 @@ def _closed_form(question: Question, rounded: Rounded, deadline: float) -> Bound
         if given_up or late or soonest[row] > known * tie or not math.isfinite(soonest[row]):
             bound[row] = cheap[row]
             continue
-        split = splitter.split(row)
+        split = splitter.split(row) if holds[row] else NONE
         bound[row], seconds[row] = split.bound_seconds, split.seconds
         rounding += not math.isfinite(split.bound_seconds) and splitter.only_rounding_excludes(row)
         step = beside.of(row, split.seconds)

@@ -145,7 +145,8 @@ def _search_question(
     status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
-        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(question, costs, rollouts))
+        best = enumerate_best(question, costs, rollouts) if points else None
+        by_rounding = not agrees(costs, rollouts, plan, best)
         if by_rounding:
             whole = replace(found.grid, costs=costs, rollouts=rollouts)
             _check(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))

@@ -74,7 +74,7 @@ def limits_of(question: Question) -> tuple[Limit, ...]:
         text = f"layers_per_stage: {shown(layout.layers_per_stage)} layers"
         add("layout.layers_per_stage", text, ("layout.layers_per_stage", "auto"))
     elif layout.layers_per_stage == "even" and problem.engine.pipeline.uneven != "no":
-        text = "layers_per_stage: even, as many of the layers on each stage"
+        text = f"layers_per_stage: even, as many of the {problem.architecture.num_hidden_layers} layers on each stage"
         add("layout.layers_per_stage", text, ("layout.layers_per_stage", "auto"))
     _work_limits(question, add)
     return tuple(found)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from planner.problem.stage_choices import (
     recompute_kind,
     recompute_levels,
 )
+from planner.search.bounds.any_split import adds_up, adds_up_alike
 from planner.search.grid import Rounded, limit_bytes
 
 
@@ -42,6 +44,12 @@ class Split:
 
 
 NONE = Split(math.inf, math.inf, (), ())
+Option: TypeAlias = "tuple[Ints | None, int | None]"
+"""(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
+FEW = 2
+"""So few options are tried as they are."""
+HALVINGS = 40
+"""Of the longest stage, to come within rounding of the slowest one."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,79 @@ class Splitter:
 
     def split(self, row: int, held_back: int = 0) -> Split:
         """Bound and split of one row; with `held_back` memory units less than there are."""
-        best, bound = NONE, math.inf
-        for wanted, named in self._options(row):
-            found = self._split(row, wanted, named, held_back)
+        best, bound, options = NONE, math.inf, list(self._options(row))
+        if len(options) > FEW:
+            options = self._possible(row, options, held_back)
+        soonest = self._soonest(row, options)
+        for (wanted, named), least in zip(options, soonest, strict=True):
+            if least >= best.seconds:
+                break  # more recomputed layers take no less time, with memory out of the question
+            found = self._split(row, wanted, named, held_back, best.seconds)
             bound = min(bound, found.bound_seconds)
             if found.seconds < best.seconds:
                 best = found
         return Split(bound, best.seconds, best.layers, best.recomputed)
+
+    def _possible(self, row: int, options: list[Option], held_back: int) -> list[Option]:
+        """Options under which each stage holds its least layers, and all of them together can hold all layers."""
+        counts, total = self._counts(row), self.question.architecture.num_hidden_layers
+        low, high, fits, more, less, inside = self._at_hand(row, counts, False, held_back)
+        wanted = np.stack([np.asarray(levels) for levels, _ in options])[:, None, :]
+        none = fits & (low <= 0) & (high >= 0)
+        held = np.where(wanted == 0, none, inside & (more <= wanted) & (wanted <= less))
+        least, most = counts[held.argmax(axis=2)], counts[held.shape[2] - 1 - held[:, :, ::-1].argmax(axis=2)]
+        possible = held.any(axis=2).all(axis=1) & (least.sum(axis=1) <= total) & (most.sum(axis=1) >= total)
+        return [option for option, may in zip(options, possible.tolist(), strict=True) if may]
+
+    def _soonest(self, row: int, options: list[Option]) -> list[float]:
+        """Seconds that no split undercuts with so many recomputed layers, if memory were no limit, layers cut at will.
+
+        Zero where that is not worth finding out. The slowest stage is found by halves, for all options at once.
+        """
+        if len(options) <= FEW:
+            return [0.0] * len(options)
+        costs, total = self.rounded.costs, self.question.architecture.num_hidden_layers
+        stages = int(costs.layouts.pipeline_parallel[row])
+        c, heavy, light = costs.time["train"]
+        layer, again, end = (part[row, :stages] for part in (c.layer, c.recomputed, c.end))
+        level = np.array([np.max(wanted) if wanted is not None else 0 for wanted, _ in options])[:, None]
+        low, high = np.zeros((len(options), 1)), np.full((len(options), 1), float((end + (layer + again) * total).max()))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            left = np.maximum(middle - end, 0.0)
+            with np.errstate(divide="ignore"):
+                held = np.where(left <= (layer + again) * level, left / (layer + again), (left - again * level) / layer)
+            enough = held.sum(axis=1, keepdims=True) >= total
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        rest = float(light[row]) * float(layer.min()) * total + self._besides(row, stages, total)
+        return [float(seconds) for seconds in float(heavy[row]) * low[:, 0] + rest]
+
+    def _besides(self, row: int, stages: int, total: int) -> float:
+        """Least seconds of a step that are not those of training's layers: ends, and visits other than training."""
+        seconds = 0.0
+        for name, (c, heavy, light) in self.rounded.costs.time.items():
+            ends = float(c.end[row, :stages].sum())
+            if name == "train":
+                seconds += float(light[row]) * ends
+            else:
+                whole = float(c.layer[row, :stages].min() * total) + ends
+                seconds += whole * (float(heavy[row]) / stages + float(light[row]))
+        return seconds
+
+    def holds(self, row: int, held_back: int = 0) -> bool:
+        """Does any split of the row fit, in integers; `held_back` as in `split`. Exact, and by memory alone."""
+        counts, total = self._counts(row), self.question.architecture.num_hidden_layers
+        together = adds_up_alike if even_middle(self.question.first) else adds_up
+        for wanted, named in self._options(row):
+            _, fits = self._needed(row, wanted, exact=False, held_back=held_back)
+            if named is None or named >= 0:
+                if together(fits, counts, total, named):
+                    return True
+                continue
+            for most in named_levels(self._variant(row), int(counts[-1]), self._chunks(row)):
+                if together(fits & (counts <= most), counts, total, most):
+                    return True
+        return False
 
     def only_rounding_excludes(self, row: int) -> bool:
         """True where stages fit in floats, each by itself and all layers together, and not in rounded-up integers."""
@@ -91,8 +165,8 @@ class Splitter:
         most = self.question.architecture.num_hidden_layers - (stages - 1) * chunks
         return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
 
-    def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
-        """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
+    def _options(self, row: int) -> Iterator[Option]:
+        """Ways to recompute, fewer layers first."""
         counts, problem = self._counts(row), self._variant(row)
         kind = recomputation(problem)
         chunks = self._chunks(row)
@@ -116,7 +190,8 @@ class Splitter:
             if apart:
                 yield counts, -1
 
-    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
+    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int, known: float) -> Split:
+        """Bound and split under one way to recompute; no split is looked for where the bound is no better than `known`."""
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
         stages, total = int(lay.pipeline_parallel[row]), self.question.architecture.num_hidden_layers
         needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
@@ -131,11 +206,9 @@ class Splitter:
             return NONE
         weights, layer = (float(heavy[row]), float(light[row])), c.layer[row, :stages]
         bound, layers = self._traded(seconds, counts, least, total, limit, layer, weights)
-        bound += weights[1] * float(c.end[row, :stages].sum())
-        for name, (other, weight, share) in costs.time.items():
-            if name != "train":
-                whole = float(other.layer[row, :stages].min() * total + other.end[row, :stages].sum())
-                bound += whole * (float(weight[row]) / stages + float(share[row]))
+        bound += self._besides(row, stages, total)
+        if bound >= known:
+            return Split(bound, math.inf, (), ())
         if layers is None:
             layers = self._assign(seconds, needed, counts, least, total, limit)
         if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
@@ -173,11 +246,8 @@ class Splitter:
 
     def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
-        counts, asked = self._counts(row), (row, exact, held_back)
-        if asked not in self._window:
-            self._window.clear()  # one row is asked for again and again, at every level, and then never more
-            self._window[asked] = self._windows(row, counts, exact, held_back)
-        low, high, fits, more, less, inside = self._window[asked]
+        counts = self._counts(row)
+        low, high, fits, more, less, inside = self._at_hand(row, counts, exact, held_back)
         if wanted is not None:
             none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
             return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
@@ -186,6 +256,14 @@ class Splitter:
         wide = np.minimum(more, table.shape[1] - 1).astype(np.int64)
         allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
         return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
+
+    def _at_hand(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
+        """`_windows` of the row asked for last: at every level again, and then never more."""
+        asked = (row, exact, held_back)
+        if asked not in self._window:
+            self._window.clear()
+            self._window[asked] = self._windows(row, counts, exact, held_back)
+        return self._window[asked]
 
     def _windows(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
         """For each stage and layer count what memory says of the recomputed layers.

@@ -39,7 +39,7 @@ def document_of(row: dict[str, Any]) -> Document:
 def fits(document: Document, catalog: Catalog) -> bool:
     problem = question_of(document, catalog)
     if len(build_space(problem).layouts) > FEW_ROWS:
-        return feasible.fits(problem, exactly=True)
+        return feasible.fits(problem.as_demanded, exactly=True)
     return search(problem, check_points=0).plan is not None
 
 
