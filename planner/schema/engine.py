@@ -164,6 +164,8 @@ class Pipeline(Frozen):
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
     """Which stages may hold another number of layers than the rest."""
+    uneven_by_hand: bool = False
+    """They may where its code or a list of modules is written for it; `layers_per_stage: auto` leaves stages even."""
     uneven_chunks: bool = False
     """Chunks of one interleaved stage may hold different numbers of layers: each chunk is told its own."""
     empty_stages: bool = False

@@ -242,6 +242,8 @@ def _search(
                     least = max(float(bounds.bound[rows].min()), found[2] or 0.0)
                     found = _as_found(question, part, known, least)
             if found[0] == "infeasible":
+                if known is not None and part.layouts.wish[known.row] == wish:
+                    raise InternalError(f"the solver finds no plan, and {known} fits")
                 found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}))
         removed += pruned.removed
         if found is not None:

@@ -23,7 +23,7 @@ from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question, host_memory_gib
-from planner.problem.stage_choices import is_free
+from planner.problem.stage_choices import wider_splits
 from planner.schema.scenario import IntWish, NameWish
 from planner.search.plan import Plan
 from planner.search.search import plan
@@ -234,9 +234,10 @@ def _degrees(problem: Problem) -> Iterator[Kind]:
         split.append(Attempt(text, (("layout.virtual_pipeline", "any"),)))
     if layout.schedule == "interleaved":
         split.append(Attempt("schedule: interleaved to 1f1b", (("layout.schedule", "1f1b"),)))
-    if not is_free(problem) and problem.engine.pipeline.uneven != "no":
-        text = f"layers_per_stage: {shown(layout.layers_per_stage)} to auto"
-        split.insert(0, Attempt(text, (("layout.layers_per_stage", "auto"),)))
+    wider = wider_splits(problem)
+    if wider is not None:
+        text = f"layers_per_stage: {shown(layout.layers_per_stage)} to {wider}"
+        split.insert(0, Attempt(text, (("layout.layers_per_stage", wider),)))
     if layout.sequence_parallel is False:
         split.append(Attempt("sequence_parallel: off to on", (("layout.sequence_parallel", True),)))
     yield Kind(tuple(split), rising=False)

@@ -10,8 +10,9 @@ from planner.problem.layouts import Floats, Ints
 
 
 def slowest(seconds: Floats, counts: Ints, total: int) -> float:
-    """The least time limit under which the stages together hold all layers."""
+    """The least time limit under which each stage holds some layers that it may have, and together they hold all."""
     values = np.unique(seconds[np.isfinite(seconds)])
+    values = values[values >= seconds.min(axis=1).max()]
     low, high = 0, len(values) - 1
     if high < 0 or held_within(seconds, counts, float(values[-1])).sum() < total:
         return math.inf
@@ -62,8 +63,10 @@ def traded(
 
 def lightened(seconds: Floats, counts: Ints, total: int, limit: float) -> Ints | None:
     """As many layers as stages hold within the limit, less what is too much, off the slowest stage each time."""
-    place = np.searchsorted(counts, held_within(seconds, counts, limit))
-    rows = np.arange(len(place))
+    most = held_within(seconds, counts, limit)
+    if not most.all():
+        return None
+    place, rows = np.searchsorted(counts, most), np.arange(len(most))
     while counts[place].sum() > total:
         fewer = np.isfinite(seconds[rows, np.maximum(place - 1, 0)]) & (place > 0)
         if not fewer.any():

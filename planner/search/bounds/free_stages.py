@@ -223,7 +223,10 @@ class Splitter:
                 layers = lightened(seconds, counts, total, limit)
         if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
             return Split(bound, math.inf, (), ())
-        recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
+        place = np.arange(stages), np.searchsorted(counts, layers)
+        if not np.isfinite(seconds[place]).all():
+            return Split(bound, math.inf, (), ())
+        recomputed = needed[place]
         width = ((0, 0), (0, costs.stages - stages))
         where = np.array([row])
         exact = float(costs.step_seconds(where, np.pad(layers[None], width), np.pad(recomputed[None], width))[0])
