@@ -94,11 +94,15 @@ def cli() -> None:
     """Plan GPU layouts of LLM training and RL runs: what fits, what is fastest, and the proof."""
 
 
+def console() -> int:
+    """What the shell starts: `main`, in a process of its own that an interrupt may end at any time."""
+    streams.end_when_interrupted()
+    return main()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Results go to stdout, everything else to stderr."""
     streams.prepare()
-    if arguments is None:
-        streams.end_when_interrupted()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         streams.finish()

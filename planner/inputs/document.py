@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -195,7 +196,12 @@ def _refuse_override(argument: str, because: str, attempt: str | None = None) ->
     raise InputError(Mistake(f"--set {argument} cannot be applied", place, because=because, attempt=attempt))
 
 
+@lru_cache(maxsize=512)
 def _parse(raw: bytes, name: str) -> Document:
+    """The document of these bytes: a process that asks several questions reads each catalog entry once.
+
+    Data of documents are never changed, so that they can be shared.
+    """
     if len(raw) > MAX_BYTES:
         refuse(
             name, f"{name} is larger than {MAX_BYTES // 1024} KiB", because="no scenario or catalog entry needs more"

@@ -21,7 +21,7 @@ def forever(*_):
 import planner.report.schemas
 planner.report.schemas.schema_of = forever
 sys.argv = ["planner", "schema", "--out", "half.json"]
-sys.exit(cli.main())
+sys.exit(cli.console())
 """
 
 
