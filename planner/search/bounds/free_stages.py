@@ -85,7 +85,7 @@ class Splitter:
         none = fits & (low <= 0) & (high >= 0)
         held = np.where(wanted == 0, none, inside & (more <= wanted) & (wanted <= less))
         least, most = counts[held.argmax(axis=2)], counts[held.shape[2] - 1 - held[:, :, ::-1].argmax(axis=2)]
-        possible = held.any(axis=2).all(axis=1) & (least.sum(axis=1) <= total) & (most.sum(axis=1) >= total)
+        possible = np.asarray(held.any(axis=2)).all(axis=1) & (least.sum(axis=1) <= total) & (most.sum(axis=1) >= total)
         return [option for option, may in zip(options, possible.tolist(), strict=True) if may]
 
     def _soonest(self, row: int, options: list[Option]) -> list[float]:
