@@ -126,9 +126,11 @@ def _wish(rng: random.Random, values: list[Any]) -> Any:
 
 def _layers(rng: random.Random, layers: int, uneven: bool) -> Any:
     kind = rng.random()
-    if kind < 0.4 or not uneven:
+    if kind < 0.25 or (kind < 0.5 and not uneven):
         return "even"
-    if kind < 0.75:
+    if kind < 0.5 or not uneven:
+        return "auto"
+    if kind < 0.78:
         return "free"
     stages = rng.choice([s for s in (1, 2, 3, 4) if s <= layers])
     cuts = sorted(rng.sample(range(1, layers), stages - 1))
@@ -158,10 +160,10 @@ def _layout(rng: random.Random, model: dict[str, Any], engine: str) -> dict[str,
     if rng.random() < 0.45:
         layout["pipeline_parallel"] = rng.choice([2, 3, 4, {"min": 2}])
     layout["context_parallel"] = rng.choice([1, 1, "any", [1, 2]])
-    layout["virtual_pipeline"] = rng.choice([1, 1, "any", [1, 2]])
+    layout["virtual_pipeline"] = rng.choice([1, 1, "any", [1, 2], [1, 3]])
     if model.get("num_experts") is not None:
         layout["expert_parallel"] = _int_choice(rng, [1, 2, 4])
-        layout["expert_tensor_parallel"] = rng.choice([1, "any"])
+        layout["expert_tensor_parallel"] = rng.choice([1, "any", "any", [1, 2]])
     if rng.random() < 0.15:
         layout["sequence_parallel"] = False
     if rng.random() < 0.15 and engine not in RL_ENGINES:

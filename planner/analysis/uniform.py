@@ -25,7 +25,9 @@ class Uniform:
 def uniform(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = None) -> Uniform | None:
     """Solve for stages that are alike, where the scenario leaves them free; None where it does not."""
     spec, found = outcome.question.scenario.layout, outcome.plan
-    changes = {"layout.layers_per_stage": "even"} if spec.layers_per_stage == "free" else {}
+    uneven = found is not None and len(set(found.layers)) > 1
+    changes = {"layout.layers_per_stage": "even"} if spec.layers_per_stage == "free" or uneven else {}
+    changes = {} if isinstance(spec.layers_per_stage, list) else changes
     changes |= {"layout.recompute": "uniform"} if spec.recompute == "per_stage" else {}
     if found is None or not changes:
         return None

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from planner.costs.ledger import total
+from planner.costs.memory.leading import LEADING_REBUILT
 from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_time import VISITS
@@ -23,8 +25,10 @@ from planner.units import GIB
 
 FLOAT_NOISE = 1e-9
 """Share of a layer's time below which a difference of two sums is rounding."""
-ONLY_WHERE_RECOMPUTED = ("recomputation",)
-"""Moments that a stage without recomputed layers does not have."""
+SECOND_LINES = tuple(name + LEADING_REBUILT for name in ("backward", "recomputation", "loss"))
+"""Second lines of the moments in which activations of leading dense layers are alive."""
+ONLY_WHERE_RECOMPUTED = ("recomputation", *SECOND_LINES)
+"""Moments, and lines of moments, that a stage without recomputed layers does not have."""
 
 
 _Table = dict[str, tuple[Floats, ...]]
@@ -81,16 +85,21 @@ class RowCosts:
 
     def _memory(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
         shape, same, wide = (len(layouts), self.stages), np.ones_like(self._stage), layouts.expand()
-        points = [
-            stage_memory(problem, wide, self._stage, same * layers, same * recomputed)
-            for layers, recomputed in ((0, 0), (1, 0), (1, 1))
-        ]
         later, roomiest = is_later(problem, wide, self._stage), self.question.roomiest.limit_gib
         less = (roomiest - np.where(later, (problem.later or problem).limit_gib, problem.limit_gib)) * GIB
         out: _Table = {}
-        for name in moments(problem):
-            none, kept, rebuilt = (np.broadcast_to(total(p.ledger(name)), shape) for p in points)
-            out[name] = (kept - none, rebuilt - kept, none + less)
+        names = moments(problem)
+        lines: list[tuple[Literal["first", "second"], dict[str, str]]] = [("first", {name: name for name in names})]
+        if problem.architecture.is_moe and problem.parameters.num_dense_layers:
+            lines.append(("second", {name: name.removesuffix(LEADING_REBUILT) for name in SECOND_LINES}))
+        for line, of_moment in lines:
+            points = [
+                stage_memory(problem, wide, self._stage, same * layers, same * recomputed, line)
+                for layers, recomputed in ((0, 0), (1, 0), (1, 1))
+            ]
+            for name, moment in of_moment.items():
+                none, kept, rebuilt = (np.broadcast_to(total(p.ledger(moment)), shape) for p in points)
+                out[name] = (kept - none, rebuilt - kept, none + less)
         return out
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -23,13 +24,18 @@ def is_later(problem: Problem, layouts: Layouts, stage: Ints) -> np.ndarray:
 
 
 def stage_memory(
-    problem: Problem, layouts: Layouts, stage: Ints, layers: Ints, recomputed: Ints
+    problem: Problem,
+    layouts: Layouts,
+    stage: Ints,
+    layers: Ints,
+    recomputed: Ints,
+    line: Literal["first", "second"] | None = None,
 ) -> StageMemory | TwoPoolMemory:
     """Memory of stages, each on its own machines; arguments as of `StageMemory`."""
-    first = StageMemory(problem, layouts, stage, layers, recomputed)
+    first = StageMemory(problem, layouts, stage, layers, recomputed, line)
     if problem.later is None:
         return first
-    second = StageMemory(problem.later, layouts, stage, layers, recomputed)
+    second = StageMemory(problem.later, layouts, stage, layers, recomputed, line)
     return TwoPoolMemory(first, second, is_later(problem, layouts, stage))
 
 

@@ -41,6 +41,15 @@ def padded_ends_stages(*, layers: int, stages: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
+def chunk_layers(layers: int, chunks: int) -> tuple[int, ...]:
+    """Layers of each chunk of one stage: in equal numbers, the later chunks one more where they do not divide.
+
+    Of a chunk the more micro-batches are in flight the earlier it comes, so that this order keeps least activations.
+    """
+    each, over = divmod(layers, chunks)
+    return tuple(each + (chunk >= chunks - over) for chunk in range(chunks))
+
+
 def layout_stages(*, text: str, stages: int) -> tuple[int, ...]:
     """Decoder layers of each stage in a pipeline layout such as `Et*3|(tt|)*6mL`. [layers]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.errors import InputError
+from planner.formulas.stages import chunk_layers
 from planner.launch.script import Array, Flag, Shell, refuse
 from planner.launch.settled import settled
 from planner.launch.switches import Switch
@@ -115,9 +116,10 @@ def pipeline_split(layers: tuple[int, ...], chunks: int) -> tuple[Flag, ...]:
     virtual: tuple[Flag, ...] = ()
     if chunks > 1:
         virtual = (("--num-virtual-stages-per-pipeline-rank", str(chunks)),)
-    if len(set(layers)) == 1:
+    alike = all(count % chunks == 0 for count in layers)
+    if alike and len(set(layers)) == 1:
         return virtual
-    if len(set(layers[1:-1])) <= 1 and (len(layers) > 2 or chunks == 1):
+    if alike and len(set(layers[1:-1])) <= 1 and (len(layers) > 2 or chunks == 1):
         ends = (
             ("--decoder-first-pipeline-num-layers", str(layers[0])),
             ("--decoder-last-pipeline-num-layers", str(layers[-1])),
@@ -132,7 +134,8 @@ def layout_string(layers: tuple[int, ...], chunks: int) -> str:
     >>> layout_string((7, 8, 8, 7), 1)
     'Et*7|t*8|t*8|t*7L'
     """
-    parts = [f"t*{count // chunks}" for _ in range(chunks) for count in layers]
+    each = [chunk_layers(count, chunks) for count in layers]
+    parts = [f"t*{stage[chunk]}" for chunk in range(chunks) for stage in each]
     return "E" + "|".join(parts) + "L"
 
 

@@ -88,11 +88,12 @@ def refuse_unsaid(plan: Plan, words: Mapping[str, Setting], spoken: set[str], la
     for name, usual in NEUTRAL.items():
         if name in words and name not in spoken and words[name] != usual:
             where = {"rank_order": ("cluster",), "placement": ("rl",)}.get(name, ("layout",))
+            field = "layers_per_stage" if name == "uneven_stages" else name
             raise refuse(
                 plan,
                 f"{launcher} has no word for {name} {words[name]}",
                 f"its keys (catalogs/flags) say {', '.join(sorted(spoken & set(NEUTRAL))) or 'none of such decisions'}",
-                f"{'.'.join((*where, name))}: {usual if usual is not None else 'even'}",
+                f"{'.'.join((*where, field))}: {usual if usual is not None else 'even'}",
                 *where,
-                name,
+                field,
             )

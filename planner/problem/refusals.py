@@ -120,7 +120,7 @@ REFUSALS = (
     ),
     Refusal(
         ("layout", "layers_per_stage"),
-        lambda a: a.layout.layers_per_stage != "even" and a.engine.pipeline.uneven == "no",
+        lambda a: a.layout.layers_per_stage not in ("auto", "even") and a.engine.pipeline.uneven == "no",
         "engine {engine.id} only splits layers evenly",
         "its catalog file says pipeline.uneven: no",
         "layers_per_stage: even",

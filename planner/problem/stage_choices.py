@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.problem.choices import choose
 from planner.problem.layouts import Ints, Layouts
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, Question
+
+
+def is_free(problem: Problem) -> bool:
+    """May stages differ in layers, by scenario and engine."""
+    spec, pipeline = problem.scenario.layout.layers_per_stage, problem.engine.pipeline
+    return spec == "free" or (spec == "auto" and pipeline.uneven != "no" and not pipeline.uneven_by_hand)
+
+
+def wider_splits(problem: Problem) -> str | None:
+    """The value of `layers_per_stage` that allows more splits than the scenario does; None where none does."""
+    pipeline = problem.engine.pipeline
+    if is_free(problem) or pipeline.uneven == "no":
+        return None
+    return "free" if pipeline.uneven_by_hand else "auto"
+
+
+def prefers_even(problem: Problem) -> bool:
+    """Does an even split win a near tie against one that has to be spelt out to the engine."""
+    return problem.scenario.layout.layers_per_stage == "auto" and is_free(problem)
+
+
+def evenly(question: Question) -> Question:
+    """The question with as many layers on each stage, whatever its scenario says."""
+
+    def even(problem: Problem) -> Problem:
+        layout = problem.scenario.layout.model_copy(update={"layers_per_stage": "even"})
+        return replace(problem, scenario=problem.scenario.model_copy(update={"layout": layout}))
+
+    return replace(question, problems=tuple(map(even, question.problems)))
+
+
+def layer_step(problem: Problem, chunks: int) -> int:
+    """Layers of a free stage come in multiples of this, and are at least its chunks."""
+    return 1 if problem.engine.pipeline.uneven_chunks else chunks
 
 
 def even_middle(problem: Problem) -> bool:
@@ -15,9 +51,7 @@ def even_middle(problem: Problem) -> bool:
 
 
 def recomputation(problem: Problem) -> str:
-    """`all`, `whole` or `levels`, as Tables.recompute says."""
-    if recompute_kind(problem) == "all":
-        return "all"
+    """`whole` or `levels`, as Tables.recompute says."""
     whole = not problem.engine.recompute.partial or problem.scenario.layout.recompute_method == "uniform"
     return "whole" if whole else "levels"
 
@@ -46,7 +80,8 @@ def recompute_levels(problem: Problem, most: int, chunks: int = 1) -> list[int]:
     offered = problem.engine.recompute
     usual = sorted({0, most})
     if offered.partial and spec.recompute_method != "uniform":
-        usual = list(range(0, most + 1, chunks if offered.per_chunk else 1))
+        # Where chunks differ in layers, a number for each chunk that covers the largest one covers the stage.
+        usual = sorted({*range(0, most + 1, chunks if offered.per_chunk else 1), most})
     if "full" not in offered.granularities:
         usual = [0]
     if "none" not in offered.granularities:

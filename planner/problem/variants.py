@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from planner.schema.engine import Engine
-from planner.schema.scenario import Scenario
+from planner.schema.scenario import IntRange, Scenario
 
 MOST_VARIANTS = 512
 """Combinations that are searched together."""
@@ -101,6 +101,9 @@ def _with(record: Any, path: tuple[str, ...], value: Any) -> Any:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, IntRange):
+        ends = [f"at least {value.min}"] * (value.min is not None) + [f"at most {value.max}"] * (value.max is not None)
+        return " and ".join(ends) or "any"
     return str(value) if value is not None else USUAL
 
 
@@ -141,6 +144,21 @@ def _optimizer_offload(scenario: Scenario, engine: Engine) -> Sequence[bool]:
 def _activation_offload(scenario: Scenario, engine: Engine) -> Sequence[bool]:
     offered = any(option.decides == "activation_offload" for option in engine.options.values())
     return _listed(scenario.layout.activation_offload, [False, *([True] if offered else [])])
+
+
+def _recomputed_layers(scenario: Scenario, engine: Engine) -> Sequence[Any]:
+    """No recomputed layer, some, or all, where a step's bubble or what waits on the host is another one for each."""
+    layout = scenario.layout
+    asked = layout.recomputed_layers
+    alike = layout.schedule != "zb-h1" and layout.activation_offload is not True
+    if alike or isinstance(asked, int) or asked == "all" or "full" not in engine.recompute.granularities:
+        return [asked]
+    if isinstance(asked, list):
+        return [part for part in (0, [n for n in asked if n]) if part in asked or part not in (0, [])]
+    least, most = (None, None) if asked == "any" else (asked.min, asked.max)
+    none = [0] if not least and "none" in engine.recompute.granularities else []
+    every = ["all"] if asked == "any" and layout.activation_offload is True else []
+    return [*none, IntRange(min=max(1, least or 1), max=most), *every]
 
 
 def _placements(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
@@ -194,5 +212,6 @@ DECISIONS = (
     Decision(("layout", "sequence_parallel"), _sequence_parallel),
     Decision(("layout", "optimizer_offload"), _optimizer_offload),
     Decision(("layout", "activation_offload"), _activation_offload),
+    Decision(("layout", "recomputed_layers"), _recomputed_layers),
 )
 """In this order, the last one varying fastest; later ones see what earlier ones set."""

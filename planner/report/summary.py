@@ -281,7 +281,7 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
         f"{band} of the best, headroom and simplicity decide.",
         "feasible": f"Throughput proved, ties not settled: another plan within {band} may leave more memory free."
         if proof.throughput_proved
-        else f"Not proved: best found, gap {percent(proof.gap or 0.0)}.",
+        else f"Feasible, not proved: at most {percent(proof.gap or 0.0)} from the best.",
         "infeasible": "Proved infeasible: every candidate breaks a rule or a limit.",
         "unknown": "No verdict: the time limit came first.",
     }[outcome.status]

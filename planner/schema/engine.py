@@ -153,12 +153,21 @@ class Recompute(Frozen):
     """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
 
 
+CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch"]
+"""Families of engines that check what they are told by the same code."""
+
+
 class Pipeline(Frozen):
     """Which pipelines the engine offers."""
 
     supported: bool = True
     virtual: bool = False
     uneven: Literal["no", "first_last", "any"] = "no"
+    """Which stages may hold another number of layers than the rest."""
+    uneven_by_hand: bool = False
+    """They may where its code or a list of modules is written for it; `layers_per_stage: auto` leaves stages even."""
+    uneven_chunks: bool = False
+    """Chunks of one interleaved stage may hold different numbers of layers: each chunk is told its own."""
     empty_stages: bool = False
     """The last stages may hold no layer: head and loss stand alone."""
     group_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
@@ -198,6 +207,8 @@ class Engine(Frozen):
     name: str
     version: str
     """The release whose behaviour this file states."""
+    checked_by: CodeFamily
+    """Whose code refuses what this engine is told (planner/search/witness)."""
     aliases: list[str] = Field(default_factory=list)
     """Other names that people type for it."""
     launch: list[str] = Field(default_factory=list)

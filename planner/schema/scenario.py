@@ -261,8 +261,10 @@ class LayoutSpec(Frozen):
     zero_stage: CountChoice = "any"
     sequence_parallel: Flag | None = None
     """Only where the engine leaves the choice."""
-    layers_per_stage: Literal["even", "free"] | Annotated[list[NonNegativeInt], Field(min_length=1)] = "even"
-    """A list may end in stages of 0 layers where the engine allows stages without any (the head stands alone)."""
+    layers_per_stage: Literal["auto", "even", "free"] | Annotated[list[NonNegativeInt], Field(min_length=1)] = "auto"
+    """auto: every split the engine can be told, an even one where it is a near tie; free: the same without that
+    preference; even; or the layers of each stage. A list may end in stages of 0 layers where the engine allows stages
+    without any (the head stands alone)."""
     recompute: Literal["uniform", "per_stage"] = "uniform"
     """One number of recomputed layers for all stages, or each stage its own."""
     recompute_method: Literal["block", "uniform"] | None = None

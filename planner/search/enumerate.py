@@ -14,9 +14,17 @@ from functools import cache, lru_cache
 import numpy as np
 
 from planner.costs.coefficients import RolloutTable, RowCosts, capacity_bytes
-from planner.problem.layouts import Floats, Ints
+from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem, Question
-from planner.problem.stage_choices import even_layers, even_middle, recompute_kind, recompute_levels
+from planner.problem.stage_choices import (
+    even_layers,
+    even_middle,
+    is_free,
+    layer_step,
+    prefers_even,
+    recompute_kind,
+    recompute_levels,
+)
 from planner.search.grid import HEADROOM_STEP_BYTES, Rounded, limit_bytes, slowest_near_tie
 from planner.search.tables import choice_keys, choice_ranks, row_keys, row_ranks
 
@@ -49,14 +57,14 @@ class _Batch:
     spent: Floats
 
 
-def _compositions(total: int, parts: int, step: int) -> Iterator[tuple[int, ...]]:
-    """Ordered ways to write `total` as `parts` positive multiples of `step`."""
+def _compositions(total: int, parts: int, least: int, step: int) -> Iterator[tuple[int, ...]]:
+    """Ordered ways to write `total` as `parts` multiples of `step`, none below `least`, itself a multiple."""
     if parts == 1:
-        if total >= step and total % step == 0:
+        if total >= least and total % step == 0:
             yield (total,)
         return
-    for first in range(step, total - step * (parts - 1) + 1, step):
-        for rest in _compositions(total - first, parts - 1, step):
+    for first in range(least, total - least * (parts - 1) + 1, step):
+        for rest in _compositions(total - first, parts - 1, least, step):
             yield (first, *rest)
 
 
@@ -88,19 +96,35 @@ def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
     def levels(layers: int) -> int:
         return 1 if every else len(recompute_levels(problem, layers, chunks))
 
-    if spec.layers_per_stage != "free":
+    if not is_free(problem):
         split = spec.layers_per_stage if isinstance(spec.layers_per_stage, list) else [total // stages] * stages
         return math.prod(map(levels, split)) if spec.recompute == "per_stage" else levels(max(split))
-    parts, dense = total // chunks, -(-_leading_dense(problem) // chunks)
-
-    if total % chunks:
+    step = layer_step(problem, chunks)
+    parts, dense, least = total // step, -(-_leading_dense(problem) // step), chunks // step
+    if total % step:
         return 0
     if even_middle(problem) and stages > 3:
         return _count_even_middle(problem, stages, chunks, levels)
     if spec.recompute == "per_stage":
-        return _ways(parts, stages, dense, (0, *(levels(k * chunks) for k in range(1, parts + 1))))
-    upto = [_ways(parts, stages, dense, (0, *[1] * most, *[0] * (parts - most))) for most in range(parts + 1)]
-    return sum((upto[most] - upto[most - 1]) * levels(most * chunks) for most in range(1, parts + 1))
+        weights = (levels(k * step) if k >= least else 0 for k in range(parts + 1))
+        return _ways(parts, stages, dense, tuple(weights))
+    upto = [_between(parts, stages, max(dense, least), least, most) for most in range(parts + 1)]
+    return sum((upto[most] - upto[most - 1]) * levels(most * step) for most in range(1, parts + 1))
+
+
+def _between(parts: int, stages: int, first: int, least: int, most: int) -> int:
+    """Splits of `parts` chunks into stages of `least` to `most`, the first stage of at least `first`."""
+    rest = stages - 1
+
+    def any_size(left: int) -> int:
+        return math.comb(left + rest, rest) if left >= 0 else 0
+
+    if most < first:
+        return 0
+    left = parts - first - rest * least
+    # Inclusion and exclusion of the stages that hold more than the most.
+    sizes = ((j, left - j * (most - least + 1)) for j in range(rest + 1))
+    return sum((-1) ** j * math.comb(rest, j) * (any_size(n) - any_size(n - (most - first + 1))) for j, n in sizes)
 
 
 @lru_cache(maxsize=20_000)
@@ -125,10 +149,11 @@ def _count_even_middle(problem: Problem, stages: int, chunks: int, levels: Calla
     """Splits in which only the first and the last stage may differ, each with its numbers of recomputed layers."""
     total, points = problem.architecture.num_hidden_layers, 0
     each_stage = problem.scenario.layout.recompute == "per_stage"
-    for middle in range(chunks, total // (stages - 2) + 1, chunks):
+    step = layer_step(problem, chunks)
+    for middle in range(chunks, total // (stages - 2) + 1, step):
         for first in range(max(chunks, _leading_dense(problem)), total - (stages - 2) * middle, 1):
             last = total - (stages - 2) * middle - first
-            if first % chunks or last % chunks:
+            if first % step or last % step or last < chunks:
                 continue
             inner = levels(middle) ** (stages - 2)
             points += levels(first) * inner * levels(last) if each_stage else levels(max(first, middle, last))
@@ -144,9 +169,9 @@ def _splits(question: Question, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
     problem = question.problems[int(costs.layouts.variant[row])]
     total = problem.architecture.num_hidden_layers
-    if problem.scenario.layout.layers_per_stage == "free":
-        dense = _leading_dense(problem)
-        options = [c for c in _compositions(total, stages, chunks) if c[0] >= dense]
+    if is_free(problem):
+        dense, step = _leading_dense(problem), layer_step(problem, chunks)
+        options = [c for c in _compositions(total, stages, chunks, step) if c[0] >= dense]
         if even_middle(problem):
             options = [c for c in options if len(set(c[1:-1])) <= 1]
     else:
@@ -258,9 +283,12 @@ def _best_of(
     within = slowest_near_tie(least, question.scenario.search.near_tie) * (1 if grid is not None else 1 + FLOAT_NOISE)
     limit, step = (limit_bytes(question), HEADROOM_STEP_BYTES) if grid is None else (grid.limit, grid.headroom_step)
     best: tuple[tuple[object, ...], _Batch, int, int | None] | None = None
-    for batch, place in pairs:
-        extra, alone, awake = beside(place)
-        near = np.flatnonzero(np.maximum(batch.spent + extra, alone) <= within)
+    banded = [(batch, place, _near(batch, beside(place), within)) for batch, place in pairs]
+    if prefers_even(question.first):
+        even = [(batch, place, near[_is_even(batch, near, lay)]) for batch, place, near in banded]
+        banded = even if any(len(near) for _, _, near in even) else banded
+    for batch, place, near in banded:
+        awake = beside(place)[2]
         if not len(near):
             continue
         steps = ((limit - np.maximum(batch.peak[near], awake)) // step).astype(np.int64)
@@ -278,6 +306,18 @@ def _best_of(
             if best is None or goal < best[0]:
                 best = (goal, batch, point, place)
     return _described(question, costs, rollouts, *best[1:]) if best is not None else None
+
+
+def _near(batch: _Batch, beside: tuple[float, float, float], within: float) -> Ints:
+    """Points of a row that lie in the near-tie band with a rollout choice."""
+    extra, alone, _ = beside
+    return np.flatnonzero(np.maximum(batch.spent + extra, alone) <= within)
+
+
+def _is_even(batch: _Batch, points: Ints, layouts: Layouts) -> np.ndarray:
+    """Which of these points of a row have as many layers on each stage."""
+    layers = batch.layers[points, : int(layouts.pipeline_parallel[batch.row])]
+    return np.asarray((layers == layers[:, :1]).all(axis=1))
 
 
 def _described(

@@ -13,10 +13,11 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
-from planner.problem.stage_choices import even_layers, recompute_levels
+from planner.problem.stage_choices import even_layers, is_free, recompute_levels
 from planner.problem.variants import open_settings
 from planner.search.plan import Plan, make_plan
 from planner.search.space import build_space
+from planner.search.witness.witness import refuse_unlaunchable
 
 OPEN_COLUMNS = (
     ("num_gpus", "cluster.num_gpus"),
@@ -67,8 +68,10 @@ def estimate_question(question: Question) -> Plan:
     if len(question.wishes) > 1:
         granted = sorted({name for wish in question.wishes for name in wish.given_up})
         loose += [f"the wish {name} (give one value instead of want and allow)" for name in granted]
-    if question.scenario.layout.layers_per_stage == "free":
-        loose.append("layout.layers_per_stage (free)")
+    spec = question.scenario.layout.layers_per_stage
+    divides = bool((question.architecture.num_hidden_layers % layouts.pipeline_parallel == 0).all())
+    if spec == "free" or (is_free(question.first) and not divides):
+        loose.append(f"layout.layers_per_stage ({spec})")
     if space.rollouts is not None and len(space.rollouts) > 1:
         loose.append("rl.rollout.tensor_parallel, gpu_memory_utilization, max_concurrency and num_gpus")
     layers = tuple(int(n) for n in even_layers(question.first, layouts, int(layouts.pipeline_parallel.max()))[0])
@@ -95,4 +98,6 @@ def estimate_question(question: Question) -> Plan:
         )
     recomputed = tuple(min(levels[0], n) for n in layers)
     choice = 0 if space.rollouts is not None else None
-    return make_plan(question, layouts, 0, layers, recomputed, space.rollouts, choice)
+    found = make_plan(question, layouts, 0, layers, recomputed, space.rollouts, choice)
+    refuse_unlaunchable(found)
+    return found

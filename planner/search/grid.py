@@ -1,6 +1,6 @@
 """The grid on which solver and enumeration compare: coefficients in whole units, demand up, capacity down.
 
-Memory is in KiB (2 to 16 KiB where linear ranges ask for it), time in a unit chosen for the instance. A point's integer
+Memory is in KiB (2 to 32 KiB where linear ranges ask for it), time in a unit chosen for the instance. A point's integer
 memory is never below its float memory. Solver and enumeration read the same integers, so that both decide ties alike.
 """
 
@@ -26,7 +26,7 @@ STEP_SLACK = 1e-5
 """Integer time of a step may exceed the float one by this share: a unit is 2^-30 of the longest step."""
 
 
-MEMORY_UNITS = tuple(KIB * 2.0**power for power in range(5))
+MEMORY_UNITS = tuple(KIB * 2.0**power for power in range(6))
 """Units of memory, tried in this order. [bytes]"""
 
 

@@ -7,23 +7,34 @@ wishes is proved to fit, or when even its lower bound is slower than a plan in h
 from __future__ import annotations
 
 import math
+import time as clock
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.costs.coefficients import Coefficients, RolloutTable, RowCosts
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Question
+from planner.problem.stage_choices import is_free
+from planner.search.bounds.any_split import to_spare
+from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
-from planner.search.bounds.free_stages import Splitter
+from planner.search.bounds.free_stages import NONE, Splitter
 from planner.search.bounds.headroom import roomy_rows
 from planner.search.bounds.rollout_pairs import RolloutPairs, fitting_choices
-from planner.search.grid import Rounded, slowest_near_tie
+from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
 from planner.search.space import Removed
 from planner.search.tables import choice_keys, row_keys
 
-SLACK = 1e-5
-"""Rows this much beyond the near-tie band are kept: more than rounding times to units can move a step."""
+
+@dataclass(frozen=True)
+class InHand:
+    """A point that fits."""
+
+    row: int
+    layers: tuple[int, ...]
+    recomputed: tuple[int, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Bounds:
     """The grid on which memory was compared."""
     least: LeastRecompute | None = None
     """Where it costs every point of the rows."""
+    in_hand: InHand | None = None
+    """The fastest point found, without a rollout engine."""
 
 
 @dataclass(frozen=True)
@@ -109,49 +122,64 @@ def prune(
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def row_bounds(question: Question, rounded: Rounded) -> Bounds:
-    """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise."""
+def row_bounds(question: Question, rounded: Rounded, deadline: float = math.inf) -> Bounds:
+    """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise.
+
+    After the deadline (monotonic clock, s) rows keep the bound that time alone gives.
+    """
     spec = question.scenario.layout
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
-    if spec.layers_per_stage != "free" and spec.recompute == "uniform":
+    if not is_free(question.first) and spec.recompute == "uniform":
         return _every_level(question, rounded)
-    return _closed_form(question, rounded)
+    return _closed_form(question, rounded, deadline)
 
 
 def _every_level(question: Question, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
     least = LeastRecompute(question, rounded)
     seconds = least.seconds()
-    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least)
+    found = None
+    if rounded.rollouts is None and np.isfinite(seconds).any():
+        row = int(np.argmin(seconds))
+        stages = int(rounded.costs.layouts.pipeline_parallel[row])
+        layers, level = least.layers[row, :stages], int(least.recomputed(np.array([row]))[0])
+        again = np.minimum(layers, level)
+        found = InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row]))
+    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least, found)
 
 
-def _closed_form(question: Question, rounded: Rounded) -> Bounds:
+def _closed_form(question: Question, rounded: Rounded, deadline: float) -> Bounds:
     """Cheap bounds of all rows, then exact splits in order of the cheap bound until none can win."""
     costs = rounded.costs
     rows = len(costs.layouts)
     bound, seconds = np.full(rows, math.inf), np.full(rows, math.inf)
-    cheap = _cheap_bound(question, costs)
+    holds = to_spare(costs, rounded.memory, rounded.limit) >= 0
+    nearly = to_spare(costs, costs.memory, limit_bytes(question)) >= 0
+    cheap = np.where(nearly, cheap_bound(question, costs), math.inf)
     splitter = Splitter(question, rounded)
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     beside = RolloutPairs(rounded)
     soonest = beside.step(cheap)
     best: dict[int, float] = {}
+    in_hand: InHand | None = None
     rounding = 0
     wish = costs.layouts.wish
     for row in np.lexsort((soonest, wish)).tolist():
         known = best.get(int(wish[row]), math.inf)
         given_up = any(better < wish[row] for better in best)
-        if given_up or soonest[row] > known * tie or not math.isfinite(soonest[row]):
+        late = clock.monotonic() > deadline
+        if given_up or late or soonest[row] > known * tie or not math.isfinite(soonest[row]):
             bound[row] = cheap[row]
             continue
-        split = splitter.split(row)
+        split = splitter.split(row) if holds[row] else NONE
         bound[row], seconds[row] = split.bound_seconds, split.seconds
         rounding += not math.isfinite(split.bound_seconds) and splitter.only_rounding_excludes(row)
         step = beside.of(row, split.seconds)
         if step < known:
             best[int(wish[row])] = step
-    return Bounds(bound, seconds, rounding, 0, rounded)
+            in_hand = InHand(row, split.layers, split.recomputed, step) if rounded.rollouts is None else None
+    return Bounds(bound, seconds, rounding, 0, rounded, in_hand=in_hand)
 
 
 def _longest(question: Question, costs: RowCosts) -> Floats:
@@ -163,26 +191,3 @@ def _longest(question: Question, costs: RowCosts) -> Floats:
         whole = slowest * total + (c.end * costs.exists).sum(axis=1)
         seconds += whole * (heavy + light)
     return seconds
-
-
-def _cheap_bound(question: Question, costs: RowCosts) -> Floats:
-    """Time of each row if nothing were recomputed and layers could be cut at will. [s]"""
-    total = question.architecture.num_hidden_layers
-    bound = np.zeros(len(costs.layouts))
-    for c, heavy, light in costs.time.values():
-        fastest = np.where(costs.exists > 0, c.layer, np.inf).min(axis=1)
-        ends = (c.end * costs.exists).sum(axis=1)
-        bound += heavy * slowest_stage_bound(c, costs.exists, total) + light * (fastest * total + ends)
-    return bound
-
-
-def slowest_stage_bound(c: Coefficients, exists: Floats, total: int) -> Floats:
-    """Least time of the slowest stage of each row if layers could be cut at will: all stages finish together. [s]
-
-    max over stages >= sum of w_s (layer_s n_s + end_s) with w_s = (1 / layer_s) / sum of 1 / layer_s.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        speed = np.where(exists > 0, 1.0 / c.layer, 0.0)
-        together = (total + (c.end * speed).sum(axis=1)) / speed.sum(axis=1)
-    mean = (c.end * exists).sum(axis=1) / exists.sum(axis=1)
-    return np.asarray(np.where(np.isfinite(together), together, mean))

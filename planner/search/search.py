@@ -15,16 +15,23 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
+from planner.search.bounds.first_look import first_look
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
-from planner.search.grid import MEMORY_UNITS, Rounded
+from planner.search.grid import MEMORY_UNITS, Rounded, slowest_near_tie
 from planner.search.least_memory import least_memory
 from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
-from planner.search.prune import prune, row_bounds
+from planner.search.prune import InHand, prune, row_bounds
 from planner.search.shown import Shown
 from planner.search.space import Removed, Space, build_space
 from planner.search.tables import RangeTooWide, Tables, build_tables
 from planner.search.verify import verify
+from planner.search.witness.witness import refuse_unlaunchable
 from planner.units import number, percent
+
+LOOKING, BOUNDING, LAST = 0.4, 0.7, 0.1
+"""Shares of the time limit: the first look ends, bounding ends, and the least that is left to the solver."""
+MANY_ROWS = 5_000
+"""More rows than these are not worth a model: the plan in hand and its bound are the answer."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def _search_question(
     limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
     for unit in MEMORY_UNITS:
         try:
-            found = _search(question, space, unit, limit, lap)
+            found = _search(question, space, unit, (started, limit), lap)
             break
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
@@ -138,7 +145,8 @@ def _search_question(
     status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
-        by_rounding = not agrees(costs, rollouts, plan, enumerate_best(question, costs, rollouts))
+        best = enumerate_best(question, costs, rollouts) if points else None
+        by_rounding = not agrees(costs, rollouts, plan, best)
         if by_rounding:
             whole = replace(found.grid, costs=costs, rollouts=rollouts)
             _check(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
@@ -191,8 +199,14 @@ class _Searched:
     """The last grid used."""
 
 
-def _search(question: Question, space: Space, unit: float, limit: float, lap: Callable[[str], None]) -> _Searched:
-    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
+def _search(
+    question: Question, space: Space, unit: float, time: tuple[float, float], lap: Callable[[str], None]
+) -> _Searched:
+    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted.
+
+    `time` is when the search started (monotonic clock) and how long it may take, pruning and all. [s]
+    """
+    started, limit = time
     removed: list[Removed] = []
     rounding_only, left = 0, len(space.layouts)
     wishes = np.unique(space.layouts.wish).tolist() or [0]
@@ -200,18 +214,36 @@ def _search(question: Question, space: Space, unit: float, limit: float, lap: Ca
         part = space if len(wishes) == 1 else _with_wish(space, wish)
         left -= len(part.layouts)
         rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
+        if rollouts is None:
+            likely = first_look(question, part.layouts, unit, started + LOOKING * limit)
+            if not likely.all():
+                text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
+                removed.append(Removed("slower", text + "a plan in hand", int((~likely).sum())))
+                part = replace(part, layouts=part.layouts.take(likely))
+            lap("first look")
         rounded = Rounded(RowCosts(question, part.layouts), rollouts, 1.0, unit)
-        bounds = row_bounds(question, rounded)
+        bounds = row_bounds(question, rounded, started + BOUNDING * limit)
         rounding_only += bounds.rounding_only
         lap("bounds")
         found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset())
         if pruned.wish is not None:
             rows, longest = pruned.rows, pruned.longest_seconds
-            tables, rounded = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest)
-            lap("tables")
-            found = _solve(question, tables, part, limit)
-            lap("solver")
+            left_s = started + limit - clock.monotonic()
+            known = bounds.in_hand
+            if known is not None and (left_s < LAST * limit or len(rows) > MANY_ROWS):
+                found = _as_found(question, part, known, float(bounds.bound[rows].min()))
+            else:
+                tables, rounded = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest)
+                lap("tables")
+                found = _solve(question, tables, part, max(LAST * limit, started + limit - clock.monotonic()))
+                lap("solver")
+                slower = found[1] is None or (known is not None and found[1].step_seconds > known.seconds * (1 + 1e-6))
+                if known is not None and found[0] in ("unknown", "feasible") and not found[3] and slower:
+                    least = max(float(bounds.bound[rows].min()), found[2] or 0.0)
+                    found = _as_found(question, part, known, least)
             if found[0] == "infeasible":
+                if known is not None and part.layouts.wish[known.row] == wish:
+                    raise InternalError(f"the solver finds no plan, and {known} fits")
                 found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}))
         removed += pruned.removed
         if found is not None:
@@ -219,6 +251,23 @@ def _search(question: Question, space: Space, unit: float, limit: float, lap: Ca
                 removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
             return _Searched(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
     return _Searched("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
+
+
+def _as_found(
+    question: Question, space: Space, known: InHand, bound_seconds: float
+) -> tuple[str, Plan | None, float | None, bool]:
+    """A plan that pruning found where time is up: (status, plan, bound in seconds, whether its throughput is proved).
+
+    Raises InternalError for one that does not fit its ledgers.
+    """
+    plan = make_plan(question, space.layouts, known.row, known.layers, known.recomputed, None, None)
+    needed = plan.machines(plan.binding).headroom_gib
+    if plan.headroom_gib < needed - 1e-9:
+        raise InternalError(f"the plan in hand has {plan.headroom_gib:.4f} GiB free and needs {needed:.4f}")
+    refuse_unlaunchable(plan)
+    near_tie = question.scenario.search.near_tie
+    bound = min(bound_seconds, plan.step_seconds)
+    return "feasible", plan, bound, plan.step_seconds <= slowest_near_tie(bound, near_tie)
 
 
 def _with_wish(space: Space, wish: int) -> Space:
@@ -250,6 +299,7 @@ def _solve(
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
     plan = make_plan(question, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
     verify(plan, answer, tables)
+    refuse_unlaunchable(plan)
     # Each coefficient of a plan was rounded up by less than a unit.
     slack = 1 + len(row.visits) * (4 * question.architecture.num_hidden_layers + 2)
     bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)

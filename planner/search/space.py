@@ -96,10 +96,10 @@ def merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
 
 def _space_of(problem: Problem, variant: int) -> Space:
     """The space of one variant."""
-    layouts = _all_rows(problem, variant)
+    layouts = all_rows(problem, variant)
     candidates = len(layouts)
     removed: list[Removed] = []
-    for rule in _rules(problem):
+    for rule in rules_of(problem):
         keep = np.broadcast_to(rule.keeps(problem, layouts), (len(layouts),))
         if problem.later is not None:
             keep = keep & rule.keeps(problem.later, layouts)
@@ -113,7 +113,8 @@ def _space_of(problem: Problem, variant: int) -> Space:
     return Space(layouts, rollouts, candidates, tried, tuple(removed))
 
 
-def _rules(problem: Problem) -> list[Rule]:
+def rules_of(problem: Problem) -> list[Rule]:
+    """Every rule that binds the layouts of one variant."""
     rules = [Rule("gpus_divide", "the degrees multiply to the GPU count", lambda _, lay: lay.data_parallel >= 1)]
     rules += [rule for axis in AXES for rule in axis.RULES]
     named = {rule.name: rule for axis in AXES for rule in axis.ENGINE_RULES}
@@ -150,13 +151,14 @@ def _too_many(problem: Problem) -> InputError:
     )
 
 
-def _all_rows(problem: Problem, variant: int) -> Layouts:
+def all_rows(problem: Problem, variant: int) -> Layouts:
+    """Every combination of degrees, micro-batch and wishes of one variant, legal or not."""
     rows: list[np.ndarray] = []
     virtual = pipeline.virtual_candidates(problem)
     zero = data.zero_candidates(problem)
     batches = [_global_batch(problem, index) for index in range(len(problem.wishes))]
     for gpus in problem.num_gpus:
-        pairs = [(tp, etp) for tp in tensor.candidates(problem, gpus) for etp in expert.tensor_candidates(problem, tp)]
+        pairs = list(itertools.product(tensor.candidates(problem, gpus), expert.tensor_candidates(problem, gpus)))
         for index, batch in enumerate(batches):
             micro = np.array(data.micro_batch_candidates(problem, batch, index), dtype=np.int64).reshape(-1, 2)
             grids = np.meshgrid(

@@ -19,8 +19,12 @@ from planner.problem.problem import Question
 from planner.problem.stage_choices import (
     even_layers,
     even_middle,
+    is_free,
+    layer_step,
     named_levels,
+    prefers_even,
     recomputation,
+    recompute_kind,
     recompute_levels,
 )
 from planner.search.grid import Rounded, slowest_near_tie
@@ -70,13 +74,19 @@ class Row:
     """Rollout choices with the same key may be combined with it (same GPUs and wishes)."""
     stages: int
     chunks: int
-    """Layers of a stage come in multiples of this."""
+    """A free stage has at least so many layers."""
+    layer_step: int
+    """Layers of a free stage come in multiples of this."""
     first_layers: int
     """Least layers of the first stage."""
     fixed_layers: tuple[int, ...] | None
     """Layers of each stage where they are not free."""
     levels: tuple[int, ...]
     """Numbers of recomputed layers that the scenario names; with `whole`, those of which a stage may recompute all."""
+    whole_levels: tuple[int, ...] | None
+    """Numbers of layers of which a stage may recompute all beside `levels`, where its chunks may differ."""
+    every_layer: bool
+    """All layers are recomputed, whatever `levels` says."""
     memory: tuple[tuple[Line, ...], ...]
     """For each stage its lines; every one must stay within capacity less headroom."""
     visits: tuple[Visit, ...]
@@ -135,12 +145,14 @@ class Tables:
     uniform_recompute: bool
     """One number of recomputed layers for all stages (a stage with fewer layers recomputes all of its own)."""
     recompute: str
-    """`levels`: any number that a row's levels name; `all`: every layer; `whole`: no layer of a stage or every one."""
+    """`levels`: any number that a row's levels name; `whole`: no layer of a stage or every one."""
     max_layers: int
     """Most layers of a stage of any row."""
     time_limit: int
     """No optimal step takes longer, in time units."""
     near_tie: float
+    prefers_even: bool
+    """Of near ties, those with as many layers on each stage come first."""
     memory_unit_bytes: float
     time_unit_seconds: float
 
@@ -222,8 +234,7 @@ def _tables(
 ) -> Tables:
     costs, spec = rounded.costs, question.scenario.layout
     lay, total_layers = costs.layouts, question.architecture.num_hidden_layers
-    free = spec.layers_per_stage == "free"
-    fixed = None if free else even_layers(question.first, lay, costs.stages)
+    fixed = None if is_free(question.first) else even_layers(question.first, lay, costs.stages)
     ranks, shared = row_ranks(costs), row_keys(lay)
     dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
     kind = recomputation(question.first)
@@ -234,18 +245,25 @@ def _tables(
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)
         variant, chunks = int(lay.variant[row]), int(lay.virtual_pipeline[row])
+        mine = question.problems[variant]
+        step = layer_step(mine, chunks)
         if (variant, most, chunks) not in levels:
             named = recompute_levels if kind == "levels" else named_levels
-            levels[variant, most, chunks] = tuple(named(question.problems[variant], most, chunks))
+            levels[variant, most, chunks] = tuple(named(mine, most, chunks))
+        apart = kind == "levels" and layers is None and step < chunks
+        offered = levels[variant, most, chunks]
         built.append(
             Row(
                 index=row,
                 key=int(shared[row]),
                 stages=stages,
                 chunks=chunks,
+                layer_step=step,
                 first_layers=max(1, dense),
                 fixed_layers=layers,
-                levels=levels[variant, most, chunks],
+                levels=tuple(level for level in offered if level % chunks == 0) if apart else offered,
+                whole_levels=named_levels(mine, most, chunks) if apart else None,
+                every_layer=recompute_kind(mine) == "all",
                 memory=tuple(_memory_lines(rounded, row, stage) for stage in range(stages)),
                 visits=_visits(rounded, row, stages),
                 least_time=math.floor(float(bounds[row]) / rounded.time_unit_seconds * (1 - 1e-9)),
@@ -268,6 +286,7 @@ def _tables(
         ),
         time_limit=math.ceil(longest_seconds / rounded.time_unit_seconds) + 4 * (4 * total_layers + 4),
         near_tie=question.scenario.search.near_tie,
+        prefers_even=prefers_even(question.first),
         memory_unit_bytes=rounded.memory_unit_bytes,
         time_unit_seconds=rounded.time_unit_seconds,
     )
@@ -289,9 +308,10 @@ def _memory_lines(rounded: Rounded, row: int, stage: int) -> tuple[Line, ...]:
     for name, c in rounded.memory.items():
         line = Line(int(c.layer[row, stage]), int(c.recomputed[row, stage]), int(c.end[row, stage]))
         (conditional if name in ONLY_WHERE_RECOMPUTED else lines).add(line)
+    always = tuple(lines)
     for line in conditional:
         # With one layer and more, and nothing recomputed, some other line is at least as high: no condition needed.
-        free = any(o.layer >= line.layer and o.layer + o.end >= line.layer + line.end for o in lines)
+        free = any(o.layer >= line.layer and o.layer + o.end >= line.layer + line.end for o in always)
         lines.add(line if free else replace(line, only_where_recomputed=True))
     ordered = sorted(lines, key=lambda line: (line.layer, line.recomputed, line.end, line.only_where_recomputed))
     return tuple(line for line in ordered if not any(_covers(other, line) for other in ordered))

@@ -110,7 +110,11 @@ def test_the_flags_are_those_of_the_plan() -> None:
         assert int(found["--global-batch-size"]) == lay["global_batch_size"]
         assert ("--sequence-parallel" in found) == bool(lay["sequence_parallel"])
         assert ("--recompute-granularity" in found) == any(plan.recomputed)
-        assert int(found.get("--num-virtual-stages-per-pipeline-rank", 1)) == lay["virtual_pipeline"]
+        if "--pipeline-model-parallel-layout" not in found:
+            assert int(found.get("--num-virtual-stages-per-pipeline-rank", 1)) == lay["virtual_pipeline"]
+        else:
+            chunks = found["--pipeline-model-parallel-layout"].count("|") + 1
+            assert chunks == lay["virtual_pipeline"] * lay["pipeline_parallel"]
         assert int(found["--num-layers"]) == sum(plan.layers)
 
 

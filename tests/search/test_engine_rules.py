@@ -132,6 +132,16 @@ CASES = {
     "rank_order_keeps_stages": Case(
         {**EXPERTS, "cluster.rank_order": "tp_pp_dp", **pins(pipeline_parallel=2, expert_parallel=2)}
     ),
+    "expert_width_divides": Case(
+        {
+            "model": "deepseek-v2-lite",
+            "cluster.node": "gb200-nvl72",
+            "cluster.num_gpus": 12,
+            "batch.global_batch_size": 60,
+            **pins(expert_tensor_parallel=3),
+        }
+    ),
+    "expert_tensor_inside_domain": Case({**EXPERTS, "cluster.num_gpus": 16, **pins(expert_tensor_parallel=16)}),
     "experts_divide": Case({**EXPERTS, "cluster.num_gpus": 16, **pins(expert_parallel=16)}),
     "expert_grid": Case({**EXPERTS, "cluster.num_gpus": 4, **pins(expert_parallel=8)}),
     "moe_needs_sequence_parallel": Case({**EXPERTS, **pins(tensor_parallel=2, sequence_parallel=False)}),
@@ -157,7 +167,7 @@ CASES = {
     "schedule_chosen": Case(pins(pipeline_parallel=2, schedule="interleaved")),
     "enough_layers": Case(pins(pipeline_parallel=2, virtual_pipeline=32, layers_per_stage="free")),
     "leading_dense_layers": Case({"model": "deepseek-v3", **pins(pipeline_parallel=2, layers_per_stage=[2, 59])}),
-    "layers_divide_pipeline": Case({"model": "qwen2.5-7b", **pins(pipeline_parallel=8)}),
+    "layers_divide_pipeline": Case({"model": "qwen2.5-7b", **pins(pipeline_parallel=8, layers_per_stage="even")}),
     "virtual_pipeline_schedule": Case({"batch.global_batch_size": 12, **pins(pipeline_parallel=2, virtual_pipeline=2)}),
     "micro_batches_divide_rounds": Case(
         {"batch.global_batch_size": 20, **pins(pipeline_parallel=2, virtual_pipeline=2)}

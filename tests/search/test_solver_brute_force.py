@@ -25,6 +25,7 @@ from planner.search.space import Space, build_space
 from planner.units import GIB, MIB
 
 SEEDS = 150
+MEGATRON = ("megatron-core", "megatron-core-replicated", "slime")
 SEVERAL = range(SEEDS // 10)
 """Tenths of the seeds: one test each, so that a failure names few problems."""
 
@@ -75,7 +76,7 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["no near tie"] += spec.search.near_tie == 0
     least = {kind: number for kind, number in seen.items() if number < 3}
     assert not least, f"too few problems of some kinds: {least}"
-    assert len(seen) == 31
+    assert len(seen) == 33
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))
@@ -106,8 +107,9 @@ def test_integers_are_never_below_floats_and_close_above(seed: int) -> None:
 # The order of goals once more, from the architecture page alone: plans are costed one by one from the ledgers.
 
 
-def splits(total: int, stages: int, chunks: int) -> Iterator[tuple[int, ...]]:
-    for cuts in itertools.product(range(chunks, total + 1, chunks), repeat=stages):
+def splits(total: int, stages: int, chunks: int, megatron: bool) -> Iterator[tuple[int, ...]]:
+    """Megatron is told the layers of every chunk; elsewhere the chunks of a stage are alike."""
+    for cuts in itertools.product(range(chunks, total + 1, 1 if megatron else chunks), repeat=stages):
         if sum(cuts) == total:
             yield cuts
 
@@ -129,7 +131,7 @@ def recomputations(problem: Problem, layers: tuple[int, ...], chunks: int) -> It
             inside = True
         else:
             inside = (named.min or 0) <= number <= (named.max or of)
-        if (alone and number) or (offered.per_chunk and not whole_stages and number % chunks):
+        if (alone and number) or (offered.per_chunk and not whole_stages and number % chunks and number != of):
             return False
         return inside and (number in (0, of) or not whole_stages)
 
@@ -156,10 +158,11 @@ def plans(question: Question, space: Space) -> Iterator[Plan]:
             of = (space.rollouts.training_gpus == layout["num_gpus"]) & (space.rollouts.wish == layout["wish"])
             of &= space.rollouts.variant == layout["variant"]
             choices = [int(j) for j in np.flatnonzero(of)]
-        options = splits(total, stages, chunks)
-        if spec == "even":
+        megatron = question.first.engine.id in MEGATRON
+        options = splits(total, stages, chunks, megatron)
+        if spec == "even" or (spec == "auto" and not megatron and question.first.engine.id != "torchtitan"):
             options = iter([(total // stages,) * stages])
-        elif spec != "free":
+        elif isinstance(spec, list):
             options = iter([tuple(spec)])
         for layers in options:
             if layers[0] < dense:
@@ -180,10 +183,14 @@ def simplicity(plan: Plan) -> int:
 
 def spare_gib(plan: Plan) -> float:
     """The least that any phase leaves of what its machines may hold."""
-    machines = {phase.stage is None: plan.problem for phase in plan.memory}
-    machines |= {True: plan.problem.generating}
-    limits = {awake: of.usable_gib - of.headroom_gib for awake, of in machines.items()}
-    return min(limits[phase.stage is None] - phase.total_gib for phase in plan.memory)
+    problem, stages = plan.problem, plan.layout["pipeline_parallel"]
+    first = stages if problem.later is None else stages * problem.first_gpus // plan.layout["num_gpus"]
+
+    def limit(stage: int | None) -> float:
+        there = problem.generating if stage is None else problem if stage < first else problem.later or problem
+        return there.usable_gib - there.headroom_gib
+
+    return min(limit(phase.stage) - phase.total_gib for phase in plan.memory)
 
 
 def key(plan: Plan) -> tuple[object, ...]:
@@ -207,7 +214,9 @@ def best_plan(question: Question, space: Space) -> Plan | None:
     fit = [plan for plan in fit if plan.layout["wish"] == granted]
     fastest = max(plan.samples_per_second for plan in fit)
     near = [p for p in fit if p.samples_per_second >= fastest * (1 - question.scenario.search.near_tie) * (1 - 1e-12)]
-    return min(near, key=key)
+    even = [plan for plan in near if len(set(plan.layers)) == 1]
+    wanted = question.scenario.layout.layers_per_stage == "auto" and even
+    return min(even if wanted else near, key=key)
 
 
 @pytest.mark.parametrize("seed", range(500, 530))

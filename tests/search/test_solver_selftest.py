@@ -146,7 +146,8 @@ def three_rows(**changes: Any) -> Tables:
         visit = Visit("train", (Line(layer, 20, 3),) * stages, (1,) * stages, (1,) * stages, 2)
         fixed: dict[str, Any] = {
             "index": index, "key": 7, "stages": stages, "chunks": 1, "first_layers": 1, "fixed_layers": None,
-            "levels": tuple(range(9)), "memory": ((line,),) * stages, "visits": (visit,), "least_time": 0,
+            "layer_step": 1, "levels": tuple(range(9)), "whole_levels": None, "every_layer": False,
+            "memory": ((line,),) * stages, "visits": (visit,), "least_time": 0,
             "simplicity": stages, "rank": index,
         }  # fmt: skip
         return Row(**(fixed | more))
@@ -164,6 +165,7 @@ def three_rows(**changes: Any) -> Tables:
         max_layers=8,
         time_limit=4000,
         near_tie=0.0,
+        prefers_even=False,
         memory_unit_bytes=1024.0,
         time_unit_seconds=1.0,
     )
@@ -222,7 +224,7 @@ def test_split_layers() -> None:
     rows = three_rows().rows
     dense = three_rows(rows=(replace(rows[0], first_layers=3), *rows[1:]))
     assert not holds(groups, dense, at((2, 6, 0), row=0)), "leading dense layers stay on the first stage"
-    chunks = three_rows(rows=(replace(rows[0], chunks=2), *rows[1:]))
+    chunks = three_rows(rows=(replace(rows[0], chunks=2, layer_step=2), *rows[1:]))
     assert holds(groups, chunks, at((2, 6, 0), row=0))
     assert not holds(groups, chunks, at((3, 5, 0), row=0)), "chunks are whole"
     listed = three_rows(rows=(replace(rows[0], fixed_layers=(3, 5)), *rows[1:]))
@@ -242,6 +244,10 @@ def test_mark_uneven() -> None:
     assert not holds(groups, listed, even((3, 5, 0)))
 
 
+EVERY = (-1,)
+"""Stands for a row of which every layer is recomputed."""
+
+
 @pytest.mark.parametrize(
     ("changes", "levels", "allowed", "refused"),
     [
@@ -249,7 +255,7 @@ def test_mark_uneven() -> None:
         ({}, (0, 2), [(2, 0), (2, 2)], [(1, 0)]),
         ({"uniform_recompute": True}, None, [(3, 4), (2, 2), (3, 5)], [(1, 2), (2, 3)]),
         ({"uniform_recompute": True}, (0, 4), [(3, 4), (0, 0)], [(2, 2), (3, 5)]),
-        ({"recompute": "all"}, None, [(3, 5)], [(0, 0), (3, 4)]),
+        ({}, EVERY, [(3, 5)], [(0, 0), (3, 4)]),
         ({"recompute": "whole"}, None, [(0, 5), (3, 0), (3, 5), (0, 0)], [(1, 0), (3, 4)]),
         ({"recompute": "whole"}, (0, 3), [(3, 0), (0, 0)], [(0, 5), (3, 5)]),
         ({"recompute": "whole"}, (3, 5), [(3, 5)], [(0, 5), (0, 0)]),
@@ -262,7 +268,9 @@ def test_bound_recomputation(
 ) -> None:
     groups = [constraints.choose_one_row, constraints.split_layers, constraints.bound_recomputation]
     tables = three_rows(**changes)
-    if levels is not None:
+    if levels == EVERY:
+        tables = replace(tables, rows=(replace(tables.rows[0], every_layer=True),))
+    elif levels is not None:
         tables = replace(tables, rows=(replace(tables.rows[0], levels=levels),))
     for counts in allowed:
         assert holds(groups, tables, at((3, 5, 0), counts, row=0)), counts

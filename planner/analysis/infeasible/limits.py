@@ -9,6 +9,7 @@ from typing import Any
 from planner.analysis.changes import less_headroom, more_gpus, round_batch
 from planner.inputs.document import json_value
 from planner.problem.problem import CLIFF_TEXT, Problem, Question, host_memory_gib
+from planner.problem.stage_choices import wider_splits
 from planner.schema.scenario import IntRange, IntWish, NameWish
 
 
@@ -54,7 +55,7 @@ MANY_SEQUENCES = 2**20
 def limits_of(question: Question) -> tuple[Limit, ...]:
     """Every limit and pin of a scenario, those a user cares most about last."""
     problem = question.first
-    layout = problem.scenario.layout
+    layout, wider = problem.scenario.layout, wider_splits(problem)
     found: list[Limit] = []
 
     def add(name: str, text: str, *changes: tuple[str, Any]) -> None:
@@ -78,7 +79,10 @@ def limits_of(question: Question) -> tuple[Limit, ...]:
         add("layout.schedule", "schedule: interleaved, at least 2 chunks a stage", ("layout.schedule", None))
     if isinstance(layout.layers_per_stage, list):
         text = f"layers_per_stage: {shown(layout.layers_per_stage)} layers"
-        add("layout.layers_per_stage", text, ("layout.layers_per_stage", "free"))
+        add("layout.layers_per_stage", text, ("layout.layers_per_stage", wider or "even"))
+    elif wider is not None:
+        text = f"layers_per_stage: even, as many of the {problem.architecture.num_hidden_layers} layers on each stage"
+        add("layout.layers_per_stage", text, ("layout.layers_per_stage", wider))
     _work_limits(question, add)
     return tuple(found)
 

@@ -23,6 +23,7 @@ from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question, host_memory_gib
+from planner.problem.stage_choices import wider_splits
 from planner.schema.scenario import IntWish, NameWish
 from planner.search.plan import Plan
 from planner.search.search import plan
@@ -233,11 +234,10 @@ def _degrees(problem: Problem) -> Iterator[Kind]:
         split.append(Attempt(text, (("layout.virtual_pipeline", "any"),)))
     if layout.schedule == "interleaved":
         split.append(Attempt("schedule: interleaved to 1f1b", (("layout.schedule", "1f1b"),)))
-    if layout.layers_per_stage != "free" and problem.engine.pipeline.uneven != "no":
-        pipeline = layout.pipeline_parallel
-        if isinstance(layout.layers_per_stage, list) or (isinstance(pipeline, int) and pipeline > 1):
-            text = f"layers_per_stage: {shown(layout.layers_per_stage)} to free"
-            split.append(Attempt(text, (("layout.layers_per_stage", "free"),)))
+    wider = wider_splits(problem)
+    if wider is not None:
+        text = f"layers_per_stage: {shown(layout.layers_per_stage)} to {wider}"
+        split.insert(0, Attempt(text, (("layout.layers_per_stage", wider),)))
     if layout.sequence_parallel is False:
         split.append(Attempt("sequence_parallel: off to on", (("layout.sequence_parallel", True),)))
     yield Kind(tuple(split), rising=False)

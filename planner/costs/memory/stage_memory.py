@@ -1,7 +1,8 @@
 """GPU memory of one pipeline stage as ledgers, one for each moment of a step at which memory can peak.
 
 All amounts are affine in the stage's layers n and recomputed layers r, so that the solver can hold the same equation
-in integers; `tables` reads its coefficients off these functions and never types a formula again.
+in integers; `tables` reads its coefficients off these functions and never types a formula again. What leading dense
+layers keep is the larger of two affine functions (`leading.py`).
 
     moment          alive (f micro-batches in flight, A kept by a layer, S by a recomputed one, T the running layer's)
     backward        state + f ((n - r) A + r S) + T
@@ -22,6 +23,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
+from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged, stepped_at_once
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
@@ -40,6 +42,9 @@ MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
 @dataclass(frozen=True)
 class StageMemory(StageParameters):
     """Memory of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
+
+    line: Line = None
+    """Which of the two affine functions of leading dense layers; the larger one by default."""
 
     @cached_property
     def state(self) -> tuple[Item, ...]:
@@ -194,14 +199,9 @@ class StageMemory(StageParameters):
     def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
         """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
         kept, extra = self.layer_activations
-        leading = self.is_first * self.problem.parameters.num_dense_layers if self._moe else 0.0
         stub, _ = self._layer_bytes(self.problem.engine.stub)
-        pinned = self.problem.scenario.layout.recomputed_layers
-        if pinned == "all":
-            leading = 0.0
-        elif pinned != 0:
-            # Which layers are recomputed is not known here: a dense layer that keeps less counts as a usual one.
-            extra = np.maximum(extra, 0.0)
+        dense = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
+        leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
         return whole, in_flight * self.recomputed * stub

@@ -52,6 +52,7 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
         put("layout.sequence_parallel", found.words["sequence_parallel"], "sequence_parallel")
     found.assumed["cluster.node"] = f"{NODE}: no line names the machines"
     flat["cluster.node"] = NODE
+    flat["layout.layers_per_stage"] = flat.get("layout.layers_per_stage", "even")
     _ends(found, flat, catalog, put)
     _work(found, flat, put)
     _recomputation(found, put)

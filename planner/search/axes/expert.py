@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from planner.problem.choices import choose, divisors
-from planner.problem.layouts import Layouts
+from planner.problem.layouts import Layouts, distinct
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
+from planner.search.axes.tensor import stays_inside
 
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
@@ -21,9 +22,12 @@ def candidates(problem: Problem, num_gpus: int) -> list[int]:
     )
 
 
-def tensor_candidates(problem: Problem, tensor_parallel: int) -> list[int]:
-    """Expert tensor parallelism tried: none, or that of the dense part."""
-    usual = sorted({1, tensor_parallel}) if problem.architecture.is_moe else [1]
+def tensor_candidates(problem: Problem, num_gpus: int) -> list[int]:
+    """Expert tensor parallelism tried: divisors of the experts' width whose group stays where a tensor one may."""
+    usual = [1]
+    if problem.architecture.is_moe and problem.engine.expert_parallel:
+        width = problem.architecture.moe_intermediate_size or 1
+        usual = [d for d in divisors(num_gpus, width) if width % d == 0 and stays_inside(problem, num_gpus, d)]
     return choose(problem.scenario.layout.expert_tensor_parallel, usual)
 
 
@@ -49,6 +53,19 @@ def _neighbouring_stages(problem: Problem, layouts: Layouts) -> Mask:
     cut = experts if problem.architecture.is_moe else layouts.tensor_parallel
     same = cut == layouts.tensor_parallel * layouts.context_parallel
     return np.asarray(usual | (layouts.pipeline_parallel == 1) | same)
+
+
+def _width(problem: Problem, layouts: Layouts) -> Mask:
+    width = problem.architecture.moe_intermediate_size or 1
+    return np.asarray((not problem.architecture.is_moe) | (width % layouts.expert_tensor_parallel == 0))
+
+
+def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
+    keep = np.ones(len(layouts), dtype=bool)
+    for gpus, etp in distinct(layouts.num_gpus, layouts.expert_tensor_parallel)[0]:
+        if not stays_inside(problem, gpus, etp):
+            keep &= (layouts.num_gpus != gpus) | (layouts.expert_tensor_parallel != etp)
+    return np.asarray(keep)
 
 
 def _sequence_parallel(problem: Problem, layouts: Layouts) -> Mask:
@@ -103,6 +120,19 @@ RULES = (
         "num_experts is a multiple of expert_parallel",
         _divides,
         "Megatron-LM megatron/training/arguments.py:1600-1603; torchtitan models/common/decoder.py:204 @b5bcd76c",
+    ),
+    Rule(
+        "expert_width_divides",
+        "an expert's width is a multiple of expert_tensor_parallel",
+        _width,
+        "Megatron-LM core/tensor_parallel/layers.py, ColumnParallelLinear: divide(output_size, world_size)",
+    ),
+    Rule(
+        "expert_tensor_inside_domain",
+        "an expert's tensor-parallel group stays inside one NVLink domain, or one host where there is no NVLink "
+        "(limits.tensor_parallel_inside_domain)",
+        _inside_domain,
+        "docs/scenario.md, limits",
     ),
     Rule(
         "expert_grid",

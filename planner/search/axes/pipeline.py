@@ -7,7 +7,12 @@ import numpy as np
 from planner.problem.choices import choose, divisors
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
+from planner.problem.stage_choices import is_free
 from planner.search.axes.rule import Mask, Rule
+
+MOST_CHUNKS = 16
+FEW_CHUNKS = 4
+"""More chunks than these are not tried unless the scenario names them: the second where layers do not divide."""
 
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
@@ -17,8 +22,11 @@ def candidates(problem: Problem, num_gpus: int) -> list[int]:
 
 
 def virtual_candidates(problem: Problem) -> list[int]:
-    """Chunks a stage tried: divisors of the layer count up to 16."""
-    usual = divisors(problem.architecture.num_hidden_layers, 16) if problem.engine.pipeline.virtual else [1]
+    """Chunks a stage tried: divisors of the layer count up to 16, and 2 to 4 where chunks may differ."""
+    layers = problem.architecture.num_hidden_layers
+    usual = divisors(layers, MOST_CHUNKS) if problem.engine.pipeline.virtual else [1]
+    if problem.engine.pipeline.virtual and problem.engine.pipeline.uneven_chunks and is_free(problem):
+        usual = sorted({*usual, *range(1, min(layers, FEW_CHUNKS) + 1)})
     return choose(problem.scenario.layout.virtual_pipeline, usual)
 
 
@@ -35,18 +43,16 @@ def _enough_layers(problem: Problem, layouts: Layouts) -> Mask:
 
 
 def _layers(problem: Problem, layouts: Layouts) -> Mask:
-    spec = problem.scenario.layout.layers_per_stage
-    chunks = layouts.pipeline_parallel * layouts.virtual_pipeline
-    layers = problem.architecture.num_hidden_layers
-    if spec == "even":
-        return np.asarray(layers % chunks == 0)
-    if spec == "free":
-        return np.asarray((layouts.virtual_pipeline == 1) | (layers % layouts.virtual_pipeline == 0))
-    fits = (sum(spec) == layers) & (layouts.pipeline_parallel == len(spec))
-    whole = layouts.virtual_pipeline == 1
-    for count in spec:
-        whole = whole | (count % layouts.virtual_pipeline == 0)
-    return np.asarray(fits & whole)
+    spec, chunks = problem.scenario.layout.layers_per_stage, layouts.virtual_pipeline
+    layers, alike = problem.architecture.num_hidden_layers, not problem.engine.pipeline.uneven_chunks
+    if isinstance(spec, list):
+        fits = (sum(spec) == layers) & (layouts.pipeline_parallel == len(spec))
+        for count in spec:
+            fits = fits & ((count % chunks == 0) if alike else (count >= chunks))
+        return np.asarray(fits)
+    if is_free(problem):
+        return np.asarray((layers % chunks == 0) | (not alike))
+    return np.asarray(layers % (layouts.pipeline_parallel * chunks) == 0)
 
 
 def _schedule(problem: Problem, layouts: Layouts) -> Mask:
@@ -98,7 +104,7 @@ def _named_schedule(problem: Problem, layouts: Layouts) -> Mask:
 def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     spec = problem.scenario.layout.layers_per_stage
-    if spec == "free":
+    if is_free(problem):
         # Every split the solver may choose keeps to this; here only that one exists.
         return np.asarray(problem.architecture.num_hidden_layers - (layouts.pipeline_parallel - 1) >= dense)
     first = spec[0] if isinstance(spec, list) else problem.architecture.num_hidden_layers // layouts.pipeline_parallel
@@ -144,9 +150,9 @@ RULES = (
     ),
     Rule(
         "layers_divide_pipeline",
-        "layers divide evenly over stages and chunks, unless layers_per_stage says otherwise",
+        "layers divide over stages and chunks as layers_per_stage says: evenly, or as the engine can be told",
         _layers,
-        "Megatron-LM megatron/training/arguments.py:934-963",
+        "Megatron-LM megatron/training/arguments.py:934-963; core/transformer/pipeline_parallel_layer_layout.py",
     ),
 )
 ENGINE_RULES = (

@@ -7,6 +7,7 @@ import numpy as np
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
+from planner.problem.stage_choices import is_free
 from planner.search.axes.rule import Mask, Rule
 
 IN_FP8 = {"layernorm", "moe_act"}
@@ -23,11 +24,11 @@ def _offered(problem: Problem, layouts: Layouts) -> Mask:
         most = np.full(len(layouts), max(split))
     else:
         stages = layouts.pipeline_parallel
-        most = layers // stages if split == "even" else layers - stages + 1
+        most = layers - stages + 1 if is_free(problem) else layers // stages
     wanted = choose(asked, [0, *range(1, layers + 1)])
     if 0 in wanted or not full:
         return np.full(len(layouts), 0 in wanted)
-    if split != "free" and (not offered.partial or problem.scenario.layout.recompute_method == "uniform"):
+    if not is_free(problem) and (not offered.partial or problem.scenario.layout.recompute_method == "uniform"):
         return np.isin(most, wanted)
     return np.asarray(min(wanted, default=layers + 1) <= most)
 

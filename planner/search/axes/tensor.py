@@ -6,7 +6,7 @@ import numpy as np
 
 from planner.cluster.cluster import Cluster
 from planner.problem.choices import choose, divisors
-from planner.problem.layouts import Layouts
+from planner.problem.layouts import Layouts, distinct
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
 
@@ -56,14 +56,16 @@ def _overlap(problem: Problem, layouts: Layouts) -> Mask:
 
 def _inside_domain(problem: Problem, layouts: Layouts) -> Mask:
     keep = np.ones(len(layouts), dtype=bool)
-    if not problem.scenario.limits.tensor_parallel_inside_domain:
-        return np.asarray(keep)
-    pairs = np.stack([layouts.num_gpus, layouts.tensor_parallel], axis=1)
-    for gpus, tp in np.unique(pairs, axis=0).tolist():
-        if tp > 1:
-            inside = tp <= gpus and _one_domain(problem.clusters[gpus], tp)
-            keep &= inside | (layouts.num_gpus != gpus) | (layouts.tensor_parallel != tp)
+    for gpus, tp in distinct(layouts.num_gpus, layouts.tensor_parallel)[0]:
+        if not stays_inside(problem, gpus, tp):
+            keep &= (layouts.num_gpus != gpus) | (layouts.tensor_parallel != tp)
     return np.asarray(keep)
+
+
+def stays_inside(problem: Problem, num_gpus: int, ranks: int) -> bool:
+    """May a tensor-parallel group have so many ranks under limits.tensor_parallel_inside_domain."""
+    free = ranks == 1 or not problem.scenario.limits.tensor_parallel_inside_domain
+    return free or (ranks <= num_gpus and _one_domain(problem.clusters[num_gpus], ranks))
 
 
 def _one_domain(cluster: Cluster, tensor_parallel: int) -> bool:

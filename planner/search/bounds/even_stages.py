@@ -61,6 +61,16 @@ class LeastRecompute:
         With `held_back` there are so many memory units less.
         """
         rows = np.arange(len(self.layers)) if rows is None else rows
+        recomputed = self.recomputed(rows, held_back)
+        out = np.full(len(rows), np.inf)
+        some = recomputed >= 0
+        layers = self.layers[rows[some]]
+        again = np.minimum(layers, recomputed[some, None])
+        out[some] = self.rounded.costs.step_seconds(rows[some], layers, again)
+        return out
+
+    def recomputed(self, rows: Ints, held_back: int = 0) -> Ints:
+        """Least number of recomputed layers with which each of these rows fits; -1 where none does. [layers]"""
         low, high, none = self._window(rows, exact=False, held_back=held_back)
         recomputed = np.full(len(rows), -1, dtype=np.int64)
         for these, levels in self._by_list(rows):
@@ -69,12 +79,7 @@ class LeastRecompute:
                 level = levels[np.minimum(place, len(levels) - 1)]
                 fits = (place < len(levels)) & (level <= high[these])
                 recomputed[these] = np.where(none[these] & (levels[0] == 0), 0, np.where(fits, level, -1))
-        out = np.full(len(rows), np.inf)
-        some = recomputed >= 0
-        layers = self.layers[rows[some]]
-        again = np.minimum(layers, recomputed[some, None])
-        out[some] = self.rounded.costs.step_seconds(rows[some], layers, again)
-        return out
+        return recomputed
 
     def only_rounding_excludes(self) -> int:
         """Points that fit in floats and not in rounded-up integers."""

@@ -10,13 +10,25 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Problem, Question
-from planner.problem.stage_choices import even_layers, even_middle, named_levels, recomputation, recompute_levels
+from planner.problem.stage_choices import (
+    even_layers,
+    even_middle,
+    is_free,
+    layer_step,
+    named_levels,
+    recomputation,
+    recompute_kind,
+    recompute_levels,
+)
+from planner.search.bounds.any_split import adds_up, adds_up_alike
+from planner.search.bounds.fill_stages import assign, held_within, lightened, slowest, traded
 from planner.search.grid import Rounded, limit_bytes
 
 
@@ -33,6 +45,14 @@ class Split:
 
 
 NONE = Split(math.inf, math.inf, (), ())
+Option: TypeAlias = "tuple[Ints | None, int | None]"
+"""(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
+FEW = 2
+"""So few options are tried as they are."""
+WHOLE = 1e-6
+"""So little short of a whole layer counts as one."""
+HALVINGS = 30
+"""Of the longest stage, to come within rounding of the slowest one."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +64,83 @@ class Splitter:
 
     def split(self, row: int, held_back: int = 0) -> Split:
         """Bound and split of one row; with `held_back` memory units less than there are."""
-        best, bound = NONE, math.inf
-        for wanted, named in self._options(row):
-            found = self._split(row, wanted, named, held_back)
+        best, bound, options = NONE, math.inf, list(self._options(row))
+        if len(options) > FEW:
+            options = self._possible(row, options, held_back)
+        soonest = self._soonest(row, options)
+        for (wanted, named), least in zip(options, soonest, strict=True):
+            if least >= best.seconds:
+                break  # more recomputed layers take no less time, with memory out of the question
+            found = self._split(row, wanted, named, held_back, best.seconds)
             bound = min(bound, found.bound_seconds)
             if found.seconds < best.seconds:
                 best = found
         return Split(bound, best.seconds, best.layers, best.recomputed)
+
+    def _possible(self, row: int, options: list[Option], held_back: int) -> list[Option]:
+        """Options under which each stage holds its least layers, and all of them together can hold all layers."""
+        counts, total = self._counts(row), self.question.architecture.num_hidden_layers
+        low, high, fits, more, less, inside = self._at_hand(row, counts, False, held_back)
+        wanted = np.stack([np.asarray(levels) for levels, _ in options])[:, None, :]
+        none = fits & (low <= 0) & (high >= 0)
+        held = np.where(wanted == 0, none, inside & (more <= wanted) & (wanted <= less))
+        least, most = counts[held.argmax(axis=2)], counts[held.shape[2] - 1 - held[:, :, ::-1].argmax(axis=2)]
+        possible = np.asarray(held.any(axis=2)).all(axis=1) & (least.sum(axis=1) <= total) & (most.sum(axis=1) >= total)
+        return [option for option, may in zip(options, possible.tolist(), strict=True) if may]
+
+    def _soonest(self, row: int, options: list[Option]) -> list[float]:
+        """Seconds that no split undercuts with so many recomputed layers, if memory were no limit.
+
+        Zero where that is not worth finding out. The slowest stage is found by halves, for all options at once.
+        """
+        if len(options) <= FEW:
+            return [0.0] * len(options)
+        costs, total = self.rounded.costs, self.question.architecture.num_hidden_layers
+        stages = int(costs.layouts.pipeline_parallel[row])
+        c, heavy, light = costs.time["train"]
+        layer, again, end = (part[row, :stages] for part in (c.layer, c.recomputed, c.end))
+        step = layer_step(self._variant(row), self._chunks(row)) if self._fixed is None else 1
+        level = np.array([np.max(wanted) if wanted is not None else 0 for wanted, _ in options])[:, None]
+        low, high = (
+            np.zeros((len(options), 1)),
+            np.full((len(options), 1), float((end + (layer + again) * total).max())),
+        )
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            left = np.maximum(middle - end, 0.0)
+            with np.errstate(divide="ignore"):
+                held = np.where(left <= (layer + again) * level, left / (layer + again), (left - again * level) / layer)
+            enough = (np.floor(held / step + WHOLE) * step).sum(axis=1, keepdims=True) >= total
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        rest = float(light[row]) * float(layer.min()) * total + self._besides(row, stages, total)
+        return [float(seconds) for seconds in float(heavy[row]) * low[:, 0] + rest]
+
+    def _besides(self, row: int, stages: int, total: int) -> float:
+        """Least seconds of a step that are not those of training's layers: ends, and visits other than training."""
+        seconds = 0.0
+        for name, (c, heavy, light) in self.rounded.costs.time.items():
+            ends = float(c.end[row, :stages].sum())
+            if name == "train":
+                seconds += float(light[row]) * ends
+            else:
+                whole = float(c.layer[row, :stages].min() * total) + ends
+                seconds += whole * (float(heavy[row]) / stages + float(light[row]))
+        return seconds
+
+    def holds(self, row: int, held_back: int = 0) -> bool:
+        """Does any split of the row fit, in integers; `held_back` as in `split`. Exact, and by memory alone."""
+        counts, total = self._counts(row), self.question.architecture.num_hidden_layers
+        together = adds_up_alike if even_middle(self.question.first) else adds_up
+        for wanted, named in self._options(row):
+            _, fits = self._needed(row, wanted, exact=False, held_back=held_back)
+            if named is None or named >= 0:
+                if together(fits, counts, total, named):
+                    return True
+                continue
+            for most in named_levels(self._variant(row), int(counts[-1]), self._chunks(row)):
+                if together(fits & (counts <= most), counts, total, most):
+                    return True
+        return False
 
     def only_rounding_excludes(self, row: int) -> bool:
         """True where stages fit in floats, each by itself and all layers together, and not in rounded-up integers."""
@@ -61,7 +151,7 @@ class Splitter:
     @cached_property
     def _fixed(self) -> Ints | None:
         costs = self.rounded.costs
-        if self.question.scenario.layout.layers_per_stage == "free":
+        if is_free(self.question.first):
             return None
         return even_layers(self.question.first, costs.layouts, costs.stages)
 
@@ -79,29 +169,36 @@ class Splitter:
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
         if self._fixed is not None:
             return np.unique(self._fixed[row, :stages])
-        return np.arange(chunks, self.question.architecture.num_hidden_layers - stages + 2, chunks)
+        most = self.question.architecture.num_hidden_layers - (stages - 1) * chunks
+        return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
 
-    def _options(self, row: int) -> Iterator[tuple[Ints | None, int | None]]:
-        """(recomputed layers by layer count, or None for as few as needed; what the fullest stage must then have)."""
-        kind, counts, question = recomputation(self.question.first), self._counts(row), self._variant(row)
+    def _options(self, row: int) -> Iterator[Option]:
+        """Ways to recompute, fewer layers first."""
+        counts, problem = self._counts(row), self._variant(row)
+        kind = recomputation(problem)
         chunks = self._chunks(row)
         if not len(counts):
             return
-        if kind == "all":
+        if recompute_kind(problem) == "all":
             yield counts, None
         elif self.question.scenario.layout.recompute == "per_stage":
             yield None, None
         elif kind == "whole":
-            levels = named_levels(question, int(counts[-1]), chunks)
+            levels = named_levels(problem, int(counts[-1]), chunks)
             if 0 in levels:
                 yield counts * 0, None
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
-            for level in recompute_levels(question, int(counts[-1]), chunks):
-                yield np.minimum(counts, level), level
+            apart = self._fixed is None and layer_step(problem, chunks) < chunks
+            for level in recompute_levels(problem, int(counts[-1]), chunks):
+                if not apart or level % chunks == 0:
+                    yield np.minimum(counts, level), level
+            if apart:
+                yield counts, -1
 
-    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int) -> Split:
+    def _split(self, row: int, wanted: Ints | None, named: int | None, held_back: int, known: float) -> Split:
+        """Bound and split under one way to recompute; no split is looked for where the bound is not below `known`."""
         costs, lay, counts = self.rounded.costs, self.rounded.costs.layouts, self._counts(row)
         stages, total = int(lay.pipeline_parallel[row]), self.question.architecture.num_hidden_layers
         needed, fits = self._needed(row, wanted, exact=False, held_back=held_back)
@@ -111,21 +208,25 @@ class Splitter:
         least = np.array([counts[f.argmax()] if f.any() else total + 1 for f in fits])
         if least.sum() > total:
             return NONE
-        limit = self._slowest(seconds, counts, total)
+        limit = slowest(seconds, counts, total)
         if not math.isfinite(limit):
             return NONE
         weights, layer = (float(heavy[row]), float(light[row])), c.layer[row, :stages]
-        bound, layers = self._traded(seconds, counts, least, total, limit, layer, weights)
-        bound += weights[1] * float(c.end[row, :stages].sum())
-        for name, (other, weight, share) in costs.time.items():
-            if name != "train":
-                whole = float(other.layer[row, :stages].min() * total + other.end[row, :stages].sum())
-                bound += whole * (float(weight[row]) / stages + float(share[row]))
+        bound, layers = traded(seconds, counts, least, total, limit, layer, weights)
+        bound += self._besides(row, stages, total)
+        if bound >= known:
+            return Split(bound, math.inf, (), ())
         if layers is None:
-            layers = self._assign(seconds, needed, counts, least, total, limit)
+            if wanted is None:
+                layers = assign(seconds, needed, counts, least, total, limit)
+            else:
+                layers = lightened(seconds, counts, total, limit)
         if layers is None or not self._is_named(row, layers, named) or self._is_refused(layers):
             return Split(bound, math.inf, (), ())
-        recomputed = needed[np.arange(stages), np.searchsorted(counts, layers)]
+        place = np.arange(stages), np.searchsorted(counts, layers)
+        if not np.isfinite(seconds[place]).all():
+            return Split(bound, math.inf, (), ())
+        recomputed = needed[place]
         width = ((0, 0), (0, costs.stages - stages))
         where = np.array([row])
         exact = float(costs.step_seconds(where, np.pad(layers[None], width), np.pad(recomputed[None], width))[0])
@@ -154,15 +255,12 @@ class Splitter:
         _, fits = self._needed(row, wanted, exact=exact)
         if not fits.any(axis=1).all():
             return False
-        return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(_held(~fits * 1.0, counts, 0.5).sum())
+        return int(counts[fits.argmax(axis=1)].sum()) <= total <= int(held_within(~fits * 1.0, counts, 0.5).sum())
 
     def _needed(self, row: int, wanted: Ints | None, *, exact: bool, held_back: int = 0) -> tuple[Ints, np.ndarray]:
         """(recomputed layers needed, whether that fits) for each stage and layer count."""
-        counts, asked = self._counts(row), (row, exact, held_back)
-        if asked not in self._window:
-            self._window.clear()  # one row is asked for again and again, at every level, and then never more
-            self._window[asked] = self._windows(row, counts, exact, held_back)
-        low, high, fits, more, less, inside = self._window[asked]
+        counts = self._counts(row)
+        low, high, fits, more, less, inside = self._at_hand(row, counts, exact, held_back)
         if wanted is not None:
             none = fits & (wanted == 0) & (low <= 0) & (high >= 0)
             return np.broadcast_to(wanted, low.shape), none | (inside & (more <= wanted) & (wanted <= less))
@@ -171,6 +269,14 @@ class Splitter:
         wide = np.minimum(more, table.shape[1] - 1).astype(np.int64)
         allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
         return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
+
+    def _at_hand(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
+        """`_windows` of the row asked for last: at every level again, and then never more."""
+        asked = (row, exact, held_back)
+        if asked not in self._window:
+            self._window.clear()
+            self._window[asked] = self._windows(row, counts, exact, held_back)
+        return self._window[asked]
 
     def _windows(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
         """For each stage and layer count what memory says of the recomputed layers.
@@ -204,76 +310,6 @@ class Splitter:
             self._known[key] = table
         return self._known[key]
 
-    @staticmethod
-    def _slowest(seconds: Floats, counts: Ints, total: int) -> float:
-        """The least time limit under which the stages together hold all layers."""
-        values = np.unique(seconds[np.isfinite(seconds)])
-        low, high = 0, len(values) - 1
-        if high < 0 or _held(seconds, counts, float(values[-1])).sum() < total:
-            return math.inf
-        while low < high:
-            middle = (low + high) // 2
-            if _held(seconds, counts, float(values[middle])).sum() >= total:
-                high = middle
-            else:
-                low = middle + 1
-        return float(values[low])
-
-    @staticmethod
-    def _traded(
-        seconds: Floats,
-        counts: Ints,
-        least: Ints,
-        total: int,
-        limit: float,
-        layer: Floats,
-        weights: tuple[float, float],
-    ) -> tuple[float, Ints | None]:
-        """(least of slowest stage and sum over layers together, the split that has it where stages differ in speed).
-
-        Where a layer takes as long on every stage the sum does not depend on the split. Otherwise a slower slowest
-        stage may pay: for each limit the sum is least with as many layers as fit on the fastest stages.
-        """
-        heavy, light = weights
-        least_sum = float(layer.min()) * total
-        if layer.max() <= layer.min() * (1 + 1e-12):
-            return heavy * limit + light * least_sum, None
-        values = np.unique(seconds[np.isfinite(seconds)])
-        best, split = math.inf, None
-        order = np.argsort(layer, kind="stable")
-        for allowed in values[values >= limit].tolist():
-            if heavy * allowed + light * least_sum >= best:
-                break
-            most, layers, left = _held(seconds, counts, allowed), least.copy(), total - int(least.sum())
-            for stage in order.tolist():
-                more = min(left, int(most[stage] - layers[stage]))
-                layers[stage] += max(more, 0)
-                left -= max(more, 0)
-            spent = heavy * allowed + light * float((layer * layers).sum())
-            if left == 0 and spent < best:
-                best, split = spent, layers
-        whole = split is not None and bool(np.isin(split, counts).all())
-        return (best if math.isfinite(best) else heavy * limit + light * least_sum), split if whole else None
-
-    @staticmethod
-    def _assign(seconds: Floats, needed: Ints, counts: Ints, least: Ints, total: int, limit: float) -> Ints | None:
-        """A split within the limit with few recomputed layers, greedily; None where chunks do not add up."""
-        layers, most = least.copy(), _held(seconds, counts, limit)
-        if np.any(most < least):
-            return None
-        rows = np.arange(len(layers))
-        while layers.sum() < total:
-            place = np.searchsorted(counts, layers)
-            after = np.minimum(place + 1, len(counts) - 1)
-            extra = (needed[rows, after] - needed[rows, place]).astype(float)
-            pressure = extra + seconds[rows, after] / max(limit, 1e-12) * 1e-3
-            pressure[layers >= most] = math.inf
-            pick = int(pressure.argmin())
-            if not math.isfinite(pressure[pick]):
-                return None
-            layers[pick] = counts[after[pick]]
-        return layers if layers.sum() == total else None
-
 
 def _between(
     lines: Sequence[Coefficients], row: int, stages: int, counts: Ints, limit: float
@@ -290,10 +326,3 @@ def _between(
             high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
         fits &= (slope != 0) | (over <= 0)
     return low, high, fits
-
-
-def _held(seconds: Floats, counts: Ints, limit: float) -> Ints:
-    """Most layers that each stage holds within a time limit (0 where none)."""
-    inside = seconds <= limit
-    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
-    return np.where(inside.any(axis=1), counts[last], 0)

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from planner.problem.layouts import Floats, Ints
+from planner.problem.problem import Question
+from planner.problem.stage_choices import evenly, prefers_even
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import Splitter
 from planner.search.bounds.rollout_pairs import RolloutPairs
@@ -27,20 +29,45 @@ def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: 
     """Which of these rows may still hold the answer.
 
     `bound` holds for every row of the space seconds that no step with it undercuts, `best` those of a plan in hand;
-    `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept.
+    `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept, unless an even
+    split is a near tie and wins for being even.
     """
-    near_tie = rounded.costs.question.scenario.search.near_tie
+    question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
+    near_tie = question.scenario.search.near_tie
     keep = bound[rows] <= best * (1 + SURE)
-    if len(rows) <= MANY or keep.all() or (least is None and rounded.rollouts is not None):
-        return np.ones(len(rows), dtype=bool)
+    if len(rows) <= MANY or keep.all():
+        return everything
     longest = slowest_near_tie(best, near_tie) * (1 + SURE)
     surely = slowest_near_tie(float(bound[rows].min()), near_tie) * (1 - SURE)
-    reach = _Reach(rounded, least, longest, surely)
-    in_hand = reach.by_halves(rows) if least is not None else reach.by_rows(rows)
+    if prefers_even(question.first):
+        may, does, even = _even(rounded, rows, longest, surely)
+        if does.any():
+            keep[may] |= even.reaches(rows[may], even.most_in_hand(rows[may]))[0]
+            return keep
+        if may.any():
+            return everything
+    if least is None and rounded.rollouts is not None:
+        return everything
+    reach = _Reach(rounded, least, longest, surely, question)
+    in_hand = reach.most_in_hand(rows)
     if not in_hand:
-        return np.ones(len(rows), dtype=bool)
+        return everything
     keep[~keep] = reach.reaches(rows[~keep], in_hand)[0]
     return keep
+
+
+def _even(rounded: Rounded, rows: Ints, longest: float, surely: float) -> tuple[np.ndarray, np.ndarray, _Reach]:
+    """(rows of which an even split may be a near tie, those of which one surely is, what even splits reach)."""
+    question, lay = evenly(rounded.costs.question), rounded.costs.layouts
+    problem = question.first
+    layers, stages = problem.architecture.num_hidden_layers, lay.pipeline_parallel[rows]
+    dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
+    divides = (layers % stages == 0) & (layers // stages >= np.maximum(lay.virtual_pipeline[rows], dense))
+    least = LeastRecompute(question, rounded) if problem.scenario.layout.recompute == "uniform" else None
+    reach = _Reach(rounded, least, longest, surely, question)
+    may, does = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+    may[divides], does[divides] = reach.reaches(rows[divides], 0)
+    return may, does, reach
 
 
 @dataclass(frozen=True)
@@ -53,10 +80,12 @@ class _Reach:
     """No near tie takes longer. [s]"""
     surely: float
     """Whatever takes no longer is a near tie. [s]"""
+    question: Question
+    """How stages may be split."""
 
     @cached_property
     def _splitter(self) -> Splitter:
-        return Splitter(self.rounded.costs.question, self.rounded)
+        return Splitter(self.question, self.rounded)
 
     @cached_property
     def _most(self) -> int:
@@ -68,9 +97,14 @@ class _Reach:
         if self.least is not None:
             seconds = RolloutPairs(self.rounded, rows, held_back).step(self.least.seconds(rows, held_back))
             return seconds <= self.longest, seconds <= self.surely
+        pairs = RolloutPairs(self.rounded, rows, held_back)
         found = [self._splitter.split(row, held_back) for row in rows.tolist()]
-        may = np.array([split.bound_seconds <= self.longest for split in found], dtype=bool)
-        return may, np.array([split.seconds <= self.surely for split in found], dtype=bool)
+        may = pairs.step(np.array([split.bound_seconds for split in found])) <= self.longest
+        return may, pairs.step(np.array([split.seconds for split in found])) <= self.surely
+
+    def most_in_hand(self, rows: Ints) -> int:
+        """Steps of memory that a near tie among these rows surely leaves free."""
+        return self.by_halves(rows) if self.least is not None else self.by_rows(rows)
 
     def by_halves(self, rows: Ints) -> int:
         """Most steps that some row surely leaves free; all rows at once."""

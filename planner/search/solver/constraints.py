@@ -47,9 +47,9 @@ def split_layers(model: Model) -> None:
                 model.cp.add(layers >= max(least, row.chunks)).only_enforce_if(pick)
                 if tables.even_middle and 1 < stage < row.stages - 1:
                     model.cp.add(layers == model.layers[1]).only_enforce_if(pick)
-                if row.chunks > 1:
-                    whole = model.cp.new_int_var(0, tables.max_layers // row.chunks, "")
-                    model.cp.add(layers == row.chunks * whole).only_enforce_if(pick)
+                if row.layer_step > 1:
+                    whole = model.cp.new_int_var(0, tables.max_layers // row.layer_step, "")
+                    model.cp.add(layers == row.layer_step * whole).only_enforce_if(pick)
 
 
 def mark_uneven(model: Model) -> None:
@@ -68,13 +68,11 @@ def bound_recomputation(model: Model) -> None:
     cp.add(model.rebuilt == sum(model.recomputed))
     for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
         cp.add(recomputed <= layers)
-    {"all": _recompute_all, "whole": _recompute_whole_stages, "levels": _recompute_levels}[tables.recompute](model)
-
-
-def _recompute_all(model: Model) -> None:
-    """recomputed[s] = layers[s]."""
-    for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
-        model.cp.add(recomputed == layers)
+    for pick, row in zip(model.picked, tables.rows, strict=True):
+        if row.every_layer:
+            for layers, recomputed in zip(model.layers, model.recomputed, strict=True):
+                cp.add(recomputed == layers).only_enforce_if(pick)
+    {"whole": _recompute_whole_stages, "levels": _recompute_levels}[tables.recompute](model)
 
 
 def _recompute_whole_stages(model: Model) -> None:
@@ -87,7 +85,7 @@ def _recompute_whole_stages(model: Model) -> None:
             cp.add(every == model.every[0])
     largest = _largest_stage(model) if tables.uniform_recompute else None
     for pick, row in zip(model.picked, tables.rows, strict=True):
-        if row.levels == tuple(range(row.levels[-1] + 1)) and row.levels[-1] == _most(model, row):
+        if row.every_layer or (row.levels == tuple(range(row.levels[-1] + 1)) and row.levels[-1] == _most(model, row)):
             continue
         stages = 1 if tables.uniform_recompute else row.stages
         for stage, every in enumerate(model.every[:stages]):
@@ -101,10 +99,22 @@ def _recompute_levels(model: Model) -> None:
     """recomputed[s] is a named level, or min(level, layers[s]) with one level that some stage can really have."""
     cp, tables = model.cp, model.tables
     for pick, row in zip(model.picked, tables.rows, strict=True):
-        if len(row.levels) == _most(model, row) + 1:
+        if row.every_layer or len(row.levels) == _most(model, row) + 1:
             continue
-        for value in [model.level] if tables.uniform_recompute else model.recomputed[: row.stages]:
-            _within(model, value, list(row.levels), [pick])
+        uniform, largest = tables.uniform_recompute, None
+        if row.whole_levels is not None and uniform:
+            largest = _largest_stage(model)
+        for stage, value in enumerate([model.level] if uniform else model.recomputed[: row.stages]):
+            conditions = [pick]
+            if row.whole_levels is not None:
+                # A number that the chunks do not divide is that of a stage whose every layer is recomputed.
+                every = model.cp.new_bool_var("")
+                model.cp.add(value == (model.layers[stage] if largest is None else largest)).only_enforce_if(
+                    pick, every
+                )
+                _within(model, value, list(row.whole_levels), [pick, every])
+                conditions.append(every.negated())
+            _within(model, value, list(row.levels), conditions)
     if tables.uniform_recompute:
         cp.add(model.level <= _largest_stage(model))
         for layers, recomputed in zip(model.layers, model.recomputed, strict=True):

@@ -30,6 +30,7 @@ def first_goals(model: Model) -> list[Goal]:
     tables = model.tables
     ordered = [
         Goal("time", model.time, tables.near),
+        *([Goal("uneven", model.uneven, lambda least: least)] if tables.prefers_even else []),
         Goal("spare", -model.spare, lambda least: least),
     ]
     free = any(row.fixed_layers is None for row in tables.rows)
@@ -46,11 +47,13 @@ def last_goals(model: Model) -> list[Goal]:
     size = tables.max_layers + 1
     free = any(row.fixed_layers is None for row in tables.rows)
     parts: list[tuple[Any, int]] = []
-    if tables.uniform_recompute and tables.recompute == "whole":
+    if all(row.every_layer for row in tables.rows):
+        pass
+    elif tables.uniform_recompute and tables.recompute == "whole":
         parts.append((model.every[0], 2))
-    elif tables.uniform_recompute and tables.recompute == "levels" and not free:
+    elif tables.uniform_recompute and not free:
         parts.append((model.level, size))
-    elif tables.recompute != "all":
+    else:
         parts += [(recomputed, size) for recomputed in model.recomputed]
     if free:
         parts += [(layers, size) for layers in model.layers]

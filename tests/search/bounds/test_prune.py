@@ -9,7 +9,8 @@ import pytest
 from hand_rows import hand_rows
 
 from planner.costs.coefficients import Coefficients
-from planner.search.prune import Bounds, Pruned, prune, row_bounds, slowest_stage_bound
+from planner.search.bounds.cheap import slowest_stage_bound
+from planner.search.prune import Bounds, Pruned, prune, row_bounds
 
 EVEN = {"layers_per_stage": "even", "recompute": "uniform", "recomputed_layers": 0}
 

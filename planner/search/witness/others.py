@@ -1,0 +1,132 @@
+"""What torchtitan, nanotron, Megatron-DeepSpeed, and engines on plain torch sharding check."""
+
+from __future__ import annotations
+
+from planner.search.witness.told import Check, divides, even_split
+
+TORCHTITAN_SOURCE = "torchtitan @b5bcd76c "
+TORCHTITAN = (
+    Check(
+        "dp * cp * tp * pp is the world",
+        "torchtitan/distributed/parallel_dims.py:182",
+        lambda t: t.data * t.context * t.tensor * t.pipeline == t.world_size,
+    ),
+    Check(
+        "ep divides dp_shard * cp * tp, beside the expert tensor degree that 0.2 still has",
+        "torchtitan/distributed/parallel_dims.py:188; 0.2 torchtitan/distributed/parallel_dims.py, _validate",
+        lambda t: divides(t.expert * t.expert_tensor, t.data * t.context * t.tensor),
+    ),
+    Check(
+        "tp divides n_heads and n_kv_heads",
+        "torchtitan/models/common/decoder.py:190-195",
+        lambda t: divides(t.tensor, t.heads) and (t.latent_attention or divides(t.tensor, t.key_value_heads)),
+    ),
+    Check(
+        "num_experts is a multiple of ep",
+        "torchtitan/models/common/decoder.py:204",
+        lambda t: t.expert == 1 or (t.experts > 0 and divides(t.expert, t.experts)),
+    ),
+    Check(
+        "tied embeddings need pp 1",
+        "torchtitan/models/common/decoder.py:168",
+        lambda t: not t.tied or t.pipeline == 1,
+    ),
+    Check(
+        "tokens divide by tp, times 2 * cp where cp > 1",
+        "torchtitan/trainer.py:296-309",
+        lambda t: divides(t.tensor * (2 * t.context if t.context > 1 else 1), t.sequence),
+    ),
+    Check(
+        "the batch divides into micro-batches",
+        "torchtitan/trainer.py:419",
+        lambda t: divides(t.micro_batch * t.data, t.global_batch),
+    ),
+    Check(
+        "1F1B has at least pp micro-batches; a looped schedule pp > 1 and as many in each round",
+        "torch 2.13 distributed/pipelining/schedules.py:1020,2938,3049",
+        lambda t: (
+            t.chunks == 1
+            if t.pipeline == 1
+            else divides(max(1, t.micro_batches // t.pipeline), t.micro_batches)
+            if t.chunks > 1 or t.schedule == "zb-h1"
+            else t.micro_batches >= t.pipeline
+        ),
+    ),
+    Check(
+        "every stage has its layers",
+        "torchtitan/distributed/pipeline_parallel.py:233,413-417",
+        lambda t: len(t.layers) == t.pipeline and sum(t.layers) == t.network_layers and min(t.layers) >= t.chunks,
+    ),
+)
+
+NANOTRON_SOURCE = "nanotron @2411b022 "
+NANOTRON = (
+    Check(
+        "tp * pp * cp * dp is the world",
+        "src/nanotron/parallel/context.py:26",
+        lambda t: t.tensor * t.pipeline * t.context * t.data == t.world_size,
+    ),
+    Check(
+        "tp divides num_attention_heads and num_key_value_heads",
+        "src/nanotron/config/config.py:537; src/nanotron/models/llama.py:348-353",
+        lambda t: divides(t.tensor, t.heads) and divides(t.tensor, t.key_value_heads),
+    ),
+    Check(
+        "1F1B has at least pp - 1 micro-batches",
+        "src/nanotron/parallel/pipeline_parallel/engine.py, OneForwardOneBackwardPipelineEngine.train_batch_iter",
+        lambda t: t.micro_batches >= t.pipeline - 1,
+    ),
+    Check(
+        "the batch divides into micro-batches",
+        "src/nanotron/data/samplers.py:166",
+        lambda t: divides(t.micro_batch * t.data, t.global_batch),
+    ),
+    Check(
+        "a stage has blocks, and all of them are built",
+        "src/nanotron/models/base.py, build_model",
+        lambda t: t.chunks == 1 and len(t.layers) == t.pipeline and sum(t.layers) == t.network_layers,
+    ),
+)
+
+TORCH_SOURCE = ""
+TORCH = (
+    Check(
+        "train_batch_size = micro batch * accumulation * ranks",
+        "DeepSpeed deepspeed/runtime/config.py, _batch_assertion; accelerate and FSDP loops alike",
+        lambda t: divides(t.micro_batch * t.data, t.global_batch),
+    ),
+    Check(
+        "one pipeline stage, no tensor parallelism of its own",
+        "DeepSpeed ZeRO stages 2 and 3 refuse pipelines: deepspeed/runtime/pipe/engine.py; FSDP has none",
+        lambda t: t.pipeline == 1 and t.chunks == 1 and t.layers == (t.network_layers,),
+    ),
+    Check(
+        "ranks make up the world",
+        "torch distributed/device_mesh.py, init_device_mesh",
+        lambda t: t.tensor * t.data * t.context == t.world_size,
+    ),
+    Check(
+        "Ulysses: context ranks take whole heads",
+        "verl verl/models/transformers/monkey_patch.py:333-336 @b178a3cd; arXiv:2309.14509",
+        lambda t: not t.whole_heads or divides(t.context, t.heads),
+    ),
+)
+
+MEGATRON_DEEPSPEED_SOURCE = "Megatron-DeepSpeed main "
+MEGATRON_DEEPSPEED = (
+    Check(
+        "tp * pp * dp is the world",
+        "megatron/arguments.py, validate_args",
+        lambda t: t.tensor * t.pipeline * t.data * t.context == t.world_size,
+    ),
+    Check(
+        "layers and heads divide",
+        "megatron/arguments.py; megatron/model/transformer.py, ParallelAttention",
+        lambda t: even_split(t) and divides(t.tensor, t.heads) and divides(t.tensor, t.key_value_heads),
+    ),
+    Check(
+        "the batch divides into micro-batches",
+        "megatron/microbatches.py, ConstantNumMicroBatches",
+        lambda t: divides(t.micro_batch * t.data, t.global_batch),
+    ),
+)

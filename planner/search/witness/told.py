@@ -1,0 +1,125 @@
+"""A plan in the words of its engine, and one assertion of an engine about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from planner.problem.problem import Problem
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an engine is told of a plan, by its own words for it."""
+
+    world_size: int
+    tensor: int
+    pipeline: int
+    chunks: int
+    data: int
+    context: int
+    expert: int
+    expert_tensor: int
+    zero_stage: int
+    global_batch: int
+    micro_batch: int
+    sequence: int
+    sequence_parallel: bool
+    layers: tuple[int, ...]
+    """Of each stage."""
+    recomputed: tuple[int, ...]
+    """Of each stage, whole layers."""
+    modules: tuple[str, ...]
+    """Recomputed by themselves (selective)."""
+    heads: int
+    key_value_heads: int
+    network_layers: int
+    width: int
+    """Of the dense MLP."""
+    expert_width: int
+    experts: int
+    """0 in a dense network."""
+    leading_dense: int
+    positions: int | None
+    expert_bias: bool
+    latent_attention: bool
+    tied: bool
+    precision: str
+    optimizer: str
+    offload: bool
+    stages_before_data: bool
+    """Ranks count up along the pipeline before they do along data parallelism (--use-tp-pp-dp-mapping)."""
+    schedule: str
+    options: frozenset[str]
+    whole_heads: bool
+    """Context parallelism sends whole heads (Ulysses)."""
+    splits: str
+    """`any`, `first_last` or `no`: what the engine is told of stages that differ."""
+
+    @property
+    def micro_batches(self) -> int:
+        """Of one optimizer step on one rank; whole where the batch divides."""
+        return self.global_batch // (self.micro_batch * self.data)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assertion of an engine."""
+
+    text: str
+    source: str
+    holds: Callable[[Told], bool]
+
+
+def divides(small: int, large: int) -> bool:
+    """Is the second number a multiple of the first."""
+    return small > 0 and large % small == 0
+
+
+def even_split(t: Told) -> bool:
+    """--num-virtual-stages-per-pipeline-rank or nothing: the layers a stage, and of it a chunk, come out whole."""
+    each = t.network_layers // t.pipeline
+    alike = all(count == each for count in t.layers)
+    return alike and divides(t.pipeline, t.network_layers) and divides(t.chunks, each)
+
+
+def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomputed: Sequence[int]) -> Told:
+    """What the engine is told of a row of `Layouts` with these layers and recomputed layers of its stages."""
+    a, spec = problem.architecture, problem.scenario.layout
+    return Told(
+        world_size=lay["num_gpus"],
+        tensor=lay["tensor_parallel"],
+        pipeline=lay["pipeline_parallel"],
+        chunks=lay["virtual_pipeline"],
+        data=lay["data_parallel"],
+        context=lay["context_parallel"],
+        expert=lay["expert_parallel"],
+        expert_tensor=lay["expert_tensor_parallel"],
+        zero_stage=lay["zero_stage"],
+        global_batch=lay["global_batch_size"],
+        micro_batch=lay["micro_batch_size"],
+        sequence=lay["sequence_length"],
+        sequence_parallel=bool(lay["sequence_parallel"]),
+        layers=tuple(layers),
+        recomputed=tuple(recomputed),
+        modules=tuple(spec.recompute_modules),
+        heads=a.num_attention_heads,
+        key_value_heads=a.num_key_value_heads,
+        network_layers=a.num_hidden_layers,
+        width=a.intermediate_size,
+        expert_width=a.moe_intermediate_size or 0,
+        experts=a.num_experts or 0,
+        leading_dense=a.first_k_dense_replace,
+        positions=a.learned_positions,
+        expert_bias=bool(a.mlp_bias),
+        latent_attention=a.is_mla,
+        tied=a.tie_word_embeddings,
+        precision=problem.precision.id,
+        optimizer=problem.optimizers[lay["optimizer"]].id,
+        offload=bool(spec.optimizer_offload),
+        stages_before_data=problem.scenario.cluster.rank_order == "tp_pp_dp",
+        schedule=str(spec.schedule),
+        options=frozenset(problem.scenario.engine_options),
+        whole_heads=problem.engine.context_by_heads,
+        splits=problem.engine.pipeline.uneven,
+    )

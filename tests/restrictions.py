@@ -1,0 +1,105 @@
+"""A law over all decisions: a restriction never makes the optimum better, the plan's own value never makes it worse."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from random_problems import random_case
+
+from planner.errors import PlannerError
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document, override
+from planner.problem.resolve import question_of
+from planner.search.plan import Plan
+from planner.search.search import Outcome, search
+
+DEGREES = (
+    "tensor_parallel",
+    "pipeline_parallel",
+    "virtual_pipeline",
+    "data_parallel",
+    "context_parallel",
+    "expert_parallel",
+    "expert_tensor_parallel",
+    "zero_stage",
+)
+WORDS: dict[str, Any] = {"true": True, "false": False, "usual": None}
+NOISE = 1e-6
+"""Relative: rounding to time units may settle ties otherwise."""
+
+
+def _allows(choice: Any, value: int) -> bool:
+    """Does a scenario's choice leave this value open."""
+    if isinstance(choice, list):
+        return value in choice
+    if isinstance(choice, dict):
+        return bool(choice.get("min", 0) <= value <= choice.get("max", math.inf))
+    return bool(choice == "any")
+
+
+def _restrictions(layout: dict[str, Any], plan: Plan | None, rng: random.Random) -> Iterator[tuple[str, Any, bool]]:
+    """(path, value, whether it is the plan's own) of each decision that the scenario leaves open."""
+    for name in DEGREES:
+        choice = layout.get(name, 1 if name == "virtual_pipeline" else "any")
+        value = rng.choice([0, 1, 2, 3] if name == "zero_stage" else [1, 2, 3, 4])
+        if _allows(choice, value):
+            yield f"layout.{name}", value, False
+        if plan is not None and not isinstance(choice, int):
+            yield f"layout.{name}", plan.layout[name], True
+    if layout.get("recomputed_layers", "any") == "any":
+        yield "layout.recomputed_layers", 0, False
+        yield "layout.recomputed_layers", "all", False
+        if plan is not None and len(set(plan.recomputed)) == 1:
+            yield "layout.recomputed_layers", plan.recomputed[0], True
+    if layout.get("layers_per_stage") in ("free", "auto"):
+        yield "layout.layers_per_stage", "even", False
+        if plan is not None:
+            yield "layout.layers_per_stage", list(plan.layers), True
+    if layout.get("recompute") == "per_stage":
+        yield "layout.recompute", "uniform", False
+    for path, value in plan.problem.settings if plan is not None else ():
+        if path in ("cluster.node", "layout.recomputed_layers"):
+            continue
+        own = WORDS.get(value, value)
+        if path == "layout.recompute_modules":
+            own = [] if value == "none" else value.split(", ")
+        yield path, own, True
+
+
+def _solved(document: Document) -> Outcome | None:
+    try:
+        return search(question_of(document, default_catalog()), check_points=0)
+    except PlannerError:
+        return None
+
+
+def _rank(outcome: Outcome) -> tuple[float, float]:
+    """Wishes first, then time; the larger, the worse."""
+    plan = outcome.plan
+    return (math.inf, math.inf) if plan is None else (plan.layout["wish"], plan.step_seconds)
+
+
+def breaches(seed: int) -> tuple[int, list[str]]:
+    """(restrictions tried, texts of those that break the law) of one random problem, near ties told apart."""
+    rng, case = random.Random(seed), random_case(seed, most_points=5000)
+    document = override(case.question().document, {"search.near_tie": 0})
+    base = _solved(document)
+    if base is None or base.status not in ("optimal", "infeasible"):
+        return 0, []
+    tried, found, (wish, seconds) = 0, [], _rank(base)
+    for path, value, own in _restrictions(case.scenario["layout"], base.plan, rng):
+        asked = _solved(override(document, {path: value}))
+        if asked is None:
+            continue
+        tried += 1
+        other, theirs = _rank(asked)
+        better = (other, theirs * (1 + NOISE)) < (wish, seconds)
+        worse = own and (other, theirs) > (wish, seconds * (1 + NOISE))
+        if better or worse:
+            found.append(
+                f"{case.text}\n{path}: {value!r} {'(own) ' * own}{seconds!r} -> {theirs!r}, wish {wish} {other}"
+            )
+    return tried, found
