@@ -6,48 +6,18 @@ The table catalogs/measured/known_errors.json is made by `planner validate summa
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
+from planner.inputs.memory_spread import MemorySpread
+from planner.inputs.run_kind import RunKind, SeenKinds
 from planner.schema.engine import Engine
 
+Table = Mapping[str, Any]
 FILE = "measured/known_errors.json"
-Z90 = 1.6448536269514722
-"""95th percentile of the standard normal: a two-sided interval of 90 %."""
-
-
-@dataclass(frozen=True)
-class MemorySpread:
-    """Spread of measured over predicted memory: a normal of the logarithm with two sides."""
-
-    engine: str
-    rows: int
-    metric: str
-    median: float
-    """Median absolute error, a share."""
-    p90: float
-    """90th percentile of the absolute error, a share."""
-    centre: float
-    """Median of ln(measured / predicted)."""
-    below: float
-    above: float
-    """Standard deviations of the two sides, allocator reserve included."""
-
-    def interval_gib(self, predicted_gib: float) -> tuple[float, float]:
-        """Bounds between which the card lies with 90 %. [GiB]"""
-        low = math.exp(self.centre - Z90 * self.below)
-        return predicted_gib * low, predicted_gib * math.exp(self.centre + Z90 * self.above)
-
-    def fit_probability(self, predicted_gib: float, usable_gib: float) -> float:
-        """Chance that the real peak stays within usable memory."""
-        distance = math.log(usable_gib / predicted_gib) - self.centre
-        side = self.above if distance > 0 else self.below
-        return 0.5 * (1 + math.erf(distance / (max(side, 1e-6) * math.sqrt(2))))
-
-
 @dataclass(frozen=True)
 class TimeSpread:
     """Errors of tokens a second on published runs."""
@@ -81,18 +51,12 @@ class KnownErrors:
     memory: MemorySpread | None
     time: TimeSpread | None
     rl: RlErrors | None = None
+    kind: RunKind | None = None
+    """The run that it is asked for."""
 
     def sentences(self, *, rollout: bool, apart: bool = False, two_pools: bool = False) -> tuple[str, ...]:
         """The known errors as a report prints them, where GPUs generate, only generate, or a pipeline spans pools."""
-        out = []
-        if self.memory is None:
-            out.append("memory: no published run of this engine has been scored; formulas and constants cite sources")
-        else:
-            m = self.memory
-            out.append(
-                f"memory: median error {m.median:.1%}, 90th percentile {m.p90:.1%} on {m.rows} published runs of "
-                f"{m.engine} ({m.metric}; the model was developed on them: planner validate memory)"
-            )
+        out = [_memory_sentence(self.memory)]
         if self.time is None:
             out.append("step time: no published run of this engine has been scored; a first-principles estimate")
         else:
@@ -119,30 +83,68 @@ class KnownErrors:
         return tuple(out)
 
 
-def known_errors(engine: Engine, catalog: Catalog) -> KnownErrors:
-    """What the table says of an engine, or of the engine its file names as `scored_as`."""
+def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) -> KnownErrors:
+    """What the table says of a run of an engine, or of the engine its file names as `scored_as`.
+
+    Without a `kind` of the run: of all of the engine's published runs.
+    """
     try:
         table = json.loads(catalog.data_file(FILE).read_text(encoding="utf-8"))
     except InputError:
         return KnownErrors(None, None)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
-    memory = next((_memory(name, table["memory"][name]) for name in names if name in table["memory"]), None)
     time = next((_time(name, table["time"][name]) for name in names if name in table["time"]), None)
-    return KnownErrors(memory, time, RlErrors(**table["rl"]) if table.get("rl", {}).get("rows") else None)
+    rl = RlErrors(**table["rl"]) if table.get("rl", {}).get("rows") else None
+    return KnownErrors(_memory(engine, table, kind), time, rl, kind)
 
 
-def _memory(name: str, row: Mapping[str, float | int | str]) -> MemorySpread:
+def _memory(engine: Engine, table: Table, kind: RunKind | None) -> MemorySpread | None:
+    """The engine's own runs where one is like this one; else all engines' runs, as if they had not been seen."""
+    row, beyond = table["memory"].get(engine.id), table.get("memory_like_none")
+    missing: tuple[str, ...] = () if row is not None else ("this engine",)
+    if row is not None and kind is not None and "seen" in row:
+        missing = _seen(row["seen"]).missing(kind)
+    if row is None and beyond is None:
+        return None
+    known = beyond if missing else row
+    sides = known
+    if not missing and kind is not None:
+        sides = row.get("kinds", {}).get(kind.cell, row)
     return MemorySpread(
-        engine=name,
-        rows=int(row["rows"]),
-        metric=str(row["metric"]),
-        median=float(row["median"]),
-        p90=float(row["p90"]),
-        centre=float(row["centre"]),
-        below=float(row["below"]),
-        above=float(row["above"]),
+        engine=engine.id,
+        rows=int(known["rows"]),
+        metric=str(known["metric"]),
+        median=float(known["median"]),
+        p90=float(known["p90"]),
+        centre=float(sides["centre"]),
+        below=float(sides["below"]),
+        above=float(sides["above"]),
+        left_out=known.get("left_out") == "source",
+        missing=missing,
+        residual_gib=kind.residual_gib if kind is not None else 0.0,
     )
 
 
-def _time(name: str, row: Mapping[str, float | int | str]) -> TimeSpread:
+def _seen(row: Table) -> SeenKinds:
+    low, high = row["vocabularies"]
+    return SeenKinds(row["cells"], frozenset(row["switches"]), int(row["longest_sequence"]), (int(low), int(high)))
+
+
+def _memory_sentence(m: MemorySpread | None) -> str:
+    if m is None:
+        return "memory: no published run of this engine has been scored; formulas and constants cite sources"
+    if m.missing:
+        return (
+            f"memory: no published run like this ({', '.join(m.missing)}); over all engines the median error is "
+            f"{m.median:.1%}, the 90th percentile {m.p90:.1%} ({m.rows} runs, each engine weighing the same, with those "
+            "that were predicted before anyone had seen them: planner validate memory)"
+        )
+    how = "each scored by numbers fitted without its source" if m.left_out else "in-sample: one source only"
+    return (
+        f"memory: median error {m.median:.1%}, 90th percentile {m.p90:.1%} on {m.rows} published runs of "
+        f"{m.engine} ({m.metric}; {how}: planner validate memory)"
+    )
+
+
+def _time(name: str, row: Table) -> TimeSpread:
     return TimeSpread(name, int(row["rows"]), float(row["median"]), float(row["p90"]))

@@ -1,0 +1,217 @@
+"""Spreads behind the interval of a prediction: pools of left-out errors, and how many rows the intervals hold.
+
+A run like published ones of its engine gets the errors of those, of its own kind where there are many, with a few rows'
+weight of everything else mixed in, so that few rows do not promise much. A run like none gets everything.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from planner.inputs.memory_spread import Z90, Sides
+from planner.inputs.run_kind import RunKind, seen_kinds
+from planner.schema.engine import Reserve
+from planner.validation.memory.cases import TOY_GIB, Case
+from planner.validation.memory.express import ALLOCATED, Prediction
+from planner.validation.memory.left_out import LeftOutErrors, network_of
+
+FIRST_LOOK = "first_look.csv"
+"""Predictions of development rows 2 by the version before anyone had seen them; see the README beside it."""
+LEAST_ROWS = 6
+"""Engines with fewer scored runs are left unscored: a spread of five numbers says nothing."""
+KIND_ROWS = 20
+"""Rows of one kind from which the kind is told apart from the rest of its engine."""
+KINDS_ROWS, OTHER_ROWS = 8, 2
+"""Rows that other kinds of the engine, and all other engines, weigh as beside an engine's own of one kind."""
+BAR = (0.85, 0.95)
+"""Share of left-out rows that the 90 % interval of an engine with KIND_ROWS rows or more must hold."""
+Z99 = 2.3263478740408408
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """A row's left-out error."""
+
+    engine: str
+    case: Case
+    kind: RunKind
+    log: float
+    """ln(measured / predicted)."""
+    reserve: Reserve
+
+    @property
+    def live(self) -> bool:
+        """Whether live tensors were measured, not what the card sees."""
+        return self.case.metric in ALLOCATED or self.case.metric == "active"
+
+    @property
+    def brought(self) -> tuple[str, str, str]:
+        """What a new user brings: a network of a source, of one date."""
+        return self.case.source, network_of(self.case), self.case.version_date
+
+
+def error_rows(left_out: LeftOutErrors) -> list[ErrorRow]:
+    """Rows of 5 GiB and more, or smaller ones of engines that have no other; no run twice."""
+    rows = [_row(p) for p in left_out.predictions if p.case.memory_gib is not None and p.case.outcome != "oom"]
+    rows = [row for row in rows if row.case.scored_in != "nanotron-sample"]
+    large = {row.engine for row in rows if (row.case.memory_gib or 0) >= TOY_GIB}
+    return [row for row in rows if (row.case.memory_gib or 0) >= TOY_GIB or row.engine not in large]
+
+
+def _row(p: Prediction) -> ErrorRow:
+    problem = p.group.problem
+    kind = kind_of(p)
+    return ErrorRow(problem.engine.id, p.case, kind, -math.log1p(p.error), problem.engine.reserve)
+
+
+def kind_of(p: Prediction) -> RunKind:
+    """The kind of a published run."""
+    known = p.group.problem.known_errors.kind
+    assert known is not None
+    return known.of_length(p.case.sequence_length or 0)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Left-out errors of all engines, and of development rows 2 before they were seen."""
+
+    rows: tuple[ErrorRow, ...]
+    first_look: tuple[tuple[str, float], ...]
+    """(stack, ln(measured / predicted))"""
+    _known: dict[str | None, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def everything(self, but: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(errors, weights adding up to 1): each engine but one the same, each stack at first look the same."""
+        if but in self._known:
+            return self._known[but]
+        rows = [row for row in self.rows if row.engine != but]
+        engines, stacks = Counter(row.engine for row in rows), Counter(stack for stack, _ in self.first_look)
+        errors = [row.log for row in rows] + [log for _, log in self.first_look]
+        weights = [1 / engines[row.engine] for row in rows] + [1 / stacks[stack] for stack, _ in self.first_look]
+        self._known[but] = np.array(errors), np.array(weights) / sum(weights)
+        return self._known[but]
+
+    def of_none(self) -> Sides:
+        """The spread for a run like no published one."""
+        errors, weights = self.everything()
+        return _sides(errors, weights, len(errors))
+
+    def spread(self, engine: str, cell: str | None, live: bool, rows: Iterable[ErrorRow] | None = None) -> Sides | None:
+        """The spread for a run of an engine, of a kind where that has many rows; None where too few rows are left.
+
+        `live` asks for live tensors; else for the whole card, from live tensors where too few cards were measured, the
+        allocator's own spread on top.
+        """
+        own = [row for row in (self.rows if rows is None else rows) if row.engine == engine]
+        seen = [row for row in own if row.live == live]
+        on_top = len(seen) < LEAST_ROWS and not live
+        seen = [row for row in own if row.live] if on_top else seen
+        alike = [row for row in seen if row.kind.cell == cell]
+        picked = alike if len(alike) >= KIND_ROWS else seen
+        if not picked:
+            return None
+        rest = [row.log for row in seen if row.kind.cell != cell] if picked is alike else []
+        others, weights = self.everything(but=engine)
+        errors = np.concatenate([[row.log for row in picked], rest, others])
+        shares = np.full(len(rest), KINDS_ROWS / max(1, len(rest)))
+        sides = _sides(errors, np.concatenate([np.ones(len(picked)), shares, OTHER_ROWS / math.sqrt(len(picked)) * weights]), len(picked))
+        if not on_top:
+            return sides
+        reserve = picked[0].reserve
+        above = math.hypot(sides.above, math.log(reserve.maximum / reserve.median) / Z99)
+        return Sides(sides.centre, math.hypot(sides.below, math.log(reserve.median) / Z99), above, sides.rows)
+
+
+def _sides(errors: np.ndarray, weights: np.ndarray, rows: int) -> Sides:
+    """Both sides from the weighted 5th, 50th and 95th percentile."""
+    order = np.argsort(errors)
+    ordered, share = errors[order], weights[order]
+    reached = (np.cumsum(share) - share / 2) / share.sum()
+    low, centre, high = (float(np.interp(q, reached, ordered)) for q in (0.05, 0.5, 0.95))
+    return Sides(centre, (centre - low) / Z90, (high - centre) / Z90, rows)
+
+
+def pool_of(left_out: LeftOutErrors, folder: Path) -> Pool:
+    """All errors that spreads are made of."""
+    measured = {p.case.id: p.case for p in left_out.predictions}
+    first = []
+    for name, gib in first_look(folder).items():
+        case = measured.get(name)
+        if case is not None and case.memory_gib:
+            first.append((case.stack, math.log(case.memory_gib / gib)))
+    return Pool(tuple(error_rows(left_out)), tuple(first))
+
+
+def first_look(folder: Path) -> dict[str, float]:
+    """Predicted GiB by row id, before the rows were seen."""
+    path = folder / FIRST_LOOK
+    if not path.is_file():
+        return {}
+    with open(path, encoding="utf-8", newline="") as stream:
+        return {row["id"]: float(row["predicted_gib"]) for row in csv.DictReader(stream)}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many left-out rows of an engine lie in their 90 % interval."""
+
+    engine: str
+    rows: int
+    inside: int
+    too_high: int
+    """Rows that took less than the interval's lower end."""
+    unlike: int
+    """Rows like no other once their own were left out."""
+    width: float
+    """Median of upper over lower end."""
+
+    @property
+    def share(self) -> float:
+        """Of rows inside."""
+        return self.inside / self.rows
+
+    @property
+    def barred(self) -> bool:
+        """Whether it has rows enough for the bar."""
+        return self.rows >= KIND_ROWS
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bar is reached, or does not bind."""
+        return not self.barred or BAR[0] <= self.share <= BAR[1]
+
+
+def coverage(pool: Pool, brought: Callable[[ErrorRow], object] = lambda row: row.brought) -> list[Coverage]:
+    """Each row against the interval made without its own: every row that `brought` says is of the same."""
+    out = []
+    for engine in sorted({row.engine for row in pool.rows}):
+        own = [row for row in pool.rows if row.engine == engine]
+        if len(own) >= LEAST_ROWS:
+            out.append(_coverage(pool, engine, own, brought))
+    return out
+
+
+def _coverage(pool: Pool, engine: str, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> Coverage:
+    known: dict[object, Sides | None] = {}
+    inside, too_high, unlike, widths = 0, 0, 0, []
+    none = pool.of_none()
+    for row in own:
+        key = brought(row), row.kind, row.live
+        if key not in known:
+            left = [other for other in own if brought(other) != brought(row)]
+            like = bool(left) and not seen_kinds(other.kind for other in left).missing(row.kind)
+            known[key] = pool.spread(engine, row.kind.cell, row.live, left) if like else None
+        sides = known[key] or none
+        unlike += known[key] is None
+        low, high = sides.centre - Z90 * sides.below, sides.centre + Z90 * sides.above
+        inside += low <= row.log <= high
+        too_high += row.log < low
+        widths.append(math.exp(high - low))
+    return Coverage(engine, len(own), inside, too_high, unlike, float(np.median(widths)))
