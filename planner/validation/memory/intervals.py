@@ -113,15 +113,14 @@ class Pool:
         seen = [row for row in own if row.live == live]
         on_top = len(seen) < LEAST_ROWS and not live
         seen = [row for row in own if row.live] if on_top else seen
-        alike = [row for row in seen if row.kind.cell == cell]
-        picked = alike if len(alike) >= KIND_ROWS else seen
-        if not picked:
+        if not seen:
             return None
-        rest = [row.log for row in seen if row.kind.cell != cell] if picked is alike else []
+        picked = [row for row in seen if row.kind.cell == cell] or seen
+        rest = [row.log for row in seen if row not in picked]
         others, weights = self.everything(but=engine)
         errors = np.concatenate([[row.log for row in picked], rest, others])
         shares = np.full(len(rest), KINDS_ROWS / max(1, len(rest)))
-        sides = _sides(errors, np.concatenate([np.ones(len(picked)), shares, OTHER_ROWS / math.sqrt(len(picked)) * weights]), len(picked))
+        sides = _sides(errors, np.concatenate([np.ones(len(picked)), shares, OTHER_ROWS * weights]), len(seen))
         if not on_top:
             return sides
         reserve = picked[0].reserve
@@ -130,11 +129,16 @@ class Pool:
 
 
 def _sides(errors: np.ndarray, weights: np.ndarray, rows: int) -> Sides:
-    """Both sides from the weighted 5th, 50th and 95th percentile."""
+    """Both sides from the weighted 5th, 50th and 95th percentile.
+
+    With n rows the rank 0.05 (n + 1) stands for the 5th, so that one row more falls outside with 5 % (Vovk et al. 2005,
+    Algorithmic Learning in a Random World, chapter 2).
+    """
     order = np.argsort(errors)
     ordered, share = errors[order], weights[order]
     reached = (np.cumsum(share) - share / 2) / share.sum()
-    low, centre, high = (float(np.interp(q, reached, ordered)) for q in (0.05, 0.5, 0.95))
+    tail = max(0.0, 0.05 - 0.45 / rows)
+    low, centre, high = (float(np.interp(q, reached, ordered)) for q in (tail, 0.5, 1 - tail))
     return Sides(centre, (centre - low) / Z90, (high - centre) / Z90, rows)
 
 
