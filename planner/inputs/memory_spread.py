@@ -40,13 +40,22 @@ class MemorySpread:
     below: float
     above: float
     """Standard deviations of the two sides, allocator reserve included."""
-    left_out: bool = False
-    """Whether fitted numbers were fitted again without the source of the row they are then scored on."""
+    in_sample_rows: int = 0
+    """Runs that rest on a number fitted on their own source alone; of the others each was scored without its source."""
     missing: tuple[str, ...] = ()
     """What the run has that no published run of the engine had; the spread is then that of all engines' runs, each
     engine weighing the same, with those beside them that were predicted before anyone had seen them."""
     residual_gib: float = 0.0
     """What trainer and rollout engine on the same GPUs leave behind beyond what is counted, either way. [GiB]"""
+
+    @property
+    def fitted_how(self) -> str:
+        """What the errors have seen."""
+        if not self.in_sample_rows:
+            return "each scored by numbers fitted without its source"
+        if self.in_sample_rows == self.rows:
+            return "in-sample: numbers fitted on their one source"
+        return f"{self.in_sample_rows} of them in-sample, the others scored by numbers fitted without their source"
 
     def interval_gib(self, predicted_gib: float, assumed_gib: float = 0.0) -> tuple[float, float]:
         """Bounds between which the card lies with 90 %, where so much of the prediction is assumed. [GiB]"""

@@ -6,9 +6,14 @@ Commands build blocks once; `report/table`, `report/markdown` and others print t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from planner.errors import visible
 from planner.units import number
+
+WIDTH = 80
+"""Characters of a line in files and pipes, and of the screen that a short answer must fit."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,17 @@ class Scatter:
 
 
 Block = Heading | Headline | Text | Bullets | Grid | Command | Plot | Scatter
+
+
+def shown(block: Block) -> Block:
+    """A block as every renderer prints it: what files and people put into its texts stays on one line."""
+    return type(block)(**{each.name: _shown(getattr(block, each.name)) for each in fields(block)})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    return tuple(_shown(item) for item in value) if isinstance(value, tuple) else value
 
 
 def drawn(plot: Plot, width: int = 64, height: int = 12) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, shown
 from planner.report.scatter import svg
 from planner.units import number
 
@@ -21,14 +21,14 @@ WIDTH, HEIGHT, MARGIN = 640, 340, 64
 
 def render(blocks: Iterable[Block]) -> str:
     """Blocks as an HTML page."""
-    body = "\n".join(_block(block) for block in blocks)
+    body = "\n".join(_block(block) for block in map(shown, blocks))
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>planner</title><style>{STYLE}</style>"
     return f"{head}\n{body}\n</html>\n"
 
 
 def fragment(blocks: Iterable[Block]) -> str:
     """Blocks as part of a page that is not ours, such as a notebook: its style reaches nothing else."""
-    body = "\n".join(_block(block) for block in blocks)
+    body = "\n".join(_block(block) for block in map(shown, blocks))
     style = ".planner td,.planner th{text-align:right}.planner .left{text-align:left}"
     return f"<style>{style}</style>\n<div class=planner>\n{body}\n</div>\n"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn, shown
 
 
 def render(blocks: Iterable[Block]) -> str:
     """Blocks as Markdown text, one empty line between them."""
-    return "\n\n".join(_text(block) for block in blocks if not isinstance(block, Scatter)) + "\n"
+    return "\n\n".join(_text(block) for block in map(shown, blocks) if not isinstance(block, Scatter)) + "\n"
 
 
 def _text(block: Block) -> str:

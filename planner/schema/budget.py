@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from planner.schema.base import Frozen
+from planner.schema.base import Frozen, OneLine
 from planner.schema.scenario import PositiveInt, one_line
 
 
 class Job(Frozen):
     """Work with a deadline."""
 
-    name: str
+    name: OneLine
     scenario: str
     """Scenario file, relative to the budget file; its cluster is replaced by each offer."""
     tokens: Annotated[float, Field(gt=0)]
@@ -35,7 +35,7 @@ class Offer(Frozen):
 class Budget(Frozen):
     """Which offers meet every deadline at the least cost."""
 
-    name: str
+    name: OneLine
     question: Annotated[str, BeforeValidator(one_line)] | None = None
     jobs: Annotated[list[Job], Field(min_length=1)]
     offers: Annotated[list[Offer], Field(min_length=1)]

@@ -318,6 +318,7 @@ class _Model:
             if left <= 0:
                 return replace(answer, status="feasible" if answer.picks else "unknown")
             solver = module.CpSolver()
+            solver.parameters.catch_sigint_signal = False
             solver.parameters.num_workers = 1
             solver.parameters.random_seed = 0
             solver.parameters.max_time_in_seconds = left

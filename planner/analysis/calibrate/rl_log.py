@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.files import read_lenient
+
+MOST_BYTES = 256 * 1024 * 1024
 
 KEYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "slime": {
@@ -99,11 +101,7 @@ class Log:
 
 def read_log(path: str) -> Log:
     """Read a log file. Raises InputError where it cannot be read or states nothing that is known."""
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(Mistake(f"cannot read {path}", Place(path), because=error.strerror)) from None
-    log = parse_log(text.splitlines())
+    log = parse_log(read_lenient(path, most_bytes=MOST_BYTES).splitlines())
     known = (log.seconds, log.tokens_per_second, log.tokens_per_second_per_gpu, log.reserved_gib)
     if not log.phases and not any(known):
         raise InputError(

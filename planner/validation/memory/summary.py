@@ -32,8 +32,8 @@ def known_errors_table() -> dict[str, Any]:
         time[estimate.problem.engine.id].append(estimate)
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
-        "runs of 5 GiB and more. Memory: left_out says whether fitted numbers were fitted again without the source of "
-        "the row (in-sample: there is one source only); the model was developed with these runs in view. Time: in-sample",
+        "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
+        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: in-sample",
         **memory_tables(result, pool_of(left_out_errors(result), data_folder())),
         "rl": rl_table(speeds.placements, speeds.steps),
         "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
@@ -71,7 +71,7 @@ def _engine(name: str, result: MemoryResult, pool: Pool) -> dict[str, Any] | Non
         "median": round(float(np.median(errors)), 4),
         "p90": round(float(np.quantile(errors, 0.9)), 4),
         "median_in_sample": round(float(np.median([shipped[row.case.id] for row in picked])), 4),
-        "left_out": "source" if len(sources) > 1 else "in-sample",
+        "in_sample_rows": sum(row.in_sample for row in picked),
         **_rounded(sides),
         "kinds": {cell: _rounded(own_sides) for cell, own_sides in kinds.items() if own_sides not in (None, sides)},
         "seen": {
@@ -98,7 +98,7 @@ def _like_none(pool: Pool) -> dict[str, Any]:
         "metric": "all metrics",
         "median": round(float(shares[order][np.searchsorted(reached, 0.5)]), 4),
         "p90": round(float(shares[order][np.searchsorted(reached, 0.9)]), 4),
-        "left_out": "source",
+        "in_sample_rows": sum(row.in_sample for row in pool.rows),
         **_rounded(pool.of_none()),
     }
 
