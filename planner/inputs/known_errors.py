@@ -5,6 +5,112 @@ The table catalogs/measured/known_errors.json is made by `planner validate summa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from planner.errors import InputError
+from planner.inputs.catalog import Catalog
+from planner.inputs.json_document import read_json_record
+from planner.inputs.memory_spread import MemorySpread
+from planner.inputs.run_kind import RunKind, SeenKinds
+from planner.schema.engine import Engine
+from planner.schema.tables import ErrorTable, SeenRow
+from planner.units import percent
+
+FILE = "measured/known_errors.json"
+
+
+@dataclass(frozen=True)
+class TimeSpread:
+    """Errors of tokens a second on published runs."""
+
+    engine: str
+    rows: int
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class RlErrors:
+    """Errors of whole RL steps with printed lengths, not calibrated, each framework left out in turn."""
+
+    rows: int
+    median: float
+    """Of the step, a share."""
+    low: float
+    """5th percentile of measured over predicted."""
+    high: float
+    """95th percentile of measured over predicted."""
+    pairs: int
+    ratio_median: float
+    """Of the ratio of a colocated step to an asynchronous one, a share."""
+
+
+@dataclass(frozen=True)
+class KnownErrors:
+    """What is known of an engine's predictions; None where no published run was scored."""
+
+    memory: MemorySpread | None
+    time: TimeSpread | None
+    rl: RlErrors | None = None
+    kind: RunKind | None = None
+    """The run that it is asked for."""
+
+    def in_short(self, *, rollout: bool) -> str:
+        """The same in one line: median errors, and on how many published runs."""
+        said = []
+        if self.memory is not None:
+            runs = f"{self.memory.rows} runs of {self.memory.engine}" if not self.memory.missing else "no run like this"
+            said.append(f"memory {percent(self.memory.median)} ({runs})")
+        if self.time is not None:
+            said.append(f"step time {percent(self.time.median)} ({self.time.rows})")
+        if rollout and self.rl is not None:
+            said.append(f"RL step {percent(self.rl.median, 0)} ({self.rl.rows})")
+        if not said:
+            return "no published run of this engine was scored: first principles only"
+        unknown = [name for name, known in (("memory", self.memory), ("step time", self.time)) if known is None]
+        missing = f"; {' and '.join(unknown)} not scored" if unknown else ""
+        return f"median error on published runs: {', '.join(said)}{missing}"
+
+    def sentences(self, *, rollout: bool, apart: bool = False, two_pools: bool = False) -> tuple[str, ...]:
+        """The known errors as a report prints them, where GPUs generate, only generate, or a pipeline spans pools."""
+        out = [_memory_sentence(self.memory)]
+        if self.time is None:
+            out.append("step time: no published run of this engine has been scored; a first-principles estimate")
+        else:
+            t = self.time
+            out.append(
+                f"step time: median error {t.median:.1%}, 90th percentile {t.p90:.1%} on {t.rows} published runs of "
+                f"{t.engine} (the model was developed on them: planner validate throughput)"
+            )
+        if rollout and self.rl is not None:
+            rl = self.rl
+            out.append(
+                f"whole RL steps: median error {rl.median:.0%} on {rl.rows} published steps with printed lengths, each "
+                "framework left out of the fit in turn; planner calibrate fits the phases to a log of yours"
+            )
+            if apart:
+                out.append(
+                    f"shared against separate GPUs: median error of the gain {rl.ratio_median:.0%} on {rl.pairs} "
+                    "published pairs, most of them understated"
+                )
+        elif rollout:
+            out.append("rollout, weight sync and what sleeping engines leave: constants with sources, not scored")
+        if two_pools:
+            out.append("pipelines over two kinds of GPUs: no published run has been scored")
+        return tuple(out)
+
+
+def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) -> KnownErrors:
+    """What the table says of a run of an engine, and of the time of the engine its file names as `scored_as`.
+
+    Without a `kind` of the run: of all of the engine's published runs.
+    """
+    try:
+        path = catalog.data_file(FILE)
+    except InputError:
+        return KnownErrors(None, None)
+    table = read_json_record(path, ErrorTable)
+    names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
     rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
     return KnownErrors(_memory(engine, table, kind), time, rl, kind)

@@ -49,13 +49,20 @@ class MemorySpread:
     """What trainer and rollout engine on the same GPUs leave behind beyond what is counted, either way. [GiB]"""
 
     @property
+    def whose(self) -> str:
+        """Which runs it is the spread of."""
+        if self.missing:
+            return f"no published run like this: {', '.join(self.missing)}; spread of {self.rows} runs of all engines"
+        return f"spread of {self.rows} published runs of {self.engine}"
+
+    @property
     def fitted_how(self) -> str:
         """What the errors have seen."""
         if not self.in_sample_rows:
-            return "each scored by numbers fitted without its source"
+            return "no fitted number has seen the run's own source"
         if self.in_sample_rows == self.rows:
-            return "in-sample: numbers fitted on their one source"
-        return f"{self.in_sample_rows} of them in-sample, the others scored by numbers fitted without their source"
+            return "in-sample: fitted on the one source there is"
+        return f"{self.in_sample_rows} of them in-sample; for the others no fitted number has seen their source"
 
     def interval_gib(self, predicted_gib: float, assumed_gib: float = 0.0) -> tuple[float, float]:
         """Bounds between which the card lies with 90 %, where so much of the prediction is assumed. [GiB]"""

@@ -11,8 +11,8 @@ from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.known_errors import known_errors
-from planner.inputs.run_kind import run_kind
 from planner.inputs.messages import did_you_mean
+from planner.inputs.run_kind import run_kind
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
 from planner.problem.machines import Machines

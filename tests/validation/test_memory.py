@@ -36,11 +36,6 @@ def cases() -> tuple[Case, ...]:
     return load_cases(DATA)
 
 
-@pytest.fixture(scope="module")
-def result() -> MemoryResult:
-    return run_memory(DATA)[0]
-
-
 def test_every_case_is_either_predicted_or_listed_with_a_reason(cases: tuple[Case, ...], result: MemoryResult) -> None:
     predicted = [p.case.id for p in result.predictions]
     listed = [u.case.id for u in result.unexpressed]

@@ -6,7 +6,6 @@ weight of everything else mixed in, so that few rows do not promise much. A run 
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,12 +17,10 @@ import numpy as np
 from planner.inputs.memory_spread import Z90, Sides
 from planner.inputs.run_kind import RunKind, seen_kinds
 from planner.schema.engine import Reserve
-from planner.validation.memory.cases import TOY_GIB, Case
+from planner.validation.memory.cases import TOY_GIB, Case, first_look
 from planner.validation.memory.express import ALLOCATED, Prediction
 from planner.validation.memory.left_out import LeftOutErrors, network_of
 
-FIRST_LOOK = "first_look.csv"
-"""Predictions of development rows 2 by the version before anyone had seen them; see the README beside it."""
 LEAST_ROWS = 6
 """Engines with fewer scored runs are left unscored: a spread of five numbers says nothing."""
 BARRED_ROWS = 20
@@ -62,7 +59,11 @@ class ErrorRow:
 
 def error_rows(left_out: LeftOutErrors) -> list[ErrorRow]:
     """Rows of 5 GiB and more, or smaller ones of engines that have no other; no run twice."""
-    rows = [_row(p, left_out.standing[p.case.id] == "in-sample") for p in left_out.predictions if p.case.memory_gib is not None and p.case.outcome != "oom"]
+    rows = [
+        _row(p, left_out.standing[p.case.id] == "in-sample")
+        for p in left_out.predictions
+        if p.case.memory_gib is not None and p.case.outcome != "oom"
+    ]
     rows = [row for row in rows if row.case.scored_in != "nanotron-sample"]
     large = {row.engine for row in rows if (row.case.memory_gib or 0) >= TOY_GIB}
     return [row for row in rows if (row.case.memory_gib or 0) >= TOY_GIB or row.engine not in large]
@@ -153,15 +154,6 @@ def pool_of(left_out: LeftOutErrors, folder: Path) -> Pool:
         if case is not None and case.memory_gib:
             first.append((case.stack, math.log(case.memory_gib / gib)))
     return Pool(tuple(error_rows(left_out)), tuple(first))
-
-
-def first_look(folder: Path) -> dict[str, float]:
-    """Predicted GiB by row id, before the rows were seen."""
-    path = folder / FIRST_LOOK
-    if not path.is_file():
-        return {}
-    with open(path, encoding="utf-8", newline="") as stream:
-        return {row["id"]: float(row["predicted_gib"]) for row in csv.DictReader(stream)}
 
 
 @dataclass(frozen=True)

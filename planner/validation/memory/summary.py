@@ -26,15 +26,22 @@ from planner.validation.throughput.run import run_throughput
 def known_errors_table() -> dict[str, Any]:
     """Errors by engine, for catalogs/measured/known_errors.json."""
     result, _ = run_memory()
-    speeds = run_throughput()
-    time: dict[str, list[Estimate]] = defaultdict(list)
-    for estimate in speeds.estimates:
-        time[estimate.problem.engine.id].append(estimate)
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
         "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: in-sample",
         **memory_tables(result, pool_of(left_out_errors(result), data_folder())),
+        **time_tables(),
+    }
+
+
+def time_tables() -> dict[str, Any]:
+    """Errors of steps by engine, and of RL steps."""
+    speeds = run_throughput()
+    time: dict[str, list[Estimate]] = defaultdict(list)
+    for estimate in speeds.estimates:
+        time[estimate.problem.engine.id].append(estimate)
+    return {
         "rl": rl_table(speeds.placements, speeds.steps),
         "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
     }
