@@ -60,8 +60,18 @@ class Output(NamedTuple):
         *,
         screen: Blocks | None = None,
         ledgers: Blocks | None = None,
+        figures: Blocks | None = None,
     ) -> None:
-        """Make the one that `--format` and `-v` ask for, and write it; without `screen` or `ledgers`, `blocks`."""
+        """Make the one that `--format` and `-v` ask for, and write it; without `screen` or `ledgers`, `blocks`.
+
+        A page has the screen on its first sheet, then the figures, then all blocks.
+        """
+        if self.style == "html":
+            from planner.report.html import render
+
+            drawn = figures() if figures is not None else ()
+            emit(render([*drawn, *blocks()], screen() if screen is not None else ()), self.path, self.force)
+            return
         shown = blocks
         if self.style == "table" and self.depth < 2:
             shown = (screen if self.depth == 0 else ledgers) or blocks
@@ -238,6 +248,14 @@ class _Waiting:
 
 waiting = _Waiting()
 """Of this process: one command runs at a time."""
+
+
+def said_after(text: str, remark: str, style: str) -> str:
+    """A finished report with a remark at its end where people read it, on stderr where programs or browsers do."""
+    if style in ("table", "markdown"):
+        return f"{text.rstrip()}\n\n{remark}\n"
+    note(remark)
+    return text
 
 
 def note(text: str) -> None:

@@ -25,7 +25,8 @@ def command(
     from planner.report.diagnosis import diagnosis_blocks, diagnosis_document, diagnosis_screen
 
     text = given_text(scenario, log, message, file)
-    diagnosis = diagnose(question_of(load(scenario, overrides)).first, text)
+    name = file if file not in (None, "-") else "the message"
+    diagnosis = diagnose(question_of(load(scenario, overrides)).first, text, name)
     output.write(
         lambda: diagnosis_blocks(diagnosis),
         lambda: diagnosis_document(diagnosis),

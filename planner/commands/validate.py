@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from planner.commands.common import Output, emit, out_option, output_options, print_timings, timings_option
+from planner.commands.common import Output, emit, out_option, output_options, print_timings, said_after, timings_option
 from planner.commands.validate_throughput import command as throughput
 from planner.errors import CheckFailed
 
@@ -54,23 +54,26 @@ def memory(
     """Predicted against measured memory: errors by class, source and engine, and the bars."""
     from planner.validation.memory import report
     from planner.validation.memory.left_out_report import left_out_of
-    from planner.validation.memory.run import Choice, data_folder, run_memory
-    from planner.validation.published import data_files
+    from planner.validation.memory.run import Choice, run_memory
+    from planner.validation.published import data_files, data_folder, sample_text
 
+    data = data or data_folder()
     result, seconds = run_memory(data, Choice(sources, engines, classes))
 
-    folder = data or data_folder()
-    left = None if sources or engines or classes else left_out_of(result, folder, leave_out)
+    whole_data = not (sources or engines or classes) and sample_text(data, "memory") is None
+    left = left_out_of(result, data, leave_out) if whole_data else None
     whole = detail or rows or worst or output.style != "table"
     tables = report.tables(result, left, rows=rows, worst=worst, detail=whole)
     if output.style == "json":
-        text = report.render_json(result, left, rows=rows, inputs=data_files(folder))
+        text = report.render_json(result, left, rows=rows, inputs=data_files(data))
     elif output.style == "markdown":
         text = report.render_markdown(tables)
     elif output.style == "html":
         text = report.render_html(result, tables)
     else:
         text = report.render_text(tables) + f"\n\n{report.ending(result, whole)}"
+    if (remark := sample_text(data, "memory")) is not None:
+        text = said_after(text, remark, output.style)
     emit(text, output.path, output.force)
     if timings:
         print_timings(seconds)
@@ -86,6 +89,17 @@ def summary(out: str | None, force: bool) -> None:
     from planner.validation.memory.summary import known_errors_table
 
     emit(dumps(known_errors_table()), out, force)
+
+
+@command.command()
+@out_option
+def durations(out: str | None, force: bool) -> None:
+    """How much longer than predicted published runs took, as JSON (catalogs/measured/known_durations.json)."""
+    from planner.report.json_text import dumps
+    from planner.validation.throughput.durations import durations_table
+    from planner.validation.throughput.run import run_throughput
+
+    emit(dumps(durations_table(run_throughput())), out, force)
 
 
 command.add_command(throughput)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from planner.cluster.own_machines import load_own
@@ -11,7 +12,7 @@ from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.known_errors import known_errors
-from planner.inputs.messages import did_you_mean
+from planner.inputs.messages import did_you_mean, some_of
 from planner.inputs.run_kind import run_kind
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
@@ -39,7 +40,7 @@ class _Names:
     def find(self, kind: str, name: str, *path: str | int) -> Any:
         """The entry, or None and one more fault."""
         try:
-            return self.catalog.find(kind, name, where=self.document.place(path))
+            return self.catalog.find(kind, name, self.document.place(path), Path(self.document.name).parent)
         except InputError as error:
             self.wrong.extend(error.problems)
             return None
@@ -181,6 +182,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
     if wrong:
         return wrong, None
     grid_gpu = _grid_of(gpu, catalog)
+    _tables_there(node, grid_gpu, catalog)
     for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
         catalog.data_file(measured)
     wishes = wish_combinations(scenario, len(shared["optimizers"]))
@@ -252,6 +254,19 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
     return headroom, headroom_from, demanded
 
 
+def _tables_there(node: Node, gpu: Gpu, catalog: Catalog) -> None:
+    """Raise InputError where an entry names a measured table that is in no folder."""
+    tables = catalog.tables
+    for kind, owner, path, name, known in (
+        ("gpus", gpu.id, ("gemm_grid",), gpu.gemm_grid, tables.gemm_stems),
+        ("nodes", node.id, ("links", "measured_as"), node.links.measured_as, tables.nccl_devices),
+    ):
+        if name is not None and name not in known():
+            where = catalog.document(kind, owner).place(path)
+            listed = f"the catalog knows {some_of(known())}"
+            raise InputError(Mistake(f"nothing measured is called {name}", where, listed, did_you_mean(name, known())))
+
+
 def _grid_of(gpu: Gpu, catalog: Catalog) -> Gpu:
     """The GPU whose measured products stand for these: itself, or the one that its entry names."""
     if gpu.gemm_grid is not None:
@@ -268,6 +283,7 @@ def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int,
     node: Node = catalog.find("nodes", pool.node)
     gpu: Gpu = catalog.named_by("gpus", "nodes", pool.node, "gpu")
     grid = _grid_of(gpu, catalog)
+    _tables_there(node, grid, catalog)
     catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
     usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from, demanded = _headroom(problem.scenario, problem.engine, usable)

@@ -84,7 +84,7 @@ def _shorter(screen: Screen) -> Screen | None:
     for least in (3, 1):
         if len(screen.notes) > least:
             return replace(screen, notes=screen.notes[:-1])
-        if rows > least:
+        if rows > max(least, 2 if screen.spread else 1):  # both ends stay
             return replace(screen, most_rows=rows - 1)
     if screen.lead:
         return replace(screen, lead=screen.lead[1:])

@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from planner.report.blocks import WIDTH as WIDTH
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn, shown
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
+from planner.report.characters import figure_lines
 
 MARGIN = 2
 """Characters before every block but a headline."""
@@ -89,8 +90,8 @@ def _print(console: Console, block: Block, width: int, *, first: bool) -> None:
         console.print()
         console.print("\n".join(_command(block.text, width)), style="bold", no_wrap=True, overflow="ignore", crop=False)
         _lines(console, block.purpose, width, indent=" " * 6)
-    elif isinstance(block, Plot):
-        for line in drawn(block, width=min(64, width - 16)):
+    elif isinstance(block, Figure):
+        for line in figure_lines(block, min(64, width - 16)):
             console.print(Padding(RichText(line), (0, 0, 0, MARGIN)), no_wrap=True, overflow="ignore", crop=False)
     elif isinstance(block, Grid):
         _print_grid(console, block, width - MARGIN)

@@ -166,7 +166,7 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
         program = "megatron" if "--tensor-model-parallel-size" in options or "--num-layers" in options else None
     if program is None:
         known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
-        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name), f"known: {', '.join(known)}", "--engine NAME"))
+        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name, 1), f"known: {', '.join(known)}", "--engine NAME"))
     return program
 
 

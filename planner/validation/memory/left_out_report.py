@@ -97,11 +97,8 @@ def coverages(left: LeftOut) -> Table:
         said = "" if not one.barred else "NO" if not one.ok else "wide" if one.wide else "yes"
         row = [one.engine, str(one.rows), percent(one.share), bar, said, str(one.too_high), str(one.unlike)]
         rows.append([*row, f"{one.width:.2f}", percent(other[one.engine].share)])
-    return (
-        f"Rows in the 90 % interval made without their network and date (bar from {BARRED_ROWS} rows of {TOY_GIB:g} GiB)",
-        header,
-        rows,
-    )
+    bar = f"bar from {BARRED_ROWS} rows of {TOY_GIB:g} GiB"
+    return f"Rows in the 90 % interval made without their network and date ({bar})", header, rows
 
 
 def refits(left: LeftOut) -> Table:

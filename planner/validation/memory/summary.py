@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.memory_spread import Sides
 from planner.inputs.run_kind import seen_kinds
 from planner.validation.memory.cases import TOY_GIB
 from planner.validation.memory.intervals import LEAST_ROWS, ErrorRow, Pool, kind_of, pool_of
 from planner.validation.memory.left_out import left_out_errors
-from planner.validation.memory.run import data_folder, run_memory
+from planner.validation.memory.run import run_memory
 from planner.validation.memory.score import MemoryResult
+from planner.validation.published import data_folder, sample_text
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.placement import PlacementResult
@@ -25,12 +27,16 @@ from planner.validation.throughput.run import run_throughput
 
 def known_errors_table() -> dict[str, Any]:
     """Errors by engine, for catalogs/measured/known_errors.json."""
-    result, _ = run_memory()
+    folder = data_folder()
+    if sample_text(folder, "memory") is not None:
+        because = f"{folder} holds a sample of the published rows only"
+        raise InputError(Mistake("the table of known errors needs all rows", Place(str(folder)), because, "a checkout"))
+    result, _ = run_memory(folder)
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
         "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: in-sample",
-        **memory_tables(result, pool_of(left_out_errors(result), data_folder())),
+        **memory_tables(result, pool_of(left_out_errors(result), folder)),
         **time_tables(),
     }
 
