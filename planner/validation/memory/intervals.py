@@ -26,8 +26,8 @@ LEAST_ROWS = 6
 BARRED_ROWS = 20
 """Rows of 5 GiB and more from which the coverage of an engine's interval has a bar."""
 KINDS_ROWS, OTHER_ROWS = 8, 2
-"""Rows that other kinds of the engine, and all other engines, weigh as beside an engine's own of one kind: of 2 to 16 and
-0.5 to 3 a pair with which every engine's interval holds 85 % of its left-out rows, and the fewest hold over 95 %."""
+"""Rows that other kinds of the engine, and all other engines, weigh as beside those of one kind: of 2 to 16 and of 0.5
+to 3, a pair with which every engine's interval holds 85 % of its left-out rows and the fewest hold over 95 %."""
 BAR = (0.85, 0.95)
 """Share of left-out rows that the 90 % interval of an engine must hold, from BARRED_ROWS rows on."""
 Z99 = 2.3263478740408408
