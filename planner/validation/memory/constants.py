@@ -76,7 +76,7 @@ def fitted_numbers(catalog: Catalog) -> list[FittedNumber]:
         for path, fitted, holder in found_fitted(catalog.document("engines", engine).data):
             key = path, fitted.model_dump_json()
             carriers.setdefault(key, []).append(engine)
-            numbers[key] = float(holder[path[-1]]), fitted, _is_assumed(holder, str(path[-1]))
+            numbers[key] = float(holder[str(path[-1])]), fitted, _is_assumed(holder, str(path[-1]))
     out = []
     for key, engines in carriers.items():
         owner = next(engine for engine in engines if _states(catalog, engine, key[0]))

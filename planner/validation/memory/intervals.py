@@ -19,7 +19,7 @@ from planner.inputs.run_kind import RunKind, seen_kinds
 from planner.schema.engine import Reserve
 from planner.validation.memory.cases import TOY_GIB, Case, first_look
 from planner.validation.memory.express import ALLOCATED, Prediction
-from planner.validation.memory.left_out import LeftOutErrors, network_of
+from planner.validation.memory.left_out import LeftOutRows, network_of
 
 LEAST_ROWS = 6
 """Engines with fewer scored runs are left unscored: a spread of five numbers says nothing."""
@@ -57,7 +57,7 @@ class ErrorRow:
         return self.case.source, network_of(self.case), self.case.version_date
 
 
-def error_rows(left_out: LeftOutErrors) -> list[ErrorRow]:
+def error_rows(left_out: LeftOutRows) -> list[ErrorRow]:
     """Rows of 5 GiB and more, or smaller ones of engines that have no other; no run twice."""
     rows = [
         _row(p, left_out.standing[p.case.id] == "in-sample")
@@ -82,7 +82,7 @@ def kind_of(p: Prediction) -> RunKind:
 
 
 @dataclass(frozen=True)
-class Pool:
+class ErrorPool:
     """Left-out errors of all engines, and of development rows 2 before they were seen."""
 
     rows: tuple[ErrorRow, ...]
@@ -145,7 +145,7 @@ def _sides(errors: np.ndarray, weights: np.ndarray, rows: int) -> Sides:
     return Sides(centre, (centre - low) / Z90, (high - centre) / Z90, rows)
 
 
-def pool_of(left_out: LeftOutErrors, folder: Path) -> Pool:
+def pool_of(left_out: LeftOutRows, folder: Path) -> ErrorPool:
     """All errors that spreads are made of."""
     measured = {p.case.id: p.case for p in left_out.predictions}
     first = []
@@ -153,7 +153,7 @@ def pool_of(left_out: LeftOutErrors, folder: Path) -> Pool:
         case = measured.get(name)
         if case is not None and case.memory_gib:
             first.append((case.stack, math.log(case.memory_gib / gib)))
-    return Pool(tuple(error_rows(left_out)), tuple(first))
+    return ErrorPool(tuple(error_rows(left_out)), tuple(first))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Coverage:
         return self.barred and self.share > BAR[1]
 
 
-def coverage(pool: Pool, brought: Callable[[ErrorRow], object] = lambda row: row.brought) -> list[Coverage]:
+def coverage(pool: ErrorPool, brought: Callable[[ErrorRow], object] = lambda row: row.brought) -> list[Coverage]:
     """Each row against the interval made without its own: every row that `brought` says is of the same."""
     out = []
     for engine in sorted({row.engine for row in pool.rows}):
@@ -203,7 +203,7 @@ def coverage(pool: Pool, brought: Callable[[ErrorRow], object] = lambda row: row
     return out
 
 
-def _coverage(pool: Pool, engine: str, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> Coverage:
+def _coverage(pool: ErrorPool, engine: str, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> Coverage:
     known: dict[object, Sides | None] = {}
     inside, too_high, unlike, widths = 0, 0, 0, []
     none = pool.of_none()

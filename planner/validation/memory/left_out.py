@@ -50,7 +50,7 @@ class Refit:
 
 
 @dataclass(frozen=True)
-class LeftOutErrors:
+class LeftOutRows:
     """Scored rows predicted without their own group in any fit."""
 
     by: By
@@ -65,7 +65,7 @@ class LeftOutErrors:
         return {p.case.id: p for p in self.predictions}
 
 
-def left_out_errors(result: MemoryResult, by: By = "source", catalog: Catalog | None = None) -> LeftOutErrors:
+def left_out_errors(result: MemoryResult, by: By = "source", catalog: Catalog | None = None) -> LeftOutRows:
     """Predict every scored row, and every run that only fitted or ran out, by numbers fitted without its group.
 
     Numbers are fitted again one at a time, the others as shipped, on rows of the sources that their files name.
@@ -93,7 +93,7 @@ def left_out_errors(result: MemoryResult, by: By = "source", catalog: Catalog | 
         touched = [p.case for p in rows if group_of(p) == group and any(number.bears_on(p) for number in values)]
         done, _ = express(touched, with_values(base, values))
         told |= {p.case.id: p for p in done}
-    return LeftOutErrors(by, tuple(told[p.case.id] for p in rows), standing, tuple(refits))
+    return LeftOutRows(by, tuple(told[p.case.id] for p in rows), standing, tuple(refits))
 
 
 def _refits(
@@ -114,6 +114,6 @@ def _refits(
     return out
 
 
-def scored_left_out(result: MemoryResult, left_out: LeftOutErrors) -> MemoryResult:
+def scored_left_out(result: MemoryResult, left_out: LeftOutRows) -> MemoryResult:
     """The same result with left-out predictions in place of the shipped ones."""
     return replace(result, predictions=tuple(left_out.by_id.get(p.case.id, p) for p in result.predictions))

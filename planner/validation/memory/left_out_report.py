@@ -8,8 +8,8 @@ from pathlib import Path
 
 from planner.report.json_text import JsonObject
 from planner.validation.memory.cases import STACKS, TOY_GIB
-from planner.validation.memory.intervals import BAR, BARRED_ROWS, Coverage, ErrorRow, Pool, coverage, pool_of
-from planner.validation.memory.left_out import By, LeftOutErrors, left_out_errors, scored_left_out
+from planner.validation.memory.intervals import BAR, BARRED_ROWS, Coverage, ErrorPool, ErrorRow, coverage, pool_of
+from planner.validation.memory.left_out import By, LeftOutRows, left_out_errors, scored_left_out
 from planner.validation.memory.score import LATER_BARS, MemoryResult, Score
 
 Table = tuple[str, list[str], list[list[str]]]
@@ -22,13 +22,13 @@ def percent(value: float, sign: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutReport:
     """Left-out errors, and the intervals that are made of them."""
 
-    errors: LeftOutErrors
+    errors: LeftOutRows
     scored: MemoryResult
     """The result with left-out predictions in place of the shipped ones."""
-    pool: Pool
+    pool: ErrorPool
     coverages: tuple[Coverage, ...]
     """Each row's network and date left out of its interval."""
     without_source: tuple[Coverage, ...]
@@ -42,12 +42,12 @@ class LeftOut:
         return all(one.ok for one in self.coverages)
 
 
-def left_out_of(result: MemoryResult, folder: Path, by: By = "source") -> LeftOut:
+def left_out_of(result: MemoryResult, folder: Path, by: By = "source") -> LeftOutReport:
     """Refit, score and make intervals."""
     errors = left_out_errors(result, by)
     pool = pool_of(errors, folder)
     sources: Callable[[ErrorRow], object] = lambda row: row.case.source  # noqa: E731
-    return LeftOut(
+    return LeftOutReport(
         errors=errors,
         scored=scored_left_out(result, errors),
         pool=pool,
@@ -57,7 +57,7 @@ def left_out_of(result: MemoryResult, folder: Path, by: By = "source") -> LeftOu
     )
 
 
-def developments(result: MemoryResult, left: LeftOut | None) -> Table:
+def developments(result: MemoryResult, left: LeftOutReport | None) -> Table:
     """Rows that were in view from the start, those kept aside until November 2026, and all of them left out."""
     header = ["", "dev-1 rows", "median", "p90", "dev-2 rows", "median", "p90", "bar", "reached"]
     header += ["before seen", "left out: rows", "median", "p90", "in-sample"] if left is not None else []
@@ -78,7 +78,7 @@ def _cells(score: Score | None) -> list[str]:
     return ["0", "", ""] if score is None else [str(score.rows), percent(score.median()), percent(score.p90())]
 
 
-def _left_cells(left: LeftOut, stack: str) -> list[str]:
+def _left_cells(left: LeftOutReport, stack: str) -> list[str]:
     score = left.scored.whole_stack(stack)
     if score is None:
         return ["0", "", "", ""]
@@ -86,7 +86,7 @@ def _left_cells(left: LeftOut, stack: str) -> list[str]:
     return [*_cells(score), "all" if inside == score.rows else str(inside)]
 
 
-def coverages(left: LeftOut) -> Table:
+def coverages(left: LeftOutReport) -> Table:
     """How many rows lie in their engine's 90 % interval."""
     header = ["engine", "rows", "inside", "bar", "reached", "below it", "like none", "upper/lower end"]
     header += ["inside, whole source left out"]
@@ -101,7 +101,7 @@ def coverages(left: LeftOut) -> Table:
     return f"Rows in the 90 % interval made without their network and date ({bar})", header, rows
 
 
-def refits(left: LeftOut) -> Table:
+def refits(left: LeftOutReport) -> Table:
     """Every fitted number without each group."""
     header = [
         "fitted number",
@@ -125,7 +125,7 @@ def refits(left: LeftOut) -> Table:
     return f"Fitted numbers, each fitted again without one {left.errors.by}", header, rows
 
 
-def left_out_data(result: MemoryResult, left: LeftOut) -> JsonObject:
+def left_out_data(result: MemoryResult, left: LeftOutReport) -> JsonObject:
     """The same as plain data."""
     stacks = [(name, left.scored.whole_stack(name)) for name, *_ in result.stacks()]
     return {

@@ -13,7 +13,7 @@ from planner.report.html import render as page
 from planner.report.json_text import dumps
 from planner.validation.memory.cases import CLASSES
 from planner.validation.memory.left_out_report import (
-    LeftOut,
+    LeftOutReport,
     Table,
     coverages,
     developments,
@@ -38,7 +38,12 @@ def _error(value: float, unit: str, sign: bool = False) -> str:
 
 
 def tables(
-    result: MemoryResult, left: LeftOut | None = None, *, rows: bool = False, worst: bool = False, detail: bool = True
+    result: MemoryResult,
+    left: LeftOutReport | None = None,
+    *,
+    rows: bool = False,
+    worst: bool = False,
+    detail: bool = True,
 ) -> list[Table]:
     """The tables of a report, in order; without `detail` those with a bar alone."""
     out = [_bars(result)]
@@ -224,7 +229,7 @@ def render_markdown(report: Sequence[Table]) -> str:
     return "\n\n".join(parts)
 
 
-def as_data(result: MemoryResult, left: LeftOut | None = None, *, rows: bool = False) -> dict[str, Any]:
+def as_data(result: MemoryResult, left: LeftOutReport | None = None, *, rows: bool = False) -> dict[str, Any]:
     """The report as plain data."""
     fit = result.fit()
     data: dict[str, Any] = {
@@ -308,7 +313,7 @@ def _score_data(score: Score) -> dict[str, Any]:
 
 
 def render_json(
-    result: MemoryResult, left: LeftOut | None = None, *, rows: bool = False, inputs: Sequence[Document] = ()
+    result: MemoryResult, left: LeftOutReport | None = None, *, rows: bool = False, inputs: Sequence[Document] = ()
 ) -> str:
     """The report as JSON, with receipts of the published rows and of the catalogs."""
     status = "reached" if result.ok and (left is None or left.ok) else "not reached"

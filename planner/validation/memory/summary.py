@@ -13,7 +13,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.memory_spread import Sides
 from planner.inputs.run_kind import seen_kinds
 from planner.validation.memory.cases import TOY_GIB
-from planner.validation.memory.intervals import LEAST_ROWS, ErrorRow, Pool, kind_of, pool_of
+from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow, kind_of, pool_of
 from planner.validation.memory.left_out import left_out_errors
 from planner.validation.memory.run import run_memory
 from planner.validation.memory.score import MemoryResult
@@ -53,7 +53,7 @@ def time_tables() -> dict[str, Any]:
     }
 
 
-def memory_tables(result: MemoryResult, pool: Pool) -> dict[str, Any]:
+def memory_tables(result: MemoryResult, pool: ErrorPool) -> dict[str, Any]:
     """Left-out errors and spreads by engine, and of a run like none."""
     engines = sorted({row.engine for row in pool.rows})
     return {
@@ -62,7 +62,7 @@ def memory_tables(result: MemoryResult, pool: Pool) -> dict[str, Any]:
     }
 
 
-def _engine(name: str, result: MemoryResult, pool: Pool) -> dict[str, Any] | None:
+def _engine(name: str, result: MemoryResult, pool: ErrorPool) -> dict[str, Any] | None:
     """What is known of one engine; None where it has too few rows."""
     own = [row for row in pool.rows if row.engine == name]
     picked = [row for row in own if not row.live]
@@ -102,7 +102,7 @@ def _metric(rows: Sequence[ErrorRow]) -> str:
     return " or ".join(name for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _like_none(pool: Pool) -> dict[str, Any]:
+def _like_none(pool: ErrorPool) -> dict[str, Any]:
     errors, weights = pool.everything()
     order = np.argsort(shares := np.abs(np.expm1(-errors)))
     reached = np.cumsum(weights[order])
