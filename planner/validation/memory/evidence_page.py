@@ -74,7 +74,7 @@ def _fitted(data: Mapping[str, Any]) -> list[str]:
         ]
         differ += [" and ".join(fitted.models)] if fitted.models else []
         runs = f"{', '.join(fitted.sources)}{': ' if differ else ''}{', '.join(differ)}"
-        out.append(f"{place} {holder[path[-1]]:g}: {fitted.text} ({runs})")
+        out.append(f"{place} {holder[str(path[-1])]:g}: {fitted.text} ({runs})")
     return out
 
 
