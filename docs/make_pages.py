@@ -1,4 +1,5 @@
-"""Writes docs/api.md from the docstrings of the door, and docs/example.ipynb by running its cells.
+"""Writes docs/api.md from the docstrings of the door, docs/example.ipynb by running its cells, and a table of
+docs/memory.md from the engine files.
 
 python docs/make_pages.py
 """
@@ -23,10 +24,12 @@ from planner.analysis.near import Front, NearPlans, Point
 from planner.analysis.neighbours import Alternative
 from planner.analysis.two_plans import Difference, Differences
 from planner.analysis.whatif import Variation, Variations
+from planner.inputs.catalog import default_catalog
 from planner.search.named_layout import NamedLayout
 from planner.search.plan import RolloutPlan
 from planner.search.plan_ledgers import Entry, MemoryLedgers, PhaseMemory, TimeLedger
 from planner.search.search import Proof
+from planner.validation.memory.evidence_page import with_evidence
 
 HERE = Path(__file__).resolve().parent
 RECORDS = (
@@ -162,9 +165,16 @@ def run_notebook(notebook: dict[str, Any]) -> dict[str, Any]:
     return {**notebook, "cells": cells}
 
 
+def memory_page(text: str) -> str:
+    """docs/memory.md with the table of what engine files read, fitted and assumed."""
+    return with_evidence(text, default_catalog())
+
+
 def main() -> None:
-    """Write both."""
+    """Write all."""
     (HERE / "api.md").write_text(page(), encoding="utf-8")
+    memory = HERE / "memory.md"
+    memory.write_text(memory_page(memory.read_text(encoding="utf-8")), encoding="utf-8")
     path = HERE / "example.ipynb"
     run = run_notebook(json.loads(path.read_text(encoding="utf-8")))
     path.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

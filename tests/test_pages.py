@@ -30,6 +30,11 @@ def test_api_page_is_what_the_docstrings_say(maker: ModuleType) -> None:
     assert maker.page() == (DOCS / "api.md").read_text(encoding="utf-8"), AGAIN
 
 
+def test_the_memory_page_says_what_engine_files_say(maker: ModuleType) -> None:
+    text = (DOCS / "memory.md").read_text(encoding="utf-8")
+    assert maker.memory_page(text) == text, AGAIN
+
+
 def test_api_page_shows_every_function_at_work(maker: ModuleType) -> None:
     text = maker.page()
     import planner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -23,6 +24,15 @@ def command() -> None:
 @click.option("--class", "classes", multiple=True, help="Only this class; repeatable.")
 @click.option("--rows", is_flag=True, help="Print every row.")
 @click.option("--worst", is_flag=True, help="Print the ledger of the worst row of each class.")
+@click.option("--detail", is_flag=True, help="Print every group, every refit, and why rows are not scored.")
+@click.option(
+    "--leave-out",
+    type=click.Choice(["source", "engine", "network"]),
+    default="source",
+    show_default=True,
+    help="Fit each fitted number again without the rows it is then scored on: those of the same source, engine file or "
+    "network. Only where no filter is set.",
+)
 @click.option("--check", is_flag=True, help="Exit 5 when a bar is not reached.")
 @output_options("table", "json", "markdown", "html")
 @timings_option
@@ -35,33 +45,39 @@ def memory(
     classes: tuple[str, ...],
     rows: bool,
     worst: bool,
+    detail: bool,
+    leave_out: Literal["source", "engine", "network"],
     check: bool,
     timings: bool,
     output: Output,
 ) -> None:
     """Predicted against measured memory: errors by class, source and engine, and the bars."""
     from planner.validation.memory import report
+    from planner.validation.memory.left_out_report import left_out_of
     from planner.validation.memory.run import Choice, run_memory
     from planner.validation.published import data_files, data_folder, sample_text
 
     data = data or data_folder()
     result, seconds = run_memory(data, Choice(sources, engines, classes))
 
-    tables = report.tables(result, rows=rows, worst=worst)
+    whole_data = not (sources or engines or classes) and sample_text(data, "memory") is None
+    left = left_out_of(result, data, leave_out) if whole_data else None
+    whole = detail or rows or worst or output.style != "table"
+    tables = report.tables(result, left, rows=rows, worst=worst, detail=whole)
     if output.style == "json":
-        text = report.render_json(result, rows=rows, inputs=data_files(data))
+        text = report.render_json(result, left, rows=rows, inputs=data_files(data))
     elif output.style == "markdown":
         text = report.render_markdown(tables)
     elif output.style == "html":
         text = report.render_html(result, tables)
     else:
-        text = report.render_text(tables) + "\n\nWorst rows with their ledgers: planner validate memory --worst"
+        text = report.render_text(tables) + f"\n\n{report.ending(result, whole)}"
     if (remark := sample_text(data, "memory")) is not None:
         text = said_after(text, remark, output.style)
     emit(text, output.path, output.force)
     if timings:
         print_timings(seconds)
-    if check and not result.ok:
+    if check and not (result.ok and (left is None or left.ok)):
         context.exit(CheckFailed.exit_code)
 
 

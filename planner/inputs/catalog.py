@@ -161,6 +161,10 @@ class Catalog:
         """The file behind an entry, for messages that point into it."""
         return self._load(kind, name)[1]
 
+    def file(self, kind: str, name: str) -> Path:
+        """The file of an entry itself, without what it extends."""
+        return self._index(kind)[name]
+
     def _index(self, kind: str) -> dict[str, Path]:
         if kind not in _SCHEMAS:
             raise InputError(_unknown("kinds", kind, list(KINDS), None))

@@ -5,48 +5,18 @@ The table catalogs/measured/known_errors.json is made by `planner validate summa
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.json_document import read_json_record
+from planner.inputs.memory_spread import MemorySpread
+from planner.inputs.run_kind import RunKind, SeenKinds
 from planner.schema.engine import Engine
-from planner.schema.tables import ErrorTable
+from planner.schema.tables import ErrorTable, SeenRow
 from planner.units import percent
 
 FILE = "measured/known_errors.json"
-Z90 = 1.6448536269514722
-"""95th percentile of the standard normal: a two-sided interval of 90 %."""
-
-
-@dataclass(frozen=True)
-class MemorySpread:
-    """Spread of measured over predicted memory: a normal of the logarithm with two sides."""
-
-    engine: str
-    rows: int
-    metric: str
-    median: float
-    """Median absolute error, a share."""
-    p90: float
-    """90th percentile of the absolute error, a share."""
-    centre: float
-    """Median of ln(measured / predicted)."""
-    below: float
-    above: float
-    """Standard deviations of the two sides, allocator reserve included."""
-
-    def interval_gib(self, predicted_gib: float) -> tuple[float, float]:
-        """Bounds between which the card lies with 90 %. [GiB]"""
-        low = math.exp(self.centre - Z90 * self.below)
-        return predicted_gib * low, predicted_gib * math.exp(self.centre + Z90 * self.above)
-
-    def fit_probability(self, predicted_gib: float, usable_gib: float) -> float:
-        """Chance that the real peak stays within usable memory."""
-        distance = math.log(usable_gib / predicted_gib) - self.centre
-        side = self.above if distance > 0 else self.below
-        return 0.5 * (1 + math.erf(distance / (max(side, 1e-6) * math.sqrt(2))))
 
 
 @dataclass(frozen=True)
@@ -82,12 +52,15 @@ class KnownErrors:
     memory: MemorySpread | None
     time: TimeSpread | None
     rl: RlErrors | None = None
+    kind: RunKind | None = None
+    """The run that it is asked for."""
 
     def in_short(self, *, rollout: bool) -> str:
         """The same in one line: median errors, and on how many published runs."""
         said = []
         if self.memory is not None:
-            said.append(f"memory {percent(self.memory.median)} ({self.memory.rows} runs of {self.memory.engine})")
+            runs = f"{self.memory.rows} runs of {self.memory.engine}" if not self.memory.missing else "no run like this"
+            said.append(f"memory {percent(self.memory.median)} ({runs})")
         if self.time is not None:
             said.append(f"step time {percent(self.time.median)} ({self.time.rows})")
         if rollout and self.rl is not None:
@@ -100,15 +73,7 @@ class KnownErrors:
 
     def sentences(self, *, rollout: bool, apart: bool = False, two_pools: bool = False) -> tuple[str, ...]:
         """The known errors as a report prints them, where GPUs generate, only generate, or a pipeline spans pools."""
-        out = []
-        if self.memory is None:
-            out.append("memory: no published run of this engine has been scored; formulas and constants cite sources")
-        else:
-            m = self.memory
-            out.append(
-                f"memory: median error {m.median:.1%}, 90th percentile {m.p90:.1%} on {m.rows} published runs of "
-                f"{m.engine} ({m.metric}; the model was developed on them: planner validate memory)"
-            )
+        out = [_memory_sentence(self.memory)]
         if self.time is None:
             out.append("step time: no published run of this engine has been scored; a first-principles estimate")
         else:
@@ -135,14 +100,61 @@ class KnownErrors:
         return tuple(out)
 
 
-def known_errors(engine: Engine, catalog: Catalog) -> KnownErrors:
-    """What the table says of an engine, or of the engine its file names as `scored_as`."""
+def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) -> KnownErrors:
+    """What the table says of a run of an engine, and of the time of the engine its file names as `scored_as`.
+
+    Without a `kind` of the run: of all of the engine's published runs.
+    """
     try:
         path = catalog.data_file(FILE)
     except InputError:
         return KnownErrors(None, None)
     table = read_json_record(path, ErrorTable)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
-    memory = next((MemorySpread(name, **dict(table.memory[name])) for name in names if name in table.memory), None)
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
-    return KnownErrors(memory, time, RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None)
+    rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
+    return KnownErrors(_memory(engine, table, kind), time, rl, kind)
+
+
+def _memory(engine: Engine, table: ErrorTable, kind: RunKind | None) -> MemorySpread | None:
+    """The engine's own runs where one is like this one; else all engines' runs."""
+    own = table.memory.get(engine.id)
+    missing: tuple[str, ...] = () if own is not None else (f"engine {engine.id}",)
+    if own is not None and own.seen is not None and kind is not None:
+        missing = _seen(own.seen).missing(kind)
+    known = table.memory_like_none if missing else own
+    if known is None:
+        return None
+    sides = known.kinds.get(kind.cell, known) if kind is not None else known
+    return MemorySpread(
+        engine=engine.id,
+        rows=known.rows,
+        metric=known.metric,
+        median=known.median,
+        p90=known.p90,
+        centre=sides.centre,
+        below=sides.below,
+        above=sides.above,
+        in_sample_rows=known.in_sample_rows,
+        missing=missing,
+        residual_gib=kind.residual_gib if kind is not None else 0.0,
+    )
+
+
+def _seen(row: SeenRow) -> SeenKinds:
+    return SeenKinds(row.cells, frozenset(row.switches), row.longest_sequence, row.vocabularies)
+
+
+def _memory_sentence(m: MemorySpread | None) -> str:
+    if m is None:
+        return "memory: no published run of this engine has been scored; formulas and constants cite sources"
+    if m.missing:
+        return (
+            f"memory: no published run like this ({', '.join(m.missing)}); over all engines the median error is "
+            f"{m.median:.1%}, the 90th percentile {m.p90:.1%} ({m.rows} runs, each engine weighing the same, and those "
+            "that were predicted before anyone had seen them: planner validate memory)"
+        )
+    return (
+        f"memory: median error {m.median:.1%}, 90th percentile {m.p90:.1%} on {m.rows} published runs of "
+        f"{m.engine} ({m.metric}; {m.fitted_how}: planner validate memory)"
+    )

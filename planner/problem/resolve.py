@@ -12,6 +12,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean, some_of
+from planner.inputs.run_kind import run_kind
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
 from planner.problem.housing import housed
@@ -173,6 +174,8 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     _tables_there(node, grid_gpu, catalog)
     for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
         catalog.data_file(measured)
+    wishes = wish_combinations(scenario, len(shared["optimizers"]))
+    kind = run_kind(scenario, engine, shared["architecture"], precision, base, wishes[0].sequence_length)
     engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
     usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from, demanded = _headroom(scenario, engine, usable)
@@ -187,7 +190,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
             optimizers=shared["optimizers"],
             rollout_engine=shared["rollout_engine"],
             rollout_precision=shared["rollout_precision"],
-            wishes=wish_combinations(scenario, len(shared["optimizers"])),
+            wishes=wishes,
         ),
         engine=engine,
         machines=Machines(
@@ -202,7 +205,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
             demanded_headroom_gib=demanded,
             own=own,
         ),
-        known_errors=known_errors(engine, catalog),
+        known_errors=known_errors(engine, catalog, kind),
         provenance=(*calibrated_by, *own.files),
         calibration=calibration,
         settings=variant.settings,

@@ -186,8 +186,10 @@ def chance_text(plan: Plan) -> str | None:
     text = (
         f"Predicted {number(plan.peak_gib, 1)} GiB, 90 % interval {number(interval[0], 1)} to "
         f"{number(interval[1], 1)}, "
-        f"fits with {chance_words(fits)} (spread of {spread.rows} published runs of {spread.engine})."
+        f"fits with {chance_words(fits)} ({spread.whose})."
     )
+    if plan.binding.assumed_gib:
+        text += f" {number(plan.binding.assumed_gib, 1)} GiB of it rest on assumed numbers, which widen the interval."
     demanded = plan.machines(plan.binding).machines.demanded_headroom_gib
     if demanded and plan.keep_probability is not None:
         text += f" The {number(demanded, 1)} GiB demanded stay free with {chance_words(plan.keep_probability)}."

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
+from planner.schema.evidence import Fittable
+from planner.schema.evidence import Fitted as Fitted
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
 from planner.schema.rl_stack import Packing as Packing
@@ -24,7 +26,7 @@ from planner.schema.tensors import Width as Width
 from planner.schema.timing import Timing
 
 
-class States(Frozen):
+class States(Fittable):
     """What one parameter keeps."""
 
     weight_bytes: BytesEach | Literal["precision"] = "precision"
@@ -62,6 +64,8 @@ class States(Frozen):
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: BytesEach = 0
     """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
+    assumed: list[str] = Field(default_factory=list)
+    """Fields that are neither read from code nor seen on runs that differ in what they multiply."""
     source: str
 
 
@@ -92,7 +96,7 @@ class ZeroThree(Frozen):
     source: str
 
 
-class Reserve(Frozen):
+class Reserve(Fittable):
     """From allocated to reserved: what the caching allocator holds beyond what is in use."""
 
     median: float = Field(ge=1, le=1e6)
@@ -100,6 +104,8 @@ class Reserve(Frozen):
     maximum: float = Field(ge=1, le=1e6)
     gradients_apart: bool = False
     """Gradients are allocated on the stream of their collective: its pool keeps their room while there are none."""
+    assumed: bool = False
+    """True where fewer than two networks were measured; the interval of a prediction is then wider."""
     source: str
 
 
@@ -113,7 +119,7 @@ class MagnitudeNorm(Frozen):
     source: str
 
 
-class RunAhead(Frozen):
+class RunAhead(Fittable):
     """Buffers of asynchronous collectives that stay reserved because the CPU queues work ahead of the GPU."""
 
     most_buffers: Factor
@@ -125,7 +131,7 @@ class RunAhead(Frozen):
     source: str
 
 
-class Overhead(Frozen):
+class Overhead(Fittable):
     """What a process holds outside the allocator."""
 
     cuda_context_gib: Gib
@@ -200,7 +206,7 @@ class Option(Frozen):
     source: str
 
 
-class Engine(Frozen):
+class Engine(Fittable):
     """A training engine (or RL stack): what it keeps, shards, gathers, buffers and refuses."""
 
     id: str

@@ -231,6 +231,54 @@ class StackErrors(Frozen):
     reached: bool | None
 
 
+class LeftOutStack(Frozen):
+    """Left-out errors of one training stack."""
+
+    stack: str
+    rows: int
+    median: float
+    p90: float
+    in_sample_rows: int
+    """Rows that rest on a number fitted on their own group alone."""
+
+
+class RefitRow(Frozen):
+    """A fitted number of an engine file without one group of rows."""
+
+    number: str
+    shipped: float
+    without: str
+    value: float | None
+    """Fitted again; null where no other group has rows."""
+    rows: int
+    """Of the group, that rest on the number."""
+    assumed: bool
+
+
+class IntervalCoverage(Frozen):
+    """How many rows of an engine lie in the 90 % interval that is made without their network and date."""
+
+    engine: str
+    rows: int
+    inside: float
+    below: int
+    """Rows under its lower end."""
+    like_none: int
+    """Rows like no other once their own are left out."""
+    width: float
+    """Median of upper over lower end."""
+    reached: bool
+
+
+class LeftOutDocument(Frozen):
+    """Errors of rows that the fitted numbers under them have not seen."""
+
+    by: Literal["source", "engine", "network"]
+    stacks: list[LeftOutStack]
+    refits: list[RefitRow]
+    coverage: list[IntervalCoverage]
+
+
 class ValidateMemoryAnswer(Envelope):
     """`planner validate memory --format json`."""
 
@@ -239,6 +287,8 @@ class ValidateMemoryAnswer(Envelope):
     bars: list[MemoryBarDocument]
     fit: FitShares | None
     developments: list[StackErrors]
+    left_out: LeftOutDocument | None = None
+    """Null where only some rows were asked for."""
     classes: list[MemoryErrors]
     sources: list[MemoryErrors]
     excluded: list[UnscoredRow]

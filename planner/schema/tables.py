@@ -94,16 +94,42 @@ class CurveTable(Frozen):
         return self
 
 
-class MemoryErrorRow(Frozen):
-    """Known errors of one engine's memory."""
+class SpreadRow(Frozen):
+    """A normal of ln(measured / predicted) with two sides."""
+
+    centre: Annotated[float, Field(ge=-5, le=5)]
+    below: Annotated[float, Field(ge=0, le=5)]
+    above: Annotated[float, Field(ge=0, le=5)]
+
+
+class SeenRow(Frozen):
+    """What an engine's published runs have among them."""
+
+    cells: dict[str, Annotated[int, Field(ge=1)]]
+    """Runs by kind."""
+    switches: list[str]
+    """Options and modules recomputed alone that were on in some run."""
+    longest_sequence: Annotated[int, Field(ge=1)]
+    """[tokens]"""
+    vocabularies: tuple[int, int]
+    """Smallest and largest."""
+
+
+class MemoryErrorRow(SpreadRow):
+    """Known errors of one engine's memory, left out of what was fitted where that can be."""
 
     rows: Annotated[int, Field(ge=1)]
     metric: str
     median: Share
     p90: Share
-    centre: Annotated[float, Field(ge=-5, le=5)]
-    below: Annotated[float, Field(ge=0, le=5)]
-    above: Annotated[float, Field(ge=0, le=5)]
+    sources: Annotated[int, Field(ge=1)] = 1
+    in_sample_rows: Annotated[int, Field(ge=0)] = 0
+    """Runs that rest on a number fitted on their own source alone."""
+    median_in_sample: Share | None = None
+    """The same error with all numbers as shipped."""
+    kinds: dict[str, SpreadRow] = Field(default_factory=dict)
+    """Spreads of the kinds of run that are among them."""
+    seen: SeenRow | None = None
 
 
 class TimeErrorRow(Frozen):
@@ -130,6 +156,8 @@ class ErrorTable(Frozen):
 
     source: str
     memory: dict[str, MemoryErrorRow]
+    memory_like_none: MemoryErrorRow | None = None
+    """Of a run like no published one of its engine: all engines' runs, each engine weighing the same."""
     rl: RlErrorRow | None = None
     time: dict[str, TimeErrorRow]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from planner.schema.base import Frozen
+from planner.schema.evidence import Fittable
 
 Width = Literal[
     "hidden",  # hidden_size
@@ -119,7 +119,7 @@ Format = Literal[
 ]
 
 
-class Tensor(Frozen):
+class Tensor(Fittable):
     """One kind of tensor, per token of a micro-batch on one context-parallel rank (or per layer)."""
 
     name: str

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from planner.costs.ledger import Item, total
+from planner.costs.memory.assumed import without_assumed
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
@@ -152,20 +153,23 @@ class Plan(Shown):
     def interval_gib(self) -> tuple[float, float] | None:
         """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]"""
         spread = self.problem.known_errors.memory
-        return spread.interval_gib(self.peak_gib) if spread is not None else None
+        return spread.interval_gib(self.peak_gib, self.binding.assumed_gib) if spread is not None else None
 
     @property
     def fit_probability(self) -> float | None:
         """Chance that the real peak stays within usable memory, by the same spread."""
-        spread = self.problem.known_errors.memory
-        return spread.fit_probability(self.peak_gib, self.usable_gib) if spread is not None else None
+        return self._chance_under(self.usable_gib)
 
     @property
     def keep_probability(self) -> float | None:
         """Chance that the real peak leaves free what the user demanded, by the same spread."""
-        spread, demanded = self.problem.known_errors.memory, self.machines(self.binding).machines.demanded_headroom_gib
-        left = self.usable_gib - demanded
-        return spread.fit_probability(self.peak_gib, left) if spread is not None and left > 0 else None
+        return self._chance_under(self.usable_gib - self.machines(self.binding).machines.demanded_headroom_gib)
+
+    def _chance_under(self, gib: float) -> float | None:
+        spread = self.problem.known_errors.memory
+        if spread is None or gib <= 0:
+            return None
+        return spread.fit_probability(self.peak_gib, gib, self.binding.assumed_gib)
 
     @property
     def step_seconds(self) -> float:
@@ -247,13 +251,17 @@ def make_plan(
     index = np.arange(stages, dtype=np.int64)[None, :]
     n, r = (np.array([values], dtype=np.int64) for values in (layers, recomputed))
     memory = stage_memory(problem, wide, index, n, r)
+    known = without_assumed(problem)
+    read = None if known is None else stage_memory(known, wide, index, n, r)
     phases = []
     for stage in range(stages):
         for moment in moments(problem):
             items = tuple(Item(i.name, np.broadcast_to(i.amount, (1, stages)), i.source) for i in memory.ledger(moment))
+            less = total(items) - total(read.ledger(moment)) if read is not None else np.zeros((1, stages))
             if (moment == "loss" and stage != stages - 1) or (moment == "recomputation" and not recomputed[stage]):
                 continue
-            phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB)))
+            assumed = float(np.broadcast_to(less, (1, stages))[0, stage]) / GIB
+            phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB), assumed))
     step = step_time(problem, wide, index)
     visits = step_items(step, layers=n, recomputed=r, stages=np.ones((1, stages)))
     entries: list[Entry] = []

@@ -27,6 +27,8 @@ class PhaseMemory:
     stage: int | None
     phase: str
     items: tuple[Entry, ...]
+    assumed_gib: float = 0.0
+    """Of the sum, what rests on numbers that the engine's file calls assumed. [GiB]"""
 
     @property
     def total_gib(self) -> float:

@@ -19,11 +19,12 @@ MARKER = "memory_cases.jsonl.gz"
 
 
 class Overlay(Catalog):
-    """The shipped catalogs with the architectures and nodes of published runs beside them, in memory only."""
+    """Catalogs with the architectures and nodes of published runs beside them, or engines changed, in memory only."""
 
     def __init__(self, base: Catalog) -> None:
         super().__init__(base.folders)
-        self.extra: dict[tuple[str, str], Any] = {}
+        self._files, self._entries, self._documents = base._files, base._entries, base._documents
+        self.extra: dict[tuple[str, str], Any] = dict(base.extra) if isinstance(base, Overlay) else {}
 
     def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
         """An entry made of a run, or one of the shipped ones."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
-from published_runs import memory_result
 from run_cli import run
 
 from planner.inputs.catalog import default_catalog
-from planner.inputs.known_errors import FILE, MemorySpread, known_errors
-from planner.validation.memory.summary import known_errors_table
+from planner.inputs.known_errors import FILE, known_errors
+from planner.inputs.memory_spread import MemorySpread
+from planner.inputs.run_kind import RunKind
+from planner.validation.memory.summary import time_tables
 
 
-def test_the_shipped_table_is_what_the_validations_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("planner.validation.memory.summary.run_memory", lambda: (memory_result(), []))
+def test_the_shipped_table_of_times_is_what_the_validation_finds() -> None:
+    """Memory: tests/validation/test_left_out.py."""
     shipped = json.loads(default_catalog().data_file(FILE).read_text())
-    assert shipped == json.loads(json.dumps(known_errors_table()))
+    told = json.loads(json.dumps(time_tables()))
+    assert {name: shipped[name] for name in told} == told, "run: planner validate summary"
 
 
 @pytest.mark.parametrize("engine", default_catalog().ids("engines"))
@@ -36,6 +39,56 @@ def test_interval_and_chance_of_a_spread_by_hand() -> None:
     assert spread.fit_probability(60.0, 60.0) == pytest.approx(0.5)
     assert spread.fit_probability(60.0, high) == pytest.approx(0.95, abs=1e-4)
     assert spread.fit_probability(60.0, low) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_assumed_memory_and_a_colocated_engine_widen_the_interval() -> None:
+    spread = MemorySpread("x", 10, "reserved", 0.02, 0.05, centre=0.0, below=0.02, above=0.04)
+    low, high = spread.interval_gib(60.0)
+    wider = spread.interval_gib(60.0, assumed_gib=8.0)
+    assert wider[1] - 60 == pytest.approx(math.hypot(high - 60, 4.0))
+    assert 60 - wider[0] == pytest.approx(math.hypot(60 - low, 4.0))
+    shared = MemorySpread("x", 10, "reserved", 0.02, 0.05, centre=0.0, below=0.02, above=0.04, residual_gib=4.0)
+    assert shared.interval_gib(60.0) == pytest.approx(wider)
+    assert spread.fit_probability(60.0, 70.0) > shared.fit_probability(60.0, 70.0) > 0.95
+
+
+def kind(**changes: object) -> RunKind:
+    usual = RunKind("full training", False, "16 bits", (), 4096, 128256)
+    return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ()),
+        ({"rl": True}, ("reinforcement learning",)),
+        ({"precision": "fp32"}, ("full training, dense, fp32",)),
+        ({"switches": ("no_such_option",)}, ("option no_such_option",)),
+        ({"sequence_length": 131072}, ("131,072 tokens a sequence (published: up to 32,768)",)),
+        ({"vocab_size": 262144}, ("a vocabulary of 262,144 (published: 32,000 to 163,840)",)),
+    ],
+)
+def test_a_run_like_no_published_one_is_told_what_it_has_that_none_had(
+    changes: dict[str, object], words: tuple[str, ...]
+) -> None:
+    catalog = default_catalog()
+    engine = catalog.find("engines", "megatron-core")
+    like = known_errors(engine, catalog, kind()).memory
+    found = known_errors(engine, catalog, kind(**changes)).memory
+    assert like is not None
+    assert found is not None
+    assert found.missing == words
+    assert ("no published run like this" in found.whose) == bool(words)
+    if words:
+        assert found.below + found.above > 3 * (like.below + like.above)
+
+
+def test_an_engine_that_another_stands_in_for_gets_no_spread_of_that_one() -> None:
+    catalog = default_catalog()
+    slime, fsdp2 = (known_errors(catalog.find("engines", name), catalog).memory for name in ("slime", "fsdp2"))
+    assert slime is not None
+    assert fsdp2 is not None
+    assert (slime.missing, fsdp2.missing) == (("engine slime",), ("engine fsdp2",))
 
 
 def test_solve_prints_interval_and_chance_and_the_cliff_is_a_named_limit() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from answer_schemas import violations
 from click.testing import CliRunner
-from published_runs import memory_result
 
 from planner.commands.validate import command
 from planner.costs.ledger import total
@@ -35,11 +34,6 @@ DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
 @pytest.fixture(scope="module")
 def cases() -> tuple[Case, ...]:
     return load_cases(DATA)
-
-
-@pytest.fixture(scope="module")
-def result() -> MemoryResult:
-    return memory_result()
 
 
 def test_every_case_is_either_predicted_or_listed_with_a_reason(cases: tuple[Case, ...], result: MemoryResult) -> None:

@@ -15,6 +15,8 @@ CASES = "memory_cases.jsonl.gz"
 CASES_2 = "memory_cases_2.jsonl.gz"
 HARD = "nanotron_hard.csv"
 CORRECTIONS = "corrections.csv"
+FIRST_LOOK = "first_look.csv"
+"""Predictions of development rows 2 by the version before anyone had seen them; see the README beside it."""
 TOY_GIB = 5.0
 """Runs below this are toys: scored in MiB, not in percent."""
 PRIME_RL_DATE = "2026-01-15"
@@ -192,6 +194,15 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
     first = read_rows(folder / CASES, lambda row: _case(row, 1, hard, corrections))
     later = folder / CASES_2
     return first + (read_rows(later, lambda row: _case(row, 2, hard, corrections)) if later.is_file() else ())
+
+
+def first_look(folder: Path) -> dict[str, float]:
+    """Predicted GiB by row id, before the rows were seen."""
+    path = folder / FIRST_LOOK
+    if not path.is_file():
+        return {}
+    with open(path, encoding="utf-8", newline="") as stream:
+        return {row["id"]: float(row["predicted_gib"]) for row in csv.DictReader(stream)}
 
 
 def _hard(path: Path) -> dict[str, bool]:

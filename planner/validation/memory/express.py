@@ -25,6 +25,7 @@ from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
 from planner.problem.resolve import resolve
 from planner.schema.catalog import Architecture
+from planner.schema.evidence import found_fitted
 from planner.schema.scenario import Scenario
 from planner.units import GIB
 from planner.validation.memory import translate
@@ -66,6 +67,11 @@ class CaseGroup:
         """Ledgers of all rows and stages."""
         index = np.arange(self.layers.shape[1], dtype=np.int64)[None, :]
         return StageMemory(self.problem, self.layouts.expand(), index, self.layers, self.recomputed)
+
+    @cached_property
+    def fitted(self) -> frozenset[str]:
+        """What the fitted numbers of the engine, configured as here, say of themselves, as JSON."""
+        return frozenset(said.model_dump_json() for _, said, _ in found_fitted(self.problem.engine.model_dump()))
 
     @cached_property
     def _exists(self) -> np.ndarray:

@@ -11,7 +11,16 @@ from planner.report.blocks import Block, Grid, Heading, Headline, Scatter
 from planner.report.envelope import enveloped
 from planner.report.html import render as page
 from planner.report.json_text import dumps
-from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB
+from planner.validation.memory.cases import CLASSES
+from planner.validation.memory.left_out_report import (
+    LeftOutReport,
+    Table,
+    coverages,
+    developments,
+    left_out_data,
+    percent,
+    refits,
+)
 from planner.validation.memory.score import (
     HARD_ACCURACY,
     LATER_BARS,
@@ -21,36 +30,57 @@ from planner.validation.memory.score import (
     Score,
 )
 
-Table = tuple[str, list[str], list[list[str]]]
-"""Title, header, rows."""
-
-
-def _percent(value: float, sign: bool = False) -> str:
-    return f"{value:+.1%}" if sign else f"{value:.1%}"
-
 
 def _error(value: float, unit: str, sign: bool = False) -> str:
     if unit == "MiB":
         return f"{value:+.0f} MiB" if sign else f"{value:.0f} MiB"
-    return _percent(value, sign)
+    return percent(value, sign)
 
 
-def tables(result: MemoryResult, *, rows: bool = False, worst: bool = False) -> list[Table]:
-    """All tables of a report, in order."""
+def tables(
+    result: MemoryResult,
+    left: LeftOutReport | None = None,
+    *,
+    rows: bool = False,
+    worst: bool = False,
+    detail: bool = True,
+) -> list[Table]:
+    """The tables of a report, in order; without `detail` those with a bar alone."""
     out = [_bars(result)]
     if (fit := _fit(result)) is not None:
         out.append(fit)
-    out.append(_developments(result))
-    out.append(_scores("By class and metric", result.classes()))
-    out.append(_scores("By source, engine and metric", result.sources()))
+    out.append(developments(result, left))
+    if left is not None:
+        out.append(coverages(left))
+        if detail:
+            out.append(refits(left))
+    if detail:
+        out += _details(result)
     if worst:
         out += [_ledger(score) for score in result.classes()]
     if rows:
         out.append(_rows(result))
-    out.append(_reasons("Reported, not scored", Counter((c.scored_in, c.excluded or "") for c in result.excluded)))
-    missing = Counter((u.case.scored_in, u.reason) for u in result.unexpressed)
-    out.append(_reasons("Not expressed as a scenario", missing))
     return [table for table in out if table[2]]
+
+
+def _details(result: MemoryResult) -> list[Table]:
+    """Scores of every group, and what became of the rows that have none."""
+    missing = Counter((u.case.scored_in, u.reason) for u in result.unexpressed)
+    return [
+        _scores("By class and metric", result.classes()),
+        _scores("By source, engine and metric", result.sources()),
+        _reasons("Reported, not scored", Counter((c.scored_in, c.excluded or "") for c in result.excluded)),
+        _reasons("Not expressed as a scenario", missing),
+    ]
+
+
+def ending(result: MemoryResult, detail: bool) -> str:
+    """What the tables leave out, and how to see it."""
+    missing, excluded = len(result.unexpressed), len(result.excluded)
+    said = f"{len(result.scored)} rows scored, {excluded} reported only, {missing} not expressed"
+    return (
+        f"{said}. " + ("" if detail else "Groups, refits and reasons: --detail. ") + "Worst rows with ledgers: --worst"
+    )
 
 
 def _bars(result: MemoryResult) -> Table:
@@ -80,10 +110,10 @@ def _fit(result: MemoryResult) -> Table | None:
     lost = [u.case for u in result.unexpressed if u.case.metric == "fit_oom"]
     ran_out = sum(case.outcome == "oom" for case in lost)
     rows = [
-        ["hard rows called right", str(len(fit.hard)), _percent(fit.hard_accuracy), f">= {HARD_ACCURACY:.0%}"],
+        ["hard rows called right", str(len(fit.hard)), percent(fit.hard_accuracy), f">= {HARD_ACCURACY:.0%}"],
         ["out of memory among those called safe", "", f"{fit.oom_among_safe:.2%}", f"<= {OOM_AMONG_SAFE:.0%}"],
-        ["successes called safe", "", _percent(fit.safe_successes), f">= {SAFE_SUCCESSES:.0%}"],
-        ["all rows called right", str(len(fit.predictions)), _percent(fit.accuracy), "none"],
+        ["successes called safe", "", percent(fit.safe_successes), f">= {SAFE_SUCCESSES:.0%}"],
+        ["all rows called right", str(len(fit.predictions)), percent(fit.accuracy), "none"],
         ["lost: not expressed as a scenario", str(len(lost)), f"{ran_out} of them ran out", "none"],
     ]
     good = (
@@ -99,25 +129,6 @@ def _fit(result: MemoryResult) -> Table | None:
     )
 
 
-def _developments(result: MemoryResult) -> Table:
-    """Rows that were in view from the start beside those kept aside until November 2026."""
-    header = ["", *(f"dev-{n} {word}" for n in (1, 2) for word in ("rows", "median", "p90", "bias"))]
-    header += ["bar on dev-2", "reached"]
-    reached, rows = result.later_ok, []
-    for name, *scores in result.stacks():
-        row = [STACKS[name]]
-        for score in scores:
-            if score is None:
-                row += ["0", "", "", ""]
-            else:
-                row += [str(score.rows), _percent(score.median()), _percent(score.p90()), _percent(score.bias(), True)]
-        if name in LATER_BARS:
-            bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name] if part is not None)
-            row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
-        rows.append([*row, *[""] * (len(header) - len(row))])
-    return f"Development rows 1 and 2 side by side (of 1 those of {TOY_GIB:g} GiB and more, every metric)", header, rows
-
-
 def _scores(title: str, scores: Sequence[Score]) -> Table:
     header = ["", "metric", "rows", "median", "p90", "bias", "MiB median", "worst row", "measured GiB", "predicted GiB"]
     rows = []
@@ -128,11 +139,11 @@ def _scores(title: str, scores: Sequence[Score]) -> Table:
                 score.name,
                 score.metric,
                 str(score.rows),
-                _percent(score.median()),
-                _percent(score.p90()),
-                _percent(score.bias(), True),
+                percent(score.median()),
+                percent(score.p90()),
+                percent(score.bias(), True),
                 f"{score.median('MiB'):.0f}",
-                f"{bad.case.id} ({_percent(bad.error, True)})",
+                f"{bad.case.id} ({percent(bad.error, True)})",
                 f"{bad.case.memory_gib:.2f}",
                 f"{bad.gib:.2f}",
             ]
@@ -174,7 +185,7 @@ def _rows(result: MemoryResult) -> Table:
                 p.case.metric,
                 f"{p.case.memory_gib:.3f}",
                 f"{p.gib:.3f}",
-                _percent(p.error, True),
+                percent(p.error, True),
                 str(p.stage),
                 p.moment,
                 p.case.excluded or "",
@@ -218,7 +229,7 @@ def render_markdown(report: Sequence[Table]) -> str:
     return "\n\n".join(parts)
 
 
-def as_data(result: MemoryResult, *, rows: bool = False) -> dict[str, Any]:
+def as_data(result: MemoryResult, left: LeftOutReport | None = None, *, rows: bool = False) -> dict[str, Any]:
     """The report as plain data."""
     fit = result.fit()
     data: dict[str, Any] = {
@@ -256,6 +267,7 @@ def as_data(result: MemoryResult, *, rows: bool = False) -> dict[str, Any]:
             }
             for name, first, second in result.stacks()
         ],
+        "left_out": None if left is None else left_out_data(result, left),
         "classes": [_score_data(s) for s in result.classes()],
         "sources": [_score_data(s) for s in result.sources()],
         "excluded": [{"id": c.id, "class": c.scored_in, "reason": c.excluded} for c in result.excluded],
@@ -300,11 +312,13 @@ def _score_data(score: Score) -> dict[str, Any]:
     }
 
 
-def render_json(result: MemoryResult, *, rows: bool = False, inputs: Sequence[Document] = ()) -> str:
+def render_json(
+    result: MemoryResult, left: LeftOutReport | None = None, *, rows: bool = False, inputs: Sequence[Document] = ()
+) -> str:
     """The report as JSON, with receipts of the published rows and of the catalogs."""
-    status = "reached" if result.ok else "not reached"
+    status = "reached" if result.ok and (left is None or left.ok) else "not reached"
     catalog = {pair for p in result.predictions for pair in p.group.problem.provenance}
-    return dumps(enveloped("validate memory", status, as_data(result, rows=rows), asked=inputs, catalog=catalog))
+    return dumps(enveloped("validate memory", status, as_data(result, left, rows=rows), asked=inputs, catalog=catalog))
 
 
 def render_html(result: MemoryResult, report: Sequence[Table]) -> str:

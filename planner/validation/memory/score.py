@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB, Case
+from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB, Case, first_look
 from planner.validation.memory.express import Prediction, Unexpressed
 
 
@@ -203,6 +204,21 @@ class MemoryResult:
             if first or second:
                 out.append((name, first, second))
         return out
+
+    def whole_stack(self, name: str) -> Score | None:
+        """Both developments of a stack together, toys left out."""
+        both = next(((first, second) for stack, first, second in self.stacks() if stack == name), (None, None))
+        rows = tuple(p for score in both if score is not None for p in score.predictions)
+        return Score(name, "all", rows) if rows else None
+
+    def first_look(self, folder: Path) -> dict[str, Score]:
+        """Scores on development rows 2 as they were predicted before anyone had seen them, by stack."""
+        told = first_look(folder)
+        found: dict[str, list[Prediction]] = {}
+        for p in self.scored:
+            if p.case.id in told:
+                found.setdefault(p.case.stack, []).append(replace(p, gib=told[p.case.id]))
+        return {name: Score(name, "all", tuple(rows)) for name, rows in found.items()}
 
     @property
     def later_ok(self) -> dict[str, bool]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from planner.errors import InputError, Mistake, Place
-from planner.schema.engine import Engine
+from planner.inputs.memory_spread import Sides
+from planner.inputs.run_kind import seen_kinds
 from planner.validation.memory.cases import TOY_GIB
-from planner.validation.memory.express import Prediction
+from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow, kind_of, pool_of
+from planner.validation.memory.left_out import left_out_errors
 from planner.validation.memory.run import run_memory
+from planner.validation.memory.score import MemoryResult
 from planner.validation.published import data_folder, sample_text
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
@@ -20,73 +24,101 @@ from planner.validation.rl.placement import PlacementResult
 from planner.validation.throughput.express import Estimate
 from planner.validation.throughput.run import run_throughput
 
-LEAST_ROWS = 6
-"""Engines with fewer scored runs are left unscored: a spread of five numbers says nothing."""
-Z95, Z99 = 1.6448536269514722, 2.3263478740408408
-
 
 def known_errors_table() -> dict[str, Any]:
     """Errors by engine, for catalogs/measured/known_errors.json."""
-    memory: dict[str, list[Prediction]] = defaultdict(list)
     folder = data_folder()
     if sample_text(folder, "memory") is not None:
         because = f"{folder} holds a sample of the published rows only"
         raise InputError(Mistake("the table of known errors needs all rows", Place(str(folder)), because, "a checkout"))
     result, _ = run_memory(folder)
-    for prediction in result.predictions:
-        case = prediction.case
-        if case.excluded is None and case.outcome == "value" and (case.memory_gib or 0) >= TOY_GIB:
-            memory[prediction.group.problem.engine.id].append(prediction)
-    for prediction in result.predictions:
-        if prediction.case.metric == "fit_oom" and prediction.case.outcome == "fit":
-            memory[prediction.group.problem.engine.id].append(prediction)
-    time: dict[str, list[Estimate]] = defaultdict(list)
+    return {
+        "source": "planner validate summary: published runs in validation/data re-run through the planner; "
+        "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
+        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: in-sample",
+        **memory_tables(result, pool_of(left_out_errors(result), folder)),
+        **time_tables(),
+    }
+
+
+def time_tables() -> dict[str, Any]:
+    """Errors of steps by engine, and of RL steps."""
     speeds = run_throughput()
+    time: dict[str, list[Estimate]] = defaultdict(list)
     for estimate in speeds.estimates:
         time[estimate.problem.engine.id].append(estimate)
     return {
-        "source": "planner validate summary: published runs in validation/data re-run through the planner; "
-        "runs of 5 GiB and more; in-sample, the models were developed on these runs",
-        "memory": {name: _memory(rows) for name, rows in sorted(memory.items()) if len(_main(rows)) >= LEAST_ROWS},
         "rl": rl_table(speeds.placements, speeds.steps),
         "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
     }
 
 
-def _main(rows: list[Prediction]) -> list[Prediction]:
-    """The rows of the metric closest to what the card sees, of which there are enough; no run is counted twice."""
-    for metrics in (("fit_oom",), ("reserved", "nvidia-smi"), ("allocated",), ("unstated", "active")):
-        picked = [p for p in rows if p.case.metric in metrics]
-        if len(picked) >= LEAST_ROWS:
-            return picked
-    return []
-
-
-def _memory(rows: list[Prediction]) -> dict[str, Any]:
-    """Median and spread of ln(measured / predicted); for allocated rows the allocator's spread comes on top."""
-    picked = _main(rows)
-    errors = np.array([abs(p.error) for p in picked])
-    logs = np.array([-math.log1p(p.error) for p in picked])
-    low, centre, high = np.quantile(logs, [0.05, 0.5, 0.95])
-    above, below = (high - centre) / Z95, (centre - low) / Z95
-    metric = picked[0].case.metric
-    if metric == "allocated":
-        reserve = _engine(picked).reserve
-        above = math.hypot(above, math.log(reserve.maximum / reserve.median) / Z99)
-        below = math.hypot(below, math.log(reserve.median) / Z99)
+def memory_tables(result: MemoryResult, pool: ErrorPool) -> dict[str, Any]:
+    """Left-out errors and spreads by engine, and of a run like none."""
+    engines = sorted({row.engine for row in pool.rows})
     return {
-        "rows": len(picked),
-        "metric": "reserved" if metric == "fit_oom" else metric,
-        "median": round(float(np.median(errors)), 4),
-        "p90": round(float(np.quantile(errors, 0.9)), 4),
-        "centre": round(float(centre), 4),
-        "below": round(float(below), 4),
-        "above": round(float(above), 4),
+        "memory": {name: row for name in engines if (row := _engine(name, result, pool)) is not None},
+        "memory_like_none": _like_none(pool),
     }
 
 
-def _engine(rows: list[Prediction]) -> Engine:
-    return rows[0].group.problem.engine
+def _engine(name: str, result: MemoryResult, pool: ErrorPool) -> dict[str, Any] | None:
+    """What is known of one engine; None where it has too few rows."""
+    own = [row for row in pool.rows if row.engine == name]
+    picked = [row for row in own if not row.live]
+    picked = picked if len(picked) >= LEAST_ROWS else [row for row in own if row.live]
+    sides = pool.spread(name, None, live=False)
+    if len(picked) < LEAST_ROWS or sides is None:
+        return None
+    shipped = {p.case.id: abs(p.error) for p in result.scored}
+    errors = np.array([abs(math.expm1(-row.log)) for row in picked])
+    sources = {row.case.source for row in picked}
+    toys = {row.case.id for row in own if (row.case.memory_gib or 0) < TOY_GIB}
+    every = [kind_of(p) for p in result.predictions if p.case.excluded is None and p.group.problem.engine.id == name]
+    seen = seen_kinds(every)
+    kinds = {cell: pool.spread(name, cell, live=False) for cell in sorted({row.kind.cell for row in picked})}
+    return {
+        "rows": len(picked),
+        "sources": len(sources),
+        "metric": _metric(picked) + (" (toys under 5 GiB)" if toys else ""),
+        "median": round(float(np.median(errors)), 4),
+        "p90": round(float(np.quantile(errors, 0.9)), 4),
+        "median_in_sample": round(float(np.median([shipped[row.case.id] for row in picked])), 4),
+        "in_sample_rows": sum(row.in_sample for row in picked),
+        **_rounded(sides),
+        "kinds": {cell: _rounded(own_sides) for cell, own_sides in kinds.items() if own_sides not in (None, sides)},
+        "seen": {
+            "cells": dict(seen.cells),
+            "switches": sorted(seen.switches),
+            "longest_sequence": seen.longest_sequence,
+            "vocabularies": list(seen.vocabularies),
+        },
+    }
+
+
+def _metric(rows: Sequence[ErrorRow]) -> str:
+    """What was measured, the commonest first."""
+    counts = Counter("reserved" if row.case.metric == "fit_oom" else row.case.metric for row in rows)
+    return " or ".join(name for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _like_none(pool: ErrorPool) -> dict[str, Any]:
+    errors, weights = pool.everything()
+    order = np.argsort(shares := np.abs(np.expm1(-errors)))
+    reached = np.cumsum(weights[order])
+    return {
+        "rows": len(errors),
+        "metric": "all metrics",
+        "median": round(float(shares[order][np.searchsorted(reached, 0.5)]), 4),
+        "p90": round(float(shares[order][np.searchsorted(reached, 0.9)]), 4),
+        "in_sample_rows": sum(row.in_sample for row in pool.rows),
+        **_rounded(pool.of_none()),
+    }
+
+
+def _rounded(sides: Sides | None) -> dict[str, float]:
+    assert sides is not None
+    return {"centre": round(sides.centre, 4), "below": round(sides.below, 4), "above": round(sides.above, 4)}
 
 
 def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> dict[str, Any]:

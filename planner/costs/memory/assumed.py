@@ -1,0 +1,29 @@
+"""How much of a predicted peak rests on numbers that an engine file calls assumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from planner.problem.problem import Problem
+from planner.schema.engine import Engine
+
+_LISTS = ("saved", "saved_by_adapter", "stub", "left_behind", "backward", "loss", "log_prob", "cached")
+
+
+def without_assumed(problem: Problem) -> Problem | None:
+    """The problem with everything assumed about the trainer's tensors and states left out; None where nothing is."""
+    engine = _read_only(problem.engine.model_dump_json())
+    return None if engine is None else replace(problem, engine=engine)
+
+
+@cache
+def _read_only(engine: str) -> Engine | None:
+    """The engine of that JSON with what was read in code or fitted alone; None where that is all of it."""
+    whole = Engine.model_validate_json(engine)
+    kept = {name: [t for t in getattr(whole, name) if not t.assumed] for name in _LISTS}
+    changed = {name: tensors for name, tensors in kept.items() if len(tensors) < len(getattr(whole, name))}
+    if not changed and not whole.states.assumed:
+        return None
+    states = whole.states.model_copy(update=dict.fromkeys(whole.states.assumed, 0.0))
+    return whole.model_copy(update={**changed, "states": states})

@@ -1,0 +1,81 @@
+"""How far measured memory lies from predictions: an interval and a chance for one run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Z90 = 1.6448536269514722
+"""95th percentile of the standard normal: a two-sided interval of 90 %."""
+ASSUMED_SHARE = 0.5
+"""What an assumed number may be off by within 90 %, a share of the memory that rests on it: by convention."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """A normal of ln(measured / predicted) with two sides."""
+
+    centre: float
+    below: float
+    above: float
+    """Standard deviations of the two sides."""
+    rows: int
+    """Published runs behind it."""
+
+
+@dataclass(frozen=True)
+class MemorySpread:
+    """Spread of measured over predicted memory, as it bears on one run."""
+
+    engine: str
+    """Whose published runs it is of; the run's own engine where there are none like it."""
+    rows: int
+    metric: str
+    median: float
+    """Median absolute error, a share."""
+    p90: float
+    """90th percentile of the absolute error, a share."""
+    centre: float
+    """Median of ln(measured / predicted)."""
+    below: float
+    above: float
+    """Standard deviations of the two sides, allocator reserve included."""
+    in_sample_rows: int = 0
+    """Runs that rest on a number fitted on their own source alone; of the others each was scored without its source."""
+    missing: tuple[str, ...] = ()
+    """What the run has that no published run of the engine had; the spread is then that of all engines' runs, each
+    engine weighing the same, with those beside them that were predicted before anyone had seen them."""
+    residual_gib: float = 0.0
+    """What trainer and rollout engine on the same GPUs leave behind beyond what is counted, either way. [GiB]"""
+
+    @property
+    def whose(self) -> str:
+        """Which runs it is the spread of."""
+        if self.missing:
+            return f"no published run like this: {', '.join(self.missing)}; spread of {self.rows} runs of all engines"
+        return f"spread of {self.rows} published runs of {self.engine}"
+
+    @property
+    def fitted_how(self) -> str:
+        """What the errors have seen."""
+        if not self.in_sample_rows:
+            return "no fitted number has seen the run's own source"
+        if self.in_sample_rows == self.rows:
+            return "in-sample: fitted on the one source there is"
+        return f"{self.in_sample_rows} of them in-sample; for the others no fitted number has seen their source"
+
+    def interval_gib(self, predicted_gib: float, assumed_gib: float = 0.0) -> tuple[float, float]:
+        """Bounds between which the card lies with 90 %, where so much of the prediction is assumed. [GiB]"""
+        middle = predicted_gib * math.exp(self.centre)
+        off = math.hypot(ASSUMED_SHARE * assumed_gib, self.residual_gib)
+        low = middle - math.hypot(middle * -math.expm1(-Z90 * self.below), off)
+        high = middle + math.hypot(middle * math.expm1(Z90 * self.above), off)
+        return max(0.0, low), high
+
+    def fit_probability(self, predicted_gib: float, usable_gib: float, assumed_gib: float = 0.0) -> float:
+        """Chance that the real peak stays within usable memory."""
+        middle = predicted_gib * math.exp(self.centre)
+        low, high = self.interval_gib(predicted_gib, assumed_gib)
+        distance = math.log(usable_gib / middle)
+        side = math.log(high / middle) if distance > 0 else math.log(middle / max(low, 1e-6 * middle))
+        return 0.5 * (1 + math.erf(distance / (max(side / Z90, 1e-6) * math.sqrt(2))))

@@ -1,0 +1,167 @@
+"""What left-out errors say, as tables and as data: both developments beside them, refits, and what intervals hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.report.json_text import JsonObject
+from planner.validation.memory.cases import STACKS, TOY_GIB
+from planner.validation.memory.intervals import BAR, BARRED_ROWS, Coverage, ErrorPool, ErrorRow, coverage, pool_of
+from planner.validation.memory.left_out import By, LeftOutRows, left_out_errors, scored_left_out
+from planner.validation.memory.score import LATER_BARS, MemoryResult, Score
+
+Table = tuple[str, list[str], list[list[str]]]
+"""Title, header, rows."""
+
+
+def percent(value: float, sign: bool = False) -> str:
+    """A share with one digit."""
+    return f"{value:+.1%}" if sign else f"{value:.1%}"
+
+
+@dataclass(frozen=True)
+class LeftOutReport:
+    """Left-out errors, and the intervals that are made of them."""
+
+    errors: LeftOutRows
+    scored: MemoryResult
+    """The result with left-out predictions in place of the shipped ones."""
+    pool: ErrorPool
+    coverages: tuple[Coverage, ...]
+    """Each row's network and date left out of its interval."""
+    without_source: tuple[Coverage, ...]
+    """The same with its whole source left out."""
+    first_look: dict[str, Score]
+    """Errors on development rows 2 before anyone had seen them, by stack."""
+
+    @property
+    def ok(self) -> bool:
+        """Every engine's interval holds enough of its rows."""
+        return all(one.ok for one in self.coverages)
+
+
+def left_out_of(result: MemoryResult, folder: Path, by: By = "source") -> LeftOutReport:
+    """Refit, score and make intervals."""
+    errors = left_out_errors(result, by)
+    pool = pool_of(errors, folder)
+    sources: Callable[[ErrorRow], object] = lambda row: row.case.source  # noqa: E731
+    return LeftOutReport(
+        errors=errors,
+        scored=scored_left_out(result, errors),
+        pool=pool,
+        coverages=tuple(coverage(pool)),
+        without_source=tuple(coverage(pool, sources)),
+        first_look=result.first_look(folder),
+    )
+
+
+def developments(result: MemoryResult, left: LeftOutReport | None) -> Table:
+    """Rows that were in view from the start, those kept aside until November 2026, and all of them left out."""
+    header = ["", "dev-1 rows", "median", "p90", "dev-2 rows", "median", "p90", "bar", "reached"]
+    header += ["before seen", "left out: rows", "median", "p90", "in-sample"] if left is not None else []
+    reached, rows = result.later_ok, []
+    for name, first, second in result.stacks():
+        row = [STACKS[name], *_cells(first), *_cells(second)]
+        bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name] if part is not None) if name in LATER_BARS else ""
+        row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
+        if left is not None:
+            seen = left.first_look.get(name)
+            row += [" / ".join(_cells(seen)[1:]) if seen else "", *_left_cells(left, name)]
+        rows.append(row)
+    by = f", and left out by {left.errors.by}" if left is not None else ""
+    return f"Development rows 1 (of {TOY_GIB:g} GiB and more) and 2 side by side{by}, every metric", header, rows
+
+
+def _cells(score: Score | None) -> list[str]:
+    return ["0", "", ""] if score is None else [str(score.rows), percent(score.median()), percent(score.p90())]
+
+
+def _left_cells(left: LeftOutReport, stack: str) -> list[str]:
+    score = left.scored.whole_stack(stack)
+    if score is None:
+        return ["0", "", "", ""]
+    inside = sum(left.errors.standing[p.case.id] == "in-sample" for p in score.predictions)
+    return [*_cells(score), "all" if inside == score.rows else str(inside)]
+
+
+def coverages(left: LeftOutReport) -> Table:
+    """How many rows lie in their engine's 90 % interval."""
+    header = ["engine", "rows", "inside", "bar", "reached", "below it", "like none", "upper/lower end"]
+    header += ["inside, whole source left out"]
+    other = {one.engine: one for one in left.without_source}
+    rows = []
+    for one in left.coverages:
+        bar = f"{BAR[0]:.0%} to {BAR[1]:.0%}" if one.barred else ""
+        said = "" if not one.barred else "NO" if not one.ok else "wide" if one.wide else "yes"
+        row = [one.engine, str(one.rows), percent(one.share), bar, said, str(one.too_high), str(one.unlike)]
+        rows.append([*row, f"{one.width:.2f}", percent(other[one.engine].share)])
+    bar = f"bar from {BARRED_ROWS} rows of {TOY_GIB:g} GiB"
+    return f"Rows in the 90 % interval made without their network and date ({bar})", header, rows
+
+
+def refits(left: LeftOutReport) -> Table:
+    """Every fitted number without each group."""
+    header = [
+        "fitted number",
+        "shipped",
+        f"without {left.errors.by}",
+        "fitted again",
+        "rows that rest on it",
+        "assumed",
+    ]
+    rows = [
+        [
+            refit.number.name,
+            f"{refit.number.value:g}",
+            refit.group,
+            "in-sample" if refit.value is None else f"{refit.value:.4g}",
+            str(refit.rows),
+            "yes" if refit.number.assumed else "",
+        ]
+        for refit in left.errors.refits
+    ]
+    return f"Fitted numbers, each fitted again without one {left.errors.by}", header, rows
+
+
+def left_out_data(result: MemoryResult, left: LeftOutReport) -> JsonObject:
+    """The same as plain data."""
+    stacks = [(name, left.scored.whole_stack(name)) for name, *_ in result.stacks()]
+    return {
+        "by": left.errors.by,
+        "stacks": [
+            {
+                "stack": name,
+                "rows": score.rows,
+                "median": score.median(),
+                "p90": score.p90(),
+                "in_sample_rows": sum(left.errors.standing[p.case.id] == "in-sample" for p in score.predictions),
+            }
+            for name, score in stacks
+            if score is not None
+        ],
+        "refits": [
+            {
+                "number": refit.number.name,
+                "shipped": refit.number.value,
+                "without": refit.group,
+                "value": refit.value,
+                "rows": refit.rows,
+                "assumed": refit.number.assumed,
+            }
+            for refit in left.errors.refits
+        ],
+        "coverage": [
+            {
+                "engine": one.engine,
+                "rows": one.rows,
+                "inside": one.share,
+                "below": one.too_high,
+                "like_none": one.unlike,
+                "width": one.width,
+                "reached": one.ok,
+            }
+            for one in left.coverages
+        ],
+    }

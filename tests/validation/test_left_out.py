@@ -1,0 +1,98 @@
+"""Errors left out of every fit, and the intervals that are made of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from planner.commands.validate import command
+from planner.inputs.catalog import default_catalog
+from planner.validation.memory.constants import best_value, fitted_numbers, with_values
+from planner.validation.memory.intervals import BAR
+from planner.validation.memory.left_out_report import LeftOutReport, left_out_of
+from planner.validation.memory.run import Choice, data_folder, run_memory
+from planner.validation.memory.score import MemoryResult
+from planner.validation.memory.summary import memory_tables
+
+DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
+
+
+@pytest.fixture(scope="module")
+def left(result: MemoryResult) -> LeftOutReport:
+    return left_out_of(result, DATA)
+
+
+def test_a_number_fitted_again_is_not_moved_by_the_rows_it_is_scored_on(left: LeftOutReport) -> None:
+    """The reserve of one GPU has three sources: without each it is another number, and the source's rows move by it."""
+    found = {r.group: r for r in left.errors.refits if r.number.name == "transformers: reserve.median"}
+    assert set(found) == {"ms_swift_benchmark", "peft_method_comparison", "qwen1_readme"}
+    assert all(r.value is not None and 1.0 <= r.value < r.number.value for r in found.values())
+    one = next(p for p in left.errors.predictions if p.case.source == "peft_method_comparison")
+    shipped = next(p for p in left.scored.predictions if p.case.id == one.case.id)
+    assert shipped is one
+    assert one.group.problem.engine.reserve.median == found["peft_method_comparison"].value
+    assert left.errors.standing[one.case.id] == "left out"
+
+
+def test_a_number_of_one_source_stays_in_sample_and_says_so(left: LeftOutReport, result: MemoryResult) -> None:
+    lonely = [r for r in left.errors.refits if r.number.owner == "nanotron"]
+    assert lonely
+    assert all(r.value is None for r in lonely)
+    states = {p.case.id: left.errors.standing[p.case.id] for p in result.scored if p.case.scored_in == "nanotron"}
+    assert set(states.values()) == {"in-sample"}
+    untouched = next(p for p in left.errors.predictions if p.case.source == "simumax_b200")
+    assert left.errors.standing[untouched.case.id] == "nothing fitted"
+
+
+def test_the_best_value_has_the_least_median_error() -> None:
+    number = next(n for n in fitted_numbers(default_catalog()) if n.name == "transformers: reserve.median")
+    values = np.array([1.0, 1.2, 1.4])
+    gib = np.array([10.0, 20.0, 30.0])[:, None] * values[None, :]
+    assert best_value(number, values, gib, [13.0, 26.0, 39.0]) == pytest.approx(1.3, abs=1e-3)
+    changed = with_values(default_catalog(), {number: 1.3})
+    assert {e: changed.find("engines", e).reserve.median for e in ("transformers", "deepspeed", "fsdp1")} == {
+        "transformers": 1.3,
+        "deepspeed": 1.3,
+        "fsdp1": 1.28,
+    }
+
+
+def test_intervals_hold_their_share_of_left_out_rows(left: LeftOutReport) -> None:
+    """The bar, by engine with 20 rows of 5 GiB; two that hold more are named in docs/memory.md."""
+    barred = {one.engine: one for one in left.coverages if one.barred}
+    assert len(barred) >= 8
+    assert all(one.share >= BAR[0] for one in barred.values())
+    assert {name for name, one in barred.items() if one.wide} <= {"fsdp1", "megatron-core"}
+
+
+def test_a_run_like_none_gets_a_wider_interval_than_any_engine(left: LeftOutReport) -> None:
+    none = left.pool.of_none()
+    widths = [s for e in ("megatron-core", "torchtitan", "fsdp1") if (s := left.pool.spread(e, None, live=False))]
+    assert len(widths) == 3
+    assert all(s.below + s.above < none.below + none.above for s in widths)
+
+
+def test_rows_before_they_were_seen_are_part_of_what_is_like_none(left: LeftOutReport) -> None:
+    assert len(left.pool.first_look) == 98
+    assert min(log for _, log in left.pool.first_look) == pytest.approx(math.log(50.39 / 144.99), abs=0.01)
+    assert left.first_look["fsdp1-adapters"].median() == pytest.approx(1.414, abs=0.001)
+
+
+def test_the_shipped_table_of_memory_errors_is_what_the_rows_say(result: MemoryResult, left: LeftOutReport) -> None:
+    shipped = json.loads(default_catalog().data_file("measured/known_errors.json").read_text())
+    told = json.loads(json.dumps(memory_tables(result, left.pool)))
+    assert {name: shipped[name] for name in told} == told, "run: planner validate summary"
+
+
+def test_the_report_says_both_and_leaves_nothing_out_behind_a_filter() -> None:
+    out = CliRunner().invoke(command, ["memory", "--source", "simumax_b200"])
+    assert out.exit_code == 0
+    assert "left out by" not in out.output
+    assert "rows scored" in out.output
+    assert run_memory(DATA, Choice(sources=("simumax_b200",)))[0].ok
+    assert data_folder().is_dir()
