@@ -25,6 +25,7 @@ FIRST = (
 """Main scenario, solver against enumeration, published measurements, laws, errors, documents; the rest follows."""
 SHARED = {
     "test_memory": "published runs",
+    "test_left_out": "published runs",
     "test_known_errors": "published runs",
     "test_throughput": "published runs",
     **dict.fromkeys(("test_launch", "test_other_engines", "test_engines_say_no", "test_lint"), "launch files"),
