@@ -49,8 +49,11 @@ BROKEN_PIPE = 141
 
 
 DEADLINE_S = 600
-DEADLINES_S = {"budget": 1800, "validate": 7200}
+DEADLINES_S = {"budget": 1800, "init": 3600, "validate": 7200}
 """Wall seconds after which a command ends without a verdict, unless `--time-limit` says otherwise. [s]"""
+
+ENDLESS = frozenset(("serve",))
+"""Commands that answer until a person ends them; what they solve has limits of its own."""
 
 
 def _limited(command: click.Command, seconds: float) -> click.Command:
@@ -86,7 +89,7 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"planner.commands.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
-        return _limited(command, DEADLINES_S.get(cmd_name, DEADLINE_S))
+        return command if cmd_name in ENDLESS else _limited(command, DEADLINES_S.get(cmd_name, DEADLINE_S))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing any command."""
