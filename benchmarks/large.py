@@ -75,7 +75,7 @@ def step_seconds(document: dict[str, object]) -> tuple[float, float, str]:
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         answer = json.loads(done.stdout)
-        return time.monotonic() - started, answer["plan"]["step_seconds"], answer["status"]
+        return time.monotonic() - started, answer["plan"]["time"]["step_seconds"], answer["status"]
 
 
 def main() -> int:
