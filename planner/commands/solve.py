@@ -70,12 +70,14 @@ def command(
     progress(f"searching {scenario}")
     outcome = plan(document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit)
     searched = time.monotonic() - started
+    limit = time_limit if time_limit is not None else outcome.question.scenario.search.time_limit_s
+    left = limit - searched
     progress("what it is compared with")
     solved = Solved(
         outcome,
         None if no_compare else compare_columns(outcome, catalog),
         nearest(outcome, catalog) if outcome.status == "infeasible" else None,
-        uniform(outcome, catalog, time_limit_s=time_limit),
+        uniform(outcome, catalog, time_limit_s=left) if left > 0 else None,
     )
     compared = time.monotonic() - started
     output.write(

@@ -7,7 +7,6 @@ wishes is proved to fit, or when even its lower bound is slower than a plan in h
 from __future__ import annotations
 
 import math
-import time as clock
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +21,13 @@ from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import NONE, Splitter
 from planner.search.bounds.headroom import roomy_rows
 from planner.search.bounds.rollout_pairs import RolloutPairs, fitting_choices
+from planner.search.deadline import NO_DEADLINE, Deadline
 from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
 from planner.search.space import Removed
 from planner.search.tables import choice_keys, row_keys
+
+BOUNDING = 0.7
+"""Share of the time limit at which bounding ends."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ class Pruned:
 
 
 def prune(
-    question: Question, costs: RowCosts, rollouts: RolloutTable | None, bounds: Bounds, refuted: frozenset[int]
+    question: Question,
+    costs: RowCosts,
+    rollouts: RolloutTable | None,
+    bounds: Bounds,
+    refuted: frozenset[int],
+    deadline: Deadline = NO_DEADLINE,
 ) -> Pruned:
     """Find the best wishes that may fit, and the rows that may hold the fastest plan under them.
 
@@ -109,7 +117,9 @@ def prune(
         text = f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than a plan in hand"
         removed.append(Removed("slower", text, int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
-    roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least)
+    roomy = np.ones(len(rows), dtype=bool)
+    if not deadline.past(BOUNDING):
+        roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least)
     if not roomy.all():
         text = "slower than a plan in hand, and even so with less headroom than a near tie in hand"
         removed.append(Removed("headroom", text, int((~roomy).sum())))
@@ -122,10 +132,10 @@ def prune(
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def row_bounds(question: Question, rounded: Rounded, deadline: float = math.inf) -> Bounds:
+def row_bounds(question: Question, rounded: Rounded, deadline: Deadline = NO_DEADLINE) -> Bounds:
     """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise.
 
-    After the deadline (monotonic clock, s) rows keep the bound that time alone gives.
+    After its share of the time rows keep the bound that time alone gives.
     """
     spec = question.scenario.layout
     if not len(rounded.costs.layouts):
@@ -149,7 +159,7 @@ def _every_level(question: Question, rounded: Rounded) -> Bounds:
     return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least, found)
 
 
-def _closed_form(question: Question, rounded: Rounded, deadline: float) -> Bounds:
+def _closed_form(question: Question, rounded: Rounded, deadline: Deadline) -> Bounds:
     """Cheap bounds of all rows, then exact splits in order of the cheap bound until none can win."""
     costs = rounded.costs
     rows = len(costs.layouts)
@@ -168,7 +178,7 @@ def _closed_form(question: Question, rounded: Rounded, deadline: float) -> Bound
     for row in np.lexsort((soonest, wish)).tolist():
         known = best.get(int(wish[row]), math.inf)
         given_up = any(better < wish[row] for better in best)
-        late = clock.monotonic() > deadline
+        late = deadline.past(BOUNDING)
         if given_up or late or soonest[row] > known * tie or not math.isfinite(soonest[row]):
             bound[row] = cheap[row]
             continue

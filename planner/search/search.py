@@ -16,6 +16,7 @@ from planner.inputs.document import Document
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.search.bounds.first_look import first_look
+from planner.search.deadline import Deadline
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, Rounded, slowest_near_tie
 from planner.search.least_memory import least_memory
@@ -28,8 +29,8 @@ from planner.search.verify import verify
 from planner.search.witness.witness import refuse_unlaunchable
 from planner.units import number, percent
 
-LOOKING, BOUNDING, LAST = 0.4, 0.7, 0.1
-"""Shares of the time limit: the first look ends, bounding ends, and the least that is left to the solver."""
+LAST = 0.1
+"""Share of the time limit that is left to the solver at least."""
 MANY_ROWS = 5_000
 """More rows than these are not worth a model: the plan in hand and its bound are the answer."""
 
@@ -90,6 +91,7 @@ def search(
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
+    now: Callable[[], float] = clock.monotonic,
 ) -> Outcome:
     """Find, prove and re-cost the best plan of a question.
 
@@ -100,8 +102,11 @@ def search(
     the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
     """
 
+    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
+    deadline = Deadline.of(limit, now)
+
     def ask(asked: Question) -> Outcome:
-        return _search_question(asked, check_points, time_limit_s, without)
+        return _search_question(asked, check_points, deadline, without)
 
     outcome = ask(question)
     if outcome.status != "infeasible" or not question.prefers_headroom:
@@ -118,14 +123,14 @@ def search(
 
 
 def _search_question(
-    question: Question, check_points: int, time_limit_s: float | None, without: Sequence[Mapping[str, int]]
+    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]]
 ) -> Outcome:
     """One search, with the headroom that the question asks for."""
     watch: dict[str, float] = {}
-    started = clock.monotonic()
+    started = deadline.now()
 
     def lap(name: str) -> None:
-        spent = clock.monotonic() - started - sum(watch.values())
+        spent = deadline.now() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
     space = _leave_out(build_space(question), without)
@@ -134,10 +139,9 @@ def _search_question(
     rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
     points = count_points(question, costs, rollouts)
     lap("costs")
-    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
     for unit in MEMORY_UNITS:
         try:
-            found = _search(question, space, unit, (started, limit), lap)
+            found = _search(question, space, unit, deadline, lap)
             break
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
@@ -199,14 +203,9 @@ class _Searched:
     """The last grid used."""
 
 
-def _search(
-    question: Question, space: Space, unit: float, time: tuple[float, float], lap: Callable[[str], None]
-) -> _Searched:
-    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted.
-
-    `time` is when the search started (monotonic clock) and how long it may take, pruning and all. [s]
-    """
-    started, limit = time
+def _search(question: Question, space: Space, unit: float, deadline: Deadline, lap: Callable[[str], None]) -> _Searched:
+    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
+    limit = deadline.limit_s
     removed: list[Removed] = []
     rounding_only, left = 0, len(space.layouts)
     wishes = np.unique(space.layouts.wish).tolist() or [0]
@@ -215,27 +214,27 @@ def _search(
         left -= len(part.layouts)
         rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
         if rollouts is None:
-            likely = first_look(question, part.layouts, unit, started + LOOKING * limit)
+            likely = first_look(question, part.layouts, unit, deadline)
             if not likely.all():
                 text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
                 removed.append(Removed("slower", text + "a plan in hand", int((~likely).sum())))
                 part = replace(part, layouts=part.layouts.take(likely))
             lap("first look")
         rounded = Rounded(RowCosts(question, part.layouts), rollouts, 1.0, unit)
-        bounds = row_bounds(question, rounded, started + BOUNDING * limit)
+        bounds = row_bounds(question, rounded, deadline)
         rounding_only += bounds.rounding_only
         lap("bounds")
-        found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset())
+        found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset(), deadline)
         if pruned.wish is not None:
             rows, longest = pruned.rows, pruned.longest_seconds
-            left_s = started + limit - clock.monotonic()
+            left_s = deadline.left_s
             known = bounds.in_hand
             if known is not None and (left_s < LAST * limit or len(rows) > MANY_ROWS):
                 found = _as_found(question, part, known, float(bounds.bound[rows].min()))
             else:
                 tables, rounded = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest)
                 lap("tables")
-                found = _solve(question, tables, part, max(LAST * limit, started + limit - clock.monotonic()))
+                found = _solve(question, tables, part, max(LAST * limit, deadline.left_s))
                 lap("solver")
                 slower = found[1] is None or (known is not None and found[1].step_seconds > known.seconds * (1 + 1e-6))
                 if known is not None and found[0] in ("unknown", "feasible") and not found[3] and slower:
@@ -244,7 +243,7 @@ def _search(
             if found[0] == "infeasible":
                 if known is not None and part.layouts.wish[known.row] == wish:
                     raise InternalError(f"the solver finds no plan, and {known} fits")
-                found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}))
+                found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}), deadline)
         removed += pruned.removed
         if found is not None:
             if left:

@@ -8,7 +8,6 @@ are not looked at again.
 from __future__ import annotations
 
 import math
-import time as clock
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,10 +19,13 @@ from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
+from planner.search.deadline import Deadline
 from planner.search.grid import Rounded, slowest_near_tie
 
 LARGE = 20_000
 """Spaces of fewer rows are costed whole."""
+LOOKING = 0.4
+"""Share of the time limit at which the first look ends."""
 BLOCK = 2_000
 """Rows tried at once."""
 
@@ -40,14 +42,14 @@ class _FullestStages(LeastRecompute):
         return np.asarray(most[:, None] * (self.rounded.costs.exists > 0))
 
 
-def first_look(question: Question, layouts: Layouts, unit: float, deadline: float) -> np.ndarray:
-    """Which rows may hold the answer; all of them where nothing is sure, or time is up at `deadline` (monotonic, s)."""
+def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> np.ndarray:
+    """Which rows may hold the answer; all of them where nothing is sure, or its share of the time is up."""
     everything = np.ones(len(layouts), dtype=bool)
     if len(layouts) < LARGE or not _applies(question):
         return everything
     bound = np.full(len(layouts), -math.inf)
     for start in range(0, len(layouts), LARGE):
-        if clock.monotonic() > deadline:
+        if deadline.past(LOOKING):
             return everything
         rows = np.arange(start, min(start + LARGE, len(layouts)))
         bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
@@ -55,7 +57,7 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: floa
     order, best = np.argsort(bound, kind="stable"), math.inf
     for start in range(0, len(order), BLOCK):
         rows = order[start : start + BLOCK]
-        if bound[rows[0]] > best * tie or clock.monotonic() > deadline:
+        if bound[rows[0]] > best * tie or deadline.past(LOOKING):
             break
         best = min(best, float(_tried(question, layouts.take(rows), unit).min(initial=math.inf)))
     return bound <= best * tie
