@@ -25,11 +25,11 @@ class Overlay(Catalog):
         super().__init__(base.folders)
         self.extra: dict[tuple[str, str], Any] = {}
 
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
+    def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
         """An entry made of a run, or one of the shipped ones."""
         if (kind, name) in self.extra:
             return self.extra[kind, name]
-        return super().find(kind, name, where)
+        return super().find(kind, name, where, beside)
 
 
 def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row, ...]:
