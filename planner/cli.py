@@ -35,6 +35,7 @@ COMMANDS = {
     "calibrate": "Fit the model to your own run's log, or measure your own GPUs",
     "check": "Hold a run's logs and memory snapshots against its plan, item by item",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
+    "completion": "Teach bash, zsh or fish to complete commands, catalog names and scenario keys",
     "schema": "JSON Schema of a scenario, for editors",
 }
 """Name and one line of help; the command itself is `command` in planner/commands/<name>.py, imported when it runs
@@ -174,6 +175,10 @@ def _unusable(error: OSError) -> Mistake:
 
 def _run(args: list[str]) -> int:
     """The exit code that the command itself chose."""
+    if asked := os.environ.get("_PLANNER_COMPLETE"):
+        from planner.commands.shells import answer
+
+        return answer(cli, asked)
     _waiting("restart")
     try:
         with cli.make_context("planner", args, auto_envvar_prefix="PLANNER") as context:

@@ -36,16 +36,29 @@ def properties(schema: JsonObject) -> Iterator[tuple[str, JsonObject]]:
 
 def paths(schema: JsonObject) -> dict[str, str]:
     """Every dotted path that `--set` takes, with its description; items of lists are left out."""
-    return dict(_paths(schema, schema, ""))
+    return {key: str(part.get("description", "")) for key, part in _parts(schema, schema, "")}
 
 
-def _paths(schema: JsonObject, part: JsonObject, before: str) -> Iterator[tuple[str, str]]:
+def _parts(schema: JsonObject, part: JsonObject, before: str) -> Iterator[tuple[str, JsonObject]]:
     for field, key in part.get("properties", {}).items():
-        yield before + field, str(key.get("description", ""))
+        yield before + field, key
         for inner in [key, *key.get("anyOf", [])]:
             reference = str(inner.get("$ref", ""))
             if reference:
-                yield from _paths(schema, schema["$defs"][reference.rpartition("/")[2]], f"{before}{field}.")
+                yield from _parts(schema, schema["$defs"][reference.rpartition("/")[2]], f"{before}{field}.")
+
+
+def words(schema: JsonObject, path: str) -> list[str]:
+    """Words that a key takes: names of the catalog, choices, truth values."""
+    found = [part for key, part in _parts(schema, schema, "") if key == path]
+    out: list[str] = []
+    stack = list(found)
+    while stack:
+        part = stack.pop(0)
+        out += [str(word) for word in [*part.get("enum", []), *([part["const"]] if "const" in part else [])]]
+        out += ["true", "false"] if part.get("type") == "boolean" else []
+        stack += part.get("anyOf", [])
+    return list(dict.fromkeys(out))
 
 
 def _offer(key: JsonObject, names: list[str]) -> None:
