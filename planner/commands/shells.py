@@ -33,7 +33,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
 
-class Bash(BashComplete):
+class BashAnswers(BashComplete):
     """Reads the line itself, because bash breaks words at `=`, and gives back only what stands behind it."""
 
     name: ClassVar[str] = "bash"
@@ -78,4 +78,4 @@ def answer(cli: click.Group, instruction: str) -> int:
 
 
 def _register() -> None:
-    add_completion_class(Bash)
+    add_completion_class(BashAnswers)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from planner.inputs.catalog import Catalog
-from planner.report.json_text import JsonObject
 from planner.schema.scenario import Scenario
 from planner.schema.scenario_keys import CATALOG_NAMES, key_facts
 
+SchemaNode = dict[str, Any]
+"""A JSON Schema, or a part of one."""
 
-def editor_schema(catalog: Catalog) -> JsonObject:
+
+def editor_schema(catalog: Catalog) -> SchemaNode:
     """JSON Schema of a scenario. A name of the catalog is offered, and any other text allowed: paths, names as people
     type them, entries of own folders.
     """
-    schema: JsonObject = Scenario.model_json_schema()
+    schema: SchemaNode = Scenario.model_json_schema()
     facts = key_facts()
     for name, key in properties(schema):
         known = facts.get(name)
@@ -27,19 +30,19 @@ def editor_schema(catalog: Catalog) -> JsonObject:
     return schema
 
 
-def properties(schema: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+def properties(schema: SchemaNode) -> Iterator[tuple[str, SchemaNode]]:
     """(`Class.field`, its schema) of every key of a scenario."""
     for title, part in [("Scenario", schema), *schema["$defs"].items()]:
         for field, key in part.get("properties", {}).items():
             yield f"{title}.{field}", key
 
 
-def paths(schema: JsonObject) -> dict[str, str]:
+def paths(schema: SchemaNode) -> dict[str, str]:
     """Every dotted path that `--set` takes, with its description; items of lists are left out."""
     return {key: str(part.get("description", "")) for key, part in _parts(schema, schema, "")}
 
 
-def _parts(schema: JsonObject, part: JsonObject, before: str) -> Iterator[tuple[str, JsonObject]]:
+def _parts(schema: SchemaNode, part: SchemaNode, before: str) -> Iterator[tuple[str, SchemaNode]]:
     for field, key in part.get("properties", {}).items():
         yield before + field, key
         for inner in [key, *key.get("anyOf", [])]:
@@ -48,7 +51,7 @@ def _parts(schema: JsonObject, part: JsonObject, before: str) -> Iterator[tuple[
                 yield from _parts(schema, schema["$defs"][reference.rpartition("/")[2]], f"{before}{field}.")
 
 
-def words(schema: JsonObject, path: str) -> list[str]:
+def words(schema: SchemaNode, path: str) -> list[str]:
     """Words that a key takes: names of the catalog, choices, truth values."""
     found = [part for key, part in _parts(schema, schema, "") if key == path]
     out: list[str] = []
@@ -61,7 +64,7 @@ def words(schema: JsonObject, path: str) -> list[str]:
     return list(dict.fromkeys(out))
 
 
-def _offer(key: JsonObject, names: list[str]) -> None:
+def _offer(key: SchemaNode, names: list[str]) -> None:
     """Names wherever the key takes a text, alone or in a list."""
     offered = {"anyOf": [{"enum": names}, {"type": "string"}]}
     if key.get("type") == "string":

@@ -98,13 +98,29 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
     remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
     if starred:
         remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
-    remarks += _known_errors(rows)
+    remarks += stayed(rows) + _known_errors(rows)
     fastest = max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
     shown = fastest or next((row for row in rows[1:] if row.outcome is not None), rows[0])
     purpose = "the fastest of these in full, with its proof" if fastest is not None else "why nothing fits"
     changes = [f"{path}={compact(value)}" for path, value in shown.changes]
     nearest = Command(f"planner solve {typed(document, changes)}", purpose)
     return [headline, Heading("What if"), grid, Bullets(tuple(remarks)), nearest]
+
+
+def stayed(rows: list[Variation]) -> list[str]:
+    """A warning where only the cap of response lengths was changed, and lengths in tokens stayed as they were."""
+    rl = _question(rows).scenario.rl
+    paths = {path for row in rows for path, _ in row.changes}
+    spread = "rl.response_distribution"
+    if rl is None or "rl.response_length" not in paths or any(path.startswith(spread) for path in paths):
+        return []
+    if rl.response_distribution.in_shares:
+        return []
+    mean, p99 = rl.response_distribution.lengths(1)
+    return [
+        f"warning: only the cap of responses changed; they stay {mean:,} tokens long on average, {p99:,} in 99 of 100. "
+        "planner rl-lengths scales all three, mean_share and p99_share make them follow the cap"
+    ]
 
 
 def _known_errors(rows: list[Variation]) -> list[str]:
@@ -121,7 +137,7 @@ def whatif_document(rows: list[Variation]) -> JsonObject:
         "values": _tried(rows),
         "base": _row(rows[0], base),
         "rows": [_row(row, base) for row in rows[1:]],
-        "known_error": _known_errors(rows),
+        "known_error": [*stayed(rows), *_known_errors(rows)],
     }
     status = together(row.status for row in rows[1:])
     return enveloped("whatif", status, document, asked=[question], catalog=catalog)
