@@ -38,6 +38,7 @@ COMMANDS = {
     "check": "Hold a run's logs and memory snapshots against its plan, item by item",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
     "serve": "A page to play with: plan, compare and explain in a browser",
+    "completion": "Teach bash, zsh or fish to complete commands, catalog names and scenario keys",
     "schema": "JSON Schema of a scenario, for editors",
 }
 """Name and one line of help; the command itself is `command` in planner/commands/<name>.py, imported when it runs
@@ -181,6 +182,10 @@ def _unusable(error: OSError) -> Mistake:
 
 def _run(args: list[str]) -> int:
     """The exit code that the command itself chose."""
+    if asked := os.environ.get("_PLANNER_COMPLETE"):
+        from planner.commands.shells import answer
+
+        return answer(cli, asked)
     _waiting("restart")
     try:
         with cli.make_context("planner", args, auto_envvar_prefix="PLANNER") as context:

@@ -37,8 +37,10 @@ class LengthAnswer:
 
 def scaled(spread: Distribution, *, before: int, after: int) -> tuple[int, int]:
     """(mean, p99) in proportion to the largest response, which goes from `before` to `after`. [tokens]"""
-    times = after / before
-    return max(1, round(spread.mean * times)), max(2, round(spread.p99 * times))
+    if spread.in_shares:
+        return spread.lengths(after)
+    (mean, p99), times = spread.lengths(before), after / before
+    return max(1, round(mean * times)), max(2, round(p99 * times))
 
 
 def rl_lengths(
@@ -68,6 +70,7 @@ def rl_lengths(
     for length in lengths:
         mean, p99 = scaled(rl.response_distribution, before=wanted, after=length)
         spread = {"rl.response_distribution.mean": mean, "rl.response_distribution.p99": p99}
+        spread = {} if rl.response_distribution.in_shares else spread
         changed = override(document, {"rl.response_length": length, **spread})
         progress(f"responses of up to {length:,} tokens")
         found = search(resolve(changed, validate(changed, Scenario), catalog), check_points=0)

@@ -68,6 +68,7 @@ def _today() -> str:
 
 
 def _fit(scenario: str, overrides: tuple[str, ...], log_file: str, day: str, output: Output) -> None:
+    from planner.analysis.calibrate.doubts import doubts
     from planner.analysis.calibrate.fit import fit
     from planner.analysis.calibrate.rl_log import read_log
     from planner.inputs.calibration import overlay_text
@@ -76,9 +77,14 @@ def _fit(scenario: str, overrides: tuple[str, ...], log_file: str, day: str, out
     from planner.report.calibration import calibration_blocks, calibration_document
 
     document = load(scenario, overrides)
-    fitted = fit(document, read_log(log_file), source=log_file, date=day, catalog=default_catalog())
+    catalog = default_catalog()
+    fitted = fit(document, read_log(log_file), source=log_file, date=day, catalog=catalog)
+    doubtful = doubts(fitted, catalog)
     if output.path is not None:
         emit(overlay_text(fitted.calibration), output.path, output.force)
     if output.path != "-":
         report = Output(output.style, None, False)
-        report.write(lambda: calibration_blocks(fitted, output.path, scenario), lambda: calibration_document(fitted))
+        report.write(
+            lambda: calibration_blocks(fitted, output.path, scenario, doubtful),
+            lambda: calibration_document(fitted, doubtful),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planner.commands import completing
 from planner.commands.common import Output, emit, output_options, render_blocks
 from planner.errors import CheckFailed, Place
 from planner.streams import note
@@ -15,7 +16,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=completing.kinds)
 @output_options()
 def list_entries(kind: str | None, output: Output) -> None:
     """List the entries of KIND, or how many entries each kind has."""
@@ -31,8 +32,8 @@ def list_entries(kind: str | None, output: Output) -> None:
 
 
 @command.command("show")
-@click.argument("kind")
-@click.argument("name", metavar="ID")
+@click.argument("kind", shell_complete=completing.kinds)
+@click.argument("name", metavar="ID", shell_complete=completing.entries)
 @output_options()
 def show(kind: str, name: str, output: Output) -> None:
     """Show one entry with its sources."""

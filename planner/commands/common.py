@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from planner import streams
+from planner.commands import completing
 from planner.inputs.files import refuse_target, write_folder, write_text
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-scenario_argument = click.argument("scenario", metavar="SCENARIO")
+scenario_argument = click.argument("scenario", metavar="SCENARIO", shell_complete=completing.scenarios)
 """A scenario file; `-` reads standard input."""
 
 set_option = click.option(
@@ -32,6 +33,7 @@ set_option = click.option(
     "overrides",
     metavar="PATH=VALUE",
     multiple=True,
+    shell_complete=completing.settings,
     help="Override a value of the scenario, for instance cluster.num_gpus=8; repeatable.",
 )
 """`overrides`: a tuple of PATH=VALUE texts for `document.load`."""

@@ -6,13 +6,20 @@ import time
 
 import click
 
+from planner.commands import completing
 from planner.commands.common import Output, answer_options, print_timings, saved_outcome, set_option, timings_option
 from planner.errors import InputError, Mistake, Place
 
 
 @click.command()
 @click.argument("scenario", metavar="[SCENARIO]", required=False)
-@click.option("--rules", "model", metavar="MODEL", help="Print each rule of thumb beside our own figure for MODEL.")
+@click.option(
+    "--rules",
+    "model",
+    metavar="MODEL",
+    shell_complete=completing.models,
+    help="Print each rule of thumb beside our own figure for MODEL.",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="With --rules: sequences.")
 @click.option(
     "--seq", type=click.IntRange(min=1), help="With --rules: tokens.  [default: 4096, or all learned positions]"

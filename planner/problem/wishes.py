@@ -95,4 +95,4 @@ def length_law(rl: Rl, maximum: int) -> LengthLaw:
     """Lengths of the samples of an RL step whose responses have at most so many tokens."""
     spread = rl.response_distribution
     at_cap = AT_CAP[spread.workload] if spread.at_cap is None else spread.at_cap
-    return LengthLaw(rl.prompt_length, spread.mean, spread.p99, maximum, at_cap)
+    return LengthLaw(rl.prompt_length, *spread.lengths(maximum), maximum, at_cap)

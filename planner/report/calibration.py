@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 
+from planner.analysis.calibrate.doubts import TIMES_KNOWN, Doubt
 from planner.analysis.calibrate.fit import FittedFactors
-from planner.report.blocks import Block, Command, Grid, Headline, Text
+from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
 from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
-from planner.units import number
+from planner.units import number, percent
 
 
-def calibration_document(fitted: FittedFactors) -> JsonObject:
+def calibration_document(fitted: FittedFactors, doubtful: Sequence[Doubt]) -> JsonObject:
     """Every phase, measured and predicted, before and after."""
     rows = [
         {
@@ -34,16 +36,26 @@ def calibration_document(fitted: FittedFactors) -> JsonObject:
         "log": fitted.calibration.source,
         "other_seconds": fitted.calibration.other_seconds,
         "rows": rows,
+        "doubts": [
+            {
+                "name": doubt.row.name,
+                "error": round(doubt.row.errors[0], 9),
+                "known_error": doubt.known,
+                "explanations": [{"setting": e.setting, "error": round(e.error, 9)} for e in doubt.explanations],
+            }
+            for doubt in doubtful
+        ],
     }
     return enveloped("calibrate", ANSWERED, document, asked=[question], catalog=question.provenance)
 
 
-def calibration_blocks(fitted: FittedFactors, out: str | None, scenario: str) -> list[Block]:
+def calibration_blocks(fitted: FittedFactors, out: str | None, scenario: str, doubtful: Sequence[Doubt]) -> list[Block]:
     """The same for people. `out` is the file that the factors were written to."""
     known = fitted.calibration
     step = next((row for name in ("step", "train") for row in fitted.rows if row.name == name), fitted.rows[0])
     first, last = (f"{error * 100:+.1f} %" for error in step.errors)
     blocks: list[Block] = [
+        *_doubts(doubtful),
         Headline(f"{known.name}: error of {step.name} {first} before, {last} after, on the log it was fitted to"),
         Grid(
             ("phase", "measured", "lines", "predicted", "error", "factor", "with it", "error"),
@@ -74,3 +86,20 @@ def calibration_blocks(fitted: FittedFactors, out: str | None, scenario: str) ->
         text = f"planner estimate {name} --set calibration={shlex.quote(path)}"
         blocks.append(Command(text, "the plan with them; the path is relative to the scenario"))
     return blocks
+
+
+def _doubts(doubtful: Sequence[Doubt]) -> list[Block]:
+    """Is this the run? What is too far off to be an error of the model, and what would explain it."""
+    if not doubtful:
+        return []
+    said = []
+    for doubt in doubtful:
+        row = doubt.row
+        would = [f"{one.setting} (then {one.error * 100:+.0f} %)" for one in doubt.explanations]
+        why = f"would explain it: {', '.join(would)}" if would else "no single change of the scenario explains it"
+        said.append(
+            f"{row.name}: the log says {number(row.measured.value, 2)} {row.unit}, predicted {number(row.before, 2)}; "
+            f"known error {percent(doubt.known)}. {why}"
+        )
+    asked = f"Is this the run? The log differs from the scenario by more than {TIMES_KNOWN:g} times the known error"
+    return [Headline(asked, good=False), Bullets(tuple(said))]

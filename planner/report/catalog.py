@@ -7,9 +7,11 @@ from typing import Any
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import Catalog
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, pairs
+from planner.report.engine_summary import engine_summary
 from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
 from planner.schema.base import Frozen
+from planner.schema.engine import Engine
 
 SHOWN = {
     "gpus": ("name", "usable_gib", "memory_bandwidth_gb_per_s"),
@@ -63,7 +65,8 @@ def entry_blocks(catalog: Catalog, kind: str, entry: Frozen) -> list[Block]:
     """One entry, key by key, with its sources."""
     data = entry.model_dump(mode="json", exclude_none=True)
     rows = [(key, _value(value)) for key, value in data.items() if key != "sources" and value not in ([], {})]
-    blocks: list[Block] = [Headline(f"{kind}: {data['id']}"), pairs(rows)]
+    summary = engine_summary(entry) if isinstance(entry, Engine) else []
+    blocks: list[Block] = [Headline(f"{kind}: {data['id']}"), *summary, pairs(rows)]
     if kind == "models":
         counted = count_parameters(catalog.find("models", data["id"]))
         text = f"{counted.total:,} parameters, {counted.active_per_token:,} active for a token"

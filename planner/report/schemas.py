@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.catalog import default_catalog
+from planner.report.editor_schema import editor_schema
 from planner.report.json_text import JsonObject
 from planner.schema import other_answers as other
 from planner.schema import question_answers as questions
@@ -46,4 +48,6 @@ def schema_of(name: str) -> JsonObject:
     if name not in SHAPES:
         raise InputError(Mistake(f"no schema of {name!r}", Place("--of"), attempt=f"one of {', '.join(SHAPES)}"))
     dialect = "https://json-schema.org/draft/2020-12/schema"
+    if name == "scenario":
+        return {"$schema": dialect, **editor_schema(default_catalog())}
     return {"$schema": dialect, **SHAPES[name].model_json_schema()}

@@ -100,7 +100,7 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
     remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
     if starred:
         remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
-    remarks += _known_errors(rows)
+    remarks += stayed(rows) + _known_errors(rows)
     blocks = [_headline(rows), Heading("What if"), grid, Bullets(tuple(remarks)), *term_blocks(rows)]
     return [*blocks, _next(rows)]
 
@@ -142,8 +142,24 @@ def whatif_screen(rows: list[Variation]) -> list[Block]:
     grid = Grid(("what if", speed, "relative", "free GiB", "layout"), tuple(cells), left=frozenset({0, 4}))
     command = _next(rows)
     shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
-    notes = tuple(f"{name}: {text}" for name, text in decision_changes(rows))
+    notes = (*stayed(rows), *(f"{name}: {text}" for name, text in decision_changes(rows)))
     return screen_blocks(Screen(_headline(rows), table=grid, notes=notes, command=shown))
+
+
+def stayed(rows: list[Variation]) -> list[str]:
+    """A warning where only the cap of response lengths was changed, and lengths in tokens stayed as they were."""
+    rl = _question(rows).scenario.rl
+    paths = {path for row in rows for path, _ in row.changes}
+    spread = "rl.response_distribution"
+    if rl is None or "rl.response_length" not in paths or any(path.startswith(spread) for path in paths):
+        return []
+    if rl.response_distribution.in_shares:
+        return []
+    mean, p99 = rl.response_distribution.lengths(1)
+    return [
+        f"warning: only the cap of responses changed; they stay {mean:,} tokens long on average, {p99:,} in 99 of 100. "
+        "planner rl-lengths scales all three, mean_share and p99_share make them follow the cap"
+    ]
 
 
 def _known_errors(rows: list[Variation]) -> list[str]:
@@ -161,7 +177,7 @@ def whatif_document(rows: list[Variation]) -> JsonObject:
         "base": _row(rows[0], base),
         "rows": [_row(row, base) for row in rows[1:]],
         "differences": term_document(rows),
-        "known_error": _known_errors(rows),
+        "known_error": [*stayed(rows), *_known_errors(rows)],
     }
     status = together(row.status for row in rows[1:])
     return enveloped("whatif", status, document, asked=[question], catalog=catalog)

@@ -95,6 +95,25 @@ class FittedPhase(Frozen):
     factor: float | None
 
 
+class FitExplanation(Frozen):
+    """A change of the scenario that would bring the prediction near the log."""
+
+    setting: str
+    error: float
+    """(predicted - measured) / measured with it."""
+
+
+class FitDoubt(Frozen):
+    """A row of a fit more than three known errors away."""
+
+    name: str
+    error: float
+    """(predicted - measured) / measured, without the fit."""
+    known_error: float
+    """Median error of such a quantity on published runs, a share."""
+    explanations: list[FitExplanation]
+
+
 class CalibrateAnswer(Envelope):
     """`planner calibrate SCENARIO --log FILE --format json`."""
 
@@ -104,6 +123,8 @@ class CalibrateAnswer(Envelope):
     log: str
     other_seconds: float
     rows: list[FittedPhase]
+    doubts: list[FitDoubt]
+    """Rows so far from the prediction that the log may be of another run."""
 
 
 class DeviceAnswer(Envelope):

@@ -170,10 +170,15 @@ class Batch(Frozen):
 
 
 class Distribution(Frozen):
-    """Lengths of responses before the maximum cuts them: log-normal with this mean and 99th percentile [tokens]."""
+    """Lengths of responses before the maximum cuts them: log-normal with this mean and 99th percentile, in tokens or as
+    shares of the largest response."""
 
-    mean: PositiveInt
-    p99: PositiveInt
+    mean: PositiveInt | None = None
+    p99: PositiveInt | None = None
+    mean_share: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Instead of mean: share of response_length, so that lengths grow with it."""
+    p99_share: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Instead of p99: share of response_length."""
     at_cap: Annotated[float, Field(ge=0, le=0.9)] | None = None
     """Share of responses that never end by themselves and run to the maximum, beside those that the maximum cuts; by
     default what `workload` usually has."""
@@ -182,9 +187,26 @@ class Distribution(Frozen):
 
     @model_validator(mode="after")
     def _lognormal(self) -> Distribution:
-        if not 1.0 < self.p99 / self.mean < 14.0:
+        tokens, shares = (self.mean, self.p99), (self.mean_share, self.p99_share)
+        given = shares if self.in_shares else tokens
+        other = tokens if self.in_shares else shares
+        if given[0] is None or given[1] is None or other != (None, None):
+            raise ValueError("give mean and p99 in tokens, or mean_share and p99_share of response_length")
+        if not 1.0 < given[1] / given[0] < 14.0:
             raise ValueError("p99 must lie between 1 and 14 times the mean for a log-normal to exist")
         return self
+
+    @property
+    def in_shares(self) -> bool:
+        """Whether lengths follow the largest response."""
+        return self.mean_share is not None or self.p99_share is not None
+
+    def lengths(self, maximum: int) -> tuple[int, int]:
+        """(mean, 99th percentile) where the largest response is so long. [tokens]"""
+        if self.mean is not None and self.p99 is not None:
+            return self.mean, self.p99
+        mean = max(1, round((self.mean_share or 0.0) * maximum))
+        return mean, max(mean + 1, round((self.p99_share or 0.0) * maximum))
 
 
 class Rollout(Frozen):

@@ -9,6 +9,8 @@ from planner.analysis.whatif import combinations, parse_values, what_if
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load, override
+from planner.report.whatif import stayed
+from planner.schema.scenario import Distribution
 from planner.search.search import plan
 
 RL = "scenarios/qwen7b_rl.yaml"
@@ -103,7 +105,7 @@ def test_json_carries_figures_and_provenance(capsys: pytest.CaptureFixture[str])
 
 
 def test_nothing_that_fits_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["whatif", PRETRAIN, "--set", "cluster.num_gpus=8"]) == 1
+    assert cli.main(["whatif", PRETRAIN, "--set", "cluster.max_gpus=8"]) == 1
     assert "0 of 1 variations" in capsys.readouterr().out
 
 
@@ -144,3 +146,19 @@ def test_printed_terms_add_up_to_the_difference_of_the_totals(capsys: pytest.Cap
 def test_nothing_to_vary_names_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["whatif", PRETRAIN]) == 2
     assert "no --set is given and the scenario has no what_if:" in capsys.readouterr().err
+
+
+def test_a_moved_cap_alone_is_a_warning() -> None:
+    base = ["layout.tensor_parallel=2", "layout.pipeline_parallel=1", "cluster.max_gpus=8"]
+    shares = "rl.response_distribution={mean_share: 0.2, p99_share: 0.7}"
+    warned = stayed(what_if(load(RL, base), ["rl.response_length=2048"]))
+    assert "only the cap" in warned[0]
+    assert stayed(what_if(load(RL, [*base, shares]), ["rl.response_length=2048"])) == []
+
+
+def test_lengths_as_shares_follow_the_cap() -> None:
+    spread = Distribution(mean_share=0.25, p99_share=0.75)
+    assert (spread.lengths(8192), spread.lengths(16384)) == ((2048, 6144), (4096, 12288))
+    for wrong in ({"mean": 100}, {"mean": 100, "p99_share": 0.5}, {"mean_share": 0.5, "p99_share": 0.4}):
+        with pytest.raises(ValueError, match="mean"):
+            Distribution(**wrong)

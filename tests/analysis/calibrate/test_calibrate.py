@@ -9,11 +9,13 @@ import pytest
 from random_problems import random_case
 from run_cli import run
 
+from planner.analysis.calibrate.doubts import doubts
 from planner.analysis.calibrate.fit import allocator_gib, fit, phase_seconds
 from planner.analysis.calibrate.rl_log import Reading, parse_log
 from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InputError
 from planner.inputs.calibration import load_calibration, overlay_text
+from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
 from planner.problem.resolve import question_of
 from planner.schema.calibration import Calibration, Factor, Phase
@@ -206,3 +208,24 @@ def test_the_command_prints_both_errors_and_writes_the_file(tmp_path: Path) -> N
     empty = tmp_path / "empty.log"
     empty.write_text("nothing\n")
     assert run("calibrate", DAPO, "--log", str(empty)).code == 2
+
+
+def test_a_log_of_another_run_is_asked_about_with_what_explains_it() -> None:
+    pins = ["layout.tensor_parallel=4", "layout.pipeline_parallel=2", "layout.context_parallel=1"]
+    pins += ["layout.virtual_pipeline=1", "batch.micro_batch_size=1", "layout.zero_stage=1"]
+    catalog = default_catalog()
+    own = load(PRETRAIN, [*pins, "layout.recomputed_layers=0"])
+    other = fit(load(PRETRAIN, [*pins, "layout.recomputed_layers=all"]), parse_log(["tokens/s: 30000"]), **WHEN)
+    rate = other.before.tokens_per_second
+    log = parse_log([f"tokens/s: {rate}", f"memory: {allocator_gib(other.before)}GiB"])
+    found = doubts(fit(own, log, **WHEN), catalog)
+    assert {doubt.row.name for doubt in found} >= {"reserved memory"}
+    for doubt in found:
+        assert doubt.explanations[0].setting == "layout.recomputed_layers=all"
+        assert abs(doubt.explanations[0].error) < 1e-6
+    mine = fit(own, parse_log(["tokens/s: 30000"]), **WHEN)
+    near = parse_log([f"tokens/s: {mine.before.tokens_per_second * 1.05}"])
+    assert doubts(fit(own, near, **WHEN), catalog) == ()
+
+
+WHEN = {"source": "run.log", "date": "2026-11-21"}

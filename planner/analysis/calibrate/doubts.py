@@ -1,0 +1,102 @@
+"""Is this the run? A log that lies far outside the known errors, and changes of the scenario that would explain it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from planner.analysis.calibrate.fit import FactorRow, FittedFactors, allocator_gib, phase_seconds
+from planner.errors import InputError
+from planner.inputs.catalog import Catalog
+from planner.inputs.document import override
+from planner.problem.problem import Problem
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
+
+MEMORY = "reserved memory"
+"""The row of a fit that is no time."""
+TIMES_KNOWN = 3.0
+"""A difference beyond so many known errors is asked about."""
+UNSCORED = 0.2
+"""Known error taken for a quantity of which no published run was scored (assumed)."""
+MOST_EXPLANATIONS = 4
+
+
+@dataclass(frozen=True)
+class FittingChange:
+    """Another scenario that would have given the log's figures more nearly."""
+
+    setting: str
+    """PATH=VALUE"""
+    error: float
+    """(predicted - measured) / measured of the doubtful quantity, with it."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A quantity that lies more than TIMES_KNOWN known errors away."""
+
+    row: FactorRow
+    known: float
+    """Median error of such a quantity on published runs, a share."""
+    explanations: tuple[FittingChange, ...]
+    """Nearest first."""
+
+
+def doubts(fitted: FittedFactors, catalog: Catalog) -> tuple[Doubt, ...]:
+    """Doubtful rows of a fit: training, rollout, the whole step and memory, as far as the log states them."""
+    problem = fitted.before.problem
+    found = []
+    for row in fitted.rows:
+        known = known_error(problem, row.name)
+        if abs(math.log(row.before / row.measured.value)) > math.log1p(TIMES_KNOWN * known):
+            found.append(Doubt(row, known, _explanations(fitted.before, row, catalog)))
+    return tuple(found)
+
+
+def known_error(problem: Problem, name: str) -> float:
+    """Median error of a row on published runs, a share."""
+    known = problem.known_errors
+    if name == MEMORY:
+        return known.memory.median if known.memory is not None else UNSCORED
+    if problem.is_rl:
+        return known.rl.median if known.rl is not None else UNSCORED
+    return known.time.median if known.time is not None else UNSCORED
+
+
+def _explanations(before: Plan, row: FactorRow, catalog: Catalog) -> tuple[FittingChange, ...]:
+    """Single changes that bring the prediction nearer than half the distance it has now."""
+    now = abs(math.log(row.before / row.measured.value))
+    tried = []
+    for path, value in _changes(before, catalog):
+        try:
+            document = override(before.problem.document, {path: value})
+            predicted = _quantity(estimate(document, catalog), row.name)
+        except InputError:
+            continue
+        if predicted is not None and abs(math.log(predicted / row.measured.value)) < now / 2:
+            said = ",".join(value) if isinstance(value, list) else value
+            setting = f"{path}=[{said}]" if isinstance(value, list) else f"{path}={said}"
+            tried.append(FittingChange(setting, predicted / row.measured.value - 1))
+    return tuple(sorted(tried, key=lambda one: abs(one.error))[:MOST_EXPLANATIONS])
+
+
+def _changes(before: Plan, catalog: Catalog) -> list[tuple[str, object]]:
+    """Other micro-batches and token caps, recomputation, and each option of the engine that is off."""
+    layout, problem = before.layout, before.problem
+    cap = layout["max_tokens"]
+    size, path = (cap, "batch.max_tokens_per_gpu") if cap else (layout["micro_batch_size"], "batch.micro_batch_size")
+    out: list[tuple[str, object]] = [(path, size * times) for times in (2, 4)]
+    out += [(path, size // times) for times in (2, 4) if size // times]
+    out += [("layout.recomputed_layers", value) for value in ("all", 0)]
+    out += [("layout.optimizer_offload", not problem.scenario.layout.optimizer_offload)]
+    on = list(problem.scenario.engine_options)
+    options = sorted(catalog.find("engines", problem.engine.id).options)
+    return out + [("engine_options", [*on, name]) for name in options if name not in on]
+
+
+def _quantity(plan: Plan, name: str) -> float | None:
+    if name == MEMORY:
+        return allocator_gib(plan)
+    value = phase_seconds(plan).get(name)
+    return value or None
