@@ -11,7 +11,7 @@ from run_cli import run
 
 from planner.inputs.catalog import default_catalog
 from planner.inputs.known_errors import FILE, known_errors
-from planner.inputs.memory_spread import MemorySpread
+from planner.inputs.memory_spread import Z90, MemorySpread
 from planner.inputs.run_kind import RunKind
 from planner.validation.memory.summary import time_tables
 
@@ -100,3 +100,13 @@ def test_solve_prints_interval_and_chance_and_the_cliff_is_a_named_limit() -> No
     assert memory["headroom_demanded_gib"] == pytest.approx(0.12 * memory["usable_gib"], rel=1e-3)
     free = run("solve", "scenarios/llama70b_64xh100.yaml", "--format", "json", "--set", "limits.reserved_cliff=false")
     assert json.loads(free.out)["plan"]["memory"]["headroom_demanded_gib"] < memory["headroom_demanded_gib"]
+
+
+def test_default_headrooms_cover_the_left_out_spread() -> None:
+    """A plan that keeps its engine's default stays on the card with 95 % by the engine's own runs, where it has any."""
+    catalog = default_catalog()
+    table = json.loads(catalog.data_file(FILE).read_text())["memory"]
+    chosen_on_outcomes = {"nanotron"}
+    for name in set(table) - chosen_on_outcomes:
+        upper = table[name]["centre"] + Z90 * table[name]["above"]
+        assert catalog.find("engines", name).default_headroom_fraction >= -math.expm1(-upper), name
