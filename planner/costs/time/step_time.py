@@ -163,7 +163,11 @@ class StepTime:
         more = [
             0.0 if self._adapters is None else self._adapters.kernels_of_a_pass(p) / KERNELS_OF_A_PASS for p in PASSES
         ]
-        forward, backward = (np.maximum(self._layer.host(m) - b, 0.0) for m, b in zip(more, busy, strict=True))
+        synchronised = self.problem.engine.timing.expert_sync_us / US_PER_S * self._moe
+        forward, backward = (
+            np.maximum(self._layer.host(m, moe_layer=self._moe) - b, 0.0) + synchronised
+            for m, b in zip(more, busy, strict=True)
+        )
         return forward, backward
 
     @cached_property
@@ -258,17 +262,25 @@ class StepTime:
 
     @cached_property
     def sends(self) -> Floats:
-        """Over the seams before and behind a stage, activations or gradients of its chunks; the ends' outer seam only
-        where chunks are interleaved. [s]"""
-        lay = self.layouts
-        each = self.seams[0] + self.seams[1]
-        stage = np.minimum(self.stage, lay.pipeline_parallel - 1)
-        before, behind = (
-            np.take_along_axis(each, np.broadcast_to(at, (len(lay), stage.shape[-1])), axis=1)
-            for at in ((stage - 1) % lay.pipeline_parallel, stage)
-        )
+        """What a stage waits for its sends to and from its neighbours, activations or gradients of its chunks. [s]
+
+        One chunk a stage: of the seams before and behind it the slower one counts, for each micro-batch once, because
+        forward and backward passes of neighbours alternate. Interleaved: both seams and the ends' outer one for each
+        chunk, in full: 105 published runs with 4 to 20 chunks show no share of them hidden.
+        """
+        lay, shape = self.layouts, (len(self.layouts), self.seams[0].shape[-1])
+        stage = np.broadcast_to(np.minimum(self.stage, lay.pipeline_parallel - 1), (len(lay), self.stage.shape[-1]))
         wraps = lay.virtual_pipeline > 1
-        around = before * (wraps | (self._is_first == 0)) + behind * (wraps | (self._is_last == 0))
+
+        def beside(each: Floats) -> tuple[Floats, Floats]:
+            """Of the seams (before, behind) each stage."""
+            each = np.broadcast_to(each, shape)
+            before = np.take_along_axis(each, (stage - 1) % lay.pipeline_parallel, axis=1)
+            behind = np.take_along_axis(each, stage, axis=1)
+            return before * (wraps | (self._is_first == 0)), behind * (wraps | (self._is_last == 0))
+
+        wire, host = beside(self.seams[0]), sum(beside(self.seams[1]))
+        around = np.where(wraps, wire[0] + wire[1], np.maximum(*wire)) + host
         return np.asarray(around * lay.virtual_pipeline * (lay.pipeline_parallel > 1))
 
     def _head(self, zero: Floats) -> Affine:
@@ -291,10 +303,10 @@ class StepTime:
             tensor_parallel=lay.tensor_parallel,
         )
         adapter, out = self.problem.scenario.adapter, vocab / lay.tensor_parallel
-        trained = adapter is not None and "lm_head" in adapter.modules_to_save
+        trained = adapter is None or "lm_head" in adapter.modules_to_save
         loss = k.elementwise(self.problem.engine.timing.loss_bytes / 2 * self._layer.tokens * out)
         forward, backward = (
-            k.linear(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
+            k.head(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
             for which in PASSES
         )
         return forward + loss, backward + loss
