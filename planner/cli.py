@@ -1,21 +1,21 @@
 """The command line: which commands there are, and which exit code an error becomes. Nothing heavy is imported here.
 
-Exit codes: 0 answered, 1 proved infeasible by limits that the user wrote or physics sets, 2 input wrong, 3 no verdict
-in time, 4 our bug, 5 a check failed, 130 interrupted.
+Exit codes: 0 answered, 1 proved infeasible by limits that the user wrote or physics sets, 2 input or output
+wrong, 3 no verdict in time, 4 our bug, 5 a check failed, 130 interrupted, 141 nobody reads the answer any more.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from planner.errors import InputError, InternalError, PlannerError
+from planner import streams
+from planner.errors import InputError, InternalError, Mistake, Place, PlannerError
 
 COMMANDS = {
     "solve": "Find the best layout of a scenario, with its proof",
@@ -39,7 +39,7 @@ COMMANDS = {
 (a hyphen is an underscore there)."""
 
 REPORT = "This is a fault of planner. Please report it with the command and the scenario"
-INTERRUPTED = 130
+INTERRUPTED = streams.INTERRUPTED
 BROKEN_PIPE = 141
 
 
@@ -94,40 +94,54 @@ def cli() -> None:
     """Plan GPU layouts of LLM training and RL runs: what fits, what is fastest, and the proof."""
 
 
+def console() -> int:
+    """What the shell starts: `main`, in a process of its own that an interrupt may end at any time."""
+    streams.end_when_interrupted()
+    return main()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Results go to stdout, everything else to stderr."""
-    args = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    streams.prepare()
     try:
-        code = _run(args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader went away: point stdout at nothing, so that the interpreter's last flush stays quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        streams.finish()
+    except BaseException as error:
+        code = _code_of(error)
+        streams.abandon()
+    return code
+
+
+def _code_of(error: BaseException) -> int:
+    """Say what went wrong on stderr; the exit code that it means."""
+    if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        streams.note("interrupted")
         return INTERRUPTED
-    except InputError as error:
-        click.echo("\n".join(problem.render() for problem in error.problems), err=True)
+    if isinstance(error, OSError):
+        error = InputError(_unusable(error))
+    if isinstance(error, InputError):
+        streams.note("\n".join(problem.render() for problem in error.problems))
         return error.exit_code
-    except click.ClickException as error:
-        click.echo(_usage_text(error), err=True)
+    if isinstance(error, click.ClickException):
+        streams.note(_usage_text(error))
         return InputError.exit_code
-    except PlannerError as error:
-        if isinstance(error, InternalError) or error.exit_code == InternalError.exit_code:
-            return _fault(error)
-        click.echo(f"Error: {error}", err=True)
+    if isinstance(error, PlannerError) and not isinstance(error, InternalError) and error.exit_code != 4:
+        streams.note(f"Error: {error}")
         return error.exit_code
-    except Exception as error:
-        return _fault(error)
+    return _fault(error)
+
+
+def _unusable(error: OSError) -> Mistake:
+    """A file or stream that failed where nobody expected it: the machine's or the user's, not a fault of ours."""
+    name = "standard output" if error.filename is None else str(error.filename)
+    return Mistake(f"cannot read or write {name}", Place(name), error.strerror or str(error))
 
 
 def _run(args: list[str]) -> int:
     """The exit code that the command itself chose."""
+    _waiting("restart")
     try:
         with cli.make_context("planner", args, auto_envvar_prefix="PLANNER") as context:
             cli.invoke(context)
@@ -135,7 +149,16 @@ def _run(args: list[str]) -> int:
         return stop.exit_code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else InternalError.exit_code
+    finally:
+        _waiting("clear")
     return 0
+
+
+def _waiting(what: str) -> None:
+    """Tell the line about what is being worked on, where a command has been loaded that writes one."""
+    common = sys.modules.get("planner.commands.common")
+    if common is not None:
+        getattr(common.waiting, what)()
 
 
 def _usage_text(error: click.ClickException) -> str:
@@ -148,13 +171,13 @@ def _usage_text(error: click.ClickException) -> str:
     return f"Error: {message[:1].lower() + message[1:]}\n  where:   the command line\n  try:     {command} --help"
 
 
-def _fault(error: Exception) -> int:
+def _fault(error: BaseException) -> int:
     """Our bug: short unless a traceback is asked for."""
     if os.environ.get("PLANNER_TRACEBACK") == "1":
         import traceback
 
-        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        streams.note("".join(traceback.format_exception(error)).rstrip())
     text = " ".join(str(error).split()) or "no message"
-    click.echo(f"Internal error: {type(error).__name__}: {text}", err=True)
-    click.echo(f"  {REPORT} (PLANNER_TRACEBACK=1 prints where it happened).", err=True)
+    streams.note(f"Internal error: {type(error).__name__}: {text}")
+    streams.note(f"  {REPORT} (PLANNER_TRACEBACK=1 prints where it happened).")
     return InternalError.exit_code

@@ -1,7 +1,7 @@
 """The error tree. Each class is one exit code, so that a script can tell an answer from a fault.
 
 PlannerError ............... 4  our bug, unless a subclass says otherwise
-|-- InputError ............. 2  the user's file, name or option is wrong
+|-- InputError ............. 2  the user's file, name or option is wrong, or its output cannot be written
 |-- NoLayoutFits ........... 1  proved infeasible by limits written or physical: an answer
 |-- NoVerdict .............. 3  the time limit came before any verdict
 |-- CheckFailed ............ 5  `validate`, `lint` or `catalog check` found a difference
@@ -10,8 +10,27 @@ PlannerError ............... 4  our bug, unless a subclass says otherwise
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that count as letters or marks and that no one sees."""
+
+
+def visible(text: str) -> str:
+    """Text that a file or a person gave, on one line: line breaks, controls, characters that change the direction of
+    writing or that no one sees become their escapes, so that it cannot pass for a line of ours.
+    """
+    if text.isprintable() and not _INVISIBLE.search(text):
+        return text
+    return "".join(c if c.isprintable() and not _INVISIBLE.match(c) else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -25,7 +44,7 @@ class Place:
     """Dotted path inside the document, such as `cluster.num_gpus`."""
 
     def __str__(self) -> str:
-        text = self.file
+        text = visible(self.file)
         if self.line is not None:
             text += f":{self.line}"
             if self.column is not None:
@@ -44,14 +63,14 @@ class Mistake:
 
     def render(self) -> str:
         """The message as a person reads it, without a trailing newline."""
-        lines = [f"Error: {self.what}"]
+        lines = [f"Error: {visible(self.what)}"]
         if self.where is not None:
-            path = f"  {self.where.path}" if self.where.path else ""
+            path = f"  {visible(self.where.path)}" if self.where.path else ""
             lines.append(f"  where:   {self.where}{path}")
         if self.because is not None:
-            lines.append(f"  because: {self.because}")
+            lines.append(f"  because: {visible(self.because)}")
         if self.attempt is not None:
-            lines.append(f"  try:     {self.attempt}")
+            lines.append(f"  try:     {visible(self.attempt)}")
         return "\n".join(lines)
 
 

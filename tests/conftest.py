@@ -1,6 +1,10 @@
-"""The order of the suite: what breaks users most comes first."""
+"""The order of the suite, what breaks users most first, and what it costs: CPU seconds, printed at its end."""
 
 from __future__ import annotations
+
+import resource
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -19,9 +23,56 @@ FIRST = (
     "test_docs",
 )
 """Main scenario, solver against enumeration, published measurements, laws, errors, documents; the rest follows."""
+SPENT = "cpu_seconds"
+TESTS = pytest.StashKey[list[float]]()
+"""CPU seconds of each test that ran."""
+WHOLE = pytest.StashKey[float]()
+"""CPU seconds of all processes: those of the workers, where there are some."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort by the list above; inside a file the order stays."""
     place = {name: index for index, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the children that have ended. [s]"""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Fixtures count for the first test that needs them."""
+    before = cpu_seconds()
+    result = yield
+    item.config.stash.setdefault(TESTS, []).append(cpu_seconds() - before)
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells the process that started it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[SPENT] = [cpu_seconds(), session.config.stash.get(TESTS, [])]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker spent."""
+    spent, tests = getattr(node, "workeroutput", {}).get(SPENT, (0.0, []))
+    stash = node.config.stash
+    stash[WHOLE] = stash.get(WHOLE, 0.0) + spent
+    stash.setdefault(TESTS, []).extend(tests)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What the suite cost, whatever else the machine does: seconds of CPU, not of a clock."""
+    tests = sorted(config.stash.get(TESTS, []), reverse=True)
+    if tests:
+        whole = config.stash.get(WHOLE, None) or cpu_seconds()
+        tenth = sum(tests[: max(1, len(tests) // 10)])
+        terminalreporter.write_line(
+            f"{whole:.0f} CPU seconds, {tenth:.0f} of them in the slowest tenth of {len(tests):,} tests"
+        )

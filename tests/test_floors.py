@@ -28,6 +28,7 @@ ROOMS = (
     {"launch", "report"},
     {"api"},
     {"validation"},
+    {"streams"},
     {"web", "commands"},
     {"cli"},
     {"__main__"},

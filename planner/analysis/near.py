@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.analysis.changes import less_headroom, machine_counts, machine_path, more_gpus
-from planner.errors import InputError, Mistake, NoVerdict
+from planner.errors import InputError, Mistake, NoVerdict, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question
@@ -126,7 +126,7 @@ def usd_per_gpu_hour(offer: str, question: Question, catalog: Catalog) -> float:
 
     Raises InputError unless all machines of the question have the GPU that is priced.
     """
-    price: Price = catalog.find("prices", offer)
+    price: Price = catalog.find("prices", offer, Place("--price"))
     kinds = sorted({p.gpu.id for variant in question.problems for p in (variant, variant.generating)})
     list_them = "planner catalog list prices"
     if kinds != [price.gpu]:

@@ -67,8 +67,8 @@ def rl_lengths(
     answers = []
     for length in lengths:
         mean, p99 = scaled(rl.response_distribution, before=wanted, after=length)
-        spread = rl.response_distribution.model_dump(exclude_none=True) | {"mean": mean, "p99": p99}
-        changed = override(document, {"rl.response_length": length, "rl.response_distribution": spread})
+        spread = {"rl.response_distribution.mean": mean, "rl.response_distribution.p99": p99}
+        changed = override(document, {"rl.response_length": length, **spread})
         progress(f"responses of up to {length:,} tokens")
         found = search(resolve(changed, validate(changed, Scenario), catalog), check_points=0)
         answers.append(LengthAnswer(length, mean, p99, found))

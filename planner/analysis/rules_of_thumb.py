@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.rollout import RolloutCosts
-from planner.errors import InputError
+from planner.errors import InputError, Place
 from planner.formulas import rules_of_thumb as rules
 from planner.formulas.activations import korthikanti_layer_bytes, rule_activation_bytes, square_root_checkpoint_layers
 from planner.formulas.parameters import count_parameters, lora_parameters
@@ -82,7 +82,7 @@ class RuleBook:
     @cached_property
     def architecture(self) -> Architecture:
         """The model; InputError where the catalog has none of that name."""
-        found = self.catalog.find("models", self.model)
+        found = self.catalog.find("models", self.model, Place("--rules"))
         assert isinstance(found, Architecture)
         return found
 

@@ -2,81 +2,85 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, validate
+from planner.inputs.json_document import read_json
 from planner.problem.problem import Question
+from planner.schema.base import Gib, OneLine, Seconds, SomeGib
 from planner.search.decisions import layout_document
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.search.search import plan, why_nothing_fits
 from planner.search.shown import Shown
 
-MAX_PLAN_BYTES = 16 * 1024 * 1024
+Amount = Annotated[float, Field(ge=-(2**24), le=2**24)]
+"""A difference of memory. [GiB]"""
+Rate = Annotated[float, Field(ge=1e-6, le=1e15)]
+"""[tokens/s]"""
+Decision = bool | int | float | OneLine | list[int] | list[str] | None
 
 
 class _Saved(BaseModel):
     """Part of a saved plan; what this version does not know is passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class SavedAmount(_Saved):
     """One item of a saved memory ledger."""
 
-    name: str
-    gib: float
+    name: OneLine
+    gib: Amount
 
 
 class SavedSeconds(_Saved):
     """One item of a saved time ledger."""
 
-    name: str
-    seconds: float
+    name: OneLine
+    seconds: Seconds
 
 
 class SavedPhase(_Saved):
     """One stage in one phase."""
 
     stage: int | None = None
-    phase: str
-    total_gib: float
+    phase: OneLine
+    total_gib: Amount
     items: list[SavedAmount]
 
 
 class SavedMemory(_Saved):
     """Memory of a saved plan."""
 
-    peak_gib: float
-    usable_gib: float = Field(gt=0)
-    headroom_gib: float
+    peak_gib: Gib
+    usable_gib: SomeGib
+    headroom_gib: Amount
     binding_stage: int | None
-    binding_phase: str
+    binding_phase: OneLine
     stages: list[SavedPhase] = Field(min_length=1)
 
 
 class SavedTime(_Saved):
     """Time of a saved plan."""
 
-    step_seconds: float = Field(gt=0)
-    tokens_per_second: float = Field(gt=0)
-    tokens_per_second_per_gpu: float = Field(gt=0)
-    mfu: float
+    step_seconds: float = Field(ge=1e-6, le=1e9)
+    tokens_per_second: Rate
+    tokens_per_second_per_gpu: Rate
+    mfu: float = Field(ge=0, le=10)
     items: list[SavedSeconds] = Field(min_length=1)
 
 
 class SavedPlan(_Saved):
     """The plan of a saved answer."""
 
-    layout: dict[str, Any]
+    layout: dict[OneLine, Decision]
     memory: SavedMemory
     time: SavedTime
 
@@ -84,7 +88,7 @@ class SavedPlan(_Saved):
 class SavedAnswer(_Saved):
     """What `planner solve --format json` writes, as far as a comparison reads it."""
 
-    status: str
+    status: OneLine
     plan: SavedPlan | None
 
 
@@ -252,7 +256,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
 
 def saved_side(path: str) -> Side:
     """A plan written by `planner solve --format json`. Raises InputError for anything else."""
-    document = _read_saved(path)
+    document = read_json(path)
     answer = validate(document, SavedAnswer)
     if answer.plan is None:
         raise InputError(Mistake(f"{path} holds no plan", Place(path), f"its status is {answer.status}"))
@@ -299,23 +303,3 @@ def _looks_like_json(path: str) -> bool:
             return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
     except OSError:
         return False
-
-
-def _read_saved(path: str) -> Document:
-    """A JSON file as a document, so that mistakes in it are explained like those of a scenario."""
-    place = Place(path)
-    try:
-        with open(path, "rb") as stream:
-            raw = stream.read(MAX_PLAN_BYTES + 1)
-    except OSError as error:
-        raise InputError(Mistake(f"cannot read {path}", place, error.strerror)) from None
-    if len(raw) > MAX_PLAN_BYTES:
-        raise InputError(Mistake(f"{path} is larger than {MAX_PLAN_BYTES // 2**20} MiB", place))
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", None)
-        raise InputError(Mistake(f"{path} is not JSON", Place(path, line), because=str(error))) from None
-    if not isinstance(data, dict):
-        raise InputError(Mistake(f"{path} is not a plan", place, "it holds no JSON object"))
-    return Document(name=path, data=data, sha256=hashlib.sha256(raw).hexdigest())

@@ -29,6 +29,7 @@ from planner.cluster.topo_matrix import matrix_edges
 from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
 from planner.inputs.document import Document, parse_document, validate
+from planner.inputs.files import read_bytes
 from planner.inputs.measured import MeasuredTables
 from planner.schema.base import Frozen
 from planner.schema.catalog import Gpu, Node, NodeLinks
@@ -197,15 +198,12 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
 def _text(document: Document, name: str, *path: str | int) -> tuple[str, str]:
     """(content, sha256) of a file that the scenario names."""
     place = document.place(("cluster", *path))
-    file = Path(document.name).parent / name
+    raw = read_bytes(Path(document.name).parent / name, place, most_bytes=MOST_BYTES)
     try:
-        raw = file.read_bytes()
-        if len(raw) > MOST_BYTES:
-            raise ValueError(f"larger than {MOST_BYTES // 1024**2} MiB")
         return raw.decode("utf-8-sig"), hashlib.sha256(raw).hexdigest()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(Mistake(f"cannot read {name}", place, reason, "a path relative to the scenario")) from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(Mistake(f"{name} is not UTF-8 text", Place(name, line))) from None
 
 
 def _links(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple[Edge, ...]]:

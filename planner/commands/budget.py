@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, output_options, progress, set_option
+from planner.commands.common import Output, answer_options, progress, set_option
 from planner.errors import NoLayoutFits
 
 
 @click.command(epilog="Example: planner budget scenarios/budget_llama70b.yaml")
 @click.argument("budget", metavar="BUDGET")
 @set_option
-@output_options()
+@answer_options
 @click.pass_context
 def command(context: click.Context, budget: str, overrides: tuple[str, ...], output: Output) -> None:
-    """Choose an offer and a node count for each job of BUDGET: every deadline met, at the least cost."""
+    """Choose an offer, a node count and a start for each job of BUDGET: every deadline met with its confidence, at the
+    least cost (or the earliest end within max_usd).
+    """
     from planner.analysis.budget.budget import solve_budget
-    from planner.report.budget import budget_blocks, budget_document
+    from planner.report.budget import budget_blocks, budget_screen
+    from planner.report.budget_json import budget_document
 
     answer = solve_budget(budget, overrides, progress=progress)
-    output.write(lambda: budget_blocks(answer), lambda: budget_document(answer))
+    output.write(lambda: budget_blocks(answer), lambda: budget_document(answer), screen=lambda: budget_screen(answer))
     if answer.status == "infeasible":
         context.exit(NoLayoutFits.exit_code)

@@ -24,7 +24,7 @@ from planner.errors import InputError, Mistake, Place
     show_default=True,
     help="With --device: leave out what does not fit.",
 )
-@output_options()
+@output_options(folder=True)
 def command(
     scenario: str | None,
     overrides: tuple[str, ...],

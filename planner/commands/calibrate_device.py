@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from planner.commands.common import Output, note
+from planner.commands.common import Output, emit_files
 from planner.errors import InputError, Mistake, Place
 
 
 def run_device(*, gpu_id: str | None, node_id: str | None, time_limit: float, day: str, output: Output) -> None:
     """Measure, write the folder, and say what was found. Raises InputError without torch, a GPU, or a name for it."""
-    from planner.analysis.calibrate.device_files import files, write
+    from planner.analysis.calibrate.device_files import files
     from planner.analysis.calibrate.torch_device import TorchDevice
     from planner.inputs.catalog import default_catalog
     from planner.report.device import device_blocks, device_document
@@ -43,11 +43,7 @@ def run_device(*, gpu_id: str | None, node_id: str | None, time_limit: float, da
     _line("")
     texts = files(measured, gpu, node, day)
     folder = Path(out)
-    try:
-        write(folder, texts)
-    except OSError as error:
-        raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
-    note(f"written: {', '.join(str(folder / name) for name in texts)}")
+    emit_files(texts, out, output.force)
     Output(output.style, None, False).write(
         lambda: device_blocks(measured, gpu, node, folder), lambda: device_document(measured, folder, catalog)
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, emit, note, output_options, render_blocks
-from planner.errors import CheckFailed
+from planner.commands.common import Output, emit, output_options, render_blocks
+from planner.errors import CheckFailed, Place
+from planner.streams import note
 
 
 @click.group(invoke_without_command=False)
@@ -39,7 +40,7 @@ def show(kind: str, name: str, output: Output) -> None:
     from planner.report.catalog import entry_blocks, entry_document
 
     catalog = default_catalog()
-    entry = catalog.find(kind, name)
+    entry = catalog.find(kind, name, Place("the command line"))
     output.write(lambda: entry_blocks(catalog, kind, entry), lambda: entry_document(catalog, kind, entry))
 
 

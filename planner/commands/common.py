@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
+import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from planner.errors import InputError, Mistake, Place
+from planner import streams
+from planner.inputs.files import refuse_target, write_folder, write_text
 
 if TYPE_CHECKING:
     from planner.report.blocks import Block
@@ -34,6 +37,10 @@ timings_option = click.option("--timings", is_flag=True, help="Print elapsed tim
 """`timings`: bool; see `print_timings`."""
 
 
+Blocks = Callable[[], "Sequence[Block]"]
+"""Makes a report when it is asked for."""
+
+
 class Output(NamedTuple):
     """How a result is printed, and where to."""
 
@@ -43,33 +50,63 @@ class Output(NamedTuple):
     """The file of `--out`; None or `-` is stdout."""
     force: bool
     """Whether that file may be replaced."""
+    depth: int = 2
+    """Of a table: 0 is one screen, 1 adds the ledgers, 2 is all of it. Other formats are always complete."""
 
-    def write(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], JsonObject]) -> None:
-        """Make the one of both that `--format` asks for, and write it."""
-        emit(self.text(blocks, document), self.path, self.force)
+    def write(
+        self,
+        blocks: Blocks,
+        document: Callable[[], JsonObject],
+        *,
+        screen: Blocks | None = None,
+        ledgers: Blocks | None = None,
+        figures: Blocks | None = None,
+    ) -> None:
+        """Make the one that `--format` and `-v` ask for, and write it; without `screen` or `ledgers`, `blocks`.
 
-    def text(self, blocks: Callable[[], Sequence[Block]], document: Callable[[], JsonObject]) -> str:
+        A page has the screen on its first sheet, then the figures, then all blocks.
+        """
+        if self.style == "html":
+            from planner.report.html import render
+
+            drawn = figures() if figures is not None else ()
+            emit(render([*drawn, *blocks()], screen() if screen is not None else ()), self.path, self.force)
+            return
+        shown = blocks
+        if self.style == "table" and self.depth < 2:
+            shown = (screen if self.depth == 0 else ledgers) or blocks
+        emit(self.text(shown, document), self.path, self.force)
+
+    def text(self, blocks: Blocks, document: Callable[[], JsonObject]) -> str:
         """A result in the format that was asked for."""
         if self.style == "json":
             from planner.report.json_text import dumps
 
             return dumps(document())
-        return render_blocks(blocks(), self.style)
+        return render_blocks(blocks(), self.style, self.path)
 
 
-def output_options(*formats: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def output_options(*formats: str, folder: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """`--format` (table, json and markdown unless others are named; the first is the default), `--out` and `--force`,
-    given to the command as one `output`.
+    given to the command as one `output`. `folder` says that `--out` may name one.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def command(*arguments: Any, style: str, out: str | None, force: bool, **options: Any) -> None:
-            function(*arguments, output=Output(style, out, force), **options)
+        def command(
+            *arguments: Any, style: str, out: str | None, force: bool, verbose: int = 2, **options: Any
+        ) -> None:
+            function(*arguments, output=Output(style, out, force, verbose), **options)
 
-        return format_option(*formats)(out_option(command))
+        return format_option(*formats)((out_folder_option if folder else out_option)(command))
 
     return decorate
+
+
+def answer_options(function: Callable[..., None]) -> Callable[..., None]:
+    """`output_options` of a command that answers a question: on one screen, more with -v and all of it with -vv."""
+    decorated = output_options("table", "json", "markdown", "html")(function)
+    return click.option("-v", "verbose", count=True, help="Print the ledgers as well; -vv: all there is.")(decorated)
 
 
 def format_option(*formats: str) -> Callable[[Function], Function]:
@@ -88,67 +125,53 @@ def format_option(*formats: str) -> Callable[[Function], Function]:
 
 def out_option(function: Function) -> Function:
     """`--out FILE` and `--force`, stored as `out` and `force`; pass both to `emit`."""
+    return _out(function, folder=False)
+
+
+def out_folder_option(function: Function) -> Function:
+    """`--out` that may be a folder too, and `--force`; pass both to `emit_files`."""
+    return _out(function, folder=True)
+
+
+def _out(function: Function, *, folder: bool) -> Function:
+    def early(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        """Say no before the work, not after it."""
+        if value is not None and value != "-":
+            refuse_target(value, bool(context.params.get("force")), folder=folder)
+        return value
+
     function = click.option(
-        "--out",
-        metavar="FILE",
-        callback=_refuse_existing,
-        help="Write the result to FILE instead of stdout.",
+        "--out", metavar="FILE", callback=early, help="Write the result to FILE instead of stdout."
     )(function)
     return click.option("--force", is_flag=True, is_eager=True, help="Let --out replace a file that exists.")(function)
-
-
-def _refuse_existing(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """Say no before the work, not after it."""
-    taken = value is not None and value != "-" and os.path.lexists(value) and not os.path.isdir(value)
-    if value is not None and taken and not context.params.get("force"):
-        raise InputError(_exists(value))
-    return value
-
-
-def _exists(path: str) -> Mistake:
-    return Mistake(
-        f"{path} exists already", Place("--out"), "--out never overwrites a file", "--force, or another file name"
-    )
 
 
 def emit(text: str, out: str | None = None, force: bool = False) -> None:
     """Write a result to stdout, or to the file of `--out`: whole or not at all, and never over another without --force.
 
-    Raises InputError where the file exists or cannot be written.
+    Raises InputError where the file exists or cannot be written, or stdout is closed or full.
     """
     if not text.endswith("\n"):
         text += "\n"
+    waiting.clear()
     if out is None or out == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        streams.answer(text)
         return
-    import tempfile
-    from pathlib import Path
-
-    target = Path(out)
-    scratch: str | None = None
-    try:
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        os.chmod(scratch, 0o666 & ~_umask())
-        if force:
-            os.replace(scratch, target)
-            scratch = None
-        else:
-            os.link(scratch, target)
-    except FileExistsError:
-        raise InputError(_exists(out)) from None
-    except OSError as error:
-        raise InputError(Mistake(f"cannot write {out}", Place("--out"), because=error.strerror)) from None
-    finally:
-        if scratch is not None:
-            os.unlink(scratch)
+    write_text(out, text, force=force)
     note(f"written: {out}")
 
 
-def render_blocks(blocks: Sequence[Block], style: str) -> str:
-    """Blocks as the text that `--format` asks for: table, markdown or html."""
+def emit_files(texts: dict[str, str], folder: str, force: bool = False) -> None:
+    """Write several files into the folder of `--out`, none of them where one exists and `force` is off.
+
+    Raises InputError like `emit`.
+    """
+    write_folder(folder, texts, force=force)
+    note(f"written: {', '.join(f'{folder}/{name}' for name in texts)}")
+
+
+def render_blocks(blocks: Sequence[Block], style: str, path: str | None = None) -> str:
+    """Blocks as the text that `--format` asks for: table, markdown or html; plain where it goes into a file."""
     if style == "html":
         from planner.report.html import render as page
 
@@ -157,26 +180,85 @@ def render_blocks(blocks: Sequence[Block], style: str) -> str:
         from planner.report.markdown import render as markdown
 
         return markdown(blocks)
+    from planner.report.table import WIDTH
     from planner.report.table import render as table
 
-    return table(blocks)
+    return table(blocks) if path is None or path == "-" else table(blocks, colour=False, width=WIDTH)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+QUIET_SECONDS = 2.0
+"""What takes less than this is not announced."""
+
+
+class _Waiting:
+    """What is being worked on and for how long, on stderr: a running line on a terminal, elsewhere a line a stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._said = self._drawn = False
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, stage: str) -> None:
+        """The next stage; said once the command has taken QUIET_SECONDS."""
+        with self._lock:
+            self._stage, self._said = stage, False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._tick, daemon=True)
+                self._thread.start()
+            self._say()
+
+    def clear(self) -> None:
+        """Nothing is worked on: wipe the line."""
+        with self._lock:
+            self._stage = ""
+            if self._drawn:
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+                self._drawn = False
+
+    def restart(self) -> None:
+        """A new command: its time starts now."""
+        self.clear()
+        self._started = time.monotonic()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(0.5)
+            with self._lock:
+                self._say()
+
+    def _say(self) -> None:
+        elapsed = time.monotonic() - self._started
+        if not self._stage or elapsed < QUIET_SECONDS:
+            return
+        try:
+            if sys.stderr.isatty():
+                width = shutil.get_terminal_size().columns - 1
+                sys.stderr.write(f"\r\x1b[K{f'{elapsed:4.0f} s  {self._stage}'[:width]}")
+                self._drawn = True
+            elif not self._said:
+                sys.stderr.write(f"{elapsed:4.0f} s  {self._stage}\n")
+                self._said = True
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            self._stage = ""
+
+
+waiting = _Waiting()
+"""Of this process: one command runs at a time."""
 
 
 def note(text: str) -> None:
     """A remark on stderr: never part of the result."""
-    click.echo(text, err=True)
+    waiting.clear()
+    streams.note(text)
 
 
 def progress(text: str) -> None:
-    """Tell a person at a terminal what is going on; silent in scripts."""
-    if sys.stderr.isatty():
-        note(text)
+    """Say what is going on, with the time it has taken, where it takes more than two seconds."""
+    waiting.begin(text)
 
 
 def print_timings(timings: Iterable[tuple[str, float]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, output_options, set_option
+from planner.commands.common import Output, answer_options, set_option
 
 
 @click.command()
@@ -13,7 +13,7 @@ from planner.commands.common import Output, output_options, set_option
 @click.option("--message", metavar="TEXT", help="The message itself.")
 @click.option("--file", "file", metavar="FILE", help="A log that holds it; `-` reads standard input.")
 @set_option
-@output_options()
+@answer_options
 def command(
     scenario: str, log: str | None, message: str | None, file: str | None, overrides: tuple[str, ...], output: Output
 ) -> None:
@@ -22,8 +22,13 @@ def command(
     from planner.inputs.document import load
     from planner.inputs.oom_message import given_text
     from planner.problem.resolve import question_of
-    from planner.report.diagnosis import diagnosis_blocks, diagnosis_document
+    from planner.report.diagnosis import diagnosis_blocks, diagnosis_document, diagnosis_screen
 
     text = given_text(scenario, log, message, file)
-    diagnosis = diagnose(question_of(load(scenario, overrides)).first, text)
-    output.write(lambda: diagnosis_blocks(diagnosis), lambda: diagnosis_document(diagnosis))
+    name = file if file not in (None, "-") else "the message"
+    diagnosis = diagnose(question_of(load(scenario, overrides)).first, text, name)
+    output.write(
+        lambda: diagnosis_blocks(diagnosis),
+        lambda: diagnosis_document(diagnosis),
+        screen=lambda: diagnosis_screen(diagnosis),
+    )

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from planner.commands.common import Output, output_options, print_timings, set_option, timings_option
+from planner.commands.common import Output, answer_options, print_timings, set_option, timings_option
 from planner.errors import InputError, Mistake, Place
 
 
@@ -25,7 +25,7 @@ from planner.errors import InputError, Mistake, Place
     help="With --rules: precision of training.",
 )
 @set_option
-@output_options()
+@answer_options
 @timings_option
 def command(
     scenario: str | None,
@@ -58,12 +58,12 @@ def command(
 def _estimate(scenario: str, overrides: tuple[str, ...], output: Output) -> None:
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
-    from planner.report.estimate import estimate_blocks
+    from planner.report.estimate import estimate_blocks, estimate_screen
     from planner.report.plan_json import estimate_document
     from planner.search.estimate import estimate
 
     plan = estimate(load(scenario, overrides), default_catalog())
-    output.write(lambda: estimate_blocks(plan), lambda: estimate_document(plan))
+    output.write(lambda: estimate_blocks(plan), lambda: estimate_document(plan), screen=lambda: estimate_screen(plan))
 
 
 def _rules(model: str, batch: int, seq: int | None, precision: str, output: Output) -> None:
@@ -72,6 +72,6 @@ def _rules(model: str, batch: int, seq: int | None, precision: str, output: Outp
     from planner.report.rule_book import rule_blocks, rule_document
 
     catalog = default_catalog()
-    positions = catalog.find("models", model).learned_positions
+    positions = catalog.find("models", model, Place("--rules")).learned_positions
     book = RuleBook(model, catalog, batch, seq or min(4096, positions or 4096), precision)
     output.write(lambda: rule_blocks(book), lambda: rule_document(book))

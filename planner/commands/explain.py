@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, output_options, progress, scenario_argument, set_option
+from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
 from planner.errors import NoLayoutFits
 
 
@@ -19,7 +19,7 @@ from planner.errors import NoLayoutFits
     help="Ask why this value was not chosen; repeatable.",
 )
 @click.option("--no-neighbours", is_flag=True, help="Do not solve the neighbouring decisions.")
-@output_options()
+@answer_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -36,11 +36,15 @@ def command(
     from planner.analysis.explanation import explain
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
-    from planner.report.explain import explain_blocks, explain_document
+    from planner.report.explain import explain_blocks, explain_document, explain_screen
 
     explanation = explain(
         load(scenario, overrides), default_catalog(), why_not=questions, around=not no_neighbours, progress=progress
     )
-    output.write(lambda: explain_blocks(explanation), lambda: explain_document(explanation))
+    output.write(
+        lambda: explain_blocks(explanation),
+        lambda: explain_document(explanation),
+        screen=lambda: explain_screen(explanation),
+    )
     if explanation.outcome.status == "infeasible":
         context.exit(NoLayoutFits.exit_code)

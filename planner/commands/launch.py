@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import emit, out_option, scenario_argument, set_option
+from planner.commands.common import emit, emit_files, out_folder_option, scenario_argument, set_option
 
 
 @click.command(epilog="Example: planner launch scenarios/qwen7b_rl.yaml --to slime --out plan.sh")
@@ -18,7 +18,7 @@ from planner.commands.common import emit, out_option, scenario_argument, set_opt
 )
 @click.option("--with", "wrapper", metavar="NAME", help="A file that starts it too: slurm, skypilot, kubeflow or ray.")
 @set_option
-@out_option
+@out_folder_option
 def command(
     scenario: str, launcher: str, wrapper: str | None, overrides: tuple[str, ...], out: str | None, force: bool
 ) -> None:
@@ -58,20 +58,11 @@ def _emit_files(written: dict[str, str], out: str | None, force: bool) -> None:
 
     from planner.errors import InputError, Mistake, Place
 
-    folder = Path(out) if out is not None and out != "-" else None
-    if len(written) == 1 and not (folder is not None and folder.is_dir()):
+    folder = out if out is not None and out != "-" else None
+    if len(written) == 1 and not (folder is not None and Path(folder).is_dir()):
         emit(next(iter(written.values())), out, force)
-        return
-    if folder is None:
+    elif folder is None:
         names = ", ".join(written)
         raise InputError(Mistake(f"this engine wants several files: {names}", Place("--out"), attempt="--out DIR"))
-    taken = [name for name in written if (folder / name).exists()]
-    if taken and not force:
-        what = f"{folder / taken[0]} exists already"
-        raise InputError(Mistake(what, Place("--out"), "--out never overwrites a file", "--force, or another folder"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(Mistake(f"cannot make {folder}", Place("--out"), because=error.strerror)) from None
-    for name, text in written.items():
-        emit(text, str(folder / name), force)
+    else:
+        emit_files(written, folder, force)

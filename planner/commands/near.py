@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, output_options, progress, scenario_argument, set_option
+from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
 from planner.errors import NoLayoutFits
 
 
@@ -19,7 +19,7 @@ from planner.errors import NoLayoutFits
     show_default=True,
     help="Largest slowdown against the best, as a share.",
 )
-@output_options("table", "json", "markdown", "html")
+@answer_options
 @click.pass_context
 def command(
     context: click.Context, scenario: str, overrides: tuple[str, ...], count: int, within: float, output: Output
@@ -29,13 +29,14 @@ def command(
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
     from planner.problem.resolve import question_of
-    from planner.report.near import near_blocks, near_document
+    from planner.report.near import near_blocks, near_document, near_screen
 
     question = question_of(load(scenario, overrides), default_catalog())
     outcomes = near_plans(question, count=count, within=within, progress=progress)
     output.write(
         lambda: near_blocks(question.document.name, outcomes, within),
         lambda: near_document(question, outcomes),
+        screen=lambda: near_screen(question.document.name, outcomes, within),
     )
     if not outcomes:
         context.exit(NoLayoutFits.exit_code)

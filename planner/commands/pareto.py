@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, output_options, progress, scenario_argument, set_option
+from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
 from planner.errors import NoLayoutFits
 
 
@@ -19,7 +19,7 @@ from planner.errors import NoLayoutFits
     help="What throughput is traded against.",
 )
 @click.option("--price", metavar="ID", help="Offer of the price catalog, for --over dollars.")
-@output_options("table", "json", "markdown", "html")
+@answer_options
 @click.pass_context
 def command(
     context: click.Context, scenario: str, overrides: tuple[str, ...], over: str, price: str | None, output: Output
@@ -29,7 +29,7 @@ def command(
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
     from planner.problem.resolve import question_of
-    from planner.report.front import front_blocks, front_document
+    from planner.report.front import front_blocks, front_document, front_screen
 
     catalog = default_catalog()
     document = load(scenario, overrides)
@@ -38,6 +38,7 @@ def command(
     output.write(
         lambda: front_blocks(document.name, plans),
         lambda: front_document(plans),
+        screen=lambda: front_screen(document.name, plans),
     )
     if not plans.points:
         context.exit(NoLayoutFits.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, output_options, progress, scenario_argument, set_option
+from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
 from planner.errors import Mistake, NoLayoutFits, NoVerdict, Place
 
 
@@ -18,19 +18,20 @@ from planner.errors import Mistake, NoLayoutFits, NoVerdict, Place
     metavar="N,N",
     help="Largest responses to plan for [tokens].",
 )
-@output_options("table", "json", "markdown", "html")
+@answer_options
 @click.pass_context
 def command(context: click.Context, scenario: str, overrides: tuple[str, ...], lengths: str, output: Output) -> None:
     """Solve the RL step of SCENARIO for several largest responses, its distribution of lengths scaled with them."""
     from planner.analysis.rl_lengths import rl_lengths
     from planner.inputs.document import load
-    from planner.report.rl_lengths import rl_length_blocks, rl_length_document
+    from planner.report.rl_lengths import rl_length_blocks, rl_length_document, rl_length_screen
 
     document = load(scenario, overrides)
     answers = rl_lengths(document, _lengths(lengths), progress=progress)
     output.write(
         lambda: rl_length_blocks(document.name, answers),
         lambda: rl_length_document(document, answers),
+        screen=lambda: rl_length_screen(document, answers),
     )
     if all(answer.plan is None for answer in answers):
         proved = all(answer.outcome.status == "infeasible" for answer in answers)

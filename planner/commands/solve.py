@@ -8,8 +8,8 @@ import click
 
 from planner.commands.common import (
     Output,
+    answer_options,
     note,
-    output_options,
     print_timings,
     progress,
     scenario_argument,
@@ -22,7 +22,7 @@ from planner.errors import NoLayoutFits, NoVerdict
 @click.command()
 @scenario_argument
 @set_option
-@output_options()
+@answer_options
 @click.option("--time-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Stop searching.")
 @click.option("--no-check", is_flag=True, help="Do not enumerate small spaces as a second check of the solver.")
 @click.option("--no-compare", is_flag=True, help="Leave out the scenario's compare: columns.")
@@ -47,7 +47,7 @@ def command(
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import load
-    from planner.report.solve import Solved, solve_blocks, solve_document
+    from planner.report.solve import Solved, solve_blocks, solve_document, solve_ledgers, solve_screen
     from planner.search.enumerate import DEFAULT_POINTS
     from planner.search.search import plan
 
@@ -55,9 +55,10 @@ def command(
     catalog = default_catalog()
     document = load(scenario, overrides)
     read = time.monotonic() - started
-    progress(f"planner: searching {scenario} ...")
+    progress(f"searching {scenario}")
     outcome = plan(document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit)
     searched = time.monotonic() - started
+    progress("what it is compared with")
     solved = Solved(
         outcome,
         None if no_compare else compare_columns(outcome, catalog),
@@ -65,7 +66,12 @@ def command(
         uniform(outcome, catalog, time_limit_s=time_limit),
     )
     compared = time.monotonic() - started
-    output.write(lambda: solve_blocks(solved), lambda: solve_document(solved))
+    output.write(
+        lambda: solve_blocks(solved),
+        lambda: solve_document(solved),
+        screen=lambda: solve_screen(solved),
+        ledgers=lambda: solve_ledgers(solved),
+    )
     if timings:
         resolve = searched - read - sum(seconds for _, seconds in outcome.timings)
         rest = [("compare", compared - searched), ("render", time.monotonic() - started - compared)]

@@ -72,4 +72,15 @@ def summary(out: str | None, force: bool) -> None:
     emit(dumps(known_errors_table()), out, force)
 
 
+@command.command()
+@out_option
+def durations(out: str | None, force: bool) -> None:
+    """How much longer than predicted published runs took, as JSON (catalogs/measured/known_durations.json)."""
+    from planner.report.json_text import dumps
+    from planner.validation.throughput.durations import durations_table
+    from planner.validation.throughput.run import run_throughput
+
+    emit(dumps(durations_table(run_throughput())), out, force)
+
+
 command.add_command(throughput)

@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -23,10 +22,12 @@ from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, read_document, validate
+from planner.inputs.json_document import read_json
 from planner.inputs.messages import some_of
 
 if TYPE_CHECKING:
     from planner.inputs.measured import MeasuredTables
+    from planner.schema.tables import FlagTable
 
 ENVIRONMENT_VARIABLE = "PLANNER_CATALOGS"
 
@@ -68,6 +69,15 @@ class Catalog:
             self._note(f"{kind}/{used}.yaml", self._read(kind, used).sha256)
         return entry
 
+    def named_by(self, kind: str, owner_kind: str, owner: str, key: str, default: str | None = None) -> Any:
+        """The entry that a field of another entry names; an error points at that field."""
+        name: str | None = getattr(self.find(owner_kind, owner), key)
+        try:
+            return self.find(kind, name or default or "")
+        except InputError as error:
+            where = self.document(owner_kind, owner).place((key,))
+            raise InputError([replace(each, where=each.where or where) for each in error.problems]) from None
+
     def ids(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
         return sorted(self._index(kind))
@@ -86,6 +96,13 @@ class Catalog:
         raise InputError(
             Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
         )
+
+    def flags(self, file: str) -> FlagTable:
+        """A table in flags/: options or keys of one engine. Raises InputError where there is none, or it is wrong."""
+        from planner.schema.tables import FlagTable
+
+        path = self.data_file(f"flags/{file}")
+        return validate(read_json(path) if path.suffix == ".json" else read_document(path), FlagTable)
 
     @property
     def tables(self) -> MeasuredTables:
@@ -190,9 +207,9 @@ class Catalog:
         if is_file:
             from planner.inputs.hf_config import architecture_from_hf_config
 
-            raw = _read_json(path)
-            self._note(name, hashlib.sha256(raw[1]).hexdigest())
-            return architecture_from_hf_config(raw[0], str(path))
+            config = read_json(path, where, most_bytes=MAX_BYTES)
+            self._note(name, config.sha256)
+            return architecture_from_hf_config(config, str(path))
         if name.endswith((".json", ".yaml")):
             raise InputError(Mistake(f"{name}: no such file", where))
         for known in self.ids("models"):
@@ -237,23 +254,6 @@ def has_schema(kind: str) -> bool:
 def is_dated(date: str) -> bool:
     """YYYY-MM or YYYY-MM-DD."""
     return _DATE.match(date) is not None
-
-
-def _read_json(path: Path) -> tuple[dict[str, Any], bytes]:
-    try:
-        with open(path, "rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
-        data = json.loads(raw)
-    except RecursionError:
-        raise InputError(Mistake(f"{path} is nested too deep", Place(str(path)))) from None
-    except (OSError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise InputError(Mistake(f"{path} is not readable JSON", Place(str(path), line), because=str(error))) from None
-    if not isinstance(data, dict):
-        raise InputError(Mistake(f"{path} is not a config.json", Place(str(path)), because="it holds no JSON object"))
-    return data, raw
 
 
 def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None) -> Mistake:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.files import STANDARD_INPUT, read_bytes
 from planner.inputs.messages import coerced_scalars, explain
 from planner.inputs.yaml_builder import FORBIDDEN, MAX_DEPTH, Mark, PathKey, build, refuse
 
@@ -37,8 +38,8 @@ class Document:
     """Of the bytes as read, before any override."""
     overrides: tuple[str, ...] = ()
     """The --set arguments applied, in order."""
-    _marks: Mark | None = field(default=Mark(1, 1), repr=False, compare=False)
-    """None for data that never were text and have no lines."""
+    _marks: Mark | Callable[[], Mark] | None = field(default=Mark(1, 1), repr=False, compare=False)
+    """None for data that never were text and have no lines; a function where they are looked up when one is needed."""
     _overridden: tuple[tuple[tuple[PathKey, ...], str], ...] = field(default=(), repr=False, compare=False)
 
     def place(self, path: tuple[PathKey, ...]) -> Place:
@@ -49,7 +50,7 @@ class Document:
                 return Place(f"--set {argument}", path=dotted)
         if self._marks is None:
             return Place(self.name, path=dotted)
-        mark = self._marks
+        mark = self._marks() if callable(self._marks) else self._marks
         for step in path:
             child = mark.children.get(step) if mark.children else None
             if child is None:
@@ -69,23 +70,13 @@ def dotted_path(path: tuple[PathKey, ...]) -> str | None:
     return text or None
 
 
-def read_document(path: str | Path) -> Document:
-    """Read one YAML file; `-` reads standard input."""
-    name = "<stdin>" if str(path) == "-" else str(path)
-    try:
-        if str(path) == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with open(path, "rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError(Mistake(f"{name}: no such file", Place(name))) from None
-    except IsADirectoryError:
-        raise InputError(Mistake(f"{name} is a folder, not a file", Place(name))) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(Mistake(f"cannot read {name!r}", Place(repr(name)), because=reason)) from None
-    return _parse(raw, name)
+def read_document(path: str | Path, where: Place | None = None) -> Document:
+    """Read one YAML file; `-` reads standard input. `where` is what names it, for a file that cannot be read.
+
+    Raises InputError with file and line.
+    """
+    name = STANDARD_INPUT if str(path) == "-" else str(path)
+    return _parse(read_bytes(path, where, most_bytes=MAX_BYTES), name)
 
 
 def parse_document(text: str, name: str) -> Document:
@@ -205,7 +196,12 @@ def _refuse_override(argument: str, because: str, attempt: str | None = None) ->
     raise InputError(Mistake(f"--set {argument} cannot be applied", place, because=because, attempt=attempt))
 
 
+@lru_cache(maxsize=512)
 def _parse(raw: bytes, name: str) -> Document:
+    """The document of these bytes: a process that asks several questions reads each catalog entry once.
+
+    Data of documents are never changed, so that they can be shared.
+    """
     if len(raw) > MAX_BYTES:
         refuse(
             name, f"{name} is larger than {MAX_BYTES // 1024} KiB", because="no scenario or catalog entry needs more"

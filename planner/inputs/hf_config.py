@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.document import Document
 from planner.inputs.messages import explain
-from planner.schema.catalog import Architecture
+from planner.inputs.yaml_builder import PathKey
+from planner.schema.catalog import MOST_LAYERS, Architecture
 
 _SHAPE = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
@@ -26,6 +30,20 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 _PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 _ACTIVATION = ("hidden_act", "hidden_activation", "activation_function")
+
+_ALIASES = {
+    "max_position_embeddings": _POSITIONS,
+    "learned_positions": _POSITIONS,
+    "hidden_act": _ACTIVATION,
+    "num_experts": _EXPERTS,
+    "num_experts_per_tok": _PER_TOKEN,
+    "num_key_value_heads": ("num_kv_heads",),
+    "intermediate_size": ("n_inner", "ffn_dim", "ffn_hidden_size"),
+    "hidden_dropout": ("resid_pdrop",),
+    "attention_dropout": ("attn_pdrop",),
+    "hf_id": ("_name_or_path",),
+}
+"""Our fields, and further names of config.json for them."""
 
 _NESTED = ("thinker_config", "text_config", "llm_config", "language_config")
 _OTHER_NUMBERS = (
@@ -56,32 +74,62 @@ _UNSUPPORTED = {
 }
 
 
-def architecture_from_hf_config(config: dict[str, Any], name: str) -> Architecture:
-    """The language model that a config.json describes; name stands for the file in messages and becomes the id."""
-    outer = config
-    while nested := next((config[key] for key in _NESTED if isinstance(config.get(key), dict)), None):
-        config = {"tie_word_embeddings": config.get("tie_word_embeddings"), **_set(nested)}
-    config = _set(config)
-    _refuse_wrong_numbers(config, name)
-    _refuse_unsupported(config, name)
-    fields = _shape(config, name)
+def architecture_from_hf_config(config: Mapping[str, Any] | Document, name: str | None = None) -> Architecture:
+    """The language model that a config.json describes; name stands for the file in messages and becomes the id.
+
+    Raises InputError with the line of what is missing, wrong or not a decoder-only transformer.
+    """
+    document = config if isinstance(config, Document) else Document(name or "", dict(config), "", _marks=None)
+    outer: dict[str, Any] = document.data
+    said = _Said(document, name or document.name, outer, ())
+    while nested := next((key for key in _NESTED if isinstance(said.config.get(key), dict)), None):
+        tied = {"tie_word_embeddings": said.config.get("tie_word_embeddings")}
+        said = replace(said, config={**tied, **_set(said.config[nested])}, path=(*said.path, nested))
+    said = replace(said, config=_set(said.config))
+    config = said.config
+    _refuse_wrong_numbers(said)
+    _refuse_unsupported(said)
+    fields = _shape(said)
     kind = str(config.get("model_type") or outer.get("model_type") or "unknown")
     fields |= _attention(config, fields, kind)
-    fields |= _feed_forward(config, fields, kind, name)
+    fields |= _feed_forward(said, fields, kind)
     fields |= _details(config, fields, kind)
     digest = hashlib.sha256(json.dumps(outer, sort_keys=True, default=str).encode()).hexdigest()[:12]
     entry = {
-        "id": name,
+        "id": said.name,
         "hf_id": outer.get("_name_or_path") or None,
         "model_type": kind,
         **fields,
-        "sources": [{"ref": f"config.json given by the user: {name}", "date": "undated", "note": f"content {digest}"}],
+        "sources": [{"ref": f"config.json given by the user: {said.name}", "date": "undated", "note": digest}],
     }
     try:
         return Architecture.model_validate(entry)
     except ValidationError as error:
-        problems = explain(error, entry, Architecture, lambda path: Place(name, path=".".join(map(str, path)) or None))
-        raise InputError(problems) from None
+        raise InputError(explain(error, entry, Architecture, said.place)) from None
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A config.json, or the part of one that describes the language model."""
+
+    document: Document
+    name: str
+    config: dict[str, Any]
+    path: tuple[PathKey, ...]
+    """Keys of the file under which that part stands."""
+
+    def place(self, path: tuple[PathKey, ...]) -> Place:
+        """Line of a field, under any of its names."""
+        key = next((alias for alias in self._names(path) if alias in self.config), None)
+        return self.document.place((*self.path, *(() if key is None else (key, *path[1:]))))
+
+    def _names(self, path: tuple[PathKey, ...]) -> tuple[str, ...]:
+        name = str(path[0]) if path else ""
+        return (name, *_SHAPE.get(name, ()), *_ALIASES.get(name, ()))
+
+    def refuse(self, what: str, because: str | None = None, key: str = "") -> NoReturn:
+        """Raise InputError at a key."""
+        raise InputError(Mistake(f"{self.name}: {what}", self.place((key,)), because))
 
 
 def _set(config: dict[str, Any]) -> dict[str, Any]:
@@ -93,30 +141,29 @@ def _first(config: dict[str, Any], names: tuple[str, ...]) -> Any:
     return next((config[name] for name in names if name in config), None)
 
 
-def _fail(name: str, what: str, because: str | None = None) -> InputError:
-    return InputError(Mistake(f"{name}: {what}", Place(name), because=because))
-
-
-def _refuse_unsupported(config: dict[str, Any], name: str) -> None:
+def _refuse_unsupported(said: _Said) -> None:
     for key, meaning in _UNSUPPORTED.items():
-        if config.get(key):
-            raise _fail(name, f"the network has {meaning} (`{key}`)", "only decoder-only transformers can be planned")
+        if said.config.get(key):
+            said.refuse(f"the network has {meaning} (`{key}`)", "only decoder-only transformers can be planned", key)
 
 
-def _refuse_wrong_numbers(config: dict[str, Any], name: str) -> None:
+def _refuse_wrong_numbers(said: _Said) -> None:
+    config = said.config
     shape = [alias for aliases in _SHAPE.values() for alias in aliases]
     names = [*shape, *_EXPERTS, *_PER_TOKEN, *_POSITIONS, *_OTHER_NUMBERS]
     wrong = [key for key in names if key in config and (type(config[key]) is not int or not 0 <= config[key] < 10**9)]
     wrong += [key for key in shape if config.get(key) == 0]
+    wrong += [key for key in _SHAPE["num_hidden_layers"] if type(config.get(key)) is int and config[key] > MOST_LAYERS]
     if wrong:
-        raise _fail(name, f"{', '.join(wrong)} must be whole numbers", "they give the network its shape")
+        because = f"they give the network its shape; it has at most {MOST_LAYERS:,} layers"
+        said.refuse(f"{', '.join(dict.fromkeys(wrong))} must be whole numbers", because, wrong[0])
 
 
-def _shape(config: dict[str, Any], name: str) -> dict[str, Any]:
-    found = {field: _first(config, names) for field, names in _SHAPE.items()}
+def _shape(said: _Said) -> dict[str, Any]:
+    found = {field: _first(said.config, names) for field, names in _SHAPE.items()}
     missing = [" or ".join(_SHAPE[field]) for field, value in found.items() if value is None]
     if missing:
-        raise _fail(name, f"missing {', '.join(missing)}", "these fields give the network its shape")
+        said.refuse(f"missing {', '.join(missing)}", "these fields give the network its shape")
     return found
 
 
@@ -156,7 +203,8 @@ def _sliding_layers(config: dict[str, Any], layers: int, kind: str) -> int:
     return layers - layers // pattern if isinstance(pattern, int) and pattern > 0 else layers
 
 
-def _feed_forward(config: dict[str, Any], fields: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
+def _feed_forward(said: _Said, fields: dict[str, Any], kind: str) -> dict[str, Any]:
+    config = said.config
     width = _first(config, ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"))
     plain = kind in _PLAIN_MLP
     if width is None and plain:
@@ -164,7 +212,7 @@ def _feed_forward(config: dict[str, Any], fields: dict[str, Any], kind: str, nam
     experts = _first(config, _EXPERTS)
     if not experts:
         if width is None:
-            raise _fail(name, "missing intermediate_size", "it gives the MLP its width")
+            said.refuse("missing intermediate_size", "it gives the MLP its width")
         return {
             "intermediate_size": width,
             "gated_mlp": not plain,
@@ -174,7 +222,7 @@ def _feed_forward(config: dict[str, Any], fields: dict[str, Any], kind: str, nam
     per_token = _first(config, _PER_TOKEN)
     if expert_width is None or per_token is None:
         lacking = "moe_intermediate_size" if expert_width is None else "num_experts_per_tok"
-        raise _fail(name, f"missing {lacking}", f"the network has {experts} experts")
+        said.refuse(f"missing {lacking}", f"the network has {experts} experts")
     shared = config.get("shared_expert_intermediate_size")
     if shared is None:
         shared = (config.get("n_shared_experts", config.get("num_shared_experts", 0)) or 0) * expert_width
@@ -188,12 +236,13 @@ def _feed_forward(config: dict[str, Any], fields: dict[str, Any], kind: str, nam
         "moe_intermediate_size": expert_width,
         "shared_expert_intermediate_size": shared,
         "shared_expert_gate": kind == "qwen2_moe",
-        "first_k_dense_replace": _leading_dense_layers(config, fields["num_hidden_layers"], name),
+        "first_k_dense_replace": _leading_dense_layers(said, fields["num_hidden_layers"]),
     }
 
 
-def _leading_dense_layers(config: dict[str, Any], layers: int, name: str) -> int:
+def _leading_dense_layers(said: _Said, layers: int) -> int:
     """How many leading layers are dense; any other mix of dense and routed layers is refused."""
+    config = said.config
     listed = config.get("mlp_only_layers")
     dense = {layer for layer in listed if isinstance(layer, int)} if isinstance(listed, list) else set()
     dense |= set(range(min(layers, config.get("first_k_dense_replace", 0))))
@@ -207,7 +256,7 @@ def _leading_dense_layers(config: dict[str, Any], layers: int, name: str) -> int
         dense |= {layer for layer in range(layers) if layer % frequency}
     if dense != set(range(len(dense))):
         because = "only leading dense layers can be planned"
-        raise _fail(name, "dense and mixture-of-experts layers alternate", because)
+        said.refuse("dense and mixture-of-experts layers alternate", because, "mlp_only_layers")
     return len(dense)
 
 

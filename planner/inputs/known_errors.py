@@ -5,14 +5,15 @@ The table catalogs/measured/known_errors.json is made by `planner validate summa
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
+from planner.inputs.json_document import read_json_record
 from planner.schema.engine import Engine
+from planner.schema.tables import ErrorTable
+from planner.units import percent
 
 FILE = "measured/known_errors.json"
 Z90 = 1.6448536269514722
@@ -82,6 +83,21 @@ class KnownErrors:
     time: TimeSpread | None
     rl: RlErrors | None = None
 
+    def in_short(self, *, rollout: bool) -> str:
+        """The same in one line: median errors, and on how many published runs."""
+        said = []
+        if self.memory is not None:
+            said.append(f"memory {percent(self.memory.median)} ({self.memory.rows} runs of {self.memory.engine})")
+        if self.time is not None:
+            said.append(f"step time {percent(self.time.median)} ({self.time.rows})")
+        if rollout and self.rl is not None:
+            said.append(f"RL step {percent(self.rl.median, 0)} ({self.rl.rows})")
+        if not said:
+            return "no published run of this engine was scored: first principles only"
+        unknown = [name for name, known in (("memory", self.memory), ("step time", self.time)) if known is None]
+        missing = f"; {' and '.join(unknown)} not scored" if unknown else ""
+        return f"median error on published runs: {', '.join(said)}{missing}"
+
     def sentences(self, *, rollout: bool, apart: bool = False, two_pools: bool = False) -> tuple[str, ...]:
         """The known errors as a report prints them, where GPUs generate, only generate, or a pipeline spans pools."""
         out = []
@@ -122,27 +138,11 @@ class KnownErrors:
 def known_errors(engine: Engine, catalog: Catalog) -> KnownErrors:
     """What the table says of an engine, or of the engine its file names as `scored_as`."""
     try:
-        table = json.loads(catalog.data_file(FILE).read_text(encoding="utf-8"))
+        path = catalog.data_file(FILE)
     except InputError:
         return KnownErrors(None, None)
+    table = read_json_record(path, ErrorTable)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
-    memory = next((_memory(name, table["memory"][name]) for name in names if name in table["memory"]), None)
-    time = next((_time(name, table["time"][name]) for name in names if name in table["time"]), None)
-    return KnownErrors(memory, time, RlErrors(**table["rl"]) if table.get("rl", {}).get("rows") else None)
-
-
-def _memory(name: str, row: Mapping[str, float | int | str]) -> MemorySpread:
-    return MemorySpread(
-        engine=name,
-        rows=int(row["rows"]),
-        metric=str(row["metric"]),
-        median=float(row["median"]),
-        p90=float(row["p90"]),
-        centre=float(row["centre"]),
-        below=float(row["below"]),
-        above=float(row["above"]),
-    )
-
-
-def _time(name: str, row: Mapping[str, float | int | str]) -> TimeSpread:
-    return TimeSpread(name, int(row["rows"]), float(row["median"]), float(row["p90"]))
+    memory = next((MemorySpread(name, **dict(table.memory[name])) for name in names if name in table.memory), None)
+    time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
+    return KnownErrors(memory, time, RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from planner.errors import InputError, Mistake
 from planner.formulas.collectives import Curve
 from planner.formulas.gemm import SIZEOF_BF16, GemmGrid, scaled_grid
+from planner.inputs.json_document import read_json_record
 from planner.schema.catalog import Gpu
+from planner.schema.tables import CurveTable, GemmTable
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class MeasuredTables:
     def nccl_devices(self) -> tuple[str, ...]:
         """Devices with measured collectives, as `NodeLinks.measured_as` names them."""
         files = self._files("nccl.json")
-        return tuple(dict.fromkeys(entry["device"] for path in files for entry in _read(path)["curves"]))
+        return tuple(dict.fromkeys(row.device for path in files for row in _read(path).curves))
 
     def nccl_curves(self, device: str) -> Mapping[tuple[str, int], Curve]:
         """Measured collectives inside one node, by operation and number of GPUs; an own file replaces single curves."""
@@ -81,42 +81,38 @@ class MeasuredTables:
 
 @cache
 def _grid(path: Path) -> GemmGrid:
-    raw = _read(path)
-    m, n, k = (np.array(raw[axis], dtype=np.float64) for axis in "mnk")
-    table = np.array(raw["latency_ns"], dtype=np.float64).reshape(len(m), len(n), len(k))
+    raw = read_json_record(path, GemmTable)
+    m, n, k = (np.array(axis, dtype=np.float64) for axis in (raw.m, raw.n, raw.k))
+    table = np.array(raw.latency_ns, dtype=np.float64).reshape(len(m), len(n), len(k))
     return GemmGrid(
-        device=raw["device"],
+        device=raw.device,
         m=m,
         n=n,
         k=k,
         latency_ns=table,
-        peak_tflops=raw["bf16_dense_tflops"],
-        memory_gb_per_s=raw["memory_bandwidth_gb_per_s"],
-        source=raw["source"],
-        date=raw["date"],
+        peak_tflops=raw.bf16_dense_tflops,
+        memory_gb_per_s=raw.memory_bandwidth_gb_per_s,
+        source=raw.source,
+        date=raw.date,
     )
 
 
 @cache
 def _curves(path: Path, device: str) -> Mapping[tuple[str, int], Curve]:
     raw = _read(path)
-    size_bytes = np.array(raw["bytes"], dtype=np.float64)
+    size_bytes = np.array(raw.bytes, dtype=np.float64)
     return {
-        (entry["op"], entry["num_gpus"]): Curve(
-            op=entry["op"],
-            num_gpus=entry["num_gpus"],
-            size_bytes=size_bytes,
-            time_ns=np.array(entry["time_ns"], dtype=np.float64),
+        (row.op, row.num_gpus): Curve(
+            op=row.op, num_gpus=row.num_gpus, size_bytes=size_bytes, time_ns=np.array(row.time_ns, dtype=np.float64)
         )
-        for entry in raw["curves"]
-        if entry["device"] == device
+        for row in raw.curves
+        if row.device == device
     }
 
 
 @cache
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+def _read(path: Path) -> CurveTable:
+    return read_json_record(path, CurveTable)
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> InputError:

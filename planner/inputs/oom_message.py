@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.document import MAX_BYTES
+from planner.inputs.files import read_bytes
+
+MOST_BYTES = 16 * 1024 * 1024
 
 
 def given_text(scenario: str, log: str | None, message: str | None, file: str | None) -> str:
@@ -27,10 +26,4 @@ def given_text(scenario: str, log: str | None, message: str | None, file: str | 
         raise InputError(
             Mistake("standard input cannot be both the scenario and the message", Place("the command line"))
         )
-    try:
-        if given[0] == "-":
-            return sys.stdin.buffer.read(MAX_BYTES).decode("utf-8", errors="replace")
-        with Path(given[0]).open("rb") as stream:
-            return stream.read(MAX_BYTES).decode("utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(Mistake(f"cannot read {given[0]}", Place("--file"), because=error.strerror)) from None
+    return read_bytes(given[0], most_bytes=MOST_BYTES).decode("utf-8", errors="replace")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import read_document
 from planner.launch.said import Setting, Words, refuse_unsaid
 from planner.launch.script import refuse
 from planner.search.plan import Plan
@@ -43,7 +42,7 @@ class KeyTable:
 
 def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:
     """One part of a table in catalogs/flags."""
-    data = read_document(catalog.data_file(f"flags/{file}")).data
+    table = catalog.flags(file)
     keys = tuple(
         Key(
             name,
@@ -53,9 +52,9 @@ def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:
             entry.get("words"),
             bool(entry.get("added", False)),
         )
-        for name, entry in data["parts"][part].items()
+        for name, entry in table.parts[part].items()
     )
-    return KeyTable(str(data["engine"]), keys)
+    return KeyTable(table.engine, keys)
 
 
 def settings(plan: Plan, table: KeyTable, words: Mapping[str, Setting], launcher: str, also: set[str]) -> Words:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import override, parse_document, read_document, with_overrides
+from planner.inputs.document import override, parse_document, with_overrides
 from planner.launch.reading.found import Found
-from planner.launch.reading.opened import opened
+from planner.launch.reading.opened import opened, text_of
 from planner.launch.reading.scenario import scenario_of
 from planner.launch.traps import Finding, traps
 from planner.problem.resolve import question_of
@@ -116,10 +116,9 @@ def names_of(launcher: str, catalog: Catalog) -> set[str]:
     """Every setting that an engine knows; empty where no table holds them all."""
     out: set[str] = set()
     for file in TABLES.get(launcher, ()):
-        path = catalog.data_file(f"flags/{file}")
-        data = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else read_document(path).data
-        out |= set(str(data.get("names", "")).split()) | set(data.get("flags", {}))
-        out |= {key for part in data.get("parts", {}).values() for key in part}
+        table = catalog.flags(file)
+        out |= set(table.names.split()) | set(table.flags)
+        out |= {key for part in table.parts.values() for key in part}
     return out
 
 
@@ -150,7 +149,7 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
 
 def fixed(path: Path, findings: Sequence[Finding]) -> str:
     """The diff of one file that mends what can be mended by changing words on their own lines."""
-    before = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    before = text_of(path).splitlines(keepends=True)
     after = list(before)
     for finding in findings:
         line = (finding.where.line or 0) - 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from planner.errors import InputError, InternalError, Mistake
+from planner.errors import InputError, InternalError, Mistake, visible
 from planner.inputs.catalog import Catalog
 from planner.search.decisions import hardware_rows
 from planner.search.plan import Plan
@@ -56,15 +54,8 @@ class Script:
 
 def flag_table(catalog: Catalog, file: str) -> tuple[str, Table]:
     """(engine, options) of a table in catalogs/flags."""
-    path: Path = catalog.data_file(f"flags/{file}")
-    data: Any
-    if path.suffix == ".json":
-        data = json.loads(path.read_text(encoding="utf-8"))
-    else:
-        from planner.inputs.document import read_document
-
-        data = read_document(path).data
-    return data["engine"], data["flags"]
+    table = catalog.flags(file)
+    return table.engine, table.flags
 
 
 def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
@@ -172,9 +163,9 @@ def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: O
 
 
 def _wrapped(text: str) -> list[str]:
-    # Names from a scenario may hold line ends, which would leave the comment.
+    # Names of files may hold line ends, which would leave the comment.
     plain = " ".join(text.split())
-    return textwrap.wrap(plain, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(visible(plain), WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def refuse(plan: Plan, what: str, because: str, attempt: str, *path: str | int) -> InputError:

@@ -230,7 +230,7 @@ def no_memory_left(
 
 
 def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> list[Mistake]:
-    """Numbers of GPUs that are neither whole nodes nor an even share of one."""
+    """Numbers of GPUs that are neither whole nodes nor an even share of one, or span nodes that nothing links."""
     wrong = []
     because = f"{node.id} has {node.gpus_per_node} GPUs a node"
     counts, per_node = machines.num_gpus, node.gpus_per_node
@@ -241,7 +241,16 @@ def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> lis
         elif count < per_node and per_node % count:
             attempt = f"num_gpus: {max(d for d in range(1, count + 1) if per_node % d == 0)}"
             wrong.append(Mistake(f"{count} GPUs are no even share of a node", where, because, attempt))
+    asked = counts if isinstance(counts, list) else [counts if counts is not None else machines.max_gpus or 0]
+    if max(asked) > per_node and not linked(node):
+        because, attempt = "its catalog entry has no network adapters", f"at most {per_node} GPUs, or a node with nics"
+        wrong.append(Mistake(f"{max(asked)} GPUs are several nodes of {node.id}", where, because, attempt))
     return wrong
+
+
+def linked(node: Node) -> bool:
+    """Whether several such nodes can talk to one another."""
+    return node.nics.count > 0 and node.nics.gb_per_s_per_gpu > 0
 
 
 def work_contradictions(

@@ -11,12 +11,12 @@ from planner.inputs.calibration import load_calibration
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.known_errors import known_errors
-from planner.inputs.messages import did_you_mean
+from planner.inputs.messages import did_you_mean, some_of
 from planner.problem.choices import choose
 from planner.problem.conditions import applies, conditions
 from planner.problem.machines import Machines
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
-from planner.problem.refusals import Asked, no_memory_left, refusals, uneven_groups, work_contradictions
+from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
 from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.problem.wishes import wish_combinations
 from planner.problem.work import Work
@@ -97,7 +97,8 @@ def _shared(names: _Names, scenario: Scenario) -> dict[str, Any]:
     for path, some in machines:
         node = names.find("nodes", str(some.node), *path, "node")
         if node is not None:
-            names.wrong += uneven_groups(some, node, names.document.place((*path, "num_gpus")))
+            key = "num_gpus" if some.num_gpus is not None else "max_gpus"
+            names.wrong += uneven_groups(some, node, names.document.place((*path, key)))
     for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:
         if precision == "any":
             because = "a precision changes what is learned, not only its cost"
@@ -167,7 +168,7 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
     document, catalog, scenario = names.document, names.catalog, variant.scenario
     engine: Engine = shared["engine"]
     node: Node = catalog.find("nodes", str(scenario.cluster.node))
-    gpu: Gpu = catalog.find("gpus", node.gpu)
+    gpu: Gpu = catalog.named_by("gpus", "nodes", node.id, "gpu")
     precision = catalog.find("precisions", str(scenario.precision))
     base = precision
     if scenario.adapter is not None:
@@ -178,7 +179,8 @@ def _one(names: _Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[
     wrong += work_contradictions(document, scenario, shared["architecture"], engine)
     if wrong:
         return wrong, None
-    grid_gpu = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    grid_gpu = _grid_of(gpu, catalog)
+    _tables_there(node, grid_gpu, catalog)
     for measured in (f"measured/gemm_{grid_gpu.gemm_grid}.json", "measured/nccl.json"):
         catalog.data_file(measured)
     engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
@@ -248,11 +250,36 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
     return headroom, headroom_from, demanded
 
 
+def _tables_there(node: Node, gpu: Gpu, catalog: Catalog) -> None:
+    """Raise InputError where an entry names a measured table that is in no folder."""
+    tables = catalog.tables
+    for kind, owner, path, name, known in (
+        ("gpus", gpu.id, ("gemm_grid",), gpu.gemm_grid, tables.gemm_stems),
+        ("nodes", node.id, ("links", "measured_as"), node.links.measured_as, tables.nccl_devices),
+    ):
+        if name is not None and name not in known():
+            where = catalog.document(kind, owner).place(path)
+            listed = f"the catalog knows {some_of(known())}"
+            raise InputError(Mistake(f"nothing measured is called {name}", where, listed, did_you_mean(name, known())))
+
+
+def _grid_of(gpu: Gpu, catalog: Catalog) -> Gpu:
+    """The GPU whose measured products stand for these: itself, or the one that its entry names."""
+    if gpu.gemm_grid is not None:
+        return gpu
+    found: Gpu = catalog.named_by("gpus", "gpus", gpu.id, "gemm_grid_from", DEFAULT_GRID_GPU)
+    if found.gemm_grid is None:
+        where = catalog.document("gpus", gpu.id).place(("gemm_grid_from",))
+        raise InputError(Mistake(f"{found.name} has no measured products to scale", where, attempt=DEFAULT_GRID_GPU))
+    return found
+
+
 def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int, ...]) -> Machines:
     """The machines of another pool."""
     node: Node = catalog.find("nodes", pool.node)
-    gpu: Gpu = catalog.find("gpus", node.gpu)
-    grid = gpu if gpu.gemm_grid is not None else catalog.find("gpus", gpu.gemm_grid_from or DEFAULT_GRID_GPU)
+    gpu: Gpu = catalog.named_by("gpus", "nodes", pool.node, "gpu")
+    grid = _grid_of(gpu, catalog)
+    _tables_there(node, grid, catalog)
     catalog.data_file(f"measured/gemm_{grid.gemm_grid}.json")
     usable = pool.usable_gib if pool.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from, demanded = _headroom(problem.scenario, problem.engine, usable)
@@ -278,6 +305,9 @@ def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Proble
     elif problem.num_gpus[0] % problem.node.gpus_per_node or counts[0] % later.node.gpus_per_node:
         given = f"they give {problem.num_gpus[0]} and {counts[0]} GPUs"
         refuse("a pipeline over two pools needs whole nodes", given, "num_gpus: whole nodes of both")
+    for node in (problem.node, later.node):
+        if not linked(node):
+            refuse(f"{node.id} has no network adapters", "stages on two pools send over the network", "leave it out")
     if problem.precision.compute not in later.gpu.dense_tflops:
         what = f"{later.gpu.name} has no {problem.precision.compute} matrix units"
         refuse(what, "both pools compute", "precision: bf16")

@@ -6,9 +6,14 @@ Commands build blocks once; `report/table`, `report/markdown` and others print t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from planner.errors import visible
 from planner.units import number
+
+WIDTH = 80
+"""Characters of a line in files and pipes, and of the screen that a short answer must fit."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,73 @@ class Scatter:
     """Lines stand at predicted = measured x (1 + band) and / (1 + band)."""
 
 
-Block = Heading | Headline | Text | Bullets | Grid | Command | Plot | Scatter
+@dataclass(frozen=True)
+class Bar:
+    """One stretch on a line of a timeline."""
+
+    start: float
+    end: float
+    kind: str
+    """What it is; stretches of one kind look alike."""
+    label: str = ""
+    """Printed in it where there is room."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Stretches of time on lines: a schedule of jobs, of a pipeline, of phases."""
+
+    title: str
+    x: str
+    """Axis with its unit."""
+    lines: tuple[tuple[str, tuple[Bar, ...]], ...]
+    """(name, bars) from top to bottom."""
+    marks: tuple[tuple[float, str], ...] = ()
+    """(time, name) of upright lines: deadlines."""
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """One bar a name, made of parts that add up, against limits."""
+
+    title: str
+    y: str
+    """Axis with its unit."""
+    bars: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+    """(name, ((part, amount), ...)) from left to right; parts of one name look alike."""
+    limits: tuple[tuple[float, str], ...] = ()
+    """(value, name) of level lines: capacity."""
+    intervals: tuple[tuple[float, float], ...] = ()
+    """(low, high) of the sum of each bar; empty where there are none."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Machines and the groups that their GPUs form."""
+
+    title: str
+    nodes: tuple[tuple[str, tuple[str, ...]], ...]
+    """(machine, one text a GPU)."""
+    groups: tuple[tuple[int, ...], ...]
+    """Group of every GPU, a tuple a machine: GPUs of one group look alike."""
+    links: tuple[str, ...] = ()
+    """What is known of the links, as sentences."""
+
+
+Figure = Plot | Timeline | Stacked | Network
+"""Drawn where there is room for pictures; as characters where text is all there is."""
+Block = Heading | Headline | Text | Bullets | Grid | Command | Scatter | Figure
+
+
+def shown(block: Block) -> Block:
+    """A block as every renderer prints it: what files and people put into its texts stays on one line."""
+    return type(block)(**{each.name: _shown(getattr(block, each.name)) for each in fields(block)})
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    return tuple(_shown(item) for item in value) if isinstance(value, tuple) else value
 
 
 def drawn(plot: Plot, width: int = 64, height: int = 12) -> list[str]:

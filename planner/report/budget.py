@@ -1,58 +1,359 @@
-"""The cheapest offers for a budget as blocks and as data."""
+"""The choice of offers as blocks: what to buy, when, what it costs, how sure; then everything that it rests on."""
 
 from __future__ import annotations
 
+import datetime
 import shlex
 from pathlib import Path
 
-from planner.analysis.budget.budget import Booking, BudgetAnswer, JobOption
+from planner.analysis.budget.amounts import amount_text
+from planner.analysis.budget.budget import Booking, BudgetAnswer
+from planner.analysis.budget.budget_file import windows
+from planner.analysis.budget.front import CostFront
+from planner.analysis.budget.options import JobOption
+from planner.analysis.budget.rates import STALE_DAYS, Terms
+from planner.analysis.budget.sensitivity import Sensitivity
 from planner.analysis.whatif import compact
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text
-from planner.report.envelope import enveloped
-from planner.report.json_text import JsonObject
+from planner.report.blocks import Bar, Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, Timeline
+from planner.report.screen import Screen, screen_blocks
 from planner.report.short import LEGEND, short_layout, short_wishes
-from planner.search.decisions import layout_document
+from planner.schema.budget import Job
 from planner.units import number
 
 
 def budget_blocks(answer: BudgetAnswer) -> list[Block]:
-    """The choice, every option with its verdict, and what they rest on."""
-    budget = answer.budget
-    blocks: list[Block] = []
+    """One page first, then schedule, front, sensitivity, every option with its verdict, and the assumptions."""
+    blocks: list[Block] = [_headline(answer)]
     if answer.bookings:
-        finish = max(booking.finish_hour for booking in answer.bookings)
-        proof = "proved cheapest of the listed options" if answer.status == "optimal" else "best found, not proved"
-        text = f"{budget.name}: {number(answer.usd, 0)} USD, done after {number(finish / 24, 1)} days; {proof}"
-        blocks += [Headline(text), Heading("Choice"), _choice(answer)]
+        blocks += [Heading("What to buy"), _choice(answer), *_shared(answer), _totals(answer)]
+        blocks += [Heading("Schedule"), schedule_figure(answer), *_front(answer), *_sensitivity(answer)]
     else:
-        blocks += [
-            Headline(f"{budget.name}: no choice of the listed offers keeps every limit (proved)", good=False),
-            Heading("What would do"),
-            Bullets(answer.remedies),
-        ]
-    for job in budget.jobs:
-        terms = f"{job.name}: {number(job.tokens / 1e9, 1)} billion tokens within {job.deadline_days:g} days"
-        blocks += [Heading(terms), _options(answer, job.name)]
-    limits = [f"goodput {budget.goodput:g} (share of the time that is really trained, as the file states)"]
-    if any(o.plan is not None and o.plan.goodput is not None for o in answer.options):
-        limits[0] += ", times the goodput of faults: in the scenario on each number of GPUs"
-    if budget.max_usd is not None:
-        limits.append(f"max_usd {number(budget.max_usd, 0)}")
-    if budget.max_nodes_at_once is not None:
-        limits.append(f"max_nodes_at_once {budget.max_nodes_at_once}")
-    blocks += [
-        Heading("Basis"),
-        Text("Limits: " + "; ".join(limits) + "."),
-        Bullets((*_sources(answer), "US dollars, list prices without tax; billed to the second while training")),
-        Bullets(
+        if answer.conflict:
+            blocks += [Heading("What contradicts what"), Bullets(answer.conflict)]
+        blocks += [Heading("What would do (each solved again)"), Bullets(answer.remedies)]
+    for job in answer.budget.jobs:
+        blocks += [Heading(f"{job.name}: {amount_text(job)} within {job.deadline_days:g} days"), *_options(answer, job)]
+    return [*blocks, Heading("Assumptions"), Bullets(assumptions(answer)), _next(answer)]
+
+
+def budget_screen(answer: BudgetAnswer) -> list[Block]:
+    """What to buy, when, what it costs and how sure, on one screen."""
+    if not answer.bookings:
+        against = (("contradict", ", ".join(answer.conflict)),) if answer.conflict else ()
+        return screen_blocks(Screen(_headline(answer), rows=against, notes=answer.remedies, command=_next(answer)))
+    rows = []
+    for booking in answer.bookings:
+        option, times = booking.option, len(booking.starts)
+        rows.append(
             (
-                "the schedule counts whole hours: a job takes its duration rounded up, a deadline is rounded down",
-                LEGEND,
-                *(f"{text}; durations and costs carry that error" for text in _known_errors(answer)),
+                option.job + (f" ({times} times)" if times > 1 else ""),
+                f"{option.nodes} x {option.terms_of_offer.name}",
+                f"{number(booking.start_hour / 24, 1)} to {number(booking.finish_hour / 24, 1)}",
+                _share(booking.sure),
+                number(option.usd * times, 0),
             )
-        ),
+        )
+    held = [
+        (terms.name, f"{each.nodes} nodes {'bought' if terms.offer.purchase is not None else 'for a term'}")
+        for terms, each in zip(answer.terms, answer.rented, strict=True)
+        if each is not None
     ]
-    return [*blocks, _next(answer)]
+    for (name, what), each in zip(held, [each for each in answer.rented if each is not None], strict=True):
+        rows.append((what, name, f"{number(each.start / 24, 1)} on", "", number(each.cents / 100, 0)))
+    columns = ("job", "machines", "days booked", "in time", "USD")
+    table = Grid(columns, tuple(rows), left=frozenset({0, 1}))
+    doubts = [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
+    changed = [row for row in answer.sensitivities if row.late or row.picks is not None]
+    notes = [f"{row.name}: {_consequence(answer, row)}" for row in changed] + doubts
+    knee = answer.front.knee if answer.front is not None else None
+    after = []
+    if knee is not None and answer.front is not None:
+        point = answer.front.points[knee]
+        after.append(("knee", f"{number(point.cents / 100, 0)} USD for an end on day {number(point.hours / 24, 1)}"))
+    command = Command(_next(answer).text, f"{_next(answer).purpose} (-v: schedule, front, all options, assumptions)")
+    return screen_blocks(
+        Screen(_headline(answer), table=table, notes=tuple(notes), after=tuple(after), command=command)
+    )
+
+
+def _consequence(answer: BudgetAnswer, row: Sensitivity) -> str:
+    late = ", ".join(answer.budget.jobs[job].name for job in row.late)
+    return f"late: {late}" if late else "another choice is the best"
+
+
+def _headline(answer: BudgetAnswer) -> Headline:
+    budget = answer.budget
+    if not answer.bookings:
+        return Headline(f"{budget.name}: no choice of the listed offers keeps every limit (proved)", good=False)
+    finish = max(booking.finish_hour for booking in answer.bookings)
+    what = "cheapest" if budget.objective == "cheapest" else "earliest"
+    proof = f"proved {what} of the listed options"
+    if answer.status != "optimal":
+        proof = "best found, not proved"
+        if answer.picked.bound is not None and budget.objective == "cheapest":
+            proof += f" (nothing costs less than {number(answer.picked.bound / 100, 0)} USD)"
+    sure = min(booking.sure for booking in answer.bookings)
+    text = f"{budget.name}: {number(answer.usd, 0)} USD (at most {number(answer.most_usd, 0)} as booked), done by day "
+    text += f"{number(finish / 24, 1)}; every deadline holds with {_share(sure)} or more; {proof}"
+    return Headline(text, good=sure >= budget.confidence - 0.005)
+
+
+def _share(share: float) -> str:
+    """A chance that is known from draws: whole percents, and never a certainty."""
+    return "99 %" if share > 0.99 else f"{share * 100:.0f} %"
+
+
+def _day(answer: BudgetAnswer, hour: int) -> str:
+    """Day of the schedule, with its date where the file states when it starts."""
+    text = f"day {number(hour / 24, 1)}"
+    if answer.budget.starts_on is None:
+        return text
+    day = datetime.date.fromisoformat(answer.budget.starts_on) + datetime.timedelta(hours=hour)
+    return f"{text} ({day.isoformat()})"
+
+
+def _choice(answer: BudgetAnswer) -> Block:
+    rows: list[tuple[str, str]] = []
+    for booking in answer.bookings:
+        rows += _booking(answer, booking)
+    return Grid((), tuple(rows), left=frozenset({0, 1}))
+
+
+def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
+    option, plan = booking.option, booking.option.plan
+    assert plan is not None
+    job = next(j for j in answer.budget.jobs if j.name == option.job)
+    times = len(booking.starts)
+    deadline = windows(job)[-1][1]
+    each = f"{times} times, first " if times > 1 else ""
+    usd = option.usd * times
+    cost = f"{number(usd, 2)} USD, {number(option.usd / option.tokens * 1e6, 4)} USD a million tokens"
+    if option.terms == "purchase":
+        cost += " (energy; the machines below)"
+    elif option.terms_of_offer.offer.minimum_days is not None:
+        cost = "in the term below"
+    rows = [
+        (f"{job.name}: offer", f"{option.price.provider} {option.price.instance} ({option.terms_of_offer.name})"),
+        ("  machines", f"{option.nodes} nodes, {option.num_gpus} x {plan.problem.gpu.name}{_rate(option)}"),
+        ("  layout", short_layout(plan)),
+        ("  throughput", f"{number(plan.tokens_per_second, 0)} tokens/s, {number(plan.headroom_gib, 1)} GiB free"),
+        (
+            "  when",
+            f"{each}{_day(answer, booking.start_hour)} to {_day(answer, booking.start_hour + option.whole_hours)}: "
+            f"{number((option.hours or 0) / 24, 1)} days expected, {number(option.whole_hours / 24, 1)} booked; "
+            f"{number((deadline - booking.finish_hour) / 24, 1)} days before the deadline",
+        ),
+        ("  how sure", f"in time with {_share(booking.sure)}; {answer.budget.confidence:.0%} asked"),
+        ("  cost", cost),
+    ]
+    if option.energy_kwh is not None:
+        rows.append(("  energy", _energy(option, times)))
+    if option.price.notes is not None:
+        rows.append(("  note", option.price.notes))
+    if plan.wish.given_up:
+        rows.append(("  gives up", short_wishes(plan)))
+    return rows
+
+
+def _rate(option: JobOption) -> str:
+    usd = option.terms_of_offer.usd_per_gpu_hour
+    if usd is None:
+        return " (bought)"
+    return f", {number(usd, 4)} USD a GPU-hour ({option.terms.replace('_', ' ')})"
+
+
+def _energy(option: JobOption, times: int) -> str:
+    kwh = (option.energy_kwh or 0.0) * times
+    text = f"{number(kwh / 1000, 1)} MWh"
+    if not option.terms_of_offer.power_is_stated:
+        text += " of GPUs at their power limit alone"
+    grams = option.terms_of_offer.offer.grams_co2_per_kwh
+    return text + (f", {number(kwh * grams / 1e6, 1)} t CO2" if grams is not None else "")
+
+
+def _shared(answer: BudgetAnswer) -> list[Block]:
+    """Terms and bought machines."""
+    rows: list[tuple[str, str]] = []
+    for terms, each in zip(answer.terms, answer.rented, strict=True):
+        if each is None:
+            continue
+        if terms.offer.purchase is not None:
+            bought = terms.offer.purchase
+            text = f"{each.nodes} nodes bought: {number(bought.usd_per_node * each.nodes, 0)} USD to pay, "
+            text += f"{number(each.cents / 100, 2)} USD charged to this period (straight-line over "
+            text += f"{bought.lifetime_years:g} years, {bought.resale_share:.0%} resale, hosting)"
+        else:
+            text = f"{each.nodes} nodes from {_day(answer, each.start)} for {number(each.hours / 24, 1)} days: "
+            text += f"{number(each.cents / 100, 2)} USD"
+        rows.append((terms.name, text))
+    return [Grid((), tuple(rows), left=frozenset({0, 1}))] if rows else []
+
+
+def _totals(answer: BudgetAnswer) -> Block:
+    text = (
+        f"In all {number(answer.usd, 2)} USD expected, {number(answer.most_usd, 2)} USD if all booked hours are used."
+    )
+    tokens = sum(b.option.tokens * len(b.starts) for b in answer.bookings)
+    return Text(text + f" {number(answer.usd / tokens * 1e6, 4)} USD a million tokens over all jobs.")
+
+
+def schedule_figure(answer: BudgetAnswer) -> Timeline:
+    """Jobs on days: expected, then what is booked beyond it, and their deadlines."""
+    lines, marks = [], []
+    for booking in answer.bookings:
+        job = next(j for j in answer.budget.jobs if j.name == booking.option.job)
+        expected = (booking.option.hours or 0.0) / 24
+        bars = []
+        for start in booking.starts:
+            first, last = start / 24, (start + booking.option.whole_hours) / 24
+            bars += [
+                Bar(first, min(first + expected, last), "expected"),
+                Bar(min(first + expected, last), last, "booked"),
+            ]
+        lines.append((f"{job.name} ({booking.option.nodes} nodes)", tuple(bars)))
+        if job.repeat is None:
+            marks.append((job.deadline_days, f"{job.name} due"))
+    return Timeline("Schedule", "day", tuple(lines), tuple(marks))
+
+
+def front_figure(front: CostFront) -> Plot:
+    """Cost against the end of all work."""
+    points = sorted(front.points, key=lambda point: point.hours)
+    labels = tuple(f"{point.hours / 24:,.1f} days, {point.cents / 100:,.0f} USD" for point in points)
+    pairs = tuple((point.hours / 24, point.cents / 100) for point in points)
+    return Plot("Cost against the end of all work", "end of all work [days]", "expected cost [USD]", pairs, labels)
+
+
+def _front(answer: BudgetAnswer) -> list[Block]:
+    front = answer.front
+    if front is None:
+        return [Text("The front of cost against time is left out: too many runs to solve it again for every end.")]
+    if len(front.points) < 2:
+        return [Text("No choice within these limits ends earlier.")] if front.whole else []
+    knee, rows = front.knee, []
+    for place, point in enumerate(front.points):
+        picked = ", ".join(_pick(answer, job, pick) for job, pick in enumerate(point.picked.picks))
+        name = "knee" if place == knee else ""
+        rows.append((f"{number(point.hours / 24, 1)}", number(point.cents / 100, 0), picked, name))
+    strong = frozenset() if knee is None else frozenset({knee})
+    grid = Grid(("done by day", "USD", "choice", ""), tuple(rows), left=frozenset({2, 3}), strong=strong)
+    text = "Every row is the cheapest choice that ends no later (proved)."
+    if knee is not None:
+        text += " At the knee another dollar buys the most time against the two ends."
+    if not front.whole:
+        text += f" Cut after {len(front.points)} points: still earlier ends cost more."
+    return [Heading("Cost against time"), grid, front_figure(front), Text(text)]
+
+
+def _pick(answer: BudgetAnswer, job: int, place: int) -> str:
+    problem = answer.problem
+    assert problem is not None
+    choice = problem.needs[job].choices[place]
+    return f"{choice.nodes} x {answer.terms[choice.supply].name}"
+
+
+def _sensitivity(answer: BudgetAnswer) -> list[Block]:
+    rows = []
+    for row in answer.sensitivities:
+        late = ", ".join(answer.budget.jobs[job].name for job in row.late) or "none"
+        moved = "the same"
+        if row.picks is not None:
+            moved = ", ".join(_pick(answer, job, place) for job, place in enumerate(row.picks))
+        cost = "-" if row.cents is None else number(row.cents / 100, 0)
+        end = "-" if row.hours is None else number(row.hours / 24, 1)
+        rows.append((row.name, cost, end, late, moved))
+    columns = ("if", "USD", "done by day", "late", "choice")
+    text = "Rents: chosen again. Speed and lost nodes: the same choice as it would go, deadlines as they stand."
+    return [Heading("Sensitivity"), Grid(columns, tuple(rows), left=frozenset({0, 3, 4})), Text(text)]
+
+
+def _options(answer: BudgetAnswer, job: Job) -> list[Block]:
+    options = [option for option in answer.options if option.job == job.name]
+    options.sort(key=lambda o: (o.hours is None, o.cents if o.hours is not None else 0, o.price.id, o.terms, o.nodes))
+    rows: list[tuple[str, ...]] = []
+    chosen: set[int] = set()
+    refusals: dict[str, list[str]] = {}
+    for option in options:
+        verdict = answer.verdict(option)
+        plan, hours = option.plan, option.hours
+        name = option.terms_of_offer.name
+        if plan is None or hours is None:
+            refusals.setdefault(verdict, []).append(f"{option.nodes} x {name}")
+            continue
+        if verdict == "chosen":
+            chosen.add(len(rows))
+        cells = (name, str(option.nodes), str(option.num_gpus), short_layout(plan), number(hours / 24, 1))
+        rows.append((*cells, number(option.whole_hours / 24, 1), number(option.usd, 0), verdict))
+    columns = ("offer", "nodes", "GPUs", "layout", "days", "booked", "USD", "verdict")
+    blocks: list[Block] = []
+    if rows:
+        blocks.append(Grid(columns, tuple(rows), left=frozenset({0, 3, 7}), strong=frozenset(chosen)))
+    if refusals:
+        lines = tuple(f"{reason}: {', '.join(names)}" for reason, names in refusals.items())
+        blocks.append(Bullets(lines))
+    return blocks
+
+
+def assumptions(answer: BudgetAnswer) -> tuple[str, ...]:
+    """Everything that the figures rest on, with dates."""
+    budget, lines = answer.budget, []
+    spreads = [o.duration.spread.sentence for o in answer.options if o.duration is not None]
+    lines += list(dict.fromkeys(spreads))
+    lines.append(
+        f"a deadline must hold with {budget.confidence:.0%}: that much of the known error of the speed is booked; "
+        "what shares scenario and GPU is fast or slow together"
+    )
+    lines.append(f"goodput {budget.goodput:g} (share of the time that is really trained, as the file states)")
+    if any(o.plan is not None and o.plan.goodput is not None for o in answer.options):
+        lines[-1] += ", times the goodput of faults: in the scenario on each number of GPUs"
+    limits = [f"max_usd {number(budget.max_usd, 0)}, also if all booked hours are used"] if budget.max_usd else []
+    limits += [f"max_nodes_at_once {budget.max_nodes_at_once}"] if budget.max_nodes_at_once is not None else []
+    lines += [f"limits: {'; '.join(limits)}"] if limits else []
+    lines += [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
+    lines += [*_sources(answer), "US dollars, list prices without tax; use is billed to the second while training"]
+    lines.append("the schedule counts whole hours: what is booked is rounded up, a deadline is rounded down")
+    return (*lines, LEGEND)
+
+
+def _of_offer(answer: BudgetAnswer, place: int, terms: Terms) -> list[str]:
+    """What the file says of an offer and nobody checked."""
+    offer, lines = terms.offer, []
+    chosen = any(booking.option.offer == place for booking in answer.bookings)
+    if offer.mean_hours_between_interruptions_per_node is not None:
+        lines.append(
+            f"{terms.name}: a node is taken away every {offer.mean_hours_between_interruptions_per_node:g} h on "
+            f"average, {offer.restart_minutes:g} min to train again, half of {offer.checkpoint_interval_minutes:g} min "
+            "lost (as the file states)"
+        )
+    if offer.minimum_days is not None:
+        lines.append(f"{terms.name}: paid from the first job on it to the last, at least {offer.minimum_days:g} days")
+    if chosen and offer.terms != "purchase":
+        if offer.confirmed_on is not None:
+            lines.append(
+                f"{terms.name}: {offer.capacity_nodes} nodes confirmed by the provider on {offer.confirmed_on}"
+            )
+        else:
+            lines.append(f"{terms.name}: nobody has confirmed that the provider has these nodes")
+    age = terms.age_days(answer.today)
+    if age > STALE_DAYS and offer.purchase is None:
+        lines.append(f"{terms.name}: the price is {age} days old ({terms.price_date}); ask for a new one")
+    return lines
+
+
+def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
+    """One line a source, with its date and the offers that rest on it."""
+    by_source: dict[tuple[str, str], list[str]] = {}
+    for terms in answer.terms:
+        if terms.offer.purchase is not None:
+            source = ("purchase: of the budget file", "as stated")
+        elif terms.offer.quoted_on is not None:
+            source = ("your own quote", terms.offer.quoted_on)
+        else:
+            source = (terms.price.sources[0].ref, terms.price.sources[0].date)
+        names = by_source.setdefault(source, [])
+        if terms.price.id not in names:
+            names.append(terms.price.id)
+    return tuple(f"{', '.join(names)}: {ref}, {date}" for (ref, date), names in by_source.items())
 
 
 def _next(answer: BudgetAnswer) -> Command:
@@ -62,154 +363,7 @@ def _next(answer: BudgetAnswer) -> Command:
     job = next(j for j in answer.budget.jobs if j.name == option.job)
     name = answer.document.name
     path = (Path() if name == "<stdin>" else Path(name).parent) / job.scenario
-
     sets = [f"{key}={compact(value)}" for key, value in job.set.items()]
     sets += [f"cluster.node={option.price.node}", f"cluster.num_gpus={option.num_gpus}", "cluster.max_gpus=null"]
-
     parts = [str(path), *(part for text in sets for part in ("--set", text))]
     return Command("planner solve " + " ".join(map(shlex.quote, parts)), f"the layout of {job.name} in full")
-
-
-def _choice(answer: BudgetAnswer) -> Block:
-    rows = []
-    for booking in answer.bookings:
-        option = booking.option
-        plan = option.plan
-        assert plan is not None
-        assert option.hours is not None
-        job = next(j for j in answer.budget.jobs if j.name == option.job)
-        slack = answer.deadline_hours(job.name) - booking.finish_hour
-
-        rows += [
-            (f"{job.name}: offer", f"{option.price.provider} {option.price.instance} ({option.price.id})"),
-            (
-                "  machines",
-                f"{option.nodes} nodes, {option.num_gpus} x {plan.problem.gpu.name}, "
-                f"{number(option.usd_per_gpu_hour, 4)} USD a GPU-hour ({option.terms.replace('_', ' ')})",
-            ),
-            ("  layout", short_layout(plan)),
-            ("  throughput", f"{number(plan.tokens_per_second, 0)} tokens/s, {number(plan.headroom_gib, 1)} GiB free"),
-            (
-                "  duration",
-                f"{number(option.hours / 24, 1)} days, from hour {booking.start_hour:,} to {booking.finish_hour:,}, "
-                f"{number(slack / 24, 1)} days before the deadline",
-            ),
-            (
-                "  cost",
-                f"{number(option.usd, 2)} USD, {number(option.usd / job.tokens * 1e6, 4)} USD a million tokens",
-            ),
-        ]
-        if option.price.notes is not None:
-            rows.append(("  note", option.price.notes))
-        wishes = plan.wish.given_up
-        if wishes:
-            rows.append(("  gives up", short_wishes(plan)))
-    return Grid((), tuple(rows), left=frozenset({0, 1}))
-
-
-def _options(answer: BudgetAnswer, job: str) -> Block:
-    options = [option for option in answer.options if option.job == job]
-    options.sort(key=lambda o: (o.hours is None, o.cents if o.hours is not None else 0, o.price.id, o.terms, o.nodes))
-    rows, chosen = [], set()
-    for place, option in enumerate(options):
-        verdict = answer.verdict(option)
-        if verdict == "chosen":
-            chosen.add(place)
-        plan, hours = option.plan, option.hours
-        fitting = plan is not None and hours is not None
-        rows.append(
-            (
-                option.price.id + ("" if option.terms == "on_demand" else f" ({option.terms})"),
-                str(option.nodes),
-                str(option.num_gpus),
-                short_layout(plan) if plan is not None else "-",
-                number(hours / 24, 1) if hours is not None else "-",
-                number(option.usd, 0) if fitting else "-",
-                verdict,
-            )
-        )
-    return Grid(
-        ("offer", "nodes", "GPUs", "layout", "days", "USD", "verdict"),
-        tuple(rows),
-        left=frozenset({0, 3, 6}),
-        strong=frozenset(chosen),
-    )
-
-
-def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
-    """One line a source, with its date and the offers that rest on it."""
-    by_source: dict[tuple[str, str], list[str]] = {}
-    for option in answer.options:
-        source = option.price.sources[0]
-        names = by_source.setdefault((source.ref, str(source.date)), [])
-        if option.price.id not in names:
-            names.append(option.price.id)
-    return tuple(f"{', '.join(names)}: {ref}, {date}" for (ref, date), names in by_source.items())
-
-
-def _known_errors(answer: BudgetAnswer) -> list[str]:
-    problems = [option.outcome.question for option in answer.options if option.outcome is not None]
-    texts = (text for p in problems for text in p.known_error_texts)
-    return [text for text in dict.fromkeys(texts) if text.startswith("step time")]
-
-
-def budget_document(answer: BudgetAnswer) -> JsonObject:
-    """The same for programs."""
-    document: JsonObject = {
-        "budget": answer.budget.name,
-        "currency": "USD",
-        "usd": round(answer.usd, 2) if answer.bookings else None,
-        "jobs": [_booking(answer, booking) for booking in answer.bookings],
-        "would_do": list(answer.remedies),
-        "options": [_option(answer, option) for option in answer.options],
-        "limits": {
-            "max_usd": answer.budget.max_usd,
-            "max_nodes_at_once": answer.budget.max_nodes_at_once,
-            "goodput": answer.budget.goodput,
-            "deadline_days": {job.name: job.deadline_days for job in answer.budget.jobs},
-        },
-        "layouts_solved": answer.solved,
-        "known_error": _known_errors(answer),
-    }
-    return enveloped("budget", answer.status, document, asked=[answer.document], catalog=answer.provenance)
-
-
-def _booking(answer: BudgetAnswer, booking: Booking) -> JsonObject:
-    option = booking.option
-    job = next(j for j in answer.budget.jobs if j.name == option.job)
-    return {
-        **_option(answer, option),
-        "start_hour": booking.start_hour,
-        "finish_hour": booking.finish_hour,
-        "usd_per_million_tokens": round(option.usd / job.tokens * 1e6, 9),
-    }
-
-
-def _option(answer: BudgetAnswer, option: JobOption) -> JsonObject:
-    plan = option.plan
-    out: JsonObject = {
-        "job": option.job,
-        "offer": option.price.id,
-        "provider": option.price.provider,
-        "instance": option.price.instance,
-        "terms": option.terms,
-        "usd_per_gpu_hour": option.usd_per_gpu_hour,
-        "price_source": {"ref": option.price.sources[0].ref, "date": str(option.price.sources[0].date)},
-        "node": option.price.node,
-        "nodes": option.nodes,
-        "num_gpus": option.num_gpus,
-        "verdict": answer.verdict(option),
-    }
-    if plan is None or option.hours is None:
-        return out
-    return {
-        **out,
-        "layout_status": option.outcome.status if option.outcome is not None else "unknown",
-        "hours": round(option.hours, 6),
-        "days": round(option.hours / 24, 6),
-        "usd": round(option.usd, 2),
-        "tokens_per_second": round(plan.tokens_per_second, 9),
-        "peak_gib": round(plan.peak_gib, 9),
-        "headroom_gib": round(plan.headroom_gib, 9),
-        "layout": layout_document(plan),
-    }

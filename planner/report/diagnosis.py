@@ -6,6 +6,7 @@ from planner.analysis.diagnose.diagnose import Diagnosis
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
+from planner.report.screen import Screen, screen_blocks
 from planner.report.summary import scenario_argument
 from planner.units import GIB, number
 
@@ -77,6 +78,19 @@ def diagnosis_blocks(diagnosis: Diagnosis) -> list[Block]:
 
     name = scenario_argument(diagnosis.problem.document)
     return [*blocks, Command(f"planner solve {name}", "a layout that fits, if there is one")]
+
+
+def diagnosis_screen(diagnosis: Diagnosis) -> list[Block]:
+    """The same on one screen: what asked, what that tells, what helps."""
+    rows = [("message", " ".join(diagnosis.message.quote.split())[:200])]
+    rows += [("phase", diagnosis.phase)]
+    if diagnosis.best is not None:
+        rows.append(("asked", f"{diagnosis.best.name}: {diagnosis.best.formula} ({diagnosis.best.plausibility})"))
+    notes = (*(f"helps: {fix}" for fix in diagnosis.fixes), *diagnosis.findings)
+    name = scenario_argument(diagnosis.problem.document)
+    command = Command(f"planner solve {name}", "a layout that fits, if there is one (-v here: other readings)")
+    headline = Headline(diagnosis.headline, good=False)
+    return screen_blocks(Screen(headline, rows=tuple(rows), notes=notes, command=command))
 
 
 def diagnosis_document(diagnosis: Diagnosis) -> JsonObject:

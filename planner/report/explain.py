@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 
 from planner.analysis.explanation import Explanation, WhyNot
 from planner.analysis.infeasible.conflict import Conflict
 from planner.analysis.neighbours import Alternative, same_decisions, slower_items
-from planner.report.blocks import Block, Bullets, Grid, Heading, Text
+from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
-from planner.report.short import short_layout
-from planner.report.summary import error_blocks, headline, moment_name
-from planner.search.plan import Plan, given_up
+from planner.report.screen import Row, Screen, binding_text, memory_text, risk_text, screen_blocks, time_text
+from planner.report.short import short_layout, typed
+from planner.report.summary import error_blocks, headline, moment_name, next_command
+from planner.search.plan import Plan
 from planner.search.search import Outcome, why_nothing_fits
 from planner.units import number, percent, signed
 
@@ -40,6 +42,69 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
     return [*blocks, *error_blocks(outcome.question)]
 
 
+def explain_screen(explanation: Explanation) -> list[Block]:
+    """The same on one screen: the changes with what they would do, without their layouts."""
+    outcome, plan, conflict = explanation.outcome, explanation.outcome.plan, explanation.conflict
+    rows: tuple[Row, ...] = ()
+    notes: list[str] = []
+    table = None
+    if plan is not None:
+        parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
+        rows = (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
+        if explanation.neighbours:
+            table = _narrow(plan, explanation.neighbours)
+    if conflict is not None:
+        notes += ["Not even dropping every limit and pin of the scenario lets a layout fit."] * conflict.hopeless
+        notes += [f"contradict each other: {'; '.join(limit.text for limit in conflict.limits)}"] * bool(
+            conflict.limits
+        )
+        table = _repairs(conflict) if conflict.repairs else None
+    for question in explanation.asked:
+        notes.append(f"why not {question.alternative.text}? {' '.join(_why_not(plan, question))}")
+    if explanation.nearest is not None:
+        notes += explanation.nearest.sentences
+    command = next_command(outcome.question, None, outcome.status)
+    if conflict is not None and conflict.repairs:
+        scenario = typed(outcome.question.document, conflict.repairs[0].arguments)
+        command = Command(f"planner solve {scenario}", "the first repair in full (-v: all of them, to type)")
+    elif conflict is not None:
+        command = Command(f"planner explain {typed(outcome.question.document)} -v", "the rules that are broken")
+    return screen_blocks(Screen(headline(outcome), rows=rows, table=table, notes=tuple(notes), command=command))
+
+
+def _narrow(base: Plan, alternatives: tuple[Alternative, ...]) -> Grid:
+    """Changes that were solved again, those that gain most first, then what does not fit."""
+    rows: list[tuple[float, tuple[str, ...]]] = []
+    for each in alternatives:
+        change, free = each.throughput_change(base), each.headroom_change_gib(base)
+        if each.plan is None or change is None or free is None:
+            rows.append((-math.inf, (each.text, "does not fit", "-")))
+        else:
+            rows.append(
+                (change, (each.text, _speed(change), f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
+            )
+    rows.sort(key=lambda row: -row[0])
+    return Grid(("what another decision would do", "speed", "free GiB"), tuple(row for _, row in rows))
+
+
+def _speed(change: float) -> str:
+    return f"{signed(change * 100, 1)} %" if abs(change) >= 5e-4 else percent(0.0)
+
+
+def _repairs(conflict: Conflict) -> Grid:
+    """Repairs in playbook order, each solved again."""
+    rows = [
+        (
+            repair.text,
+            number(repair.plan.headroom_gib, 1),
+            number(repair.plan.tokens_per_second, 0),
+            _speed(conflict.throughput_cost(repair)),
+        )
+        for repair in conflict.repairs
+    ]
+    return Grid(("what makes it fit, solved again", "free GiB", "tokens/s", "speed"), tuple(rows))
+
+
 def _conflict_blocks(conflict: Conflict) -> list[Block]:
     blocks: list[Block]
     if conflict.hopeless:
@@ -63,7 +128,7 @@ def _conflict_blocks(conflict: Conflict) -> list[Block]:
                 short_layout(plan),
                 number(plan.headroom_gib, 1),
                 number(plan.tokens_per_second, 0),
-                f"{signed(cost * 100, 1)} %" if abs(cost) >= 5e-4 else percent(0.0),
+                _speed(cost),
             )
         )
     blocks.append(Heading("Repairs in playbook order, each solved again"))
@@ -109,11 +174,7 @@ def _alternatives(base: Plan, alternatives: tuple[Alternative, ...]) -> Block:
             rows.append((each.text, reason, "", ""))
             continue
         layout = short_layout(each.plan)
-        lost = given_up(each.plan)
-        if lost and lost != given_up(base):
-            layout += f"; gives up {', '.join(lost)}"
-        speed = f"{signed(change * 100, 1)} %" if abs(change) >= 5e-4 else percent(0.0)
-        rows.append((each.text, layout, speed, f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
+        rows.append((each.text, layout, _speed(change), f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
     return Grid(("change", "best layout under it", "tokens/s", "free GiB"), tuple(rows), left=frozenset({0, 1}))
 
 

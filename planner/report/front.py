@@ -6,15 +6,68 @@ from planner.analysis.near import Front
 from planner.report.blocks import Block, Grid, Headline, Plot, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
+from planner.report.screen import Screen, model_text, risk_text, screen_blocks
 from planner.report.short import short_layout
-from planner.report.summary import plan_error_blocks
+from planner.report.summary import next_command, plan_error_blocks
 from planner.units import number
 
 
 def front_blocks(name: str, front: Front) -> list[Block]:
     """One row a plan, and the front drawn."""
     if not front.points:
-        return [Headline(f"{name}: no layout fits anywhere on this front (proved)", good=False)]
+        return [_headline(name, front)]
+    grid = _grid(front)
+    blocks: list[Block] = [_headline(name, front), grid]
+    if len(grid.rows) > 1:
+        points = tuple((p.value, p.plan.tokens_per_second) for p in front.points)
+        labels = tuple(f"{row[0]} {front.unit}, {row[1]} tokens/s, {row[5]}" for row in grid.rows)
+        blocks.append(Plot(f"tokens/s against {front.over}", front.unit, "tokens/s", points, labels))
+    return [*blocks, Text(_proved(front)), *plan_error_blocks(front.points[0].plan)]
+
+
+def front_screen(name: str, front: Front) -> list[Block]:
+    """The same on one screen, without the drawing."""
+    if not front.points:
+        return screen_blocks(Screen(_headline(name, front)))
+    first = front.points[0].plan
+    return screen_blocks(
+        Screen(
+            _headline(name, front),
+            table=_without_twins(_grid(front), front.over),
+            spread=True,
+            notes=(_proved(front),),
+            after=(("model", model_text(first)), ("risk", risk_text(first))),
+            command=next_command(front.question, None, "optimal"),
+        )
+    )
+
+
+TWINS = {"headroom": 4, "gpus": 3}
+"""The column that says again what the front is over."""
+
+
+def _without_twins(grid: Grid, over: str) -> Grid:
+    """The grid without a column that says what another one says."""
+    kept = [place for place in range(len(grid.columns)) if place != TWINS.get(over)]
+    rows = tuple(tuple(row[place] for place in kept) for row in grid.rows)
+    return Grid(tuple(grid.columns[place] for place in kept), rows, left=frozenset({len(kept) - 1}))
+
+
+def _headline(name: str, front: Front) -> Headline:
+    if not front.points:
+        return Headline(f"{name}: no layout fits anywhere on this front (proved)", good=False)
+    count = len(front.points)
+    plans = f"{count} plans of which none is" if count > 1 else "one plan, and none is"
+    return Headline(f"{name}: {plans} better in both throughput and {front.over}")
+
+
+def _proved(front: Front) -> str:
+    open_ = sum(p.status != "optimal" for p in front.points)
+    said = "Every point is a plan solved and proved under its own limit."
+    return f"Not proved within the time limit: {open_} of {len(front.points)} points." if open_ else said
+
+
+def _grid(front: Front) -> Grid:
     digits = {"headroom": 1, "dollars": 3}.get(front.over, 0)
     rows = tuple(
         (
@@ -27,20 +80,8 @@ def front_blocks(name: str, front: Front) -> list[Block]:
         )
         for p in front.points
     )
-    plans = f"{len(rows)} plans of which none is" if len(rows) > 1 else "one plan, and none is"
     columns = (front.unit, "tokens/s", "step s", "GPUs", "free GiB", "layout")
-    blocks: list[Block] = [
-        Headline(f"{name}: {plans} better in both throughput and {front.over}"),
-        Grid(columns, rows, left=frozenset({5})),
-    ]
-    if len(rows) > 1:
-        points = tuple((p.value, p.plan.tokens_per_second) for p in front.points)
-        labels = tuple(f"{row[0]} {front.unit}, {row[1]} tokens/s, {row[5]}" for row in rows)
-        blocks.append(Plot(f"tokens/s against {front.over}", front.unit, "tokens/s", points, labels))
-    open_ = sum(p.status != "optimal" for p in front.points)
-    said = "Every point is a plan solved and proved under its own limit."
-    blocks.append(Text(f"Not proved within the time limit: {open_} of {len(rows)} points." if open_ else said))
-    return [*blocks, *plan_error_blocks(front.points[0].plan)]
+    return Grid(columns, rows, left=frozenset({5}))
 
 
 def front_document(front: Front) -> JsonObject:

@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
+from planner.report.figures.canvas import STYLE as FIGURES
+from planner.report.figures.draw import figure_svg
 from planner.report.scatter import svg
-from planner.units import number
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1c2733}"
-    "table{border-collapse:collapse;margin:.5rem 0 1.5rem;font-size:13px}"
-    "td,th{border-bottom:1px solid #d8dee4;padding:.2rem .6rem;text-align:right;vertical-align:top}"
-    "td.left,th.left{text-align:left}svg{background:#fbfcfd;border:1px solid #d8dee4}"
-    "text{font:11px system-ui,sans-serif;fill:#42505e}code{background:#eef1f4;padding:.1rem .3rem}"
+STYLE = FIGURES + (
+    "*{box-sizing:border-box}html{color-scheme:light dark;background:var(--paper)}"
+    "body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif;margin:0 auto;max-width:76rem;"
+    "padding:1.2rem 1rem;"
+    "color:var(--ink);background:var(--paper);overflow-wrap:anywhere}"
+    "h1{font-size:1.25rem;line-height:1.35}h1.bad{color:var(--warn)}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;margin:.3rem 0 1rem;font-size:13px}"
+    "td,th{border-bottom:1px solid var(--line);padding:.2rem .6rem .2rem 0;text-align:right;vertical-align:top;"
+    "overflow-wrap:normal}"
+    "td.left,th.left{text-align:left}tr.strong td{font-weight:600}tr.rule td{border-bottom:2px solid var(--soft)}"
+    "code{background:color-mix(in srgb,var(--line) 45%,transparent);padding:.1rem .3rem;border-radius:3px}"
+    "ul{padding-left:1.2rem}figure{margin:0;min-width:0}"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1.2rem 2rem}"
+    "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
+    "body{font-size:10.5pt;max-width:none;padding:0}table{font-size:8.5pt}.wide{overflow:visible}"
+    ".summary{break-after:page}figure,tr,h2{break-inside:avoid}h2{break-after:avoid}"
+    ".figures{grid-template-columns:1fr 1fr}a,code{overflow-wrap:anywhere}}"
 )
-WIDTH, HEIGHT, MARGIN = 640, 340, 64
 
 
-def render(blocks: Iterable[Block]) -> str:
-    """Blocks as an HTML page."""
-    body = "\n".join(_block(block) for block in blocks)
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>planner</title><style>{STYLE}</style>"
-    return f"{head}\n{body}\n</html>\n"
+def render(blocks: Iterable[Block], summary: Sequence[Block] = ()) -> str:
+    """Blocks as an HTML page; `summary` comes before them and is the first printed page."""
+    first = f"<section class=summary>{chr(10).join(_joined(list(summary)))}</section>\n" if summary else ""
+    body = first + "\n".join(_joined(list(blocks)))
+    meta = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'
+    head = f"<!doctype html><html lang=en>{meta}<title>planner</title><style>{STYLE}</style>"
+    return f"{head}\n<body>\n{body}\n</body></html>\n"
+
+
+def _joined(blocks: list[Block]) -> Iterator[str]:
+    """Figures that follow each other stand beside each other."""
+    for drawn, group in itertools.groupby(map(shown, blocks), key=lambda block: isinstance(block, Figure)):
+        inside = "\n".join(_block(block) for block in group)
+        yield f'<div class="figures">{inside}</div>' if drawn else inside
 
 
 def fragment(blocks: Iterable[Block]) -> str:
     """Blocks as part of a page that is not ours, such as a notebook: its style reaches nothing else."""
+    blocks = [shown(block) for block in blocks]
     body = "\n".join(_block(block) for block in blocks)
-    style = ".planner td,.planner th{text-align:right}.planner .left{text-align:left}"
+    figures = FIGURES.replace(":root", ".planner") if any(isinstance(block, Figure) for block in blocks) else ""
+    style = figures + ".planner td,.planner th{text-align:right}.planner .left{text-align:left}"
     return f"<style>{style}</style>\n<div class=planner>\n{body}\n</div>\n"
 
 
 def _block(block: Block) -> str:
     if isinstance(block, Headline):
-        return f"<h1>{html.escape(block.text)}</h1>"
+        return f"<h1{'' if block.good else ' class=bad'}>{html.escape(block.text)}</h1>"
     if isinstance(block, Heading):
         return f"<h2>{html.escape(block.text)}</h2>"
     if isinstance(block, Text):
@@ -44,8 +67,8 @@ def _block(block: Block) -> str:
         return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in block.items) + "</ul>"
     if isinstance(block, Command):
         return f"<p>Next: <code>{html.escape(block.text)}</code> ({html.escape(block.purpose)})</p>"
-    if isinstance(block, Plot):
-        return _plot(block)
+    if isinstance(block, Figure):
+        return f"<figure>{figure_svg(block)}</figure>"
     if isinstance(block, Scatter):
         return svg(block)
     return _grid(block)
@@ -57,40 +80,12 @@ def _grid(grid: Grid) -> str:
             f"<{tag}{' class=left' if place in grid.left else ''}>{html.escape(cell)}</{tag}>"
             for place, cell in enumerate(cells)
         ]
-        return "<tr>" + "".join(parts) + "</tr>"
+        return "".join(parts)
 
-    header = row(grid.columns, "th") if grid.columns else ""
-    return f"<table>{header}{''.join(row(cells, 'td') for cells in grid.rows)}</table>"
-
-
-def _plot(plot: Plot) -> str:
-    xs, ys = [x for x, _ in plot.points], [y for _, y in plot.points]
-    low_x, high_x = min(xs), max(xs)
-    low_y, high_y = 0.0, max(ys)
-
-    def across(x: float) -> float:
-        return MARGIN + (x - low_x) / ((high_x - low_x) or 1) * (WIDTH - 2 * MARGIN)
-
-    def up(y: float) -> float:
-        return HEIGHT - MARGIN - (y - low_y) / ((high_y - low_y) or 1) * (HEIGHT - 2 * MARGIN)
-
-    line = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in plot.points)
-    dots = "".join(
-        f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="4" fill="#1f6feb">'
-        f"<title>{html.escape(label)}</title></circle>"
-        for (x, y), label in zip(plot.points, plot.labels, strict=True)
-    )
-    bottom = HEIGHT - MARGIN
-    axes = (
-        f'<path d="M{MARGIN} {MARGIN} V{bottom} H{WIDTH - MARGIN}" stroke="#8b98a5" fill="none"/>'
-        f'<text x="{MARGIN}" y="{bottom + 18}">{number(low_x, 1)}</text>'
-        f'<text x="{WIDTH - MARGIN}" y="{bottom + 18}" text-anchor="end">{number(high_x, 1)}</text>'
-        f'<text x="{MARGIN - 6}" y="{bottom}" text-anchor="end">0</text>'
-        f'<text x="{MARGIN - 6}" y="{up(high_y):.1f}" text-anchor="end">{number(high_y, 0)}</text>'
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 20}" text-anchor="middle">{html.escape(plot.x)}</text>'
-        f'<text x="{MARGIN}" y="{MARGIN - 16}">{html.escape(plot.y)}</text>'
-    )
-    return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" role="img"><title>{html.escape(plot.title)}</title>{axes}'
-        f'<polyline points="{line}" fill="none" stroke="#1f6feb"/>{dots}</svg>'
-    )
+    header = f"<thead><tr>{row(grid.columns, 'th')}</tr></thead>" if grid.columns else ""
+    lines = []
+    for place, cells in enumerate(grid.rows):
+        kinds = [kind for kind, places in (("strong", grid.strong), ("rule", grid.rules)) if place in places]
+        named = f' class="{" ".join(kinds)}"' if kinds else ""
+        lines.append(f"<tr{named}>{row(cells, 'td')}</tr>")
+    return f"<div class=wide><table>{header}<tbody>{''.join(lines)}</tbody></table></div>"

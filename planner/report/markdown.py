@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Plot, Scatter, Text, drawn
+from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
+from planner.report.characters import figure_lines
 
 
 def render(blocks: Iterable[Block]) -> str:
     """Blocks as Markdown text, one empty line between them."""
-    return "\n\n".join(_text(block) for block in blocks if not isinstance(block, Scatter)) + "\n"
+    texts = (_text(block) for block in map(shown, blocks) if not isinstance(block, Scatter))
+    return "\n\n".join(text for text in texts if text) + "\n"
 
 
 def _text(block: Block) -> str:
@@ -23,8 +25,9 @@ def _text(block: Block) -> str:
         return "\n".join(f"- {item}" for item in block.items)
     if isinstance(block, Command):
         return f"Next: `{block.text}` ({block.purpose})"
-    if isinstance(block, Plot):
-        return "```text\n" + "\n".join(drawn(block)) + "\n```"
+    if isinstance(block, Figure):
+        lines = figure_lines(block)
+        return "```text\n" + "\n".join(lines) + "\n```" if lines else ""
     assert isinstance(block, Grid)
     return _grid(block)
 

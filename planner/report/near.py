@@ -6,20 +6,67 @@ from planner.problem.problem import Question
 from planner.report.blocks import Block, Grid, Headline, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
+from planner.report.screen import Screen, model_text, risk_text, screen_blocks
 from planner.report.short import LEGEND, short_binding, short_layout
-from planner.report.summary import plan_error_blocks
+from planner.report.summary import next_command, plan_error_blocks
 from planner.search.decisions import layout_document
+from planner.search.plan import Plan
 from planner.search.search import Outcome
 from planner.units import number, percent, signed
+
+TRY_THREE = "On public sweeps the best of the first three is the real best more often than the first alone: try three."
 
 
 def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block]:
     """One row a layout, how far each is from the best (`within` was asked for), and what is known of the error."""
-    plans = [outcome.plan for outcome in outcomes if outcome.plan is not None]
+    plans = _plans(outcomes)
     if not plans:
-        return [Headline(f"{name}: no layout fits (proved)", good=False)]
+        return [_none(name)]
+    unproved = sum(outcome.status != "optimal" for outcome in outcomes)
+    return [
+        _headline(name, plans, within),
+        _table(plans),
+        *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
+        Text(LEGEND),
+        Text(TRY_THREE),
+        *plan_error_blocks(plans[0]),
+    ]
+
+
+def near_screen(name: str, outcomes: list[Outcome], within: float) -> list[Block]:
+    """The same on one screen."""
+    plans = _plans(outcomes)
+    if not plans:
+        return screen_blocks(Screen(_none(name)))
     best = plans[0]
-    rows = []
+    unproved = sum(outcome.status != "optimal" for outcome in outcomes)
+    rows = (("model", model_text(best)), ("risk", risk_text(best)))
+    return screen_blocks(
+        Screen(
+            _headline(name, plans, within),
+            table=_table(plans),
+            notes=(f"Not proved within the time limit: {unproved} of {len(plans)}.",) if unproved else (),
+            after=rows,
+            command=next_command(outcomes[0].question, None, outcomes[0].status),
+        )
+    )
+
+
+def _plans(outcomes: list[Outcome]) -> list[Plan]:
+    return [outcome.plan for outcome in outcomes if outcome.plan is not None]
+
+
+def _none(name: str) -> Headline:
+    return Headline(f"{name}: no layout fits (proved)", good=False)
+
+
+def _headline(name: str, plans: list[Plan], within: float) -> Headline:
+    return Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best")
+
+
+def _table(plans: list[Plan]) -> Grid:
+    """One row a layout."""
+    best, rows = plans[0], []
     for place, plan in enumerate(plans, 1):
         slower = plan.step_seconds / best.step_seconds - 1
         rows.append(
@@ -32,17 +79,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
                 short_binding(plan),
             )
         )
-    unproved = sum(outcome.status != "optimal" for outcome in outcomes)
-    return [
-        Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best"),
-        Grid(("", "layout", "step s", "slower", "free GiB", "fullest in"), tuple(rows), left=frozenset({1, 5})),
-        *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
-        Text(LEGEND),
-        Text(
-            "On public sweeps the best of the first three is the real best more often than the first alone: try three."
-        ),
-        *plan_error_blocks(best),
-    ]
+    return Grid(("", "layout", "step s", "slower", "free GiB", "fullest in"), tuple(rows), left=frozenset({1, 5}))
 
 
 def near_document(question: Question, outcomes: list[Outcome]) -> JsonObject:

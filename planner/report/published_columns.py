@@ -49,6 +49,24 @@ def comparison_blocks(comparison: PublishedColumns) -> list[Block]:
     return blocks
 
 
+def comparison_result(comparison: PublishedColumns) -> list[str]:
+    """What the plan comes to against the baseline, and the published changes against the plan: two lines."""
+    base, found = comparison.baseline, comparison.found
+    if base is None or found is None or found.relative_samples is None:
+        return []
+    what = "samples" if found.plan.problem.is_rl else "sequences"
+    out = [
+        f"{percent(found.relative_samples, 0)} of the {what}/s of {base.plan.num_gpus} GPUs as in "
+        f'"{base.name}" ({base.verdict}, {number(base.plan.headroom_gib, 1)} GiB free).'
+    ]
+    for case in comparison.cases:
+        if case.published is not None and case is not base and case.plan.num_gpus == found.plan.num_gpus:
+            claimed = f", published as {case.published.stability}" if case.published.stability else ""
+            free = f"{case.verdict}, {number(case.plan.headroom_gib, 1)} GiB free"
+            out.append(f'"{case.name}": {len(case.changed_wishes)} wishes given up, {free}{claimed}.')
+    return out
+
+
 def _training(plan: Plan) -> PhaseMemory:
     return max((p for p in plan.memory if p.stage is not None), key=lambda phase: phase.total_gib)
 

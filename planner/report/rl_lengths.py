@@ -4,42 +4,85 @@ from __future__ import annotations
 
 from planner.analysis.rl_lengths import LengthAnswer
 from planner.inputs.document import Document
-from planner.report.blocks import Block, Bullets, Grid, Headline, Text
+from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
-from planner.report.short import short_wishes
+from planner.report.screen import Screen, model_text, risk_text, screen_blocks
+from planner.report.short import short_wishes, typed
 from planner.report.summary import plan_error_blocks
 from planner.search.decisions import layout_document
 from planner.search.plan import degrees, host_total_gib
 from planner.search.search import why_nothing_fits
 from planner.units import number
 
+NAMES = (
+    "mean generated",
+    "degrees",
+    "samples a micro-batch",
+    "recomputed layers a stage",
+    "longest sample, tokens",
+    "rollout engine",
+    "memory fraction",
+    "pool over mean demand",
+    "pool over worst demand",
+    "peak GiB",
+    "free GiB",
+    "host GiB of a node",
+    "rollout s",
+    "step s",
+    "trained samples/s",
+)
+"""Rows of the table, as `_cells` fills them."""
+ON_SCREEN = (
+    *("degrees", "samples a micro-batch", "recomputed layers a stage", "rollout engine", "memory fraction"),
+    *("pool over mean demand", "peak GiB", "free GiB", "step s", "trained samples/s"),
+)
+
+
+def rl_length_screen(document: Document, answers: list[LengthAnswer]) -> list[Block]:
+    """The same on one screen."""
+    plans = [answer.plan for answer in answers if answer.plan is not None]
+    rows = (("model", model_text(plans[0])), ("risk", risk_text(plans[0]))) if plans else ()
+    command = Command(f"planner rl-lengths {typed(document)} -v", "every row, and what they mean")
+    if plans:
+        longest = max((a for a in answers if a.plan is not None), key=lambda a: a.response_length)
+        scenario = typed(longest.outcome.question.document)
+        command = Command(f"planner solve {scenario}", "the longest that fits in full (-v here: every row)")
+    grid = _grid(answers, ON_SCREEN)
+    return screen_blocks(
+        Screen(_headline(document.name, answers), table=grid, notes=_reasons(answers), after=rows, command=command)
+    )
+
 
 def rl_length_blocks(name: str, answers: list[LengthAnswer]) -> list[Block]:
     """One column a largest response, and what is known of the error."""
     plans = [answer.plan for answer in answers if answer.plan is not None]
-    names = (
-        "mean generated",
-        "degrees",
-        "samples a micro-batch",
-        "recomputed layers a stage",
-        "longest sample, tokens",
-        "rollout engine",
-        "memory fraction",
-        "pool over mean demand",
-        "pool over worst demand",
-        "peak GiB",
-        "free GiB",
-        "host GiB of a node",
-        "rollout s",
-        "step s",
-        "trained samples/s",
+    reasons = _reasons(answers)
+    blocks: list[Block] = [_headline(name, answers), _grid(answers, NAMES)]
+    blocks += [Bullets(reasons)] if reasons else []
+    blocks.append(
+        Text(
+            "The distribution of lengths is scaled with the largest response. Pool over demand: how many times the "
+            "pool of an engine holds the samples that it decodes at once, all at their end, of mean or of largest "
+            "length; below 1 samples wait or are put back."
+        )
     )
-    fitting = f"{len(plans)} of {len(answers)} largest responses fit"
-    blocks: list[Block] = [Headline(f"{name}: {fitting}", good=bool(plans))]
+    return [*blocks, *(plan_error_blocks(plans[0]) if plans else [])]
+
+
+def _headline(name: str, answers: list[LengthAnswer]) -> Headline:
+    fitting = sum(answer.plan is not None for answer in answers)
+    return Headline(f"{name}: {fitting} of {len(answers)} largest responses fit", good=fitting > 0)
+
+
+def _grid(answers: list[LengthAnswer], names: tuple[str, ...]) -> Grid:
     cells = [_cells(answer) for answer in answers]
-    rows = tuple((name, *(column[place] for column in cells)) for place, name in enumerate(names))
-    blocks.append(Grid(("responses of up to", *(f"{a.response_length:,}" for a in answers)), rows))
+    rows = tuple((name, *(column[NAMES.index(name)] for column in cells)) for name in names)
+    return Grid(("responses of up to", *(f"{a.response_length:,}" for a in answers)), rows)
+
+
+def _reasons(answers: list[LengthAnswer]) -> tuple[str, ...]:
+    """What keeps a length from fitting, and what is given up for it."""
     reasons = []
     for a in answers:
         if a.plan is None:
@@ -51,15 +94,7 @@ def rl_length_blocks(name: str, answers: list[LengthAnswer]) -> list[Block]:
         for a in answers
         if a.plan is not None and a.plan.wish.given_up
     ]
-    blocks += [Bullets(tuple(reasons))] if reasons else []
-    blocks.append(
-        Text(
-            "The distribution of lengths is scaled with the largest response. Pool over demand: how many times the "
-            "pool of an engine holds the samples that it decodes at once, all at their end, of mean or of largest "
-            "length; below 1 samples wait or are put back."
-        )
-    )
-    return [*blocks, *(plan_error_blocks(plans[0]) if plans else [])]
+    return tuple(reasons)
 
 
 def _cells(answer: LengthAnswer) -> tuple[str, ...]:

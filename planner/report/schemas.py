@@ -9,6 +9,7 @@ from planner.report.json_text import JsonObject
 from planner.schema import other_answers as other
 from planner.schema import question_answers as questions
 from planner.schema.budget import Budget
+from planner.schema.budget_answers import BudgetDocument
 from planner.schema.lint_answers import LintAnswer
 from planner.schema.rl_answers import RlLengthsAnswer
 from planner.schema.scenario import Scenario
@@ -25,7 +26,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "pareto": questions.ParetoAnswer,
     "rl-lengths": RlLengthsAnswer,
     "explain": questions.ExplainAnswer,
-    "budget": questions.BudgetDocument,
+    "budget": BudgetDocument,
     "catalog-list": other.CatalogListAnswer,
     "catalog-show": other.CatalogEntryAnswer,
     "validate-memory": other.ValidateMemoryAnswer,

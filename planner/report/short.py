@@ -1,51 +1,100 @@
-"""A plan in a few words: for tables in which each plan is one row."""
+"""A plan in a few words: the one line that names a layout, wherever a layout is named."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from planner.inputs.document import Document
-from planner.problem.variants import USUAL
-from planner.search.plan import Plan, degrees
+from planner.problem.variants import Setting
+from planner.schema.scenario import Scenario
+from planner.search.named_layout import NamedLayout
+from planner.search.plan import WISHES, Plan, RolloutPlan, degrees
 
-SAID = {
-    "cluster.node": "{}",
-    "layout.later_stages_on": "later stages on {}",
-    "rl.placement": "{}",
-    "rl.rollout.node": "rollout on {}",
-    "precision": "{}",
-}
-UNUSUAL = {
-    ("layout.schedule", "zb-h1"): "zb-h1",
-    ("layout.optimizer_offload", "true"): "optimizer on the host",
-    ("layout.activation_offload", "true"): "activations on the host",
-    ("cluster.rank_order", "tp_pp_dp"): "tp-pp-dp",
-    ("layout.sequence_parallel", "false"): "no sequence parallelism",
-}
-LEGEND = "layout: mbs sequences or cap tokens a micro-batch, rc recomputed layers of each stage"
+WHERE = {"cluster.node": "on {}", "rl.placement": "{}", "rl.rollout.node": "rollout on {}"}
+"""Decisions about machines, said where the scenario leaves them open."""
+USUAL_OPTIMIZER = Scenario.model_fields["optimizer"].default
+USUAL_PRECISION = Scenario.model_fields["precision"].default
+LEGEND = (
+    "layout: mbs sequences a micro-batch, or cap tokens packed into one; recompute: layers of each stage computed again"
+)
+
+
+@dataclass(frozen=True)
+class NamedRollout:
+    """What a layout line says of the rollout engine."""
+
+    tensor_parallel: int
+    gpu_memory_utilization: float
+    max_concurrency: int | None
+    num_gpus: int | None
+    """Where it has GPUs of its own."""
+
+    @classmethod
+    def of(cls, rollout: RolloutPlan, apart: bool) -> NamedRollout:
+        """The decisions among the figures of a rollout."""
+        own = rollout.num_gpus if apart else None
+        return cls(rollout.tensor_parallel, rollout.gpu_memory_utilization, rollout.max_concurrency, own)
 
 
 def short_layout(plan: Plan) -> str:
-    """The degrees of a plan, its micro-batch and its recomputation."""
-    tokens = plan.layout["max_tokens"]
-    size = f"cap{tokens}" if tokens else f"mbs{plan.layout['micro_batch_size']}"
-    text = f"{degrees(plan.layout)} {size} rc{_counts(plan.recomputed)}"
-    if len(set(plan.layers)) > 1:
-        text += f" layers {_counts(plan.layers)}"
-    if plan.rollout is not None:
-        text += f", rollout TP{plan.rollout.tensor_parallel} at {plan.rollout.gpu_memory_utilization:g}"
-    if plan.rollout is not None and not plan.problem.colocated:
-        text += f" on {plan.rollout.num_gpus} of {plan.num_gpus} GPUs"
-    words = [said for setting in plan.problem.settings if (said := _said(*setting))]
-    return text + (f", {', '.join(words)}" if words else "")
+    """The layout line of a plan: every decision that is not as usual, and every wish given up."""
+    rollout = NamedRollout.of(plan.rollout, not plan.problem.colocated) if plan.rollout is not None else None
+    line = layout_line(plan.named, rollout, plan.problem.settings)
+    lost = [f"{WISHES[name]} {granted(plan, name)}" for name in plan.wish.given_up if name != "optimizer"]
+    return ", ".join([line, *lost])
 
 
-def _said(path: str, value: str) -> str:
-    """A decision of the search in a few words; nothing where it is as usual."""
-    if value == USUAL:
-        return ""
-    return SAID[path].format(value) if path in SAID else UNUSUAL.get((path, value), "")
+def layout_line(layout: NamedLayout, rollout: NamedRollout | None = None, settings: Sequence[Setting] = ()) -> str:
+    """Two layouts of one scenario that differ in any decision have different lines; `settings` are the open ones."""
+    first = f"{degrees(vars(layout))}{_sharding(layout)}"
+    size = f"mbs{layout.micro_batch_size}" if layout.max_tokens_per_gpu is None else f"cap{layout.max_tokens_per_gpu}"
+    first += f" {size} recompute {_counts(layout.recomputed_layers_per_stage)}"
+    if len(set(layout.layers_per_stage)) > 1:
+        first += f" layers {_counts(layout.layers_per_stage)}"
+    return ", ".join([first, *_unusual(layout), *(_engine(rollout) if rollout else ()), *_machines(settings)])
+
+
+def _sharding(layout: NamedLayout) -> str:
+    text = f" ETP{layout.expert_tensor_parallel}" if layout.expert_tensor_parallel > 1 else ""
+    text += f" ZeRO-{layout.zero_stage}" if layout.zero_stage else ""
+    if layout.tensor_parallel > 1 and not layout.sequence_parallel:
+        text += " no-SP"
+    elif layout.tensor_parallel == 1 and layout.sequence_parallel:
+        text += " SP"
+    return text
+
+
+def _unusual(layout: NamedLayout) -> Iterator[str]:
+    """Decisions beyond the degrees that are not as they usually are."""
+    if layout.later_stages_node is not None:
+        yield f"stages from {layout.stages_on_node} on {layout.later_stages_node}"
+    if layout.recompute_modules:
+        yield f"recomputed modules {' '.join(layout.recompute_modules)}"
+    if layout.schedule not in ("1f1b", "interleaved"):
+        yield layout.schedule
+    if layout.rank_order != "default":
+        yield layout.rank_order.replace("_", "-")
+    if layout.optimizer != USUAL_OPTIMIZER:
+        yield layout.optimizer
+    if layout.optimizer_offload:
+        yield "optimizer on the host"
+    if layout.activation_offload:
+        yield "activations on the host"
+    if layout.precision != USUAL_PRECISION:
+        yield layout.precision
+
+
+def _engine(rollout: NamedRollout) -> Iterator[str]:
+    text = f"rollout TP{rollout.tensor_parallel} at {rollout.gpu_memory_utilization:g}"
+    if rollout.max_concurrency is not None:
+        text += f" for {rollout.max_concurrency} requests"
+    yield text if rollout.num_gpus is None else f"{text} on {rollout.num_gpus} GPUs of its own"
+
+
+def _machines(settings: Sequence[Setting]) -> Iterator[str]:
+    return (WHERE[path].format(value) for path, value in settings if path in WHERE)
 
 
 def short_binding(plan: Plan) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
-from planner.report.blocks import Block, Bullets, Heading, Text
+from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.plan_json import outcome_document
-from planner.report.published_columns import comparison_blocks
+from planner.report.published_columns import comparison_blocks, comparison_result
+from planner.report.screen import Screen, plan_rows, screen_blocks
 from planner.report.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
 from planner.report.uniform import uniform_blocks
 from planner.search.search import Outcome
@@ -29,8 +30,23 @@ class Solved:
     """The best plan with stages that are alike, where the scenario leaves them free."""
 
 
-def solve_blocks(solved: Solved) -> list[Block]:
-    """The plan with its ledgers, what it is compared with, the proof, known errors, and what to type next."""
+def solve_screen(solved: Solved) -> list[Block]:
+    """The plan on one screen."""
+    outcome, nearest = solved.outcome, solved.nearest
+    asked = outcome.question.scenario.question
+    lead = [asked.strip()] if asked else []
+    if solved.comparison is not None:
+        lead += comparison_result(solved.comparison)
+    command = _next(solved)
+    if outcome.plan is None:
+        notes = nearest.sentences if nearest is not None else ()
+        return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
+    command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
+    return screen_blocks(Screen(headline(outcome), tuple(lead), plan_rows(outcome.plan), command=command))
+
+
+def solve_ledgers(solved: Solved) -> list[Block]:
+    """The plan with its ledgers and what it is compared with."""
     outcome, nearest = solved.outcome, solved.nearest
     blocks: list[Block] = [headline(outcome)]
     question = outcome.question.scenario.question
@@ -43,10 +59,18 @@ def solve_blocks(solved: Solved) -> list[Block]:
     blocks += uniform_blocks(solved.uniform)
     if solved.comparison is not None:
         blocks += comparison_blocks(solved.comparison)
-    blocks += proof_blocks(outcome)
-    blocks += error_blocks(outcome.question)
-    headroom_gib = nearest.feasible_headroom_gib if nearest is not None else None
-    return [*blocks, next_command(outcome.question, headroom_gib, outcome.status)]
+    return [*blocks, _next(solved)]
+
+
+def solve_blocks(solved: Solved) -> list[Block]:
+    """The plan with its ledgers, what it is compared with, the proof, known errors, and what to type next."""
+    *blocks, command = solve_ledgers(solved)
+    return [*blocks, *proof_blocks(solved.outcome), *error_blocks(solved.outcome.question), command]
+
+
+def _next(solved: Solved) -> Command:
+    headroom_gib = solved.nearest.feasible_headroom_gib if solved.nearest is not None else None
+    return next_command(solved.outcome.question, headroom_gib, solved.outcome.status)
 
 
 def solve_document(solved: Solved) -> JsonObject:

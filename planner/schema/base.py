@@ -2,7 +2,49 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from planner.errors import visible
+
+GbPerSecond = Annotated[float, Field(ge=1e-3, le=1e7)]
+"""A bandwidth, decimal. [GB/s]"""
+TeraFlops = Annotated[float, Field(ge=1e-3, le=1e7)]
+"""A rate of arithmetic. [TFLOP/s]"""
+Gib = Annotated[float, Field(ge=0, le=2**24)]
+"""An amount of memory up to 16 PiB. [GiB]"""
+SomeGib = Annotated[float, Field(ge=2**-10, le=2**24)]
+"""A capacity: at least 1 MiB, up to 16 PiB. [GiB]"""
+BytesEach = Annotated[float, Field(ge=0, le=1024)]
+"""Bytes of one element or parameter."""
+SomeBytesEach = Annotated[float, Field(ge=1 / 64, le=1024)]
+"""Bytes of one element or parameter, some at least."""
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+"""A plain multiplier."""
+Count = Annotated[int, Field(ge=0, le=2**31)]
+Micros = Annotated[float, Field(ge=0, le=1e9)]
+"""[us]"""
+Millis = Annotated[float, Field(ge=0, le=1e9)]
+"""[ms]"""
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+"""[s]"""
+Usd = Annotated[float, Field(ge=0, le=1e9)]
+"""US dollars."""
+
+
+def _one_line(text: str) -> str:
+    """Raises ValueError for a name that could pass for more than a name."""
+    bad = next((c for c in text if visible(c) != c), None)
+    if bad is not None:
+        raise ValueError(f"a name is one line of visible characters; it holds U+{ord(bad):04X}")
+    if not text.strip():
+        raise ValueError("a name needs a visible character")
+    return text
+
+
+OneLine = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_one_line)]
+"""A name: one line of up to 80 visible characters."""
 
 
 class Frozen(BaseModel):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from planner.schema.base import Frozen, Source
+from planner.schema.base import Frozen, OneLine, Source
 
 
 class Published(Frozen):
     """Rows of somebody's published table, per GPU, in the unit they print (decimal GB)."""
 
     source: Source
-    rows_gb: dict[str, float]
-    total_gb: float
+    rows_gb: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]]
+    total_gb: Annotated[float, Field(gt=0, le=1e6)]
     relative_throughput: str | None = None
     stability: str | None = None
 
@@ -22,7 +22,7 @@ class Published(Frozen):
 class Column(Frozen):
     """One configuration to show beside the plan: overrides of this scenario, and what was published about it."""
 
-    name: str
+    name: OneLine
     set: dict[str, Any] = Field(default_factory=dict)
     assumed: list[str] = Field(default_factory=list)
     """Paths among those of `set` whose values nobody published."""
@@ -34,7 +34,7 @@ class Column(Frozen):
 class Change(Frozen):
     """One change, priced alone."""
 
-    name: str
+    name: OneLine
     published: bool = True
     """Somebody published it; otherwise it is a question of one's own."""
     set: dict[str, Any]

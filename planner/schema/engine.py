@@ -7,11 +7,11 @@ over which ranks it is cut (`shard`). `costs/memory.py` multiplies these out; it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from planner.schema.base import Frozen, Source
+from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
 from planner.schema.rl_stack import Packing as Packing
@@ -27,9 +27,9 @@ from planner.schema.timing import Timing
 class States(Frozen):
     """What one parameter keeps."""
 
-    weight_bytes: float | Literal["precision"] = "precision"
+    weight_bytes: BytesEach | Literal["precision"] = "precision"
     """Bytes a parameter of the stored weights; `precision` takes the compute precision's."""
-    gradient_bytes: float | Literal["precision"] = 4.0
+    gradient_bytes: BytesEach | Literal["precision"] = 4.0
     """Bytes a parameter of the gradient kept until the step."""
     keeps_master: bool = True
     """The optimizer keeps its own fp32 copy (where it has one); false where the weights are the fp32 copy."""
@@ -45,22 +45,22 @@ class States(Frozen):
     """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
     shard_over_context: bool = True
     """State is sharded over data * context parallel ranks, not data alone."""
-    moment_bytes: float | None = None
+    moment_bytes: BytesEach | None = None
     """Bytes a parameter of all moments together, where the engine keeps them in its own format."""
-    optimizer_instances: int = Field(default=1, ge=1)
+    optimizer_instances: int = Field(le=2**31, default=1, ge=1)
     """Copies of the sharded optimizer: each is cut over the ranks divided by this."""
-    reduction_bucket_bytes: float = 0
+    reduction_bucket_bytes: Annotated[float, Field(ge=0, le=1e13)] = 0
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False
     """Gradients are made by the backward pass and dropped after the step, so that the first micro-batch's forward pass
     runs without them."""
-    step_bytes: float = 0
+    step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
-    step_elements: float | None = None
+    step_elements: Annotated[float, Field(ge=1, le=1e13)] | None = None
     """Parameters that the step works on at once where weights are cut (ZeRO-3); all of the shard unless stated."""
-    host_gradient_bytes: float = 0
+    host_gradient_bytes: BytesEach = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
-    step_gathered_bytes: float = 0
+    step_gathered_bytes: BytesEach = 0
     """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
     source: str
 
@@ -68,13 +68,13 @@ class States(Frozen):
 class ZeroThree(Frozen):
     """Transient whole layers of an engine that shards the weights themselves."""
 
-    gathered_units: float = Field(ge=0)
+    gathered_units: Factor
     """Whole layers that lie gathered at once (the running one and prefetched ones)."""
-    gathered_bytes: float = 2
-    reduced_units: float = Field(ge=0)
+    gathered_bytes: BytesEach = 2
+    reduced_units: Factor
     """Whole layers' gradients that lie unreduced at once."""
-    reduced_bytes: float = 4
-    root_gradient_bytes: float = 0
+    reduced_bytes: BytesEach = 4
+    root_gradient_bytes: BytesEach = 0
     """Bytes an element of the head's gradient, where the head is part of the root unit, which is reduced last."""
     every_layer: bool = False
     """Copies of all layers of the stage stay, beyond the one in use (no resharding after the forward pass)."""
@@ -82,10 +82,10 @@ class ZeroThree(Frozen):
     """With a pipeline, weights stay gathered from the first micro-batch to the last."""
     unreduced: Literal["never", "between micro-batches", "in a pipeline"] = "never"
     """When gradients stay whole on each rank until the last micro-batch of a step."""
-    unreduced_bytes: float = 4
+    unreduced_bytes: BytesEach = 4
     flat_parameters: bool = False
     """A layer's weights are one flat parameter, whose gradient is as large even where only adapters train."""
-    head_gradient_bytes: float = 0
+    head_gradient_bytes: BytesEach = 0
     """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
@@ -95,9 +95,9 @@ class ZeroThree(Frozen):
 class Reserve(Frozen):
     """From allocated to reserved: what the caching allocator holds beyond what is in use."""
 
-    median: float = Field(ge=1)
-    p90: float = Field(ge=1)
-    maximum: float = Field(ge=1)
+    median: float = Field(ge=1, le=1e6)
+    p90: float = Field(ge=1, le=1e6)
+    maximum: float = Field(ge=1, le=1e6)
     gradients_apart: bool = False
     """Gradients are allocated on the stream of their collective: its pool keeps their room while there are none."""
     source: str
@@ -106,9 +106,9 @@ class Reserve(Frozen):
 class MagnitudeNorm(Frozen):
     """Temporaries of the weight norm that DoRA adapters divide their magnitudes by, of one matrix at a time."""
 
-    matrix_bytes: float = Field(ge=0)
+    matrix_bytes: BytesEach
     """Bytes an element of the adapted matrix."""
-    input_bytes: float = Field(ge=0)
+    input_bytes: BytesEach
     """Bytes an element of a square as wide as the matrix's inputs."""
     source: str
 
@@ -116,11 +116,11 @@ class MagnitudeNorm(Frozen):
 class RunAhead(Frozen):
     """Buffers of asynchronous collectives that stay reserved because the CPU queues work ahead of the GPU."""
 
-    most_buffers: float = Field(ge=0)
+    most_buffers: Factor
     """As many as the launch queue lets wait."""
-    buffers_per_layer: float = Field(ge=0)
+    buffers_per_layer: Factor
     """Gathered inputs of one layer's forward pass."""
-    bytes: float = 2
+    bytes: Factor = 2
     """Bytes an element; each is as wide as hidden_size, whole on each rank."""
     source: str
 
@@ -128,13 +128,13 @@ class RunAhead(Frozen):
 class Overhead(Frozen):
     """What a process holds outside the allocator."""
 
-    cuda_context_gib: float = Field(ge=0)
-    nccl_gib_per_group: float = Field(ge=0)
+    cuda_context_gib: Gib
+    nccl_gib_per_group: Gib
     """For each communicator over more than one rank that the layout needs."""
-    framework_gib: float = Field(default=0, ge=0)
-    workspace_gib: float = Field(default=0, ge=0)
+    framework_gib: Gib = 0
+    workspace_gib: Gib = 0
     """Standing buffers of libraries inside the allocator (matrix product workspaces)."""
-    expert_workspace_gib: float = Field(default=0, ge=0)
+    expert_workspace_gib: Gib = 0
     """The same for grouped products of experts, where the network has any."""
     source: str
 
@@ -161,7 +161,7 @@ class Pipeline(Frozen):
     uneven: Literal["no", "first_last", "any"] = "no"
     empty_stages: bool = False
     """The last stages may hold no layer: head and loss stand alone."""
-    group_size: int | None = None
+    group_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
     zero_bubble: str | None = None
     """Source of the engine's ZB-H1 schedule, where it has one: weight gradients wait for the pipeline's bubble."""
@@ -200,7 +200,7 @@ class Engine(Frozen):
     """The release whose behaviour this file states."""
     launch: list[str] = Field(default_factory=list)
     """Names of the launchers that speak its settings, the engine's own first."""
-    zero_stages: list[int] = Field(min_length=1)
+    zero_stages: list[Annotated[int, Field(ge=0, le=3)]] = Field(min_length=1)
     """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
     tensor_parallel: bool = True
     context_parallel: bool = True
@@ -240,14 +240,14 @@ class Engine(Frozen):
     """Temporary while the last stage computes log-probabilities without a gradient (RL)."""
     cached: list[Tensor] = Field(default_factory=list)
     """Blocks that the caching allocator keeps for logits of other lengths, beyond what is in use."""
-    weight_gradient_buffer_bytes: float = 0
+    weight_gradient_buffer_bytes: BytesEach = 0
     """Bytes an element of one buffer for each distinct weight shape of a layer, and of the head."""
     weight_gradient_buffer_source: str | None = None
     trains_further_tokens: bool = False
     """The architecture's layers that predict further tokens are trained, on the last stage."""
-    routed_imbalance: float = Field(default=1.0, ge=1)
+    routed_imbalance: float = Field(default=1.0, ge=1, le=1e6)
     """Tokens of the busiest expert-parallel rank relative to an even share."""
-    vocab_divisible_by: int = 1
+    vocab_divisible_by: int = Field(default=1, ge=1, le=2**20)
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
     fused_head: bool = False
@@ -267,7 +267,7 @@ class Engine(Frozen):
     headroom_source: str
     colocation: Colocation | None = None
     separation: Separation | None = None
-    passes_factor: float = Field(default=1, ge=1)
+    passes_factor: float = Field(default=1, ge=1, le=1e6)
     """Times as long as in pretraining that passes of an RL trainer take on the same shapes: packed sequences, and
     workers that are called from outside."""
     generation: Generation | None = None
@@ -277,9 +277,9 @@ class Engine(Frozen):
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False
-    gradient_reduce_bytes: float | Literal["precision"] = 4.0
+    gradient_reduce_bytes: BytesEach | Literal["precision"] = 4.0
     """Bytes a parameter that data-parallel ranks reduce."""
-    elementwise_factor: float = Field(default=1.0, gt=0)
+    elementwise_factor: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Bytes that elementwise kernels move relative to fused ones."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Switches that change what the engine keeps."""

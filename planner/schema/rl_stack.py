@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from planner.schema.base import Frozen, Source
+from planner.schema.base import Frozen, GbPerSecond, Gib, Micros, Millis, Seconds, Source
 
 
 class Colocation(Frozen):
     """Residuals of an RL stack whose trainer and rollout engine share the GPUs."""
 
     rollout_engine: str
-    trainer_residual_gib: float
+    trainer_residual_gib: Gib
     """Left by the sleeping trainer while the rollout engine is awake."""
-    rollout_residual_gib: float
+    rollout_residual_gib: Gib
     """Left by the sleeping rollout engine (CUDA context, graphs) while the trainer is awake."""
     trainer_on_gpu_during_sync: bool
-    sync_bucket_gib: float
-    sync_buckets: int = 2
-    sync_gb_per_s_per_gpu: float = Field(gt=0)
+    sync_bucket_gib: Gib
+    sync_buckets: int = Field(default=2, ge=1, le=1024)
+    sync_gb_per_s_per_gpu: GbPerSecond
     """Effective rate of moving new weights into the rollout engine, a GPU."""
-    sync_fixed_seconds: float = Field(ge=0)
-    sync_tensor_ms: float = Field(default=0, ge=0)
+    sync_fixed_seconds: Seconds
+    sync_tensor_ms: Millis = 0
     """Time of each weight tensor beside its bytes: one gather, one handle and one load each. [ms]"""
-    wake_gb_per_s: float = Field(gt=0)
+    wake_gb_per_s: GbPerSecond
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
     """Named copies of the weights each rank keeps in host memory."""
@@ -38,9 +38,9 @@ class Colocation(Frozen):
 class Shards(Frozen):
     """Trainers that send each generating GPU its own shard and nothing else."""
 
-    gb_per_s: float = Field(gt=0)
+    gb_per_s: GbPerSecond
     """Rate at which one GPU receives it."""
-    fixed_seconds: float = Field(ge=0)
+    fixed_seconds: Seconds
     source: str
 
 
@@ -49,13 +49,13 @@ class Separation(Frozen):
 
     asynchronous: bool
     """The trainer can work on the samples of the weights before, while new ones are generated."""
-    sync_network_share: float = Field(gt=0)
+    sync_network_share: float = Field(ge=1e-6, le=1e6)
     """Rate at which whole weights reach the rollout engines, in rates of one network adapter; above 1 where the
     collective uses several adapters of a node."""
-    sync_fixed_seconds: float = Field(ge=0)
-    sync_tensor_ms: float = Field(default=0, ge=0)
+    sync_fixed_seconds: Seconds
+    sync_tensor_ms: Millis = 0
     """Time of each weight tensor beside its bytes. [ms]"""
-    sync_bucket_gib: float = Field(ge=0)
+    sync_bucket_gib: Gib
     """Weights under way, on trainer and rollout engine alike."""
     shards: Shards | None = None
     """Only where the stack can send shards instead of whole weights."""
@@ -67,7 +67,7 @@ class Generation(Frozen):
 
     log_probs: bool = False
     """The rollout engine returns the log-probability of each token."""
-    answer_ms: float = Field(default=0, ge=0)
+    answer_ms: Millis = 0
     """Time to check the answer of one sample that generation does not hide, all workers together. [ms]"""
     reuses_log_probs: bool = False
     """With one optimizer step a rollout the policy's log-probabilities are those of the training pass itself."""
@@ -84,7 +84,7 @@ class Packing(Frozen):
     """Data-parallel ranks get like work, not samples as they come."""
     padded_in_pipeline: bool = False
     """With several stages, micro-batches are padded to the cap."""
-    log_prob_times: int = Field(default=1, ge=1)
+    log_prob_times: int = Field(le=2**31, default=1, ge=1)
     """Micro-batches of log-probability passes hold so many times the tokens of those of training."""
     holds_longest: bool = False
     """The cap must hold the longest sample; elsewhere a longer one stands alone."""
@@ -100,35 +100,35 @@ class RolloutEngine(Frozen):
     fraction_flag: str
     """Name of its memory fraction in launch files."""
     fraction_of: Literal["total", "usable"]
-    runtime_reserve_gib: float = Field(ge=0)
+    runtime_reserve_gib: Gib
     """Beside the static fraction: activations, CUDA graphs, workspace."""
-    runtime_reserve_gib_per_tensor_parallel: float = Field(ge=0)
-    graph_gib_per_layer: float = Field(default=0, ge=0)
+    runtime_reserve_gib_per_tensor_parallel: Gib
+    graph_gib_per_layer: Gib = 0
     """CUDA graphs of decoding, of one layer of the network."""
-    prefill_tokens: int = Field(default=0, ge=0)
+    prefill_tokens: int = Field(le=2**31, default=0, ge=0)
     """Tokens that are prefilled at once, whose activations and last logits lie beside the static fraction; 0 where the
     fraction holds them."""
-    cuda_context_gib: float = Field(ge=0)
-    nccl_gib_per_group: float = Field(ge=0)
+    cuda_context_gib: Gib
+    nccl_gib_per_group: Gib
     precisions: list[str] = Field(min_length=1)
     """Ids of the precisions in which it can hold weights."""
-    kv_bytes: float = Field(default=2, gt=0)
+    kv_bytes: float = Field(default=2, ge=1e-6, le=1e6)
     """Bytes an element of the key-value cache."""
-    max_concurrency: int = Field(gt=0)
+    max_concurrency: int = Field(le=2**31, gt=0)
     """Requests one engine runs at once."""
     shares_prompt_prefix: bool = True
     """Prompts shared by several samples are prefilled once."""
-    step_overhead_us: float = Field(ge=0)
+    step_overhead_us: Micros
     """Scheduler time of one decode step that no kernel hides. [us]"""
-    sequence_us: float = Field(default=0, ge=0)
+    sequence_us: Micros = 0
     """Host time of one sequence in one decode step: scheduling, sampling, detokenising. [us]"""
-    log_prob_sequence_us: float = Field(default=0, ge=0)
+    log_prob_sequence_us: Micros = 0
     """The same on top where the log-probability of each token is asked for. [us]"""
-    graph_batch: int = Field(default=512, gt=0)
+    graph_batch: int = Field(le=2**31, default=512, gt=0)
     """Largest batch that is replayed as a CUDA graph; kernels of larger ones are launched one by one."""
     bandwidth_fraction: float = Field(gt=0, le=1)
     """Share of the GPU's memory bandwidth that decoding reaches."""
-    fractions: list[float] = Field(min_length=1)
+    fractions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1, max_length=64)
     """Memory fractions tried when the scenario leaves them open."""
     time_error: str
     """Known error of rollout times made from these constants."""

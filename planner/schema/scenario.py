@@ -10,13 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Frozen
+from planner.schema.base import Frozen, Millis, OneLine, SomeGib
 from planner.schema.comparison import Comparison
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31, strict=True)]
+GpuCount = Annotated[int, Field(ge=1, le=2**20, strict=True)]
+"""GPUs of a cluster: up to a million."""
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 
 
@@ -34,12 +36,7 @@ class IntRange(Frozen):
 
 
 IntChoice = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | IntRange | Literal["any"]
-CountChoice = (
-    Annotated[int, Field(ge=0, strict=True)]
-    | Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
-    | IntRange
-    | Literal["any", "all"]
-)
+CountChoice = NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)] | IntRange | Literal["any", "all"]
 
 
 class IntWish(Frozen):
@@ -81,10 +78,10 @@ class Pool(Frozen):
 
     node: str
     """Id of a node type in the catalog."""
-    num_gpus: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
-    max_gpus: PositiveInt | None = None
-    usable_gib: Annotated[float, Field(gt=0)] | None = None
-    host_memory_gib: Annotated[float, Field(gt=0)] | None = None
+    num_gpus: GpuCount | Annotated[list[GpuCount], Field(min_length=1)] | None = None
+    max_gpus: GpuCount | None = None
+    usable_gib: SomeGib | None = None
+    host_memory_gib: SomeGib | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> Pool:
@@ -100,13 +97,13 @@ class ClusterSpec(Frozen):
     """Id of a node type in the catalog."""
     pools: Annotated[list[Pool], Field(min_length=1)] | None = None
     """Instead of node and num_gpus: kinds of machines to choose from, each with its own number of GPUs."""
-    num_gpus: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    num_gpus: GpuCount | Annotated[list[GpuCount], Field(min_length=1)] | None = None
     """GPUs used; a list lets the planner choose. Whole nodes, or a share of one."""
-    max_gpus: PositiveInt | None = None
+    max_gpus: GpuCount | None = None
     """Instead of num_gpus: any number up to this that makes even groups (a share of one node, or whole nodes)."""
-    usable_gib: Annotated[float, Field(gt=0)] | None = None
+    usable_gib: SomeGib | None = None
     """Overrides what the catalog says the driver leaves to torch on one GPU."""
-    host_memory_gib: Annotated[float, Field(gt=0)] | None = None
+    host_memory_gib: SomeGib | None = None
     """Host memory of one node, where it differs from the catalog."""
     topology: str | None = None
     """Links inside a node, instead of the catalog's: an edge list (.yaml), or the output of `nvidia-smi topo -m`."""
@@ -224,7 +221,7 @@ class Rl(Frozen):
     """A frozen reference scores every sample (KL term)."""
     old_log_probs: bool | None = None
     """The trainer scores every sample once more before the update; by default where the engine does so."""
-    answer_ms: Annotated[float, Field(ge=0)] | None = None
+    answer_ms: Millis | None = None
     """Time to check the answer of one sample that generation does not hide, all workers together [ms]; by default the
     engine's."""
     placement: PlacementName | Annotated[list[PlacementName], Field(min_length=1)] | Literal["any"] = "colocated"
@@ -277,7 +274,7 @@ class LayoutSpec(Frozen):
 class Limits(Frozen):
     """Hard limits."""
 
-    headroom_gib: Annotated[float, Field(ge=0)] | None = None
+    headroom_gib: Annotated[float, Field(ge=0, le=2**24)] | None = None
     """GiB of usable memory that must stay free on every GPU; by default the engine's own share."""
     reserved_cliff: bool = True
     """Where the engine's allocator has no expandable segments: at most 88 % of usable memory is filled, because fuller
@@ -292,13 +289,13 @@ class Limits(Frozen):
 class Faults(Frozen):
     """What interrupts a run and slows it down; stated by the user, never guessed. Gives a goodput share."""
 
-    mean_hours_between_failures_per_gpu: Annotated[float, Field(gt=0)]
+    mean_hours_between_failures_per_gpu: Annotated[float, Field(ge=1e-3, le=1e9)]
     """Mean time between failures that stop the job, of one GPU with its share of node and network. [h]"""
-    restart_minutes: Annotated[float, Field(ge=0)]
+    restart_minutes: Annotated[float, Field(ge=0, le=1e6)]
     """From a failure until the job trains again. [min]"""
-    checkpoint_minutes: Annotated[float, Field(gt=0)]
+    checkpoint_minutes: Annotated[float, Field(ge=1e-6, le=1e6)]
     """Time that training stands still for one checkpoint. [min]"""
-    checkpoint_interval_minutes: Annotated[float, Field(gt=0)] | Literal["optimal"] = "optimal"
+    checkpoint_interval_minutes: Annotated[float, Field(ge=1e-6, le=1e6)] | Literal["optimal"] = "optimal"
     """Training between two checkpoints [min]; `optimal` takes Daly's."""
     straggler_factor: Annotated[float, Field(ge=1, le=10)] = 1.0
     """How many times as long the slowest rank makes every step."""
@@ -307,7 +304,7 @@ class Faults(Frozen):
 class Search(Frozen):
     """How long and how to search."""
 
-    time_limit_s: Annotated[float, Field(gt=0)] = 60
+    time_limit_s: Annotated[float, Field(gt=0, le=1e6)] = 60
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     near_tie: Annotated[float, Field(ge=0, lt=0.2)] = 0.005
     """Plans within this share of the best throughput are told apart by headroom, then simplicity."""
@@ -322,7 +319,7 @@ def one_line(value: object) -> object:
 class Scenario(Frozen):
     """A question to the planner."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80)]
+    name: OneLine
     question: Annotated[str, BeforeValidator(one_line)] | None = None
     task: Literal["pretrain", "sft", "rl"]
     model: str

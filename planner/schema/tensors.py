@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -124,9 +124,9 @@ class Tensor(Frozen):
 
     name: str
     width: Width
-    bytes: float | None = Field(default=None, gt=0)
+    bytes: float | None = Field(default=None, ge=1e-6, le=1e6)
     """Bytes an element that no format changes, all copies together: statistics, masks, indices, fp32 copies."""
-    copies: float | None = Field(default=None, gt=0)
+    copies: float | None = Field(default=None, ge=1e-6, le=1e6)
     """How many copies in `format` besides, whose bytes follow from precision and engine."""
     format: Format = "computed"
     each: Literal["token", "layer"] = "token"
@@ -138,7 +138,7 @@ class Tensor(Frozen):
     """Only where this option of the engine (or precision, or `recompute MODULE`) is on; `not NAME` where it is off."""
     at: str | None = None
     """Only at this moment of its list: of tensors at different moments those of the largest count."""
-    most_tokens: int | None = None
+    most_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Made for at most so many tokens at once (loss in chunks)."""
     unless_recomputed: list[str] = Field(default_factory=list)
     """Not kept where one of these modules is recomputed (layout.recompute_modules)."""

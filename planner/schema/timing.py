@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from planner.schema.base import Frozen
+from planner.schema.base import BytesEach, Frozen, Micros, Millis
 
 
 class Timing(Frozen):
@@ -14,33 +14,33 @@ class Timing(Frozen):
 
     attention_kernel: Literal["newest", "flash2", "triton"] = "newest"
     """Fused attention kernel: the best of the GPU, FlashAttention 2, or Triton's of 2023."""
-    host_us: float = Field(default=250, ge=0)
+    host_us: Micros = 250
     """Time the host needs to launch one pass (forward, backward or recomputation) over one layer. [us]"""
-    host_tensor_parallel_us: float = Field(default=50, ge=0)
+    host_tensor_parallel_us: Micros = 50
     """The same on top where tensor parallelism splits the layer. [us]"""
     launched_share: float = Field(default=1, ge=0, le=1)
     """Share of both that is left where CUDA graphs launch the rest."""
-    accumulate_bytes: float = Field(default=0, ge=0)
+    accumulate_bytes: BytesEach = 0
     """Bytes moved a parameter and micro-batch to add its gradient to the accumulated one."""
-    expert_accumulate_bytes: float | None = Field(default=None, ge=0)
+    expert_accumulate_bytes: BytesEach | None = None
     """The same of routed experts, whose few tokens hide no traffic; none for the same as of other weights."""
-    cast_bytes: float = Field(default=0, ge=0)
+    cast_bytes: BytesEach = 0
     """Bytes moved a parameter and micro-batch to cast stored weights to the compute format."""
-    loss_bytes: float = Field(default=20, ge=0)
+    loss_bytes: BytesEach = 20
     """Bytes moved a logit by loss and its gradient, matrix products apart."""
-    gather_bytes: float = Field(default=2, gt=0)
+    gather_bytes: float = Field(default=2, ge=1e-6, le=1e6)
     """ZeRO-3: bytes a parameter that ranks gather."""
-    reduce_bucket_mb: float | None = Field(default=None, gt=0)
+    reduce_bucket_mb: float | None = Field(default=None, ge=1e-6, le=1e6)
     """Largest message of the gradient reduction; none for one message a stage. [MB]"""
-    gathers_per_layer: int = Field(default=0, ge=0)
+    gathers_per_layer: int = Field(le=2**31, default=0, ge=0)
     """ZeRO-1 and 2: gathers of updated weights that one layer takes; 0 where they go in large buckets."""
     gather_overlap: float | None = Field(default=None, ge=0, le=1)
     """Share of that gathering that the next forward pass hides; none for `overlap.data`."""
     sm_tax: float = Field(default=0.15, ge=0, le=1)
     """Slow-down of kernels while a collective runs beside them."""
-    send_us: float = Field(default=0, ge=0)
+    send_us: Micros = 0
     """Host time of one pipeline send and receive that nothing hides. [us]"""
-    send_across_ms: float = Field(default=0, ge=0)
+    send_across_ms: Millis = 0
     """The same between nodes, for each tensor-parallel rank beyond the first. [ms]"""
     expert_deduplication: bool = False
     """A token crosses to another node once, however many of its experts live there (DeepEP, HybridEP)."""
@@ -48,11 +48,11 @@ class Timing(Frozen):
     """Share of the experts' exchange that runs beside the other micro-batch's kernels."""
     rank_deduplication: bool = False
     """The same inside a node: a token goes to each rank once, however many of its experts live there."""
-    expert_host_us: float = Field(default=0, ge=0)
+    expert_host_us: Micros = 0
     """Time the host needs on top to launch routing, permutation and experts of one pass over one layer. [us]"""
-    expert_sync_us: float = Field(default=0, ge=0)
+    expert_sync_us: Micros = 0
     """Time of such a pass in which the GPU idles because the host waited for the number of tokens of each expert and
     only then launches on. [us]"""
-    step_ms: float = Field(default=0, ge=0)
+    step_ms: Millis = 0
     """Fixed time of one step: gradient norm, loss, logging. [ms]"""
     source: str = "defaults, not fitted"

@@ -52,7 +52,7 @@ def answer() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    result = run("solve", SCENARIO)
+    result = run("solve", SCENARIO, "-vv")
     assert result.code == 0, result.err
     return result.out
 
@@ -131,7 +131,7 @@ def test_the_baseline_is_critical_if_and_only_if_our_accounting_says_so(answer: 
     share = default_catalog().find("engines", "slime").critical_headroom_fraction
     usable = answer["plan"]["memory"]["usable_gib"]
     assert (baseline["verdict"] == "critical") == (0 <= baseline["headroom_gib"] < share * usable)
-    assert f'Baseline "{baseline["name"]}" is {baseline["verdict"]} by our accounting' in page
+    assert f'Baseline "{baseline["name"]}" is {baseline["verdict"]} by our accounting' in " ".join(page.split())
 
 
 def test_both_readings_of_one_recomputed_layer_are_columns(answer: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def test_the_published_rows_stand_beside_ours(answer: dict[str, Any], page: str)
         "n_samples_per_prompt",
         "rollout_batch_size",
     ]
-    for text in ("65-70 %", "72.2", "critical", "safe (28 GB"):
+    for text in ("65-70 %", "72.2", "critical", "safe (28"):
         assert text in page
 
 
@@ -190,15 +190,14 @@ def test_what_is_not_known_is_said(answer: dict[str, Any], page: str) -> None:
 
 
 def test_the_same_question_twice_prints_the_same_bytes(page: str) -> None:
-    assert run("solve", SCENARIO).out == page
-    assert run("solve", SCENARIO, "--timings").out == page
+    assert run("solve", SCENARIO, "-vv").out == page
+    assert run("solve", SCENARIO, "-vv", "--timings").out == page
 
 
 def test_the_page_is_plain_text_of_a_fixed_width(page: str) -> None:
     assert page.isascii()
     assert "\x1b" not in page
-    # A command is never broken in two: it is there to be copied.
-    assert max(len(line) for line in page.splitlines() if not line.startswith("Next: ")) <= 120
+    assert max(len(line) for line in page.splitlines()) <= 80
 
 
 def test_markdown_says_the_same(page: str) -> None:

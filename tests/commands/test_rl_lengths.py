@@ -29,7 +29,7 @@ def test_longer_responses_take_longer_and_need_larger_micro_batches() -> None:
 
 
 def test_the_table_has_a_column_for_each_length() -> None:
-    result = run("rl-lengths", STORY, *EIGHT, "--lengths", "2048")
+    result = run("rl-lengths", STORY, *EIGHT, "--lengths", "2048", "-v")
     assert result.code == 0, result.err
     lines = result.out.splitlines()
     assert lines[0].endswith("1 of 1 largest responses fit")

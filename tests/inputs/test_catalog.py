@@ -314,9 +314,9 @@ def test_configs_that_cannot_be_planned(catalog: Catalog, change: dict[str, Any]
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"{", "not readable JSON"),
+        (b"{", "is not JSON"),
         (b"[1]", "holds no JSON object"),
-        (b"\xff\xfe", "not readable JSON"),
+        (b"\xff\xfe", "is not UTF-8 text"),
         (b"[" * 100_000, "nested too deep"),
         (b" " * 300_000, "larger than 256 KiB"),
     ],

@@ -71,6 +71,7 @@ def test_the_main_scenario_has_its_golden_text(capsys: pytest.CaptureFixture[str
         assert part in header
     assert re.search(r"sha256\s+#?\s*[0-9a-f]{64}", header)
     assert all(line.startswith("#") for line in header.splitlines())
+    assert "\u202e" not in header
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[2]}-{Path(case[0]).stem}-{'-'.join(case[1])}")
@@ -221,9 +222,9 @@ def test_the_tables_are_whole_and_dated() -> None:
 
 
 def test_names_cannot_leave_the_comment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "scenario.yaml"
-    text = Path(RL).read_text().replace("name: qwen7b_rl\n", 'name: "a\\nrm -rf /tmp/x\\n$(id)"\n', 1)
-    path.write_text(text)
+    path = tmp_path / "a\nrm -rf x\n$(id)\u202e.yaml"
+    path.write_text(Path(RL).read_text())
     assert cli.main(["launch", str(path), "--to", "slime"]) == 0
     header = capsys.readouterr().out.partition("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
+    assert "\u202e" not in header

@@ -108,7 +108,7 @@ def test_demanded_headroom_is_that_of_the_gpu_that_binds() -> None:
     assert found.demanded_gib < found.headroom_gib < found.problem.headroom_gib
     assert verdict(found) == "safe"
     sets = [part for change in (*APART, "cluster.pools[1].usable_gib=20") for part in ("--set", change)]
-    done = run("explain", POOLS, "--no-neighbours", *sets)
+    done = run("explain", POOLS, "-v", "--no-neighbours", *sets)
     assert f"than the {found.demanded_gib:.2f} demanded" in " ".join(done.out.split())
     told = json.loads(run("solve", POOLS, "--format", "json", *sets).out)["plan"]["memory"]
     assert told["headroom_demanded_gib"] == pytest.approx(found.demanded_gib)
@@ -121,12 +121,12 @@ def test_the_plan_has_it_already_only_where_every_decision_is_the_same() -> None
     eight = ("cluster.num_gpus=8", "model=llama3.1-8b", "layout.tensor_parallel=2", "layout.pipeline_parallel=1")
     one, other = solved(LLAMA, *eight, "precision=bf16"), solved(LLAMA, *eight, "precision=fp8")
     assert not same_decisions(one, other)
-    asked = run("explain", POOLS, "--no-neighbours", "--why-not", "rl.placement=asynchronous")
+    asked = run("explain", POOLS, "-v", "--no-neighbours", "--why-not", "rl.placement=asynchronous")
     assert "The plan has it already." in asked.out
 
 
 def test_why_not_takes_any_path_and_refuses_wrong_ones_before_solving() -> None:
-    done = run("explain", POOLS, "--no-neighbours", "--why-not", "cluster.pools[0].num_gpus=4")
+    done = run("explain", POOLS, "-v", "--no-neighbours", "--why-not", "cluster.pools[0].num_gpus=4")
     assert done.code == 0
     assert "Why not cluster.pools[0].num_gpus=4?" in done.out
     wrong = run("explain", POOLS, "--why-not", "rl.placment=colocated")

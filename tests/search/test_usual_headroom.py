@@ -71,6 +71,6 @@ def test_the_chance_to_keep_what_is_demanded_is_not_the_chance_to_fit() -> None:
     demand = f"limits.headroom_gib={plan.headroom_gib - 0.01}"
     done = run("solve", "scenarios/llama70b_64xh100.yaml", "--set", demand, "--format", "json")
     memory = json.loads(done.out)["plan"]["memory"]
-    text = " ".join(run("solve", "scenarios/llama70b_64xh100.yaml", "--set", demand).out.split())
+    text = " ".join(run("solve", "scenarios/llama70b_64xh100.yaml", "--set", demand, "-vv").out.split())
     assert "GiB demanded stay free with" in text
     assert memory["fit_probability"] > 0.9

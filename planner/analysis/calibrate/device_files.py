@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from planner.analysis.calibrate.device import GEMM_K, GEMM_M, GEMM_N, MESSAGE_BYTES, Measured, Sample
@@ -29,14 +27,6 @@ def files(measured: Measured, gpu: Gpu, node: Node | None, date: str) -> dict[st
     if measured.collectives and node is not None and node.links.measured_as is not None:
         out["measured/nccl.json"] = _curves(measured, node.links.measured_as, origin, date)
     return out
-
-
-def write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write all files of the folder."""
-    for name, text in texts.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 def _nanoseconds(sample: Sample) -> int:

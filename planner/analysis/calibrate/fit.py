@@ -7,7 +7,7 @@ from typing import get_args
 
 from planner.analysis.calibrate.rl_log import Log, Reading
 from planner.costs.item_names import ItemName
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question
@@ -17,6 +17,8 @@ from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
+MOST_APART = 1000
+"""A factor beyond this, or below its inverse, is no factor of one run."""
 OUTSIDE = (ItemName.CUDA_CONTEXT, ItemName.NCCL_BUFFERS, ItemName.FRAMEWORK, ItemName.SLEEPING_ROLLOUT_ENGINE)
 """Items of the trainer's memory that its allocator does not hold."""
 
@@ -85,10 +87,10 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
     before = estimate_question(problem.alone)
     predicted = phase_seconds(before)
     measured = _measured(log, before)
-    factors, other = factors_of(measured, predicted)
+    factors, other = factors_of(measured, predicted, source)
     memory = None
     if log.reserved_gib is not None:
-        memory = _factor(log.reserved_gib, allocator_gib(before))
+        memory = _factor(log.reserved_gib, allocator_gib(before), source, "GiB")
     calibration = Calibration(
         name=problem.scenario.name,
         phases={name: factors[name] for name in PHASES if name in factors},
@@ -159,28 +161,35 @@ def _measured(log: Log, plan: Plan) -> dict[str, Reading]:
         (log.tokens_per_second_per_gpu, tokens / plan.num_gpus),
     ):
         if reading is not None:
-            return {"train": Reading(work / reading.value, reading.lines)}
+            return {"train": Reading(work / reading.value, reading.lines, reading.line)}
     return {"train": log.seconds} if log.seconds is not None else {}
 
 
-def _factor(measured: Reading, predicted: float) -> Factor:
+def _factor(measured: Reading, predicted: float, source: str = "the log", unit: str = "s") -> Factor:
+    """Raises InputError where the log cannot be of the scenario's run."""
+    if not 1 / MOST_APART <= measured.value / predicted <= MOST_APART:
+        what = f"the log says {measured.value:.3g} {unit} where the planner predicts {predicted:.3g}"
+        because = f"more than {MOST_APART:,} times apart: it is not of this run"
+        raise InputError(Mistake(what, Place(source, measured.line), because))
     return Factor(factor=measured.value / predicted, measured=measured.value, predicted=predicted, lines=measured.lines)
 
 
-def factors_of(measured: dict[str, Reading], predicted: dict[str, float]) -> tuple[dict[Phase, Factor], float]:
+def factors_of(
+    measured: dict[str, Reading], predicted: dict[str, float], source: str = "the log"
+) -> tuple[dict[Phase, Factor], float]:
     """(factor of each phase, seconds of the step that no phase explains)."""
     factors: dict[Phase, Factor] = {}
     for phase in PHASES:
         if phase in measured and phase in predicted:
-            factors[phase] = _factor(measured[phase], predicted[phase])
+            factors[phase] = _factor(measured[phase], predicted[phase], source)
     joint = measured.get("train and log_probs")
     if joint is not None:
         whole = predicted["train"] + predicted.get("log_probs", 0.0)
         own: tuple[Phase, ...] = ("train", "log_probs")
         for phase in own:
             if phase in predicted and phase not in factors:
-                share = Reading(joint.value * predicted[phase] / whole, joint.lines)
-                factors[phase] = _factor(share, predicted[phase])
+                share = Reading(joint.value * predicted[phase] / whole, joint.lines, joint.line)
+                factors[phase] = _factor(share, predicted[phase], source)
     step = measured.get("step")
     if step is None:
         return factors, 0.0
@@ -191,8 +200,8 @@ def factors_of(measured: dict[str, Reading], predicted: dict[str, float]) -> tup
         return factors, left - open_seconds
     if left > 0:
         for phase in unstated:
-            share = Reading(left * predicted[phase] / open_seconds, step.lines)
-            factors[phase] = _factor(share, predicted[phase])
+            share = Reading(left * predicted[phase] / open_seconds, step.lines, step.line)
+            factors[phase] = _factor(share, predicted[phase], source)
     return factors, 0.0
 
 

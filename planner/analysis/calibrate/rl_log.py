@@ -7,14 +7,19 @@ Names: slime v0.3.1 train_metric_utils.py; verl docs/advance (timing_s/*); NeMo-
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from statistics import median
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.files import read_lenient
+
+MOST_BYTES = 256 * 1024 * 1024
+MOST = 1e9
+"""Seconds, tokens a second or GiB: no run states more."""
+Stated = tuple[float, int]
+"""A value, and the line that states it."""
 
 KEYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "slime": {
@@ -77,6 +82,8 @@ class Reading:
 
     value: float
     lines: int
+    line: int | None = field(default=None, compare=False)
+    """The first of them."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,7 @@ class Log:
 
 def read_log(path: str) -> Log:
     """Read a log file. Raises InputError where it cannot be read or states nothing that is known."""
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(Mistake(f"cannot read {path}", Place(path), because=error.strerror)) from None
-    log = parse_log(text.splitlines())
+    log = parse_log(read_lenient(path, most_bytes=MOST_BYTES).splitlines(), path)
     known = (log.seconds, log.tokens_per_second, log.tokens_per_second_per_gpu, log.reserved_gib)
     if not log.phases and not any(known):
         raise InputError(
@@ -118,30 +121,31 @@ def read_log(path: str) -> Log:
     return log
 
 
-def parse_log(lines: Iterable[str]) -> Log:
-    """Medians of everything known in these lines."""
-    named: dict[str, list[float]] = {}
-    speed: dict[str, list[float]] = {}
-    memory: list[float] = []
-    for line in lines:
+def parse_log(lines: Iterable[str], name: str = "the log") -> Log:
+    """Medians of everything known in these lines. Raises InputError for a number that no run has."""
+    named: dict[str, list[Stated]] = {}
+    speed: dict[str, list[Stated]] = {}
+    memory: list[Stated] = []
+    for number, line in enumerate(lines, start=1):
+        where = Place(name, number)
         text = _COLOUR.sub("", line)
         pairs = _NAMED.findall(text)
-        pairs += [(f"timing/train/{name}", value) for name, value in _PRINTED.findall(text)]
+        pairs += [(f"timing/train/{key}", value) for key, value in _PRINTED.findall(text)]
         pairs += [("timing/train/total_step_time", value) for value in _TOTAL.findall(text)]
-        for name, value in pairs:
-            _keep(named.setdefault(name, []), _float(value))
+        for key, value in pairs:
+            _keep(named.setdefault(key, []), _float(value), where)
         for kind, form in _SPEED:
             found = form.search(text)
             if found:
                 scale = _SCALE[found.group(2)] if form.groups == 2 else 1.0
-                _keep(speed.setdefault(kind, []), _float(found.group(1)) * scale)
+                _keep(speed.setdefault(kind, []), _float(found.group(1)) * scale, where)
                 break
         for unit, form in _MEMORY:
             if found := form.search(text):
-                memory.append(_float(found.group(1)) * unit)
+                _keep(memory, _float(found.group(1)) * unit, where)
                 break
     framework, phases = _phases(named)
-    seconds = _reading([ms / 1e3 for ms in speed.get("seconds", [])])
+    seconds = _reading([(ms / 1e3, line) for ms, line in speed.get("seconds", [])])
     apart = any(name in named for name in REFERENCE | OLD)
     return Log(
         framework=framework,
@@ -150,11 +154,11 @@ def parse_log(lines: Iterable[str]) -> Log:
         seconds=seconds,
         tokens_per_second=_reading(speed.get("all", [])),
         tokens_per_second_per_gpu=_reading(speed.get("per_gpu", [])),
-        reserved_gib=Reading(max(memory), len(memory)) if memory and max(memory) > 0 else None,
+        reserved_gib=Reading(max(memory)[0], len(memory), max(memory)[1]) if memory else None,
     )
 
 
-def _phases(named: Mapping[str, list[float]]) -> tuple[str, dict[str, Reading]]:
+def _phases(named: Mapping[str, list[Stated]]) -> tuple[str, dict[str, Reading]]:
     """The framework whose names stand in the log most often, and its phases."""
     counts = {
         framework: sum(len(named.get(key, ())) for keys in table.values() for key in keys)
@@ -167,19 +171,23 @@ def _phases(named: Mapping[str, list[float]]) -> tuple[str, dict[str, Reading]]:
     for phase, keys in KEYS[framework].items():
         parts = [reading for key in keys if (reading := _reading(named.get(key, []))) is not None]
         if parts:
-            out[phase] = Reading(sum(part.value for part in parts), max(part.lines for part in parts))
+            most = max(part.lines for part in parts)
+            out[phase] = Reading(sum(part.value for part in parts), most, parts[0].line)
     if "train" in out:
         out.pop("train and log_probs", None)
     return framework, out
 
 
-def _reading(values: list[float]) -> Reading | None:
-    return Reading(median(values), len(values)) if values else None
+def _reading(values: list[Stated]) -> Reading | None:
+    return Reading(median(value for value, _ in values), len(values), values[0][1]) if values else None
 
 
-def _keep(values: list[float], value: float) -> None:
-    if math.isfinite(value) and value > 0:
-        values.append(value)
+def _keep(values: list[Stated], value: float, where: Place) -> None:
+    """Keep a value above zero. Raises InputError for one that no run has."""
+    if not value <= MOST:
+        raise InputError(Mistake(f"{value:g} is no time, rate or memory of a run", where, f"at most {MOST:g}"))
+    if value > 0:
+        values.append((value, where.line or 0))
 
 
 def _float(text: str) -> float:

@@ -55,9 +55,9 @@ class Diagnosis:
         return self.candidates[0] if self.candidates else None
 
 
-def diagnose(problem: Problem, text: str) -> Diagnosis:
+def diagnose(problem: Problem, text: str, name: str = "the message") -> Diagnosis:
     """Understand a message. Raises InputError when the text holds none that is known."""
-    message = read_message(text)
+    message = read_message(text, name)
     if message.kind == "host":
         return _host(problem, message)
     if message.kind in STARTUP:

@@ -11,7 +11,8 @@ Forms read, with their source:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal
 
 from planner.errors import InputError, Mistake, Place
@@ -26,9 +27,12 @@ KINDS: dict[Kind, str] = {
     "pool_full": "a rollout engine's key-value pool ran full",
     "host": "a process was killed for host memory",
 }
+MOST_BYTES = 2.0**54
+"""16 PiB: no machine has more."""
 ROUNDING = 2 * 1024**2
 """PyTorch rounds allocations above 10 MiB up to this (kRoundLarge), and prints the rounded size. [bytes]"""
 
+_PLAIN = r"([0-9]{1,18}(?:\.[0-9]+)?)"
 _SIZE = r"([0-9][0-9,]*(?:\.[0-9]+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB|bytes|B)\b"
 _FIRST: tuple[tuple[Kind, str], ...] = (
     ("host", r"killed due to memory pressure|killed due to the node running low on memory|oom-kill:|oom_kill"),
@@ -104,29 +108,32 @@ class Message:
     site: Site | None = None
 
 
-def read_message(text: str) -> Message:
-    """Understand an out-of-memory message, or a log around one; the first one in the text counts.
+def read_message(text: str, name: str = "the message") -> Message:
+    """Understand an out-of-memory message, or a log around one; the first one in the text counts. `name` stands for
+    the text in messages.
 
-    Raises InputError when there is none.
+    Raises InputError when there is none, or for an amount that no machine has.
     """
     found = [(m.start(), order, kind) for order, (kind, p) in enumerate(_FIRST) if (m := re.search(p, text))]
     if not found:
         raise InputError(
             Mistake(
                 "no out-of-memory message recognised" if text.strip() else "the message is empty",
-                Place("the message"),
+                Place(name, 1),
                 "known: PyTorch `Tried to allocate ...`, vLLM and SGLang start-up errors, Ray and kernel host kills",
                 "paste the whole line that says what was out of memory, best with the traceback above it",
             )
         )
     start, _, kind = min(found)
     quote = text[text.rfind("\n", 0, start) + 1 :].partition("\n")[0].strip()
-    if kind == "host":
-        return _host(text, quote)
-    if kind == "cuda":
-        return _cuda(text, quote)
+    where = Place(name, text.count("\n", 0, start) + 1)
+    return _plausible({"host": _host, "cuda": _cuda}.get(kind, partial(_start, kind))(text, quote), where)
+
+
+def _start(kind: Kind, text: str, quote: str) -> Message:
+    """An engine that did not start, or whose pool ran full."""
     share = re.search(r"utilization \(?([01]?\.[0-9]+)", text)
-    free = re.search(r"Free memory on device \(([0-9.]+)/([0-9.]+) GiB\)", text)
+    free = re.search(r"Free memory on device \(" + _PLAIN + "/" + _PLAIN + r" GiB\)", text)
     return Message(
         kind,
         _short(quote),
@@ -135,6 +142,18 @@ def read_message(text: str) -> Message:
         fraction=float(share.group(1)) if share else None,
         site=Site("rollout engine", "rollout" if kind == "pool_full" else "engine start", ("rollout",)),
     )
+
+
+def _plausible(message: Message, where: Place) -> Message:
+    """The message, unless it asks for nothing or names an amount beyond all memory: then InputError."""
+    amounts = {each.name: getattr(message, each.name) for each in fields(message)}
+    wrong = [name for name, value in amounts.items() if isinstance(value, float) and not 0 <= value <= MOST_BYTES]
+    if message.requested is not None and not 0 < sum(message.requested) <= 2 * MOST_BYTES:
+        wrong.append("requested")
+    if wrong:
+        what = f"the message names no amount of memory as {wrong[0].replace('_', ' ')}"
+        raise InputError(Mistake(what, where, message.quote, "amounts above 0 B, up to 16 PiB"))
+    return message
 
 
 def _cuda(text: str, quote: str) -> Message:
@@ -170,7 +189,7 @@ def _cuda(text: str, quote: str) -> Message:
 
 def _host(text: str, quote: str) -> Message:
     pair = re.search(_SIZE + r"\s*/\s*" + _SIZE + r"\s*\(0?\.[0-9]+\)", text)
-    pair = pair or re.search(r"memory\s+([0-9.]+)()\s*/\s*([0-9.]+)\s*(GB|GiB)", text)
+    pair = pair or re.search(r"memory\s+" + _PLAIN + r"()\s*/\s*" + _PLAIN + r"\s*(GB|GiB)", text)
     pair = pair or re.search(_SIZE + r"\s*/\s*" + _SIZE, text)
     used = limit = None
     if pair is not None:

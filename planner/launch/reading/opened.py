@@ -8,6 +8,7 @@ from pathlib import Path
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, parse_document
+from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
 from planner.launch.reading.found import Found, Spelling, keys_of, options_of
 from planner.launch.reading.keyed import say_keyed
@@ -81,7 +82,7 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None) -> Found:
     name = str(path)
     if path.is_dir():
         return _read(name, _folder(path), (), None, catalog, engine)
-    text = _text(path)
+    text = text_of(path)
     if path.suffix in (".yaml", ".yml", ".json"):
         return _read(name, _keys(parse_document(text, name)), (), None, catalog, engine)
     if path.suffix == ".toml":
@@ -98,7 +99,7 @@ def _folder(path: Path) -> dict[str, Spelling]:
     out: dict[str, Spelling] = {}
     for file in sorted(path.iterdir()):
         if file.suffix in (".yaml", ".yml", ".json"):
-            out |= _keys(parse_document(_text(file), str(file)))
+            out |= _keys(parse_document(text_of(file), str(file)))
     return out
 
 
@@ -119,15 +120,9 @@ def _read(
     return found
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(Mistake(f"cannot read {path}", Place(str(path)), because=error.strerror)) from None
-    if len(raw) > MAX_BYTES:
-        raise InputError(Mistake(f"{path} has more than {MAX_BYTES:,} bytes", Place(str(path))))
-    return raw.decode("utf-8", errors="replace")
+def text_of(path: Path) -> str:
+    """The text of a launch file. Raises InputError where it cannot be read or is too long."""
+    return read_lenient(path, most_bytes=MAX_BYTES)
 
 
 def _keys(document: Document) -> dict[str, Spelling]:
@@ -171,7 +166,7 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
         program = "megatron" if "--tensor-model-parallel-size" in options or "--num-layers" in options else None
     if program is None:
         known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
-        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name), f"known: {', '.join(known)}", "--engine NAME"))
+        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name, 1), f"known: {', '.join(known)}", "--engine NAME"))
     return program
 
 

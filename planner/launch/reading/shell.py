@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.files import read_lenient
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -160,7 +161,7 @@ class _Walk:
         if found is None or self.shell.sourced > MAX_SOURCED:
             self.shell.unread.append((word, f"the sourced file {tail or word.text} is not here"))
             return
-        _read(self.shell, found, found.read_text(errors="replace"), str(found))
+        _read(self.shell, found, read_lenient(found, Place(word.file, word.line), most_bytes=MAX_BYTES), str(found))
 
     def words(self, node: Node) -> Iterator[Word]:
         """The words that one argument becomes: an unquoted expansion is split, an array makes several."""

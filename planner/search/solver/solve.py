@@ -158,6 +158,7 @@ class _Run:
             solver.parameters.random_seed = self.seed
             solver.parameters.max_time_in_seconds = max(0.05, self.seconds - self.spent)
             solver.parameters.max_deterministic_time = effort
+            solver.parameters.catch_sigint_signal = False  # it would end this solve alone, and the command would go on
             for name, value in changes.items():
                 setattr(solver.parameters, name, value)
             status = solver.solve(model.cp)

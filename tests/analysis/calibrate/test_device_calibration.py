@@ -28,12 +28,13 @@ from planner.analysis.calibrate.device import (
     sample,
     summarised,
 )
-from planner.analysis.calibrate.device_files import files, write
+from planner.analysis.calibrate.device_files import files
 from planner.errors import InputError
 from planner.formulas.gemm import grid_gemm_seconds
 from planner.inputs.catalog import default_catalog
 from planner.inputs.catalog_check import check_catalog
 from planner.inputs.document import load
+from planner.inputs.files import write_folder
 from planner.schema.catalog import Gpu, Node
 from planner.search.estimate import estimate
 
@@ -175,7 +176,7 @@ def test_files_are_read_back_and_plans_use_them(tmp_path: Path, monkeypatch: pyt
         "measured/nccl.json",
         "gpus/h100-sxm5-80gb.yaml",
     }
-    write(tmp_path, texts)
+    write_folder(str(tmp_path), texts)
     monkeypatch.setenv("PLANNER_CATALOGS", str(tmp_path))
     catalog = default_catalog()
     assert not check_catalog(catalog)

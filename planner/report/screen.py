@@ -1,0 +1,191 @@
+"""The answer on one screen: what every command that answers a question prints unless -v asks for more.
+
+Headline, layout, one line of memory and one of time, what binds, the risk, and what to type next: at most 24 lines of
+80 characters. Ledgers, proof and comparison stand behind -v and -vv; other formats are complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
+from planner.report.gpu_order_rows import placement_rows
+from planner.report.short import short_layout
+from planner.search.decisions import hardware_rows
+from planner.search.plan import PHASES, Plan, chance_words
+from planner.units import number, percent
+
+LINES = 24
+"""Of a terminal as it was always sold."""
+Row = tuple[str, str]
+"""(what it is about, what is said)"""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The parts of a short answer, in the order in which they are printed."""
+
+    headline: Headline
+    lead: tuple[str, ...] = ()
+    """What was asked, and the result of a comparison: sentences."""
+    rows: tuple[Row, ...] = ()
+    table: Grid | None = None
+    """Several plans beside each other; its last rows go first where the screen is too short."""
+    spread: bool = False
+    """Rows from everywhere but the two ends go first instead."""
+    most_rows: int | None = None
+    """Of the table, where not all of it is shown."""
+    notes: tuple[str, ...] = ()
+    """Sentences of equal rank, the least important last."""
+    after: tuple[Row, ...] = ()
+    """Rows about all of the table."""
+    command: Command | None = None
+
+
+def screen_blocks(screen: Screen) -> list[Block]:
+    """The blocks of a short answer: as much of it as 24 lines of 80 characters hold, and word of what is left out."""
+    from planner.report.table import render
+
+    while True:
+        blocks = _blocks(screen)
+        shorter = _shorter(screen)
+        if shorter is None or render(blocks, colour=False, width=WIDTH).count("\n") <= LINES:
+            return blocks
+        screen = shorter
+
+
+def _blocks(screen: Screen) -> list[Block]:
+    blocks: list[Block] = [screen.headline, *(Text(text) for text in screen.lead)]
+    blocks += [pairs(screen.rows)] if screen.rows else []
+    if screen.table is not None:
+        shown = _shown(screen, screen.table)
+        blocks.append(shown)
+        left_out = len(screen.table.rows) - len(shown.rows)
+        blocks += [Text(f"and {left_out} more rows: -v")] if left_out else []
+    blocks += [Bullets(screen.notes)] if screen.notes else []
+    blocks += [pairs(screen.after)] if screen.after else []
+    return [*blocks, *([screen.command] if screen.command is not None else [])]
+
+
+def _shown(screen: Screen, table: Grid) -> Grid:
+    """The rows of the table that there is room for."""
+    total = len(table.rows)
+    count = total if screen.most_rows is None else min(total, screen.most_rows)
+    places = list(range(count))
+    if screen.spread and 1 < count < total:
+        places = sorted({round(place * (total - 1) / (count - 1)) for place in range(count)})
+    strong = frozenset(new for new, old in enumerate(places) if old in table.strong)
+    return replace(table, rows=tuple(table.rows[place] for place in places), strong=strong, rules=frozenset())
+
+
+def _shorter(screen: Screen) -> Screen | None:
+    """The same with its least important part left out: notes beyond the third, table rows beyond the third, ..."""
+    rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
+    for least in (3, 1):
+        if len(screen.notes) > least:
+            return replace(screen, notes=screen.notes[:-1])
+        if rows > max(least, 2 if screen.spread else 1):  # both ends stay
+            return replace(screen, most_rows=rows - 1)
+    if screen.lead:
+        return replace(screen, lead=screen.lead[1:])
+    longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
+    if longest is not None and len(screen.rows[longest][1]) > 2 * WIDTH:
+        name, text = screen.rows[longest]
+        cut = (name, text[: text.rfind(" ", 0, 2 * WIDTH - 10)].rstrip(",;:") + " ... (-v)")
+        return replace(screen, rows=(*screen.rows[:longest], cut, *screen.rows[longest + 1 :]))
+    return None
+
+
+def plan_rows(plan: Plan) -> tuple[Row, ...]:
+    """What every short answer says of one plan."""
+    return (
+        ("model", model_text(plan)),
+        ("on", machines_text(plan)),
+        ("layout", short_layout(plan)),
+        *placement_rows(plan),
+        ("memory", memory_text(plan)),
+        ("time", time_text(plan)),
+        ("binds", binding_text(plan)),
+        ("risk", risk_text(plan)),
+    )
+
+
+def model_text(plan: Plan) -> str:
+    """The architecture as it was understood, with its exact parameter count."""
+    a, p = plan.problem.architecture, plan.problem.parameters
+    said = [f"{a.id}: {number(p.total / 1e9, 3)} B parameters"]
+    if p.active_per_token != p.total:
+        said.append(f"{number(p.active_per_token / 1e9, 3)} B active")
+    said.append(f"{a.num_hidden_layers} layers of {a.hidden_size}")
+    if a.kv_lora_rank is not None:
+        said.append(f"{a.num_attention_heads} heads (latent, rank {a.kv_lora_rank})")
+    elif a.num_key_value_heads != a.num_attention_heads:
+        said.append(f"{a.num_attention_heads} heads ({a.num_key_value_heads} key-value)")
+    else:
+        said.append(f"{a.num_attention_heads} heads")
+    said.append(f"MLP {a.moe_intermediate_size if a.is_moe and a.moe_intermediate_size else a.intermediate_size}")
+    if a.is_moe:
+        said.append(f"{a.num_experts} experts, {a.num_experts_per_tok} a token")
+    return ", ".join([*said, f"vocabulary {a.vocab_size:,}"])
+
+
+def machines_text(plan: Plan) -> str:
+    """GPUs, engine, precision and optimizer, and the work of a step."""
+    rows = hardware_rows(plan)
+    gpus = "; ".join(text if len(rows) == 1 else f"{name.split(', ')[-1]}: {text}" for name, text in rows)
+    named = plan.named
+    work = f"{named.global_batch_size} sequences of {named.sequence_length:,} tokens a step"
+    adapter = plan.problem.scenario.adapter
+    method = f", {adapter.variant} rank {adapter.rank} on {adapter.base_precision}" if adapter is not None else ""
+    return f"{gpus}; {plan.problem.engine.id}, {named.precision}, {named.optimizer}{method}; {work}"
+
+
+def memory_text(plan: Plan) -> str:
+    """Peak, interval and what is free of the fullest GPU."""
+    text = f"{number(plan.peak_gib, 1)} of {number(plan.usable_gib, 1)} GiB"
+    if plan.interval_gib is not None:
+        low, high = plan.interval_gib
+        text += f" (90 %: {number(low, 1)} to {number(high, 1)})"
+    if plan.headroom_gib < 0:
+        return f"{text}; {number(-plan.headroom_gib, 1)} GiB missing"
+    text += f"; {number(plan.headroom_gib, 1)} free"
+    return f"{text}, {number(plan.demanded_gib, 1)} wanted" if plan.demanded_gib > 0 else text
+
+
+def time_text(plan: Plan) -> str:
+    """Seconds of a step with their interval, and rates."""
+    text, rl = f"{_seconds(plan.step_seconds)} a step", plan.problem.known_errors.rl
+    if plan.problem.is_rl and rl is not None and plan.problem.calibration is None:
+        low, high = (number(share * plan.step_seconds, 1) for share in (rl.low, rl.high))
+        text += f" (90 %: {low} to {high})"
+    return f"{text}; {number(plan.tokens_per_second, 0)} tokens/s, MFU {percent(plan.mfu)}"
+
+
+def binding_text(plan: Plan) -> str:
+    """Where memory peaks and what fills it, and where the time goes."""
+    worst = plan.binding
+    items = sorted(worst.items, key=lambda item: -item.amount)[:3]
+    times = sorted(plan.time, key=lambda entry: -entry.amount)[:2]
+    where = PHASES[worst.phase]
+    if worst.stage is not None and len(plan.layers) > 1:
+        where += f", stage {worst.stage}"
+    filled = "; ".join(f"{item.name} {number(item.amount, 1)}" for item in items)
+    spent = "; ".join(f"{entry.name} {percent(entry.amount / plan.step_seconds, 0)}" for entry in times)
+    return f"memory in {where}: {filled} GiB. Time: {spent}"
+
+
+def risk_text(plan: Plan) -> str:
+    """The chance that it fits, and how wrong such figures are known to be."""
+    said = []
+    if plan.fit_probability is not None:
+        said.append(f"fits with {chance_words(plan.fit_probability)}")
+    kept = plan.machines(plan.binding).machines.demanded_headroom_gib
+    if kept and plan.keep_probability is not None and plan.headroom_gib >= kept:
+        said[-1] += f" ({number(kept, 1)} GiB stay free with {chance_words(plan.keep_probability)})"
+    if plan.problem.calibration is not None:
+        said.append(f"calibrated with {plan.problem.calibration.source} of {plan.problem.calibration.date}")
+    return "; ".join([*said, plan.problem.known_errors.in_short(rollout=plan.problem.is_rl)])
+
+
+def _seconds(value: float) -> str:
+    return f"{number(value, 1 if value >= 10 else 3)} s"

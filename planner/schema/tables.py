@@ -1,0 +1,147 @@
+"""Shapes of the measured and recorded tables of a catalog folder: what a program wrote once, and a person may replace.
+
+Ranges say what is physically possible with room to spare, so that a damaged table is refused where it stands.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from planner.schema.base import Frozen
+
+Operation = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+Share = Annotated[float, Field(ge=0, le=1000)]
+Extent = Annotated[int, Field(ge=1, le=2**24)]
+Nanoseconds = Annotated[float, Field(gt=0, le=1e12)]
+"""Up to a quarter of an hour."""
+FASTER_THAN_PEAK = 1.5
+"""A product may beat the vendor's dense peak by a boost clock, not by more."""
+LARGE = {"m": 4096, "n": 2048, "k": 2048}
+"""Extents from which a grid's large products count."""
+
+
+def _ascending(values: list[Any], what: str) -> None:
+    if any(second <= first for first, second in pairwise(values)):
+        raise ValueError(f"{what} must ascend")
+
+
+class GemmTable(Frozen):
+    """`measured/gemm_<device>.json`: time of bf16 products `[m, k] x [k, n]` on one device."""
+
+    device: str
+    source: str
+    date: str
+    unit: str = ""
+    bf16_dense_tflops: Annotated[float, Field(gt=0, le=1e6)]
+    """Vendor peak. [TFLOP/s]"""
+    memory_bandwidth_gb_per_s: Annotated[float, Field(gt=0, le=1e7)]
+    """Vendor figure. [GB/s]"""
+    m: Annotated[list[Extent], Field(min_length=2, max_length=64)]
+    n: Annotated[list[Extent], Field(min_length=2, max_length=64)]
+    k: Annotated[list[Extent], Field(min_length=2, max_length=64)]
+    latency_ns: list[list[Nanoseconds | None]]
+    """One row per (m, n), n fastest, one column per k; null where nothing was measured. [ns]"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> GemmTable:
+        for axis in "mnk":
+            extents = getattr(self, axis)
+            _ascending(extents, axis)
+            if extents[-1] < LARGE[axis]:
+                raise ValueError(f"{axis} must reach {LARGE[axis]}, where large products begin")
+        rows = len(self.m) * len(self.n)
+        if len(self.latency_ns) != rows or any(len(row) != len(self.k) for row in self.latency_ns):
+            raise ValueError(f"latency_ns must hold {rows} rows (m x n) of {len(self.k)} values (k)")
+        for index, row in enumerate(self.latency_ns):
+            place, m, n = index % len(self.n), self.m[index // len(self.n)], self.n[index % len(self.n)]
+            for column, (k, value) in enumerate(zip(self.k, row, strict=True)):
+                if value is None and not (place and column):
+                    raise ValueError(f"latency_ns[{index}][{column}] is null: only n and k above the first may be")
+                if value is not None and 2e-3 * m * n * k / value > FASTER_THAN_PEAK * self.bf16_dense_tflops:
+                    rate = f"{2e-3 * m * n * k / value:,.0f} TFLOP/s on a device of {self.bf16_dense_tflops:g}"
+                    raise ValueError(f"latency_ns[{index}][{column}] is {value:g} ns: {rate}")
+        return self
+
+
+class CurveRow(Frozen):
+    """One collective over so many GPUs of one node."""
+
+    device: str
+    op: Operation
+    num_gpus: Annotated[int, Field(ge=2, le=4096)]
+    time_ns: Annotated[list[Nanoseconds], Field(min_length=2)]
+    """One value a message size. [ns]"""
+
+
+class CurveTable(Frozen):
+    """`measured/nccl.json`: collectives inside one node, by message size."""
+
+    source: str
+    date: str
+    unit: str = ""
+    bytes: Annotated[list[Annotated[int, Field(ge=1, le=2**50)]], Field(min_length=2)]
+    curves: list[CurveRow]
+
+    @model_validator(mode="after")
+    def _whole(self) -> CurveTable:
+        _ascending(self.bytes, "bytes")
+        for index, curve in enumerate(self.curves):
+            if len(curve.time_ns) != len(self.bytes):
+                raise ValueError(f"curves[{index}].time_ns must hold {len(self.bytes)} values, one a message size")
+        return self
+
+
+class MemoryErrorRow(Frozen):
+    """Known errors of one engine's memory."""
+
+    rows: Annotated[int, Field(ge=1)]
+    metric: str
+    median: Share
+    p90: Share
+    centre: Annotated[float, Field(ge=-5, le=5)]
+    below: Annotated[float, Field(ge=0, le=5)]
+    above: Annotated[float, Field(ge=0, le=5)]
+
+
+class TimeErrorRow(Frozen):
+    """Known errors of one engine's steps."""
+
+    rows: Annotated[int, Field(ge=1)]
+    median: Share
+    p90: Share
+
+
+class RlErrorRow(Frozen):
+    """Known errors of whole RL steps."""
+
+    rows: Annotated[int, Field(ge=0)]
+    median: Share = 0.0
+    low: Share = 0.0
+    high: Share = 0.0
+    pairs: Annotated[int, Field(ge=0)] = 0
+    ratio_median: Share = 0.0
+
+
+class ErrorTable(Frozen):
+    """`measured/known_errors.json`: what `planner validate summary` writes."""
+
+    source: str
+    memory: dict[str, MemoryErrorRow]
+    rl: RlErrorRow | None = None
+    time: dict[str, TimeErrorRow]
+
+
+class FlagTable(BaseModel):
+    """`flags/<engine>`: options and keys of an engine, as its own parser has them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    engine: str
+    """Name and version."""
+    flags: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    parts: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    names: str = ""
+    """Further names, separated by spaces."""

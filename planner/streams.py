@@ -1,0 +1,109 @@
+"""The three standard streams as they may be: closed, full, a reader that went away, and a person who interrupts."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+import threading
+import time
+
+from planner.errors import InputError, Mistake, Place
+
+STANDARD_OUTPUT = Place("standard output")
+INTERRUPTED = 130
+GRACE_S = 0.6
+"""So long an interrupted command may take to tidy up; then the process ends where it stands. [s]"""
+
+
+class _Closed(io.TextIOBase):
+    """What stands for a stream that the shell closed: writing to it fails like a full disk does."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "it is closed")
+
+
+def prepare() -> None:
+    """Make the standard streams safe to write to: closed ones refuse, characters they cannot hold are escaped."""
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = _Closed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+
+
+def answer(text: str) -> None:
+    """Write a result to standard output. Raises InputError where it is closed or full, BrokenPipeError where nobody
+    reads it any more.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(_unwritten(error)) from None
+
+
+def _unwritten(error: OSError | ValueError) -> Mistake:
+    reason = getattr(error, "strerror", None) or str(error)
+    return Mistake("cannot write the answer", STANDARD_OUTPUT, reason, "--out FILE")
+
+
+def note(text: str) -> None:
+    """A remark on standard error: never part of the result, and never a reason to fail."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _discard(sys.stderr)
+
+
+def finish() -> None:
+    """Write out what click printed. Raises like `answer`."""
+    answer("")
+
+
+def abandon() -> None:
+    """Let go of a stream that cannot be written, so that the interpreter's last flush does not fail a second time."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _discard(stream)
+
+
+def _discard(stream: object) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number = stream.fileno()  # type: ignore[attr-defined]
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, number)
+        os.close(nothing)
+
+
+def end_when_interrupted() -> None:
+    """From now on an interrupt ends the process within a second, whatever it computes: Python sees a signal only
+    between two of its own steps, and a solver's step may take long.
+    """
+    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
+        return
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(read_end,), daemon=True, name="interrupts").start()
+
+
+def _watch(read_end: int) -> None:
+    while number := os.read(read_end, 1):
+        if number[0] == signal.SIGINT:
+            time.sleep(GRACE_S)
+            note("interrupted")
+            os._exit(INTERRUPTED)

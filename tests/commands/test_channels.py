@@ -1,0 +1,74 @@
+"""Standard streams that are closed, full or interrupted: a plain message, its exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_cli import run
+
+ROOT = Path(__file__).resolve().parents[2]
+PLANNER = f'"{sys.executable}" -m planner'
+SLEEPS = """
+import os, signal, sys, threading
+from planner import cli
+def forever(*_):
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    {wait}
+import planner.report.schemas
+planner.report.schemas.schema_of = forever
+sys.argv = ["planner", "schema", "--out", "half.json"]
+sys.exit(cli.console())
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("schema > /dev/full", 2, "No space left on device"),
+        ("--help > /dev/full", 2, "No space left on device"),
+        ("--version >&-", 2, "standard output"),
+        ("solve - <&-", 2, "standard input is closed"),
+        ("diagnose scenarios/qwen7b_rl_8gpu.yaml - <&-", 2, "standard input is closed"),
+        ("schema --nope 2> /dev/full", 2, ""),
+        ("schema --nope 2>&-", 2, ""),
+        ("schema | true; exit ${PIPESTATUS[0]}", 141, ""),
+    ],
+)
+def test_streams_that_cannot_be_used(line: str, code: int, words: str) -> None:
+    done = subprocess.run(["bash", "-c", f"{PLANNER} {line}"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Internal" not in done.stderr
+    assert "Exception" not in done.stderr
+    if not words:
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "threading.Event().wait()",
+        # Inside a solver Python's own handler has to wait: the process ends all the same.
+        "signal.signal(signal.SIGINT, lambda *_: None); threading.Event().wait()",
+    ],
+)
+def test_an_interrupt_ends_the_command_and_leaves_no_file(wait: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    code = SLEEPS.format(wait=wait)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["/dev/full", ".", "no/such/folder/x"])
+def test_out_says_no_before_the_work(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.report.schemas.schema_of", lambda *_: pytest.fail("worked first"))
+    result = run("schema", "--out", target, "--force")
+    assert (result.code, result.out) == (2, "")
+    assert "where:   --out" in result.err
