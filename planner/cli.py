@@ -30,8 +30,10 @@ COMMANDS = {
     "launch": "A plan as files that start it, for a dozen engines",
     "lint": "Read a launch file back: does it fit, which rules does it break, what is misspelt",
     "catalog": "List, show and check GPUs, nodes, models, engines, prices",
+    "model": "Read a config.json: what was understood, and a catalog entry",
     "validate": "Score predictions against published measurements",
     "calibrate": "Fit the model to your own run's log, or measure your own GPUs",
+    "check": "Hold a run's logs and memory snapshots against its plan, item by item",
     "diagnose": "Read an out-of-memory message: which tensor asked, which phase, what helps",
     "schema": "JSON Schema of a scenario, for editors",
 }
@@ -41,6 +43,31 @@ COMMANDS = {
 REPORT = "This is a fault of planner. Please report it with the command and the scenario"
 INTERRUPTED = streams.INTERRUPTED
 BROKEN_PIPE = 141
+
+
+DEADLINE_S = 600
+DEADLINES_S = {"budget": 1800, "validate": 7200}
+"""Wall seconds after which a command ends without a verdict, unless `--time-limit` says otherwise. [s]"""
+
+
+def _limited(command: click.Command, seconds: float) -> click.Command:
+    """The command with a deadline; one that has its own `--time-limit` keeps it."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _limited(inner, seconds)
+    elif not any(param.name == "time_limit" for param in command.params):
+        limit = click.Option(
+            ["--time-limit"],
+            metavar="SECONDS",
+            type=click.FloatRange(min=0, min_open=True, max=1e7),
+            default=seconds,
+            show_default=True,
+            expose_value=False,
+            callback=lambda context, _, value: context.with_resource(streams.deadline(value)),
+            help="End without a verdict (exit code 3) after so long.",
+        )
+        command.params.append(limit)
+    return command
 
 
 class LazyGroup(click.Group):
@@ -56,7 +83,7 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"planner.commands.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
-        return command
+        return _limited(command, DEADLINES_S.get(cmd_name, DEADLINE_S))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing any command."""
@@ -116,6 +143,12 @@ def _code_of(error: BaseException) -> int:
     """Say what went wrong on stderr; the exit code that it means."""
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
+    if isinstance(error, streams.DeadlinePassed):
+        streams.note(f"Error: {error}")
+        return streams.NO_VERDICT
+    if isinstance(error, MemoryError):
+        streams.note("Error: no verdict: this machine has too little memory for so many open decisions")
+        return streams.NO_VERDICT
     if isinstance(error, KeyboardInterrupt | click.Abort):
         streams.note("interrupted")
         return INTERRUPTED

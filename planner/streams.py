@@ -10,13 +10,24 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from planner.errors import InputError, Mistake, Place
 
 STANDARD_OUTPUT = Place("standard output")
 INTERRUPTED = 130
-GRACE_S = 0.6
-"""So long an interrupted command may take to tidy up; then the process ends where it stands. [s]"""
+NO_VERDICT = 3
+GRACE_S = {signal.SIGINT: 0.6, signal.SIGALRM: 5.0}
+"""So long a command may take to end after an interrupt or its deadline; then the process ends where it stands. [s]"""
+
+
+class DeadlinePassed(BaseException):
+    """The command's time is up. No `Exception`, so that nothing on the way takes it for a fault of a file."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"no verdict within {seconds:g} s\n  try:     --time-limit {10 * seconds:g}, or fewer open decisions"
+        )
 
 
 class _Closed(io.TextIOBase):
@@ -89,9 +100,35 @@ def _discard(stream: object) -> None:
         os.close(nothing)
 
 
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise DeadlinePassed where what stands inside takes longer; a deadline inside another ends with the earlier one.
+
+    Only the main thread of a process keeps deadlines, for only it is told of signals.
+    """
+    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_: int, __: object) -> None:
+        raise DeadlinePassed(seconds)
+
+    left, started = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
+    if 0 < left <= seconds:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - started)) if left else 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def end_when_interrupted() -> None:
-    """From now on an interrupt ends the process within a second, whatever it computes: Python sees a signal only
-    between two of its own steps, and a solver's step may take long.
+    """From now on an interrupt ends the process within a second, and a deadline soon after it, whatever it computes:
+    Python sees a signal only between two of its own steps, and a solver's step may take long.
     """
     if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         return
@@ -103,7 +140,8 @@ def end_when_interrupted() -> None:
 
 def _watch(read_end: int) -> None:
     while number := os.read(read_end, 1):
-        if number[0] == signal.SIGINT:
-            time.sleep(GRACE_S)
-            note("interrupted")
-            os._exit(INTERRUPTED)
+        if number[0] in GRACE_S:
+            time.sleep(GRACE_S[signal.Signals(number[0])])
+            interrupted = number[0] == signal.SIGINT
+            note("interrupted" if interrupted else "Error: no verdict within the time limit")
+            os._exit(INTERRUPTED if interrupted else NO_VERDICT)

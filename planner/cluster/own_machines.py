@@ -28,7 +28,7 @@ from planner.cluster.node_graph import (
 from planner.cluster.topo_matrix import matrix_edges
 from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import DECLINE_PER_DOUBLING, REFERENCE_NODES, Curve, Operation
-from planner.inputs.document import Document, parse_document, validate
+from planner.inputs.document import Document, named_in, parse_document, validate
 from planner.inputs.files import read_bytes
 from planner.inputs.measured import MeasuredTables
 from planner.schema.base import Frozen
@@ -160,12 +160,13 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
 
     Raises InputError with file and line for a file that is missing or wrong.
     """
-    spec, files = scenario.cluster, []
+    spec, files, folder = scenario.cluster, [], Path(document.name).parent
     links: tuple[Edge, ...] | None = None
     if spec.topology is not None:
         text, digest = _text(document, spec.topology, "topology")
         files.append((spec.topology, digest))
-        count, links = _links(text, spec.topology, node, gpu)
+        with named_in(folder, folder / spec.topology):
+            count, links = _links(text, spec.topology, node, gpu)
         if count > MOST_LISTED:
             raise InputError(Mistake(f"a node of {count} GPUs", Place(spec.topology, 1), f"at most {MOST_LISTED}"))
         _all_joined(count, links, spec.topology)
@@ -177,7 +178,8 @@ def load_own(document: Document, scenario: Scenario, node: Node, gpu: Gpu) -> Ow
     for index, name in enumerate(spec.nccl_tests):
         text, digest = _text(document, name, "nccl_tests", index)
         files.append((name, digest))
-        test = parse_nccl_test(text, name)
+        with named_in(folder, folder / name):
+            test = parse_nccl_test(text, name)
         key = (test.curve.op, test.curve.num_gpus)
         if test.num_nodes > 1:
             node = _between(node, test)

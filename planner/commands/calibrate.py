@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from planner import streams
 from planner.commands.common import Output, emit, output_options, set_option
 from planner.errors import InputError, Mistake, Place
 
@@ -22,7 +23,7 @@ from planner.errors import InputError, Mistake, Place
     type=click.FloatRange(min=0, min_open=True),
     default=600,
     show_default=True,
-    help="With --device: leave out what does not fit.",
+    help="End without a verdict (exit code 3) after so long; with --device leave out what does not fit.",
 )
 @output_options(folder=True)
 def command(
@@ -56,7 +57,8 @@ def command(
             )
         )
     else:
-        _fit(scenario, overrides, log_file, date or _today(), output)
+        with streams.deadline(time_limit):
+            _fit(scenario, overrides, log_file, date or _today(), output)
 
 
 def _today() -> str:

@@ -250,6 +250,14 @@ waiting = _Waiting()
 """Of this process: one command runs at a time."""
 
 
+def said_after(text: str, remark: str, style: str) -> str:
+    """A finished report with a remark at its end where people read it, on stderr where programs or browsers do."""
+    if style in ("table", "markdown"):
+        return f"{text.rstrip()}\n\n{remark}\n"
+    note(remark)
+    return text
+
+
 def note(text: str) -> None:
     """A remark on stderr: never part of the result."""
     waiting.clear()

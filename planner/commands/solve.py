@@ -6,6 +6,7 @@ import time
 
 import click
 
+from planner import streams
 from planner.commands.common import (
     Output,
     answer_options,
@@ -18,12 +19,21 @@ from planner.commands.common import (
 )
 from planner.errors import NoLayoutFits, NoVerdict
 
+WHOLE_S = 600
+"""Deadline of the command where no limit is given. [s]"""
+
 
 @click.command()
 @scenario_argument
 @set_option
 @answer_options
-@click.option("--time-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True), help="Stop searching.")
+@click.option(
+    "--time-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    help="Stop searching; the command ends by twice that and 5 s.  [default: search.time_limit_s, 60 where it is not "
+    "written, and 600 for the command]",
+)
 @click.option("--no-check", is_flag=True, help="Do not enumerate small spaces as a second check of the solver.")
 @click.option("--no-compare", is_flag=True, help="Leave out the scenario's compare: columns.")
 @timings_option
@@ -51,6 +61,7 @@ def command(
     from planner.search.enumerate import DEFAULT_POINTS
     from planner.search.search import plan
 
+    context.with_resource(streams.deadline(WHOLE_S if time_limit is None else 2 * time_limit + 5))
     started = time.monotonic()
     catalog = default_catalog()
     document = load(scenario, overrides)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from planner.commands.common import Output, emit, out_option, output_options, print_timings, timings_option
+from planner.commands.common import Output, emit, out_option, output_options, print_timings, said_after, timings_option
 from planner.commands.validate_throughput import command as throughput
 from planner.errors import CheckFailed
 
@@ -41,20 +41,23 @@ def memory(
 ) -> None:
     """Predicted against measured memory: errors by class, source and engine, and the bars."""
     from planner.validation.memory import report
-    from planner.validation.memory.run import Choice, data_folder, run_memory
-    from planner.validation.published import data_files
+    from planner.validation.memory.run import Choice, run_memory
+    from planner.validation.published import data_files, data_folder, sample_text
 
+    data = data or data_folder()
     result, seconds = run_memory(data, Choice(sources, engines, classes))
 
     tables = report.tables(result, rows=rows, worst=worst)
     if output.style == "json":
-        text = report.render_json(result, rows=rows, inputs=data_files(data or data_folder()))
+        text = report.render_json(result, rows=rows, inputs=data_files(data))
     elif output.style == "markdown":
         text = report.render_markdown(tables)
     elif output.style == "html":
         text = report.render_html(result, tables)
     else:
         text = report.render_text(tables) + "\n\nWorst rows with their ledgers: planner validate memory --worst"
+    if (remark := sample_text(data, "memory")) is not None:
+        text = said_after(text, remark, output.style)
     emit(text, output.path, output.force)
     if timings:
         print_timings(seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from planner.commands.common import Output, emit, output_options, print_timings, timings_option
+from planner.commands.common import Output, emit, output_options, print_timings, said_after, timings_option
 from planner.errors import CheckFailed
 
 
@@ -31,19 +31,22 @@ def command(
     output: Output,
 ) -> None:
     """Predicted against measured tokens/s: errors, rank correlation, regret of the choice, and the bars."""
-    from planner.validation.published import data_files
+    from planner.validation.published import data_files, data_folder, sample_text
     from planner.validation.throughput import report
-    from planner.validation.throughput.run import default_folder, run_throughput
+    from planner.validation.throughput.run import run_throughput
 
     start = time.perf_counter()
+    data = data or data_folder()
     result = run_throughput(data, sources, constants=constants)
     if output.style == "json":
-        text = report.render_json(result, rows=rows, inputs=data_files(data or default_folder()))
+        text = report.render_json(result, rows=rows, inputs=data_files(data))
     else:
         render = {"table": report.render_text, "markdown": report.render_markdown, "html": report.render_html}[
             output.style
         ]
         text = render(result, rows=rows)
+    if (remark := sample_text(data, "throughput")) is not None:
+        text = said_after(text, remark, output.style)
     emit(text, output.path, output.force)
     if timings:
         print_timings([("throughput", time.perf_counter() - start)])

@@ -80,7 +80,7 @@ class RolloutCosts:
         p, held = self.problem.parameters, self._precision
         if self.problem.rollout_precision is None or not held.quantised:
             return parameters * held.weight_bytes
-        tables = p.embedding + p.position_embedding + p.lm_head
+        tables = p.embedding + p.beside_embedding + p.lm_head
         return (parameters - tables) * (held.served_bytes or held.weight_bytes) + tables * 2.0
 
     @cached_property
@@ -235,7 +235,7 @@ class RolloutCosts:
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
         kernels = Kernels(problem)
         p = problem.parameters
-        looked_up = p.position_embedding + (0 if problem.architecture.tie_word_embeddings else p.embedding)
+        looked_up = p.beside_embedding + (0 if problem.architecture.tie_word_embeddings else p.embedding)
         read, active = self._held(p.total) - 2.0 * looked_up, p.active_per_token - looked_up
         touched = np.minimum(read, (self._held(p.active_per_token) - 2.0 * looked_up) * np.maximum(batch, 1.0)) / tp
         if not problem.architecture.is_moe:

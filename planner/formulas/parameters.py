@@ -65,8 +65,12 @@ class ArchitectureParameters:
 
     embedding: int
     position_embedding: int
+    embedding_norm: int
+    vision: int
+    """A vision tower with its projector."""
     lm_head: int
     """0 where the head is tied to the embedding."""
+    head_bias: int
     final_norm: int
     dense_layer: LayerParameters
     """A layer with a dense MLP, also where the network has none such (num_dense_layers 0)."""
@@ -80,8 +84,18 @@ class ArchitectureParameters:
     def total(self) -> int:
         """All parameters, tied weights once. [elements]"""
         moe = self.moe_layer.total * self.num_moe_layers if self.moe_layer is not None else 0
-        ends = self.embedding + self.position_embedding + self.lm_head + self.final_norm
+        ends = self.embedding + self.beside_embedding + self.lm_head + self.beside_head
         return ends + self.dense_layer.total * self.num_dense_layers + moe
+
+    @property
+    def beside_embedding(self) -> int:
+        """What stands with the embedding and is not cut with it: learned positions, its norm, a vision tower."""
+        return self.position_embedding + self.embedding_norm + self.vision
+
+    @property
+    def beside_head(self) -> int:
+        """What stands with the head and is not cut with it: the final norm and a bias on the logits."""
+        return self.final_norm + self.head_bias
 
     @property
     def active_per_token(self) -> int:
@@ -100,7 +114,7 @@ def count_parameters(architecture: Architecture) -> ArchitectureParameters:
                    without q_lora_rank the query matrix is h a (n + r)
         MLP        3 h f gated, 2 h f plain                  (+ biases)
         MoE        E times an MLP of moe_intermediate_size + the shared MLP + router h E
-        ends       V h + V h unless tied + learned positions times h + final norm
+        ends       V h + V h unless tied + learned positions times h + final norm (+ V where the head has a bias)
 
     Source: modelling code of transformers 5.23.0; Llama-3-8B gives 8,030,261,248, DeepSeek-V3 671,026,404,352.
     """
@@ -208,7 +222,7 @@ def target_names(architecture: Architecture, targets: Iterable[str]) -> tuple[st
 
 def _count(s: Architecture) -> ArchitectureParameters:
     h = s.hidden_size
-    norm = h if s.norm == "rmsnorm" else 2 * h
+    norm = h * (s.norm_vectors if s.norm_vectors is not None else 1 if s.norm == "rmsnorm" else 2)
     sharded, replicated = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
     dense_mlp = _mlp(s, s.intermediate_size)
     dense = LayerParameters(
@@ -242,7 +256,10 @@ def _count(s: Architecture) -> ArchitectureParameters:
     return ArchitectureParameters(
         embedding=s.vocab_size * h,
         position_embedding=(s.learned_positions or 0) * h,
+        embedding_norm=norm if s.embedding_norm else 0,
+        vision=s.vision_parameters,
         lm_head=0 if s.tie_word_embeddings else s.vocab_size * h,
+        head_bias=s.vocab_size if s.head_bias else 0,
         final_norm=norm,
         dense_layer=dense,
         moe_layer=moe,

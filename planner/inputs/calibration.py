@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from planner.inputs.document import read_document, validate
+from planner.inputs.document import named_in, read_document, validate
 from planner.schema.calibration import Calibration, Factor
 
 
@@ -16,8 +16,10 @@ def load_calibration(scenario_file: str, name: str | None) -> tuple[Calibration 
     """
     if name is None:
         return None, []
-    document = read_document(Path(scenario_file).parent / name)
-    return validate(document, Calibration), [(name, document.sha256)]
+    folder = Path(scenario_file).parent
+    with named_in(folder, folder / name):
+        document = read_document(folder / name)
+        return validate(document, Calibration), [(name, document.sha256)]
 
 
 def overlay_text(calibration: Calibration) -> str:

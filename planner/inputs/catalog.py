@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.document import MAX_BYTES, Document, read_document, validate
-from planner.inputs.json_document import read_json
+from planner.inputs.document import MAX_BYTES, Document, named_in, read_document, validate
+from planner.inputs.files import read_bytes
+from planner.inputs.json_document import MOST_BYTES, read_json
 from planner.inputs.messages import some_of
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ class Catalog:
         self._used: dict[str, str] = {}
         self._asked_for: Catalog | None = None
 
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
-        """The entry of that name; a model may also be a Hugging Face id or a path to a config.json or YAML file."""
+    def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
+        """The entry of that name; a model may also be a Hugging Face id or a path to a config.json or YAML file.
+
+        A path is looked for in the folder `beside`, then in the working folder. Raises InputError at `where`.
+        """
         files = self._index(kind)
         if name not in files:
-            if kind == "models" and (outside := self._outside_model(name, where)) is not None:
+            if kind == "models" and (outside := self._outside_model(name, where, beside)) is not None:
                 return outside
             raise InputError(_unknown(kind, name, sorted(files), where))
         entry, _ = self._load(kind, name)
@@ -91,7 +95,7 @@ class Catalog:
         for folder in self.folders:
             path = folder / relative
             if path.is_file():
-                self._note(relative, hashlib.sha256(path.read_bytes()).hexdigest())
+                self._note(relative, hashlib.sha256(read_bytes(path, most_bytes=MOST_BYTES)).hexdigest())
                 return path
         raise InputError(
             Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
@@ -188,35 +192,47 @@ class Catalog:
                 raise InputError(Mistake(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
             names.append(base)
 
-    def _outside_model(self, name: str, where: Place | None) -> Any:
-        """An architecture that is not a catalog entry by its id, or None where the name cannot mean one."""
-        path = Path(name)
-        if not name.endswith((".json", ".yaml")) and "/" not in name and os.sep not in name:
-            return None
-        try:
-            if path.is_dir() and (path / "config.json").is_file():
-                path = path / "config.json"
-            is_file = path.is_file()
-        except (OSError, ValueError):
-            return None
-        if is_file and path.suffix == ".yaml":
-            document = read_document(path)
+    def _model_of(self, path: Path, name: str, where: Place | None) -> Any:
+        """The architecture of a YAML file or a config.json."""
+        if path.suffix == ".yaml":
+            document = read_document(path, where)
             entry = validate(document, schema_of("models"))
             self._note(name, document.sha256)
             return entry
-        if is_file:
-            from planner.inputs.hf_config import architecture_from_hf_config
+        from planner.inputs.hf_config import architecture_from_hf_config
 
-            config = read_json(path, where, most_bytes=MAX_BYTES)
-            self._note(name, config.sha256)
-            return architecture_from_hf_config(config, str(path))
+        config = read_json(path, where, most_bytes=MAX_BYTES)
+        self._note(name, config.sha256)
+        return architecture_from_hf_config(config, str(path))
+
+    def _outside_model(self, name: str, where: Place | None, beside: Path | None) -> Any:
+        """An architecture that is not a catalog entry by its id, or None where the name cannot mean one."""
+        if not name.endswith((".json", ".yaml")) and "/" not in name and os.sep not in name:
+            return None
+        path = _found([folder / name for folder in (beside, Path()) if folder is not None])
+        if path is not None:
+            with named_in(beside or path.parent, path):
+                return self._model_of(path, name, where)
         if name.endswith((".json", ".yaml")):
-            raise InputError(Mistake(f"{name}: no such file", where))
+            folders = "looked for beside the scenario, then in the working folder" if beside is not None else None
+            raise InputError(Mistake(f"{name}: no such file", where, folders))
         for known in self.ids("models"):
             hf_id = self._load("models", known)[0].hf_id
             if hf_id is not None and hf_id.lower() == name.lower():
                 return self.find("models", known)
         return None
+
+
+def _found(paths: Sequence[Path]) -> Path | None:
+    """The first that is a file, or a folder with a config.json in it."""
+    for path in paths:
+        try:
+            for each in (path, path / "config.json"):
+                if each.is_file():
+                    return each
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,6 +78,27 @@ def read_document(path: str | Path, where: Place | None = None) -> Document:
     """
     name = STANDARD_INPUT if str(path) == "-" else str(path)
     return _parse(read_bytes(path, where, most_bytes=MAX_BYTES), name)
+
+
+@contextmanager
+def named_in(folder: Path, path: Path) -> Iterator[None]:
+    """While a file is read that a file of `folder` names: from outside that folder no message repeats its content."""
+    try:
+        yield
+    except InputError as error:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise
+        raise InputError([_unquoted(problem) for problem in error.problems]) from None
+
+
+def _unquoted(problem: Mistake) -> Mistake:
+    """A mistake without a word of the file that it is in."""
+    where = problem.where
+    if where is None or where.line is None:
+        return problem
+    place = Place(where.file, where.line, where.column)
+    because = "it stands outside the folder of the file that names it, so that its content is not repeated"
+    return Mistake(f"{where.file} is not the file that is expected here", place, because)
 
 
 def parse_document(text: str, name: str) -> Document:

@@ -171,6 +171,12 @@ def _refuse_shape(plan: Plan, launcher: str) -> None:
         (a.norms_per_layer != 2, f"{a.norms_per_layer} norms a layer"),
         (a.qk_norm == "full", "query and key norms over the full width"),
         (a.attention_sinks, "attention sinks"),
+        (a.alibi, "ALiBi positions"),
+        (a.parallel_block, "attention and MLP side by side"),
+        (a.embedding_norm, "a norm behind the embedding"),
+        (a.head_bias, "a bias on the logits"),
+        (a.norm_vectors is not None, f"a {a.norm} with {a.norm_vectors} vectors"),
+        (a.vision_parameters > 0, "a vision tower"),
         (a.attention_out_bias != a.mlp_bias or (a.mlp_bias and not a.attention_bias), "biases on some projections"),
         (window is not None and length > window, f"a sliding window of {window} tokens"),
         (

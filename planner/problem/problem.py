@@ -294,7 +294,8 @@ class Question:
     @property
     def known_error_texts(self) -> tuple[str, ...]:
         """What is known about the error of figures of all variants, in sentences."""
-        return self.known_errors.sentences(
+        cautions = dict.fromkeys(text for problem in self.problems for text in problem.architecture.cautions)
+        return *cautions, *self.known_errors.sentences(
             rollout=self.is_rl,
             apart=any(not problem.colocated for problem in self.problems),
             two_pools=any(problem.later is not None for problem in self.problems),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from planner.cluster.own_machines import load_own
@@ -38,7 +39,7 @@ class _Names:
     def find(self, kind: str, name: str, *path: str | int) -> Any:
         """The entry, or None and one more fault."""
         try:
-            return self.catalog.find(kind, name, where=self.document.place(path))
+            return self.catalog.find(kind, name, self.document.place(path), Path(self.document.name).parent)
         except InputError as error:
             self.wrong.extend(error.problems)
             return None

@@ -10,6 +10,7 @@ from planner.schema import other_answers as other
 from planner.schema import question_answers as questions
 from planner.schema.budget import Budget
 from planner.schema.budget_answers import BudgetDocument
+from planner.schema.check_answers import CheckAnswer
 from planner.schema.lint_answers import LintAnswer
 from planner.schema.rl_answers import RlLengthsAnswer
 from planner.schema.scenario import Scenario
@@ -33,6 +34,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "validate-throughput": other.ValidateThroughputAnswer,
     "calibrate": other.CalibrateAnswer,
     "calibrate-device": other.DeviceAnswer,
+    "check": CheckAnswer,
     "diagnose": other.DiagnoseAnswer,
     "lint": LintAnswer,
 }

@@ -179,12 +179,24 @@ class Architecture(Frozen):
     gated_mlp: bool = True
     """Two input projections (SwiGLU, GeGLU) instead of one."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm_vectors: int | None = Field(default=None, ge=0, le=2)
+    """Vectors of hidden_size that one norm learns, where not 1 (RMS norm) or 2 (layer norm): Cohere's has no bias."""
     norms_per_layer: int = Field(default=2, ge=1, le=64)
-    """Norms over the hidden size in one layer (Gemma has 4)."""
+    """Norms over the hidden size in one layer (Gemma has 4, GPT-J 1)."""
+    parallel_block: bool = False
+    """Attention and MLP add to the same stream side by side (GPT-J, GPT-NeoX, Falcon, Cohere)."""
     qk_norm: Literal["none", "head", "full"] = "none"
     """Query/key norms over one head, or over the full projection width."""
     learned_positions: Width | None = None
     """Rows of a learned position embedding; none with rotary positions."""
+    alibi: bool = False
+    """Positions enter as a bias on the attention scores; nothing is rotated or learned."""
+    embedding_norm: bool = False
+    """A norm right behind the embedding (BLOOM)."""
+    head_bias: bool = False
+    """Bias on the logits (GPT-J, Phi-2)."""
+    vision_parameters: int = Field(default=0, ge=0, le=10**12)
+    """Parameters of a vision tower with its projector; whole on every GPU of the first stage, trained with the rest."""
     attention_bias: bool = False
     """Bias on the query, key and value projections."""
     attention_out_bias: bool = False
@@ -229,6 +241,8 @@ class Architecture(Frozen):
     """A bias of each expert that takes part in the choice, not in the weight (e_score_correction_bias)."""
     attention_dropout: float = Field(default=0.0, ge=0, le=1)
     hidden_dropout: float = Field(default=0.0, ge=0, le=1)
+    cautions: list[str] = Field(default_factory=list)
+    """What a plan of this network leaves out or takes for something else; printed with the known errors."""
     parameters: ParameterCounts | None = None
     notes: str | None = None
     sources: list[Source] = Field(min_length=1)

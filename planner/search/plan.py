@@ -197,7 +197,7 @@ class Plan(Shown):
         Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B (attention counted in full).
         """
         a, p = self.problem.architecture, self.problem.parameters
-        used = p.active_per_token - p.embedding - p.position_embedding
+        used = p.active_per_token - p.embedding - p.beside_embedding
         used += p.embedding if a.tie_word_embeddings else 0
         attention = 12 * a.num_hidden_layers * a.query_width * self.layout["mean_sequence_length"]
         flop = (6 * used + attention) * self.sequences_per_step * self.layout["mean_sequence_length"]

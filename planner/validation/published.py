@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.catalog import Catalog
+from planner.inputs.catalog import Catalog, shipped_folder
 from planner.inputs.document import Document
 
 Row = TypeVar("Row")
+CHECKOUT = Path("validation", "data")
+MARKER = "memory_cases.jsonl.gz"
 
 
 class Overlay(Catalog):
@@ -23,11 +25,11 @@ class Overlay(Catalog):
         super().__init__(base.folders)
         self.extra: dict[tuple[str, str], Any] = {}
 
-    def find(self, kind: str, name: str, where: Place | None = None) -> Any:
+    def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
         """An entry made of a run, or one of the shipped ones."""
         if (kind, name) in self.extra:
             return self.extra[kind, name]
-        return super().find(kind, name, where)
+        return super().find(kind, name, where, beside)
 
 
 def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row, ...]:
@@ -42,12 +44,36 @@ def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row,
         raise InputError(
             Mistake(
                 f"{path}: no such file",
-                because="the published measurements come with a checkout of the repository, not with the wheel",
+                because="all published measurements stand in validation/data of a checkout, a sample inside the wheel",
                 attempt="--data FOLDER",
             )
         ) from None
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise InputError(Mistake(f"{path} is not readable", Place(str(path)), because=str(error))) from None
+
+
+def data_folder() -> Path:
+    """Where the measurements stand: in the checkout that the command runs in, in the one that this package lies in, or,
+    where there is neither, the sample inside the package.
+    """
+    here = Path.cwd()
+    beside = shipped_folder().parent
+    for top in (here, *here.parents, beside):
+        if (top / CHECKOUT / MARKER).is_file():
+            return top / CHECKOUT
+    return beside / "_validation"
+
+
+def sample_text(folder: Path, kind: str) -> str | None:
+    """What to say where a folder holds a sample only; `kind` is memory or throughput."""
+    counts = folder / "sample.json"
+    if not counts.is_file():
+        return None
+    held, in_all = json.loads(counts.read_text(encoding="utf-8"))[kind]
+    return (
+        f"A sample of {held:,} of {in_all:,} published rows, which comes with the package; "
+        "a checkout of the repository has them all, and classes that are not in the sample are not scored here."
+    )
 
 
 def data_files(folder: Path) -> list[Document]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from itertools import repeat
 from pathlib import Path
 
+import click
 import pytest
 from run_cli import run
+
+from planner import cli, streams
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANNER = f'"{sys.executable}" -m planner'
@@ -72,3 +77,33 @@ def test_out_says_no_before_the_work(target: str, monkeypatch: pytest.MonkeyPatc
     result = run("schema", "--out", target, "--force")
     assert (result.code, result.out) == (2, "")
     assert "where:   --out" in result.err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_states_its_deadline(name: str) -> None:
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    inner = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    for each in inner:
+        limit = next(param for param in each.params if param.name == "time_limit")
+        assert limit.default or "default: " in (getattr(limit, "help", None) or ""), each.name
+
+
+@pytest.mark.parametrize("name", ["explain", "near", "pareto", "estimate", "launch --to slime", "rl-lengths"])
+def test_a_deadline_ends_a_command_without_a_verdict(name: str) -> None:
+    command, *options = name.split()
+    scenario = "qwen7b_rl_8gpu.yaml" if command == "estimate" else "qwen7b_rl.yaml"
+    result = run(command, str(ROOT / "scenarios" / scenario), *options, "--time-limit", "1e-6")
+    assert result.code == 3
+    assert result.out == ""
+    assert "no verdict" in result.err
+
+
+def test_the_earlier_of_two_deadlines_holds_and_leaves_nothing_behind() -> None:
+    for first, second in ((60, 1e-6), (1e-6, 60)):
+        with (
+            pytest.raises(streams.DeadlinePassed, match="no verdict within 1e-06 s"),
+            streams.deadline(first),
+            streams.deadline(second),
+        ):
+            all(True for _ in repeat(0))
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

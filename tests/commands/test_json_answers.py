@@ -39,11 +39,12 @@ CASES: dict[str, tuple[str, ...]] = {
     "catalog-show": ("catalog", "show", "models", "qwen2.5-7b"),
     "calibrate": ("calibrate", "scenarios/qwen7b_dapo_h20.yaml", "--log", "scenarios/qwen7b_dapo_h20.log"),
     "lint": ("lint", "tests/golden/launch_qwen7b_rl_slime.sh", "--set", "cluster.node=hgx-h100-8"),
+    "check": ("check", "scenarios/qwen7b_dapo_h20.yaml", "scenarios/qwen7b_dapo_h20.log"),
     "diagnose": ("diagnose", "scenarios/qwen3_4b_retool.yaml", "--message", MESSAGE),
 }
 ELSEWHERE = {"calibrate-device", "validate-memory", "validate-throughput"}
 """Checked where their data or their imitated device is."""
-SEARCHED = {"solve", "estimate", "whatif", "near", "pareto", "explain", "diagnose", "calibrate"}
+SEARCHED = {"solve", "estimate", "whatif", "near", "pareto", "explain", "diagnose", "calibrate", "check"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,7 +73,8 @@ def test_an_answer_keeps_to_its_schema_and_carries_its_receipts(case: str, monke
 
 def test_every_command_with_json_has_a_case() -> None:
     named = {arguments[0] for arguments in CASES.values()}
-    assert named | {"validate", "launch", "schema"} == set(COMMANDS), "launch prints files, schema is one itself"
+    other = {"validate", "launch", "schema", "model"}
+    assert named | other == set(COMMANDS), "launch and model print files, schema is one itself"
     assert {case.partition(",")[0] for case in CASES} | ELSEWHERE == set(SHAPES) - {"scenario", "budget-file"}
 
 

@@ -293,7 +293,10 @@ def test_nested_and_other_configs(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hidden_size": None, "vocab_size": None}, "missing hidden_size or n_embd or d_model or dim, vocab_size"),
+        (
+            {"hidden_size": None, "vocab_size": None},
+            "missing hidden_size or n_embd or n_embed or d_model or dim, vocab_size",
+        ),
         ({"intermediate_size": None}, "missing intermediate_size"),
         ({"num_experts": 8}, "missing num_experts_per_tok"),
         ({"hidden_size": "4096"}, "hidden_size must be whole numbers"),

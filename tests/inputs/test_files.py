@@ -7,10 +7,14 @@ import stat
 from pathlib import Path
 
 import pytest
+from run_cli import run
 
 from planner.errors import InputError, Mistake, Place, visible
+from planner.inputs.catalog import shipped_folder
+from planner.inputs.document import read_document
 from planner.inputs.files import read_bytes, refuse_target, write_folder, write_text
 from planner.inputs.json_document import json_document
+from planner.problem.resolve import question_of
 
 
 def refusal(path: Path | str, *, force: bool = True) -> str:
@@ -122,3 +126,51 @@ def test_a_message_is_one_line_a_part() -> None:
     assert len(text.splitlines()) == 4
     assert visible(fake) == r"x\nError: all is well\u202e\u200b\x1b[2J\u3164"
     assert visible("Qwen/Qwen2.5 – 1 µs 模型") == "Qwen/Qwen2.5 – 1 µs 模型"
+
+
+SECRET = "password: hunter2\nsecret key\n"
+NAMED = """name: s
+task: sft
+model: {model}
+engine: megatron-core
+cluster: {{node: hgx-h100-8, num_gpus: 8, topology: {topology}}}
+batch: {{global_batch_size: 8, sequence_length: 2048}}
+calibration: {calibration}
+"""
+
+
+@pytest.mark.parametrize("key", ["model", "topology", "calibration"])
+@pytest.mark.parametrize("content", [SECRET, "password: hunter2\n", "hunter2: [\n", "&hunter2 a: *hunter3\n"])
+def test_no_message_repeats_a_file_outside_the_scenarios_folder(key: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.yaml").write_text(content)
+    (tmp_path / "runs").mkdir()
+    names = {"model": "qwen2.5-7b", "topology": "null", "calibration": "null", key: "../secret.yaml"}
+    path = tmp_path / "runs" / "run.yaml"
+    path.write_text(NAMED.format(**names))
+    result = run("estimate", str(path))
+    assert result.code == 2
+    assert "hunter" not in result.err
+    assert "password" not in result.err
+    assert "secret.yaml:" in result.err
+
+
+def test_a_model_file_stands_beside_the_scenario_or_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = (shipped_folder() / "models" / "qwen2.5-7b.yaml").read_text()
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, layers in ((here, 20), (there, 24)):
+        folder.mkdir()
+        (folder / "own.yaml").write_text(
+            entry.replace("num_hidden_layers: 28", f"num_hidden_layers: {layers}").partition("parameters:")[0]
+            + "sources: [{ref: own, date: '2026-11'}]\n"
+        )
+    (here / "run.yaml").write_text(NAMED.format(model="own.yaml", topology="null", calibration="null"))
+    monkeypatch.chdir(there)
+    document = read_document(here / "run.yaml")
+    assert question_of(document).architecture.num_hidden_layers == 20
+    (here / "own.yaml").unlink()
+    assert question_of(document).architecture.num_hidden_layers == 24
+    (there / "own.yaml").unlink()
+    with pytest.raises(InputError, match="beside the scenario, then in the working folder"):
+        question_of(document)

@@ -23,10 +23,10 @@ from planner.validation.memory import report
 from planner.validation.memory.cases import CLASSES, Case, load_cases
 from planner.validation.memory.express import Prediction, express, scenario_of
 from planner.validation.memory.reference import is_hard
-from planner.validation.memory.run import Choice, data_folder, run_memory
+from planner.validation.memory.run import Choice, run_memory
 from planner.validation.memory.score import BARS, Fit, MemoryResult, Score
 from planner.validation.memory.translate import OPTIONS, engine_of
-from planner.validation.published import Overlay
+from planner.validation.published import Overlay, data_folder
 
 DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
 

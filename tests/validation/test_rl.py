@@ -8,6 +8,7 @@ import pytest
 
 from planner.formulas.lengths import truncated_mean_tokens, uncut_mean_tokens
 from planner.report import table
+from planner.validation.published import data_folder
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import PHASES, load_steps, run_steps
 from planner.validation.rl.phases_report import step_blocks, step_document
@@ -15,9 +16,8 @@ from planner.validation.rl.placement import P99_SHARE, load_placements, run_plac
 from planner.validation.rl.placement_report import placement_blocks, placement_document
 from planner.validation.rl.report import rl_bar, rl_document
 from planner.validation.rl.steps import WITHIN, load_rl, run_rl
-from planner.validation.throughput.run import default_folder
 
-FOLDER = default_folder()
+FOLDER = data_folder()
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="published measurements come with a checkout")
 
 

@@ -19,14 +19,14 @@ from planner.inputs.document import load
 from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers
 from planner.search.space import build_space
+from planner.validation.published import data_folder
 from planner.validation.throughput import report
 from planner.validation.throughput.cases import CLASSES, Speed, load_speeds
 from planner.validation.throughput.constants import FITTED, best_step, value_of, with_value
 from planner.validation.throughput.express import Estimate, express, load_sources
-from planner.validation.throughput.run import default_folder
 from planner.validation.throughput.score import accuracy, bars, by_source, group_score, ranks, spearman, trivial_pick
 
-FOLDER = default_folder()
+FOLDER = data_folder()
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="published measurements come with a checkout")
 
 

@@ -86,7 +86,7 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
     _check(problem, log)
     before = estimate_question(problem.alone)
     predicted = phase_seconds(before)
-    measured = _measured(log, before)
+    measured = measured_seconds(log, before)
     factors, other = factors_of(measured, predicted, source)
     memory = None
     if log.reserved_gib is not None:
@@ -151,7 +151,7 @@ def _check(problem: Problem, log: Log) -> None:
             )
 
 
-def _measured(log: Log, plan: Plan) -> dict[str, Reading]:
+def measured_seconds(log: Log, plan: Plan) -> dict[str, Reading]:
     """Readings by phase; a rate of pretraining becomes the seconds of a step."""
     if plan.problem.is_rl:
         return dict(log.phases)

@@ -56,7 +56,7 @@ class StageParameters:
         table = vocab * a.hidden_size / tp
         # A tied head is the embedding itself; with several stages the last one holds a copy of it.
         copies = (self.layouts.pipeline_parallel > 1) if a.tie_word_embeddings else 1.0
-        return table + p.position_embedding, table * copies + p.final_norm
+        return table + p.beside_embedding, table * copies + p.beside_head
 
     @cached_property
     def parameters(self) -> tuple[Floats, Floats]:
@@ -127,7 +127,7 @@ class StageParameters:
         """Parameters of embedding and head that train whole beside adapters, on one rank of their stage."""
         adapter = self.problem.scenario.adapter
         saved = adapter.modules_to_save if adapter is not None else []
-        table = self._end_parameters[0] - self.problem.parameters.position_embedding
+        table = self._end_parameters[0] - self.problem.parameters.beside_embedding
         first = self.is_first * ("embed_tokens" in saved)
         return np.asarray((first + self.is_last * ("lm_head" in saved)) * table + self.layers * 0.0)
 

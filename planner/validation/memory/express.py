@@ -177,7 +177,7 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
     catalog.extra["models", f"case-{key}"] = architecture
     node = translate.node_of(catalog.find("gpus", gpu_id), case)
     catalog.extra["nodes", node.id] = node
-    options = [name for name, on in translate.OPTIONS if name in engine.options and on(case)]
+    options = translate.options_of(case, engine.options)
     modules = case.recompute["modules"] or [] if case.recompute["granularity"] == "selective" else []
     lost = [name for name in modules if name not in engine.recompute_modules]
     if lost:
@@ -224,6 +224,8 @@ def _recomputed(case: Case) -> int | str:
     """All layers, every k-th one, or none."""
     if every := case.recompute["every"]:
         return int(case.arch["num_hidden_layers"]) // int(every)
+    if case.recompute["granularity"] == "partial":
+        return int(case.recompute["num_layers"] or 0)
     return "all" if case.recompute["granularity"] == "full" else 0
 
 

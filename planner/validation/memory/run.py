@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.catalog import shipped_folder
 from planner.inputs.messages import some_of
 from planner.validation.memory import translate
 from planner.validation.memory.cases import CLASSES, Case, load_cases
 from planner.validation.memory.express import express
 from planner.validation.memory.score import MemoryResult
+from planner.validation.published import data_folder
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,6 @@ class Choice:
         with contextlib.suppress(translate.NotExpressible):
             names.add(translate.engine_of(case))
         return bool(names & set(self.engines))
-
-
-def data_folder() -> Path:
-    """Where a checkout keeps the measurements."""
-    return shipped_folder().parent / "validation" / "data"
 
 
 def run_memory(

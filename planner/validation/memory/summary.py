@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from planner.errors import InputError, Mistake, Place
 from planner.schema.engine import Engine
 from planner.validation.memory.cases import TOY_GIB
 from planner.validation.memory.express import Prediction
 from planner.validation.memory.run import run_memory
+from planner.validation.published import data_folder, sample_text
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.placement import PlacementResult
@@ -26,7 +28,11 @@ Z95, Z99 = 1.6448536269514722, 2.3263478740408408
 def known_errors_table() -> dict[str, Any]:
     """Errors by engine, for catalogs/measured/known_errors.json."""
     memory: dict[str, list[Prediction]] = defaultdict(list)
-    result, _ = run_memory()
+    folder = data_folder()
+    if sample_text(folder, "memory") is not None:
+        because = f"{folder} holds a sample of the published rows only"
+        raise InputError(Mistake("the table of known errors needs all rows", Place(str(folder)), because, "a checkout"))
+    result, _ = run_memory(folder)
     for prediction in result.predictions:
         case = prediction.case
         if case.excluded is None and case.outcome == "value" and (case.memory_gib or 0) >= TOY_GIB:

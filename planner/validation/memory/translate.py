@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from planner.schema.base import Source
@@ -34,8 +34,22 @@ _ENGINES: dict[str, Callable[[Case], str]] = {
 }
 
 
+def stated(case: Case, word: str) -> list[str]:
+    """What a row of `planner check --contribute` says of its engine: `engine=ID`, `option=NAME`."""
+    return [flag.partition("=")[2] for flag in case.flags if flag.startswith(f"{word}=")]
+
+
+def options_of(case: Case, known: Iterable[str]) -> list[str]:
+    """Switches of an engine file that are on in a case: those that it states, or else those that its words tell."""
+    if stated(case, "engine"):
+        return stated(case, "option")
+    return [name for name, on in OPTIONS if name in known and on(case)]
+
+
 def engine_of(case: Case) -> str:
     """Id of the engine file that speaks for this stack."""
+    if own := stated(case, "engine"):
+        return own[0]
     if case.engine not in _ENGINES:
         raise NotExpressible(f"no engine for {case.engine}")
     return _ENGINES[case.engine](case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from planner.validation.published import data_folder
 from planner.validation.rl.phases import run_steps
 from planner.validation.rl.placement import run_placements
 from planner.validation.rl.steps import run_rl
@@ -13,16 +14,11 @@ from planner.validation.throughput.express import express, load_sources
 from planner.validation.throughput.report import ThroughputResult
 
 
-def default_folder() -> Path:
-    """validation/data of the checkout."""
-    return Path(__file__).resolve().parents[3] / "validation" / "data"
-
-
 def run_throughput(
     data: Path | None = None, sources: tuple[str, ...] = (), *, constants: bool = False
 ) -> ThroughputResult:
     """Score the time model; `sources` names those to keep, all where it is empty."""
-    folder = data or default_folder()
+    folder = data or data_folder()
     machines = load_sources(folder)
     speeds = [s for s in load_speeds(folder) if not sources or s.source in sources or s.run.source in sources]
     scored = [s for s in speeds if s.excluded is None]

@@ -1,0 +1,1 @@
+"""A run held against its plan: logs, samples and memory snapshots."""
