@@ -90,8 +90,9 @@ class _Chunks:
 def schedule_report(plan: Plan) -> ScheduleReport | None:
     """Simulate a plan's pipeline; None where it has only one stage, or stages on two kinds of machines.
 
-    The same seconds of layers and ends as in the plan, cut into chunks. The plan charges each stage for its sends; here
-    they are on the wire between two chunks and only what waits for them loses time, but for the host's share.
+    The same seconds of layers and ends as in the plan, cut into chunks. With one chunk a stage sends are on the wire
+    between two stages here and only what waits for them loses time, but for the host's share; between interleaved
+    chunks nothing hides them, as in the plan.
     """
     lay, p = plan.layout, plan.layout["pipeline_parallel"]
     if p == 1 or plan.problem.later is not None:
@@ -157,6 +158,8 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
             head = head + ends
     share = END_FORWARD if training else 1.0
     wire, host = (hops * np.tile(np.broadcast_to(x, (1, p))[0], v)[:-1] for x in time.seams)
+    if v > 1:
+        wire, host = 0.0 * wire, host + wire
 
     def spread(layered: Floats, ends: Floats) -> Floats:
         """Stages to chunks: layers evenly, the last stage's ends on its last chunk, others' on their first."""

@@ -55,6 +55,10 @@ class Gpu(Frozen):
     """Vendor peak without sparsity by precision id: fp32, tf32, bf16, fp16, fp8, int8 (TOP/s), fp4."""
     sustained_gemm_fraction: float | None = Field(default=None, ge=1e-3, le=1)
     """Share of the dense bf16 peak that large GEMMs sustain, where measured."""
+    sustained_rate: dict[Literal["bf16", "fp8"], float] = Field(default_factory=dict)
+    """Rate of matrix products in a training run over that of the GEMM grid (fp8: of the grid scaled by the ratio of
+    peaks): boards at their power limit hold lower clocks over hours than over a sweep. Nothing stated: 1 in 16 bits."""
+    sustained_rate_source: str | None = None
     gemm_grid: str | None = None
     """File in catalogs/measured/ with this device's own measured bf16 GEMM grid."""
     gemm_grid_from: str | None = None

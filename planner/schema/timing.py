@@ -18,8 +18,12 @@ class Timing(Frozen):
     """Time the host needs to launch one pass (forward, backward or recomputation) over one layer. [us]"""
     host_tensor_parallel_us: Micros = 50
     """The same on top where tensor parallelism splits the layer. [us]"""
+    launched_share: float = Field(default=1, ge=0, le=1)
+    """Share of both that is left where CUDA graphs launch the rest."""
     accumulate_bytes: BytesEach = 0
     """Bytes moved a parameter and micro-batch to add its gradient to the accumulated one."""
+    expert_accumulate_bytes: BytesEach | None = None
+    """The same of routed experts, whose few tokens hide no traffic; none for the same as of other weights."""
     cast_bytes: BytesEach = 0
     """Bytes moved a parameter and micro-batch to cast stored weights to the compute format."""
     loss_bytes: BytesEach = 20
@@ -42,6 +46,13 @@ class Timing(Frozen):
     """A token crosses to another node once, however many of its experts live there (DeepEP, HybridEP)."""
     expert_overlap: float = Field(default=0, ge=0, le=1)
     """Share of the experts' exchange that runs beside the other micro-batch's kernels."""
+    rank_deduplication: bool = False
+    """The same inside a node: a token goes to each rank once, however many of its experts live there."""
+    expert_host_us: Micros = 0
+    """Time the host needs on top to launch routing, permutation and experts of one pass over one layer. [us]"""
+    expert_sync_us: Micros = 0
+    """Time of such a pass in which the GPU idles because the host waited for the number of tokens of each expert and
+    only then launches on. [us]"""
     step_ms: Millis = 0
     """Fixed time of one step: gradient norm, loss, logging. [ms]"""
     source: str = "defaults, not fitted"

@@ -148,11 +148,9 @@ def test_fitted_constants_exist_and_are_few() -> None:
     catalog = default_catalog()
     for fitted in FITTED:
         assert value_of(fitted, catalog) > 0
-    for owner in {f.owner for f in FITTED} - {"device"}:
-        assert sum(f.owner == owner for f in FITTED) <= 12
-        first = next(f for f in FITTED if f.owner == owner)
-        engine = with_value(catalog.find("engines", owner), first.path, 0.123)
-        assert "0.123" in engine.model_dump_json()
+        changed = with_value(catalog.find(fitted.kind, fitted.owner), fitted.path, 0.123)
+        assert "0.123" in changed.model_dump_json()
+    assert all(sum(f.owner == owner for f in FITTED) <= 12 for owner in {f.owner for f in FITTED})
     assert best_step({0.8: {"a": 0.1}, 1.0: {"a": 0.1}, 1.25: {"a": 0.3}}, ["a"]) == 1.0
 
 
@@ -165,7 +163,10 @@ def _rows(**override: str) -> tuple[RowCosts, np.ndarray]:
 
 
 def test_context_parallelism_is_never_free() -> None:
-    """At equal TP, PP and micro-batch, cutting an 8k sequence over more ranks costs time (fewer samples at once)."""
+    """At equal TP and micro-batch, cutting an 8k sequence over more ranks costs time (fewer samples at once).
+
+    Without a pipeline: with one, more micro-batches on each rank shorten the bubble, which may be worth more.
+    """
     costs, seconds = _rows()
     lay = costs.layouts
     table = {
@@ -175,7 +176,7 @@ def test_context_parallelism_is_never_free() -> None:
     }
     compared = 0
     for (tp, pp, cp), value in table.items():
-        if cp == 1 and (tp, pp, 4) in table and pp <= 4:
+        if cp == 1 and pp == 1 and (tp, pp, 4) in table:
             compared += 1
             assert table[tp, pp, 4] > value, (tp, pp)
     assert compared

@@ -15,12 +15,15 @@ from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
 
 Pass = Literal["forward", "backward"]
-SUSTAINED = {"sm_90": 0.89, "sm_100": 0.89, "sm_103": 0.89}
-"""Rate of matrix products in a training run over the measured sweep, by compute capability: boards at their power limit
-hold lower clocks over hours than over a sweep. Fitted on DGX H100 rows of dgxc; A100 needs none."""
-FP8_SHARE = 0.78
-"""Share of the fp8-over-bf16 ratio of peaks that large products reach: H100 1140 TFLOP/s, B200 2450, B300 3000 measured
-(aiconfigurator at 095f58a5) give 0.75, 0.83, 0.79."""
+FP8_SHARE = 0.85
+"""Rate of fp8 products over the bf16 grid scaled by the ratio of peaks, of GPUs whose file states none (assumed)."""
+CAST_BYTES = 8.0
+"""Bytes an element that an fp8 cast and its transpose take of the bandwidth: 2 read and 2 written, at half the rate of
+a plain copy; fitted with the rates of H100 in fp8."""
+GROUPED_FACTOR = 1.04
+"""Seconds of a grouped product over those of its products one by one, weight gradients' accumulation apart: median of
+108 shapes with 20 to 256 experts that SimuMax measured on B200 (configs/system/b200_bf16_ceperm.json @4dcaae51), over
+our grid at the rate of its dense shapes; quartiles 0.95 and 1.15. Other GPUs are taken alike."""
 LARGE_GEMM_SHARE = 0.75
 """Share of the peak for the products inside unfused attention."""
 
@@ -37,18 +40,14 @@ class Kernels:
         return machines.tables.gemm_grid(machines.grid_gpu.gemm_grid or "")
 
     @cached_property
-    def _own_grid(self) -> bool:
-        return self.problem.gpu.gemm_grid is not None and self.problem.precision.compute in ("bf16", "fp16")
-
-    @cached_property
     def peak_tflops(self) -> float:
         """Dense peak in the precision that is computed in. [TFLOP/s]"""
         return self.problem.gpu.dense_tflops[self.problem.precision.compute]
 
-    @cached_property
-    def _sustained(self) -> float:
-        found = [share for name, share in SUSTAINED.items() if name in self.problem.gpu.chip.split()]
-        return found[0] if found else 1.0
+    def _sustained(self, compute: str) -> float:
+        """Rate of products in a training run over that of the sweep."""
+        rates = self.problem.gpu.sustained_rate
+        return rates.get("fp8", FP8_SHARE) if compute == "fp8" else rates.get("bf16", 1.0)
 
     @property
     def floor_seconds(self) -> float:
@@ -59,47 +58,59 @@ class Kernels:
     def _fp8(self) -> bool:
         return self.problem.precision.compute == "fp8"
 
-    def gemm(self, *, m: Floats, n: Floats, k: Floats) -> Floats:
-        """One matrix product. [s]"""
-        return self._sweep(m=m, n=n, k=k) / (FP8_SHARE if self._fp8 else self._sustained)
+    def gemm(self, *, m: Floats, n: Floats, k: Floats, halves: bool = False) -> Floats:
+        """One matrix product; in 16 bits beside fp8 ones where it is of `halves`. [s]"""
+        compute = "bf16" if self._fp8 and halves else self.problem.precision.compute
+        return self._sweep(compute, m=m, n=n, k=k) / self._sustained(compute)
 
-    def _sweep(self, *, m: Floats, n: Floats, k: Floats) -> Floats:
+    def _sweep(self, compute: str, *, m: Floats, n: Floats, k: Floats) -> Floats:
         """As the measured grid has it. [s]"""
-        if self._own_grid:
-            return np.asarray(gemm.grid_gemm_seconds(self._grid, m=m, n=n, k=k))
         gpu = self.problem.gpu
+        if gpu.gemm_grid is not None and compute in ("bf16", "fp16"):
+            return np.asarray(gemm.grid_gemm_seconds(self._grid, m=m, n=n, k=k))
         seconds = gemm.scaled_gemm_seconds(
             self._grid,
             m=m,
             n=n,
             k=k,
-            peak_tflops=self.peak_tflops,
+            peak_tflops=gpu.dense_tflops[compute],
             memory_gb_per_s=gpu.memory_bandwidth_gb_per_s,
             sustained_fraction=gpu.sustained_gemm_fraction,
         )
         return np.asarray(seconds)
 
-    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass, trained: bool = False) -> Floats:
+    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
         """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]
 
-        Under adapters only what is `trained` beside them has a weight gradient.
+        Under adapters there is no weight gradient.
         """
         if which == "forward":
             return self.gemm(m=tokens, n=out, k=into) + self._cast(tokens * into)
         inputs = self.gemm(m=tokens, n=into, k=out) + self._cast(tokens * out)
-        if self.problem.scenario.adapter is not None and not trained:
+        if self.problem.scenario.adapter is not None:
             return inputs
         return inputs + self.gemm(m=out, n=into, k=tokens)
 
+    def head(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass, trained: bool) -> Floats:
+        """The same of the head, which stays in 16 bits where layers are in fp8. [s]
+
+        Source: Megatron-LM core/tensor_parallel/layers.py, ColumnParallelLinear, which the output layer is and no
+        fp8 context reaches; torchtitan's float8 converter filters `output`.
+        """
+        if which == "forward":
+            return self.gemm(m=tokens, n=out, k=into, halves=True)
+        inputs = self.gemm(m=tokens, n=into, k=out, halves=True)
+        return inputs + self.gemm(m=out, n=into, k=tokens, halves=True) if trained else inputs
+
     def _cast(self, elements: Floats) -> Floats | float:
-        """Seconds of an fp8 cast and its transpose: 2 bytes read, 2 written. [s]"""
-        return self.elementwise(4.0 * elements) if self._fp8 else 0.0
+        """Seconds of an fp8 cast and its transpose. [s]"""
+        return self.elementwise(CAST_BYTES * elements) if self._fp8 else 0.0
 
     def experts(self, *, experts: Floats, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
         """The same for a group of experts that each work on `tokens`. [s]"""
         floor = self._grid.floor_seconds
         one = self.linear(tokens=np.maximum(tokens, 1.0), out=out, into=into, which=which)
-        return floor + experts * np.maximum(one - floor, 0.0)
+        return floor + np.where(experts > 1, GROUPED_FACTOR, 1.0) * experts * np.maximum(one - floor, 0.0)
 
     def attention(
         self,

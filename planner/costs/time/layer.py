@@ -20,6 +20,10 @@ from planner.units import GB, US_PER_S
 CONTEXT_OVERLAP = 0.8
 """Share of a ring step's transfer of keys and values that the attention of the step before hides; assumed."""
 
+DEDUPLICATED_RATE = 0.96 / 0.74
+"""Rate of an exchange between nodes by a library that sends tokens once, over that of NCCL: shares of the line rate
+that DeepEP and NCCL print (planner/formulas/collectives.py, across_all_to_all_seconds)."""
+
 COPY_SHARE = 0.8
 """Share of the PCIe rate that copies from and to pinned host memory reach (assumed)."""
 
@@ -176,10 +180,15 @@ class LayerTime:
     def accumulate(self) -> Floats:
         """Gradients added to the accumulated ones, stored weights cast: of one layer and micro-batch. [s]"""
         timing = self.problem.engine.timing
-        each = timing.cast_bytes + (timing.accumulate_bytes if self.problem.scenario.adapter is None else 0.0)
-        if not each:
+        dense, expert = timing.accumulate_bytes, timing.expert_accumulate_bytes
+        expert = dense if expert is None else expert
+        if self.problem.scenario.adapter is not None:
+            dense = expert = 0.0
+        weights, routed = self.layer_parameters
+        moved = np.asarray((timing.cast_bytes + dense) * weights + (timing.cast_bytes + expert) * routed)
+        if not np.any(moved):
             return np.zeros(np.shape(self.layouts.tensor_parallel))
-        return self.kernels.elementwise(each * (self.layer_parameters[0] + self.layer_parameters[1]))
+        return self.kernels.elementwise(moved)
 
     def to_the_host(self) -> tuple[Floats, Floats]:
         """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
@@ -188,10 +197,12 @@ class LayerTime:
         kept, stub = (amount * seen / rate for amount in offloaded_bytes(self.problem, lay))
         return kept, stub
 
-    def host(self, more: float = 0.0) -> Floats:
+    def host(self, more: float = 0.0, *, moe_layer: bool = False) -> Floats:
         """Time the host needs to launch one pass over one layer; `more` is the share of kernels that are added. [s]"""
         timing, lay = self.problem.engine.timing, self.layouts
-        return (timing.host_us * (1 + more) + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)) / US_PER_S
+        routing = timing.expert_host_us * moe_layer
+        launched = timing.host_us * (1 + more) + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1) + routing
+        return np.asarray(timing.launched_share * launched / US_PER_S)
 
     def tensor_collectives(self) -> Floats:
         """Of one pass over one layer, either way: two all-gathers and two reduce-scatters, or two all-reduces. [s]"""
@@ -235,22 +246,28 @@ class LayerTime:
         """Of one pass over one layer: tokens to their experts and back, cut experts gathered from their ranks. [s]
 
         Where the engine sends a token once to each node, of `k` copies over N nodes of the group only
-        `N (1 - (1 - 1/N)^k)` travel.
+        `N (1 - (1 - 1/N)^k)` travel; inside a node the same over its ranks, where it sends a token once to each. A
+        router that looks at `topk_group` of `n_group` groups of experts reaches fewer nodes.
         """
         a, lay = self.problem.architecture, self.layouts
         timing, chosen = self.problem.engine.timing, a.num_experts_per_tok or 1
-        copies = np.asarray(float(chosen))
+        copies, faster = np.asarray(float(chosen)), np.asarray(1.0)
         if timing.expert_deduplication:
             width = self.problem.node.gpus_per_node
             nodes = np.maximum(lay.expert_parallel * lay.expert_tensor_parallel / width, 1.0)
-            copies = np.where(nodes > 1, nodes * (1 - (1 - 1 / nodes) ** chosen), chosen)
+            ranks = lay.expert_parallel * 1.0
+            inside = ranks * (1 - (1 - 1 / ranks) ** chosen) if timing.rank_deduplication else chosen
+            missed = 1 - a.topk_group / a.n_group
+            reached = nodes * (1 - missed ** np.maximum(a.n_group / nodes, 1.0))
+            copies = np.where(nodes > 1, reached * (1 - (1 - 1 / np.maximum(reached, 1.0)) ** chosen), inside)
+            faster = np.where(nodes > 1, DEDUPLICATED_RATE, 1.0)
         each = self.tokens / lay.tensor_parallel * a.hidden_size * self.problem.precision.activation_bytes
         etp = lay.expert_tensor_parallel
-        seconds = 2 * self.collective("all_to_all", lay.expert_parallel, etp, each * copies)
+        seconds = 2 * self.collective("all_to_all", lay.expert_parallel, etp, each * copies) / faster
         one = np.ones_like(etp)
         for op in ("all_gather", "reduce_scatter"):
             seconds = seconds + self.collective(op, etp, one, each * chosen * etp)
-        return seconds * (1 - timing.expert_overlap)
+        return np.asarray(seconds * (1 - timing.expert_overlap))
 
     def zero_three(self, free: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
         """(forward, backward) of one layer and micro-batch: gathers and the gradient's scatter that stay in sight. [s]

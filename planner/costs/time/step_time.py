@@ -26,7 +26,7 @@ from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.layer import LayerTime
 from planner.costs.time.selective import selective_seconds
-from planner.costs.time.strides import hops_between_nodes, pipeline_stride
+from planner.costs.time.strides import hops_between_nodes, pipeline_stride, seams_beside
 from planner.costs.time.update import MS, UpdateTime
 from planner.formulas.schedule import WEIGHT_SHARE
 from planner.problem.layouts import Floats, Ints, Layouts
@@ -163,7 +163,11 @@ class StepTime:
         more = [
             0.0 if self._adapters is None else self._adapters.kernels_of_a_pass(p) / KERNELS_OF_A_PASS for p in PASSES
         ]
-        forward, backward = (np.maximum(self._layer.host(m) - b, 0.0) for m, b in zip(more, busy, strict=True))
+        synchronised = self.problem.engine.timing.expert_sync_us / US_PER_S * self._moe
+        forward, backward = (
+            np.maximum(self._layer.host(m, moe_layer=self._moe) - b, 0.0) + synchronised
+            for m, b in zip(more, busy, strict=True)
+        )
         return forward, backward
 
     @cached_property
@@ -258,17 +262,15 @@ class StepTime:
 
     @cached_property
     def sends(self) -> Floats:
-        """Over the seams before and behind a stage, activations or gradients of its chunks; the ends' outer seam only
-        where chunks are interleaved. [s]"""
-        lay = self.layouts
-        each = self.seams[0] + self.seams[1]
-        stage = np.minimum(self.stage, lay.pipeline_parallel - 1)
-        before, behind = (
-            np.take_along_axis(each, np.broadcast_to(at, (len(lay), stage.shape[-1])), axis=1)
-            for at in ((stage - 1) % lay.pipeline_parallel, stage)
-        )
-        wraps = lay.virtual_pipeline > 1
-        around = before * (wraps | (self._is_first == 0)) + behind * (wraps | (self._is_last == 0))
+        """What a stage waits for its sends to and from its neighbours, activations or gradients of its chunks. [s]
+
+        One chunk a stage: of the seams before and behind it the slower one counts, for each micro-batch once, because
+        forward and backward passes of neighbours alternate. Interleaved: both seams and the ends' outer one for each
+        chunk, in full: 105 published runs with 4 to 20 chunks show no share of them hidden.
+        """
+        lay, wraps = self.layouts, self.layouts.virtual_pipeline > 1
+        wire, host = (seams_beside(each, lay, self.stage) for each in self.seams)
+        around = np.where(wraps, wire[0] + wire[1], np.maximum(*wire)) + host[0] + host[1]
         return np.asarray(around * lay.virtual_pipeline * (lay.pipeline_parallel > 1))
 
     def _head(self, zero: Floats) -> Affine:
@@ -291,10 +293,10 @@ class StepTime:
             tensor_parallel=lay.tensor_parallel,
         )
         adapter, out = self.problem.scenario.adapter, vocab / lay.tensor_parallel
-        trained = adapter is not None and "lm_head" in adapter.modules_to_save
+        trained = adapter is None or "lm_head" in adapter.modules_to_save
         loss = k.elementwise(self.problem.engine.timing.loss_bytes / 2 * self._layer.tokens * out)
         forward, backward = (
-            k.linear(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
+            k.head(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
             for which in PASSES
         )
         return forward + loss, backward + loss

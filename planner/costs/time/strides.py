@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.problem.layouts import Ints, Layouts, distinct
+from planner.problem.layouts import Floats, Ints, Layouts, distinct
 from planner.problem.problem import Problem
 
 
@@ -59,3 +59,15 @@ def hops_between_nodes(problem: Problem, layouts: Layouts) -> Ints:
         leaves = np.any(here != there, axis=2)
         found[index, :length] = leaves[np.argmax(leaves.sum(axis=1))]
     return found[inverse]
+
+
+def seams_beside(seams: Floats, layouts: Layouts, stage: Ints) -> tuple[Floats, Floats]:
+    """What stands for the seams (before, behind) each stage: nothing at the pipeline's ends unless chunks wrap.
+
+    `seams` from each stage to the next, [rows or 1, stages of the longest pipeline]; layouts of shape [rows, 1].
+    """
+    depth, wraps = layouts.pipeline_parallel, layouts.virtual_pipeline > 1
+    here = np.broadcast_to(np.minimum(stage, depth - 1), (len(layouts), stage.shape[-1]))
+    whole = np.broadcast_to(seams, (len(layouts), np.shape(seams)[-1]))
+    before = np.take_along_axis(whole, (here - 1) % depth, axis=1) * (wraps | (stage != 0))
+    return before, np.take_along_axis(whole, here, axis=1) * (wraps | (stage != depth - 1))

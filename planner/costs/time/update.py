@@ -65,10 +65,15 @@ class UpdateTime:
                 taken = np.maximum(self.layer.layer_parameters[kind] * 2.0 / timing.gathers_per_layer, 1.0)
             whole = self._rate("all_gather", group, step, taken)
             partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
-            gathered = gathered + np.where(partial, whole, 0.0) * count * problem.precision.weight_bytes
+            gathered = gathered + np.where(partial, whole, 0.0) * count * self._gathered_bytes
         seconds = reduced - np.minimum(share * reduced, free[1])
         seconds = seconds + gathered - np.minimum(late * gathered, free[0])
         return np.where(lay.zero_stage >= 3, 0.0, seconds)
+
+    @property
+    def _gathered_bytes(self) -> float:
+        """Bytes a parameter of updated weights that ranks gather: 1 where they are kept in fp8."""
+        return 1.0 if self.problem.engine.states.fp8_weights else self.problem.precision.weight_bytes
 
     def _stage_bytes(self) -> Floats:
         """Size of a whole even stage in fp32, at most 4 GB. [bytes]"""

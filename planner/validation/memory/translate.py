@@ -345,6 +345,7 @@ def architecture_of(case: Case) -> Architecture:
         for name in ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "first_k_dense_replace"):
             fields[name] = a[name]
         fields["first_k_dense_replace"] = a.get("first_k_dense_replace") or 0
+        fields |= {name: a[name] for name in ("n_group", "topk_group") if a.get(name)}
         fields["shared_expert_intermediate_size"] = a.get("shared_expert_intermediate_size") or 0
     if any("mtp=" in flag for flag in case.flags):
         fields["num_nextn_predict_layers"] = 1

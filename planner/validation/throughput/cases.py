@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from planner.validation.memory.cases import Case
 from planner.validation.published import read_rows
 
 CASES = "throughput_cases.jsonl.gz"
+CASES_2 = "throughput_cases_2.jsonl.gz"
+"""Rows that came later: a folder may lack them."""
 SMALLEST_GROUP = 8
 """Rows that make a sweep worth ranking."""
 DENSE_SOURCES = ("nanotron", "llmfoundry", "dgxc", "megatron_bridge", "fms_fsdp", "nemo_docs")
@@ -23,7 +25,10 @@ CLASSES: dict[str, str] = {
     "vtrain-1-node": "vTrain, one node (attention kernel not stated)",
     "vtrain-several": "vTrain, several nodes (attention kernel not stated)",
     "moe-bf16": "experts, bf16",
-    "fp8": "fp8, mxfp8: bf16 grids times the ratio of peaks",
+    "moe-fp8": "experts, fp8 and mxfp8: bf16 grids times the ratio of peaks",
+    "moe-later": "experts, rows that came later",
+    "dense-fp8": "dense, fp8 and mxfp8: bf16 grids times the ratio of peaks",
+    "torchtitan": "torchtitan, bf16 and fp8",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -42,6 +47,10 @@ class Speed:
     bus_gb_per_s: Mapping[str, float]
     """Bus bandwidth over all ranks of the job by operation, as the run itself measured it at start."""
     schedule: str
+    version: str
+    """Release of the stack that the source names, as it names it; empty where it does not."""
+    recipe: str
+    """Configuration that the source names, which its own fields were read from; empty where it does not."""
 
     @property
     def id(self) -> str:
@@ -67,10 +76,14 @@ class Speed:
     @cached_property
     def accuracy(self) -> str:
         """The class in which its tokens/s count; see CLASSES."""
-        if self.run.precision in ("fp8", "mxfp8", "nvfp4"):
-            return "fp8"
+        eight = self.run.precision in ("fp8", "mxfp8", "nvfp4")
+        if self.run.engine == "torchtitan":
+            return "torchtitan"
         if self.moe:
-            return "moe-bf16" if self.run.precision == "bf16" else "other"
+            plain = "moe-bf16" if self.run.precision == "bf16" else "other"
+            return "moe-later" if self.run.development == 2 else "moe-fp8" if eight else plain
+        if eight:
+            return "dense-fp8"
         if self.source == "vtrain":
             return VTRAIN[int((self.run.num_gpus or 0) > 8)]
         if self.source == "nanotron" and self.network != "good":
@@ -107,16 +120,21 @@ class Speed:
             return "adapter training: shapes of the frozen passes are not published"
         if not self.full_layout:
             return "layout not published in full"
-        lost = [name for name in c.missing if name not in ("recompute", "metric", "precision")]
+        lost = [name for name in c.missing if name not in ("recompute", "metric")]
+        if not c.precision and "precision" not in lost:
+            lost.append("precision")
         if lost:
             return f"not stated: {', '.join(lost)}"
         return None
 
 
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
-    """All throughput rows of a data folder. Raises InputError where the file is missing or broken."""
-    path = folder / CASES
-    return read_rows(path, speed_of)
+    """All throughput rows of a data folder. Raises InputError where the first file is missing or one is broken."""
+    first = read_rows(folder / CASES, speed_of)
+    later = folder / CASES_2
+    if not later.is_file():
+        return first
+    return first + tuple(replace(speed, run=replace(speed.run, development=2)) for speed in read_rows(later, speed_of))
 
 
 def speed_of(row: dict[str, Any]) -> Speed:
@@ -132,18 +150,24 @@ def speed_of(row: dict[str, Any]) -> Speed:
         network=detail.get("net") or "",
         bus_gb_per_s={op: float(value) for op, value in bus.items() if value},
         schedule=layout.get("schedule") or "",
+        version=detail.get("container") or detail.get("tag") or "",
+        recipe=detail.get("recipe") or "",
     )
 
 
 def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
     """Switches that the source states, as engine files name them."""
     words = f"{detail.get('dispatcher') or ''} {detail.get('kernel') or ''}".lower()
-    flags = []
-    if any(word in words for word in ("deepep", "hybridep", "flex")):
-        flags.append("expert_deduplication")
-    if str(detail.get("moe_a2a_overlap")) == "True" or "a2a" in str(detail.get("overlap") or ""):
-        flags.append("moe_a2a_overlap")
-    return tuple(flags)
+    graph = f"{detail.get('cuda_graph') or ''} {detail.get('overlap') or ''}".lower()
+    overlap = str(detail.get("overlap") or "").lower()
+    stated = {
+        "expert_deduplication": any(word in words for word in ("deepep", "flex")),
+        "hybrid_ep": "hybridep" in words,
+        "moe_a2a_overlap": str(detail.get("moe_a2a_overlap")) == "True" or "a2a" in overlap or "all-to-all" in overlap,
+        "cuda_graphs": "full_iteration" in graph,
+        "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
+    }
+    return tuple(name for name, on in stated.items() if on)
 
 
 def _run(row: dict[str, Any]) -> Case:
@@ -188,6 +212,7 @@ def _run(row: dict[str, Any]) -> Case:
         "missing": tuple(row["missing"]),
         "inferred": tuple(row["inferred"]),
         "hard": None,
+        "development": 1,
     }
     own |= {field.name: None for field in fields(Case) if field.name not in own}  # facts of memory rows alone
     return Case(**own)

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from planner.costs.time.kernels import SUSTAINED
 from planner.inputs.catalog import Catalog, default_catalog
-from planner.schema.engine import Engine
 from planner.validation.throughput.cases import Speed
 from planner.validation.throughput.express import express
 
 STEPS = (0.64, 0.8, 1.0, 1.25, 1.5625)
 """Multiples of the shipped value that a refit may choose."""
-DEVICE = "device"
 
 
 @dataclass(frozen=True)
@@ -24,11 +21,13 @@ class FittedConstant:
     """A constant that was set with measured speeds in view."""
 
     owner: str
-    """Engine id, or `device` for a constant of a GPU generation."""
+    """Id of the engine, or of the GPU."""
     path: tuple[str, ...]
     fold: str
     """What is left out in turn: source, or model where one source carries the engine."""
     data: str
+    kind: str = "engines"
+    """Folder of the catalog."""
 
     @property
     def name(self) -> str:
@@ -37,9 +36,22 @@ class FittedConstant:
 
 
 FITTED: tuple[FittedConstant, ...] = (
-    FittedConstant(DEVICE, ("sm_90",), "source", "dgxc, Llama 3 8B and 405B on DGX H100"),
+    FittedConstant("h100-sxm5-80gb", ("sustained_rate", "bf16"), "model", "dgxc, Llama 3 8B and 405B", "gpus"),
+    FittedConstant("h100-sxm5-80gb", ("sustained_rate", "fp8"), "source", "dgxc, NeMo, MLPerf, Bridge", "gpus"),
+    FittedConstant("gb200-186gb", ("sustained_rate", "bf16"), "source", "dgxc, Llama 3.1 405B", "gpus"),
+    FittedConstant("gb200-186gb", ("sustained_rate", "fp8"), "source", "dgxc, Megatron-Bridge", "gpus"),
+    FittedConstant("gb300", ("sustained_rate", "fp8"), "model", "Megatron-Bridge, Llama 3 70B", "gpus"),
+    FittedConstant("h100-96gb-500w", ("sustained_rate", "bf16"), "model", "torchtitan", "gpus"),
     FittedConstant(
         "megatron-core", ("options", "tp_comm_overlap", "overlap.tensor"), "model", "dgxc, 405B and GPT-3 175B"
+    ),
+    FittedConstant("megatron-core", ("timing", "expert_host_us"), "model", "experts without CUDA graphs"),
+    FittedConstant("megatron-core", ("timing", "expert_sync_us"), "model", "experts, scoped CUDA graphs"),
+    FittedConstant(
+        "megatron-core",
+        ("options", "moe_a2a_overlap", "timing.expert_host_us"),
+        "model",
+        "experts, exchange overlapped",
     ),
     FittedConstant("nanotron", ("timing", "host_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
     FittedConstant("nanotron", ("timing", "host_tensor_parallel_us"), "model", "sweep, micro-batch 1, TP 2 to 8"),
@@ -71,29 +83,27 @@ class LeftOut:
 
 def value_of(fitted: FittedConstant, catalog: Catalog) -> float:
     """The shipped value."""
-    if fitted.owner == DEVICE:
-        return SUSTAINED[fitted.path[0]]
-    engine: Engine = catalog.find("engines", fitted.owner)
+    entry: Any = catalog.find(fitted.kind, fitted.owner)
     if fitted.path[0] == "options":
         outer, inner = fitted.path[2].split(".")
-        return float(engine.options[fitted.path[1]].set[outer][inner])
-    found: Any = engine
+        return float(entry.options[fitted.path[1]].set[outer][inner])
     for name in fitted.path:
-        found = getattr(found, name)
-    return float(found)
+        entry = entry[name] if isinstance(entry, dict) else getattr(entry, name)
+    return float(entry)
 
 
-def with_value(engine: Engine, path: Sequence[str], value: float) -> Engine:
-    """The engine with one field replaced."""
+def with_value(entry: Any, path: Sequence[str], value: float) -> Any:
+    """The engine or GPU with one field replaced."""
     if path[0] == "options":
-        option = engine.options[path[1]]
+        option = entry.options[path[1]]
         outer, inner = path[2].split(".")
-        changed = option.model_copy(update={"set": {**option.set, outer: {inner: value}}})
-        return engine.model_copy(update={"options": {**engine.options, path[1]: changed}})
+        changed = option.model_copy(update={"set": {**option.set, outer: {**option.set[outer], inner: value}}})
+        return entry.model_copy(update={"options": {**entry.options, path[1]: changed}})
     if len(path) == 1:
-        return engine.model_copy(update={path[0]: value})
-    inside = getattr(engine, path[0]).model_copy(update={path[1]: value})
-    return engine.model_copy(update={path[0]: inside})
+        return entry.model_copy(update={path[0]: value})
+    before = getattr(entry, path[0])
+    inside = {**before, path[1]: value} if isinstance(before, dict) else before.model_copy(update={path[1]: value})
+    return entry.model_copy(update={path[0]: inside})
 
 
 def leave_out(speeds: Sequence[Speed], sources: Mapping[str, Any], catalog: Catalog | None = None) -> list[LeftOut]:
@@ -101,37 +111,34 @@ def leave_out(speeds: Sequence[Speed], sources: Mapping[str, Any], catalog: Cata
     base = catalog or default_catalog()
     plain, _ = express(speeds, sources, base)
     engine_of = {e.speed.id: e.problem.engine.id for e in plain}
-    chip_of = {e.speed.id: e.problem.gpu.chip.split() for e in plain}
-    scored = [s for s in speeds if s.id in engine_of and s.accuracy not in ("fp8", "other", "nanotron-slow")]
+    gpu_of = {e.speed.id: e.problem.gpu.id for e in plain}
+    scored = [s for s in speeds if s.id in engine_of and s.accuracy not in ("other", "nanotron-slow")]
     out = []
     for fitted in FITTED:
         value = value_of(fitted, base)
-        if fitted.owner == DEVICE:
-            rows = [s for s in scored if fitted.path[0] in chip_of[s.id]]
-        else:
-            rows = [s for s in scored if engine_of[s.id] == fitted.owner]
+        owner_of = engine_of if fitted.kind == "engines" else gpu_of
+        rows = [s for s in scored if owner_of[s.id] == fitted.owner and _concerns(fitted, s)]
         if rows:
             errors = {step: _errors(fitted, value * step, rows, sources, base) for step in STEPS}
             out.append(_left_out(fitted, value, rows, errors))
     return out
 
 
+def _concerns(fitted: FittedConstant, speed: Speed) -> bool:
+    """Rows that a constant is multiplied in: of its precision, with experts for a constant of experts."""
+    if fitted.kind == "gpus":
+        return (speed.run.precision in ("fp8", "mxfp8")) == (fitted.path[-1] == "fp8")
+    return speed.moe or "expert" not in fitted.path[-1]
+
+
 def _errors(
     fitted: FittedConstant, value: float, rows: Sequence[Speed], sources: Mapping[str, Any], catalog: Catalog
 ) -> dict[str, float]:
     """Absolute relative error by row id."""
-    if fitted.owner != DEVICE:
-        bounded = min(value, 1.0) if fitted.path[-1].startswith(("overlap", "data")) else value
-        engine = with_value(catalog.find("engines", fitted.owner), fitted.path, bounded)
-        done, _ = express(rows, sources, catalog, {fitted.owner: engine})
-        return {e.speed.id: abs(e.error) for e in done}
-    shipped = SUSTAINED[fitted.path[0]]
-    SUSTAINED[fitted.path[0]] = min(value, 1.0)
-    try:
-        done, _ = express(rows, sources, catalog)
-        return {e.speed.id: abs(e.error) for e in done}
-    finally:
-        SUSTAINED[fitted.path[0]] = shipped
+    bounded = min(value, 1.0) if fitted.kind == "gpus" or "overlap" in fitted.path[0] + fitted.path[-1] else value
+    entry = with_value(catalog.find(fitted.kind, fitted.owner), fitted.path, bounded)
+    done, _ = express(rows, sources, catalog, {(fitted.kind, fitted.owner): entry})
+    return {e.speed.id: abs(e.error) for e in done}
 
 
 def _left_out(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 from planner.problem.resolve import resolve
 from planner.schema.catalog import Node
-from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 from planner.units import GIB, gbit_per_s_to_gb_per_s
 from planner.validation.memory import translate
@@ -31,9 +30,14 @@ from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
 
 SOURCES = "throughput_sources.yaml"
+MODULES = {"act": "moe_act", "norm": "layernorm"}
+"""What sources call modules that are recomputed alone. Selective recomputation that names none is core attention's:
+the only module of arXiv:2205.05198 and Megatron-LM's default, core/transformer/transformer_config.py."""
 NODES = {
     "h100-sxm5-80gb": "dgx-h100",
+    "h100-96gb-500w": "h100-96gb-500w-8",
     "h200-sxm-141gb": "dgx-h200",
+    "h800-sxm5-80gb": "hgx-h800-8",
     "b200-sxm-180gb": "dgx-b200",
     "b300-sxm": "dgx-b300",
     "gb200-186gb": "gb200-nvl72",
@@ -44,13 +48,14 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
+GROUPS = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
+"""Groups of experts that the model's own config.json has and rows leave out."""
 _ENGINES = {
-    "nanotron": "nanotron",
-    "fsdp1": "fsdp1",
     "fsdp2": "fsdp2",
     "llm-foundry": "llm-foundry",
     "megatron-deepspeed": "megatron-deepspeed",
 }
+"""Stacks that only speeds are published of, or that mean another file than among memory rows."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,7 @@ def engine_of(speed: Speed, source: Mapping[str, Any]) -> str:
         if c.layout["zero_stage"] == 3:
             return "megatron-fsdp"
         return "megatron-core-replicated" if c.layout["zero_stage"] == 0 else "megatron-core"
-    if c.engine not in _ENGINES:
-        raise NotExpressible(f"no engine for {c.engine}")
-    return _ENGINES[c.engine]
+    return _ENGINES.get(c.engine) or translate.engine_of(c)
 
 
 def node_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> str:
@@ -149,6 +152,30 @@ def node_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> str:
     return own
 
 
+def _options(speed: Speed, source: Mapping[str, Any]) -> list[str]:
+    """Switches that were on: those of the source, of its runs on this GPU or in this precision, and the row's own."""
+    c = speed.run
+    listed = list(source.get("options", []))
+    listed += source.get("options_by_gpu", {}).get(c.gpu, []) + source.get("options_by_precision", {}).get(
+        c.precision, []
+    )
+    if not speed.recipe:
+        for recipe in source.get("recipes", []):
+            listed += recipe["options"] if _speaks_for(recipe, speed) else []
+    listed += c.flags
+    if not c.flash_attention:
+        listed.append("unfused_attention")
+    return list(dict.fromkeys(listed))
+
+
+def _speaks_for(recipe: Mapping[str, Any], speed: Speed) -> bool:
+    """Whether a recipe is the one of this release, model, GPU and precision; a release stands for its patches too."""
+    c = speed.run
+    release = any(speed.version == v or speed.version.startswith(f"{v}.") for v in recipe["versions"])
+    alike = c.model.split(" ")[0] in recipe["models"] and c.gpu in recipe["gpus"]
+    return release and alike and c.precision in recipe.get("precisions", [c.precision])
+
+
 def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> dict[str, Any]:
     """The run as a scenario document. Raises NotExpressible where the planner has no words for it."""
     c, lay = speed.run, speed.run.layout
@@ -162,20 +189,22 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     if engine_id not in catalog.ids("engines"):
         raise NotExpressible(f"no engine file {engine_id}")
     engine = catalog.find("engines", engine_id)
-    precision = PRECISIONS.get(c.precision or "bf16", c.precision or "bf16")
+    precision = PRECISIONS.get(c.precision, c.precision)
     if precision not in catalog.ids("precisions"):
         raise NotExpressible(f"precision {precision}")
+    c = replace(c, arch={**c.arch, **GROUPS.get(c.model.split(" ")[0], {})})
     key = json.dumps(c.arch, sort_keys=True)
     if ("models", key) not in catalog.extra:
         catalog.extra["models", key] = translate.architecture_of(c)
-    listed = source.get("options", []) + source.get("options_by_gpu", {}).get(c.gpu, []) + list(c.flags)
-    modules = c.recompute.get("modules") or []
+    modules = [MODULES.get(name, name) for name in c.recompute.get("modules") or []]
+    if c.recompute.get("granularity") == "selective" and not modules and not c.recompute.get("every"):
+        modules = ["core_attn"]
     return {
         "name": f"speed {c.id}",
         "task": "pretrain",
         "model": key,
         "engine": engine_id,
-        "engine_options": [name for name in listed if name in engine.options],
+        "engine_options": [name for name in _options(speed, source) if name in engine.options],
         "cluster": {"node": node_of(speed, source, catalog), "num_gpus": c.num_gpus},
         "precision": precision,
         "batch": {"global_batch_size": c.global_batch_size, "sequence_length": c.sequence_length},
@@ -187,14 +216,14 @@ def express(
     speeds: Iterable[Speed],
     sources: Mapping[str, Any],
     catalog: Catalog | None = None,
-    engines: Mapping[str, Engine] | None = None,
+    instead: Mapping[tuple[str, str], Any] | None = None,
 ) -> tuple[list[Estimate], list[UnexpressedSpeed]]:
     """Run published layouts through the planner's costs; those that cannot be said come back with the reason.
 
-    `engines` stand in for those of the catalog with the same id.
+    `instead` stands in for entries of the catalog, by (folder, id).
     """
     own = Overlay(catalog or default_catalog())
-    own.extra |= {("engines", name): engine for name, engine in (engines or {}).items()}
+    own.extra |= dict(instead or {})
     waiting: dict[str, list[tuple[Speed, dict[str, Any]]]] = {}
     failed: list[UnexpressedSpeed] = []
     for speed in speeds:
@@ -292,6 +321,16 @@ def _layouts(speeds: list[Speed], problem: Problem) -> Layouts:
     )
 
 
+def _recomputed(speed: Speed, layers: int) -> int:
+    """Layers of a stage that are recomputed in full: all or some, or every k-th one."""
+    how = speed.run.recompute
+    if how.get("every"):
+        return layers // int(how["every"])
+    if how.get("granularity") != "full":
+        return 0
+    return min(layers, how.get("num_layers") or layers)
+
+
 def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndarray, np.ndarray]:
     """Layers and recomputed layers of each stage as the engine deals them out, shape [rows, stages]."""
     a = problem.architecture
@@ -308,7 +347,5 @@ def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndar
         )
         each = list(split) + [0] * (stages - count)
         layers.append(each)
-        full = speed.run.recompute.get("granularity") == "full"
-        most = speed.run.recompute.get("num_layers") if full else 0
-        recomputed.append([min(n, most) if most else (n if full else 0) for n in each])
+        recomputed.append([_recomputed(speed, n) for n in each])
     return np.array(layers, dtype=np.int64), np.array(recomputed, dtype=np.int64)
