@@ -73,8 +73,8 @@ def test_an_answer_keeps_to_its_schema_and_carries_its_receipts(case: str, monke
 
 def test_every_command_with_json_has_a_case() -> None:
     named = {arguments[0] for arguments in CASES.values()}
-    other = {"validate", "launch", "schema", "model"}
-    assert named | other == set(COMMANDS), "launch and model print files, schema is one itself"
+    other = {"validate", "launch", "schema", "model", "sweep"}
+    assert named | other == set(COMMANDS), "launch, model and sweep write files, schema is one itself"
     assert {case.partition(",")[0] for case in CASES} | ELSEWHERE == set(SHAPES) - {"scenario", "budget-file"}
 
 

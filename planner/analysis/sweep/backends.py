@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from planner.analysis.sweep.rows import Row, row_of
-from planner.analysis.sweep.variants import Variant
+from planner.analysis.sweep.variants import GridPoint
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import Document
 
@@ -15,7 +15,7 @@ IN_FLIGHT = 4
 
 
 def solved(
-    document: Document, variants: Sequence[Variant], backend: str, *, workers: int, address: str | None
+    document: Document, variants: Sequence[GridPoint], backend: str, *, workers: int, address: str | None
 ) -> Iterator[Row]:
     """Rows of all variants in the order in which they are done.
 
@@ -25,12 +25,12 @@ def solved(
         raise InputError(Mistake("joblib has no address", Place("--address"), attempt="--backend dask or ray"))
     if backend == "joblib" and workers == 1:
         return (row_of(document, variant) for variant in variants)
-    run: Callable[[Document, Sequence[Variant], int, str | None], Iterator[Row]]
+    run: Callable[[Document, Sequence[GridPoint], int, str | None], Iterator[Row]]
     run = {"joblib": _joblib, "dask": _dask, "ray": _ray}[backend]
     return run(document, variants, workers, address)
 
 
-def _joblib(document: Document, variants: Sequence[Variant], workers: int, _: str | None) -> Iterator[Row]:
+def _joblib(document: Document, variants: Sequence[GridPoint], workers: int, _: str | None) -> Iterator[Row]:
     try:
         from joblib import Parallel, delayed
     except ImportError:
@@ -41,7 +41,7 @@ def _joblib(document: Document, variants: Sequence[Variant], workers: int, _: st
     yield from parallel(delayed(row_of)(document, variant) for variant in variants)
 
 
-def _dask(document: Document, variants: Sequence[Variant], workers: int, address: str | None) -> Iterator[Row]:
+def _dask(document: Document, variants: Sequence[GridPoint], workers: int, address: str | None) -> Iterator[Row]:
     try:
         from distributed import Client, LocalCluster, as_completed
     except ImportError:
@@ -70,7 +70,7 @@ def _dask(document: Document, variants: Sequence[Variant], workers: int, address
             cluster.close()
 
 
-def _ray(document: Document, variants: Sequence[Variant], workers: int, address: str | None) -> Iterator[Row]:
+def _ray(document: Document, variants: Sequence[GridPoint], workers: int, address: str | None) -> Iterator[Row]:
     try:
         import ray
     except ImportError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.analysis.sweep.variants import Variant
+from planner.analysis.sweep.variants import GridPoint
 from planner.errors import InputError, NoVerdict, PlannerError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, override
@@ -15,7 +15,7 @@ from planner.search.search import plan, why_nothing_fits
 Row = dict[str, Any]
 
 
-def row_of(document: Document, variant: Variant) -> Row:
+def row_of(document: Document, variant: GridPoint) -> Row:
     """The answer as a row; whatever goes wrong is a row too, so that one variant ends nothing."""
     row: Row = {"key": variant.key, "name": variant.name or None, "set": dict(variant.changes)}
     try:

@@ -19,7 +19,7 @@ MAX_VARIANTS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Variant:
+class GridPoint:
     """One point of the grid."""
 
     key: str
@@ -28,7 +28,7 @@ class Variant:
     name: str = ""
 
 
-def grid(document: Document, arguments: Sequence[str]) -> list[Variant]:
+def grid(document: Document, arguments: Sequence[str]) -> list[GridPoint]:
     """Every combination of the values of several PATH=VALUE,VALUE; without any, the scenario's `what_if:`.
 
     Raises InputError for nothing to vary, a path given twice, or more than a million variants.
@@ -58,7 +58,7 @@ def grid(document: Document, arguments: Sequence[str]) -> list[Variant]:
     ]
 
 
-def _variant(document: Document, changes: Changes, name: str = "") -> Variant:
+def _variant(document: Document, changes: Changes, name: str = "") -> GridPoint:
     said = [document.sha256, list(document.overrides), [list(change) for change in changes], version("planner")]
     text = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    return Variant(hashlib.sha256(text.encode()).hexdigest()[:24], changes, name)
+    return GridPoint(hashlib.sha256(text.encode()).hexdigest()[:24], changes, name)
