@@ -23,6 +23,7 @@ COMMANDS = {
     "solve": "Find the best layout of a scenario, with its proof",
     "estimate": "Cost one pinned layout, or print the rules of thumb for a model",
     "whatif": "Solve again for each value of a setting",
+    "sweep": "Thousands of variations over processes or a cluster, stored as they come",
     "rl-lengths": "What longer responses of an RL step need",
     "compare": "Differences of two scenarios or plans",
     "near": "The best distinct layouts, near ties included",
@@ -50,7 +51,7 @@ BROKEN_PIPE = 141
 
 
 DEADLINE_S = 600
-DEADLINES_S = {"budget": 1800, "init": 3600, "validate": 7200}
+DEADLINES_S = {"budget": 1800, "init": 3600, "validate": 7200, "sweep": 1e7}
 """Wall seconds after which a command ends without a verdict, unless `--time-limit` says otherwise. [s]"""
 
 ENDLESS = frozenset(("serve",))

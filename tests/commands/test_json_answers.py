@@ -73,7 +73,7 @@ def test_an_answer_keeps_to_its_schema_and_carries_its_receipts(case: str, monke
 
 def test_every_command_with_json_has_a_case() -> None:
     named = {arguments[0] for arguments in CASES.values()}
-    other = {"validate", "launch", "schema", "model", "init", "ask", "serve"}
+    other = {"validate", "launch", "schema", "model", "init", "ask", "serve", "sweep", "completion"}
     assert set(COMMANDS) <= named | other, "they print files, a schema, a page, or what solve prints"
     assert {case.partition(",")[0] for case in CASES} | ELSEWHERE == set(SHAPES) - {"scenario", "budget-file"}
 

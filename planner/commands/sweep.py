@@ -1,0 +1,66 @@
+"""`planner sweep`: thousands of variations of a scenario, stored as they come."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from planner.commands.common import note, progress, scenario_argument
+
+
+@click.command(
+    epilog="Example: planner sweep scenarios/llama8b_sft_a100.yaml --set limits.headroom_gib=5,10,20 --out rows.jsonl"
+)
+@scenario_argument
+@click.option(
+    "--set",
+    "values",
+    metavar="PATH=VALUE,VALUE",
+    multiple=True,
+    help="Values to try, each YAML; several --set make every combination. Without any: the scenario's what_if:.",
+)
+@click.option("--out", required=True, metavar="FILE", help="FILE.jsonl, or FILE.parquet (a folder of files).")
+@click.option("--resume", is_flag=True, help="Go on with a file that exists: what is stored is not computed again.")
+@click.option(
+    "--backend",
+    type=click.Choice(["joblib", "dask", "ray"]),
+    default="joblib",
+    show_default=True,
+    help="joblib: processes of this machine; dask and ray: a cluster (local where no --address is given).",
+)
+@click.option("--address", metavar="ADDRESS", help="Of the Dask scheduler (tcp://...) or of the Ray cluster (auto).")
+@click.option("--workers", type=click.IntRange(1), help="Processes on this machine; its processors unless given.")
+def command(
+    scenario: str,
+    values: tuple[str, ...],
+    out: str,
+    resume: bool,
+    backend: str,
+    address: str | None,
+    workers: int | None,
+) -> None:
+    """Solve SCENARIO for every combination of values; each row is stored as soon as it is done.
+
+    A row says `refused`, `infeasible`, `unknown` or `failed` with its reason where there is no plan. A sweep that was
+    killed goes on with --resume.
+    """
+    from planner.analysis.sweep.backends import solved
+    from planner.analysis.sweep.store import store_at
+    from planner.analysis.sweep.variants import grid
+    from planner.inputs.document import load
+
+    document = load(scenario)
+    variants = list({variant.key: variant for variant in grid(document, values)}.values())
+    with store_at(out, resume=resume) as store:
+        stored = store.keys()
+        left = [variant for variant in variants if variant.key not in stored]
+        note(f"{len(variants)} variants, {len(variants) - len(left)} stored already, {len(left)} to solve")
+        counts: dict[str, int] = {}
+        rows = solved(document, left, backend, workers=workers or os.cpu_count() or 1, address=address)
+        for place, row in enumerate(rows if left else (), 1):
+            store.add(row)
+            counts[row["status"]] = counts.get(row["status"], 0) + 1
+            progress(f"{place} of {len(left)} solved")
+    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "nothing left to solve"
+    note(f"written: {out}: {said}")
