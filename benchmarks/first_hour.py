@@ -121,7 +121,9 @@ def clock(command: list[str], home: Path) -> float:
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print(used.ru_utime + used.ru_stime)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, *command], cwd=home, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], cwd=home, capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
