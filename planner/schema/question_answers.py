@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
@@ -128,7 +130,7 @@ class SolveAnswer(Envelope):
     plan: PlanDocument | None
     proof: ProofDocument
     nearest: NearestDocument | None = None
-    other_methods: list[OtherMethod] = []
+    other_methods: list[OtherMethod] = Field(default_factory=list)
     uniform_stages: UniformDocument | None = None
     comparison: ComparisonDocument | None = None
     known_error: list[str]
