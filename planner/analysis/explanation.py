@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.analysis.infeasible.conflict import Conflict, explain_conflict
 from planner.analysis.infeasible.nearest import Nearest, nearest
 from planner.analysis.neighbours import Alternative, ask, neighbours
+from planner.analysis.other_methods import Method, other_methods
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, validate, value_at, with_overrides
 from planner.schema.scenario import Scenario
@@ -37,6 +38,8 @@ class Explanation(Shown):
     """The next changes one would try, each solved again."""
     asked: tuple[WhyNot, ...]
     """The values that were asked about."""
+    methods: tuple[Method, ...] = ()
+    """Other ways to train that would fit, where nothing does."""
 
 
 def explain(
@@ -56,7 +59,8 @@ def explain(
         missing = nearest(outcome, catalog)
     others = neighbours(outcome, catalog, progress) if around else []
     asked = [_asked(ask(outcome, text, change, catalog), catalog) for text, change in changes]
-    return Explanation(outcome, conflict, missing, tuple(others), tuple(asked))
+    methods = other_methods(outcome, catalog, progress)
+    return Explanation(outcome, conflict, missing, tuple(others), tuple(asked), methods)
 
 
 def _change(document: Document, text: str) -> dict[str, object]:

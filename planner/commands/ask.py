@@ -94,6 +94,7 @@ def _solve(
     context: click.Context, document: Document, assumed: tuple[str, ...], save: str | None, output: Output
 ) -> None:
     from planner.analysis.infeasible.nearest import nearest
+    from planner.analysis.other_methods import other_methods
     from planner.inputs.catalog import default_catalog
     from planner.report.blocks import Command
     from planner.report.solve import Solved, solve_blocks, solve_document, solve_ledgers, solve_screen
@@ -104,7 +105,8 @@ def _solve(
     outcome = plan(document, catalog, check_points=DEFAULT_POINTS)
     again = Command(f"{_typed(context)} --save run.yaml", "keeps the question, for launch, explain and whatif")
     lacks = nearest(outcome, catalog) if outcome.status == "infeasible" else None
-    solved = Solved(outcome, nearest=lacks, assumed=assumed, command=None if save else again)
+    methods = other_methods(outcome, catalog, progress)
+    solved = Solved(outcome, nearest=lacks, methods=methods, assumed=assumed, command=None if save else again)
     output.write(
         lambda: solve_blocks(solved),
         lambda: solve_document(solved),

@@ -8,12 +8,17 @@ from planner.inputs.document import Document
 from planner.schema.scenario import ClusterSpec, Scenario
 
 
-def housed(document: Document, scenario: Scenario, catalog: Catalog) -> Scenario:
-    """The scenario with every node type by its id. Raises InputError for names that are unknown or say too little."""
+def housed(document: Document, scenario: Scenario, catalog: Catalog, wrong: list[Mistake]) -> Scenario:
+    """The scenario with every node type by its id; names that are unknown or say too little go to `wrong`."""
     cluster = scenario.cluster
-    changed: dict[str, object] = {"pools": _pools(document, cluster, catalog)} if cluster.pools is not None else {}
-    if cluster.gpu is not None:
-        changed = {"node": _node(document, cluster, cluster.gpu, catalog)}
+    changed: dict[str, object] = {}
+    try:
+        if cluster.pools is not None:
+            changed = {"pools": _pools(document, cluster, catalog)}
+        elif cluster.gpu is not None:
+            changed = {"node": _node(document, cluster, cluster.gpu, catalog)}
+    except InputError as error:
+        wrong.extend(error.problems)
     return scenario.model_copy(update={"cluster": cluster.model_copy(update=changed)})
 
 

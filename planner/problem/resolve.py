@@ -39,10 +39,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     Raises InputError for an unknown name or for parts that contradict each other in every variant.
     """
     names = Names(document, catalog.recording())
-    try:
-        scenario = housed(document, scenario, names.catalog)
-    except InputError as error:
-        names.wrong.extend(error.problems)
+    scenario = housed(document, scenario, names.catalog, names.wrong)
     shared = _shared(names, scenario)
     engine = shared["engine"]
     if names.wrong:

@@ -12,6 +12,8 @@ from planner.analysis.neighbours import Alternative, same_decisions, slower_item
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
+from planner.report.methods import method_command, method_notes
+from planner.report.plan_json import methods_document
 from planner.report.screen import Row, Screen, binding_text, memory_text, risk_text, screen_blocks, time_text
 from planner.report.short import short_layout, typed
 from planner.report.summary import error_blocks, headline, moment_name, next_command
@@ -26,6 +28,8 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
     blocks: list[Block] = [headline(outcome)]
     if explanation.conflict is not None:
         blocks += _conflict_blocks(explanation.conflict)
+    if explanation.methods:
+        blocks += [Heading("Other methods"), Bullets(method_notes(explanation.methods))]
     if explanation.nearest is not None:
         blocks += [Heading("How far from fitting"), Bullets(explanation.nearest.sentences)]
     if plan is not None:
@@ -65,8 +69,11 @@ def explain_screen(explanation: Explanation) -> list[Block]:
         notes.append(f"why not {question.alternative.text}? {' '.join(_why_not(plan, question))}")
     if explanation.nearest is not None:
         notes += explanation.nearest.sentences
+    notes = [*method_notes(explanation.methods), *notes]
     command = next_command(outcome.question, None, outcome.status)
-    if conflict is not None and conflict.repairs:
+    if explanation.methods:
+        command = method_command(outcome.question.document, explanation.methods[0])
+    elif conflict is not None and conflict.repairs:
         scenario = typed(outcome.question.document, conflict.repairs[0].arguments)
         command = Command(f"planner solve {scenario}", "the first repair in full (-v: all of them, to type)")
     elif conflict is not None:
@@ -285,6 +292,7 @@ def explain_document(explanation: Explanation) -> JsonObject:
         },
         "alternatives": [alternative(each) for each in explanation.neighbours],
         "why_not": [alternative(question.alternative) for question in explanation.asked],
+        "other_methods": methods_document(explanation.methods),
         "known_error": list(outcome.question.known_error_texts),
     }
     question = outcome.question

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.analysis.infeasible.nearest import Nearest
+from planner.analysis.other_methods import Method
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.problem.problem import Question
@@ -21,6 +22,7 @@ def outcome_document(
     comparison: PublishedColumns | None = None,
     nearest: Nearest | None = None,
     uniform: Uniform | None = None,
+    methods: tuple[Method, ...] = (),
 ) -> JsonObject:
     """The answer of `planner solve`."""
     plan = outcome.plan
@@ -32,6 +34,8 @@ def outcome_document(
     }
     if nearest is not None:
         document["nearest"] = _nearest(nearest)
+    if methods:
+        document["other_methods"] = methods_document(methods)
     if uniform is not None:
         document["uniform_stages"] = {
             "changes": uniform.changes,
@@ -44,6 +48,20 @@ def outcome_document(
     document["known_error"] = list(outcome.question.known_error_texts)
     catalog = {*outcome.question.provenance, *(pair for case in columns for pair in case.plan.problem.provenance)}
     return enveloped("solve", outcome.status, document, asked=[outcome.question], catalog=catalog)
+
+
+def methods_document(methods: tuple[Method, ...]) -> list[JsonObject]:
+    """Other ways to train that fit, with the change that asks for each."""
+    return [
+        {
+            "name": each.name,
+            "set": list(each.arguments),
+            "peak_gib": _round(each.plan.peak_gib),
+            "headroom_gib": _round(each.plan.headroom_gib),
+            "step_seconds": _round(each.plan.step_seconds),
+        }
+        for each in methods
+    ]
 
 
 def _asked(question: Question, usual_headroom_gib: float | None) -> JsonObject:

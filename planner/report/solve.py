@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.analysis.infeasible.nearest import Nearest
+from planner.analysis.other_methods import Method
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
+from planner.report.methods import method_command, method_notes
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
 from planner.report.screen import Screen, plan_rows, screen_blocks
@@ -28,6 +30,8 @@ class Solved:
     """What would nearly fit, where nothing does."""
     uniform: Uniform | None = None
     """The best plan with stages that are alike, where the scenario leaves them free."""
+    methods: tuple[Method, ...] = ()
+    """Other ways to train that would fit, where nothing does."""
     assumed: tuple[str, ...] = ()
     """What was taken for a question that was told in a few words, in words."""
     command: Command | None = None
@@ -44,7 +48,7 @@ def solve_screen(solved: Solved) -> list[Block]:
         lead += comparison_result(solved.comparison)
     command = _next(solved)
     if outcome.plan is None:
-        notes = nearest.sentences if nearest is not None else ()
+        notes = (*method_notes(solved.methods), *(nearest.sentences if nearest is not None else ()))
         return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
     command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
     return screen_blocks(Screen(headline(outcome), tuple(lead), plan_rows(outcome.plan), command=command))
@@ -61,7 +65,7 @@ def solve_ledgers(solved: Solved) -> list[Block]:
     if outcome.plan is not None:
         blocks += plan_blocks(outcome.plan)
     if nearest is not None:
-        blocks += [Heading("Nearest"), Bullets(nearest.sentences)]
+        blocks += [Heading("Nearest"), Bullets((*method_notes(solved.methods), *nearest.sentences))]
     blocks += uniform_blocks(solved.uniform)
     if solved.comparison is not None:
         blocks += comparison_blocks(solved.comparison)
@@ -81,10 +85,12 @@ def _assumed(solved: Solved) -> str:
 def _next(solved: Solved) -> Command:
     if solved.command is not None:
         return solved.command
+    if solved.methods:
+        return method_command(solved.outcome.question.document, solved.methods[0])
     headroom_gib = solved.nearest.feasible_headroom_gib if solved.nearest is not None else None
     return next_command(solved.outcome.question, headroom_gib, solved.outcome.status)
 
 
 def solve_document(solved: Solved) -> JsonObject:
     """The same for programs."""
-    return outcome_document(solved.outcome, solved.comparison, solved.nearest, solved.uniform)
+    return outcome_document(solved.outcome, solved.comparison, solved.nearest, solved.uniform, solved.methods)

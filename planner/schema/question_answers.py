@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
@@ -107,6 +109,17 @@ class AskedQuestion(Frozen):
     """Headroom that is usual for the engine, where no layout keeps it."""
 
 
+class OtherMethod(Frozen):
+    """Another way to train with which a layout fits where the scenario's own does not, solved."""
+
+    name: str
+    set: list[str]
+    """The change as --set takes it."""
+    peak_gib: float
+    headroom_gib: float
+    step_seconds: float
+
+
 class SolveAnswer(Envelope):
     """`planner solve --format json`."""
 
@@ -117,6 +130,7 @@ class SolveAnswer(Envelope):
     plan: PlanDocument | None
     proof: ProofDocument
     nearest: NearestDocument | None = None
+    other_methods: list[OtherMethod] = Field(default_factory=list)
     uniform_stages: UniformDocument | None = None
     comparison: ComparisonDocument | None = None
     known_error: list[str]
@@ -369,4 +383,5 @@ class ExplainAnswer(Envelope):
     conflict: ConflictDocument | None
     alternatives: list[AlternativeDocument]
     why_not: list[AlternativeDocument]
+    other_methods: list[OtherMethod]
     known_error: list[str]

@@ -1,0 +1,41 @@
+"""A way out where nothing fits: other methods on the same GPUs, each solved before it is named."""
+
+from __future__ import annotations
+
+import json
+
+from answer_schemas import violations
+from run_cli import run
+
+from planner.analysis.other_methods import other_methods
+from planner.inputs.asked import Wanted, template
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import parse_document, with_overrides
+from planner.search.search import plan
+
+CATALOG = default_catalog()
+
+
+def test_full_training_of_an_8b_on_24_gb_says_that_qlora_fits() -> None:
+    document = parse_document(template(Wanted("llama3.1-8b", "4090", sequence=2048), CATALOG).text, "full")
+    outcome = plan(document, CATALOG, check_points=0)
+    assert outcome.status == "infeasible"
+    found = {each.name: each for each in other_methods(outcome, CATALOG)}
+    assert "QLoRA" in found
+    for each in found.values():
+        again = plan(with_overrides(document, each.arguments), CATALOG, check_points=0).plan
+        assert again is not None
+        assert again.peak_gib == each.plan.peak_gib < 23.52
+    assert other_methods(plan(with_overrides(document, found["QLoRA"].arguments), CATALOG), CATALOG) == ()
+
+
+def test_the_way_out_is_printed_and_saved() -> None:
+    words = ("ask", "llama3.1-8b", "--gpus", "4090", "--sequence", "2k")
+    shown = run(*words)
+    assert shown.code == 1
+    assert "fits instead (solved): " in " ".join(shown.out.split())
+    assert "QLoRA: 1" in shown.out
+    assert len(shown.out.splitlines()) <= 24
+    answer = json.loads(run(*words, "--format", "json").out)
+    assert violations("solve", answer) == []
+    assert "QLoRA" in [each["name"] for each in answer["other_methods"]]
