@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 
 from planner.web.app import application
 from planner.web.limits import ServerLimits
-from planner.web.pages import VIEWS
 from planner.web.same_process import SameProcess
 from planner.web.state import State
+from planner.web.views import VIEWS
 
 SMALL = {
     "name": "small",

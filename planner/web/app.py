@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from planner.web.api_routes import api
 from planner.web.guard import Guard
-from planner.web.pages import Pages
+from planner.web.views import Pages
 from planner.web.workers import Busy, Overdue, Workers
 
 STATIC = str(files("planner.web") / "static")

@@ -10,7 +10,7 @@ pytest.importorskip("axe_playwright_python")
 
 from browser.conftest import Seen
 
-from planner.web.pages import VIEWS
+from planner.web.views import VIEWS
 
 pytestmark = pytest.mark.browser
 LOOKS = list(itertools.product((390, 1280), ("light", "dark")))

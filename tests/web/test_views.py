@@ -10,8 +10,8 @@ from web.conftest import SMALL
 import planner
 from planner.inputs.asked import TASKS
 from planner.web.base import scenarios
-from planner.web.pages import VIEWS
 from planner.web.state import State
+from planner.web.views import VIEWS
 
 QUERY = State(text=json.dumps(SMALL)).query()
 
