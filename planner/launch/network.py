@@ -104,7 +104,9 @@ def _experts(a: Architecture, options: tuple[str, ...]) -> list[Flag]:
         ("--moe-ffn-hidden-size", str(a.moe_intermediate_size)),
     ]
     # The flex dispatcher is an option's own flag (planner/launch/switches.py).
-    flags += [] if "expert_deduplication" in options else [("--moe-token-dispatcher-type", "alltoall")]
+    flags += (
+        [] if {"expert_deduplication", "hybrid_ep"} & set(options) else [("--moe-token-dispatcher-type", "alltoall")]
+    )
     flags += [] if "sequential_experts" in options else [("--moe-grouped-gemm", None)]
     if a.shared_expert_intermediate_size:
         flags.append(("--moe-shared-expert-intermediate-size", str(a.shared_expert_intermediate_size)))

@@ -49,18 +49,31 @@ SWITCHES: dict[str, Switch] = {
         )
     ),
     "block_scaled_fp8": Switch((("--fp8-recipe", "blockwise"),)),
+    "cuda_graphs": Switch(
+        unsaid="which graphs and paging of experts go with it depends on the network: --cuda-graph-impl full_iteration"
+    ),
     "deferred_embedding_gradient": Switch(
         (("--defer-embedding-wgrad-compute", None), ("--wgrad-deferral-limit", "2")),
+    ),
+    "dropped_tokens": Switch(
+        (("--moe-expert-capacity-factor", "1.0"), ("--moe-pad-expert-input-to-capacity", None)),
     ),
     "expert_deduplication": Switch(
         (("--moe-token-dispatcher-type", "flex"), ("--moe-flex-dispatcher-backend", "deepep"))
     ),
     "fine_grained_offloading": OFFLOADED,
+    "hybrid_ep": Switch((("--moe-token-dispatcher-type", "flex"), ("--moe-flex-dispatcher-backend", "hybridep"))),
     "interleaved_groups_of_five": Switch((("--microbatch-group-size-per-virtual-pipeline-stage", "5"),)),
     "moe_a2a_overlap": Switch((("--overlap-moe-expert-parallel-comm", None),)),
     "multi_token_prediction": Switch(),
     "native_cross_entropy_fusion": Switch((("--cross-entropy-loss-fusion", None),)),
     "no_weight_gradient_buffers": Switch(unsaid="it states a version of Transformer Engine, which no flag chooses"),
+    "scoped_cuda_graphs": Switch(
+        (
+            ("--cuda-graph-impl", "transformer_engine"),
+            ("--cuda-graph-modules", ("attn", "moe_router", "moe_preprocess")),
+        )
+    ),
     "sequential_experts": Switch(),
     "te_cross_entropy_fusion": Switch(
         unsaid="Megatron-core 0.18.2 and later refuse that kernel (megatron/training/arguments.py:1643)"

@@ -249,6 +249,7 @@ def test_every_engine_option_is_a_switch_or_says_why_not() -> None:
         assert {flag for flag, _ in switch.flags} <= set(table), name
     assert {name for name, switch in SWITCHES.items() if switch.unsaid} == {
         "adapter_input_regather",
+        "cuda_graphs",
         "fp8_activation_inputs",
         "fp8_attention",
         "no_fp8_transpose_cache",

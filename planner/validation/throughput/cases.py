@@ -165,6 +165,8 @@ def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
         "hybrid_ep": "hybridep" in words,
         "moe_a2a_overlap": str(detail.get("moe_a2a_overlap")) == "True" or "a2a" in overlap or "all-to-all" in overlap,
         "cuda_graphs": "full_iteration" in graph,
+        "compile": str(detail.get("compile")) == "True",
+        "async_tp": str(detail.get("async_tp")) == "True",
         "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
     }
     return tuple(name for name, on in stated.items() if on)
