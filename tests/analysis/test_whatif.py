@@ -105,7 +105,7 @@ def test_json_carries_figures_and_provenance(capsys: pytest.CaptureFixture[str])
 
 
 def test_nothing_that_fits_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["whatif", PRETRAIN, "--set", "cluster.max_gpus=8"]) == 1
+    assert cli.main(["whatif", PRETRAIN, "--set", "cluster.num_gpus=8"]) == 1
     assert "0 of 1 variations" in capsys.readouterr().out
 
 

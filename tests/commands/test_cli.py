@@ -144,7 +144,7 @@ def test_a_file_that_is_not_there(path: str) -> None:
         (("solve", SCENARIO, "--nonsense"), "no such option"),
         (("solve", SCENARIO, "--format", "xml"), "'xml' is not one of"),
         (("solve", SCENARIO, "--time-limit", "0"), "is not in the range"),
-        (("slove",), "did you mean solve?"),
+        (("slove",), "did you mean solve or serve?"),
         (("nonsense",), "one of ask, init, solve"),
         (("estimate",), "a scenario or --rules MODEL"),
         (("solve", SCENARIO, "--set", "cluster"), "expected path=value"),

@@ -45,6 +45,7 @@ def test_what_lacks_memory_by_its_reason_lacks_it_when_it_is_pinned() -> None:
     assert "16 does not divide the experts" in found["expert_parallel"]
     pins = ("layout.pipeline_parallel=1", "layout.tensor_parallel=1", "layout.expert_parallel=8")
     more = ("batch.micro_batch_size=1", "layout.recomputed_layers=0", "layout.context_parallel=1")
+    more += ("layout.expert_tensor_parallel=1",)
     forced = solved(MOE, *pins, *more)
     assert forced.status == "infeasible"
 

@@ -70,8 +70,8 @@ def test_together_is_the_best_of_all_pinned(pair: tuple[str, str]) -> None:
         path: json.loads(value) if value in ("true", "false") else value
         for path, value in together.plan.problem.settings
     }
-    assert set(settings) == set(pair)
-    again = solved(small(**{k.replace(".", "__"): v for k, v in settings.items()})).plan
+    assert set(settings) - {"layout.recomputed_layers"} == set(pair), "which offloading splits by itself"
+    again = solved(small(**{path.replace(".", "__"): settings[path] for path in pair})).plan
     assert again is not None
     assert again.step_seconds <= together.plan.step_seconds * (1 + 1e-9)
 
@@ -297,7 +297,7 @@ def test_one_pipeline_over_two_pools() -> None:
 def test_a_pool_beside_itself_is_that_pool() -> None:
     """Stages split over two pools of the same machines cost what one pool of them all costs."""
     node, layout = "hgx-h100-8", {"tensor_parallel": 2, "pipeline_parallel": 4, "data_parallel": 2}
-    layout |= {"context_parallel": 1, "recomputed_layers": 4}
+    layout |= {"context_parallel": 1, "recomputed_layers": 4, "layers_per_stage": "even"}
     one = estimate(small(cluster={"node": node, "num_gpus": 16}, layout=layout, batch__micro_batch_size=1))
     pools = [{"node": node, "num_gpus": 8}, {"node": "dgx-h100", "num_gpus": 8}]
     document = small(
@@ -326,7 +326,7 @@ def test_pipelines_over_two_pools_say_what_is_wrong(changes: list[str], said: st
 
 
 def test_every_report_says_what_is_not_scored() -> None:
-    pools = run("whatif", MIXED, "--set", "layout.later_stages_on=hgx-a100-8").out
+    pools = run("whatif", MIXED, "--set", "layout.later_stages_on=hgx-a100-8", "-vv").out
     assert "pipelines over two kinds of GPUs: no published run has been scored" in " ".join(pools.split())
     apart = run("compare", "scenarios/qwen7b_rl_two_pools.yaml", RL).out
     assert "shared against separate GPUs: median error of the gain" in " ".join(apart.split())

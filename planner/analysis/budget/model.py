@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from planner.analysis.budget.offers import (
     BY_TERM,
@@ -20,6 +20,8 @@ from planner.analysis.budget.offers import (
 )
 from planner.errors import InternalError
 
+CpTerm: TypeAlias = Any
+"""A variable or an expression of CP-SAT, which is imported late and has no types."""
 MAX_RANGE = 2**33
 """No linear expression of the model may have a wider range (docs/solver.md)."""
 COST_RANGE = 2**31
@@ -101,15 +103,15 @@ class _Model:
         from planner.search.solver.selftest import refuse_broken_solver
 
         refuse_broken_solver(cp_model)
-        self.module: Any = cp_model
-        self.model: Any = cp_model.CpModel()
+        self.module: CpTerm = cp_model
+        self.model: CpTerm = cp_model.CpModel()
         self.problem, self.left, self.unit = problem, left, unit
         self.horizon = _horizon(problem)
-        self.picked: list[list[Any]] = []
-        self.starts: list[list[Any]] = []
-        self.ends: list[tuple[int, Any]] = []
+        self.picked: list[list[CpTerm]] = []
+        self.starts: list[list[CpTerm]] = []
+        self.ends: list[tuple[int, CpTerm]] = []
         """(priority, expression) of every time a job is done."""
-        self.work: list[tuple[OfferChoice, Any, Any, Any]] = []
+        self.work: list[tuple[OfferChoice, CpTerm, CpTerm, CpTerm]] = []
         """(choice, chosen, start, interval)."""
         self.counted = 0
         """Expected cost of the answer. [cost units]"""
@@ -134,7 +136,7 @@ class _Model:
         if max(weight * self.horizon, COST_RANGE) >= MAX_RANGE:
             raise InternalError("a goal of the offer model ranges over 2^33 or more")
 
-    def _job(self, place: int) -> tuple[Any, Any]:
+    def _job(self, place: int) -> tuple[CpTerm, CpTerm]:
         """Its choice, times and cost: expected, and at most."""
         model, need = self.model, self.problem.needs[place]
         choices = [need.choices[i] for i in self.left[place]]
@@ -156,7 +158,7 @@ class _Model:
         expected = sum(units(c.cents * times, unit) * b for c, b in zip(choices, picked, strict=True))
         return expected, sum(units(c.most_cents * times, unit) * b for c, b in zip(choices, picked, strict=True))
 
-    def _supply(self, place: int) -> list[Any]:
+    def _supply(self, place: int) -> list[CpTerm]:
         """Capacity of one offer, and what its machines cost beside the jobs' own hours."""
         model, supply = self.model, self.problem.supplies[place]
         work = [entry for entry in self.work if entry[0].supply == place]
@@ -181,7 +183,9 @@ class _Model:
             return [sum(units(size * supply.cents_per_node, self.unit) * b for size, b in chosen.items())]
         return [self._term(place, work, chosen)]
 
-    def _term(self, place: int, work: Sequence[tuple[OfferChoice, Any, Any, Any]], chosen: dict[int, Any]) -> Any:
+    def _term(
+        self, place: int, work: Sequence[tuple[OfferChoice, CpTerm, CpTerm, CpTerm]], chosen: dict[int, CpTerm]
+    ) -> CpTerm:
         """Cost of a term: nodes times hours from the first job on them to the last, at least the minimum."""
         model, supply = self.model, self.problem.supplies[place]
         longest = max(self.horizon, supply.minimum_hours)
@@ -206,7 +210,7 @@ class _Model:
         model.add(cost >= sum(size * supply.minimum_hours * each // self.unit * b for size, b in chosen.items()))
         return cost
 
-    def lateness(self, wanted: Sequence[Sequence[int]]) -> Any:
+    def lateness(self, wanted: Sequence[Sequence[int]]) -> CpTerm:
         """Hours after the wanted deadlines, summed over all that is done."""
         late = []
         for (_, end), due in zip(self.ends, (due for each in wanted for due in each), strict=True):
@@ -214,7 +218,7 @@ class _Model:
             self.model.add(late[-1] >= end - due)
         return sum(late)
 
-    def solve(self, goals: list[Any], time_limit_s: float, *, settle: bool) -> Picked:
+    def solve(self, goals: list[CpTerm], time_limit_s: float, *, settle: bool) -> Picked:
         """Goal after goal, each fixed at its optimum before the next; the later ones never undo what is proved."""
         goals = [*goals, sum(priority * end for priority, end in self.ends)]
         started, answer = clock.monotonic(), Picked("unknown")
@@ -253,7 +257,7 @@ class _Model:
             self.model.add(expression <= round(solver.objective_value))
         return answer
 
-    def _read(self, solver: Any) -> Picked:
+    def _read(self, solver: CpTerm) -> Picked:
         places = [next(i for i, b in enumerate(own) if solver.boolean_value(b)) for own in self.picked]
         return Picked(
             "feasible",
