@@ -136,7 +136,7 @@ def _several(context: click.Context, document: Document, path: str, values: list
     from planner.analysis.rl_lengths import rl_lengths
     from planner.analysis.whatif import what_if
     from planner.report.rl_lengths import rl_length_blocks, rl_length_document, rl_length_screen
-    from planner.report.whatif import whatif_blocks, whatif_document
+    from planner.report.whatif import whatif_blocks, whatif_document, whatif_screen
 
     if path == "rl.response_length":
         answers = rl_lengths(document, values, progress=progress)
@@ -148,7 +148,7 @@ def _several(context: click.Context, document: Document, path: str, values: list
         found = [answer.outcome.status for answer in answers]
     else:
         rows = what_if(document, [f"{path}={','.join(map(str, values))}"], progress=progress)
-        output.write(lambda: whatif_blocks(rows), lambda: whatif_document(rows))
+        output.write(lambda: whatif_blocks(rows), lambda: whatif_document(rows), screen=lambda: whatif_screen(rows))
         found = [row.status for row in rows]
     if not set(found) & {"optimal", "feasible"}:
         context.exit(NoVerdict.exit_code if "unknown" in found else NoLayoutFits.exit_code)

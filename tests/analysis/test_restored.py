@@ -68,9 +68,18 @@ def test_no_command_searches_for_a_saved_plan(tmp_path: Path, monkeypatch: pytes
     assert figures[0] == figures[1]
 
 
+ASKED = (
+    ("near", "--count", "2"),
+    ("explain", "--no-neighbours"),
+    ("solve", "--no-check"),
+    ("whatif", "--set", "limits.headroom_gib=2,4"),
+    ("pareto", "--over", "headroom"),
+)
+
+
 def test_a_saved_plan_stands_for_its_question(tmp_path: Path) -> None:
     _, saved = check("llama8b_lora_4090", tmp_path)
-    for command in (("near", "--count", "2"), ("explain", "--no-neighbours"), ("solve", "--no-check")):
+    for command in ASKED:
         name, *more = command
         both = [run(name, file, *more, "--format", "json").out for file in (str(saved), "example:llama8b_lora_4090")]
         assert both[0] == both[1], name
