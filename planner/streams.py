@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 from planner.errors import InputError, Mistake, Place
 
@@ -92,9 +93,9 @@ def abandon() -> None:
             _discard(stream)
 
 
-def _discard(stream: object) -> None:
+def _discard(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        number = stream.fileno()  # type: ignore[attr-defined]
+        number = stream.fileno()
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, number)
         os.close(nothing)

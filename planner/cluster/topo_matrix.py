@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from planner.cluster.node_graph import NVLINK_HOP_US, PCIE_EDGE_US, Edge, pcie_gb_per_s
 from planner.errors import InputError, Mistake, Place
@@ -121,6 +122,6 @@ def _fast(
 
 
 def _pcie(first: int, second: int, word: str, gb_per_s: float) -> Edge:
-    kind = "socket" if word in ACROSS_SOCKETS else "pcie"
+    kind: Literal["socket", "pcie"] = "socket" if word in ACROSS_SOCKETS else "pcie"
     latency = PCIE_WORDS[word] * PCIE_EDGE_US
-    return Edge((f"gpu{first}", f"gpu{second}"), kind, gb_per_s, latency)  # type: ignore[arg-type]
+    return Edge((f"gpu{first}", f"gpu{second}"), kind, gb_per_s, latency)

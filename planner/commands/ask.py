@@ -106,6 +106,9 @@ def _solve(
     again = Command(f"{_typed(context)} --save run.yaml", "keeps the question, for launch, explain and whatif")
     lacks = nearest(outcome, catalog) if outcome.status == "infeasible" else None
     methods = other_methods(outcome, catalog, progress)
+    if methods:
+        change = " ".join(f"--set {shlex.quote(text)}" for text in methods[0].arguments)
+        again = Command(f"{_typed(context)} {change}", f"{methods[0].name} instead: it fits")
     solved = Solved(outcome, nearest=lacks, methods=methods, assumed=assumed, command=None if save else again)
     output.write(
         lambda: solve_blocks(solved),

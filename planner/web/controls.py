@@ -69,8 +69,15 @@ def main_controls(state: State, document: Document, catalog: Catalog) -> list[Co
     models = (*((PASTED,) if state.config is not None else ()), *catalog.ids("models"))
     by_words = state.text is None and state.task is not None
 
-    def control(path: str, label: str, choices: Sequence[str] = (), **more: object) -> Control:
-        return Control(path, label, state.value(path), stands(document, path), tuple(choices), **more)  # type: ignore[arg-type]
+    def control(
+        path: str,
+        label: str,
+        choices: Sequence[str] = (),
+        hint: str = "",
+        low: float | None = None,
+        high: float | None = None,
+    ) -> Control:
+        return Control(path, label, state.value(path), stands(document, path), tuple(choices), hint, low, high)
 
     if by_words:
         words = [Control(MODEL, "model", state.model, "", models), Control(GPUS, "GPUs", state.gpus, "", hint="4xh100")]

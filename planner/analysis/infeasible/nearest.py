@@ -55,7 +55,7 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     )
     headroom = math.floor(least.headroom_gib * 10) / 10
     if headroom <= 0:
-        return Nearest((*said, "No headroom at all would let it fit."), least, None)
+        return Nearest((*said, "It does not fit even where no memory is kept free."), least, None)
     less = dict(less_headroom(question.first, headroom))
     again = plan(override(question.document, less), catalog, check_points=0)
     if again.plan is None:

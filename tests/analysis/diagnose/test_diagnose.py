@@ -24,14 +24,14 @@ PLAIN = str(ROOT / "scenarios" / "llama8b_lora_4090.yaml")
 
 SLIME_1951 = """\
     log_prob = compute_log_probs(logits.clone(), tokens, tp_group)
-  File "/root/slime/slime/utils/ppo_utils.py", line 672, in calculate_log_probs_and_entropy
+  File "slime/utils/ppo_utils.py", line 672, in calculate_log_probs_and_entropy
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 58.15 GiB. GPU 0 has a total capacity of 139.81 GiB of \
 which 47.69 GiB is free. Process 22249 has 3.24 GiB memory in use. Including non-PyTorch memory, this process has \
 88.83 GiB memory in use. Of the allocated memory 82.55 GiB is allocated by PyTorch, and 2.06 GiB is reserved by \
 PyTorch but unallocated."""
 SLIME_1767 = """\
     return conversion(val)
-  File "/root/Megatron-LM/megatron/core/transformer/module.py", line 373, in float_conversion
+  File "megatron/core/transformer/module.py", line 373, in float_conversion
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 61.34 GiB. GPU 3 has a total capacity of 79.11 GiB of \
 which 27.07 GiB is free. Process 520735 has 3.17 GiB memory in use. Process 530150 has 48.84 GiB memory in use. Of the \
 allocated memory 44.61 GiB is allocated by PyTorch, and 410.55 MiB is reserved by PyTorch but unallocated.
@@ -62,7 +62,7 @@ SGLANG_RUNNING = """\
   File "/sgl-workspace/sglang/python/sglang/srt/managers/scheduler.py", line 2753, in event_loop_overlap
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.02 GiB. GPU 0 has a total capacity of 79.11 GiB of \
 which 512.00 MiB is free."""
-VERL_1649 = "vllm wake_up(tags=['weights'])\nCUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:62"
+VERL_1649 = "vllm wake_up(tags=['weights'])\nCUDA Error: out of memory at csrc/cumem_allocator.cpp:62"
 SGLANG_FULL = "[TP7] KV cache pool is full. Retract requests. #retracted_reqs: 1, #new_token_ratio: 0.4533 -> 0.4767"
 
 
