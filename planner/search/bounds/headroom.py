@@ -31,9 +31,9 @@ def roomy_rows(
     """Which of these rows may still hold the answer.
 
     `bound` holds for every row of the space seconds that no step with it undercuts, `best` those of a plan in hand;
-    `least` costs rows with even or listed stages. `waiting` is a row in hand that waits for its rollout engine, as every
-    other row does that is exactly as fast: none of these is faster, so that one of them is enough. Free stages beside a rollout engine are all kept, unless an even
-    split is a near tie and wins for being even.
+    `least` costs rows with even or listed stages. `waiting` is a row in hand that waits for its rollout engine, as
+    every other row does that is exactly as fast: none of these is faster, so that one of them is enough. Free stages
+    beside a rollout engine are all kept, unless an even split is a near tie and wins for being even.
     """
     question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
     near_tie = question.scenario.search.near_tie
