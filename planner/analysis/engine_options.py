@@ -14,7 +14,8 @@ from planner.search.plan import Plan
 
 PINS = {
     **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "context_parallel", "virtual_pipeline"), 1),
-    **{"recomputed_layers": 0, "layers_per_stage": "even"},
+    "recomputed_layers": 0,
+    "layers_per_stage": "even",
 }
 
 

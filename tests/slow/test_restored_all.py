@@ -16,7 +16,6 @@ from test_restored import check
 
 from planner.inputs.examples import examples
 
-
 NAMES = [name for name in examples() if not name.startswith("budget")]
 COMMANDS = {
     "solve": (),
