@@ -152,7 +152,7 @@ def _row(line: int, columns: list[str], cells: list[str]) -> VmRow | SkippedRow:
         return no("AcceleratorCount is no number of GPUs")
     if not float(gpus).is_integer():
         return no("a share of one GPU")
-    prices = []
+    prices: list[float | None] = []
     for column in ("Price", "SpotPrice"):
         usd = _number(row[column]) if row[column] else None
         if row[column] and (usd is None or not 0 < usd <= MOST_USD):
@@ -160,7 +160,7 @@ def _row(line: int, columns: list[str], cells: list[str]) -> VmRow | SkippedRow:
         prices.append(usd)
     if prices == [None, None]:
         return no(NO_PRICE)
-    return VmRow(line, instance, accelerator, _gpu_name(row.get("GpuInfo", "")), int(gpus), *prices, row["Region"])
+    return VmRow(line, instance, accelerator, _gpu_name(row.get("GpuInfo", "")), int(gpus), prices[0], prices[1], row["Region"])
 
 
 def _number(text: str) -> float | None:
