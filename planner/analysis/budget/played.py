@@ -81,7 +81,8 @@ def with_interruptions(duration: Duration, work: Hours, chance: np.random.Genera
     total, exposed = work.copy(), work
     while exposed.max() > 0:
         counts = chance.poisson(stops.per_hour * exposed)
-        lost = np.array([chance.uniform(0, stops.checkpoint_hours, size=count).sum() for count in counts])
-        exposed = counts * stops.restart_hours + lost
+        draw = np.repeat(np.arange(len(work)), counts)
+        each = chance.uniform(0, stops.checkpoint_hours, size=len(draw))
+        exposed = counts * stops.restart_hours + np.bincount(draw, weights=each, minlength=len(work))
         total += exposed
     return total
