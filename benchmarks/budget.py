@@ -130,7 +130,7 @@ def promises(budgets: list[Path]) -> int:
             mean = float(np.mean(list(shares.values())))
             print(f"{engine} {generation}: {len(groups)} groups, each unseen, keep {mean:.1%} of a promised 90 %, "
                   f"least {worst} {shares[worst]:.0%}")  # fmt: skip
-    layouts, failed = KnownLayouts(), 0
+    layouts, failed = KnownLayouts(time_limit_s=900), 0
     for path in budgets:
         stands = solve_budget(str(path), layouts=layouts)
         if not stands.bookings:

@@ -13,7 +13,7 @@ MAX_DAYS = 36_500
 MAX_TOKENS = 1e20
 MAX_USD = 1e15
 MAX_OPTIONS = 512
-"""KnownLayouts to solve: jobs x offers x node counts."""
+"""Layouts to solve: jobs x offers x node counts."""
 MAX_RUNS = 1_000
 """Times that all jobs together are done."""
 

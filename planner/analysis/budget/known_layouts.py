@@ -1,4 +1,4 @@
-"""KnownLayouts of scenarios on other machines: each question is searched once, whoever asks it and how often."""
+"""Layouts of scenarios on other machines: each question is searched once, whoever asks it and how often."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from planner.search.search import Outcome, search
 class KnownLayouts:
     """The best layouts found so far; jobs, offers and budgets that ask the same on the same machines share one."""
 
-    def __init__(self, now: Callable[[], float] = clock.monotonic) -> None:
+    def __init__(self, time_limit_s: float | None = None, now: Callable[[], float] = clock.monotonic) -> None:
+        """`time_limit_s`: longest search, instead of the scenario's own. [s]"""
         self._found: dict[str, Outcome] = {}
+        self._time_limit_s = time_limit_s
         self._now = now
         self.seconds = 0.0
         """Spent on searches, apart from the choice among offers."""
@@ -43,7 +45,7 @@ class KnownLayouts:
         if key not in self._found:
             progress()
             started = self._now()
-            outcome = search(question, check_points=0)
+            outcome = search(question, check_points=0, time_limit_s=self._time_limit_s)
             self.seconds += self._now() - started
             if outcome.status == "unknown":
                 raise NoVerdict(f"no verdict on {base.name} with {gpus} GPUs of {node} within search.time_limit_s")

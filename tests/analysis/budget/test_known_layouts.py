@@ -1,4 +1,4 @@
-"""KnownLayouts are searched once, whoever asks; another fact, machine or word of the scenario is another question."""
+"""Layouts are searched once, whoever asks; another fact, machine or word of the scenario is another question."""
 
 from __future__ import annotations
 
