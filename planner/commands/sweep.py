@@ -44,7 +44,7 @@ def command(
     killed goes on with --resume.
     """
     from planner.analysis.sweep.sweep import run_sweep
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
 
     def begun(variants: int, stored: int) -> None:
         note(f"{variants} variants, {stored} stored already, {variants - stored} to solve")

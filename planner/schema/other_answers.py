@@ -161,7 +161,7 @@ class CatalogEntryAnswer(Envelope):
     """As its file states it."""
 
 
-class RowsWithoutPrice(Frozen):
+class PriceRowsLeftOut(Frozen):
     """Rows of a foreign price list that gave no price, for one reason."""
 
     why: str
@@ -183,7 +183,7 @@ class PriceImportAnswer(Envelope):
     prices: list[Price]
     without_node_type: list[str]
     """Ids that no budget can use."""
-    left_out: list[RowsWithoutPrice]
+    left_out: list[PriceRowsLeftOut]
 
 
 Reached = Literal["reached", "not reached"]
