@@ -28,7 +28,7 @@ def budget(
             are looked for beside the file, those of a dict in the working folder.
         overrides: values by dotted path, such as `{"confidence": 0.95}`.
         catalog: facts about GPUs, models, engines and prices; a folder adds to those shipped.
-        layouts: `planner.KnownLayouts()` kept over several budgets: what one has searched the next does not search again.
+        layouts: `planner.KnownLayouts()` kept over budgets: what one has searched the next does not.
         time_limit_s: longest choice among offers, layout searches apart. [s]
         progress: called with one line before each search.
 

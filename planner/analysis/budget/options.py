@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from planner.analysis.budget.amounts import job_tokens
@@ -110,7 +111,7 @@ def job_options(
             for nodes in dict.fromkeys(each.offer.nodes):
                 gpus = nodes * each.price.gpus_per_instance
                 said = f"{job.name}: {nodes} x {each.price.instance} ({gpus} GPUs)"
-                found = layouts.of(base, node, gpus, catalog, lambda said=said: progress(said))
+                found = layouts.of(base, node, gpus, catalog, partial(progress, said))
                 options.append(_option(budget, job, each, place, nodes, found, catalog))
     return options
 

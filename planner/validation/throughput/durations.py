@@ -138,4 +138,5 @@ def draws(groups: Groups, count: int, seed: int) -> NDArray[np.float64]:
     sizes = np.array([len(rows) for rows in groups.values()])
     picked = chance.integers(len(sizes), size=count)
     row = (np.cumsum(sizes) - sizes)[picked] + (chance.random(count) * sizes[picked]).astype(int)
-    return np.concatenate(list(groups.values()))[row]
+    drawn: NDArray[np.float64] = np.concatenate(list(groups.values()))[row]
+    return drawn
