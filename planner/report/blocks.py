@@ -78,6 +78,8 @@ class Plot:
     points: tuple[tuple[float, float], ...]
     labels: tuple[str, ...]
     """One for each point, shown where the mouse rests."""
+    named: tuple[tuple[int, str], ...] = ()
+    """Points with a name beside them."""
 
 
 @dataclass(frozen=True)
