@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from planner.analysis.budget.budget_file import check_budget, deadline_hours, windows
 from planner.analysis.budget.front import CostFront, cost_front
@@ -162,12 +161,22 @@ def solve_budget(
 
     Raises InputError for a wrong file, NoVerdict where the time limit came first.
     """
-    catalog = catalog or default_catalog()
-    document, catalog = load(path, overrides), catalog.recording()
+    document = load(path, overrides)
+    return budget_answer(document, catalog or default_catalog(), progress=progress, time_limit_s=time_limit_s)
+
+
+def budget_answer(
+    document: Document,
+    catalog: Catalog,
+    *,
+    progress: Callable[[str], None] = lambda text: None,
+    time_limit_s: float = 60.0,
+) -> BudgetAnswer:
+    """The same for a budget that is read already; scenarios of its jobs stand beside it."""
+    catalog = catalog.recording()
     budget = validate(document, Budget)
     check_budget(document, budget)
-    folder = Path(path).parent if path != "-" else Path()
-    bases = [job_scenario(document, place, job, folder, catalog) for place, job in enumerate(budget.jobs)]
+    bases = [job_scenario(document, place, job, catalog) for place, job in enumerate(budget.jobs)]
     terms = [
         terms_of(offer, document.place(("offers", place, "price")), catalog)
         for place, offer in enumerate(budget.offers)
