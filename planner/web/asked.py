@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from planner.errors import InputError, InternalError, Mistake, NoVerdict, Place, PlannerError
@@ -118,9 +118,9 @@ def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     outcome = plan(document_asked(asked), catalog, check_points=0, time_limit_s=seconds)
     found, screen = outcome.plan, solve_screen(Solved(outcome))
     drawn = [memory_figure(found), time_figure(found)] if found is not None else []
-    parts = {"plan": [*screen, *drawn], "timeline": timeline_blocks(outcome), "topology": topology_blocks(outcome)}
     told = _told(outcome, plan_figures(found) if found is not None else [], screen)
-    told.parts = parts
+    told.parts["plan"] = [*screen, *drawn]
+    told.parts |= {"timeline": timeline_blocks(outcome), "topology": topology_blocks(outcome)}
     return told
 
 
@@ -230,14 +230,17 @@ def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     from planner.report.budget_json import budget_document
 
     document = with_overrides(parse_document(asked["text"], asked["name"]), asked.get("overrides", ()))
+    known = [f"{name}.yaml" for name in scenarios()]
     for place, job in enumerate(validate(document, Budget).jobs):
-        name = job.scenario.removesuffix(".yaml")
-        if name not in scenarios():
-            where, known = document.place(("jobs", place, "scenario")), ", ".join(scenarios())
-            raise InputError(
-                Mistake(f"no shipped scenario {name}", where, f"this page reads no file; there are {known}")
+        if job.scenario not in known:
+            where, because = (
+                document.place(("jobs", place, "scenario")),
+                f"this page reads no file; there are {', '.join(known)}",
             )
-        refuse_files(override(read_document(f"{EXAMPLE}{name}"), dict(job.set)))
+            raise InputError(Mistake(f"no shipped scenario {job.scenario}", where, because))
+        refuse_files(override(read_document(f"{EXAMPLE}{job.scenario.removesuffix('.yaml')}"), dict(job.set)))
+    if not document.name.startswith(EXAMPLE):  # its jobs stand beside the shipped budgets
+        document = replace(document, name=f"{EXAMPLE}{document.name}")
     found = budget_answer(document, catalog, time_limit_s=seconds)
     return Told(budget_blocks(found), budget_document(found), screen=budget_screen(found))
 
