@@ -6,10 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.analysis.cause import Cause, cause
-from planner.analysis.two_plans import Difference, Differences, Side, compare, read_side, side_of
+from planner.analysis.two_plans import (
+    Difference,
+    Differences,
+    Side,
+    asked_again,
+    compare,
+    read_side,
+    side_of,
+)
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import Document, load
+from planner.inputs.document import Document
+from planner.inputs.saved import load
 from planner.search.shown import Shown
 
 MAX_SIDES = 16
@@ -24,6 +33,8 @@ class Planless:
     """infeasible or unknown."""
     because: str
     document: Document
+    remark: str | None = None
+    """Where the side comes from, for a file that is no scenario."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,8 @@ def any_side(path: str, overrides: tuple[str, ...], catalog: Catalog) -> Side | 
     try:
         return read_side(path, overrides, catalog)
     except (NoLayoutFits, NoVerdict) as error:
-        return _planless(load(path, overrides), error)
+        document = load(path, overrides)
+        return _planless(document, error, asked_again(path, document))
 
 
 def document_side(document: Document, catalog: Catalog) -> Side | Planless:
@@ -103,6 +115,6 @@ def document_side(document: Document, catalog: Catalog) -> Side | Planless:
         return _planless(document, error)
 
 
-def _planless(document: Document, error: NoLayoutFits | NoVerdict) -> Planless:
+def _planless(document: Document, error: NoLayoutFits | NoVerdict, remark: str | None = None) -> Planless:
     status = "infeasible" if isinstance(error, NoLayoutFits) else "unknown"
-    return Planless(" ".join([document.name, *document.overrides]), status, str(error), document)
+    return Planless(" ".join([document.name, *document.overrides]), status, str(error), document, remark)
