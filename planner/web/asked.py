@@ -27,7 +27,7 @@ MOST_SIDES = 4
 
 
 @dataclass
-class Told:
+class PageAnswer:
     """An answer before it is plain data."""
 
     blocks: Sequence[Block]
@@ -54,8 +54,8 @@ class Told:
         return {**found, "headline": _headline(blocks), **self.more}
 
 
-def _told(answer: object, figures: Sequence[Figure] = (), screen: Sequence[Block] = ()) -> Told:
-    return Told(answer_blocks(answer), answer_document(answer), figures, screen)
+def _told(answer: object, figures: Sequence[Figure] = (), screen: Sequence[Block] = ()) -> PageAnswer:
+    return PageAnswer(answer_blocks(answer), answer_document(answer), figures, screen)
 
 
 def _uncommanded(blocks: Sequence[Block]) -> list[Block]:
@@ -85,7 +85,7 @@ def answer(kind: str, asked: Asked, seconds: float) -> Answer:
         return _refused(InputError(Mistake(f"no question {kind!r}", Place("the address"))))
     try:
         found = KINDS[kind](asked, closed_catalog(asked.get("config")), seconds)
-        return found.plain(asked) if isinstance(found, Told) else found
+        return found.plain(asked) if isinstance(found, PageAnswer) else found
     except (PlannerError, RecursionError) as error:
         return _refused(error)
 
@@ -108,7 +108,7 @@ def _refused(error: Exception) -> Answer:
     return {"problems": problems, "exit_code": code}
 
 
-def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.report.plan_figures import memory_figure, plan_figures, time_figure
     from planner.report.solve import Solved, solve_screen
     from planner.report.timeline import timeline_blocks
@@ -117,14 +117,14 @@ def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
 
     outcome = plan(document_asked(asked), catalog, check_points=0, time_limit_s=seconds)
     found, screen = outcome.plan, solve_screen(Solved(outcome))
-    drawn = [memory_figure(found), time_figure(found)] if found is not None else []
+    drawn: list[Figure] = [memory_figure(found), time_figure(found)] if found is not None else []
     told = _told(outcome, plan_figures(found) if found is not None else [], screen)
     told.parts["plan"] = [*screen, *drawn]
     told.parts |= {"timeline": timeline_blocks(outcome), "topology": topology_blocks(outcome)}
     return told
 
 
-def _estimate(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _estimate(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.report.plan_figures import plan_figures
     from planner.search.estimate import estimate
 
@@ -132,7 +132,7 @@ def _estimate(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     return _told(found, plan_figures(found))
 
 
-def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.analysis.explanation import explain
     from planner.analysis.pins import texts
     from planner.report.explain import alternatives_grid
@@ -151,7 +151,7 @@ def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     return told
 
 
-def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.analysis.near import NearPlans, near_plans
     from planner.analysis.pins import pins
     from planner.problem.resolve import question_of
@@ -169,7 +169,7 @@ def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     return told
 
 
-def _front(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _front(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.analysis.near import front, usd_per_gpu_hour
     from planner.analysis.pins import opening
     from planner.problem.resolve import question_of
@@ -189,7 +189,7 @@ def _front(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     return told
 
 
-def _compare(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _compare(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.analysis.many_plans import document_side, many
     from planner.report.two_plans import compare_figures, compare_screen
 
@@ -224,7 +224,7 @@ def _launch(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
     return {"files": files(last, outcome, catalog), "launcher": last}
 
 
-def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
+def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.analysis.budget.budget import budget_answer
     from planner.report.budget import budget_blocks, budget_screen
     from planner.report.budget_json import budget_document
@@ -242,10 +242,10 @@ def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Told:
     if not document.name.startswith(EXAMPLE):  # its jobs stand beside the shipped budgets
         document = replace(document, name=f"{EXAMPLE}{document.name}")
     found = budget_answer(document, catalog, time_limit_s=seconds)
-    return Told(budget_blocks(found), budget_document(found), screen=budget_screen(found))
+    return PageAnswer(budget_blocks(found), budget_document(found), screen=budget_screen(found))
 
 
-KINDS: dict[str, Callable[[Asked, ClosedCatalog, float], Told | Answer]] = {
+KINDS: dict[str, Callable[[Asked, ClosedCatalog, float], PageAnswer | Answer]] = {
     "solve": _solve,
     "estimate": _estimate,
     "explain": _explain,

@@ -16,12 +16,11 @@ from planner.web.state import State
 from planner.web.views import VIEWS
 
 QUERY = State(text=json.dumps(SMALL)).query()
-OFFERS = [{"price": "coreweave-8x-h100", "nodes": [1]}]
-BUDGET = {
-    "name": "small",
-    "jobs": [{"name": "tune", "scenario": "llama8b_lora_4090.yaml", "tokens": 1e7, "deadline_days": 30}],
-    "offers": OFFERS,
-}
+JOB = {
+    "name": "tune", "scenario": "llama70b_64xh100.yaml", "set": {"model": "llama3.2-1b"}, "tokens": 1e8,
+    "deadline_days": 30,
+}  # fmt: skip
+BUDGET = {"name": "small", "jobs": [JOB], "offers": [{"price": "coreweave-8x-h100", "nodes": [1]}]}
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -101,8 +100,7 @@ def test_a_budget_of_ones_own_names_shipped_scenarios_only(client: TestClient) -
     query = State(text=json.dumps(BUDGET)).query()
     assert "What to buy" in client.get(f"/answer/budget?{query}").text
     for name in ("../secret.yaml", "/etc/passwd", "none"):
-        job = {**BUDGET["jobs"][0], "scenario": name}  # type: ignore[dict-item]
-        other = State(text=json.dumps({**BUDGET, "jobs": [job]})).query()
+        other = State(text=json.dumps({**BUDGET, "jobs": [{**JOB, "scenario": name}]})).query()
         assert "no shipped scenario" in client.get(f"/answer/budget?{other}").text
 
 
