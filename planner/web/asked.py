@@ -181,7 +181,7 @@ def _front(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     found = front(document, catalog, over, price_usd_per_gpu_hour=usd)
     told = _told(found, several_figures([(number(p.value, 0), p.plan) for p in found.points]))
     blocks = _uncommanded(told.blocks)
-    told.parts = {"told": [block for block in blocks if not isinstance(block, (Grid, Plot))]}
+    told.parts = {"headline": blocks[:1], "told": [b for b in blocks[1:] if not isinstance(b, (Grid, Plot))]}
     told.more = {"sets": [opening(point.plan, document, over) for point in found.points]}
     for block in blocks:
         told.more |= {"grid": _grid(block)} if isinstance(block, Grid) else {}

@@ -143,8 +143,8 @@ def decided(state: State, layout: Mapping[str, object]) -> list[Decided]:
         value = layout.get(name, layout.get(f"{name}_per_stage"))
         if isinstance(value, list):
             value = value[0] if len(set(value)) == 1 else None
-        if not isinstance(value, int):
-            continue
+        if not isinstance(value, int) or (value == 1 and path == "layout.expert_parallel"):
+            continue  # nothing to pin: not in this plan, one for each stage, or no experts
         if state.value(path):
             ways = [("leave open", state.without(path).query())]
         else:

@@ -66,6 +66,15 @@ class State:
         """The changes as `--set` takes them."""
         return tuple(f"{path}={value}" for path, value in self.changes)
 
+    @property
+    def named(self) -> str:
+        """What it is, in a few words."""
+        if self.text is not None:
+            start = "your own"
+        else:
+            start = f"{self.task} of {self.model} on {self.gpus}" if self.task is not None else self.example
+        return ", ".join([start, *self.overrides])
+
     def query(self, **more: str) -> str:
         """The query of an address that leads to this state."""
         if self.text is not None:
