@@ -25,7 +25,8 @@ STYLE = FIGURES + (
     "td.left,th.left{text-align:left}tr.strong td{font-weight:600}tr.rule td{border-bottom:2px solid var(--soft)}"
     "code{background:color-mix(in srgb,var(--line) 45%,transparent);padding:.1rem .3rem;border-radius:3px}"
     "ul{padding-left:1.2rem}figure{margin:0;min-width:0}"
-    f"{BESIDE}@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
+    + BESIDE
+    + "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
     "body{font-size:10.5pt;max-width:none;padding:0}table{font-size:8.5pt}.wide{overflow:visible}"
     ".summary{break-after:page}figure,tr,h2{break-inside:avoid}h2{break-after:avoid}"
     ".figures{grid-template-columns:1fr 1fr}a,code{overflow-wrap:anywhere}}"
