@@ -51,7 +51,7 @@ def roomy_rows(
     """
     question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
     near_tie = question.scenario.search.near_tie
-    keep = bound[rows] <= best * (1 + SURE)
+    keep: np.ndarray = bound[rows] <= best * (1 + SURE)
     if waiting is not None:
         keep &= (bound[rows] != best) | (rows == waiting)
     if len(rows) <= MANY or keep.all():
