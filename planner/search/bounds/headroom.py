@@ -51,7 +51,7 @@ def roomy_rows(
     """
     question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
     near_tie = question.scenario.search.near_tie
-    keep: np.ndarray = bound[rows] <= best * (1 + SURE)
+    keep = bound[rows] <= best * (1 + SURE)
     if waiting is not None:
         keep &= (bound[rows] != best) | (rows == waiting)
     if len(rows) <= MANY or keep.all():
@@ -69,7 +69,8 @@ def roomy_rows(
         return everything
     reach = _Reach(rounded, least, longest, surely, question, deadline)
     if least is not None:
-        return keep | reach.winners(rows)
+        keep |= reach.winners(rows)
+        return keep
     in_hand = reach.most_in_hand(rows)
     if not in_hand:
         return everything
