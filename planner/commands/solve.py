@@ -34,6 +34,12 @@ WHOLE_S = 600
     help="Stop searching; the command ends by twice that and 5 s.  [default: search.time_limit_s, 60 where it is not "
     "written, and 600 for the command]",
 )
+@click.option(
+    "--robust",
+    is_flag=True,
+    help="Of the layouts that the known error of a step cannot tell from the fastest, take the one whose worst case "
+    "leaves most memory free.",
+)
 @click.option("--no-check", is_flag=True, help="Do not enumerate small spaces as a second check of the solver.")
 @click.option("--no-compare", is_flag=True, help="Leave out the scenario's compare: columns.")
 @timings_option
@@ -43,6 +49,7 @@ def command(
     scenario: str,
     overrides: tuple[str, ...],
     time_limit: float | None,
+    robust: bool,
     no_check: bool,
     no_compare: bool,
     timings: bool,
@@ -55,6 +62,7 @@ def command(
     from planner.analysis.infeasible.nearest import nearest
     from planner.analysis.other_methods import other_methods
     from planner.analysis.published_columns import compare_columns
+    from planner.analysis.robust import robust_document
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
@@ -67,9 +75,12 @@ def command(
     started = time.monotonic()
     catalog = default_catalog()
     document = load(scenario, overrides)
+    document = robust_document(document, catalog) if robust else document
     read = time.monotonic() - started
     progress(f"searching {scenario}")
-    outcome = plan(document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit)
+    outcome = plan(
+        document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit, ties=True
+    )
     searched = time.monotonic() - started
     limit = time_limit if time_limit is not None else outcome.question.scenario.search.time_limit_s
     left = limit - searched
@@ -80,6 +91,7 @@ def command(
         nearest(outcome, catalog) if outcome.status == "infeasible" else None,
         uniform(outcome, catalog, time_limit_s=left) if left > 0 else None,
         other_methods(outcome, catalog, progress),
+        robust=robust,
     )
     compared = time.monotonic() - started
     output.write(

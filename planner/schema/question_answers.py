@@ -120,6 +120,33 @@ class OtherMethod(Frozen):
     step_seconds: float
 
 
+class TiedLayout(Frozen):
+    """Degrees of a layout near the best one."""
+
+    num_gpus: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    data_parallel: int
+    context_parallel: int
+    expert_parallel: int
+    expert_tensor_parallel: int
+    variants: int
+    """Combinations of micro-batch, chunks, ZeRO stage and the like that are known to lie in the band."""
+
+
+class NearTiesDocument(Frozen):
+    """Layouts that the known error of a step cannot tell from the plan, fastest first."""
+
+    share: float
+    count: int
+    at_least: bool
+    """There may be more: not all that might lie in the band were tried."""
+    layouts: list[TiedLayout]
+    simplest: TiedLayout
+    roomiest: TiedLayout
+    roomiest_headroom_gib: float
+
+
 class SolveAnswer(Envelope):
     """`planner solve --format json`."""
 
@@ -129,6 +156,8 @@ class SolveAnswer(Envelope):
     asked: AskedQuestion
     plan: PlanDocument | None
     proof: ProofDocument
+    near_ties: NearTiesDocument | None = None
+    """Null where no published run of such a kind was scored, or nobody asked."""
     nearest: NearestDocument | None = None
     other_methods: list[OtherMethod] = Field(default_factory=list)
     uniform_stages: UniformDocument | None = None
@@ -156,6 +185,8 @@ class NearLayout(Frozen):
     step_seconds: float
     tokens_per_second: float
     headroom_gib: float
+    variants: int
+    """Combinations of micro-batch, chunks, ZeRO stage and the like with these degrees that are known to be as near."""
 
 
 class NearAnswer(Envelope):

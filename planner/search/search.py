@@ -20,6 +20,7 @@ from planner.search.deadline import Deadline
 from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
 from planner.search.grid import MEMORY_UNITS, Rounded, slowest_near_tie
 from planner.search.least_memory import least_memory
+from planner.search.near_ties import Looked, NearTies, known_share, leave_out, near_ties
 from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
 from planner.search.prune import InHand, prune, row_bounds
 from planner.search.shown import Shown
@@ -77,6 +78,8 @@ class Outcome(Shown):
     """(part, seconds); never on stdout unless asked for."""
     usual_headroom_gib: float | None = None
     """What is usually kept free, where no layout keeps it and `question` asks for less. [GiB]"""
+    near_ties: NearTies | None = None
+    """Layouts whose step is about as long; None where nobody asked, or nothing is known of the error."""
 
     def __str__(self) -> str:
         return outcome_line(self)
@@ -91,12 +94,14 @@ def search(
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
+    ties: float | None = None,
     now: Callable[[], float] = clock.monotonic,
 ) -> Outcome:
     """Find, prove and re-cost the best plan of a question.
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
-    left out (with any recomputation and rollout settings), so that the next best can be asked for.
+    left out (with all their variants), so that the next best can be asked for. `ties` asks which layouts have a
+    step longer by at most this share.
 
     Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
     the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
@@ -106,13 +111,13 @@ def search(
     deadline = Deadline.of(limit, now)
 
     def ask(asked: Question) -> Outcome:
-        return _search_question(asked, check_points, deadline, without)
+        return _search_question(asked, check_points, deadline, without, ties)
 
     outcome = ask(question)
     if outcome.status != "infeasible" or not question.prefers_headroom:
         return outcome
     demanded = question.as_demanded
-    least = least_memory(demanded, _leave_out(build_space(demanded), without))
+    least = least_memory(demanded, leave_out(demanded, build_space(demanded), without))
     left = math.floor(least.headroom_gib * 10) / 10 if least is not None else 0.0
     again = ask(question.keeping(left)) if left > 0 else outcome
     if again.status == "infeasible":
@@ -123,7 +128,7 @@ def search(
 
 
 def _search_question(
-    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]]
+    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]], ties: float | None
 ) -> Outcome:
     """One search, with the headroom that the question asks for."""
     watch: dict[str, float] = {}
@@ -133,7 +138,7 @@ def _search_question(
         spent = deadline.now() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
-    space = _leave_out(build_space(question), without)
+    space = leave_out(question, build_space(question), without)
     lap("space")
     costs = RowCosts(question, space.layouts)
     rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
@@ -173,18 +178,11 @@ def _search_question(
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
     )
-    return Outcome(question, status, plan, proof, tuple(watch.items()))
-
-
-def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
-    """The space less some rows, counted."""
-    if not without:
-        return space
-    keep = np.ones(len(space.layouts), dtype=bool)
-    for row in without:
-        keep &= ~np.logical_and.reduce([values == row[name] for name, values in space.layouts.columns()])
-    removed = Removed("named_already", "an earlier answer is this layout", int((~keep).sum()))
-    return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
+    tied = None
+    if ties is not None and plan is not None and found.looked is not None and deadline.left_s > 0:
+        tied = near_ties(question, found.looked, plan.layout, plan.step_seconds, ties)
+        lap("near ties")
+    return Outcome(question, status, plan, proof, tuple(watch.items()), None, tied)
 
 
 @dataclass(frozen=True)
@@ -201,6 +199,8 @@ class _Searched:
     rounding_only: int
     grid: Rounded
     """The last grid used."""
+    looked: Looked | None
+    """The rows of the granted wishes; None without a plan."""
 
 
 def _search(question: Question, space: Space, unit: float, deadline: Deadline, lap: Callable[[str], None]) -> _Searched:
@@ -213,8 +213,10 @@ def _search(question: Question, space: Space, unit: float, deadline: Deadline, l
         part = space if len(wishes) == 1 else _with_wish(space, wish)
         left -= len(part.layouts)
         rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
+        whole, likely = part.layouts, np.ones(len(part.layouts), dtype=bool)
+        soonest = np.zeros(len(whole))
         if rollouts is None:
-            likely = first_look(question, part.layouts, unit, deadline)
+            likely, soonest = first_look(question, part.layouts, unit, deadline)
             if not likely.all():
                 text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
                 removed.append(Removed("slower", text + "a plan in hand", int((~likely).sum())))
@@ -248,8 +250,9 @@ def _search(question: Question, space: Space, unit: float, deadline: Deadline, l
         if found is not None:
             if left:
                 removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
-            return _Searched(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
-    return _Searched("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
+            looked = Looked(whole, np.flatnonzero(likely), soonest, bounds)
+            return _Searched(*found, _merged(removed), len(pruned.rows), rounding_only, rounded, looked)
+    return _Searched("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded, None)
 
 
 def _as_found(
@@ -350,9 +353,12 @@ def plan(
     *,
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
+    ties: bool = False,
 ) -> Outcome:
-    """Find the best layout of a scenario, with its proof."""
-    return search(question_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
+    """Find the best layout of a scenario, with its proof; `ties`: and which layouts lie within the known error."""
+    question = question_of(document, catalog)
+    share = known_share(question) if ties else None
+    return search(question, check_points=check_points, time_limit_s=time_limit_s, ties=share)
 
 
 def how_proved(outcome: Outcome) -> str:

@@ -42,9 +42,11 @@ class _FullestStages(LeastRecompute):
         return np.asarray(most[:, None] * (self.rounded.costs.exists > 0))
 
 
-def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> np.ndarray:
-    """Which rows may hold the answer; all of them where nothing is sure, or its share of the time is up."""
-    everything = np.ones(len(layouts), dtype=bool)
+def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> tuple[np.ndarray, Floats]:
+    """(which rows may hold the answer, seconds that no point of a row undercuts): all of them, and nothing, where
+    nothing is sure, or its share of the time is up.
+    """
+    everything = np.ones(len(layouts), dtype=bool), np.zeros(len(layouts))
     if len(layouts) < LARGE or not _applies(question):
         return everything
     bound = np.full(len(layouts), -math.inf)
@@ -60,7 +62,7 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
         if bound[rows[0]] > best * tie or deadline.past(LOOKING):
             break
         best = min(best, float(_tried(question, layouts.take(rows), unit).min(initial=math.inf)))
-    return bound <= best * tie
+    return bound <= best * tie, bound
 
 
 def _applies(question: Question) -> bool:
