@@ -56,9 +56,9 @@ def solve_screen(solved: Solved) -> list[Block]:
         notes = (*method_notes(solved.methods), *(nearest.sentences if nearest is not None else ()))
         return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
     command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
-    return screen_blocks(
-        Screen(headline(outcome), tuple(lead), plan_rows(outcome.plan, outcome.near_ties), command=command)
-    )
+    rows = plan_rows(outcome.plan, outcome.near_ties)
+    rows += (("robust", robust_text(outcome.plan)),) if solved.robust else ()
+    return screen_blocks(Screen(headline(outcome), tuple(lead), rows, command=command))
 
 
 def solve_ledgers(solved: Solved) -> list[Block]:
