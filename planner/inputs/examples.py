@@ -35,6 +35,13 @@ def beside(document: str, file: str) -> Path:
     return Path(document).parent / file
 
 
+def named_beside(document: str, file: str) -> str:
+    """The name of a scenario that a document names: shipped beside a shipped one, else relative to the document."""
+    if file.startswith(EXAMPLE):
+        return file
+    return f"{EXAMPLE}{Path(file).stem}" if document.startswith(EXAMPLE) else str(Path(document).parent / file)
+
+
 def absent(file: Path) -> bool:
     """Whether there is nothing of that name; a name that no file can have is not absent."""
     try:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from planner.analysis.budget.budget_file import check_budget, deadline_hours, windows
 from planner.analysis.budget.front import CostFront, cost_front
@@ -166,8 +165,7 @@ def solve_budget(
     document, catalog = load(path, overrides), catalog.recording()
     budget = validate(document, Budget)
     check_budget(document, budget)
-    folder = Path(path).parent if path != "-" else Path()
-    bases = [job_scenario(document, place, job, folder, catalog) for place, job in enumerate(budget.jobs)]
+    bases = [job_scenario(document, place, job, catalog) for place, job in enumerate(budget.jobs)]
     terms = [
         terms_of(offer, document.place(("offers", place, "price")), catalog)
         for place, offer in enumerate(budget.offers)

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from planner.analysis.budget.amounts import job_tokens
@@ -15,6 +14,7 @@ from planner.analysis.budget.rates import Terms, up_to_cents
 from planner.errors import InputError, Mistake, NoVerdict
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override, read_document
+from planner.inputs.examples import file_of, named_beside
 from planner.inputs.known_durations import duration_spread
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
@@ -175,17 +175,17 @@ def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Qu
     return question, outcome
 
 
-def job_scenario(document: Document, place: int, job: Job, folder: Path, catalog: Catalog) -> Document:
+def job_scenario(document: Document, place: int, job: Job, catalog: Catalog) -> Document:
     """The scenario of a job with its own changes, checked on its own cluster."""
-    path = folder / job.scenario
-    if not path.is_file():
+    name = named_beside(document.name, job.scenario)
+    if not file_of(name).is_file():
         raise InputError(
             Mistake(
-                f"{path}: no such file",
+                f"{name}: no such file",
                 document.place(("jobs", place, "scenario")),
                 "the scenario of a job is found relative to the budget file",
             )
         )
-    base = override(read_document(path), dict(job.set))
+    base = override(read_document(name), dict(job.set))
     question_of(base, catalog)
     return base
