@@ -87,12 +87,13 @@ def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
 
 
 def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
-    from planner.analysis.near import NearPlans, near_plans
+    from planner.analysis.near import NearPlans, known_within, near_plans
     from planner.problem.resolve import question_of
 
-    question, within = question_of(document_asked(asked), catalog), 0.1
+    question = question_of(document_asked(asked), catalog)
+    within = known_within(question)
     found = near_plans(question, count=min(10, int(asked.get("count", 5))), within=within)
-    return _shown(NearPlans(tuple(found), question, within), headline=f"{len(found)} layouts within 10 %")
+    return _shown(NearPlans(tuple(found), question, within), headline=f"{len(found)} layouts within {within:.1%}")
 
 
 def _front(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
