@@ -6,6 +6,7 @@ free; a row of which the closed form proves that it is too slow with as much lef
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,9 +105,12 @@ class _Reach:
             seconds = RolloutPairs(self.rounded, rows, held_back).step(self.least.seconds(rows, held_back))
             return seconds <= self.longest, seconds <= self.surely
         pairs = RolloutPairs(self.rounded, rows, held_back)
-        found = [self._splitter.split(row, held_back) for row in rows.tolist()]
-        may = pairs.step(np.array([split.bound_seconds for split in found])) <= self.longest
-        return may, pairs.step(np.array([split.seconds for split in found])) <= self.surely
+        beyond = pairs.room(np.full(len(rows), self.longest * (1 + SURE)))
+        bound, seconds = np.full(len(rows), math.inf), np.full(len(rows), math.inf)
+        for place in np.flatnonzero(self._splitter.may(rows, beyond, held_back)).tolist():
+            split = self._splitter.split(int(rows[place]), held_back, float(beyond[place]))
+            bound[place], seconds[place] = split.bound_seconds, split.seconds
+        return pairs.step(bound) <= self.longest, pairs.step(seconds) <= self.surely
 
     def most_in_hand(self, rows: Ints) -> int:
         """Steps of memory that a near tie among these rows surely leaves free."""

@@ -53,6 +53,16 @@ class RolloutPairs:
                 out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
         return out
 
+    def room(self, step: Floats) -> Floats:
+        """Most seconds of training with which the step of each row stays within so many; -inf where none do. [s]"""
+        if self.rollouts is None:
+            return step
+        out = np.full(self.rows, -math.inf)
+        for rows, offers in self.pairs:
+            for added, least in offers:
+                out[rows] = np.maximum(out[rows], np.where(least <= step[rows], step[rows] - added, -math.inf))
+        return out
+
     def waiting(self, training: Floats, among: np.ndarray, step: float) -> int | None:
         """A row of those whose step is exactly `step` since it waits for the rollout, with time to spare."""
         if self.rollouts is None or not math.isfinite(step):
