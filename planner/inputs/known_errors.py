@@ -96,7 +96,7 @@ class KnownErrors:
         if self.memory is not None:
             runs = f"{self.memory.rows} runs of {self.memory.engine}" if not self.memory.missing else "no run like this"
             said.append(f"memory {percent(self.memory.median)} ({runs})")
-        if self.time is not None:
+        if self.time is not None and not (rollout and self.rl is not None):
             rows = "no run like this" if self.time.missing else self.time.rows
             said.append(f"step time {percent(self.time.median)} ({rows})")
         if rollout and self.rl is not None:

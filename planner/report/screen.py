@@ -167,11 +167,11 @@ def time_text(plan: Plan) -> str:
 
 
 def mfu_text(plan: Plan) -> str:
-    """Model FLOP a second and GPU, the share of the peak that they are, and what is counted."""
-    peak = f"{number(plan.peak_tflops_per_gpu, 0)} in {plan.problem.precision.compute}"
+    """Model FLOP a second and GPU, the share of the precision's peak that they are, and how attention is counted."""
+    peak = f"{plan.problem.precision.compute}'s {number(plan.peak_tflops_per_gpu, 0)}"
     frozen = ", frozen weights 4N" if plan.problem.scenario.adapter is not None else ""
-    said = f"MFU {percent(plan.mfu)} of {peak}, full attention{frozen}"
-    return f"{number(plan.model_tflops_per_gpu, 0)} model TFLOP/s a GPU ({said})"
+    share = f"MFU {percent(plan.mfu)} of {peak} (full attention{frozen})"
+    return f"{number(plan.model_tflops_per_gpu, 0)} TFLOP/s a GPU, {share}"
 
 
 def binding_text(plan: Plan) -> str:

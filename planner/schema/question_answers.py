@@ -9,6 +9,7 @@ from pydantic import Field
 from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
+from planner.schema.near_answers import NearTiesDocument
 
 Searched = Literal["optimal", "feasible", "infeasible", "unknown"]
 """optimal and infeasible are proved; feasible is a plan without its proof; unknown: the time limit came first."""
@@ -118,33 +119,6 @@ class OtherMethod(Frozen):
     peak_gib: float
     headroom_gib: float
     step_seconds: float
-
-
-class TiedLayout(Frozen):
-    """Degrees of a layout near the best one."""
-
-    num_gpus: int
-    tensor_parallel: int
-    pipeline_parallel: int
-    data_parallel: int
-    context_parallel: int
-    expert_parallel: int
-    expert_tensor_parallel: int
-    variants: int
-    """Combinations of micro-batch, chunks, ZeRO stage and the like that are known to lie in the band."""
-
-
-class NearTiesDocument(Frozen):
-    """Layouts that the known error of a step cannot tell from the plan, fastest first."""
-
-    share: float
-    count: int
-    at_least: bool
-    """There may be more: not all that might lie in the band were tried."""
-    layouts: list[TiedLayout]
-    simplest: TiedLayout
-    roomiest: TiedLayout
-    roomiest_headroom_gib: float
 
 
 class SolveAnswer(Envelope):

@@ -66,7 +66,7 @@ def test_the_figure_carries_its_convention_and_its_peak() -> None:
     tokens = 8 * 8192 / plan.step_seconds / 8
     assert plan.model_tflops_per_gpu == pytest.approx(tokens * model_flop_per_token(LLAMA, COUNTED, 8192) / 1e12)
     assert plan.mfu == pytest.approx(plan.model_tflops_per_gpu / 989.4, rel=1e-3)
-    assert "% of 989 in bf16, full attention)" in mfu_text(plan)
+    assert "% of bf16's 989 (full attention)" in mfu_text(plan)
     text = " ".join(str(block) for block in time_blocks(plan))
     assert CONVENTION in text
     adapter = pinned(adapter={"rank": 16}, optimizer="adamw-no-master")
