@@ -228,6 +228,8 @@ class SideFigures(Frozen):
     tokens_per_second: float
     tokens_per_second_per_gpu: float
     mfu: float
+    model_tflops_per_gpu: float | None
+    """Null for a saved plan of before it was stated."""
 
 
 class ComparedSide(Frozen):
