@@ -15,6 +15,7 @@ from planner.costs.coefficients import RowCosts
 from planner.problem.layouts import Floats, Ints, Layouts, distinct
 from planner.problem.problem import Problem, Question
 from planner.search.bounds.even_stages import LeastRecompute
+from planner.search.bounds.first_look import Look
 from planner.search.bounds.free_stages import Splitter
 from planner.search.bounds.headroom import most_free
 from planner.search.bounds.rollout_pairs import RolloutPairs
@@ -75,6 +76,12 @@ class Looked:
     """Seconds of training that no point of a row undercuts, from the first look."""
     bounds: Bounds
     """Of those that were kept."""
+
+    @staticmethod
+    def of(layouts: Layouts, look: Look, bounds: Bounds) -> Looked:
+        """Rows after a first look; without one, all of them were kept."""
+        bound = np.zeros(len(layouts)) if look.bound is None else look.bound
+        return Looked(layouts, np.flatnonzero(look.likely), bound, bounds)
 
 
 def machines_of(problem: Problem) -> tuple[str, ...]:
