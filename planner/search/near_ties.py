@@ -28,10 +28,9 @@ DEGREES = (
     *("expert_parallel", "expert_tensor_parallel"),
 )
 """Columns in which layouts differ, beside the machines."""
-MOST = 32
-"""So many rows are split to see whether they lie in the band, where stages are free; beyond them "at least" is said."""
-EACH = 2
-"""Rows tried of each layout, the one with the lowest bound first."""
+LOOKED_AT, MOST = 256, 32
+"""Of so many rows is asked at once whether they may lie in the band, where stages are free, and so many of those are
+split to see whether they do; beyond them "at least" is said."""
 VARIED = ("micro_batch_size", "max_tokens", "virtual_pipeline", "zero_stage", "sequence_parallel")
 """Columns in which variants of a layout may differ, beside recomputation, rollout settings and the variant itself."""
 
@@ -131,9 +130,10 @@ def near_ties(question: Question, looked: Looked, plan_row: Mapping[str, int], s
     at_least = False
     if looked.bounds.least is None:
         untold = (least <= longest) & ~np.isin(kind, kind[seconds <= longest])
-        tried = _few(np.flatnonzero(untold), least, kind)
-        seconds[tried] = _split(question, rounded, layouts.take(tried))
-        at_least = bool(np.setdiff1d(kind[untold], kind[tried[seconds[tried] <= longest]]).size)
+        looked_at = _few(np.flatnonzero(untold), least, kind)
+        told, seconds[looked_at] = _split(question, rounded, layouts.take(looked_at), longest)
+        untold[looked_at[told]] = False
+        at_least = bool(np.setdiff1d(kind[untold], kind[seconds <= longest]).size)
     near = np.flatnonzero(seconds <= longest)
     near = near[np.argsort(seconds[near], kind="stable")]
     fastest = near[np.sort(np.unique(kind[near], return_index=True)[1])]
@@ -160,14 +160,14 @@ def known_share(question: Question) -> float | None:
 
 
 def _few(rows: Ints, least: Floats, kind: Ints) -> Ints:
-    """Up to MOST of these rows: the best of each layout first, then the second best."""
+    """Up to LOOKED_AT of these rows: the best of each layout first, then the second best."""
     rows = rows[np.argsort(least[rows], kind="stable")]
     order = np.argsort(kind[rows], kind="stable")
     begins = np.flatnonzero(np.diff(kind[rows][order], prepend=-1))
     place = np.arange(len(rows)) - np.repeat(begins, np.diff(np.append(begins, len(rows))))
     rank = np.empty(len(rows), dtype=np.int64)
     rank[order] = place
-    return rows[np.argsort(rank, kind="stable")][: min(MOST, int((rank < EACH).sum()))]
+    return rows[np.argsort(rank, kind="stable")][:LOOKED_AT]
 
 
 def _rounded(question: Question, rounded: Rounded, layouts: Layouts) -> Rounded:
@@ -175,10 +175,18 @@ def _rounded(question: Question, rounded: Rounded, layouts: Layouts) -> Rounded:
     return Rounded(RowCosts(question, layouts), rounded.rollouts, 1.0, rounded.memory_unit_bytes)
 
 
-def _split(question: Question, rounded: Rounded, layouts: Layouts) -> Floats:
-    """Seconds of the step of a split of each row that fits; infinite where none was found."""
+def _split(question: Question, rounded: Rounded, layouts: Layouts, longest: float) -> tuple[np.ndarray, Floats]:
+    """(of which rows it is told, seconds of a split of each that is no longer; infinite where there is none)."""
+    told, seconds = np.ones(len(layouts), dtype=bool), np.full(len(layouts), np.inf)
     if not len(layouts):
-        return np.zeros(0)
+        return told, seconds
     some = _rounded(question, rounded, layouts)
-    splitter = Splitter(question, some)
-    return RolloutPairs(some).step(np.array([splitter.split(row).seconds for row in range(len(layouts))]))
+    splitter, pairs = Splitter(question, some), RolloutPairs(some)
+    beyond = pairs.room(np.full(len(layouts), longest))
+    may = np.flatnonzero(splitter.may(np.arange(len(layouts)), beyond))
+    told[may[MOST:]] = False
+    for row in may[:MOST].tolist():
+        found = splitter.split(row, 0, float(beyond[row]))
+        seconds[row] = found.seconds
+        told[row] = np.isfinite(found.seconds) or not found.bound_seconds <= beyond[row]
+    return told, pairs.step(seconds)

@@ -189,7 +189,7 @@ def _search_question(
         throughput_proved=fastest,
     )
     tied = None
-    if ties is not None and plan is not None and found.looked is not None and deadline.left_s > 0:
+    if ties is not None and plan is not None and found.looked is not None and not deadline.past(1 - LAST):
         tied = near_ties(question, found.looked, plan.layout, plan.step_seconds, ties)
         lap("near ties")
     return Outcome(question, status, plan, proof, tuple(watch.items()), None, tied)

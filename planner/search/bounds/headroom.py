@@ -167,7 +167,7 @@ def most_free(rounded: Rounded, least: LeastRecompute | None, longest: float) ->
     `least` costs rows with even or listed stages.
     """
     rows = np.arange(len(rounded.costs.layouts))
-    reach = _Reach(rounded, least, longest, longest, rounded.costs.question)
+    reach = _Reach(rounded, least, longest, longest, rounded.costs.question, NO_DEADLINE)
     steps = reach.most_in_hand(rows)
     row = int(np.argmax(reach.reaches(rows, steps)[1]))
     return row, (rounded.headroom + steps * rounded.headroom_step) * rounded.memory_unit_bytes / GIB
