@@ -35,8 +35,8 @@ def beside(document: str, file: str) -> Path:
     return Path(document).parent / file
 
 
-def named_beside(document: str, file: str) -> str:
-    """The name of a scenario that a document names: shipped beside a shipped one, else relative to the document."""
+def typed_beside(document: str, file: str) -> str:
+    """The same as one would type it; a document may name a shipped scenario too."""
     if file.startswith(EXAMPLE):
         return file
     return f"{EXAMPLE}{Path(file).stem}" if document.startswith(EXAMPLE) else str(Path(document).parent / file)

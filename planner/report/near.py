@@ -27,7 +27,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
     unproved = sum(outcome.status != "optimal" for outcome in outcomes)
     return [
         _headline(name, plans, within),
-        _table(plans, outcomes[0].near_ties),
+        near_table(plans, outcomes[0].near_ties),
         *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
         Text(LEGEND),
         Text(TRY_THREE),
@@ -46,7 +46,7 @@ def near_screen(name: str, outcomes: list[Outcome], within: float) -> list[Block
     return screen_blocks(
         Screen(
             _headline(name, plans, within),
-            table=_table(plans, outcomes[0].near_ties, counted=True),
+            table=near_table(plans, outcomes[0].near_ties, counted=True),
             notes=(f"Not proved within the time limit: {unproved} of {len(plans)}.",) if unproved else (),
             after=rows,
             command=next_command(outcomes[0].question, None, outcomes[0].status),
@@ -66,7 +66,7 @@ def _headline(name: str, plans: list[Plan], within: float) -> Headline:
     return Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best")
 
 
-def _table(plans: list[Plan], ties: NearTies | None, *, counted: bool = False) -> Grid:
+def near_table(plans: list[Plan], ties: NearTies | None, *, counted: bool = False) -> Grid:
     """One row a layout; variants are those that the first search knows to lie in the band, `counted` or named."""
     best, rows = plans[0], []
     for place, plan in enumerate(plans, 1):

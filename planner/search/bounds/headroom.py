@@ -70,7 +70,8 @@ def roomy_rows(
         return everything
     reach = _Reach(rounded, least, longest, surely, question, deadline)
     if least is not None:
-        return keep | reach.winners(rows)
+        keep |= reach.winners(rows)
+        return keep
     in_hand = reach.most_in_hand(rows)
     if not in_hand:
         return everything

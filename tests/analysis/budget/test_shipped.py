@@ -10,7 +10,7 @@ from planner.analysis.budget.options import job_scenario
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load, validate
-from planner.inputs.examples import examples, named_beside
+from planner.inputs.examples import examples, typed_beside
 from planner.schema.budget import Budget
 
 
@@ -26,9 +26,9 @@ def test_jobs_of_a_shipped_budget_are_found_anywhere(
 
 
 def test_what_a_file_names_is_beside_it_and_a_shipped_scenario_may_be_named() -> None:
-    assert named_beside("runs/budget.yaml", "job.yaml") == "runs/job.yaml"
-    assert named_beside("<stdin>", "job.yaml") == "job.yaml"
-    assert named_beside("runs/budget.yaml", "example:qwen7b_rl") == "example:qwen7b_rl"
+    assert typed_beside("runs/budget.yaml", "job.yaml") == "runs/job.yaml"
+    assert typed_beside("<stdin>", "job.yaml") == "job.yaml"
+    assert typed_beside("runs/budget.yaml", "example:qwen7b_rl") == "example:qwen7b_rl"
     document = load("example:budget_llama70b", ["jobs[0].scenario=nowhere.yaml"])
     with pytest.raises(InputError, match="example:nowhere: no such file"):
         job_scenario(document, 0, validate(document, Budget).jobs[0], default_catalog())
