@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from pathlib import Path
 
 from planner.analysis.budget.amounts import amount_text
 from planner.analysis.budget.budget import Booking, BudgetAnswer
@@ -14,6 +13,7 @@ from planner.analysis.budget.options import JobOption
 from planner.analysis.budget.rates import STALE_DAYS, Terms
 from planner.analysis.budget.sensitivity import Sensitivity
 from planner.analysis.whatif import compact
+from planner.inputs.examples import typed_beside
 from planner.report.blocks import Bar, Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, Timeline
 from planner.report.screen import Screen, screen_blocks
 from planner.report.short import LEGEND, short_layout, short_wishes
@@ -377,9 +377,8 @@ def _next(answer: BudgetAnswer) -> Command:
         return Command("planner catalog list prices", "more offers")
     option = answer.bookings[0].option
     job = next(j for j in answer.budget.jobs if j.name == option.job)
-    name = answer.document.name
-    path = (Path() if name == "<stdin>" else Path(name).parent) / job.scenario
+    path = typed_beside(answer.document.name, job.scenario)
     sets = [f"{key}={compact(value)}" for key, value in job.set.items()]
     sets += [f"cluster.node={option.price.node}", f"cluster.num_gpus={option.num_gpus}", "cluster.max_gpus=null"]
-    parts = [str(path), *(part for text in sets for part in ("--set", text))]
+    parts = [path, *(part for text in sets for part in ("--set", text))]
     return Command("planner solve " + " ".join(map(shlex.quote, parts)), f"the layout of {job.name} in full")

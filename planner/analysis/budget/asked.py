@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from planner.analysis.budget.budget import CHOICE_SECONDS, BudgetAnswer, answer_budget
 from planner.analysis.budget.known_layouts import KnownLayouts
@@ -48,12 +47,5 @@ def budget(
         tuned: ... USD, done by day ..., in time with ...; proved optimal
     """
     document = override(document_given(asked), overrides or {})
-    folder = Path() if isinstance(asked, Mapping) or os.fspath(asked) == "-" else Path(asked).parent
-    return answer_budget(
-        document,
-        folder,
-        catalog_given(catalog),
-        layouts if layouts is not None else KnownLayouts(),
-        progress=progress,
-        time_limit_s=time_limit_s,
-    )
+    known = layouts if layouts is not None else KnownLayouts()
+    return answer_budget(document, catalog_given(catalog), known, progress=progress, time_limit_s=time_limit_s)

@@ -8,7 +8,6 @@ import math
 import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from planner.analysis.budget.budget_file import check_budget, deadline_hours, windows
 from planner.analysis.budget.front import CostFront, cost_front
@@ -178,36 +177,28 @@ def solve_budget(
     time_limit_s: float = CHOICE_SECONDS,
 ) -> BudgetAnswer:
     """Read a budget file, lay out every option, and choose one for each job. Raises like `answer_budget`."""
-    folder = Path(path).parent if path != "-" else Path()
-    document = load(path, overrides)
-    return answer_budget(
-        document,
-        folder,
-        catalog or default_catalog(),
-        layouts or KnownLayouts(),
-        progress=progress,
-        time_limit_s=time_limit_s,
-    )
+    known = layouts if layouts is not None else KnownLayouts()
+    document, catalog = load(path, overrides), catalog or default_catalog()
+    return answer_budget(document, catalog, known, progress=progress, time_limit_s=time_limit_s)
 
 
 def answer_budget(
     document: Document,
-    folder: Path,
     catalog: Catalog,
     layouts: KnownLayouts,
     *,
-    progress: Callable[[str], None],
-    time_limit_s: float,
+    progress: Callable[[str], None] = lambda text: None,
+    time_limit_s: float = CHOICE_SECONDS,
 ) -> BudgetAnswer:
     """Lay out every option of a budget and choose one for each job.
 
-    `folder`: where the scenarios of its jobs are looked for; `layouts` keeps what was searched; `time_limit_s` is that
-    of each choice among offers. Raises InputError for a wrong file, NoVerdict where a time limit came first.
+    Scenarios of its jobs stand beside it; `layouts` keeps what was searched; `time_limit_s` is that of each choice
+    among offers. Raises InputError for a wrong file, NoVerdict where a time limit came first.
     """
     catalog = catalog.recording()
     budget = validate(document, Budget)
     check_budget(document, budget)
-    bases = [job_scenario(document, place, job, folder, catalog) for place, job in enumerate(budget.jobs)]
+    bases = [job_scenario(document, place, job, catalog) for place, job in enumerate(budget.jobs)]
     terms = [
         terms_of(offer, document.place(("offers", place, "price")), catalog)
         for place, offer in enumerate(budget.offers)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from planner.analysis.budget.amounts import job_tokens
 from planner.analysis.budget.duration import UNINTERRUPTED, Duration, Interruptions
@@ -15,6 +14,7 @@ from planner.analysis.budget.rates import Terms, up_to_cents
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override, read_document
+from planner.inputs.examples import beside
 from planner.inputs.known_durations import duration_spread
 from planner.problem.resolve import question_of
 from planner.schema.budget import Budget, Job, Offer
@@ -143,9 +143,9 @@ def _interruptions(offer: Offer, nodes: int) -> Interruptions:
     return Interruptions(nodes / each, (offer.restart_minutes or 0.0) / 60, offer.checkpoint_interval_minutes / 60)
 
 
-def job_scenario(document: Document, place: int, job: Job, folder: Path, catalog: Catalog) -> Document:
+def job_scenario(document: Document, place: int, job: Job, catalog: Catalog) -> Document:
     """The scenario of a job with its own changes, checked on its own cluster."""
-    path = folder / job.scenario
+    path = beside(document.name, job.scenario)
     if not path.is_file():
         raise InputError(
             Mistake(

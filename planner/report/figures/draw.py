@@ -54,8 +54,9 @@ def _plot(figure: Plot) -> Canvas:
     canvas.text((LEFT + WIDTH) / 2, canvas.height - 8, figure.x, at="middle")
     path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in figure.points)
     canvas.parts.append(f'<polyline points="{path}" class="n"/>')
-    for (x, y), label in zip(figure.points, figure.labels, strict=True):
-        canvas.dot(across(x), up(y), label)
+    links = figure.links or [""] * len(figure.points)
+    for (x, y), label, link in zip(figure.points, figure.labels, links, strict=True):
+        canvas.dot(across(x), up(y), label, link=link)
     for place, name in figure.named:
         x, y = figure.points[place]
         canvas.text(across(x) + 7, up(y) - 7, name)
