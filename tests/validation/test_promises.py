@@ -15,7 +15,6 @@ from planner.validation.throughput.durations import (
     apart,
     draws,
     kept_unseen,
-    kept_when_left_out,
     promised,
     residuals,
 )
@@ -59,10 +58,10 @@ def test_draws_weigh_groups_alike_and_of_two_groups_the_rows() -> None:
 
 def test_an_unseen_group_is_judged_by_a_promise_that_never_saw_it() -> None:
     groups = {name: np.array([1.0, 1.1, ratio]) for name, ratio in (("a", 1.2), ("b", 1.3), ("c", 1.3), ("slow", 2.0))}
-    seen = promised(groups, 0.9)
-    assert seen == 2.0, "with it in view the slowest run is the promise"
-    kept = kept_unseen(groups, {name: np.array([1.0]) for name in "xyz"}, 0.9)
-    assert kept == {"a": 1.0, "b": 1.0, "c": 1.0, "slow": pytest.approx(2 / 3)}
-    wider = kept_unseen(groups, {name: np.array([2.5]) for name in "xyz"}, 0.95)
-    assert wider["slow"] == 1.0, "what few groups cannot reach, other engines' runs promise"
-    assert kept_when_left_out(groups, 1.0) < 0.95
+    assert promised(groups, 0.95) == 2.0, "with it in view the slowest run is the promise"
+    others = {name: np.array([1.0]) for name in "xyz"}
+    assert kept_unseen(groups, others, 0.95) == {"a": 1.0, "b": 1.0, "c": 1.0, "slow": pytest.approx(2 / 3)}
+    few = {name: groups[name] for name in ("a", "b", "slow")}
+    assert kept_unseen(few, others, 0.95)["slow"] == pytest.approx(2 / 3)
+    slower = {name: np.array([2.5]) for name in "xyz"}
+    assert kept_unseen(few, slower, 0.95)["slow"] == 1.0, "what two groups cannot promise, other engines' runs do"
