@@ -65,6 +65,7 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "norm_scaled_in_16bit": a.norm == "rmsnorm" and not a.model_type.startswith(NORM_SCALED_IN_FP32),
         "rotary": a.learned_positions is None,
         "fused_qkv": a.model_type.startswith(FUSED_QKV),
+        "made_logits_stay": problem.engine.made_logits_stay,
         "composed_gelu": a.hidden_act == "gelu_new",
         "fp32_router": a.is_moe and a.model_type.startswith(FP32_ROUTER),
         "scores_all_experts": a.is_moe and not a.model_type.startswith(SCORES_CHOSEN_EXPERTS),

@@ -79,6 +79,7 @@ When = Literal[
     "trained_head",  # the head's weight trains
     "qk_norm",
     "upcast_logits",
+    "made_logits_stay",  # logits as the head made them are there at the peak of the loss
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
     "rmsnorm",
     "layernorm",

@@ -196,6 +196,8 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("optimizer_in_backward", lambda c: "in backward" in c.optimizer.replace("-", " ")),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
     ("synchronous_pipeline", lambda c: "after_pp_fix=False" in c.notes and c.layout["pp"] > 1),
+    ("outputs_held", lambda c: c.source == "peft_method_comparison" or c.engine == "torchtitan"),
+    ("shifted_logits", lambda c: "transformers 4.48" in c.framework),
     ("outputs_in_fp32", lambda c: _trainer_with_autocast(c)),
     ("variable_lengths", lambda c: c.source == "ms_swift_benchmark"),
     ("padding_free", lambda c: "padding-free" in c.framework),
@@ -223,8 +225,14 @@ def optimizer_of(case: Case) -> str:
         if re.search(pattern, case.optimizer, re.IGNORECASE):
             if name is None:
                 raise NotExpressible(f"optimizer: {case.optimizer}")
-            return name
+            return "adamw-foreach" if name == "adamw" and _foreach(case) else name
     raise NotExpressible(f"optimizer: {case.optimizer or 'not stated'}")
+
+
+def _foreach(case: Case) -> bool:
+    """torch's own default on CUDA, and Trainer's before torch 2.8 of 6 August 2025."""
+    named = "fused" in case.optimizer or not (_until(case, "2025-08-06") or case.source == "peft_method_comparison")
+    return engine_of(case) in ("transformers", "transformers-ddp", "fsdp1") and not named
 
 
 _MODULES = {
@@ -275,7 +283,7 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
     if case.peft == "qlora" or quantised:
         base["base_precision"] = _base_precision(str(quantised or "nf4"))
     elif _autocast(case):
-        base["base_precision"] = "fp32-autocast"
+        base["base_precision"] = "fp32"
     elif case.source == "prime_rl":
         base["base_precision"] = "fp32"  # the frozen base is sharded in fp32 like everything else
     return base
