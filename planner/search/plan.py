@@ -9,9 +9,9 @@ import numpy as np
 
 from planner.costs.ledger import Item, total
 from planner.costs.memory.assumed import without_assumed
+from planner.costs.memory.end_of_backward import END_OF_BACKWARD
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import moments
-from planner.costs.memory.end_of_backward import END_OF_BACKWARD
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_items import step_items
 from planner.costs.two_pools import stage_memory, step_time

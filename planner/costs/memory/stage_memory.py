@@ -277,8 +277,8 @@ class StageMemory(StageParameters):
         """State while the first layers of the backward pass run.
 
         Where gradients appear in the backward pass and there is one micro-batch, none exist yet but the head's. Later
-        in the pass they grow as activations shrink, so that this and its end bound it. That of a tied head waits for the
-        embedding's (`end_of_backward.TIED`).
+        in the pass they grow as activations shrink, so that this and its end bound it. That of a tied head waits for
+        the embedding's (`end_of_backward.TIED`).
         """
         states = self.problem.engine.states
         if not states.gradients_appear or self.problem.scenario.adapter is not None:

@@ -60,7 +60,7 @@ class StageParameters:
 
     @property
     def first_parameters(self) -> tuple[Floats, Floats]:
-        """(dense, expert) parameters of the stage's first layer on one rank, and of an embedding that is not the head."""
+        """(dense, expert) parameters of the stage's first layer, and of an embedding that is no head, on one rank."""
         p = self.problem.parameters
         dense, expert = self._layer_share(p.moe_layer or p.dense_layer)
         leading = self.is_first * float(self._moe and p.num_dense_layers > 0)
