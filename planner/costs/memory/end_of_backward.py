@@ -17,10 +17,10 @@ TIED = (
 )
 
 
-def first_layer_or_tied_table(stage: StageParameters, running: Floats) -> tuple[Item, ...]:
+def first_layer_or_tied_table(stage: StageParameters, running: Floats, source: str) -> tuple[Item, ...]:
     """What lies beside the gradients of all parameters, at the larger of two moments. [bytes]
 
-    `running` is what the stage's first layer keeps and makes, for one micro-batch; its own gradients come with it, and
+    `running` is what the stage's first layer keeps and makes, for one micro-batch, told by `source`; its own gradients come with it, and
     the embedding's after it. With several micro-batches gradients are there already, and new ones are added in place.
     """
     problem = stage.problem
@@ -29,7 +29,6 @@ def first_layer_or_tied_table(stage: StageParameters, running: Floats) -> tuple[
     first = np.maximum(0.0, running - np.where(several, 0.0, later))
     table = stage.tied_table * problem.gradient_bytes * (stage.layouts.zero_stage < 3)
     tied = table * np.where(several, 3.0, 2.0)
-    source = problem.engine.backward[0].source
     return (
         Item(ItemName.LAYER_RUNNING_BACKWARD, first, source),
         Item(ItemName.PARTS_OF_A_TIED_TABLES_GRADIENT, np.maximum(0.0, tied - first), TIED),

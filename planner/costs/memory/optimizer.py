@@ -33,10 +33,10 @@ def temporary_bytes(stage: StageParameters) -> Floats:
     each = np.array([problem.moment_bytes(o, o.transient_bytes) for o in problem.optimizers])[stage.layouts.optimizer]
     amount = stage.sharded(stage.trainable, 1) * each
     if problem.scenario.adapter is None:
-        return amount
+        return np.asarray(amount)
     own = [problem.adapter_moment_bytes(o, o.transient_bytes) for o in problem.optimizers]
     adapters = stage.trainable[0] - stage.trained_tables, stage.layers * 0.0
-    return amount + stage.sharded(adapters, 1) * (np.array(own)[stage.layouts.optimizer] - each)
+    return np.asarray(amount + stage.sharded(adapters, 1) * (np.array(own)[stage.layouts.optimizer] - each))
 
 
 def paged(problem: Problem) -> Floats:

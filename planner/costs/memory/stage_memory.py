@@ -26,6 +26,7 @@ from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.leading import Line, leading_kept
+from planner.costs.memory.magnitudes import norm_under_magnitudes
 from planner.costs.memory.optimizer import (
     largest_tensor_bytes,
     optimizer_bytes,
@@ -38,7 +39,6 @@ from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
-from planner.formulas.parameters import adapted_shapes
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
 from planner.schema.engine import Tensor
@@ -178,15 +178,6 @@ class StageMemory(StageParameters):
             group_size=self.problem.engine.pipeline.group_size,
         )
 
-    def _magnitude_norm(self, running: Floats) -> list[Item]:
-        """DoRA's weight norm of the largest adapted matrix, in the forward pass, beyond what `running` takes later."""
-        adapter, norm = self.problem.scenario.adapter, self.problem.engine.magnitude_norm
-        if adapter is None or adapter.variant != "dora" or norm is None:
-            return []
-        shapes = adapted_shapes(self.problem.architecture, adapter.targets)
-        largest = max(norm.matrix_bytes * into * out + norm.input_bytes * into**2 for into, out in shapes)
-        return [Item(ItemName.NORM_UNDER_MAGNITUDES, np.maximum(0.0, largest - running), norm.source)]
-
     def _postponed(self) -> tuple[Item, ...]:
         """What waits for its weight gradients under ZB-H1, recomputed layers rebuilt and the head too."""
         source = self.problem.engine.pipeline.zero_bubble
@@ -246,20 +237,19 @@ class StageMemory(StageParameters):
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
                 items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
-        items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, engine.stub[0].source))
+        items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, _source(engine.stub)))
         if name == "loss":
             once = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
             logits = (self.is_last + self._further) * once
-            items.append(Item(ItemName.LOGITS_AND_LOSS, logits, engine.loss[0].source))
+            items.append(Item(ItemName.LOGITS_AND_LOSS, logits, _source(engine.loss)))
         else:
             running, _ = self._layer_bytes(engine.backward)
             if name == "recomputation":
                 # The gradient of the running layer's output is one of those left behind.
                 running = running - self._layer_bytes(engine.left_behind)[0]
-            items.append(
-                Item(ItemName.LAYER_RUNNING_BACKWARD, running * np.ones(np.shape(whole)), engine.backward[0].source)
-            )
-            items += self._magnitude_norm(running if name == "backward" else running * 0.0)
+            everywhere = running * np.ones(np.shape(whole))
+            items.append(Item(ItemName.LAYER_RUNNING_BACKWARD, everywhere, _source(engine.backward)))
+            items += norm_under_magnitudes(self.problem, running if name == "backward" else running * 0.0)
         before = self._state_before_step(name) + weight_copies(self, name) + self._gathered(name)
         return before + tuple(items) + self._postponed()
 
@@ -269,7 +259,8 @@ class StageMemory(StageParameters):
         kept, extra = self.layer_activations
         dense = self.is_first * float(self.problem.parameters.num_dense_layers > 0 and self._moe)
         layer = kept + dense * extra + self._layer_bytes(engine.stub)[0]
-        last = first_layer_or_tied_table(self, layer + self._layer_bytes(engine.backward)[0])
+        running = layer + self._layer_bytes(engine.backward)[0]
+        last = first_layer_or_tied_table(self, running, _source(engine.backward))
         copies = weight_copies(self, "recomputation")
         return self.state + copies + self._gathered(END_OF_BACKWARD) + last + self._postponed()
 
@@ -398,3 +389,8 @@ def moments(problem: Problem) -> tuple[str, ...]:
     appear = problem.engine.states.gradients_appear and problem.scenario.adapter is None
     there = {END_OF_BACKWARD: appear, "log_prob": problem.is_rl and bool(problem.engine.log_prob)}
     return tuple(name for name in MOMENTS if there.get(name, True))
+
+
+def _source(tensors: list[Tensor]) -> str:
+    """Where a list of tensors comes from; nothing where all of them were left out."""
+    return tensors[0].source if tensors else ""

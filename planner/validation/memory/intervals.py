@@ -4,8 +4,8 @@ What a new user brings is a network of a source, of one date: its rows share the
 rows, are what one more is drawn beside. The interval is the 90 % quantile of the absolute error, each group weighing
 the same; after k groups one more lies beyond all of them with 1 / (k + 1) (hierarchical conformal prediction: Dunn,
 Wasserman and Ramdas 2022, arXiv:1809.07441; Lee, Barber and Willett 2023, arXiv:2306.06342). Where few groups leave
-that method without an end, the next wider pool stands in: after the run's own kind the engine's other kinds, after those all
-other engines. No number in it is chosen. A run like none gets everything, each side by itself.
+that method without an end, the next wider pool stands in: after the run's own kind the engine's other kinds, after
+those all other engines. No number in it is chosen. A run like none gets everything, each side by itself.
 """
 
 from __future__ import annotations
