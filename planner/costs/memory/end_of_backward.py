@@ -20,9 +20,9 @@ TIED = (
 def first_layer_or_tied_table(stage: StageParameters, running: Floats, source: str) -> tuple[Item, ...]:
     """What lies beside the gradients of all parameters, at the larger of two moments. [bytes]
 
-    `running` is what the stage's first layer keeps and makes, for one micro-batch, and `source` says how it is told. Its
-    own gradients come with it, and the embedding's after it. With several micro-batches gradients are there already, and
-    new ones are added in place.
+    `running` is what the stage's first layer keeps and makes, for one micro-batch, and `source` says how it is told.
+    Its own gradients come with it, and the embedding's after it. With several micro-batches gradients are there
+    already, and new ones are added in place.
     """
     problem = stage.problem
     several = stage.layouts.num_micro_batches > 1
