@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from planner.commands.validate import command
 from planner.inputs.catalog import default_catalog
+from planner.inputs.memory_spread import Z90
 from planner.validation.memory.constants import best_value, fitted_numbers, with_values
 from planner.validation.memory.intervals import BAR, LEAST_ROWS
 from planner.validation.memory.left_out_report import LeftOutReport, left_out_of
@@ -98,6 +99,17 @@ def test_a_run_like_none_gets_a_wider_interval_than_any_engine(left: LeftOutRepo
     widths = [s for e in ("megatron-core", "torchtitan", "fsdp1") if (s := left.pool.spread(e, None, live=False))]
     assert len(widths) == 3
     assert all(s.below + s.above < none.below + none.above for s in widths)
+
+
+def test_default_headrooms_cover_the_upper_end_of_the_interval(left: LeftOutReport) -> None:
+    """Of engines whose headroom is told from left-out runs; an engine without runs takes the spread of all."""
+    catalog = default_catalog()
+    names = ("deepspeed", "fsdp1", "litgpt", "megatron-core", "prime-rl", "torchtitan", "torchtune", "transformers")
+    told = {name: left.pool.spread(name, None, live=False) for name in names} | {"fsdp2": left.pool.of_none()}
+    for name, sides in told.items():
+        assert sides is not None
+        least = 1 - math.exp(-sides.centre - Z90 * sides.above)
+        assert least <= catalog.find("engines", name).default_headroom_fraction < least + 0.06, (name, least)
 
 
 def test_rows_before_they_were_seen_are_part_of_what_is_like_none(left: LeftOutReport) -> None:
