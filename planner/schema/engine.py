@@ -269,6 +269,9 @@ class Engine(Fittable):
     vocab_divisible_by: int = Field(default=1, ge=1, le=2**20)
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    made_logits_stay: bool = False
+    """Logits as the head made them are there at the peak of the loss: the caller holds the outputs until the backward
+    pass is over, or the loss peaks inside the network's forward pass."""
     fused_head: bool = False
     """Head and loss are one function, which makes the gradients of head and head input on its way forward."""
     quantised_base_keeps_inputs: bool = False
