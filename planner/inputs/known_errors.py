@@ -21,12 +21,25 @@ FILE = "measured/known_errors.json"
 
 @dataclass(frozen=True)
 class TimeSpread:
-    """Errors of tokens a second on published runs."""
+    """Errors of tokens a second on published runs, left out of what was fitted where that can be."""
 
     engine: str
     rows: int
     median: float
     p90: float
+    sources: int = 1
+    in_sample_rows: int = 0
+    """Runs that rest on a constant which only runs of their own source set."""
+    median_in_sample: float | None = None
+
+    @property
+    def fitted_how(self) -> str:
+        """Which of the runs the fitted constants had seen."""
+        if self.in_sample_rows == self.rows:
+            return "all on constants that runs of the same source set: in-sample"
+        if self.in_sample_rows:
+            return f"constants fitted without the run's source, but for {self.in_sample_rows} in-sample"
+        return "constants fitted without the run's source"
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class KnownErrors:
             t = self.time
             out.append(
                 f"step time: median error {t.median:.1%}, 90th percentile {t.p90:.1%} on {t.rows} published runs of "
-                f"{t.engine} (the model was developed on them: planner validate throughput)"
+                f"{t.engine} ({t.fitted_how}; mechanisms were chosen with all in view: planner validate throughput)"
             )
         if rollout and self.rl is not None:
             rl = self.rl

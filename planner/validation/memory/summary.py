@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.placement import PlacementResult
 from planner.validation.throughput.express import Estimate
+from planner.validation.throughput.left_out import LeftOutSpeeds
 from planner.validation.throughput.run import run_throughput
 
 
@@ -35,7 +36,8 @@ def known_errors_table() -> dict[str, Any]:
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
-        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: in-sample",
+        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: constants likewise; of RL "
+        "steps those of generation without the row's framework and of weight sync without its model",
         **memory_tables(result, pool_of(left_out_errors(result), folder)),
         **time_tables(),
     }
@@ -43,14 +45,21 @@ def known_errors_table() -> dict[str, Any]:
 
 def time_tables() -> dict[str, Any]:
     """Errors of steps by engine, and of RL steps."""
-    speeds = run_throughput()
-    time: dict[str, list[Estimate]] = defaultdict(list)
-    for estimate in speeds.estimates:
-        time[estimate.problem.engine.id].append(estimate)
+    speeds = run_throughput(leave_out="source")
+    assert speeds.left is not None
     return {
         "rl": rl_table(speeds.placements, speeds.steps),
-        "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
+        "time": speed_tables(speeds.estimates, speeds.left),
     }
+
+
+def speed_tables(estimates: Sequence[Estimate], left: LeftOutSpeeds) -> dict[str, Any]:
+    """Left-out errors of steps by engine, of engines with enough rows."""
+    time: dict[str, list[Estimate]] = defaultdict(list)
+    for estimate in left.estimates:
+        time[estimate.problem.engine.id].append(estimate)
+    shipped = {e.speed.id: abs(e.error) for e in estimates}
+    return {name: _time(rows, shipped, left) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
 
 
 def memory_tables(result: MemoryResult, pool: ErrorPool) -> dict[str, Any]:
@@ -139,10 +148,13 @@ def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> di
     }
 
 
-def _time(rows: list[Estimate]) -> dict[str, Any]:
+def _time(rows: list[Estimate], shipped: Mapping[str, float], left: LeftOutSpeeds) -> dict[str, Any]:
     errors = np.array([abs(e.error) for e in rows])
     return {
         "rows": len(rows),
+        "sources": len({e.speed.source for e in rows}),
+        "median_in_sample": round(float(np.median([shipped[e.speed.id] for e in rows])), 4),
+        "in_sample_rows": left.in_sample(rows),
         "median": round(float(np.median(errors)), 4),
         "p90": round(float(np.quantile(errors, 0.9)), 4),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -131,11 +131,25 @@ def trivial_pick(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def groups(estimates: Iterable[Estimate]) -> list[GroupScore]:
-    """All sweeps of at least SMALLEST_GROUP rows, in the order of their keys."""
-    found: dict[tuple[str, ...], list[Estimate]] = {}
+    """All sweeps of at least SMALLEST_GROUP layouts, in the order of their keys."""
+    found: dict[tuple[str, ...], dict[tuple[str, ...], list[Estimate]]] = {}
     for e in estimates:
-        found.setdefault(e.speed.group, []).append(e)
-    return [group_score(key, found[key]) for key in sorted(found) if len(found[key]) >= SMALLEST_GROUP]
+        found.setdefault(e.speed.group, {}).setdefault(e.speed.same_layout, []).append(e)
+    return [
+        group_score(key, [one_row(rows) for rows in found[key].values()])
+        for key in sorted(found)
+        if len(found[key]) >= SMALLEST_GROUP
+    ]
+
+
+def one_row(rows: Sequence[Estimate]) -> Estimate:
+    """One layout that several releases or repetitions ran: the first of them, with the medians of their speeds."""
+    if len(rows) == 1:
+        return rows[0]
+    first = min(rows, key=lambda e: e.speed.id)
+    seen = _median([float(e.speed.tokens_per_s_per_gpu or 0.0) for e in rows])
+    said = _median([e.tokens_per_s_per_gpu for e in rows])
+    return replace(first, speed=replace(first.speed, tokens_per_s_per_gpu=seen), tokens_per_s_per_gpu=said)
 
 
 def by_source(
