@@ -36,8 +36,8 @@ def known_errors_table() -> dict[str, Any]:
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
-        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: constants likewise; of RL "
-        "steps those of generation without the row's framework and of weight sync without its model",
+        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: constants "
+        "likewise; of RL steps those of generation without the row's framework and of weight sync without its model",
         **memory_tables(result, pool_of(left_out_errors(result), folder)),
         **time_tables(),
     }
