@@ -173,7 +173,8 @@ def test_fitted_constants_exist_and_are_few() -> None:
     catalog = default_catalog()
     for fitted in FITTED:
         assert value_of(fitted, catalog) > 0
-        changed = with_value(catalog.find(fitted.kind, fitted.owner), fitted.path, 0.123)
+        place = tuple(fitted.path[2].split(".")) if fitted.path[0] == "options" else fitted.path
+        changed = with_value(catalog.find(fitted.kind, fitted.owner), place, 0.123)
         assert "0.123" in changed.model_dump_json()
     assert all(sum(f.owner == owner for f in FITTED) <= 12 for owner in {f.owner for f in FITTED})
 
@@ -185,10 +186,9 @@ def _left_out(factor: float) -> LeftOutSpeeds:
     scored = [s for s in scored if s.run.layout["tp"] == 1]
     picked = [[s for s in scored if s.source == name][:3] for name in ("dgxc", "llmfoundry")]
     scaled = [replace(s, tokens_per_s_per_gpu=factor * (s.tokens_per_s_per_gpu or 0)) for s in picked[0]]
-    machines = load_sources(FOLDER)
-    done, failed = express([*scaled, *picked[1]], machines)
+    done, failed = express([*scaled, *picked[1]], load_sources(FOLDER))
     assert not failed
-    return left_out_speeds(done, machines)
+    return left_out_speeds(done)
 
 
 def test_a_constant_fitted_again_is_not_moved_by_the_rows_it_is_scored_on() -> None:

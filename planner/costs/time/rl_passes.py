@@ -1,4 +1,4 @@
-"""What passes of an RL trainer take beside those of pretraining: the loss sample by sample, reference weights swapped."""
+"""What passes of an RL trainer take beside those of pretraining: loss sample by sample, reference weights swapped."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.costs.micro_batches import UnequalSamples
 from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
+from planner.costs.time.affine import Affine
 from planner.costs.time.kernels import Kernels
 from planner.costs.time.layer import PASSES, LayerTime
 from planner.costs.time.rl_passes import loss_by_sample, seconds_to_swap_an_element, swapped_elements
@@ -51,32 +52,6 @@ HIDING = (
 FLASH = "planner/formulas/attention.py"
 ADAPTERS = "planner/costs/adapters.py: products of rank r on the same grids, sums, DoRA's norms"
 BYTES = "bytes moved / (0.8 bandwidth) + 3 us a kernel"
-
-
-@dataclass(frozen=True)
-class Affine:
-    """One time item of a stage: n * layer + r * recomputed + end."""
-
-    name: str
-    layer: Floats
-    recomputed: Floats
-    end: Floats
-    """[rows, stages] or broadcastable: what the stage does beside its usual layers."""
-    source: str
-
-    def seconds(self, layers: Ints, recomputed: Ints) -> Floats:
-        """Seconds of one visit of the stage. [s]"""
-        return np.asarray(layers * self.layer + recomputed * self.recomputed + self.end)
-
-    def scaled(self, factor: float, because: str) -> Affine:
-        """The same item, so many times as long."""
-        return Affine(
-            self.name,
-            factor * self.layer,
-            factor * self.recomputed,
-            factor * self.end,
-            f"{self.source}; x {factor:.4g} by {because}",
-        )
 
 
 @dataclass(frozen=True)

@@ -133,10 +133,10 @@ def _known(score: StepScore, column: int) -> float:
 def _sync(score: StepScore, rows: Sequence[StepScore]) -> tuple[float, bool]:
     """(seconds, in-sample) of a weight sync, its rate fitted to other models that were sent the same way.
 
-    Where they share a GPU a tensor's own time is fitted beside the rate if another model of experts is left, which alone
-    tells the two apart; where they do not, a fixed time is if two other sizes are left. What cannot be fitted is as in
-    the engine's file: in-sample where only this model's rows set it. As now where no other model was sent this way:
-    nothing was fitted to the row then.
+    Where they share a GPU a tensor's own time is fitted beside the rate if another model of experts is left, which
+    alone tells the two apart; where they do not, a fixed time is if two other sizes are left. What cannot be fitted is
+    as in the engine's file: in-sample where only this model's rows set it. As now where no other model was sent this
+    way: nothing was fitted to the row then.
     """
     way, work = _sending(score)
     sent = [(row, _sending(row)) for row in rows]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.inputs.catalog import Catalog
-from planner.validation.throughput.express import Estimate
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.problem.problem import Problem
 
-STEPS = (0.64, 0.8, 1.0, 1.25, 1.5625)
+STEPS = (0.64, 1.0, 1.5625)
 """Multiples of the shipped value at which rows are predicted; a refit chooses between the first and the last."""
 
 
@@ -60,21 +60,11 @@ FITTED: tuple[FittedConstant, ...] = (
 def value_of(fitted: FittedConstant, catalog: Catalog) -> float:
     """The shipped value."""
     entry: Any = catalog.find(fitted.kind, fitted.owner)
-    if fitted.path[0] == "options":
-        outer, inner = fitted.path[2].split(".")
-        return float(entry.options[fitted.path[1]].set[outer][inner])
-    for name in fitted.path:
-        entry = entry[name] if isinstance(entry, dict) else getattr(entry, name)
-    return float(entry)
+    return _number(entry.options[fitted.path[1]].set if fitted.path[0] == "options" else entry, _place(fitted))
 
 
 def with_value(entry: Any, path: Sequence[str], value: float) -> Any:
-    """The engine or GPU with one field replaced."""
-    if path[0] == "options":
-        option = entry.options[path[1]]
-        outer, inner = path[2].split(".")
-        changed = option.model_copy(update={"set": {**option.set, outer: {**option.set[outer], inner: value}}})
-        return entry.model_copy(update={"options": {**entry.options, path[1]: changed}})
+    """The configured engine or the GPU with one field replaced."""
     if len(path) == 1:
         return entry.model_copy(update={path[0]: value})
     before = getattr(entry, path[0])
@@ -82,12 +72,27 @@ def with_value(entry: Any, path: Sequence[str], value: float) -> Any:
     return entry.model_copy(update={path[0]: inside})
 
 
-def concerns(fitted: FittedConstant, estimate: Estimate) -> bool:
-    """Rows that a constant can be multiplied in: of its engine, or its GPU and precision; with experts if theirs."""
+def rests_on(fitted: FittedConstant, problem: Problem) -> bool:
+    """Whether the engine or GPU of a run has the constant, in its precision, and nothing that was on overrides it."""
     if fitted.kind == "gpus":
-        eight = estimate.speed.run.precision in ("fp8", "mxfp8")
-        return estimate.problem.gpu.id == fitted.owner and eight == (fitted.path[-1] == "fp8")
-    return estimate.problem.engine.id == fitted.owner and (estimate.speed.moe or "expert" not in fitted.path[-1])
+        eight = problem.precision.compute == "fp8"
+        return problem.gpu.id == fitted.owner and eight == (fitted.path[-1] == "fp8")
+    if problem.engine.id != fitted.owner or ("expert" in fitted.path[-1] and not problem.architecture.is_moe):
+        return False
+    if fitted.path[0] == "options" and fitted.path[1] not in problem.scenario.engine_options:
+        return False
+    return _number(problem.engine, _place(fitted)) == value_of(fitted, default_catalog())
+
+
+def _place(fitted: FittedConstant) -> tuple[str, ...]:
+    """Where a configured engine has it."""
+    return tuple(fitted.path[2].split(".")) if fitted.path[0] == "options" else fitted.path
+
+
+def _number(entry: Any, place: Sequence[str]) -> float:
+    for name in place:
+        entry = entry[name] if isinstance(entry, dict) else getattr(entry, name)
+    return float(entry)
 
 
 def allowed(fitted: FittedConstant, value: float) -> float:
@@ -96,11 +101,9 @@ def allowed(fitted: FittedConstant, value: float) -> float:
     return min(value, 1.0) if share else value
 
 
-def with_constants(catalog: Catalog, values: Mapping[FittedConstant, float]) -> dict[tuple[str, str], Any]:
-    """Entries of the catalog with other values of fitted constants in them, by (folder, id)."""
-    changed: dict[tuple[str, str], Any] = {}
-    for fitted, value in values.items():
-        key = fitted.kind, fitted.owner
-        entry = changed.get(key) or catalog.find(*key)
-        changed[key] = with_value(entry, fitted.path, allowed(fitted, value))
-    return changed
+def with_constant(problem: Problem, *, fitted: FittedConstant, value: float) -> Problem:
+    """The problem of a run that rests on a constant, with another value of it."""
+    if fitted.kind == "gpus":
+        gpu = with_value(problem.gpu, fitted.path, allowed(fitted, value))
+        return replace(problem, machines=replace(problem.machines, gpu=gpu))
+    return replace(problem, engine=with_value(problem.engine, _place(fitted), allowed(fitted, value)))

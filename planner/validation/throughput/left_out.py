@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from planner.inputs.catalog import Catalog, default_catalog
+from planner.problem.problem import Problem
 from planner.validation.memory.left_out import network_of
 from planner.validation.refit import By, Standing, members_of, standings, values_without
 from planner.validation.throughput.constants import (
@@ -17,11 +18,11 @@ from planner.validation.throughput.constants import (
     STEPS,
     FittedConstant,
     allowed,
-    concerns,
+    rests_on,
     value_of,
-    with_constants,
+    with_constant,
 )
-from planner.validation.throughput.express import Estimate, express
+from planner.validation.throughput.express import Estimate, timed_again
 
 UNFITTED = ("other", "nanotron-slow")
 """Classes on which nothing is fitted; they are predicted without their own group all the same."""
@@ -63,18 +64,16 @@ class LeftOutSpeeds:
         return sum(self.standing[e.speed.id] == "in-sample" for e in rows)
 
 
-def left_out_speeds(
-    estimates: Sequence[Estimate], sources: Mapping[str, Any], by: By = "source", catalog: Catalog | None = None
-) -> LeftOutSpeeds:
+def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: Catalog | None = None) -> LeftOutSpeeds:
     """Predict every scored row by constants fitted without its group, one at a time, the others as shipped."""
     base, group_of = catalog or default_catalog(), _GROUP[by]
     group = {e.speed.id: group_of(e) for e in estimates}
     refits: list[SpeedRefit] = []
     rests: list[dict[str, bool]] = []
-    changes: dict[str, dict[FittedConstant, float]] = defaultdict(dict)
+    changes: dict[str, list[tuple[FittedConstant, float]]] = defaultdict(list)
     for fitted in FITTED:
         shipped = value_of(fitted, base)
-        values, told, under = _over_span(fitted, shipped, estimates, sources, base)
+        values, told, under = _over_span(fitted, shipped, estimates)
         fit = [row for row, e in enumerate(under) if e.speed.accuracy not in UNFITTED]
         names = [group[under[row].speed.id] for row in fit]
         measured = [under[row].speed.tokens_per_s_per_gpu or 0.0 for row in fit]
@@ -85,35 +84,35 @@ def left_out_speeds(
         for name, value in sorted(found.items()):
             refits.append(SpeedRefit(fitted, shipped, name, value, len(members[name])))
             if value is not None:
-                changes[name][fitted] = value
+                changes[name].append((fitted, value))
         rests.append({e.speed.id: found[group[e.speed.id]] is not None for e in under})
     told_again = {e.speed.id: e for e in estimates}
     for name, constants in changes.items():
-        touched = [e.speed for e in estimates if group[e.speed.id] == name and any(concerns(c, e) for c in constants)]
-        done, _ = express(touched, sources, base, with_constants(base, constants))
-        told_again |= {e.speed.id: e for e in done}
+        mine = [e for e in estimates if group[e.speed.id] == name and any(rests_on(c, e.problem) for c, _ in constants)]
+        told_again |= {e.speed.id: e for e in timed_again(mine, partial(_with_all, constants=constants))}
     standing = standings([e.speed.id for e in estimates], rests)
     return LeftOutSpeeds(by, tuple(told_again[e.speed.id] for e in estimates), standing, tuple(refits))
 
 
+def _with_all(problem: Problem, constants: Sequence[tuple[FittedConstant, float]]) -> Problem:
+    """The problem with those constants changed that it rests on."""
+    for fitted, value in [pair for pair in constants if rests_on(pair[0], problem)]:
+        problem = with_constant(problem, fitted=fitted, value=value)
+    return problem
+
+
 def _over_span(
-    fitted: FittedConstant,
-    shipped: float,
-    estimates: Sequence[Estimate],
-    sources: Mapping[str, Any],
-    catalog: Catalog,
+    fitted: FittedConstant, shipped: float, estimates: Sequence[Estimate]
 ) -> tuple[np.ndarray, np.ndarray, list[Estimate]]:
     """(values, tokens/s of shape [rows, values], the rows that rest on the constant)."""
-    able = [e for e in estimates if concerns(fitted, e)]
+    able = [e for e in estimates if rests_on(fitted, e.problem)]
     values = np.unique([allowed(fitted, shipped * step) for step in STEPS])
     columns = []
     for value in values:
-        if value == shipped:
-            columns.append([e.tokens_per_s_per_gpu for e in able])
-            continue
-        done, _ = express([e.speed for e in able], sources, catalog, with_constants(catalog, {fitted: float(value)}))
-        speed = {e.speed.id: e.tokens_per_s_per_gpu for e in done}
-        columns.append([speed[e.speed.id] for e in able])
+        done = (
+            timed_again(able, partial(with_constant, fitted=fitted, value=float(value))) if value != shipped else able
+        )
+        columns.append([e.tokens_per_s_per_gpu for e in done])
     told = np.array(columns).T.reshape(len(able), len(values))
     moved = [row for row in range(len(able)) if np.ptp(told[row]) >= LEAST_CHANGE * told[row].min()]
     return values, told[moved], [able[row] for row in moved]

@@ -31,7 +31,7 @@ def run_throughput(
         estimates=tuple(done),
         excluded=tuple(s for s in speeds if s.excluded is not None),
         unexpressed=tuple(failed),
-        left=left_out_speeds(done, machines, leave_out) if leave_out is not None else None,
+        left=left_out_speeds(done, leave_out) if leave_out is not None else None,
         rl=run_rl(folder) if reinforced else None,
         placements=run_placements(folder) if reinforced else None,
         steps=run_steps(folder) if reinforced else None,
