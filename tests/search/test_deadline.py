@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
@@ -27,9 +28,9 @@ def test_bounding_ends_at_its_share_and_a_plan_is_still_given(limit: int, monkey
     """Each row that is bounded takes a look at the clock, which ticks a second: none is bounded after its share."""
     split, calls = Splitter.split, []
 
-    def counted(self: Splitter, row: int, held_back: int = 0) -> Split:
+    def counted(self: Splitter, row: int, held_back: int = 0, beyond: float = math.inf) -> Split:
         calls.append(row)
-        return split(self, row, held_back)
+        return split(self, row, held_back, beyond)
 
     monkeypatch.setattr(Splitter, "split", counted)
     ticks = itertools.count()

@@ -6,6 +6,7 @@ free; a row of which the closed form proves that it is too slow with as much lef
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,16 +26,21 @@ SURE = 1e-4
 """A split in hand counts only this much inside the band: more than rounding times to units can move a step."""
 
 
-def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: LeastRecompute | None) -> np.ndarray:
+def roomy_rows(
+    rounded: Rounded, rows: Ints, bound: Floats, best: float, least: LeastRecompute | None, waiting: int | None = None
+) -> np.ndarray:
     """Which of these rows may still hold the answer.
 
     `bound` holds for every row of the space seconds that no step with it undercuts, `best` those of a plan in hand;
-    `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept, unless an even
-    split is a near tie and wins for being even.
+    `least` costs rows with even or listed stages. `waiting` is a row in hand that waits for its rollout engine, as
+    every other row does that is exactly as fast: none of these is faster, so that one of them is enough. Free stages
+    beside a rollout engine are all kept, unless an even split is a near tie and wins for being even.
     """
     question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
     near_tie = question.scenario.search.near_tie
     keep = bound[rows] <= best * (1 + SURE)
+    if waiting is not None:
+        keep &= (bound[rows] != best) | (rows == waiting)
     if len(rows) <= MANY or keep.all():
         return everything
     longest = slowest_near_tie(best, near_tie) * (1 + SURE)
@@ -98,9 +104,12 @@ class _Reach:
             seconds = RolloutPairs(self.rounded, rows, held_back).step(self.least.seconds(rows, held_back))
             return seconds <= self.longest, seconds <= self.surely
         pairs = RolloutPairs(self.rounded, rows, held_back)
-        found = [self._splitter.split(row, held_back) for row in rows.tolist()]
-        may = pairs.step(np.array([split.bound_seconds for split in found])) <= self.longest
-        return may, pairs.step(np.array([split.seconds for split in found])) <= self.surely
+        beyond = pairs.room(np.full(len(rows), self.longest * (1 + SURE)))
+        bound, seconds = np.full(len(rows), math.inf), np.full(len(rows), math.inf)
+        for place in np.flatnonzero(self._splitter.may(rows, beyond, held_back)).tolist():
+            split = self._splitter.split(int(rows[place]), held_back, float(beyond[place]))
+            bound[place], seconds[place] = split.bound_seconds, split.seconds
+        return pairs.step(bound) <= self.longest, pairs.step(seconds) <= self.surely
 
     def most_in_hand(self, rows: Ints) -> int:
         """Steps of memory that a near tie among these rows surely leaves free."""
