@@ -6,6 +6,8 @@ The table catalogs/measured/known_errors.json is made by `planner validate summa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
@@ -122,11 +124,18 @@ def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) 
         path = catalog.data_file(FILE)
     except InputError:
         return KnownErrors(None, None)
-    table = read_json_record(path, ErrorTable)
+    stat = path.stat()
+    table = _table(path, stat.st_mtime_ns, stat.st_size)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
     rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
     return KnownErrors(_memory(engine, table, kind), time, rl, kind)
+
+
+@lru_cache(maxsize=8)
+def _table(path: Path, changed_ns: int, size: int) -> ErrorTable:
+    """The table in one state of its file: every problem asks for it."""
+    return read_json_record(path, ErrorTable)
 
 
 def _memory(engine: Engine, table: ErrorTable, kind: RunKind | None) -> MemorySpread | None:
