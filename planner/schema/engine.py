@@ -287,8 +287,7 @@ class Engine(Fittable):
     colocation: Colocation | None = None
     separation: Separation | None = None
     passes_factor: float = Field(default=1, ge=1, le=1e6)
-    """Times as long as in pretraining that forward and backward passes of an RL trainer take on the same shapes: packed
-    sequences, and workers that are called from outside."""
+    """Times as long as in pretraining that training passes of RL take on like shapes: packed, called from outside."""
     generation: Generation | None = None
     """Only of RL stacks."""
     packing: Packing | None = None
