@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
+from planner.problem.racks import divides
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -235,10 +236,12 @@ def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> lis
     because = f"{node.id} has {node.gpus_per_node} GPUs a node"
     counts, per_node = machines.num_gpus, node.gpus_per_node
     for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
-        if count > per_node and count % per_node:
+        if divides(count, per_node):
+            continue
+        if count > per_node:
             attempt = f"num_gpus: {count // per_node * per_node}"
             wrong.append(Mistake(f"{count} GPUs are not whole nodes", where, because, attempt))
-        elif count < per_node and per_node % count:
+        else:
             attempt = f"num_gpus: {max(d for d in range(1, count + 1) if per_node % d == 0)}"
             wrong.append(Mistake(f"{count} GPUs are no even share of a node", where, because, attempt))
     asked = counts if isinstance(counts, list) else [counts if counts is not None else machines.max_gpus or 0]

@@ -23,7 +23,7 @@ from planner.schema.tensors import Shard as Shard
 from planner.schema.tensors import Tensor as Tensor
 from planner.schema.tensors import When as When
 from planner.schema.tensors import Width as Width
-from planner.schema.timing import Timing
+from planner.schema.timing import ElementwiseKernels, Timing
 
 
 class States(Fittable):
@@ -290,8 +290,7 @@ class Engine(Fittable):
     colocation: Colocation | None = None
     separation: Separation | None = None
     passes_factor: float = Field(default=1, ge=1, le=1e6)
-    """Times as long as in pretraining that passes of an RL trainer take on the same shapes: packed sequences, and
-    workers that are called from outside."""
+    """Times as long as in pretraining that training passes of RL take on like shapes: packed, called from outside."""
     generation: Generation | None = None
     """Only of RL stacks."""
     packing: Packing | None = None
@@ -302,7 +301,10 @@ class Engine(Fittable):
     gradient_reduce_bytes: BytesEach | Literal["precision"] = 4.0
     """Bytes a parameter that data-parallel ranks reduce."""
     elementwise_factor: float = Field(default=1.0, ge=1e-6, le=1e6)
-    """Bytes that elementwise kernels move relative to fused ones."""
+    """Bytes that elementwise kernels move relative to those of `elementwise`."""
+    elementwise: ElementwiseKernels = Field(default_factory=ElementwiseKernels)
+    fused_projections: bool = True
+    """Query, key and value are one product, gate and up another; else each has its own."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
