@@ -275,6 +275,14 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
             layout[kind] = "any"
 
 
+def _open_options(rng: random.Random, scenario: dict[str, Any]) -> None:
+    """Leave open one or two options of the engine, where it has any that are choices."""
+    options = _catalog().find("engines", scenario["engine"]).options
+    choices = sorted(name for name, option in options.items() if option.choice is not None)
+    if choices:
+        scenario["options_to_try"] = rng.sample(choices, min(rng.choice([1, 2, 3]), len(choices)))
+
+
 def peaks_gib(question: Question, costs: RowCosts) -> list[float]:
     """Some peaks that this space has: every row with none, one, half and all layers recomputed."""
     layers = even_layers(question.first, costs.layouts, costs.stages)
@@ -303,6 +311,8 @@ def random_case(seed: int, *, most_points: int) -> Case:
     rng = random.Random(seed)
     while True:
         scenario, model = _draw(rng)
+        if seed % 10 == 7:
+            _open_options(rng, scenario)
         try:
             question = _question(scenario, model)
             space = build_space(question)

@@ -11,6 +11,7 @@ from planner.analysis.two_plans import Difference, differences
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
+from planner.problem.option_sets import OPTIONS
 from planner.problem.problem import Question
 from planner.problem.variants import USUAL, Setting
 from planner.search.plan import Plan
@@ -90,6 +91,7 @@ def _decisions(found: Plan) -> tuple[object, ...]:
             spec.optimizer_offload,
             spec.activation_offload,
             tuple(spec.recompute_modules),
+            frozenset(problem.scenario.engine_options),
         ),
     )
 
@@ -99,9 +101,21 @@ def _with_setting(question: Question, text: str, setting: Setting) -> Alternativ
     kept = tuple(variant for variant in question.problems if setting in variant.settings)
     path, word = setting
     value: object = {"true": True, "false": False, USUAL: None}.get(word, word)
+    if path.startswith(f"{OPTIONS}."):
+        return Alternative(text, _option_changes(question, path, word), search(Question(kept), check_points=0))
     if path == "layout.recompute_modules":
         value = [] if word == "none" else word.split(", ")
     return Alternative(text, ((path, value),), search(Question(kept), check_points=0))
+
+
+def _option_changes(question: Question, path: str, word: str) -> tuple[tuple[str, Any], ...]:
+    """What pins an option of the engine on or off in the scenario's file, the others left as they are there."""
+    variants = question.problems
+    tried = dict.fromkeys(p for variant in variants for p, _ in variant.settings if p.startswith(OPTIONS))
+    others = [each.removeprefix(f"{OPTIONS}.") for each in tried if each != path]
+    named = path.removeprefix(f"{OPTIONS}.")
+    on = [name for name in question.scenario.engine_options if name not in (named, *others)]
+    return ((OPTIONS, [*on, named] if word == "true" else on), ("options_to_try", others))
 
 
 def _settings(question: Question, base: Plan) -> list[tuple[str, Setting]]:

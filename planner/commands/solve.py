@@ -53,6 +53,7 @@ def command(
     Exit code 0: a plan; 1: proved that nothing fits; 3: no verdict within the time limit.
     """
     from planner.analysis.infeasible.nearest import nearest
+    from planner.analysis.option_gains import opened_options
     from planner.analysis.other_methods import other_methods
     from planner.analysis.published_columns import compare_columns
     from planner.analysis.uniform import uniform
@@ -80,6 +81,7 @@ def command(
         nearest(outcome, catalog) if outcome.status == "infeasible" else None,
         uniform(outcome, catalog, time_limit_s=left) if left > 0 else None,
         other_methods(outcome, catalog, progress),
+        opened_options(outcome, catalog),
     )
     compared = time.monotonic() - started
     output.write(

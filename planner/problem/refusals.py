@@ -194,6 +194,8 @@ def refusals(document: Document, asked: Asked) -> list[Mistake]:
     scenario, engine = asked.scenario, asked.engine
     options, modules = list(engine.options), list(engine.recompute_modules)
     wrong = _unknown(document, engine, "option", ("engine_options",), scenario.engine_options, options)
+    if scenario.options_to_try != "any":
+        wrong += _unknown(document, engine, "option", ("options_to_try",), scenario.options_to_try, options)
     path = ("layout", "recompute_modules")
     wrong += _unknown(document, engine, "module to recompute", path, scenario.layout.recompute_modules, modules)
     wrong += no_memory_left(document, scenario, scenario.cluster, engine, asked.gpu)

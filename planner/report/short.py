@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.inputs.document import Document
+from planner.problem.option_sets import chosen_options
 from planner.problem.variants import Setting
 from planner.schema.scenario import Scenario
 from planner.search.named_layout import NamedLayout
@@ -53,7 +54,8 @@ def layout_line(layout: NamedLayout, rollout: NamedRollout | None = None, settin
     first += f" {size} recompute {_counts(layout.recomputed_layers_per_stage)}"
     if len(set(layout.layers_per_stage)) > 1:
         first += f" layers {_counts(layout.layers_per_stage)}"
-    return ", ".join([first, *_unusual(layout), *(_engine(rollout) if rollout else ()), *_machines(settings)])
+    engine = _engine(rollout) if rollout else ()
+    return ", ".join([first, *_unusual(layout), *engine, *chosen_options(settings), *_machines(settings)])
 
 
 def _sharding(layout: NamedLayout) -> str:

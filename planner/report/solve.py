@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.analysis.infeasible.nearest import Nearest
+from planner.analysis.option_gains import OptionGain
 from planner.analysis.other_methods import Method
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
+from planner.report.options import option_blocks, option_line
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
 from planner.report.screen import Screen, plan_rows, screen_blocks
@@ -32,6 +34,8 @@ class Solved:
     """The best plan with stages that are alike, where the scenario leaves them free."""
     methods: tuple[Method, ...] = ()
     """Other ways to train that would fit, where nothing does."""
+    options: tuple[OptionGain, ...] = ()
+    """What options of the engine do at the plan's layout, where the scenario leaves some open."""
     assumed: tuple[str, ...] = ()
     """What was taken for a question that was told in a few words, in words."""
     command: Command | None = None
@@ -51,7 +55,9 @@ def solve_screen(solved: Solved) -> list[Block]:
         notes = (*method_notes(solved.methods), *(nearest.sentences if nearest is not None else ()))
         return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
     command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
-    return screen_blocks(Screen(headline(outcome), tuple(lead), plan_rows(outcome.plan), command=command))
+    said = option_line(solved.options)
+    rows = (*plan_rows(outcome.plan), *([("options", said)] if said else []))
+    return screen_blocks(Screen(headline(outcome), tuple(lead), rows, command=command))
 
 
 def solve_ledgers(solved: Solved) -> list[Block]:
@@ -63,7 +69,7 @@ def solve_ledgers(solved: Solved) -> list[Block]:
         blocks.append(Text(question.strip()))
     blocks += [Text(_assumed(solved))] if solved.assumed else []
     if outcome.plan is not None:
-        blocks += plan_blocks(outcome.plan)
+        blocks += [*plan_blocks(outcome.plan), *option_blocks(solved.options)]
     if nearest is not None:
         blocks += [Heading("Nearest"), Bullets((*method_notes(solved.methods), *nearest.sentences))]
     blocks += uniform_blocks(solved.uniform)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
 from planner.schema.evidence import Fittable
 from planner.schema.evidence import Fitted as Fitted
+from planner.schema.option import Option as Option
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
 from planner.schema.rl_stack import Packing as Packing
@@ -189,20 +190,6 @@ class Overlap(Frozen):
 
     tensor: float = Field(ge=0, le=1)
     data: float = Field(ge=0, le=1)
-    source: str
-
-
-class Option(Frozen):
-    """A switch of an engine that changes what it keeps; a scenario turns it on in `engine_options`."""
-
-    text: str
-    """What it does."""
-    decides: Literal["activation_offload"] | None = None
-    """The field of `layout:` that turns it on as well, and may leave it to the search."""
-    set: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the engine that it replaces; mappings are merged, lists replaced."""
-    rules: list[str] = Field(default_factory=list)
-    """Further rules (planner/axes) that bind where it is on."""
     source: str
 
 

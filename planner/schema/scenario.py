@@ -358,6 +358,8 @@ class Scenario(Frozen):
     engine: str
     engine_options: list[str] = Field(default_factory=list)
     """Switches of the engine that are on, by the names its catalog file gives them."""
+    options_to_try: list[str] | Literal["any"] = Field(default_factory=list)
+    """Switches that the search may turn on; `any` for all that leave results as they are."""
     cluster: ClusterSpec
     precision: NameChoice = "bf16"
     optimizer: str | NameWish = "adamw"

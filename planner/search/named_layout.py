@@ -46,6 +46,8 @@ class NamedLayout:
     optimizer_offload: bool
     activation_offload: bool
     recompute_modules: tuple[str, ...]
+    engine_options: tuple[str, ...]
+    """Switches of the engine that are on."""
     precision: str
     """Its id in the catalog."""
     node: str
@@ -86,6 +88,7 @@ def named_layout(
         optimizer_offload=bool(spec.optimizer_offload),
         activation_offload=bool(spec.activation_offload),
         recompute_modules=tuple(spec.recompute_modules),
+        engine_options=tuple(problem.scenario.engine_options),
         precision=problem.precision.id,
         node=problem.node.id,
         later_stages_node=problem.later.node.id if problem.later is not None else None,

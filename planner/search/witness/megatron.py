@@ -177,6 +177,45 @@ MEGATRON = (
         lambda t: "tp_comm_overlap" not in t.options or (t.tensor > 1 and t.sequence_parallel),
     ),
     Check(
+        "the flex dispatcher needs etp * ep > 1",
+        "megatron/core/transformer/moe/token_dispatcher.py:1770",
+        lambda t: "expert_deduplication" not in t.options or t.expert_tensor * t.expert > 1,
+    ),
+    Check(
+        "the flex dispatcher over DeepEP does not pad experts' input to their capacity",
+        "megatron/core/transformer/transformer_config.py:1601-1607",
+        lambda t: not {"expert_deduplication", "dropped_tokens"} <= t.options,
+    ),
+    Check(
+        "graphs of single modules: the router's need experts, and no layer is recomputed whole",
+        "megatron/core/transformer/transformer_config.py:2492-2496,2521-2525",
+        lambda t: "scoped_cuda_graphs" not in t.options or (t.experts > 0 and not any(t.recomputed)),
+    ),
+    Check(
+        "a deferred weight gradient of the head needs pp > 1 and fused accumulation",
+        "megatron/core/model_parallel_config.py:545-552",
+        lambda t: (
+            "deferred_embedding_gradient" not in t.options
+            or (t.pipeline > 1 and "unfused_gradient_accumulation" not in t.options)
+        ),
+    ),
+    Check(
+        "instances of the distributed optimizer divide dp * cp",
+        "megatron/core/parallel_state.py:922-925",
+        lambda t: "two_optimizer_instances" not in t.options or divides(2, t.data * t.context),
+    ),
+    Check(
+        "context parallelism by all-to-all: the heads of a tensor rank, keys' and values' too, divide by cp",
+        "TransformerEngine @d0067d0da pytorch/attention/dot_product_attention/context_parallel.py:4246",
+        lambda t: (
+            "a2a_context_parallel" not in t.options
+            or (
+                divides(t.context, t.heads // t.tensor)
+                and (t.latent_attention or divides(t.context, max(1, t.key_value_heads // t.tensor)))
+            )
+        ),
+    ),
+    Check(
         "optimizer offload and 16-bit moments need the distributed Adam",
         "megatron/training/arguments.py:1803-1812; megatron/core/optimizer/optimizer_config.py, __post_init__",
         lambda t: not (t.offload or "bf16_moments" in t.options) or (t.zero_stage >= 1 and t.optimizer == "adamw"),
