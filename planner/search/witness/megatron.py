@@ -177,7 +177,7 @@ MEGATRON = (
         lambda t: "tp_comm_overlap" not in t.options or (t.tensor > 1 and t.sequence_parallel),
     ),
     Check(
-        "the flex dispatcher needs etp * ep > 1",
+        "the flex dispatcher over DeepEP needs etp * ep > 1",
         "megatron/core/transformer/moe/token_dispatcher.py:1770",
         lambda t: "expert_deduplication" not in t.options or t.expert_tensor * t.expert > 1,
     ),
