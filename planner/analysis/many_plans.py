@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.analysis.cause import Cause, cause
-from planner.analysis.two_plans import Difference, Differences, Side, compare, read_side
+from planner.analysis.two_plans import Difference, Differences, Side, asked_again, compare, read_side
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import Document, load
+from planner.inputs.document import Document
+from planner.inputs.saved import load
 from planner.search.shown import Shown
 
 MAX_SIDES = 16
@@ -24,6 +25,8 @@ class Planless:
     """infeasible or unknown."""
     because: str
     document: Document
+    remark: str | None = None
+    """Where the side comes from, for a file that is no scenario."""
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,6 @@ def any_side(path: str, overrides: tuple[str, ...], catalog: Catalog) -> Side | 
     except (NoLayoutFits, NoVerdict) as error:
         document = load(path, overrides)
         status = "infeasible" if isinstance(error, NoLayoutFits) else "unknown"
-        return Planless(" ".join([document.name, *document.overrides]), status, str(error), document)
+        return Planless(
+            " ".join([document.name, *document.overrides]), status, str(error), document, asked_again(path, document)
+        )

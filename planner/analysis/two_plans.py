@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from planner.analysis.restored import changed_facts, restored
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.json_document import read_json
-from planner.inputs.saved import load, looks_like_json
+from planner.inputs.saved import load, looks_like_json, saved_answer
 from planner.problem.problem import Question
 from planner.schema.base import Gib, OneLine, Seconds, SomeGib
 from planner.search.decisions import layout_document
@@ -125,6 +126,8 @@ class Side:
     provenance: tuple[tuple[str, str], ...] = ()
     known_errors: tuple[str, ...] = ()
     """What is known of the error of these figures; a saved plan's stand in its own file."""
+    remark: str | None = None
+    """Where the side comes from, for a file that is no scenario."""
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -177,14 +180,43 @@ def compare(a: Side, b: Side) -> Differences:
 def read_side(
     path: str, overrides: tuple[str, ...] = (), catalog: Catalog | None = None, *, check_points: int = 0
 ) -> Side:
-    """A scenario (solved; estimated where it pins all and does not fit) or a saved plan as one side."""
-    if path != "-" and looks_like_json(path):
-        if overrides:
-            raise InputError(
-                Mistake(f"{path} is a saved plan, which --set cannot change", Place(path), attempt="name its scenario")
-            )
-        return saved_side(path)
-    return side_of(load(path, overrides), catalog or default_catalog(), check_points=check_points)
+    """A scenario (solved; estimated where it pins all and does not fit) or a saved plan as one side.
+
+    A saved plan is not searched again; with overrides its scenario is. Where its facts have changed since, or it is not
+    legal any more, it stands with the figures that were saved; the side's remark says which.
+    """
+    catalog = catalog or default_catalog()
+    if path == "-" or not looks_like_json(path):
+        return side_of(load(path, overrides), catalog, check_points=check_points)
+    if not overrides:
+        return _restored_side(path, catalog)
+    document = load(path, overrides)
+    return replace(side_of(document, catalog, check_points=check_points), remark=asked_again(path, document))
+
+
+def asked_again(path: str, document: Document) -> str | None:
+    """That the scenario of a saved plan was solved with other values; None for a scenario that was named itself."""
+    if path in ("-", document.name):
+        return None
+    return f"{path}: its scenario {document.name} is solved again with {' '.join(document.overrides)}"
+
+
+def _restored_side(path: str, catalog: Catalog) -> Side:
+    """A saved plan as it is today where that is what was saved, else with the figures in the file."""
+    side, answer = saved_side(path), saved_answer(path)
+    if answer is None or answer.data.get("command") != "solve":
+        return replace(side, remark=f"{path}: figures as they were saved")
+    try:
+        outcome = restored(answer, catalog)
+    except InputError as error:
+        return replace(side, remark=f"{path}: figures as they were saved; {error.problems[0].because}")
+    changed = changed_facts(answer, outcome)
+    if changed or outcome.plan is None:
+        return replace(side, remark=f"{path}: figures as they were saved; {', '.join(changed[:3])} changed since")
+    document = outcome.question.document
+    remark = f"{path}: the saved plan of {document.name}, not searched again"
+    name = " ".join([document.name, *document.overrides])
+    return replace(plan_side(name, outcome.status, outcome.plan), remark=remark)
 
 
 def side_of(document: Document, catalog: Catalog, *, check_points: int = 0) -> Side:

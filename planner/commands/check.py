@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, answer_options, emit, scenario_argument, set_option
+from planner.commands.common import Output, answer_options, emit, one_layout, scenario_argument, set_option
 from planner.errors import CheckFailed
 
 
@@ -32,11 +32,10 @@ def command(
     """
     from planner.analysis.check.check import check
     from planner.analysis.check.contribution import contribution
-    from planner.inputs.document import load
+    from planner.inputs.catalog import default_catalog
     from planner.report.check import check_blocks, check_document, check_screen
-    from planner.search.estimate import estimate
 
-    checked = check(estimate(load(scenario, overrides)), run, stage)
+    checked = check(one_layout(scenario, overrides, default_catalog()), run, stage)
     if contribute is not None:
         emit(contribution(checked), contribute, output.force)
     output.write(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from planner.inputs.catalog import Catalog
     from planner.report.blocks import Block
     from planner.report.json_text import JsonObject
+    from planner.search.plan import Plan
     from planner.search.search import Outcome
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -300,8 +301,9 @@ def progress(text: str) -> None:
     waiting.begin(text)
 
 
-def saved_outcome(path: str, catalog: Catalog) -> Outcome | None:
-    """The outcome that a file saved by `planner solve --format json` holds, said on stderr; None for any other file.
+def saved_outcome(path: str, overrides: Sequence[str], catalog: Catalog) -> Outcome | None:
+    """The outcome that a file saved by `planner solve --format json` holds, said on stderr; None for any other file,
+    and where overrides ask its scenario something else.
 
     Raises InputError where it cannot be made again.
     """
@@ -311,11 +313,23 @@ def saved_outcome(path: str, catalog: Catalog) -> Outcome | None:
     answer = saved_answer(path)
     if answer is None or answer.data.get("command") != "solve":
         return None
+    if overrides:
+        note(f"{path}: a saved plan; the scenario that it answered is asked again with {' '.join(overrides)}")
+        return None
     outcome = restored(answer, catalog)
     changed = changed_facts(answer, outcome)
     now = f"; figures are today's: {', '.join(changed[:3])} changed since" if changed else ""
     note(f"{path}: the saved plan of {outcome.question.document.name}, not searched again{now}")
     return outcome
+
+
+def one_layout(path: str, overrides: Sequence[str], catalog: Catalog) -> Plan:
+    """The layout that a scenario pins, costed, or that of a saved plan. Raises InputError where several are open."""
+    from planner.inputs.saved import load
+    from planner.search.estimate import estimate
+
+    saved = saved_outcome(path, overrides, catalog)
+    return estimate(load(path, overrides), catalog) if saved is None or saved.plan is None else saved.plan
 
 
 def print_timings(timings: Iterable[tuple[str, float]]) -> None:

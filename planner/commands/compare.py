@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from planner.commands.common import Output, answer_options, progress
+from planner.commands.common import Output, answer_options, note, progress
 from planner.errors import NoLayoutFits, NoVerdict
 
 
@@ -29,7 +29,10 @@ def command(
     also: tuple[str, ...],
     output: Output,
 ) -> None:
-    """Differences of A and B, C, ...: scenarios, plans saved by `planner solve --format json`, A with other values."""
+    """Differences of A and B, C, ...: scenarios, plans saved by `planner solve --format json`, A with other values.
+
+    A saved plan is not searched again; the values of --set-a, --set-b and --also change the scenario that it answered.
+    """
     from planner.analysis.many_plans import compare_many
     from planner.analysis.two_plans import Side
     from planner.inputs.catalog import default_catalog
@@ -43,6 +46,8 @@ def command(
         sides.append((paths[0], ()))
     sides += [(paths[0], tuple(shlex.split(values))) for values in also]
     found = compare_many([path for path, _ in sides], [values for _, values in sides], default_catalog(), progress)
+    for remark in dict.fromkeys(side.remark for side in found.sides if side.remark is not None):
+        note(remark)
     output.write(
         lambda: compare_blocks(found),
         lambda: compare_document(found),

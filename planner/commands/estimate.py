@@ -7,7 +7,7 @@ import time
 import click
 
 from planner.commands import completing
-from planner.commands.common import Output, answer_options, print_timings, saved_outcome, set_option, timings_option
+from planner.commands.common import Output, answer_options, one_layout, print_timings, set_option, timings_option
 from planner.errors import InputError, Mistake, Place
 
 
@@ -64,15 +64,11 @@ def command(
 
 def _estimate(scenario: str, overrides: tuple[str, ...], output: Output) -> None:
     from planner.inputs.catalog import default_catalog
-    from planner.inputs.saved import load
     from planner.report.estimate import estimate_blocks, estimate_screen
     from planner.report.plan_figures import plan_figures
     from planner.report.plan_json import estimate_document
-    from planner.search.estimate import estimate
 
-    catalog = default_catalog()
-    saved = saved_outcome(scenario, catalog) if not overrides else None
-    plan = estimate(load(scenario, overrides), catalog) if saved is None or saved.plan is None else saved.plan
+    plan = one_layout(scenario, overrides, default_catalog())
     output.write(
         lambda: estimate_blocks(plan),
         lambda: estimate_document(plan),

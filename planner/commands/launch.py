@@ -63,7 +63,7 @@ def command(
     catalog = default_catalog()
     progress(f"the plan of {scenario}")
     document = load(scenario, overrides)
-    outcome = saved_outcome(scenario, catalog) if not overrides else None
+    outcome = saved_outcome(scenario, overrides, catalog)
     question = question_of(document, catalog) if outcome is None else outcome.question
     refuse_other_engines(launcher, question.first, catalog)
     outcome = search(question) if outcome is None else outcome

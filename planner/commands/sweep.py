@@ -48,7 +48,7 @@ def command(
     from planner.analysis.sweep.backends import solved
     from planner.analysis.sweep.store import store_at
     from planner.analysis.sweep.variants import grid
-    from planner.inputs.document import load
+    from planner.inputs.saved import load
 
     document = load(scenario)
     variants = list({variant.key: variant for variant in grid(document, values)}.values())

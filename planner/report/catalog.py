@@ -65,7 +65,7 @@ def entry_blocks(catalog: Catalog, kind: str, entry: Frozen) -> list[Block]:
     """One entry, key by key, with its sources."""
     data = entry.model_dump(mode="json", exclude_none=True)
     rows = [(key, _value(value)) for key, value in data.items() if key != "sources" and value not in ([], {})]
-    summary = engine_summary(entry) if isinstance(entry, Engine) else []
+    summary = engine_summary(entry, catalog) if isinstance(entry, Engine) else []
     blocks: list[Block] = [Headline(f"{kind}: {data['id']}"), *summary, pairs(rows)]
     if kind == "models":
         counted = count_parameters(catalog.find("models", data["id"]))

@@ -47,7 +47,6 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
     gives = any(plan.wish.given_up for plan in plans)
     is_rl = any(plan.problem.is_rl for plan in plans)
     cells: list[tuple[str, ...]] = []
-    reasons: dict[str, list[str]] = {}
     starred = False
     for row in rows:
         names = tuple(compact(value) for _, value in row.changes) or ("as it stands",) + ("",) * (len(paths) - 1)
@@ -55,10 +54,6 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
         plan = row.plan
         if plan is None:
             cells.append((*names, row.status, *("-",) * 7, *("-",) * gives))
-            reason = row.refused
-            if row.outcome is not None:
-                reason = why_nothing_fits(row.outcome) if row.status == "infeasible" else "no verdict within the limit"
-            reasons.setdefault(f"{row.status}: {reason}", []).append(row.label)
             continue
         relative = _relative(plan, base)
         star = "" if _same_wishes(plan, base) else "*"
@@ -96,7 +91,7 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
         rules=frozenset({0}),
     )
     what = "trained samples a second" if is_rl else "tokens a second"
-    remarks = [f"{reason}: {'; '.join(labels)}" for reason, labels in reasons.items()]
+    remarks = reasons(rows)
     remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
     if starred:
         remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
@@ -142,8 +137,24 @@ def whatif_screen(rows: list[Variation]) -> list[Block]:
     grid = Grid(("what if", speed, "relative", "free GiB", "layout"), tuple(cells), left=frozenset({0, 4}))
     command = _next(rows)
     shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
-    notes = (*stayed(rows), *(f"{name}: {text}" for name, text in decision_changes(rows)))
+    notes = (*reasons(rows), *stayed(rows), *(f"{name}: {text}" for name, text in decision_changes(rows)))
     return screen_blocks(Screen(_headline(rows), table=grid, notes=notes, command=shown))
+
+
+def reasons(rows: list[Variation]) -> list[str]:
+    """Why variations have no plan, each reason once with those that it keeps from one."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.plan is None:
+            found.setdefault(f"{row.status}: {because(row)}", []).append(row.label)
+    return [f"{reason}: {'; '.join(labels)}" for reason, labels in found.items()]
+
+
+def because(row: Variation) -> str | None:
+    """Why a variation has no plan."""
+    if row.outcome is None:
+        return row.refused
+    return why_nothing_fits(row.outcome) if row.status == "infeasible" else "no verdict within the time limit"
 
 
 def stayed(rows: list[Variation]) -> list[str]:
@@ -201,13 +212,9 @@ def _tried(rows: list[Variation]) -> list[str]:
 
 def _row(row: Variation, base: Plan | None) -> JsonObject:
     out: JsonObject = {"name": row.name or None, "set": dict(row.changes), "status": row.status, "plan": None}
-    if row.refused is not None:
-        out["because"] = row.refused
-    if row.outcome is None:
-        return out
-    plan = row.outcome.plan
+    plan = row.plan
     if plan is None:
-        out["because"] = why_nothing_fits(row.outcome) if row.status == "infeasible" else "time limit"
+        out["because"] = because(row)
         return out
     relative = _relative(plan, base)
     out["plan"] = {

@@ -109,6 +109,7 @@ def prune(
     alive = partnered & granted
     with np.errstate(invalid="ignore"):
         best = float(beside.step(bounds.seconds)[alive].min())
+        waiting = beside.waiting(bounds.seconds, alive, best)
         if not math.isfinite(best):
             best = float(beside.step(_longest(question, costs))[alive].max())
         longest = slowest_near_tie(best, question.scenario.search.near_tie) * (1 + SLACK)
@@ -119,7 +120,7 @@ def prune(
     rows = np.flatnonzero(near)
     roomy = np.ones(len(rows), dtype=bool)
     if not deadline.past(BOUNDING):
-        roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least)
+        roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least, waiting)
     if not roomy.all():
         text = "slower than a plan in hand, and even so with less headroom than a near tie in hand"
         removed.append(Removed("headroom", text, int((~roomy).sum())))

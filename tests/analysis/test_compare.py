@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from run_cli import run
 
 from planner import cli
 from planner.analysis.many_plans import many
@@ -41,9 +42,22 @@ def test_a_saved_plan_equals_its_scenario(tmp_path: Path) -> None:
     assert cli.main(["solve", RL, "--format", "json", "--out", str(saved)]) == 0
     both = compare(read_side(RL, (), catalog), read_side(str(saved)))
     assert all(left == right for _, left, right in both.layout)
-    assert all(abs(row.change) < 1e-8 for row in (*both.memory, *both.time))
-    with pytest.raises(InputError, match="saved plan, which --set cannot change"):
-        read_side(str(saved), ("cluster.max_gpus=8",))
+    assert all(row.change == 0 for row in (*both.memory, *both.time))
+    assert both.b.question is not None
+    document = json.loads(saved.read_text())
+    document["provenance"]["catalog"]["models/qwen2.5-7b.yaml"] = "of another day"
+    saved.write_text(json.dumps(document))
+    assert "as they were saved; models/qwen2.5-7b.yaml changed since" in str(read_side(str(saved)).remark)
+
+
+def test_values_change_the_scenario_of_a_saved_plan(tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    scenario, change = "example:llama8b_lora_4090", "limits.headroom_gib=8"
+    assert run("solve", scenario, "--no-check", "--format", "json", "--out", str(saved)).code == 0
+    again = run("compare", str(saved), "--set-b", change)
+    assert again.out == run("compare", scenario, "--set-b", change).out
+    assert f"{saved}: the saved plan of {scenario}, not searched again" in again.err
+    assert f"{saved}: its scenario {scenario} is solved again with {change}" in again.err
 
 
 @pytest.mark.parametrize(

@@ -298,3 +298,17 @@ def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monke
         outcome, _, costs, rollouts = solve(case)
         best = enumerate_best(outcome.question, costs, rollouts)
         assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
+
+
+@pytest.mark.parametrize("seed", [5292, 5344, 5365])
+def test_of_rows_that_wait_for_the_same_rollout_those_that_cannot_win_are_dropped(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All as fast as the rollout lets them: only headroom tells them apart, and the plan is that of enumeration."""
+    monkeypatch.setattr("planner.search.bounds.headroom.MANY", 0)
+    case = random_case(seed, most_points=6000)
+    case.scenario["search"]["near_tie"] = 0.19
+    outcome, _, costs, rollouts = solve(case)
+    assert agrees(costs, rollouts, outcome.plan, enumerate_best(outcome.question, costs, rollouts)), case.text
+    monkeypatch.setattr("planner.search.prune.RolloutPairs.waiting", lambda *_: None)
+    assert solve(case)[0].proof.solver_rows > outcome.proof.solver_rows

@@ -236,19 +236,18 @@ class StageMemory(StageParameters):
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
                 items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
-        items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, engine.stub[0].source))
+        items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, _source(engine.stub)))
         if name == "loss":
             once = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
             logits = (self.is_last + self._further) * once
-            items.append(Item(ItemName.LOGITS_AND_LOSS, logits, engine.loss[0].source))
+            items.append(Item(ItemName.LOGITS_AND_LOSS, logits, _source(engine.loss)))
         else:
             running, _ = self._layer_bytes(engine.backward)
             if name == "recomputation":
                 # The gradient of the running layer's output is one of those left behind.
                 running = running - self._layer_bytes(engine.left_behind)[0]
-            items.append(
-                Item(ItemName.LAYER_RUNNING_BACKWARD, running * np.ones(np.shape(whole)), engine.backward[0].source)
-            )
+            everywhere = running * np.ones(np.shape(whole))
+            items.append(Item(ItemName.LAYER_RUNNING_BACKWARD, everywhere, _source(engine.backward)))
             items += self._magnitude_norm(running if name == "backward" else running * 0.0)
         before = self._state_before_step(name) + weight_copies(self, name) + self._gathered(name)
         return before + tuple(items) + self._postponed()
@@ -390,3 +389,8 @@ class StageMemory(StageParameters):
 def moments(problem: Problem) -> tuple[str, ...]:
     """The moments at which this problem's training phase can peak."""
     return MOMENTS if problem.is_rl and problem.engine.log_prob else MOMENTS[:-1]
+
+
+def _source(tensors: list[Tensor]) -> str:
+    """Where a list of tensors comes from; nothing where all of them were left out."""
+    return tensors[0].source if tensors else ""

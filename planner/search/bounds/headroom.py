@@ -25,16 +25,21 @@ SURE = 1e-4
 """A split in hand counts only this much inside the band: more than rounding times to units can move a step."""
 
 
-def roomy_rows(rounded: Rounded, rows: Ints, bound: Floats, best: float, least: LeastRecompute | None) -> np.ndarray:
+def roomy_rows(
+    rounded: Rounded, rows: Ints, bound: Floats, best: float, least: LeastRecompute | None, waiting: int | None = None
+) -> np.ndarray:
     """Which of these rows may still hold the answer.
 
     `bound` holds for every row of the space seconds that no step with it undercuts, `best` those of a plan in hand;
-    `least` costs rows with even or listed stages. Free stages beside a rollout engine are all kept, unless an even
-    split is a near tie and wins for being even.
+    `least` costs rows with even or listed stages. `waiting` is a row in hand that waits for its rollout engine, as
+    every other row does that is exactly as fast: none of these is faster, so that one of them is enough. Free stages
+    beside a rollout engine are all kept, unless an even split is a near tie and wins for being even.
     """
     question, everything = rounded.costs.question, np.ones(len(rows), dtype=bool)
     near_tie = question.scenario.search.near_tie
     keep = bound[rows] <= best * (1 + SURE)
+    if waiting is not None:
+        keep &= (bound[rows] != best) | (rows == waiting)
     if len(rows) <= MANY or keep.all():
         return everything
     longest = slowest_near_tie(best, near_tie) * (1 + SURE)

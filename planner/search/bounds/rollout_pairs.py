@@ -10,6 +10,9 @@ from planner.problem.layouts import Floats, Ints
 from planner.search.grid import Rounded
 from planner.search.tables import choice_keys, row_keys
 
+SPARE = 1e-4
+"""A row waits for its rollout if it still does when it trains this share longer: more than rounding can move it."""
+
 
 def fitting_choices(rounded: Rounded, held_back: int = 0) -> np.ndarray:
     """Which rollout choices fit by themselves; with `held_back` memory units less than there are."""
@@ -49,6 +52,13 @@ class RolloutPairs:
             for added, least in offers:
                 out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
         return out
+
+    def waiting(self, training: Floats, among: np.ndarray, step: float) -> int | None:
+        """A row of those whose step is exactly `step` since it waits for the rollout, with time to spare."""
+        if self.rollouts is None or not math.isfinite(step):
+            return None
+        found = np.flatnonzero(among & (self.step(training * (1 + SPARE)) == step))
+        return int(found[0]) if len(found) else None
 
     def of(self, row: int, training: float) -> float:
         """The same for one row. [s]"""
