@@ -1,4 +1,4 @@
-"""Options of an engine as decisions: which sets are tried, what each gains, and that the search takes the best of them."""
+"""Options of an engine as decisions: which sets are tried, what each gains, and that the search takes the best."""
 
 from __future__ import annotations
 
