@@ -26,8 +26,13 @@ def _counted_ends(t: Told) -> bool:
 
 
 def _layout(t: Told) -> bool:
-    """--pipeline-model-parallel-layout: as many parts as chunks of all stages, every decoder layer in one of them."""
-    return len(t.layers) == t.pipeline and sum(t.layers) == t.network_layers and min(t.layers) >= t.chunks
+    """--pipeline-model-parallel-layout: as many parts as chunks of all stages, every decoder layer in one of them.
+
+    A part of the embedding or of the loss alone needs none (pipeline_parallel_layer_layout.py:89-130)."""
+    if len(t.layers) != t.pipeline or sum(t.layers) != t.network_layers or not t.layers:
+        return False
+    first, last = t.layers[0] + (t.chunks > 1), t.layers[-1] + (t.chunks > 1)
+    return min(first, last, *t.layers[1:-1]) >= t.chunks and min(t.layers) >= 1
 
 
 def _megatron_split(t: Told) -> bool:
