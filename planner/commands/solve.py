@@ -55,6 +55,7 @@ def command(
     from planner.analysis.infeasible.nearest import nearest
     from planner.analysis.option_gains import opened_options
     from planner.analysis.other_methods import other_methods
+    from planner.analysis.placements import placements
     from planner.analysis.published_columns import compare_columns
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
@@ -82,6 +83,7 @@ def command(
         uniform(outcome, catalog, time_limit_s=left) if left > 0 else None,
         other_methods(outcome, catalog, progress),
         opened_options(outcome, catalog),
+        placements(outcome, time_limit_s=left) if left > 0 else (),
     )
     compared = time.monotonic() - started
     output.write(

@@ -97,7 +97,7 @@ TORCH = (
     ),
     Check(
         "one pipeline stage, no tensor parallelism of its own",
-        "DeepSpeed @edaa72212 deepspeed/runtime/pipe/engine.py:76-77: ZeRO-2 and ZeRO-3 refuse pipelines; FSDP has none",
+        "DeepSpeed @edaa72212 deepspeed/runtime/pipe/engine.py:76-77 (ZeRO-2 and 3 have none); nor has FSDP",
         lambda t: t.pipeline == 1 and t.chunks == 1 and t.layers == (t.network_layers,),
     ),
     Check(
@@ -107,7 +107,7 @@ TORCH = (
     ),
     Check(
         "Ulysses: context ranks take whole heads",
-        "verl verl/models/transformers/monkey_patch.py:333-336 @b178a3cd; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
+        "verl @b178a3cd verl/models/transformers/monkey_patch.py:333; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
         lambda t: not t.whole_heads or divides(t.context, t.heads),
     ),
 )
