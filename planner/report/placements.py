@@ -40,15 +40,14 @@ def placement_blocks(placed: Sequence[Placed]) -> list[Block]:
 def _step(one: Placed) -> str:
     if one.plan is None:
         return "does not fit"
-    given = ", gives up more wishes" if one.plan.wish.given_up else ""
+    count = len(one.plan.wish.given_up)
+    given = f", {count} wish{'es' * (count > 1)} given up" if count else ""
     return format_seconds(one.plan.step_seconds) + given
 
 
 def _doubt(placed: Sequence[Placed]) -> str:
     known = next((one.plan.problem.known_errors.rl for one in placed if one.plan is not None), None)
-    return (
-        _understated(known) if known is not None else "No published pair was scored: the choice between them is open."
-    )
+    return _understated(known) if known is not None else "No published pair was scored: the choice is uncertain."
 
 
 def _understated(known: RlErrors) -> str:

@@ -107,7 +107,7 @@ TORCH = (
     ),
     Check(
         "Ulysses: context ranks take whole heads",
-        "verl @b178a3cd verl/models/transformers/monkey_patch.py:333; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
+        "verl @b178a3cd models/transformers/monkey_patch.py:333; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
         lambda t: not t.whole_heads or divides(t.context, t.heads),
     ),
 )
