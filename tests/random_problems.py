@@ -277,6 +277,8 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
 
 def _open_options(rng: random.Random, scenario: dict[str, Any]) -> None:
     """Leave open one or two options of the engine, where it has any that are choices."""
+    if scenario["layout"].get("recomputed_layers", 0) in ("any", "all") and rng.random() < 0.6:
+        scenario["layout"] |= {"recompute_group": rng.choice(["any", 2, "sqrt", [1, 3]]), "recompute_method": None}
     options = _catalog().find("engines", scenario["engine"]).options
     choices = sorted(name for name, option in options.items() if option.choice is not None)
     if choices:

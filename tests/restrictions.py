@@ -67,7 +67,7 @@ def _restrictions(layout: dict[str, Any], plan: Plan | None, rng: random.Random)
     for path, value in plan.problem.settings if plan is not None else ():
         if path in ("cluster.node", "layout.recomputed_layers") or path.startswith(OPTIONS):
             continue
-        own = WORDS.get(value, value)
+        own = WORDS.get(value, int(value) if value.isdigit() else value)
         if path == "layout.recompute_modules":
             own = [] if value == "none" else value.split(", ")
         yield path, own, True

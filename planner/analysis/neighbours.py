@@ -91,6 +91,7 @@ def _decisions(found: Plan) -> tuple[object, ...]:
             spec.optimizer_offload,
             spec.activation_offload,
             tuple(spec.recompute_modules),
+            found.named.recompute_group,
             frozenset(problem.scenario.engine_options),
         ),
     )
@@ -100,7 +101,7 @@ def _with_setting(question: Question, text: str, setting: Setting) -> Alternativ
     """The variants that take one value of a decision, searched again."""
     kept = tuple(variant for variant in question.problems if setting in variant.settings)
     path, word = setting
-    value: object = {"true": True, "false": False, USUAL: None}.get(word, word)
+    value: object = {"true": True, "false": False, USUAL: None}.get(word, int(word) if word.isdigit() else word)
     if path.startswith(f"{OPTIONS}."):
         return Alternative(text, _option_changes(question, path, word), search(Question(kept), check_points=0))
     if path == "layout.recompute_modules":

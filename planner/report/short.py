@@ -72,6 +72,8 @@ def _unusual(layout: NamedLayout) -> Iterator[str]:
     """Decisions beyond the degrees that are not as they usually are."""
     if layout.later_stages_node is not None:
         yield f"stages from {layout.stages_on_node} on {layout.later_stages_node}"
+    if layout.recompute_group > 1:
+        yield f"groups of {layout.recompute_group}"
     if layout.recompute_modules:
         yield f"recomputed modules {' '.join(layout.recompute_modules)}"
     if layout.schedule not in ("1f1b", "interleaved"):

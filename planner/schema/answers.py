@@ -85,6 +85,7 @@ class LayoutDecisions(Frozen):
     optimizer_offload: bool | None
     activation_offload: bool | None
     recompute_modules: list[str]
+    recompute_group: int | None = None
     engine_options: list[str] = Field(default_factory=list)
     precision: str
     node: str

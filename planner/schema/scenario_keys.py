@@ -94,6 +94,7 @@ LayoutSpec.zero_stage | - | [1, 3] | What data-parallel ranks shard: 1 optimizer
 LayoutSpec.sequence_parallel | - | true
 LayoutSpec.layers_per_stage | layers | [21, 20, 20, 19]
 LayoutSpec.recompute | - | "per_stage"
+LayoutSpec.recompute_group | layers | [1, 2, 4]
 LayoutSpec.recompute_method | - | "block" | block: the first layers of a stage; uniform: chunks of layers.
 LayoutSpec.recomputed_layers | layers of a stage | "all"
 LayoutSpec.recompute_modules | - | ["core_attn"]

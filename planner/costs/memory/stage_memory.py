@@ -23,6 +23,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
+from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged, stepped_at_once
 from planner.costs.memory.stage_parameters import StageParameters
@@ -204,7 +205,8 @@ class StageMemory(StageParameters):
         leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
-        return whole, in_flight * self.recomputed * stub
+        size, more = group_of_layers(self.problem, self.layouts)
+        return whole, in_flight * (self.recomputed / size + more) * stub
 
     def _short_chunk(self, kept: Floats) -> Floats:
         """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
@@ -232,6 +234,7 @@ class StageMemory(StageParameters):
         if name == "recomputation":
             stubs = stubs + self._activations(np.ones_like(flight))[1]
             rebuilt, _ = self.layer_activations
+            rebuilt = rebuilt * group_of_layers(self.problem, self.layouts)[0]
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
