@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from planner.commands import completing
-from planner.commands.common import Output, emit, output_options, render_blocks
-from planner.errors import CheckFailed, Place
+from planner.commands.common import Output, emit, emit_files, output_options, render_blocks, typed
+from planner.errors import CheckFailed, InputError, Mistake, Place
 from planner.streams import note
 
 
@@ -61,3 +63,45 @@ def check(context: click.Context) -> None:
         note(f"{len(findings)} findings in {count} entries")
         context.exit(CheckFailed.exit_code)
     emit(render_blocks(checked_blocks(count), "table"))
+
+
+@command.command(
+    "import-prices",
+    epilog="Example: planner catalog import-prices catalogs/v8/aws/vms.csv --read-on 2026-11-20 --out my-catalog",
+)
+@click.argument("file", metavar="VMS.CSV")
+@click.option("--read-on", required=True, metavar="DATE", help="When the prices were so: YYYY-MM-DD or YYYY-MM.")
+@click.option("--provider", metavar="NAME", help="Whose prices they are; by default the folder of the file.")
+@click.option("--region", metavar="NAME", help="Only this region; by default the cheapest one of each instance type.")
+@click.option("--gpu", "gpus", metavar="NAME=ID", multiple=True, help="Which GPU of the catalog NAME is; repeatable.")
+@click.option("--node", "nodes", metavar="INSTANCE=ID", multiple=True, help="Which node type INSTANCE is; repeatable.")
+@output_options(folder=True)
+def import_prices(
+    file: str,
+    read_on: str,
+    provider: str | None,
+    region: str | None,
+    gpus: tuple[str, ...],
+    nodes: tuple[str, ...],
+    output: Output,
+) -> None:
+    """Read a vms.csv of SkyPilot's catalogs; --out writes a price file each into FOLDER/prices. Says what it left out.
+
+    Put the folder into PLANNER_CATALOGS to plan with them.
+    """
+    from planner.inputs.catalog import default_catalog
+    from planner.inputs.price_import import ImportAsked, price_import
+    from planner.inputs.skypilot import read_vms
+    from planner.report.price_import import price_import_blocks, price_import_document
+
+    folder = None if output.path == "-" else output.path
+    catalog = default_catalog()
+    found = price_import(read_vms(file), ImportAsked(read_on, provider, region, gpus, nodes), catalog)
+    if folder is not None:
+        if Path(folder).is_file():
+            because = "every price is a file of its own"
+            raise InputError(Mistake(f"{folder} is a file", Place("--out"), because, "--out my-catalog"))
+        emit_files(found.texts, folder, output.force)
+    Output(output.style, None, False).write(
+        lambda: price_import_blocks(found, folder, typed()), lambda: price_import_document(found, catalog)
+    )

@@ -21,6 +21,8 @@ from planner.errors import NoLayoutFits, NoVerdict
 
 WHOLE_S = 600
 """Deadline of the command where no limit is given. [s]"""
+SLACK = 0.1
+"""What a plan is compared with may take so much longer than the search, as a share of its time limit."""
 
 
 @click.command()
@@ -67,24 +69,31 @@ def command(
 
     context.with_resource(streams.deadline(WHOLE_S if time_limit is None else 2 * time_limit + 5))
     started = time.monotonic()
+
+    def left() -> float:
+        return started + (WHOLE_S if time_limit is None else time_limit * (1 + SLACK)) - time.monotonic()
+
     catalog = default_catalog()
     document = load(scenario, overrides)
     read = time.monotonic() - started
     progress(f"searching {scenario}")
     outcome = plan(document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit)
     searched = time.monotonic() - started
-    limit = time_limit if time_limit is not None else outcome.question.scenario.search.time_limit_s
-    left = limit - searched
+    limit = outcome.question.scenario.search.time_limit_s
+    seconds = (limit if time_limit is None else time_limit) - searched
     progress("what it is compared with")
+    lacks = outcome.status == "infeasible"
     solved = Solved(
         outcome,
-        None if no_compare else compare_columns(outcome, catalog),
-        nearest(outcome, catalog) if outcome.status == "infeasible" else None,
-        uniform(outcome, catalog, time_limit_s=left) if left > 0 else None,
-        other_methods(outcome, catalog, progress),
-        opened_options(outcome, catalog),
-        placements(outcome, time_limit_s=left) if left > 0 else (),
+        None if no_compare else streams.within(left(), lambda: compare_columns(outcome, catalog)),
+        streams.within(left(), lambda: nearest(outcome, catalog, time_limit_s=min(limit, left()))) if lacks else None,
+        streams.within(seconds, lambda: uniform(outcome, catalog, time_limit_s=seconds)),
+        other_methods(outcome, catalog, progress, left),
+        streams.within(left(), lambda: opened_options(outcome, catalog)) or (),
+        streams.within(left(), lambda: placements(outcome, time_limit_s=left())) or (),
     )
+    if left() <= 0:
+        note("time is up: what the answer is compared with, or what would fit, may be missing")
     compared = time.monotonic() - started
     output.write(
         lambda: solve_blocks(solved),

@@ -32,6 +32,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "budget": BudgetDocument,
     "catalog-list": other.CatalogListAnswer,
     "catalog-show": other.CatalogEntryAnswer,
+    "catalog-import-prices": other.PriceImportAnswer,
     "validate-memory": other.ValidateMemoryAnswer,
     "validate-throughput": other.ValidateThroughputAnswer,
     "calibrate": other.CalibrateAnswer,

@@ -283,9 +283,11 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
         f"{band} of the best, headroom and simplicity decide.",
         "feasible": f"Throughput proved, ties not settled: another plan within {band} may leave more memory free."
         if proof.throughput_proved
-        else f"Feasible, not proved: at most {percent(proof.gap or 0.0)} from the best.",
+        else "Feasible, not proved: the time limit came before every layout was looked at."
+        if proof.gap is None
+        else f"Feasible, not proved: at most {percent(proof.gap)} from the best.",
         "infeasible": "Proved infeasible: every candidate breaks a rule or a limit.",
-        "unknown": "No verdict: the time limit came first.",
+        "unknown": "None found yet, and none proved impossible: the time limit came first.",
     }[outcome.status]
     if proof.enumerated == 0:
         checked = "No point was left to enumerate as a second check."

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from planner.schema.answers import Envelope
 from planner.schema.base import Frozen
+from planner.schema.catalog import Price
 
 
 class RuleRow(Frozen):
@@ -158,6 +159,31 @@ class CatalogEntryAnswer(Envelope):
     kind: str
     entry: dict[str, Any]
     """As its file states it."""
+
+
+class PriceRowsLeftOut(Frozen):
+    """Rows of a foreign price list that gave no price, for one reason."""
+
+    why: str
+    rows: int
+    first_line: int
+    names: list[str]
+    """Instance types, or accelerators where a row names no instance."""
+
+
+class PriceImportAnswer(Envelope):
+    """`planner catalog import-prices --format json`."""
+
+    command: Literal["catalog"]
+    status: Literal["answered"]
+    file: str
+    sha256: str
+    provider: str
+    rows: int
+    prices: list[Price]
+    without_node_type: list[str]
+    """Ids that no budget can use."""
+    left_out: list[PriceRowsLeftOut]
 
 
 Reached = Literal["reached", "not reached"]

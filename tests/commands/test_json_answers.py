@@ -37,6 +37,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "budget": ("budget", BUDGET),
     "catalog-list": ("catalog", "list"),
     "catalog-show": ("catalog", "show", "models", "qwen2.5-7b"),
+    "catalog-import-prices": ("catalog", "import-prices", "tests/fixtures/vms/lambda/vms.csv", "--read-on", "2026-11"),
     "calibrate": ("calibrate", "scenarios/qwen7b_dapo_h20.yaml", "--log", "scenarios/qwen7b_dapo_h20.log"),
     "lint": ("lint", "tests/golden/launch_qwen7b_rl_slime.sh", "--set", "cluster.node=hgx-h100-8"),
     "check": ("check", "scenarios/qwen7b_dapo_h20.yaml", "scenarios/qwen7b_dapo_h20.log"),

@@ -26,7 +26,7 @@ def to_spare(costs: RowCosts, memory: Mapping[str, Coefficients], limit: float) 
     question, layouts = costs.question, costs.layouts
     total = question.architecture.num_hidden_layers
     always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
-    may = np.array([_kinds(problem) for problem in question.problems])[layouts.variant]
+    may = np.array([kinds(problem) for problem in question.problems])[layouts.variant]
     none, some = (may[:, column, None] for column in (0, 1))
     most = np.where(none, _held(always, limit, total, again=False), -1.0)
     most = np.maximum(most, np.where(some, _held(memory.values(), limit, total, again=True), -1.0))
@@ -38,7 +38,7 @@ def to_spare(costs: RowCosts, memory: Mapping[str, Coefficients], limit: float) 
     return np.where(impossible, -1.0, np.where(exists, most, 0.0).sum(axis=1) - total)
 
 
-def _kinds(problem: Problem) -> tuple[bool, bool]:
+def kinds(problem: Problem) -> tuple[bool, bool]:
     """(may a stage recompute nothing, may it recompute something)"""
     if recompute_kind(problem) == "all":
         return False, True

@@ -7,14 +7,13 @@ grows with n. The slowest stage can be no faster than the least limit under whic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
-from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import (
@@ -29,7 +28,9 @@ from planner.problem.stage_choices import (
 )
 from planner.search.bounds.any_split import adds_up, adds_up_alike
 from planner.search.bounds.fill_stages import assign, held_within, lightened, slowest, traded
-from planner.search.grid import Rounded, limit_bytes
+from planner.search.bounds.windows import Windows, windows
+from planner.search.bounds.within import Within
+from planner.search.grid import Rounded
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,37 @@ class Splitter:
     question: Question
     rounded: Rounded
 
-    def split(self, row: int, held_back: int = 0) -> Split:
-        """Bound and split of one row; with `held_back` memory units less than there are."""
+    def split(self, row: int, held_back: int = 0, beyond: float = math.inf) -> Split:
+        """Bound and split of one row; with `held_back` memory units less than there are.
+
+        No split that takes `beyond` seconds or more is looked for: a bound not below says no more than that.
+        """
         best, bound, options = NONE, math.inf, list(self._options(row))
         if len(options) > FEW:
             options = self._possible(row, options, held_back)
         soonest = self._soonest(row, options)
         for (wanted, named), least in zip(options, soonest, strict=True):
-            if least >= best.seconds:
+            if least >= min(best.seconds, beyond):
+                bound = min(bound, least)
                 break  # more recomputed layers take no less time, with memory out of the question
-            found = self._split(row, wanted, named, held_back, best.seconds)
+            found = self._split(row, wanted, named, held_back, min(best.seconds, beyond))
             bound = min(bound, found.bound_seconds)
             if found.seconds < best.seconds:
                 best = found
         return Split(bound, best.seconds, best.layers, best.recomputed)
+
+    def may(self, rows: Ints, beyond: Floats, held_back: int = 0, *, exact: bool = False) -> np.ndarray:
+        """Which rows may have a split of at most so many seconds, one limit a row; `held_back` as in `split`."""
+        look = self._exactly if exact else self._within
+        return look.may(rows, beyond - self.besides[rows], held_back)
+
+    @cached_property
+    def _within(self) -> Within:
+        return Within(self.question, self.rounded, self.fixed)
+
+    @cached_property
+    def _exactly(self) -> Within:
+        return Within(self.question, self.rounded, self.fixed, exact=True)
 
     def _possible(self, row: int, options: list[Option], held_back: int) -> list[Option]:
         """Options under which each stage holds its least layers, and all of them together can hold all layers."""
@@ -99,7 +117,7 @@ class Splitter:
         stages = int(costs.layouts.pipeline_parallel[row])
         c, heavy, light = costs.time["train"]
         layer, again, end = (part[row, :stages] for part in (c.layer, c.recomputed, c.end))
-        step = layer_step(self._variant(row), self._chunks(row)) if self._fixed is None else 1
+        step = layer_step(self._variant(row), self._chunks(row)) if self.fixed is None else 1
         level = np.array([np.max(wanted) if wanted is not None else 0 for wanted, _ in options])[:, None]
         low, high = (
             np.zeros((len(options), 1)),
@@ -112,19 +130,21 @@ class Splitter:
                 held = np.where(left <= (layer + again) * level, left / (layer + again), (left - again * level) / layer)
             enough = (np.floor(held / step + WHOLE) * step).sum(axis=1, keepdims=True) >= total
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        rest = float(light[row]) * float(layer.min()) * total + self._besides(row, stages, total)
+        rest = float(light[row]) * float(layer.min()) * total + float(self.besides[row])
         return [float(seconds) for seconds in float(heavy[row]) * low[:, 0] + rest]
 
-    def _besides(self, row: int, stages: int, total: int) -> float:
-        """Least seconds of a step that are not those of training's layers: ends, and visits other than training."""
-        seconds = 0.0
-        for name, (c, heavy, light) in self.rounded.costs.time.items():
-            ends = float(c.end[row, :stages].sum())
+    @cached_property
+    def besides(self) -> Floats:
+        """Least seconds of a step of each row that are not those of training's layers: ends, and other visits. [s]"""
+        costs, total = self.rounded.costs, self.question.architecture.num_hidden_layers
+        seconds = np.zeros(len(costs.layouts))
+        for name, (c, heavy, light) in costs.time.items():
+            ends = (c.end * costs.exists).sum(axis=1)
             if name == "train":
-                seconds += float(light[row]) * ends
+                seconds += light * ends
             else:
-                whole = float(c.layer[row, :stages].min() * total) + ends
-                seconds += whole * (float(heavy[row]) / stages + float(light[row]))
+                whole = np.where(costs.exists > 0, c.layer, np.inf).min(axis=1) * total + ends
+                seconds += whole * (heavy / costs.layouts.pipeline_parallel + light)
         return seconds
 
     def holds(self, row: int, held_back: int = 0) -> bool:
@@ -149,14 +169,15 @@ class Splitter:
         )
 
     @cached_property
-    def _fixed(self) -> Ints | None:
+    def fixed(self) -> Ints | None:
+        """Layers of each stage of each row, where they are not free."""
         costs = self.rounded.costs
         if is_free(self.question.first):
             return None
         return even_layers(self.question.first, costs.layouts, costs.stages)
 
     @cached_property
-    def _window(self) -> dict[tuple[int, bool, int], tuple[Floats, ...]]:
+    def _window(self) -> dict[tuple[int, bool, int], Windows]:
         return {}
 
     @cached_property
@@ -167,8 +188,8 @@ class Splitter:
         """Layers that one stage of the row may have."""
         lay = self.rounded.costs.layouts
         stages, chunks = int(lay.pipeline_parallel[row]), int(lay.virtual_pipeline[row])
-        if self._fixed is not None:
-            return np.unique(self._fixed[row, :stages])
+        if self.fixed is not None:
+            return np.unique(self.fixed[row, :stages])
         most = self.question.architecture.num_hidden_layers - (stages - 1) * chunks
         return np.arange(chunks, most + 1, layer_step(self._variant(row), chunks))
 
@@ -190,7 +211,7 @@ class Splitter:
             if any(level > 0 for level in levels):
                 yield counts, -1
         else:
-            apart = self._fixed is None and layer_step(problem, chunks) < chunks
+            apart = self.fixed is None and layer_step(problem, chunks) < chunks
             for level in recompute_levels(problem, int(counts[-1]), chunks):
                 if not apart or level % chunks == 0:
                     yield np.minimum(counts, level), level
@@ -213,7 +234,7 @@ class Splitter:
             return NONE
         weights, layer = (float(heavy[row]), float(light[row])), c.layer[row, :stages]
         bound, layers = traded(seconds, counts, least, total, limit, layer, weights)
-        bound += self._besides(row, stages, total)
+        bound += float(self.besides[row])
         if bound >= known:
             return Split(bound, math.inf, (), ())
         if layers is None:
@@ -270,33 +291,16 @@ class Splitter:
         allowed = np.where(none, 0, table[np.arange(len(counts)), wide])
         return allowed, none | (inside & (allowed <= less) & (allowed <= counts))
 
-    def _at_hand(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
-        """`_windows` of the row asked for last: at every level again, and then never more."""
+    def _at_hand(self, row: int, counts: Ints, exact: bool, held_back: int) -> Windows:
+        """`windows` of the row asked for last: at every level again, and then never more."""
         asked = (row, exact, held_back)
         if asked not in self._window:
             self._window.clear()
-            self._window[asked] = self._windows(row, counts, exact, held_back)
+            stages = int(self.rounded.costs.layouts.pipeline_parallel[row])
+            self._window[asked] = windows(
+                self.rounded, row, stages, counts, self.fixed, exact=exact, held_back=held_back
+            )
         return self._window[asked]
-
-    def _windows(self, row: int, counts: Ints, exact: bool, held_back: int) -> tuple[Floats, ...]:
-        """For each stage and layer count what memory says of the recomputed layers.
-
-        (least, most, whether any number fits) by the moments of every stage, and the same where some are recomputed.
-        """
-        costs = self.rounded.costs
-        stages = int(costs.layouts.pipeline_parallel[row])
-        memory = costs.memory if exact else self.rounded.memory
-        limit = limit_bytes(self.question) if exact else float(self.rounded.limit - held_back)
-        always = [c for name, c in memory.items() if name not in ONLY_WHERE_RECOMPUTED]
-        low, high, fits = _between(always, row, stages, counts, limit)
-        also = _between([c for name, c in memory.items() if name in ONLY_WHERE_RECOMPUTED], row, stages, counts, limit)
-        possible = np.ones(low.shape, dtype=bool)
-        if self._fixed is not None:
-            possible &= self._fixed[row, :stages, None] == counts
-        elif self.question.architecture.is_moe:
-            possible[0] &= counts >= self.question.parameters.num_dense_layers
-        more, less = np.maximum(np.maximum(low, also[0]), 1), np.minimum(high, also[1])
-        return low, high, fits & possible, more, less, fits & also[2] & possible
 
     def _allowed(self, row: int, counts: Ints) -> Ints:
         """By layer count and wanted number of recomputed layers: the least allowed one not below; 2^31 where none."""
@@ -309,20 +313,3 @@ class Splitter:
                     table[place, : level + 1] = level
             self._known[key] = table
         return self._known[key]
-
-
-def _between(
-    lines: Sequence[Coefficients], row: int, stages: int, counts: Ints, limit: float
-) -> tuple[Floats, Floats, np.ndarray]:
-    """(least, most recomputed layers, whether any number fits) for each stage and layer count to keep these lines."""
-    low = np.zeros((stages, len(counts)))
-    high = np.broadcast_to(counts.astype(float), low.shape).copy()
-    fits = np.ones(low.shape, dtype=bool)
-    for c in lines:
-        over = c.layer[row, :stages, None] * counts + c.end[row, :stages, None] - limit
-        slope = np.broadcast_to(c.recomputed[row, :stages, None] * 1.0, over.shape)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            low = np.where(slope < 0, np.maximum(low, np.ceil(over / -slope)), low)
-            high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
-        fits &= (slope != 0) | (over <= 0)
-    return low, high, fits

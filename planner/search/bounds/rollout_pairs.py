@@ -31,6 +31,7 @@ class RolloutPairs:
         of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
         of_row = of_row if rows is None else of_row[rows]
         fits = fitting_choices(rounded, held_back)
+        self.of_row, self.of_choice, self.fits = of_row, of_choice, fits
         seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
         self.pairs = []
         self.exists = np.zeros(self.rows, dtype=bool)
@@ -53,12 +54,29 @@ class RolloutPairs:
                 out[rows] = np.minimum(out[rows], np.maximum(training[rows] + added, least))
         return out
 
+    def room(self, step: Floats) -> Floats:
+        """Most seconds of training with which the step of each row stays within so many; -inf where none do. [s]"""
+        if self.rollouts is None:
+            return step
+        out = np.full(self.rows, -math.inf)
+        for rows, offers in self.pairs:
+            for added, least in offers:
+                out[rows] = np.maximum(out[rows], np.where(least <= step[rows], step[rows] - added, -math.inf))
+        return out
+
     def waiting(self, training: Floats, among: np.ndarray, step: float) -> int | None:
         """A row of those whose step is exactly `step` since it waits for the rollout, with time to spare."""
         if self.rollouts is None or not math.isfinite(step):
             return None
         found = np.flatnonzero(among & (self.step(training * (1 + SPARE)) == step))
         return int(found[0]) if len(found) else None
+
+    def choice(self, row: int, training: float) -> int | None:
+        """Place of the choice with which that row's step is shortest; None without a rollout engine."""
+        if self.rollouts is None:
+            return None
+        step = np.maximum(training + self.rollouts.seconds, self.rollouts.least_seconds)
+        return int(np.where(self.fits & (self.of_choice == self.of_row[row]), step, math.inf).argmin())
 
     def of(self, row: int, training: float) -> float:
         """The same for one row. [s]"""
