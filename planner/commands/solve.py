@@ -90,7 +90,7 @@ def command(
         streams.within(seconds, lambda: uniform(outcome, catalog, time_limit_s=seconds)),
         other_methods(outcome, catalog, progress, left),
         streams.within(left(), lambda: opened_options(outcome, catalog)) or (),
-        streams.within(left(), lambda: placements(outcome, time_limit_s=left())) or (),
+        streams.within(left(), lambda: placements(outcome, time_limit_s=min(limit, left()))) or (),
     )
     if left() <= 0:
         note("time is up: what the answer is compared with, or what would fit, may be missing")
