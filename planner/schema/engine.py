@@ -50,8 +50,8 @@ class States(Fittable):
     """State is sharded over data * context parallel ranks, not data alone."""
     moment_bytes: BytesEach | None = None
     """Bytes a parameter of all moments together, where the engine keeps them in its own format."""
-    optimizer_instances: int = Field(le=2**31, default=1, ge=1)
-    """Copies of the sharded optimizer: each is cut over the ranks divided by this."""
+    optimizer_instances: Annotated[int, Field(le=2**31, ge=1)] | Literal["nodes"] = 1
+    """Copies of the sharded state: each is cut over the ranks divided by this, or over those inside one node."""
     reduction_bucket_bytes: Annotated[float, Field(ge=0, le=1e13)] = 0
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False

@@ -17,6 +17,13 @@ TORCHTITAN = (
         lambda t: divides(t.expert * t.expert_tensor, t.data * t.context * t.tensor),
     ),
     Check(
+        "replicas of sharded state are whole, and ep divides the ranks of one of them",
+        "torchtitan/distributed/parallel_dims.py:182-193",
+        lambda t: (
+            t.replicas <= 1 or (divides(t.replicas, t.data) and divides(t.expert, t.data // t.replicas * t.inner))
+        ),
+    ),
+    Check(
         "tp divides n_heads and n_kv_heads",
         "torchtitan/models/common/decoder.py:190-195",
         lambda t: divides(t.tensor, t.heads) and (t.latent_attention or divides(t.tensor, t.key_value_heads)),
