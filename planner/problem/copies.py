@@ -20,7 +20,7 @@ def sharded_copies(problem: Problem, layouts: Layouts) -> Floats:
     if count != "nodes":
         return np.asarray(count + 0.0 * ranks)
     inside = np.maximum(1, problem.node.gpus_per_node // layouts.tensor_parallel)
-    return np.maximum(1.0, ranks / inside)
+    return np.asarray(np.maximum(1.0, ranks / inside))
 
 
 def copies_of(problem: Problem, row: Mapping[str, int]) -> int:
