@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.analysis.changes import less_headroom, machine_counts, more_gpus
+from planner.analysis.pins import setting_value
 from planner.analysis.two_plans import Difference, differences
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.option_sets import OPTIONS
 from planner.problem.problem import Question
-from planner.problem.variants import USUAL, Setting
+from planner.problem.variants import Setting
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
 
@@ -100,13 +101,9 @@ def _decisions(found: Plan) -> tuple[object, ...]:
 def _with_setting(question: Question, text: str, setting: Setting) -> Alternative:
     """The variants that take one value of a decision, searched again."""
     kept = tuple(variant for variant in question.problems if setting in variant.settings)
-    path, word = setting
-    value: object = {"true": True, "false": False, USUAL: None}.get(word, int(word) if word.isdigit() else word)
-    if path.startswith(f"{OPTIONS}."):
-        return Alternative(text, _option_changes(question, path, word), search(Question(kept), check_points=0))
-    if path == "layout.recompute_modules":
-        value = [] if word == "none" else word.split(", ")
-    return Alternative(text, ((path, value),), search(Question(kept), check_points=0))
+    if setting[0].startswith(f"{OPTIONS}."):
+        return Alternative(text, _option_changes(question, *setting), search(Question(kept), check_points=0))
+    return Alternative(text, ((setting[0], setting_value(setting)),), search(Question(kept), check_points=0))
 
 
 def _option_changes(question: Question, path: str, word: str) -> tuple[tuple[str, Any], ...]:

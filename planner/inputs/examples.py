@@ -35,6 +35,13 @@ def beside(document: str, file: str) -> Path:
     return Path(document).parent / file
 
 
+def typed_beside(document: str, file: str) -> str:
+    """The same as one would type it; a document may name a shipped scenario too."""
+    if file.startswith(EXAMPLE):
+        return file
+    return f"{EXAMPLE}{Path(file).stem}" if document.startswith(EXAMPLE) else str(Path(document).parent / file)
+
+
 def absent(file: Path) -> bool:
     """Whether there is nothing of that name; a name that no file can have is not absent."""
     try:
