@@ -106,7 +106,7 @@ def _with_setting(question: Question, text: str, setting: Setting) -> Alternativ
     return Alternative(text, ((setting[0], setting_value(setting)),), search(Question(kept), check_points=0))
 
 
-def _option_changes(question: Question, path: str, word: str) -> tuple[tuple[str, Any], ...]:
+def _option_changes(question: Question, path: str, word: str) -> tuple[tuple[str, object], ...]:
     """What pins an option of the engine on or off in the scenario's file, the others left as they are there."""
     variants = question.problems
     tried = dict.fromkeys(p for variant in variants for p, _ in variant.settings if p.startswith(OPTIONS))
