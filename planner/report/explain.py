@@ -13,6 +13,7 @@ from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
+from planner.report.options import option_blocks, option_line, options_document
 from planner.report.plan_json import methods_document
 from planner.report.screen import Row, Screen, binding_text, memory_text, risk_text, screen_blocks, time_text
 from planner.report.short import short_layout, typed
@@ -39,6 +40,7 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
                 Heading("What other decisions would do, each solved again"),
                 alternatives_grid(plan, explanation.neighbours),
             ]
+        blocks += option_blocks(explanation.options)
     for question in explanation.asked:
         alternative = question.alternative
         blocks += [Heading(f"Why not {alternative.text}?"), Bullets(tuple(_why_not(plan, question)))]
@@ -56,6 +58,8 @@ def explain_screen(explanation: Explanation) -> list[Block]:
     if plan is not None:
         parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
         rows = parts if explanation.asked else (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
+        if option_line(explanation.options):
+            rows = (*rows, ("options", option_line(explanation.options)))
         if explanation.neighbours:
             table = _narrow(plan, explanation.neighbours)
     if conflict is not None:
@@ -294,6 +298,7 @@ def explain_document(explanation: Explanation) -> JsonObject:
         "alternatives": [alternative(each) for each in explanation.neighbours],
         "why_not": [alternative(question.alternative) for question in explanation.asked],
         "other_methods": methods_document(explanation.methods),
+        "options": options_document(explanation.options),
         "known_error": list(outcome.question.known_error_texts),
     }
     question = outcome.question
