@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from planner.commands.validate import command
 from planner.inputs.catalog import default_catalog
 from planner.inputs.memory_spread import Z90
-from planner.validation.memory.constants import best_value, fitted_numbers, with_values
+from planner.validation.memory.constants import fitted_numbers, with_values
 from planner.validation.memory.intervals import BAR, LEAST_ROWS
 from planner.validation.memory.left_out_report import LeftOutReport, left_out_of
 from planner.validation.memory.run import Choice, data_folder, run_memory
