@@ -83,21 +83,24 @@ def _shown(screen: Screen, table: Grid) -> Grid:
 
 
 def _shorter(screen: Screen) -> Screen | None:
-    """The same with its least important part left out: notes and table rows beyond the third, then the lead, ..."""
+    """The same with its least important part left out: notes and table rows beyond the third, then the lead, ...
+
+    Above a single plan the last sentence of the lead stays as long as a row can be cut: it says what was assumed.
+    """
     rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
     for least in (3, 1):
         if len(screen.notes) > least:
             return replace(screen, notes=screen.notes[:-1])
         if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
-        if screen.lead:
+        if len(screen.lead) > (screen.table is None):
             return replace(screen, lead=screen.lead[1:])
     longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
     if longest is not None and len(screen.rows[longest][1]) > 2 * WIDTH:
         name, text = screen.rows[longest]
         cut = (name, text[: text.rfind(" ", 0, 2 * WIDTH - 10)].rstrip(",;:") + CUT)
         return replace(screen, rows=(*screen.rows[:longest], cut, *screen.rows[longest + 1 :]))
-    return None
+    return replace(screen, lead=()) if screen.lead else None
 
 
 def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:
