@@ -63,7 +63,8 @@ def _none(name: str) -> Headline:
 
 
 def _headline(name: str, plans: list[Plan], within: float) -> Headline:
-    return Headline(f"{name}: {len(plans)} layout{'s' * (len(plans) > 1)} within {percent(within)} of the best")
+    layouts = "layout" if len(plans) == 1 else "layouts"
+    return Headline(f"{name}: {len(plans)} {layouts} within {percent(within)} of the best")
 
 
 def near_table(plans: list[Plan], ties: NearTies | None, *, counted: bool = False) -> Grid:
