@@ -21,6 +21,8 @@ LINES = 24
 """Of a terminal as it was always sold."""
 CUT, MORE_ROWS = " ... (-v)", ": -v"
 """What is said of a cut text, and of a cut table."""
+TWO_LINES = 2 * (WIDTH - 12)
+"""Characters that two lines of a row hold beside its name."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -96,9 +98,9 @@ def _shorter(screen: Screen) -> Screen | None:
         if len(screen.lead) > (screen.table is None):
             return replace(screen, lead=screen.lead[1:])
     longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
-    if longest is not None and len(screen.rows[longest][1]) > 2 * WIDTH:
+    if longest is not None and len(screen.rows[longest][1]) > TWO_LINES:
         name, text = screen.rows[longest]
-        cut = (name, text[: text.rfind(" ", 0, 2 * WIDTH - 10)].rstrip(",;:") + CUT)
+        cut = (name, text[: text.rfind(" ", 0, TWO_LINES - len(CUT))].rstrip(",;:") + CUT)
         return replace(screen, rows=(*screen.rows[:longest], cut, *screen.rows[longest + 1 :]))
     return replace(screen, lead=()) if screen.lead else None
 
