@@ -58,7 +58,7 @@ def explain_screen(explanation: Explanation) -> list[Block]:
     if plan is not None:
         parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
         rows = parts if explanation.asked else (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
-        if option_line(explanation.options):
+        if option_line(explanation.options) and not explanation.asked:
             rows = (*rows, ("options", option_line(explanation.options)))
         if explanation.neighbours:
             table = _narrow(plan, explanation.neighbours)

@@ -92,10 +92,10 @@ def solve_ledgers(solved: Solved) -> list[Block]:
 def solve_blocks(solved: Solved) -> list[Block]:
     """The plan with its ledgers, what it is compared with, the proof, known errors, and what to type next."""
     *blocks, command = solve_ledgers(solved)
-    known = error_blocks(solved.outcome.question)
-    if solved.outcome.near_ties is not None:
-        text = near_tie_text(solved.outcome.near_ties)
-        known.append(Text(f"{text[0].upper()}{text[1:]}. planner near lists them."))
+    known, ties = error_blocks(solved.outcome.question), solved.outcome.near_ties
+    if ties is not None:
+        text, where = near_tie_text(ties), " planner near lists them." if len(ties.ties) > 1 else ""
+        known.append(Text(f"{text[0].upper()}{text[1:]}.{where}"))
     return [*blocks, *proof_blocks(solved.outcome), *known, command]
 
 
