@@ -160,7 +160,9 @@ def _row(line: int, columns: list[str], cells: list[str]) -> VmRow | SkippedRow:
         prices.append(usd)
     if prices == [None, None]:
         return no(NO_PRICE)
-    return VmRow(line, instance, accelerator, _gpu_name(row.get("GpuInfo", "")), int(gpus), prices[0], prices[1], row["Region"])
+    return VmRow(
+        line, instance, accelerator, _gpu_name(row.get("GpuInfo", "")), int(gpus), prices[0], prices[1], row["Region"]
+    )
 
 
 def _number(text: str) -> float | None:
