@@ -20,7 +20,7 @@ from planner.web.app import application
 from planner.web.limits import ServerLimits
 from planner.web.same_process import SameProcess
 from planner.web.state import State
-from planner.web.views import VIEWS
+from planner.web.views import EXTRA, FRAGMENTS, VIEWS
 
 SMALL = {
     "name": "small",
@@ -33,10 +33,12 @@ SMALL = {
 ODD = ("", "0", "-1", "1e308", "nan", "null", "[]", "{}", "[1,2", "\x00", "\u202e", "é" * 300, "9" * 400, "<b>",
        "'\"`$(id)", "../../../etc/passwd", "....//x", "/etc/passwd", "%2e%2e%2f", "file:///etc/passwd", "${HOME}",
        "http://127.0.0.1/", "!!python/object:os.system", "&a [*a]", "{{7*7}}", "A" * 5000)  # fmt: skip
+SIDES = ("cluster.num_gpus=4", "example:../../etc/passwd", "example:budget_spot", "/?yaml=x", "'", "a=b c", "?config=!")
 PATHS = ("model", "engine", "cluster.node", "cluster.num_gpus", "cluster.topology", "cluster.nccl_tests", "calibration",
          "batch.sequence_length", "batch.global_batch_size", "layout.tensor_parallel", "layout.recomputed_layers",
          "name", "optimizer", "precision", "task", "question", "x.y.z", "[0]", "a[99999]",
          "search.time_limit_s")  # fmt: skip
+STEALS = ("../README.md", "llama70b_64xh100.yaml/../x.yaml", "example:qwen7b_rl", "budget_spot.yaml")
 FORBIDDEN = ("Traceback (most recent", "root:x:0")
 Attack = Callable[[random.Random, TestClient], object]
 
@@ -45,9 +47,22 @@ def query(rng: random.Random, client: TestClient) -> object:
     """Odd values in the address of a page or an answer."""
     pairs = [f"{quote(rng.choice(PATHS))}={quote(rng.choice(ODD))}" for _ in range(rng.randint(1, 4))]
     base = State(text=json.dumps(SMALL)).query()
-    where = rng.choice(["/", *(f"/{name}" for name in VIEWS), *(f"/answer/{name}" for name in [*VIEWS, "why", "near"]),
+    where = rng.choice(["/", *(f"/{name}" for name in VIEWS), *(f"/answer/{name}" for name in FRAGMENTS),
                         "/download/scenario.yaml", "/download/launch", "/download/report.html"])  # fmt: skip
-    return client.get(f"{where}?{base}&{'&'.join(pairs)}")
+    pairs += [f"{name}={quote(rng.choice(ODD + SIDES))}" for name in EXTRA if rng.random() < 0.2]
+    return client.get(f"{where}?{base}&{'&'.join(pairs)}&view={quote(rng.choice((*FRAGMENTS, *ODD)))}")
+
+
+def budget(rng: random.Random, client: TestClient) -> object:
+    """Budgets whose jobs name odd files, and odd limits."""
+    job = {"name": "j", "scenario": rng.choice([*ODD, *STEALS]), "tokens": 1e9, "deadline_days": 9}
+    key = rng.choice(["name", "tokens", "deadline_days", "set", "none"])
+    if key != "none":
+        job[key] = rng.choice([*ODD, -1, 1e30, {"calibration": "secret.yaml"}, {"cluster.topology": "/etc/passwd"}, []])
+    text = {"name": "b", "jobs": [job], "offers": [{"price": "coreweave-8x-h100", "nodes": [1]}]}
+    if rng.random() < 0.5:
+        return client.get(f"/answer/budget?{State(text=json.dumps(text)).query()}")
+    return client.post("/api/v1/budget", json={"scenario": text})
 
 
 def packed(rng: random.Random, client: TestClient) -> object:
@@ -69,7 +84,7 @@ def body(rng: random.Random, client: TestClient) -> object:
     text = bytearray(json.dumps({"scenario": SMALL, "overrides": ["cluster.num_gpus=4"]}).encode())
     for _ in range(rng.randint(1, 4)):
         text[rng.randrange(len(text))] = rng.randrange(256)
-    where = rng.choice(["solve", "estimate", "explain", "near", "front", "launch", "compare", "none"])
+    where = rng.choice(["solve", "estimate", "explain", "near", "front", "launch", "compare", "budget", "none"])
     return client.post(f"/api/v1/{where}", content=bytes(text), headers={"content-type": "application/json"})
 
 
@@ -94,7 +109,7 @@ def header(rng: random.Random, client: TestClient) -> object:
     return client.get("/answer/plan", headers={name: odd})
 
 
-ATTACKS: tuple[Attack, ...] = (query, packed, traversal, body, values, large, header)
+ATTACKS: tuple[Attack, ...] = (query, packed, traversal, body, values, large, header, budget)
 
 
 def main(count: int) -> int:

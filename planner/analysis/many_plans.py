@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.analysis.cause import Cause, cause
-from planner.analysis.two_plans import Difference, Differences, Side, asked_again, compare, read_side
+from planner.analysis.two_plans import (
+    Difference,
+    Differences,
+    Side,
+    asked_again,
+    compare,
+    read_side,
+    side_of,
+)
 from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
@@ -96,7 +104,17 @@ def any_side(path: str, overrides: tuple[str, ...], catalog: Catalog) -> Side | 
         return read_side(path, overrides, catalog)
     except (NoLayoutFits, NoVerdict) as error:
         document = load(path, overrides)
-        status = "infeasible" if isinstance(error, NoLayoutFits) else "unknown"
-        return Planless(
-            " ".join([document.name, *document.overrides]), status, str(error), document, asked_again(path, document)
-        )
+        return _planless(document, error, asked_again(path, document))
+
+
+def document_side(document: Document, catalog: Catalog) -> Side | Planless:
+    """A scenario that is read already, solved; one that fits nowhere says so."""
+    try:
+        return side_of(document, catalog)
+    except (NoLayoutFits, NoVerdict) as error:
+        return _planless(document, error)
+
+
+def _planless(document: Document, error: NoLayoutFits | NoVerdict, remark: str | None = None) -> Planless:
+    status = "infeasible" if isinstance(error, NoLayoutFits) else "unknown"
+    return Planless(" ".join([document.name, *document.overrides]), status, str(error), document, remark)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.analysis.changes import less_headroom, machine_counts, more_gpus
+from planner.analysis.pins import setting_value
 from planner.analysis.two_plans import Difference, differences
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.problem import Question
-from planner.problem.variants import USUAL, Setting
+from planner.problem.variants import Setting
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
 
@@ -97,11 +98,7 @@ def _decisions(found: Plan) -> tuple[object, ...]:
 def _with_setting(question: Question, text: str, setting: Setting) -> Alternative:
     """The variants that take one value of a decision, searched again."""
     kept = tuple(variant for variant in question.problems if setting in variant.settings)
-    path, word = setting
-    value: object = {"true": True, "false": False, USUAL: None}.get(word, word)
-    if path == "layout.recompute_modules":
-        value = [] if word == "none" else word.split(", ")
-    return Alternative(text, ((path, value),), search(Question(kept), check_points=0))
+    return Alternative(text, ((setting[0], setting_value(setting)),), search(Question(kept), check_points=0))
 
 
 def _settings(question: Question, base: Plan) -> list[tuple[str, Setting]]:

@@ -94,6 +94,10 @@ class SavedAnswer(_Saved):
     plan: SavedPlan | None
 
 
+DOES_NOT_FIT = "does not fit"
+"""Status of a pinned layout that leaves less free than is demanded."""
+
+
 @dataclass(frozen=True)
 class Side:
     """One of the two plans."""
@@ -231,7 +235,7 @@ def side_of(document: Document, catalog: Catalog, *, check_points: int = 0) -> S
         pinned = estimate(document, catalog)
     except InputError:
         raise NoLayoutFits(f"no layout fits {name}: {why_nothing_fits(outcome)}") from None
-    return plan_side(name, "does not fit", pinned)
+    return plan_side(name, DOES_NOT_FIT, pinned)
 
 
 def plan_side(name: str, status: str, found: Plan) -> Side:

@@ -35,6 +35,13 @@ def beside(document: str, file: str) -> Path:
     return Path(document).parent / file
 
 
+def typed_beside(document: str, file: str) -> str:
+    """The same as one would type it."""
+    if document.startswith(EXAMPLE):
+        return f"{EXAMPLE}{file.removesuffix('.yaml')}"
+    return str(beside(document, file))
+
+
 def absent(file: Path) -> bool:
     """Whether there is nothing of that name; a name that no file can have is not absent."""
     try:

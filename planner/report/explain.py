@@ -38,7 +38,7 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
         if explanation.neighbours:
             blocks += [
                 Heading("What other decisions would do, each solved again"),
-                _alternatives(plan, explanation.neighbours),
+                alternatives_grid(plan, explanation.neighbours),
             ]
     for question in explanation.asked:
         alternative = question.alternative
@@ -203,7 +203,8 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
     return said
 
 
-def _alternatives(base: Plan, alternatives: tuple[Alternative, ...]) -> Block:
+def alternatives_grid(base: Plan, alternatives: tuple[Alternative, ...]) -> Grid:
+    """What each change would do, or why it does not fit."""
     rows = []
     for each in alternatives:
         change, free = each.throughput_change(base), each.headroom_change_gib(base)

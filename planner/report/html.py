@@ -11,6 +11,8 @@ from planner.report.figures.canvas import STYLE as FIGURES
 from planner.report.figures.draw import figure_svg
 from planner.report.scatter import svg
 
+BESIDE = ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1.2rem 2rem}"
+"""Figures stand beside each other where there is room."""
 STYLE = FIGURES + (
     "*{box-sizing:border-box}html{color-scheme:light dark;background:var(--paper)}"
     "body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif;margin:0 auto;max-width:76rem;"
@@ -22,9 +24,9 @@ STYLE = FIGURES + (
     "overflow-wrap:normal}"
     "td.left,th.left{text-align:left}tr.strong td{font-weight:600}tr.rule td{border-bottom:2px solid var(--soft)}"
     "code{background:color-mix(in srgb,var(--line) 45%,transparent);padding:.1rem .3rem;border-radius:3px}"
-    "ul{padding-left:1.2rem}figure{margin:0;min-width:0}"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1.2rem 2rem}"
-    "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
+    "ul{padding-left:1.2rem}figure{margin:0;min-width:0;max-width:44rem}"
+    + BESIDE
+    + "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
     "body{font-size:10.5pt;max-width:none;padding:0}table{font-size:8.5pt}.wide{overflow:visible}"
     ".summary{break-after:page}figure,tr,h2{break-inside:avoid}h2{break-after:avoid}"
     ".figures{grid-template-columns:1fr 1fr}a,code{overflow-wrap:anywhere}}"
@@ -49,10 +51,10 @@ def _joined(blocks: list[Block]) -> Iterator[str]:
 
 def fragment(blocks: Iterable[Block]) -> str:
     """Blocks as part of a page that is not ours, such as a notebook: its style reaches nothing else."""
-    blocks = [shown(block) for block in blocks]
-    body = "\n".join(_block(block) for block in blocks)
-    figures = FIGURES.replace(":root", ".planner") if any(isinstance(block, Figure) for block in blocks) else ""
-    style = figures + ".planner td,.planner th{text-align:right}.planner .left{text-align:left}"
+    blocks = list(blocks)
+    body = "\n".join(_joined(blocks))
+    figures = FIGURES.replace(":root", ".planner") + BESIDE if any(isinstance(b, Figure) for b in blocks) else ""
+    style = figures + ".planner td,.planner th{text-align:right}.planner td.left,.planner th.left{text-align:left}"
     return f"<style>{style}</style>\n<div class=planner>\n{body}\n</div>\n"
 
 

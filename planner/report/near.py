@@ -25,7 +25,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
     unproved = sum(outcome.status != "optimal" for outcome in outcomes)
     return [
         _headline(name, plans, within),
-        _table(plans),
+        near_table(plans),
         *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
         Text(LEGEND),
         Text(TRY_THREE),
@@ -44,7 +44,7 @@ def near_screen(name: str, outcomes: list[Outcome], within: float) -> list[Block
     return screen_blocks(
         Screen(
             _headline(name, plans, within),
-            table=_table(plans),
+            table=near_table(plans),
             notes=(f"Not proved within the time limit: {unproved} of {len(plans)}.",) if unproved else (),
             after=rows,
             command=next_command(outcomes[0].question, None, outcomes[0].status),
@@ -64,7 +64,7 @@ def _headline(name: str, plans: list[Plan], within: float) -> Headline:
     return Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best")
 
 
-def _table(plans: list[Plan]) -> Grid:
+def near_table(plans: list[Plan]) -> Grid:
     """One row a layout."""
     best, rows = plans[0], []
     for place, plan in enumerate(plans, 1):

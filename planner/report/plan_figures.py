@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from planner.analysis.rank_groups import RankAxis, Ranks, stage_grid
 from planner.analysis.schedule import schedule_passes
 from planner.report.blocks import Bar, Figure, Network, Stacked, Timeline
 from planner.search.plan import PhaseMemory, Plan
@@ -74,8 +77,8 @@ def pipeline_figure(plan: Plan) -> Timeline | None:
     return Timeline(f"Pipeline simulated with {count} of {of} micro-batches, by number", "s", tuple(lines))
 
 
-def rl_figures(plan: Plan) -> list[Figure]:
-    """Phases of an RL step in time, and the memory of GPU and host in each."""
+def phases_figure(plan: Plan) -> Timeline:
+    """Phases of an RL step in time, and the generation beside them where it has GPUs of its own."""
     at, bars, beside = 0.0, [], []
     for name, seconds in plan.phases:
         if seconds > 0:
@@ -83,6 +86,11 @@ def rl_figures(plan: Plan) -> list[Figure]:
             at += seconds
     if plan.rollout is not None and not plan.problem.colocated:
         beside = [("generates", (Bar(0.0, plan.rollout.seconds, "generation", "generation"),))]
+    return Timeline("Phases of one RL step", "s", (("step", tuple(bars)), *beside))
+
+
+def rl_figures(plan: Plan) -> list[Figure]:
+    """Phases of an RL step in time, and the memory of GPU and host in each."""
     peaks: dict[str, PhaseMemory] = {}
     for phase in plan.memory:
         if phase.phase not in peaks or phase.total_gib > peaks[phase.phase].total_gib:
@@ -90,7 +98,7 @@ def rl_figures(plan: Plan) -> list[Figure]:
     memory = tuple((name.replace("_", " "), _parts(phase)) for name, phase in peaks.items())
     host = tuple((str(entry.name), entry.amount) for entry in plan.host if entry.amount > 0)
     figures: list[Figure] = [
-        Timeline("Phases of one RL step", "s", (("step", tuple(bars)), *beside)),
+        phases_figure(plan),
         Stacked("GPU memory in each phase", "GiB a GPU", memory, ((plan.usable_gib, "usable"),)),
     ]
     if host:
@@ -101,25 +109,43 @@ def rl_figures(plan: Plan) -> list[Figure]:
 def network_figure(plan: Plan) -> Network:
     """Machines with their GPUs by pipeline stage."""
     lay, problem = plan.layout, plan.problem
-    width, gpus, depth = problem.node.gpus_per_node, lay["num_gpus"], lay["pipeline_parallel"]
-    inner = lay["tensor_parallel"] * lay["context_parallel"]
-    neighbours = plan.named.rank_order == "tp_pp_dp"
+    grid = stage_grid(plan)
+    stages = np.empty(grid.size, dtype=np.int64)
+    stages[grid.reshape(len(grid), -1)] = np.arange(len(grid))[:, None]
+    words = [
+        f"colour and S: pipeline stage; {lay['tensor_parallel']} neighbouring ranks share tensors (TP)"
+        + (f", {lay['context_parallel']} such groups a sequence (CP)" if lay["context_parallel"] > 1 else ""),
+        f"{lay['data_parallel']} copies (DP)",
+    ]
+    if plan.rollout is not None and not problem.colocated:
+        words.append(f"and {plan.rollout.num_gpus} GPUs of {problem.generating.node.id} that only generate")
+    return _network(plan, "Machines and the stages on their GPUs", stages, "S", words)
+
+
+def group_figure(plan: Plan, axis: RankAxis) -> Network:
+    """Machines with their GPUs by the group of one parallel axis."""
+    groups, size = axis.groups.shape
+    words = [f"colour and number: one of {groups} groups of {size} ranks that share {axis.shared}"]
+    return _network(plan, f"Groups: {axis.name}", axis.group_of, "", words)
+
+
+def _network(plan: Plan, title: str, kinds: Ranks, letter: str, words: list[str]) -> Network:
+    """Machines with a kind for each rank, by which GPUs are coloured and named."""
+    width, gpus = plan.problem.node.gpus_per_node, len(kinds)
     count = -(-gpus // width)
     shown = _spread(list(range(count)), MOST_NODES)
     nodes, groups = [], []
     for node in shown:
         ranks = range(node * width, min((node + 1) * width, gpus))
-        stages = tuple((rank // inner) % depth if neighbours else rank * depth // gpus for rank in ranks)
-        nodes.append((f"{problem.node.id} {node}: ranks {ranks[0]} to {ranks[-1]}", tuple(f"S{s}" for s in stages)))
-        groups.append(stages)
-    words = [
-        f"colour and S: pipeline stage; {lay['tensor_parallel']} neighbouring ranks share tensors (TP)"
-        + (f", {lay['context_parallel']} such groups a sequence (CP)" if lay["context_parallel"] > 1 else ""),
-        f"{lay['data_parallel']} copies (DP); {count} nodes" + (f", {len(shown)} drawn" if len(shown) < count else ""),
-    ]
-    if plan.rollout is not None and not problem.colocated:
-        words.append(f"and {plan.rollout.num_gpus} GPUs of {problem.generating.node.id} that only generate")
-    return Network("Machines and the stages on their GPUs", tuple(nodes), tuple(groups), tuple(words))
+        found = tuple(kinds[list(ranks)].tolist())
+        nodes.append(
+            (f"{plan.problem.node.id} {node}: ranks {ranks[0]} to {ranks[-1]}", tuple(f"{letter}{k}" for k in found))
+        )
+        groups.append(found)
+    drawn = (
+        f"{count} nodes, {len(shown)} drawn" if len(shown) < count else f"{count} nodes" if count > 1 else "one node"
+    )
+    return Network(title, tuple(nodes), tuple(groups), (*words, drawn))
 
 
 def _spread(places: list[int], most: int) -> list[int]:

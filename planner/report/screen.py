@@ -17,6 +17,8 @@ from planner.units import number, percent
 
 LINES = 24
 """Of a terminal as it was always sold."""
+CUT, MORE_ROWS = " ... (-v)", ": -v"
+"""What is said of a cut text, and of a cut table."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -61,7 +63,7 @@ def _blocks(screen: Screen) -> list[Block]:
         shown = _shown(screen, screen.table)
         blocks.append(shown)
         left_out = len(screen.table.rows) - len(shown.rows)
-        blocks += [Text(f"and {left_out} more rows: -v")] if left_out else []
+        blocks += [Text(f"and {left_out} more rows{MORE_ROWS}")] if left_out else []
     blocks += [Bullets(screen.notes)] if screen.notes else []
     blocks += [pairs(screen.after)] if screen.after else []
     return [*blocks, *([screen.command] if screen.command is not None else [])]
@@ -91,7 +93,7 @@ def _shorter(screen: Screen) -> Screen | None:
     longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
     if longest is not None and len(screen.rows[longest][1]) > 2 * WIDTH:
         name, text = screen.rows[longest]
-        cut = (name, text[: text.rfind(" ", 0, 2 * WIDTH - 10)].rstrip(",;:") + " ... (-v)")
+        cut = (name, text[: text.rfind(" ", 0, 2 * WIDTH - 10)].rstrip(",;:") + CUT)
         return replace(screen, rows=(*screen.rows[:longest], cut, *screen.rows[longest + 1 :]))
     return None
 

@@ -114,8 +114,15 @@ def _count_splits(problem: Problem, stages: int, chunks: int) -> int:
     if spec.recompute == "per_stage":
         weights = (levels(k * step) if k >= least else 0 for k in range(parts + 1))
         return _ways(parts, stages, dense, tuple(weights))
-    upto = [_between(parts, stages, max(dense, least), least, most) for most in range(parts + 1)]
-    return sum((upto[most] - upto[most - 1]) * levels(most * step) for most in range(1, parts + 1))
+    upto = _upto(parts, stages, max(dense, least), least)
+    largest = ((most, upto[most] - upto[most - 1]) for most in range(1, parts + 1))
+    return sum(splits * levels(most * step) for most, splits in largest if splits)
+
+
+@lru_cache(maxsize=20_000)
+def _upto(parts: int, stages: int, first: int, least: int) -> tuple[int, ...]:
+    """Splits into stages of at most so many chunks, for each number up to all."""
+    return tuple(_between(parts, stages, first, least, most) for most in range(parts + 1))
 
 
 def _between(parts: int, stages: int, first: int, least: int, most: int) -> int:

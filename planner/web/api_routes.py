@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from planner.web.asked import MOST_SIDES, Answer, Asked
+from planner.web.asked import MOST_SIDES, Answer
 from planner.web.state import PASTED
 from planner.web.waiting import while_wanted
 from planner.web.workers import Workers
@@ -27,6 +27,18 @@ class Ask(BaseModel):
     overrides: Annotated[list[str], Field(max_length=100)] = []
     """PATH=VALUE texts, as `--set` takes them."""
     model_config_json: Annotated[str | None, Field(description=f"config.json of the model `{PASTED}`")] = None
+
+    def question(self) -> Answer:
+        """As a worker is asked."""
+        more = self.model_dump(exclude={"scenario", "overrides", "model_config_json"})
+        text = self.scenario if isinstance(self.scenario, str) else json.dumps(self.scenario)
+        return {
+            "text": text,
+            "name": "<request>",
+            "overrides": self.overrides,
+            "config": self.model_config_json,
+            **more,
+        }
 
 
 class AskWhy(Ask):
@@ -66,57 +78,39 @@ class AskCompare(BaseModel):
     model_config = ConfigDict(extra="forbid")
     sides: Annotated[list[Ask], Field(min_length=2, max_length=MOST_SIDES)]
 
+    def question(self) -> Answer:
+        """As a worker is asked."""
+        return {"sides": [side.question() for side in self.sides]}
+
+
+QUESTIONS: dict[str, tuple[type[Ask] | type[AskCompare], str]] = {
+    "solve": (Ask, "The best layout, with its proof."),
+    "estimate": (Ask, "The ledgers of one pinned layout."),
+    "explain": (AskWhy, "What binds, and what other decisions would do."),
+    "near": (AskNear, "The best distinct layouts."),
+    "front": (AskFront, "Throughput against something else."),
+    "launch": (AskLaunch, "Files that start the plan."),
+    "compare": (AskCompare, "Plans side by side."),
+    "budget": (Ask, "The cheapest offers that meet every deadline; jobs name shipped scenarios."),
+}
+"""Body and purpose of each."""
+
 
 def api(workers: Workers) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/api/v1", tags=["planner"])
-
-    async def answered(request: Request, kind: str, asked: Asked) -> JSONResponse:
-        found = await while_wanted(request, workers.ask(kind, asked))
-        return JSONResponse(found if "problems" in found else _body(found), _status(found))
-
-    @routes.post("/solve")
-    async def solve(request: Request, ask: Ask) -> JSONResponse:
-        """The best layout, with its proof."""
-        return await answered(request, "solve", _asked(ask))
-
-    @routes.post("/estimate")
-    async def estimate(request: Request, ask: Ask) -> JSONResponse:
-        """The ledgers of one pinned layout."""
-        return await answered(request, "estimate", _asked(ask))
-
-    @routes.post("/explain")
-    async def explain(request: Request, ask: AskWhy) -> JSONResponse:
-        """What binds, and what other decisions would do."""
-        return await answered(request, "explain", _asked(ask))
-
-    @routes.post("/near")
-    async def near(request: Request, ask: AskNear) -> JSONResponse:
-        """The best distinct layouts."""
-        return await answered(request, "near", _asked(ask))
-
-    @routes.post("/front")
-    async def front(request: Request, ask: AskFront) -> JSONResponse:
-        """Throughput against something else."""
-        return await answered(request, "front", _asked(ask))
-
-    @routes.post("/launch")
-    async def launch(request: Request, ask: AskLaunch) -> JSONResponse:
-        """Files that start the plan."""
-        return await answered(request, "launch", _asked(ask))
-
-    @routes.post("/compare")
-    async def compare(request: Request, ask: AskCompare) -> JSONResponse:
-        """Plans side by side."""
-        return await answered(request, "compare", {"sides": [_asked(side) for side in ask.sides]})
-
+    for kind, (body, purpose) in QUESTIONS.items():
+        routes.add_api_route(f"/{kind}", _answering(workers, kind, body), methods=["POST"], summary=purpose, name=kind)
     return routes
 
 
-def _asked(ask: Ask) -> Answer:
-    more = ask.model_dump(exclude={"scenario", "overrides", "model_config_json"})
-    text = ask.scenario if isinstance(ask.scenario, str) else json.dumps(ask.scenario)
-    return {"text": text, "name": "<request>", "overrides": ask.overrides, "config": ask.model_config_json, **more}
+def _answering(workers: Workers, kind: str, body: type[BaseModel]) -> Any:
+    async def answered(request: Request, ask: Ask | AskCompare) -> JSONResponse:
+        found = await while_wanted(request, workers.ask(kind, ask.question()))
+        return JSONResponse(found if "problems" in found else _body(found), _status(found))
+
+    answered.__annotations__ = {"request": Request, "ask": body, "return": JSONResponse}
+    return answered
 
 
 def _body(found: Answer) -> Answer:

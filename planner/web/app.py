@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -56,14 +56,23 @@ def application(
     return Guard(app, workers.limits, token, hosts)
 
 
+BUSY = "Too many questions wait for an answer; try again in a few seconds."
+OVERDUE = "No answer within the time and memory that this server grants a question."
+
+
 def _answer_errors(app: FastAPI) -> None:
+    def said(request: Request, text: str) -> Response:
+        if request.url.path.startswith("/answer/"):  # put into a page
+            return HTMLResponse(f"<h1>No answer</h1><p>{text}</p>", 503)
+        return PlainTextResponse(f"{text}\n", 503)
+
     @app.exception_handler(Busy)
-    async def busy(request: Request, _: Busy) -> PlainTextResponse:
-        return PlainTextResponse("Too many questions wait for an answer; try again in a few seconds.\n", 503)
+    async def busy(request: Request, _: Busy) -> Response:
+        return said(request, BUSY)
 
     @app.exception_handler(Overdue)
-    async def overdue(request: Request, _: Overdue) -> PlainTextResponse:
-        return PlainTextResponse("No answer within the time and memory that this server grants a question.\n", 503)
+    async def overdue(request: Request, _: Overdue) -> Response:
+        return said(request, OVERDUE)
 
     @app.exception_handler(HTTPException)
     async def wrong(request: Request, error: HTTPException) -> HTMLResponse | JSONResponse:

@@ -12,10 +12,18 @@ from planner.inputs.files import read_bytes
 from planner.web.closed_catalog import ClosedCatalog
 from planner.web.state import State
 
+BUDGET = "budget_"
+"""How shipped files begin that ask for offers instead of a layout."""
+
 
 def scenarios() -> list[str]:
     """Shipped scenarios that ask for a layout."""
-    return [name for name in examples() if not name.startswith("budget")]
+    return [name for name in examples() if not name.startswith(BUDGET)]
+
+
+def budgets() -> list[str]:
+    """Shipped files that ask for the cheapest offers."""
+    return [name for name in examples() if name.startswith(BUDGET)]
 
 
 def base(state: State, catalog: ClosedCatalog) -> tuple[str, str]:

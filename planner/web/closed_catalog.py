@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,22 @@ class ClosedCatalog(Catalog):
 
     def _outside_model(self, name: str, where: Place | None, beside: Path | None) -> Any:
         for known in self.ids("models"):
-            entry = super().find("models", known)
-            if entry.hf_id is not None and entry.hf_id.lower() == name.lower():
-                return entry
+            hf_id = self._load("models", known)[0].hf_id
+            if hf_id is not None and hf_id.lower() == name.lower():
+                return self.find("models", known)
         return None
 
 
 def closed_catalog(config: str | None = None) -> ClosedCatalog:
-    """The shipped catalogs alone, and a pasted config.json as the model `pasted`."""
-    catalog = ClosedCatalog(default_catalog().folders)
+    """The shipped catalogs alone, each entry read once by a process, and a pasted config.json as the model `pasted`."""
+    catalog = copy(_read_once(default_catalog().folders))
     catalog.pasted = config
     return catalog
+
+
+@cache
+def _read_once(folders: tuple[Path, ...]) -> ClosedCatalog:
+    return ClosedCatalog(folders)
 
 
 def refuse_files(document: Document) -> None:

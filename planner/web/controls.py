@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import Document
+from planner.inputs.document import Document, value_at
 from planner.web.state import GPUS, MODEL, PASTED, State
 
 
@@ -41,17 +41,20 @@ DECISIONS = (
     ("layout.zero_stage", "ZeRO stage"),
 )
 """Left open unless a value, a list such as [2, 4] or `any` is typed."""
+COUNTS = frozenset({"layout.zero_stage"})
+"""Kinds rather than amounts: no limit makes sense of them."""
+MOST_JOBS = 12
+"""Whose deadlines have a control."""
 LENGTHS = {"rl": ("rl.response_length", "response length"), "": ("batch.sequence_length", "sequence length")}
 BATCHES = {"rl": ("rl.rollout_batch_size", "prompts a rollout"), "": ("batch.global_batch_size", "global batch")}
 
 
 def stands(document: Document, path: str) -> str:
     """The value that a scenario gives to a dotted path, as text; empty where it says nothing."""
-    value = document.data
-    for step in path.split("."):
-        if not isinstance(value, dict) or step not in value:
-            return ""
-        value = value[step]
+    try:
+        value = value_at(document, path)
+    except (KeyError, IndexError, TypeError):
+        return ""
     return "" if value is None else _said(value)
 
 
@@ -99,6 +102,54 @@ def main_controls(state: State, document: Document, catalog: Catalog) -> list[Co
 def decision_controls(state: State, document: Document) -> list[Control]:
     """What the search decides, to be pinned or limited."""
     return [
-        Control(path, label, state.value(path), stands(document, path) or "open", hint="any, 4 or [2, 4]")
+        Control(path, label, state.value(path), stands(document, path) or "open", hint="any, 4, [2, 4] or {max: 4}")
         for path, label in DECISIONS
     ]
+
+
+def budget_controls(state: State, document: Document) -> list[Control]:
+    """What a choice of offers must keep, and how long each job may take."""
+
+    def control(path: str, label: str, hint: str = "", choices: tuple[str, ...] = ()) -> Control:
+        return Control(path, label, state.value(path), stands(document, path), choices, hint)
+
+    jobs = document.data.get("jobs") if isinstance(document.data, dict) else None
+    names = [str(job.get("name")) for job in jobs or () if isinstance(job, dict)][:MOST_JOBS]
+    return [
+        control("objective", "objective", choices=("cheapest", "earliest")),
+        control("max_usd", "budget", "US dollars at most"),
+        control("confidence", "confidence", "0.5 to 0.99: chance that each deadline holds"),
+        control("goodput", "goodput", "share of the time that is trained"),
+        control("max_nodes_at_once", "nodes at once", "at most"),
+        *(control(f"jobs[{place}].deadline_days", f"{name}: deadline", "days") for place, name in enumerate(names)),
+    ]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One decision of a plan, and the states in which it is pinned, limited or let go of."""
+
+    label: str
+    value: str
+    ways: tuple[tuple[str, str], ...]
+    """(what a click does, query)"""
+
+
+def decided(state: State, layout: Mapping[str, object]) -> list[Decided]:
+    """The decisions of a plan that the page can set."""
+    found = []
+    for path, label in DECISIONS:
+        name = path.split(".")[1]
+        value = layout.get(name, layout.get(f"{name}_per_stage"))
+        if isinstance(value, list):
+            value = value[0] if len(set(value)) == 1 else None
+        if not isinstance(value, int) or (value == 1 and path == "layout.expert_parallel"):
+            continue  # nothing to pin: not in this plan, one for each stage, or no experts
+        if state.value(path):
+            ways = [("leave open", state.without(path).query())]
+        else:
+            ways = [("pin", state.changed([f"{path}={value}"]).query())]
+            if value > 1 and path not in COUNTS:
+                ways.append((f"at most {value // 2}", state.changed([f"{path}={{max: {value // 2}}}"]).query()))
+        found.append(Decided(label, f"{value:,}", tuple(ways)))
+    return found

@@ -10,8 +10,6 @@ from dataclasses import replace
 import click
 
 from planner.errors import InputError, Mistake, Place
-from planner.inputs.examples import EXAMPLE, missing
-from planner.web.base import scenarios
 from planner.web.limits import ServerLimits
 from planner.web.workers import Workers
 
@@ -20,16 +18,26 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def serve(*, host: str, port: int, workers: int, start: str) -> None:
     """Serve until interrupted. Raises InputError where the address cannot be taken or the extra is not installed."""
-    start = start.removeprefix(EXAMPLE)
-    if start not in scenarios():
-        raise InputError(missing(f"{EXAMPLE}{start}", Place("SCENARIO")))
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         place, because = Place(f"--host {host} --port {port}"), error.strerror or str(error)
         raise InputError(Mistake("cannot listen there", place, because, "--port 0 takes a free one")) from None
     solving = Workers(replace(ServerLimits(), workers=workers))
-    solving.start()  # they import what they need while this process does
+    solving.start()  # its nursery imports what it needs while this process does
+    try:
+        _serve(listening, host, start, solving)
+    finally:
+        solving.stop()
+
+
+def _serve(listening: socket.socket, host: str, start: str, solving: Workers) -> None:
+    from planner.inputs.examples import EXAMPLE, missing
+    from planner.web.base import scenarios
+
+    start = start.removeprefix(EXAMPLE)
+    if start not in scenarios():
+        raise InputError(missing(f"{EXAMPLE}{start}", Place("SCENARIO")))
     try:
         import uvicorn
 

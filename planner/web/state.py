@@ -20,7 +20,22 @@ PASTED = "pasted"
 """What a scenario calls the model whose config.json came with it."""
 EXAMPLE, OWN_SCENARIO, OWN_MODEL, TASK, MODEL, GPUS = "example", "yaml", "config", "task", "for", "on"
 RESERVED = frozenset(
-    {EXAMPLE, OWN_SCENARIO, OWN_MODEL, TASK, MODEL, GPUS, "token", "over", "offer", "why", "side", "to"}
+    {
+        EXAMPLE,
+        OWN_SCENARIO,
+        OWN_MODEL,
+        TASK,
+        MODEL,
+        GPUS,
+        "token",
+        "over",
+        "offer",
+        "why",
+        "side",
+        "to",
+        "view",
+        "inline",
+    }
 )
 """Names in the query that are no path of a scenario."""
 UNPACKED_BYTES = 256 * 1024
@@ -51,6 +66,15 @@ class State:
         """The changes as `--set` takes them."""
         return tuple(f"{path}={value}" for path, value in self.changes)
 
+    @property
+    def named(self) -> str:
+        """What it is, in a few words."""
+        if self.text is not None:
+            start = "your own"
+        else:
+            start = f"{self.task} of {self.model} on {self.gpus}" if self.task is not None else self.example
+        return ", ".join([start, *self.overrides])
+
     def query(self, **more: str) -> str:
         """The query of an address that leads to this state."""
         if self.text is not None:
@@ -66,6 +90,10 @@ class State:
     def value(self, path: str) -> str:
         """What was typed for a path; empty where it stays as in the scenario."""
         return dict(self.changes).get(path, "")
+
+    def without(self, path: str) -> State:
+        """The same with a path as it stands in the scenario."""
+        return replace(self, changes=tuple(pair for pair in self.changes if pair[0] != path))
 
     def changed(self, changes: Iterable[str]) -> State:
         """The same with further PATH=VALUE texts, each in place of an earlier one of its path."""

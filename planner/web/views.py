@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -16,18 +16,36 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from planner.errors import InputError
 from planner.inputs.asked import TASKS
 from planner.inputs.document import Document, parse_document, with_overrides
-from planner.inputs.examples import EXAMPLE as NAMED
-from planner.web.asked import Answer
-from planner.web.base import base, scenario_text, scenarios
+from planner.report.blocks import Plot
+from planner.report.figures.canvas import STYLE as FIGURES
+from planner.report.figures.draw import figure_svg
+from planner.web.asked import MOST_SIDES, Answer
+from planner.web.base import base, budgets, scenario_text, scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog
-from planner.web.controls import decision_controls, main_controls
+from planner.web.controls import budget_controls, decided, decision_controls, main_controls
+from planner.web.links import SAVED, command, sides
 from planner.web.state import EXAMPLE, OWN_SCENARIO, TASK, State, state_of
 from planner.web.waiting import while_wanted
 from planner.web.workers import Workers
 
-VIEWS = {"plan": "Plan", "compare": "Compare", "front": "Front"}
+VIEWS = {
+    "plan": "Plan",
+    "compare": "Compare",
+    "front": "Front",
+    "timeline": "Timeline",
+    "topology": "Topology",
+    "budget": "Budget",
+}
 """Pages by name, with their titles."""
+KINDS = {"plan": "solve", "timeline": "solve", "topology": "solve", "why": "explain", "json": "solve"}
+"""The question behind an answer, where it has another name."""
+FRAGMENTS = (*VIEWS, "why", "near", "json")
+"""Answers that are put into a page."""
 AXES = {"headroom": "headroom", "gpus": "GPUs", "sequence_length": "sequence length", "dollars": "dollars"}
+NEAR_TIES = 3
+"""Layouts beside a plan, itself among them."""
+EXTRA = ("over", "offer", "side", "why")
+"""Names in an address that are part of a view and not of its scenario."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +57,32 @@ class View:
     """The scenario before its changes."""
     text: str
     catalog: ClosedCatalog
+    extra: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
 
-    def asked(self, state: State | None = None, **more: object) -> Answer:
-        """This view, or another state of its scenario, as a question for a worker."""
-        state = state or self.state
-        document = {"text": self.text, "name": self.document.name, "overrides": list(state.overrides)}
-        return {**document, "config": state.config, **more}
+    def asked(self, name: str) -> Answer:
+        """The question behind one answer about this view. Raises InputError for a side that cannot be read."""
+        document = {"text": self.text, "name": self.document.name, "overrides": list(self.state.overrides)}
+        asked = {**document, "config": self.state.config}
+        if name == "compare":
+            others = [_view(other).asked("") for other in sides(self.state, self.extra)[: MOST_SIDES - 1]]
+            return {"sides": [asked, *others]}
+        if name == "why":
+            why = self.one("why")
+            return {**asked, "why_not": [why] if why else [], "neighbours": not why}
+        if name == "front":
+            return {**asked, "over": self.one("over") or "headroom", "offer": self.one("offer")}
+        return {**asked, "count": NEAR_TIES} if name == "near" else asked
+
+    def one(self, name: str) -> str | None:
+        """A part of the address that is not of the scenario."""
+        return next((value for key, value in self.extra if key == name and value), None)
 
 
-def _view(state: State) -> View:
+def _view(state: State, extra: Sequence[tuple[str, str]] = ()) -> View:
     catalog = closed_catalog(state.config)
     name, text = base(state, catalog)
-    return View(state, parse_document(text, name), text, catalog)
+    return View(state, parse_document(text, name), text, catalog, tuple(extra))
 
 
 class Pages:
@@ -64,6 +95,7 @@ class Pages:
             loader=PackageLoader("planner.web"), autoescape=select_autoescape(default=True), trim_blocks=True,
             lstrip_blocks=True,
         )  # fmt: skip
+        environment.filters["typed"] = shlex.join
         self.templates = Jinja2Templates(env=environment)
         get: Callable[..., Any] = self.router.get
         for name in VIEWS:
@@ -75,86 +107,87 @@ class Pages:
 
     def _page(self, name: str) -> Callable[[Request], Any]:
         async def page(request: Request) -> Response:
-            view = self._view(request)
-            return self._render(request, "page.html", view, name=name)
+            return self._render(request, "page.html", self._view(request, name), name)
 
         return page
 
-    def _view(self, request: Request) -> View:
+    def _view(self, request: Request, name: str) -> View:
         """The view of an address; that of the first page, and what is wrong, where the address is."""
-        first, pairs = State(example=self.start), request.query_params.multi_items()
+        first = State(example=budgets()[0] if name == "budget" else self.start)
+        pairs = request.query_params.multi_items()
+        extra = [pair for pair in pairs if pair[0] in EXTRA]
         try:
-            named = {name for name, _ in pairs} & {EXAMPLE, TASK, OWN_SCENARIO}
-            return _view(state_of(pairs if named else [(EXAMPLE, self.start), *pairs]))
+            named = {key for key, _ in pairs} & {EXAMPLE, TASK, OWN_SCENARIO}
+            view = _view(state_of(pairs if named else [(EXAMPLE, first.example), *pairs]), extra)
+            view.asked(name)  # sides of a comparison are read here too
+            return view
         except InputError as error:
             return replace(_view(first), problems=tuple(problem.render() for problem in error.problems))
 
-    def _render(self, request: Request, template: str, view: View, **more: Any) -> HTMLResponse:
+    def _render(self, request: Request, template: str, view: View, name: str, **more: Any) -> HTMLResponse:
+        state, is_budget = view.state, name == "budget"
         context = {
-            "state": view.state,
+            "name": name,
+            "state": state,
             "problems": view.problems,
             "views": VIEWS,
-            "examples": scenarios(),
-            "tasks": TASKS,
-            "controls": main_controls(view.state, view.document, view.catalog),
-            "decisions": decision_controls(view.state, view.document),
+            "links": {key: "" if is_budget != (key == "budget") else state.query() for key in VIEWS},
+            "examples": budgets() if is_budget else scenarios(),
+            "tasks": () if is_budget else TASKS,
+            "controls": (budget_controls(state, view.document) if is_budget else
+                         main_controls(state, view.document, view.catalog)),
+            "decisions": () if is_budget else decision_controls(state, view.document),
             "axes": AXES,
             "base": "",
-            "query": view.state.query(),
-            "command": command(view.state),
-            "applied": lambda changes: view.state.changed(changes).query(),
-            "over": request.query_params.get("over") or "headroom",
-            "side": "\n".join(request.query_params.getlist("side")),
-            "extra": _extra(request),
+            "figures": FIGURES,
+            "inline": "inline" in request.query_params,
+            "query": state.query(),
+            "command": command(name, state, view.extra),
+            "yaml": lambda: _changed(view),
+            "applied": lambda changes: state.changed(changes).query(),
+            "over": view.one("over") or "headroom",
+            "offer": view.one("offer") or "",
+            "offers": view.catalog.ids("prices"),
+            "side": [*(value for key, value in view.extra if key == "side"), *[""] * MOST_SIDES][: MOST_SIDES - 1],
+            "extra": urlencode(view.extra),
             **more,
-        }
+        }  # fmt: skip
         return self.templates.TemplateResponse(request, template, context)
 
     async def fragment(self, request: Request, name: str) -> Response:
         """The answer of one page, put into it by htmx."""
-        view = self._view(request)
-        if view.problems:
-            return self._render(request, "refused.html", view, refused=[{"what": text} for text in view.problems])
-        query = request.query_params
-        if name == "plan":
-            kind, asked = "solve", view.asked()
-        elif name == "why":
-            kind, asked = "explain", view.asked(why_not=[query["why"]] if query.get("why") else [])
-        elif name == "front":
-            over, offer = query.get("over") or "headroom", query.get("offer") or None
-            kind, asked = "front", view.asked(over=over, offer=offer)
-        elif name == "near":
-            kind, asked = "near", view.asked()
-        elif name == "compare":
-            others = [view.state.changed(side.split()) for side in query.getlist("side") if side.strip()]
-            kind, asked = "compare", {"sides": [view.asked(), *(view.asked(other) for other in others)]}
-        else:
+        if name not in FRAGMENTS:
             return HTMLResponse("<p>no such answer</p>", 404)
-        found = await while_wanted(request, self.workers.ask(kind, asked))
+        view = self._view(request, name)
+        if view.problems:
+            return self._render(request, "refused.html", view, name, refused=[{"what": text} for text in view.problems])
+        found = await self._answer(request, KINDS.get(name, name), view.asked(name))
         if "problems" in found:
-            return self._render(request, "refused.html", view, refused=found["problems"])
-        return self._render(request, f"{name}.html", view, found=found, document=found["document"])
+            return self._render(request, "refused.html", view, name, refused=found["problems"])
+        return self._render(request, f"{name}.html", view, name, found=found, **_shown(name, view, found))
+
+    async def _answer(self, request: Request, kind: str, asked: Answer) -> Answer:
+        return await while_wanted(request, self.workers.ask(kind, asked))
 
     async def scenario(self, request: Request) -> Response:
         """The scenario as YAML, changes applied."""
-        view = self._view(request)
+        view = self._view(request, "plan")
         if view.problems:
-            return PlainTextResponse("\n".join(view.problems) + "\n", 422)
+            return _wrong(view.problems)
         try:
-            text = scenario_text(with_overrides(view.document, view.state.overrides))
+            return _attached(_changed(view), SAVED)
         except InputError as error:
-            return PlainTextResponse(f"{error}\n", 422)
-        return _attached(text, "scenario.yaml")
+            return _wrong([str(error)])
 
     async def launch(self, request: Request) -> Response:
         """The plan's launch files, one after the other."""
-        view = self._view(request)
+        view = self._view(request, "plan")
         if view.problems:
-            return PlainTextResponse("\n".join(view.problems) + "\n", 422)
-        asked = view.asked(to=request.query_params.get("to"))
-        found = await while_wanted(request, self.workers.ask("launch", asked))
+            return _wrong(view.problems)
+        asked = {**view.asked("plan"), "to": request.query_params.get("to")}
+        found = await self._answer(request, "launch", asked)
         if "problems" in found:
-            return PlainTextResponse("\n".join(problem["what"] for problem in found["problems"]) + "\n", 422)
+            return _wrong([problem["what"] for problem in found["problems"]])
         names = list(found["files"])
         if len(names) == 1:
             return _attached(found["files"][names[0]], names[0])
@@ -162,28 +195,42 @@ class Pages:
         return _attached(text, "launch.txt")
 
     async def report(self, request: Request) -> Response:
-        """The report as `--format html` writes it."""
-        view = self._view(request)
+        """The report of a view as `--format html` writes it."""
+        name = request.query_params.get("view") or "plan"
+        if name not in FRAGMENTS:
+            return _wrong([f"no view {name!r}"])
+        view = self._view(request, name)
         if view.problems:
-            return PlainTextResponse("\n".join(view.problems) + "\n", 422)
-        found = await while_wanted(request, self.workers.ask("solve", view.asked()))
+            return _wrong(view.problems)
+        asked = {**view.asked(name), "report": command(name, view.state, view.extra)}
+        found = await self._answer(request, KINDS.get(name, name), asked)
         if "problems" in found:
-            return PlainTextResponse("\n".join(problem["what"] for problem in found["problems"]) + "\n", 422)
-        return _attached(found["html"], "report.html")
+            return _wrong([problem["what"] for problem in found["problems"]])
+        return _attached(found["report"], "report.html")
 
 
-def command(state: State) -> str:
-    """The question as one would type it."""
-    sets = [part for text in state.overrides for part in ("--set", text)]
-    if state.text is None and state.task is not None:
-        return shlex.join(["planner", "ask", state.model, "--gpus", state.gpus, "--task", state.task, *sets])
-    name = "scenario.yaml" if state.text is not None else f"{NAMED}{state.example}"
-    return shlex.join(["planner", "solve", name, *sets])
+def _shown(name: str, view: View, found: Answer) -> Answer:
+    """What a template needs besides the answer."""
+    if name == "plan":
+        plan = found["document"]["plan"]
+        return {"decided": decided(view.state, plan["layout"]) if plan is not None else []}
+    if name == "compare":
+        return {"beside": list(zip("ABCD", [view.state, *sides(view.state, view.extra)], strict=False))}
+    if name == "front" and "plot" in found:
+        links = [f"./?{view.state.changed(changes).query()}" for changes in found["sets"]]
+        plot = found["plot"]
+        points, labels = (tuple(map(tuple, plot["points"])), tuple(plot["labels"]))
+        return {"svg": figure_svg(Plot(plot["title"], plot["x"], plot["y"], points, labels, links=tuple(links)))}
+    return {}
 
 
-def _extra(request: Request) -> str:
-    """The part of an address that is no scenario: axis, offer and sides."""
-    return urlencode([pair for pair in request.query_params.multi_items() if pair[0] in ("over", "offer", "side")])
+def _changed(view: View) -> str:
+    """The scenario with its changes as YAML. Raises InputError for a change that has no place."""
+    return scenario_text(with_overrides(view.document, view.state.overrides))
+
+
+def _wrong(problems: Sequence[str]) -> Response:
+    return PlainTextResponse("\n".join(problems) + "\n", 422)
 
 
 def _attached(text: str, name: str) -> Response:

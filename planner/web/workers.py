@@ -1,7 +1,7 @@
 """A few processes that solve, a queue before them, and what was answered already.
 
 Equal questions are solved once. A question that nobody waits for any more is cancelled: its process is ended and
-another one started, since a search cannot be interrupted from outside.
+another one forked from the nursery, since a search cannot be interrupted from outside.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from planner.web.limits import ServerLimits
-from planner.web.worker import serve_questions
+from planner.web.nursery import Nursery
 
 if TYPE_CHECKING:
     from planner.web.asked import Answer, Asked
 
 START_SECONDS = 60.0
+T = TypeVar("T")
 
 
 class Busy(Exception):
@@ -47,14 +47,9 @@ class Counts:
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
     pipe: Connection
-    ready: bool = False
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+    process: int | None = None
+    """Its id, once it has begun."""
 
 
 @dataclass
@@ -71,6 +66,7 @@ class Workers:
     def __init__(self, limits: ServerLimits) -> None:
         self.limits = limits
         self.counts = Counts()
+        self._nursery: Nursery | None = None
         self._free: asyncio.Queue[_Worker] = asyncio.Queue()
         self._all: list[_Worker] = []
         self._running: dict[str, _Running] = {}
@@ -78,20 +74,24 @@ class Workers:
         self._kept_bytes = 0
 
     def start(self) -> None:
-        """Start the processes, where they do not run yet."""
-        while len(self._all) < self.limits.workers:
-            self._begin()
+        """Start the nursery, where it does not run yet; workers begin when they are first needed."""
+        if self._nursery is None:
+            self._nursery = Nursery(self.limits.worker_bytes)
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all processes."""
         for worker in self._all:
-            worker.end()
+            worker.pipe.close()
         self._all.clear()
+        self._free = asyncio.Queue()
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
 
     @property
     def processes(self) -> list[int]:
-        """Process ids, for tests and `/metrics`."""
-        return [worker.process.pid or 0 for worker in self._all]
+        """Process ids of the workers that have begun, for tests and `/metrics`."""
+        return [worker.process for worker in self._all if worker.process is not None]
 
     async def ask(self, kind: str, asked: Asked) -> Answer:
         """The answer; cancelling the caller cancels the question, unless another caller waits for the same.
@@ -133,13 +133,14 @@ class Workers:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
     async def _solve(self, question: bytes) -> bytes:
+        if self._free.empty() and len(self._all) < self.limits.workers:
+            self._begin()
         worker = await self._free.get()
         done = False
         try:
             limit = self.limits.solve_seconds + self.limits.grace_seconds
-            if not worker.ready:
-                await asyncio.wait_for(_message(worker.pipe), START_SECONDS)
-                worker.ready = True
+            if worker.process is None:
+                worker.process = int(await asyncio.wait_for(_message(worker.pipe), START_SECONDS))
             worker.pipe.send_bytes(question)
             answer = await asyncio.wait_for(_message(worker.pipe), limit)
             done = True
@@ -160,20 +161,29 @@ class Workers:
                 self._replace(worker)
 
     def _replace(self, worker: _Worker) -> None:
-        worker.end()
+        """End a worker; one that has not begun ends by itself when its pipe is closed."""
+        worker.pipe.close()
         if worker in self._all:
             self._all.remove(worker)
+            if worker.process is not None:
+                self._order(lambda nursery: nursery.end(worker.process or 0))
             self._begin()
 
     def _begin(self) -> None:
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve_questions, args=(theirs, self.limits.worker_bytes), daemon=True)
-        process.start()
-        theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(self._order(Nursery.begin))
         self._all.append(worker)
         self._free.put_nowait(worker)
+
+    def _order(self, order: Callable[[Nursery], T]) -> T:
+        """What the nursery gives; a new one where the old one died, and with it whatever was asked of it."""
+        if self._nursery is None:
+            self._nursery = Nursery(self.limits.worker_bytes)
+        try:
+            return order(self._nursery)
+        except OSError:
+            self.stop()
+            self._nursery = Nursery(self.limits.worker_bytes)
+            return order(self._nursery)
 
 
 async def _message(pipe: Connection) -> bytes:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import html
 import json
 import re
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -14,6 +16,11 @@ from planner.web.state import State
 from planner.web.views import VIEWS
 
 QUERY = State(text=json.dumps(SMALL)).query()
+JOB = {
+    "name": "tune", "scenario": "llama70b_64xh100.yaml", "set": {"model": "llama3.2-1b"}, "tokens": 1e8,
+    "deadline_days": 30,
+}  # fmt: skip
+BUDGET = {"name": "small", "jobs": [JOB], "offers": [{"price": "coreweave-8x-h100", "nodes": [1]}]}
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -30,6 +37,81 @@ def test_the_answer_is_that_of_the_door(client: TestClient) -> None:
     assert plan is not None
     assert f"{plan.headroom_gib:.1f} GiB free" in text
     assert "cluster.num_gpus=4" in text
+
+
+def opened(client: TestClient, text: str, words: str = "open") -> list[str]:
+    """Answers of the plans that an answer's buttons of these words lead to."""
+    links = re.findall(rf'href="\./\?([^"]+)"[^>]*>{words}<', text)
+    return [client.get(f"/answer/plan?{html.unescape(link)}").text for link in links]
+
+
+def test_near_ties_open_as_the_plans_that_they_are(client: TestClient) -> None:
+    near = client.get(f"/answer/near?{QUERY}").text
+    free = re.findall(r"<td>([0-9]+\.[0-9])</td>", near)
+    plans = opened(client, near)
+    assert len(plans) >= 2
+    assert all(f"{gib} GiB free" in plan for gib, plan in zip(free, plans, strict=True))
+    assert near.count(">why not<") == len(plans) - 1
+
+
+def test_a_point_of_the_front_opens_its_plan(client: TestClient) -> None:
+    front = client.get(f"/answer/front?{QUERY}&over=gpus").text
+    links = re.findall(r'<a href="\./\?([^"]+)" aria-label="([0-9,]+) GPUs, ([0-9,]+) tokens/s', front)
+    assert len(links) >= 2
+    for link, gpus, rate in links:
+        plan = client.get(f"/answer/plan?{html.unescape(link)}").text
+        assert f"{rate} tokens/s" in plan
+        assert f"fits on {gpus} GPUs" in plan
+
+
+def test_four_plans_stand_side_by_side(client: TestClient) -> None:
+    link = f"http://here/?{QUERY}&batch.sequence_length=2048"
+    lines = ["cluster.num_gpus=4", "limits.headroom_gib=79", link]
+    query = f"{QUERY}&{urlencode([('side', line) for line in lines])}"
+    text = client.get(f"/answer/compare?{query}").text
+    assert all(f"<th>{letter}</th>" in text for letter in "ABD")
+    assert "C: infeasible" in text
+    assert html.escape("--also batch.sequence_length=2048") in text
+    assert "no shipped scenario" in client.get(f"/answer/compare?{QUERY}&side=example:none").text
+    assert "changes nothing" in client.get(f"/answer/compare?{QUERY}&side=fast").text
+
+
+def test_decisions_are_pinned_limited_and_let_go_of_by_a_click(client: TestClient) -> None:
+    pinned = client.get(f"/answer/plan?{QUERY}&layout.tensor_parallel=2").text
+    assert "tensor parallel <strong>2</strong>" in pinned
+    again = re.search(r'href="\./\?([^"]+)" aria-label="tensor parallel: leave open"', pinned)
+    assert again is not None
+    assert "tensor_parallel" not in again.group(1)
+    assert 'aria-label="data parallel: pin"' in pinned
+    most = re.search(r'href="\./\?([^"]+)" aria-label="data parallel: at most 2"', pinned)
+    assert most is not None
+    assert "data parallel <strong>4" not in client.get(f"/answer/plan?{html.unescape(most.group(1))}").text
+
+
+def test_timeline_and_topology_are_drawn(client: TestClient) -> None:
+    timeline = client.get(f"/answer/timeline?{QUERY}").text
+    assert "Where a step goes" in timeline
+    topology = client.get(f"/answer/topology?{QUERY}&layout.tensor_parallel=2").text
+    assert "Groups: tensor parallel" in topology
+    assert "<td class=left>0, 1</td>" in topology
+
+
+def test_a_budget_of_ones_own_names_shipped_scenarios_only(client: TestClient) -> None:
+    query = State(text=json.dumps(BUDGET)).query()
+    assert "What to buy" in client.get(f"/answer/budget?{query}").text
+    for name in ("../secret.yaml", "/etc/passwd", "none"):
+        other = State(text=json.dumps({**BUDGET, "jobs": [{**JOB, "scenario": name}]})).query()
+        assert "no shipped scenario" in client.get(f"/answer/budget?{other}").text
+
+
+@pytest.mark.parametrize("name", ["plan", "timeline", "topology", "near"])
+def test_every_view_can_be_taken_away(client: TestClient, name: str) -> None:
+    report = client.get(f"/download/report.html?{QUERY}&view={name}").text
+    assert report.startswith("<!doctype html>")
+    assert "<svg" in report
+    if name != "near":
+        text = client.get(f"/answer/{name}?{QUERY}").text
+        assert all(each in text for each in ("download/launch?", "download/scenario.yaml?", "planner solve", "YAML"))
 
 
 def test_a_mistake_is_said_with_its_place(client: TestClient) -> None:

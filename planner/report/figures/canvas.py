@@ -37,6 +37,7 @@ class Canvas:
     title: str
     height: float
     parts: list[str] = field(default_factory=list)
+    role: str = "img"
 
     def text(self, x: float, y: float, said: str, *, at: str = "start", name: str = "", turn: bool = False) -> None:
         """Words; `at` is start, middle or end."""
@@ -55,10 +56,14 @@ class Canvas:
         """A straight line."""
         self.parts.append(f'<path d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}" class="{name}"/>')
 
-    def dot(self, x: float, y: float, said: str, name: str = "k0") -> None:
-        """A point."""
-        note = f"<title>{html.escape(said)}</title>"
-        self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="{name}">{note}</circle>')
+    def dot(self, x: float, y: float, said: str, name: str = "k0", link: str = "") -> None:
+        """A point; `link` is where a click on it leads."""
+        note, size = f"<title>{html.escape(said)}</title>", "7" if link else "3.5"
+        mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" class="{name}">{note}</circle>'
+        if link:
+            mark = f'<a href="{html.escape(link)}" aria-label="{html.escape(said)}">{mark}</a>'
+            self.role = "group"
+        self.parts.append(mark)
 
     def legend(self, kinds: Sequence[str], y: float) -> float:
         """One square a kind, wrapped; returns the y below it."""
@@ -77,7 +82,7 @@ class Canvas:
         style = f"<style>{STYLE}svg.pf{{background:var(--paper)}}</style>" if alone else ""
         space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
         size = f' width="{WIDTH}" height="{self.height:.0f}"' if alone else ""
-        head = f'<svg{space} class="pf" viewBox="0 0 {WIDTH} {self.height:.0f}"{size} role="img">'
+        head = f'<svg{space} class="pf" viewBox="0 0 {WIDTH} {self.height:.0f}"{size} role="{self.role}">'
         return f"{head}<title>{html.escape(self.title)}</title>{style}{''.join(self.parts)}</svg>"
 
 

@@ -1,4 +1,4 @@
-"""Rows that are neither the fastest nor the near tie with most headroom, dropped before the model is built.
+"""Rows that are neither the fastest nor the near tie that wins, dropped before the model is built.
 
 A row of the near-tie band can only win by headroom. A split in hand that surely lies in the band leaves so much memory
 free; a row of which the closed form proves that it is too slow with as much left free cannot hold the answer.
@@ -20,6 +20,7 @@ from planner.search.bounds.free_stages import Splitter
 from planner.search.bounds.rollout_pairs import RolloutPairs
 from planner.search.deadline import NO_DEADLINE, Deadline
 from planner.search.grid import Rounded, slowest_near_tie
+from planner.search.tables import row_ranks
 
 MANY = 8
 """So few rows go to the solver as they are."""
@@ -60,13 +61,16 @@ def roomy_rows(
     if prefers_even(question.first):
         may, does, even = _even(rounded, rows, longest, surely, deadline)
         if does.any():
-            keep[may] |= even.reaches(rows[may], even.most_in_hand(rows[may]))[0]
+            keep[may] |= even.winners(rows[may])
             return keep
         if may.any():
             return everything
     if least is None and rounded.rollouts is not None:
         return everything
     reach = _Reach(rounded, least, longest, surely, question, deadline)
+    if least is not None:
+        keep |= reach.winners(rows)
+        return keep
     in_hand = reach.most_in_hand(rows)
     if not in_hand:
         return everything
@@ -128,6 +132,21 @@ class _Reach:
             split = self._splitter.split(int(rows[place]), held_back, float(beyond[place]))
             bound[place], seconds[place] = split.bound_seconds, split.seconds
         return pairs.step(bound) <= self.longest, pairs.step(seconds) <= self.surely
+
+    def winners(self, rows: Ints) -> np.ndarray:
+        """Which of these rows with even or listed stages may win by headroom, and of equal ones by their order.
+
+        Where no near tie can leave more free than one surely does, that one beats all that are less simple than it.
+        """
+        most = self.most_in_hand(rows)
+        may, does = self.reaches(rows, most)
+        if does.any() and not self.reaches(rows[may], most + 1)[0].any():
+            costs = self.rounded.costs
+            order = np.lexsort((row_ranks(costs)[rows], costs.simplicity[rows]))
+            place = np.empty(len(rows), dtype=np.int64)
+            place[order] = np.arange(len(rows))
+            may &= place <= place[does].min()
+        return may
 
     def most_in_hand(self, rows: Ints) -> int:
         """Steps of memory that a near tie among these rows surely leaves free."""
