@@ -20,6 +20,7 @@ from planner.report.short import short_layout, typed
 from planner.report.summary import error_blocks, headline, moment_name, next_command
 from planner.search.plan import Plan
 from planner.search.search import Outcome, why_nothing_fits
+from planner.search.untried import NOT_TRIED
 from planner.units import number, percent, signed
 
 
@@ -198,7 +199,8 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
         + ", ".join(f"{e.name} {e.amount:.2f} s ({percent(e.amount / plan.step_seconds, 0)})" for e in times)
         + f" of {plan.step_seconds:.2f} s.",
     ]
-    removed = sorted(outcome.proof.removed, key=lambda entry: -entry.count)[:3]
+    counted = (entry for entry in outcome.proof.removed if entry.rule != NOT_TRIED)
+    removed = sorted(counted, key=lambda entry: -entry.count)[:3]
     if removed:
         counts = ", ".join(f"{entry.rule} {entry.count:,}" for entry in removed)
         said.append(f"Of {outcome.proof.candidates:,} candidates most were removed by {counts}.")
