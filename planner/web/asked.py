@@ -142,11 +142,11 @@ def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer
         refuse_files(with_overrides(document, [text]))
     found = explain(document, catalog, why_not=asked.get("why_not", ()), around=asked.get("neighbours", True))
     told, base = _told(found), found.outcome.plan
-    told.parts = {"told": told.blocks}
+    told.parts = {"told": told.blocks[1:]}  # its headline stands above already
     if base is not None and found.neighbours:
         grid = alternatives_grid(base, found.neighbours)
         at = list(told.blocks).index(grid)
-        told.parts = {"told": [*told.blocks[: at - 1], *told.blocks[at + 1 :]]}  # the page has it with buttons
+        told.parts = {"told": [*told.blocks[1 : at - 1], *told.blocks[at + 1 :]]}  # the page has it with buttons
         told.more = {"grid": _grid(grid), "sets": [texts(dict(each.changes)) for each in found.neighbours]}
     return told
 
