@@ -8,11 +8,11 @@ python benchmarks/budget.py promises
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 import time
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from budget_problems import by_the_hour, random_budget  # noqa: E402
 
 from planner.analysis.budget.budget import BudgetAnswer, solve_budget  # noqa: E402
-from planner.analysis.budget.budget_file import windows  # noqa: E402
+from planner.analysis.budget.known_layouts import KnownLayouts  # noqa: E402
 from planner.analysis.budget.model import choose  # noqa: E402
 from planner.analysis.budget.offers import (  # noqa: E402
     BudgetLimits,
@@ -34,10 +34,11 @@ from planner.analysis.budget.offers import (  # noqa: E402
     bill,
 )
 from planner.analysis.budget.options import JobOption  # noqa: E402
-from planner.analysis.budget.played import kept, with_interruptions  # noqa: E402
+from planner.validation.throughput.promises import Measured, drawn_shares  # noqa: E402
 
 WEEK = 168
-DRAWS = 10_000
+DRAWN_ERROR = 0.005
+"""Of a share of so many draws."""
 
 
 def brute(count: int, first: int) -> int:
@@ -102,76 +103,94 @@ def large(repeat: int) -> int:
     return 5 if worst > 0.01 else 0
 
 
-def promises() -> int:
-    """Every shipped budget: its promise, one node count fewer and the next cheaper option, in drawn runs.
+def promises(budgets: list[Path]) -> int:
+    """Every budget as it stands and with its deadlines moved to what was booked: each kept as promised, and one node
+    fewer or the next cheaper option is not enough there.
 
     Speeds are drawn from single published runs, a group of runs by chance and then one of its rows; interruptions one
     by one. Nothing of the fitted interval is used.
     """
-    from planner.validation.rl.left_out import left_out
-    from planner.validation.throughput.durations import draws, generation_of, kept_when_left_out
+    from planner.validation.throughput.durations import LEAST_GROUPS, RL, kept_unseen, residuals
     from planner.validation.throughput.run import run_throughput
 
-    result = run_throughput()
-    groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for estimate in result.estimates:
-        if estimate.speed.accuracy != "nanotron-slow":
-            for generation in ("all", generation_of(estimate.problem.gpu.chip)):
-                key = (estimate.problem.engine.id, generation)
-                groups[key][f"{estimate.speed.source} {estimate.speed.run.model}"].append(1 + estimate.error)
-    assert result.steps is not None
-    errors = left_out(result.steps)["step"].errors
-    for score in result.steps.of("step"):
-        groups["rl", "all"][score.row.framework].append(1 / (1 + errors[score.row.id]))
-    failed = 0
-    for (engine, generation), rows in sorted(groups.items()):
-        arrays = {name: np.array(values) for name, values in rows.items()}
-        if len(arrays) >= 3:
-            print(f"{engine} {generation}: groups left out keep {kept_when_left_out(arrays, 0.9):.1%} of a plain 90 %")
-    for path in sorted((ROOT / "scenarios").glob("budget_*.yaml")):
-        answer = solve_budget(str(path))
-        if not answer.bookings:
-            print(f"{path.stem}: infeasible: {'; '.join(answer.remedies)}")
+    measured = residuals(run_throughput())
+    for (engine, generation), groups in measured.items():
+        if len(groups) > LEAST_GROUPS:
+            rest = {name: np.concatenate(list(rows.values())) for (name, of), rows in measured.items()
+                    if of == "all" and name not in (engine, RL[0])}  # fmt: skip
+            shares = kept_unseen(groups, rest, 0.9)
+            worst = min(shares, key=lambda name: (shares[name], name))
+            mean = float(np.mean(list(shares.values())))
+            print(f"{engine} {generation}: {len(groups)} groups, each unseen, keep {mean:.1%} of a promised 90 %, "
+                  f"least {worst} {shares[worst]:.0%}")  # fmt: skip
+    layouts, failed = KnownLayouts(time_limit_s=900), 0
+    for path in budgets:
+        stands = solve_budget(str(path), layouts=layouts)
+        if not stands.bookings:
+            print(f"{path.stem}: infeasible: {'; '.join(stands.remedies)}")
             continue
-        share = _drawn(answer, [b.option for b in answer.bookings], groups, draws, generation_of)
-        print(f"{path.stem}: asked {answer.budget.confidence:.0%}, kept {', '.join(f'{s:.1%}' for s in share)}")
-        failed += min(share) < answer.budget.confidence - 0.005
-        for place, booking in enumerate(answer.bookings):
-            for name, other in _lesser(answer, booking.option):
-                changed = [b.option for b in answer.bookings]
-                changed[place] = other
-                less = _drawn(answer, changed, groups, draws, generation_of)[place]
-                print(f"  {other.job}, {name}: {other.nodes} x {other.terms_of_offer.name} would keep {less:.1%}")
+        failed += _kept(path.stem, stands, measured)
+        tight = _with_one_fewer(path, stands, layouts)
+        failed += _kept(f"{path.stem}, deadlines as booked", tight, measured)
+        failed += _needed(tight, measured)
+    print(f"{layouts.searched} layout searches in {layouts.seconds:.0f} s; {failed} promises broken")
     return 5 if failed else 0
 
 
-def _lesser(answer: BudgetAnswer, chosen: JobOption) -> list[tuple[str, JobOption]]:
-    """The same offer with the next fewer nodes, and the next cheaper option of all that can be laid out."""
+def _kept(name: str, answer: BudgetAnswer, measured: Measured) -> int:
+    """How many jobs keep their deadline less often than promised, in drawn runs."""
+    asked = answer.budget.confidence
+    shares = drawn_shares(answer, [b.option for b in answer.bookings], measured)
+    said = ", ".join(f"{b.option.job} {share:.1%}" for b, share in zip(answer.bookings, shares, strict=True))
+    print(f"{name}: {asked:.0%} promised, kept: {said}")
+    return sum(share < asked - DRAWN_ERROR for share in shares)
+
+
+def _with_one_fewer(path: Path, stands: BudgetAnswer, layouts: KnownLayouts) -> BudgetAnswer:
+    """The same budget with every deadline at the end of its booking, and one node fewer among the offers chosen."""
+    answer = stands
+    for _ in range(3):
+        sets = []
+        for place, (job, booking) in enumerate(zip(stands.budget.jobs, stands.bookings, strict=True)):
+            every = job.repeat.every_days * 24 if job.repeat is not None else 0.0
+            ends = [start + booking.option.whole_hours - k * every for k, start in enumerate(booking.starts)]
+            sets.append(f"jobs[{place}].deadline_days={math.ceil(max(ends)) / 24!r}")
+        for place, offer in enumerate(answer.budget.offers):
+            chosen = {b.option.nodes - 1 for b in answer.bookings if b.option.offer == place} - {0}
+            sets.append(f"offers[{place}].nodes={sorted({*offer.nodes, *chosen})}")
+        again = solve_budget(str(path), tuple(sets), layouts=layouts)
+        if not again.bookings or again.budget.offers == answer.budget.offers:
+            return answer if not again.bookings else again
+        answer = again
+    return answer
+
+
+def _needed(answer: BudgetAnswer, measured: Measured) -> int:
+    """Jobs of which both one node fewer and the next cheaper option would keep the promise too."""
+    idle = 0
+    for place, booking in enumerate(answer.bookings):
+        shares = []
+        for name, other in _lesser(answer, booking.option):
+            if other is None:
+                print(f"  {booking.option.job}, {name}: none that can be laid out")
+                continue
+            changed = [b.option for b in answer.bookings]
+            changed[place] = other
+            shares.append(drawn_shares(answer, changed, measured)[place])
+            print(f"  {other.job}, {name}: {other.nodes} x {other.terms_of_offer.name} would keep {shares[-1]:.1%}")
+        idle += bool(shares) and min(shares) >= answer.budget.confidence
+    return idle
+
+
+def _lesser(answer: BudgetAnswer, chosen: JobOption) -> list[tuple[str, JobOption | None]]:
+    """The same offer with one node fewer, and the next cheaper option of those that can be laid out."""
     own = [o for o in answer.options if o.job == chosen.job and o.duration is not None]
-    fewer = [o for o in own if o.offer == chosen.offer and o.nodes < chosen.nodes]
+    fewer = [o for o in own if o.offer == chosen.offer and o.nodes == chosen.nodes - 1]
     cheaper = [o for o in own if o.cents < chosen.cents and o.terms == chosen.terms]
-    out = [("fewer nodes", max(fewer, key=lambda o: o.nodes))] if fewer else []
-    return out + ([("next cheaper", max(cheaper, key=lambda o: o.cents))] if cheaper else [])
-
-
-def _drawn(answer, options, groups, draws, generation_of) -> tuple[float, ...]:  # type: ignore[no-untyped-def]
-    problem, picked = answer.problem, answer.picked
-    chance, hours, ratios = np.random.default_rng(7), [], {}
-    needs = []
-    for job, option, need in zip(answer.budget.jobs, options, problem.needs, strict=True):
-        plan, duration = option.plan, option.duration
-        engine, chip = plan.problem.engine, generation_of(plan.problem.gpu.chip)
-        names = [(n, c) for n in (engine.id, engine.scored_as) for c in (chip, "all")]
-        key = ("rl", "all") if plan.problem.is_rl else next(k for k in names if len(groups.get(k, {})) >= 3)
-        shared = (job.scenario, str(job.set), option.price.gpu)
-        if shared not in ratios:
-            ratios[shared] = np.array(draws({n: np.array(v) for n, v in groups[key].items()}, DRAWS, len(ratios)))
-        for _ in windows(job):
-            hours.append(with_interruptions(duration, ratios[shared] * duration.work_hours, chance))
-        changed = OfferChoice(option.offer, option.nodes, option.whole_hours, option.cents, option.most_cents)
-        needs.append(replace(need, choices=(changed,)))
-    moved = replace(problem, needs=tuple(needs))
-    return kept(moved, replace(picked, picks=(0,) * len(needs)), hours)
+    return [
+        ("one node fewer", fewer[0] if fewer else None),
+        ("next cheaper", max(cheaper, key=lambda o: o.cents) if cheaper else None),
+    ]
 
 
 def main() -> int:
@@ -181,11 +200,13 @@ def main() -> int:
     one.add_argument("count", type=int, nargs="?", default=500)
     one.add_argument("--seed", type=int, default=10_000)
     commands.add_parser("large").add_argument("--repeat", type=int, default=5)
-    commands.add_parser("promises")
+    commands.add_parser("promises").add_argument("budgets", type=Path, nargs="*")
     given = parser.parse_args()
     if given.what == "brute":
         return brute(given.count, given.seed)
-    return large(given.repeat) if given.what == "large" else promises()
+    if given.what == "large":
+        return large(given.repeat)
+    return promises(given.budgets or sorted((ROOT / "scenarios").glob("budget_*.yaml")))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A sweep of a thousand variants, killed three times and gone on with; the same rows on Dask and on Ray.
 
-python benchmarks/sweep.py kills --variants 1000
-python benchmarks/sweep.py backend dask --variants 200
+python benchmarks/sweep.py kills dask ray
+python benchmarks/sweep.py backends dask --variants 200
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PINS = ("--set", "layout.tensor_parallel=1", "--set", "batch.micro_batch_size=1"
 
 
 def command(out: Path, variants: int, *more: str) -> list[str]:
-    """Headroom in steps of 0.01 GiB by five numbers of recomputed layers, so that every variant is another one."""
+    """Headroom in steps of 0.01 GiB by five numbers of recomputed layers: every variant is another one, and cheap."""
     steps = ",".join(f"{place * 0.01:.2f}" for place in range(variants // 5))
     values = ["--set", f"limits.headroom_gib={steps}", "--set", "layout.recomputed_layers=0,8,16,24,32", *PINS]
     return [sys.executable, "-m", "planner", "sweep", SCENARIO, *values, "--out", str(out), "--resume", *more]
@@ -40,7 +40,14 @@ def read(out: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def kills(variants: int, workers: int) -> None:
+def torn(out: Path) -> int:
+    """Bytes after the last whole line."""
+    content = out.read_bytes() if out.exists() else b""
+    return len(content) - content.rfind(b"\n") - 1
+
+
+def kills(variants: int, workers: int) -> dict[str, dict[str, object]]:
+    """The rows of a sweep that was killed three times and gone on with."""
     out = Path(tempfile.mkdtemp()) / "rows.jsonl"
     solved, before = [], 0
     for share in (0.2, 0.45, 0.7, None):
@@ -55,39 +62,49 @@ def kills(variants: int, workers: int) -> None:
         assert there == before, (there, before)
         before = stored(out)
         solved.append(before - there)
-        print(
-            f"{there} stored already, {before - there} stored then, " + ("killed" if share is not None else "finished")
-        )
+        ended = f"killed, {torn(out)} bytes of a torn line left" if share is not None else "finished"
+        print(f"{there} stored already, {before - there} stored then, {ended}", flush=True)
     rows = read(out)
+    assert len(rows) == sum(solved) == variants
     print(
         f"{len(rows)} distinct rows of {variants}; stored by run: {solved}, in all {sum(solved)}; none torn, none twice"
     )
-    assert len(rows) == sum(solved) == variants
+    return rows
 
 
-def backend(name: str, variants: int) -> None:
-    folder = Path(tempfile.mkdtemp())
-    found = {}
-    for each in ("joblib", name):
-        out = folder / f"{each}.jsonl"
-        subprocess.run(command(out, variants, "--workers", "2", "--backend", each), cwd=ROOT, check=True)
-        found[each] = read(out)
-    assert found["joblib"] == found[name]
-    print(f"{name}: {len(found[name])} rows, the same as joblib's")
+def on(backend: str, variants: int, workers: int) -> dict[str, dict[str, object]]:
+    """The rows of the same sweep on a cluster of its own."""
+    out = Path(tempfile.mkdtemp()) / f"{backend}.jsonl"
+    started = time.monotonic()
+    subprocess.run(
+        command(out, variants, "--workers", str(workers), "--backend", backend),
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    rows = read(out)
+    print(f"{backend}: {len(rows)} distinct rows in {time.monotonic() - started:.0f} s", flush=True)
+    return rows
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kills", "backend"])
-    parser.add_argument("name", nargs="?", choices=["dask", "ray"], default="dask")
+    parser.add_argument("what", choices=["kills", "backends"])
+    parser.add_argument("names", nargs="*", choices=["dask", "ray", []], default=[])
     parser.add_argument("--variants", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     if given.what == "kills":
-        kills(given.variants, given.workers)
+        rows = kills(given.variants, given.workers)
     else:
-        backend(given.name, given.variants)
+        rows = on("joblib", given.variants, given.workers)
+    differing = 0
+    for name in given.names:
+        same = on(name, given.variants, given.workers) == rows
+        differing += not same
+        print(f"{name}: {'the same rows' if same else 'OTHER ROWS'}", flush=True)
+    return 5 if differing else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

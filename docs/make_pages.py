@@ -48,7 +48,7 @@ def page() -> str:
     """The whole page."""
     functions = [getattr(planner, name) for name in planner.__all__ if inspect.isfunction(getattr(planner, name))]
     order = {name: place for place, name in enumerate(vars(api))}
-    functions.sort(key=lambda function: order[function.__name__])
+    functions.sort(key=lambda function: (function.__module__ != api.__name__, order[function.__name__]))
     parts = [HEAD, _examples(inspect.getdoc(api) or ""), "## Functions\n", *(_function(f) for f in functions)]
     parts += ["## What answers hold\n", *(_record(kind) for kind in RECORDS)]
     parts += ["## What is given\n", _given(planner.Scenario, "docs/scenario.md"), _given(planner.Catalog, "")]
@@ -94,11 +94,11 @@ def _function(function: Any) -> str:
 
 def _folded(signature: str) -> str:
     """One parameter a line where the whole is longer than a line."""
+    signature = re.sub(r"<function silent at 0x[0-9a-f]+>", "...", signature)
     if len(signature) <= 110:
-        return signature.replace("<function _silent>", "...")
+        return signature
     name, _, rest = signature.partition("(")
     inner, _, result = rest.rpartition(")")
-    inner = re.sub(r"<function _silent at 0x[0-9a-f]+>", "...", inner)
     parts = re.split(r", (?![^\[]*\])", inner)
     return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
 

@@ -21,13 +21,16 @@ themselves in a notebook, and are plain frozen records: what a field means and i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from planner.analysis.budget.asked import budget as budget
+from planner.analysis.budget.known_layouts import KnownLayouts as KnownLayouts
 from planner.analysis.explanation import Explanation
 from planner.analysis.explanation import explain as _explain
 from planner.analysis.near import Front, NearPlans, near_plans, usd_per_gpu_hour
 from planner.analysis.near import front as _front
+from planner.analysis.sweep.sweep import sweep as sweep
 from planner.analysis.two_plans import Differences, Side, plan_side, read_side, side_of
 from planner.analysis.two_plans import compare as _compare
 from planner.analysis.whatif import Variations
@@ -41,22 +44,17 @@ from planner.errors import NoVerdict as NoVerdict
 from planner.errors import PlannerError as PlannerError
 from planner.inputs.catalog import Catalog as Catalog
 from planner.inputs.document import json_value
-from planner.inputs.given import CatalogLike, ScenarioLike, catalog_given, document_given, loaded
+from planner.inputs.given import CatalogLike, Progress, ScenarioLike, catalog_given, document_given, loaded, silent
 from planner.problem.resolve import question_of
 from planner.report.answers import STYLES, answer_document, answer_html, answer_text
 from planner.schema.scenario import Scenario as Scenario
 from planner.search.enumerate import DEFAULT_POINTS
 from planner.search.estimate import estimate as _estimate
+from planner.search.near_ties import known_share
 from planner.search.plan import Plan as Plan
 from planner.search.search import Outcome as Outcome
 from planner.search.search import search
 from planner.search.shown import show_with
-
-Progress = Callable[[str], None]
-
-
-def _silent(_: str) -> None:
-    return None
 
 
 def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) -> Scenario:
@@ -122,7 +120,8 @@ def solve(
         ['stage', 'phase', 'item', 'gib', 'source']
     """
     question = question_of(document_given(scenario), catalog_given(catalog))
-    return search(question, check_points=DEFAULT_POINTS if check else 0, time_limit_s=time_limit_s)
+    points = DEFAULT_POINTS if check else 0
+    return search(question, check_points=points, time_limit_s=time_limit_s, ties=known_share(question))
 
 
 def estimate(scenario: ScenarioLike, *, catalog: CatalogLike = None) -> Plan:
@@ -152,7 +151,7 @@ def what_if(
     values: Mapping[str, object],
     *,
     catalog: CatalogLike = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Variations:
     """Solve a scenario again for each value of some of its fields.
 
@@ -193,7 +192,7 @@ def near(
     count: int = 5,
     within: float = 0.1,
     catalog: CatalogLike = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> NearPlans:
     """The best distinct layouts, best first: the real best may be the model's second or third.
 
@@ -231,7 +230,7 @@ def front(
     *,
     offer: str | None = None,
     catalog: CatalogLike = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Front:
     """Plans of which none is better in both throughput and another figure; each is solved.
 
@@ -265,7 +264,7 @@ def explain(
     *,
     neighbours: bool = True,
     catalog: CatalogLike = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Explanation:
     """Say what binds a plan and what other decisions would do, or what contradicts what where nothing fits.
 

@@ -10,14 +10,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from typing import TextIO, TypeVar
 
 from planner.errors import InputError, Mistake, Place
 
 STANDARD_OUTPUT = Place("standard output")
 INTERRUPTED = 130
 NO_VERDICT = 3
+_alarms = {"rung": 0, "answered": 0}
 GRACE_S = {signal.SIGINT: 0.6, signal.SIGALRM: 5.0}
 """So long a command may take to end after an interrupt or its deadline; then the process ends where it stands. [s]"""
 
@@ -127,6 +128,21 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+_Answer = TypeVar("_Answer")
+
+
+def within(seconds: float, ask: Callable[[], _Answer]) -> _Answer | None:
+    """What is asked; None, and the command goes on, where so many seconds do not suffice or are not there."""
+    if seconds <= 0:
+        return None
+    try:
+        with deadline(seconds):
+            return ask()
+    except DeadlinePassed:
+        _alarms["answered"] += 1
+        return None
+
+
 def end_when_interrupted() -> None:
     """From now on an interrupt ends the process within a second, and a deadline soon after it, whatever it computes:
     Python sees a signal only between two of its own steps, and a solver's step may take long.
@@ -142,7 +158,15 @@ def end_when_interrupted() -> None:
 def _watch(read_end: int) -> None:
     while number := os.read(read_end, 1):
         if number[0] in GRACE_S:
-            time.sleep(GRACE_S[signal.Signals(number[0])])
-            interrupted = number[0] == signal.SIGINT
-            note("interrupted" if interrupted else "Error: no verdict within the time limit")
-            os._exit(INTERRUPTED if interrupted else NO_VERDICT)
+            _alarms["rung"] += number[0] == signal.SIGALRM
+            after = threading.Timer(GRACE_S[signal.Signals(number[0])], _end, (number[0], _alarms["rung"]))
+            after.daemon = True
+            after.start()
+
+
+def _end(number: int, rung: int) -> None:
+    """End the process, unless its alarm was answered."""
+    interrupted = number == signal.SIGINT
+    if interrupted or _alarms["answered"] < rung:
+        note("interrupted" if interrupted else "Error: no verdict within the time limit")
+        os._exit(INTERRUPTED if interrupted else NO_VERDICT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,19 +35,26 @@ class Method:
 
 
 def other_methods(
-    outcome: Outcome, catalog: Catalog, progress: Callable[[str], None] = lambda text: None
+    outcome: Outcome,
+    catalog: Catalog,
+    progress: Callable[[str], None] = lambda text: None,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> tuple[Method, ...]:
     """Methods that fit where the scenario's own does not: options of the engine, a smaller optimizer, state on the
-    host, adapters, another engine. Empty where a plan was found, and for what adapters cannot do.
+    host, adapters, another engine. Empty where a plan was found, and for what adapters cannot do. Methods are asked as
+    long as seconds are `left`.
     """
     if outcome.status != "infeasible":
         return ()
     found = []
     for name, changes in _methods(outcome):
+        if left() <= 0:
+            break
         progress(f"would {name} fit?")
         try:
-            changed = override(outcome.question.document, changes)
-            plan = search(question_of(changed, catalog), check_points=0).plan
+            question = question_of(override(outcome.question.document, changes), catalog)
+            limit = min(question.scenario.search.time_limit_s, left())
+            plan = search(question, check_points=0, time_limit_s=limit).plan
         except InputError:
             continue
         if plan is not None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, answer_options, progress, set_option
+from planner.commands.common import Output, answer_options, print_timings, progress, set_option, timings_option
 from planner.errors import NoLayoutFits
 
 
 @click.command(epilog="Example: planner budget scenarios/budget_llama70b.yaml")
 @click.argument("budget", metavar="BUDGET")
 @set_option
+@timings_option
 @answer_options
 @click.pass_context
-def command(context: click.Context, budget: str, overrides: tuple[str, ...], output: Output) -> None:
+def command(context: click.Context, budget: str, overrides: tuple[str, ...], timings: bool, output: Output) -> None:
     """Choose an offer, a node count and a start for each job of BUDGET: every deadline met with its confidence, at the
     least cost (or the earliest end within max_usd).
     """
@@ -23,5 +24,7 @@ def command(context: click.Context, budget: str, overrides: tuple[str, ...], out
 
     answer = solve_budget(budget, overrides, progress=progress)
     output.write(lambda: budget_blocks(answer), lambda: budget_document(answer), screen=lambda: budget_screen(answer))
+    if timings:
+        print_timings(answer.timings)
     if answer.status == "infeasible":
         context.exit(NoLayoutFits.exit_code)

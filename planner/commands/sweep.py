@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from planner.commands.common import note, progress, scenario_argument
@@ -45,22 +43,22 @@ def command(
     A row says `refused`, `infeasible`, `unknown` or `failed` with its reason where there is no plan. A sweep that was
     killed goes on with --resume.
     """
-    from planner.analysis.sweep.backends import solved
-    from planner.analysis.sweep.store import store_at
-    from planner.analysis.sweep.variants import grid
+    from planner.analysis.sweep.sweep import run_sweep
     from planner.inputs.saved import load
 
-    document = load(scenario)
-    variants = list({variant.key: variant for variant in grid(document, values)}.values())
-    with store_at(out, resume=resume) as store:
-        stored = store.keys()
-        left = [variant for variant in variants if variant.key not in stored]
-        note(f"{len(variants)} variants, {len(variants) - len(left)} stored already, {len(left)} to solve")
-        counts: dict[str, int] = {}
-        rows = solved(document, left, backend, workers=workers or os.cpu_count() or 1, address=address)
-        for place, row in enumerate(rows if left else (), 1):
-            store.add(row)
-            counts[row["status"]] = counts.get(row["status"], 0) + 1
-            progress(f"{place} of {len(left)} solved")
-    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "nothing left to solve"
+    def begun(variants: int, stored: int) -> None:
+        note(f"{variants} variants, {stored} stored already, {variants - stored} to solve")
+
+    done = run_sweep(
+        load(scenario),
+        values,
+        out,
+        resume=resume,
+        backend=backend,
+        address=address,
+        workers=workers,
+        begun=begun,
+        progress=progress,
+    )
+    said = ", ".join(f"{count} {status}" for status, count in done.counts.items()) or "nothing left to solve"
     note(f"written: {out}: {said}")

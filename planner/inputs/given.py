@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import PrivateAttr
@@ -18,6 +18,12 @@ ScenarioLike = str | os.PathLike[str] | Mapping[str, object] | Scenario | Docume
 """A YAML file (`-` is standard input), its content as a dict, or what `planner.load` returned."""
 CatalogLike = Catalog | str | os.PathLike[str] | None
 """None is the shipped catalogs; a folder's entries come before those shipped."""
+Progress = Callable[[str], None]
+"""Is told in one line what is done next."""
+
+
+def silent(_: str) -> None:
+    """Progress that nobody asked for."""
 
 
 class _Loaded(Scenario):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from planner.analysis.budget.budget import BudgetAnswer
 from planner.analysis.explanation import Explanation
 from planner.analysis.many_plans import ManyPlans
 from planner.analysis.near import Front, NearPlans
@@ -12,6 +13,8 @@ from planner.analysis.whatif import Variations
 from planner.errors import InputError, Mistake, Place
 from planner.report import html
 from planner.report.blocks import Block, Command
+from planner.report.budget import budget_blocks
+from planner.report.budget_json import budget_document
 from planner.report.estimate import estimate_blocks
 from planner.report.explain import explain_blocks, explain_document
 from planner.report.front import front_blocks, front_document
@@ -29,7 +32,9 @@ STYLES = ("table", "markdown", "html")
 
 def _no_answer(answer: object) -> InputError:
     what = f"{type(answer).__name__} is no answer of planner"
-    return InputError(Mistake(what, Place("show()"), attempt="what solve, estimate, near, front or explain returned"))
+    return InputError(
+        Mistake(what, Place("show()"), attempt="what solve, estimate, near, front, explain or budget returned")
+    )
 
 
 @singledispatch
@@ -49,6 +54,7 @@ answer_document.register(Plan, estimate_document)
 answer_document.register(Front, front_document)
 answer_document.register(ManyPlans, compare_document)
 answer_document.register(Explanation, explain_document)
+answer_document.register(BudgetAnswer, budget_document)
 
 
 @answer_document.register
@@ -69,6 +75,7 @@ def _(plans: NearPlans) -> JsonObject:
 report_blocks.register(Plan, estimate_blocks)
 report_blocks.register(ManyPlans, compare_blocks)
 report_blocks.register(Explanation, explain_blocks)
+report_blocks.register(BudgetAnswer, budget_blocks)
 
 
 @report_blocks.register

@@ -78,6 +78,8 @@ class Plot:
     points: tuple[tuple[float, float], ...]
     labels: tuple[str, ...]
     """One for each point, shown where the mouse rests."""
+    named: tuple[tuple[int, str], ...] = ()
+    """Points with a name beside them."""
     links: tuple[str, ...] = ()
     """One for each point, where a click on it leads; empty where pictures lead nowhere."""
 

@@ -132,12 +132,13 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
     each = f"{times} times, first " if times > 1 else ""
     usd = option.usd * times
     cost = f"{number(usd, 2)} USD, {number(option.usd / option.tokens * 1e6, 4)} USD a million tokens"
+    cost += f", {number(option.usd, 2)} USD each time" if times > 1 else ""
     if option.terms == "purchase":
         cost += " (energy; the machines below)"
     elif option.terms_of_offer.offer.minimum_days is not None:
         cost = "in the term below"
     rows = [
-        (f"{job.name}: offer", f"{option.price.provider} {option.price.instance} ({option.terms_of_offer.name})"),
+        (f"{job.name}: offer", _offer(option)),
         ("  machines", f"{_nodes(option.nodes)}, {option.num_gpus} x {plan.problem.gpu.name}{_rate(option)}"),
         ("  layout", short_layout(plan)),
         ("  throughput", f"{number(plan.tokens_per_second, 0)} tokens/s, {number(plan.headroom_gib, 1)} GiB free"),
@@ -157,6 +158,14 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
     if plan.wish.given_up:
         rows.append(("  gives up", short_wishes(plan)))
     return rows
+
+
+def _offer(option: JobOption) -> str:
+    """Whose machines, and where: the file's region, else that of the price."""
+    offer, price = option.terms_of_offer.offer, option.price
+    region = offer.region or (price.region if offer.purchase is None and offer.usd_per_gpu_hour is None else None)
+    where = f", {region}" if region else ""
+    return f"{price.provider} {price.instance}{where} ({option.terms_of_offer.name})"
 
 
 def _rate(option: JobOption) -> str:
@@ -225,7 +234,10 @@ def front_figure(front: CostFront) -> Plot:
     points = sorted(front.points, key=lambda point: point.hours)
     labels = tuple(f"{point.hours / 24:,.1f} days, {point.cents / 100:,.0f} USD" for point in points)
     pairs = tuple((point.hours / 24, point.cents / 100) for point in points)
-    return Plot("Cost against the end of all work", "end of all work [days]", "expected cost [USD]", pairs, labels)
+    knee = front.points[front.knee] if front.knee is not None else None
+    named = tuple((place, "knee") for place, point in enumerate(points) if point == knee)
+    title = "Cost against the end of all work"
+    return Plot(title, "end of all work [days]", "expected cost [USD]", pairs, labels, named)
 
 
 def _front(answer: BudgetAnswer) -> list[Block]:

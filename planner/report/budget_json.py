@@ -44,7 +44,7 @@ def budget_document(answer: BudgetAnswer) -> JsonObject:
             "confidence": answer.budget.confidence,
             "deadline_days": {job.name: job.deadline_days for job in answer.budget.jobs},
         },
-        "layouts_solved": answer.solved,
+        "layouts_solved": answer.searched,
         "assumptions": list(assumptions(answer)),
     }
     return enveloped("budget", answer.status, document, asked=[answer.document], catalog=answer.provenance)

@@ -24,7 +24,7 @@ STYLE = FIGURES + (
     "overflow-wrap:normal}"
     "td.left,th.left{text-align:left}tr.strong td{font-weight:600}tr.rule td{border-bottom:2px solid var(--soft)}"
     "code{background:color-mix(in srgb,var(--line) 45%,transparent);padding:.1rem .3rem;border-radius:3px}"
-    "ul{padding-left:1.2rem}figure{margin:0;min-width:0}"
+    "ul{padding-left:1.2rem}figure{margin:0;min-width:0;max-width:44rem}"
     + BESIDE
     + "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
     "body{font-size:10.5pt;max-width:none;padding:0}table{font-size:8.5pt}.wide{overflow:visible}"

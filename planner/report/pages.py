@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from planner.errors import InputError, Mistake, Place
-from planner.report.blocks import Block, Command, Figure, Heading
+from planner.report.blocks import Block, Command, Figure, Grid, Heading, Text
 from planner.report.figures.draw import figure_svg, plain_svg
 from planner.report.html import render
+from planner.report.screen import CUT, MORE_ROWS
 
 Emit = Callable[[str, "str | None", bool], None]
 
 
 def page(blocks: Sequence[Block], figures: Sequence[Block], summary: Sequence[Block], typed: str) -> str:
     """The summary, then the figures, then everything, and the command that makes it again."""
-    last: list[Block] = [Heading("Made again by"), Command(typed, "the same report")]
-    return render([*figures, *blocks, *last], summary)
+    first = [_on_paper(block) for block in summary]
+    rest = [Heading("In full") if first and block == first[0] else block for block in blocks]
+    last: list[Block] = [Heading("This report again"), Text(typed)]
+    return render([*figures, *rest, *last], first)
+
+
+def _on_paper(block: Block) -> Block:
+    """A block of a screen where all the rest stands below: nothing to type for more of it."""
+    if isinstance(block, Command):
+        return replace(block, purpose=block.purpose.partition(" (-v")[0])
+    if isinstance(block, Text):
+        return replace(block, text=block.text.replace(MORE_ROWS, " below"))
+    if isinstance(block, Grid):
+        return replace(block, rows=tuple(tuple(c.replace(CUT, " ... (below)") for c in row) for row in block.rows))
+    return block
 
 
 def one_figure(blocks: Sequence[Block], number: int, style: str, path: str | None, force: bool, emit: Emit) -> None:

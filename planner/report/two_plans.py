@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.analysis.cause import Cause
 from planner.analysis.many_plans import ManyPlans, Planless
-from planner.analysis.two_plans import Difference, Differences, Side
+from planner.analysis.two_plans import DOES_NOT_FIT, Difference, Differences, Side
 from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Stacked, Text
 from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
@@ -16,13 +16,14 @@ from planner.report.screen import Screen, screen_blocks
 from planner.search.plan import PHASES
 from planner.units import number, percent, signed
 
-FIGURES: tuple[tuple[str, Callable[[Side], float], int], ...] = (
+FIGURES: tuple[tuple[str, Callable[[Side], float | None], int], ...] = (
     ("peak [GiB]", lambda side: side.peak_gib, 2),
     ("usable [GiB]", lambda side: side.usable_gib, 2),
     ("free [GiB]", lambda side: side.headroom_gib, 2),
     ("step [s]", lambda side: side.step_seconds, 3),
     ("tokens/s", lambda side: side.tokens_per_second, 0),
     ("tokens/s a GPU", lambda side: side.tokens_per_second_per_gpu, 0),
+    ("model TFLOP/s a GPU", lambda side: side.model_tflops_per_gpu, 0),
     ("MFU [%]", lambda side: side.mfu * 100, 1),
 )
 SCREEN_ITEMS = 4
@@ -104,12 +105,19 @@ def _headline(found: ManyPlans) -> Headline:
         text = f"{letter(second)} against {letter(first)}: {signed(b.peak_gib - a.peak_gib)} GiB peak, "
         text += f"{signed(b.headroom_gib - a.headroom_gib)} GiB free, "
         text += f"{signed(b.step_seconds - a.step_seconds)} s a step, {percent(ratio)} of the tokens a second"
-        return Headline(text)
+        return _fitting(text, plans)
     fastest = max(plans, key=lambda each: each[1].tokens_per_second)
     roomiest = max(plans, key=lambda each: each[1].headroom_gib)
     text = f"{len(plans)} plans: {letter(fastest[0])} is the fastest "
     text += f"({number(fastest[1].tokens_per_second, 0)} tokens/s), {letter(roomiest[0])} leaves most free "
-    return Headline(text + f"({number(roomiest[1].headroom_gib, 1)} GiB)")
+    return _fitting(text + f"({number(roomiest[1].headroom_gib, 1)} GiB)", plans)
+
+
+def _fitting(text: str, plans: Sequence[tuple[int, Side]]) -> Headline:
+    """With the sides that are layouts as they were pinned and do not fit."""
+    tight = [letter(place) for place, side in plans if side.status == DOES_NOT_FIT]
+    said = f"; {' and '.join(tight)} {'does' if len(tight) == 1 else 'do'} not fit" if tight else ""
+    return Headline(text + said, good=not tight)
 
 
 def _names(found: ManyPlans) -> list[str]:
@@ -204,7 +212,9 @@ def _figures(found: ManyPlans) -> Grid:
     plans = [side for _, side in _plans(found)]
     rows = []
     for name, figure, digits in FIGURES:
-        amounts = [figure(side) for side in plans]
+        amounts = [amount for side in plans if (amount := figure(side)) is not None]
+        if len(amounts) < len(plans):
+            continue
         if len(plans) == 1 or not _same(amounts, digits) or name.startswith(("peak", "step", "free")):
             rows.append((name, *_cells(amounts, digits)))
     return Grid(("", *_columns(found)), tuple(rows))
@@ -243,6 +253,11 @@ def _same(amounts: Sequence[float], digits: int) -> bool:
     return all(_zero(amount - amounts[0], digits) for amount in amounts)
 
 
+def equal_items(count: int) -> str:
+    """Name of the row that stands for items without a difference."""
+    return f"{count} items that are equal" if count > 1 else "1 item that is equal"
+
+
 def _ledger(found: ManyPlans, unit: str, digits: int, items: Callable[[Side], tuple[tuple[str, float], ...]]) -> Grid:
     """Items that differ; those that do not as one row, so that the column still adds up to its total."""
     rows = _items(found, items)
@@ -252,7 +267,7 @@ def _ledger(found: ManyPlans, unit: str, digits: int, items: Callable[[Side], tu
     cells = [(name, *_cells(amounts, digits)) for name, amounts in differing]
     if equal:
         summed = [sum(amounts[side] for _, amounts in equal) for side in range(count)]
-        cells.append((f"{len(equal)} items that are equal", *_cells(summed, digits)))
+        cells.append((equal_items(len(equal)), *_cells(summed, digits)))
     totals = [sum(amounts[side] for _, amounts in rows) for side in range(count)]
     cells.append(("total", *_cells(totals, digits)))
     last = len(cells) - 1
@@ -271,7 +286,7 @@ def _next(found: ManyPlans) -> tuple[str, str]:
             path = side.document.name if isinstance(side, Planless) else str(side.scenario)
             sets = [part for argument in side.document.overrides for part in ("--set", argument)]
             verb = "explain" if isinstance(side, Planless) else "solve"
-            if side.status == "does not fit":
+            if side.status == DOES_NOT_FIT:
                 verb = "estimate"
             command = f"planner {verb} " + " ".join(shlex.quote(part) for part in (path, *sets))
             return command, f"{letter(place)} in full"
@@ -326,5 +341,6 @@ def _side(side: Side | Planless) -> JsonObject:
         "tokens_per_second": round(side.tokens_per_second, 9),
         "tokens_per_second_per_gpu": round(side.tokens_per_second_per_gpu, 9),
         "mfu": round(side.mfu, 9),
+        "model_tflops_per_gpu": None if side.model_tflops_per_gpu is None else round(side.model_tflops_per_gpu, 9),
     }
     return {"name": side.name, "status": side.status, "because": None, "figures": figures}

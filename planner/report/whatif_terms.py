@@ -8,7 +8,7 @@ from planner.analysis.two_plans import Side, compare, plan_side
 from planner.analysis.whatif import Rent, Variation
 from planner.report.blocks import Block, Bullets, Figure, Grid, Heading, Stacked, Text
 from planner.report.json_text import JsonObject
-from planner.report.two_plans import decision_text, pair_document
+from planner.report.two_plans import decision_text, equal_items, pair_document
 from planner.units import number, signed
 
 Sides = list[tuple[str, Side]]
@@ -73,7 +73,7 @@ def _terms(sides: Sides, unit: str, digits: int, items: Callable[[Side], tuple[t
     still = [row for row in rows if row not in moving]
     if still:
         summed = [sum(row[1][place] for row in still) for place in range(len(sides))]
-        moving.append((f"{len(still)} items that are equal", summed))
+        moving.append((equal_items(len(still)), summed))
     moving.append(("total", [sum(row[1][place] for row in rows) for place in range(len(sides))]))
     cells = tuple(
         (name, number(amounts[0], digits), *(signed(x - amounts[0], digits) for x in amounts[1:]))

@@ -21,6 +21,7 @@ from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.free_stages import Splitter
 from planner.search.bounds.headroom import roomy_rows
+from planner.search.bounds.in_hand import InHand
 from planner.search.bounds.rollout_pairs import RolloutPairs, fitting_choices
 from planner.search.deadline import NO_DEADLINE, Deadline
 from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
@@ -31,16 +32,6 @@ BOUNDING = 0.7
 """Share of the time limit at which bounding ends."""
 FIRST_BLOCK, LAST_BLOCK = 8, 256
 """Rows looked at together: so many at first, and twice as many each time up to the last."""
-
-
-@dataclass(frozen=True)
-class InHand:
-    """A point that fits."""
-
-    row: int
-    layers: tuple[int, ...]
-    recomputed: tuple[int, ...]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class Bounds:
     least: LeastRecompute | None = None
     """Where it costs every point of the rows."""
     in_hand: InHand | None = None
-    """The fastest point found, without a rollout engine."""
+    """The fastest point found."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +114,7 @@ def prune(
     rows = np.flatnonzero(near)
     roomy = np.ones(len(rows), dtype=bool)
     if not deadline.past(BOUNDING):
-        roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least, waiting)
+        roomy = roomy_rows(bounds.rounded, rows, beside.step(bounds.bound), best, bounds.least, waiting, deadline)
     if not roomy.all():
         text = "slower than a plan in hand, and even so with less headroom than a near tie in hand"
         removed.append(Removed("headroom", text, int((~roomy).sum())))
@@ -136,34 +127,39 @@ def prune(
     return Pruned(rows, picked, longest, tuple(removed), bounds.rounding_only, int(fits.sum()), wish)
 
 
-def row_bounds(question: Question, rounded: Rounded, deadline: Deadline = NO_DEADLINE) -> Bounds:
+def row_bounds(
+    question: Question, rounded: Rounded, deadline: Deadline = NO_DEADLINE, in_hand: InHand | None = None
+) -> Bounds:
     """Bounds of every row: exact for even stages with one recompute count, in closed form otherwise.
 
-    After its share of the time rows keep the bound that time alone gives.
+    After its share of the time rows keep the bound that time alone gives. `in_hand` is a plan of these rows that an
+    earlier look met.
     """
     spec = question.scenario.layout
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
     if not is_free(question.first) and spec.recompute == "uniform":
         return _every_level(question, rounded)
-    return _closed_form(question, rounded, deadline)
+    return _closed_form(question, rounded, deadline, in_hand)
 
 
 def _every_level(question: Question, rounded: Rounded) -> Bounds:
     """Every number of recomputed layers of every row."""
     least = LeastRecompute(question, rounded)
     seconds = least.seconds()
-    found = None
-    if rounded.rollouts is None and np.isfinite(seconds).any():
-        row = int(np.argmin(seconds))
+    found, beside = None, RolloutPairs(rounded)
+    steps = beside.step(seconds)
+    if np.isfinite(steps).any():
+        row = int(np.argmin(steps))
         stages = int(rounded.costs.layouts.pipeline_parallel[row])
         layers, level = least.layers[row, :stages], int(least.recomputed(np.array([row]))[0])
         again = np.minimum(layers, level)
-        found = InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row]))
+        choice = beside.choice(row, float(seconds[row]))
+        found = InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(steps[row]), choice)
     return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least, found)
 
 
-def _closed_form(question: Question, rounded: Rounded, deadline: Deadline) -> Bounds:
+def _closed_form(question: Question, rounded: Rounded, deadline: Deadline, in_hand: InHand | None) -> Bounds:
     """Cheap bounds of all rows, then exact splits in order of the cheap bound until none can win.
 
     Rows are taken block by block, and no split is looked for in those that surely lose to the plan in hand.
@@ -171,14 +167,19 @@ def _closed_form(question: Question, rounded: Rounded, deadline: Deadline) -> Bo
     costs = rounded.costs
     holds = to_spare(costs, rounded.memory, rounded.limit) >= 0
     nearly = to_spare(costs, costs.memory, limit_bytes(question)) >= 0
+    beside = RolloutPairs(rounded)
+    if not beside.exists.any():
+        # No time is worth knowing where no rollout choice fits beside any row.
+        memory_alone, never = np.where(nearly, 0.0, math.inf), np.full(len(nearly), math.inf)
+        return Bounds(memory_alone, never, 0, 0, rounded)
     cheap = np.where(nearly, cheap_bound(question, costs), math.inf)
     bound, seconds = cheap.copy(), np.full(len(cheap), math.inf)
-    splitter, beside = Splitter(question, rounded), RolloutPairs(rounded)
+    splitter = Splitter(question, rounded)
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     soonest, wish = beside.step(cheap), costs.layouts.wish
-    best = np.full(int(wish.max()) + 1, math.inf)
-    in_hand: InHand | None = None
-    rounding = 0
+    best, rounding = np.full(int(wish.max()) + 1, math.inf), 0
+    if in_hand is not None:
+        best[wish[in_hand.row]] = seconds[in_hand.row] = in_hand.seconds
     for granted, block in _blocks(wish, soonest):
         if deadline.past(BOUNDING) or np.isfinite(best[:granted]).any():
             break
@@ -194,12 +195,12 @@ def _closed_form(question: Question, rounded: Rounded, deadline: Deadline) -> Bo
             if deadline.past(BOUNDING):
                 break
             split = splitter.split(row, beyond=limit)
-            bound[row], seconds[row] = split.bound_seconds, split.seconds
+            bound[row], seconds[row] = split.bound_seconds, min(split.seconds, seconds[row])
             rounding += not math.isfinite(split.bound_seconds) and splitter.only_rounding_excludes(row)
             step = beside.of(row, split.seconds)
             if step < best[granted]:
                 best[granted] = step
-                in_hand = InHand(row, split.layers, split.recomputed, step) if rounded.rollouts is None else None
+                in_hand = InHand(row, split.layers, split.recomputed, step, beside.choice(row, split.seconds))
     return Bounds(bound, seconds, rounding, 0, rounded, in_hand=in_hand)
 
 

@@ -15,16 +15,20 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
-from planner.search.bounds.first_look import first_look
+from planner.search.bounds.first_look import Look, first_look, worth_a_look
+from planner.search.bounds.rollout_pairs import RolloutPairs
 from planner.search.deadline import Deadline
-from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
-from planner.search.grid import MEMORY_UNITS, Rounded, slowest_near_tie
+from planner.search.enumerate import DEFAULT_POINTS, count_points, enumerate_best, refuse_disagreement
+from planner.search.enumerate import agrees as agrees
+from planner.search.grid import MEMORY_UNITS, Rounded
+from planner.search.in_time import Verdict, affordable, late, of_a_part
 from planner.search.least_memory import least_memory
+from planner.search.near_ties import Looked, NearTies, known_share, leave_out, near_ties
 from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
-from planner.search.prune import InHand, prune, row_bounds
+from planner.search.prune import Bounds, Pruned, prune, row_bounds
 from planner.search.shown import Shown
-from planner.search.space import Removed, Space, build_space
-from planner.search.tables import RangeTooWide, Tables, build_tables
+from planner.search.space import Removed, Space, build_space, merged, with_wish
+from planner.search.tables import FEW_ROWS, RangeTooWide, Tables, TooLate, build_tables
 from planner.search.verify import verify
 from planner.search.witness.witness import refuse_unlaunchable
 from planner.units import number, percent
@@ -77,6 +81,8 @@ class Outcome(Shown):
     """(part, seconds); never on stdout unless asked for."""
     usual_headroom_gib: float | None = None
     """What is usually kept free, where no layout keeps it and `question` asks for less. [GiB]"""
+    near_ties: NearTies | None = None
+    """Layouts whose step is about as long; None where nobody asked, or nothing is known of the error."""
 
     def __str__(self) -> str:
         return outcome_line(self)
@@ -91,39 +97,47 @@ def search(
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
+    ties: float | None = None,
     now: Callable[[], float] = clock.monotonic,
 ) -> Outcome:
     """Find, prove and re-cost the best plan of a question.
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
-    left out (with any recomputation and rollout settings), so that the next best can be asked for.
+    left out (with all their variants), so that the next best can be asked for. `ties` asks which layouts have a
+    step longer by at most this share.
 
     Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
     the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
     """
-
     limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
     deadline = Deadline.of(limit, now)
 
     def ask(asked: Question) -> Outcome:
-        return _search_question(asked, check_points, deadline, without)
+        return _search_question(asked, check_points, deadline, without, ties)
 
     outcome = ask(question)
     if outcome.status != "infeasible" or not question.prefers_headroom:
         return outcome
+    if deadline.past():
+        return _undecided(outcome)
     demanded = question.as_demanded
-    least = least_memory(demanded, _leave_out(build_space(demanded), without))
+    least = least_memory(demanded, leave_out(demanded, build_space(demanded), without))
     left = math.floor(least.headroom_gib * 10) / 10 if least is not None else 0.0
     again = ask(question.keeping(left)) if left > 0 else outcome
     if again.status == "infeasible":
-        again = ask(demanded)
+        again = ask(demanded) if not deadline.past() else _undecided(again)
     if again.status == "infeasible":
         return again
     return replace(again, usual_headroom_gib=question.roomiest.headroom_gib)
 
 
+def _undecided(outcome: Outcome) -> Outcome:
+    """With less headroom something may fit, and there was no time to ask."""
+    return replace(outcome, status="unknown", proof=replace(outcome.proof, status="unknown"))
+
+
 def _search_question(
-    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]]
+    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]], ties: float | None
 ) -> Outcome:
     """One search, with the headroom that the question asks for."""
     watch: dict[str, float] = {}
@@ -133,7 +147,7 @@ def _search_question(
         spent = deadline.now() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
-    space = _leave_out(build_space(question), without)
+    space = leave_out(question, build_space(question, deadline), without)
     lap("space")
     costs = RowCosts(question, space.layouts)
     rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
@@ -146,14 +160,15 @@ def _search_question(
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
                 raise
-    status, plan, bound, fastest = found.status, found.plan, found.bound_seconds, found.throughput_proved
+    verdict = found.verdict if space.whole else of_a_part(found.verdict)
+    status, plan, bound, fastest = verdict.status, verdict.plan, verdict.bound_seconds, verdict.throughput_proved
     enumerated, by_rounding = None, False
     if points <= check_points and status in ("optimal", "infeasible"):
         best = enumerate_best(question, costs, rollouts) if points else None
         by_rounding = not agrees(costs, rollouts, plan, best)
         if by_rounding:
             whole = replace(found.grid, costs=costs, rollouts=rollouts)
-            _check(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
+            refuse_disagreement(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
         enumerated = points
         lap("enumeration check")
     gap = None
@@ -173,127 +188,121 @@ def _search_question(
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
     )
-    return Outcome(question, status, plan, proof, tuple(watch.items()))
-
-
-def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
-    """The space less some rows, counted."""
-    if not without:
-        return space
-    keep = np.ones(len(space.layouts), dtype=bool)
-    for row in without:
-        keep &= ~np.logical_and.reduce([values == row[name] for name, values in space.layouts.columns()])
-    removed = Removed("named_already", "an earlier answer is this layout", int((~keep).sum()))
-    return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
+    tied = None
+    if ties is not None and plan is not None and found.looked is not None and not deadline.past(1 - LAST):
+        tied = near_ties(question, found.looked, plan.layout, plan.step_seconds, ties)
+        lap("near ties")
+    return Outcome(question, status, plan, proof, tuple(watch.items()), None, tied)
 
 
 @dataclass(frozen=True)
 class _Searched:
     """What the search of a space came to."""
 
-    status: str
-    plan: Plan | None
-    """Verified."""
-    bound_seconds: float | None
-    throughput_proved: bool
+    verdict: Verdict
     removed: tuple[Removed, ...]
     solver_rows: int
     rounding_only: int
     grid: Rounded
     """The last grid used."""
+    looked: Looked | None = None
+    """The rows of the granted wishes; None without a plan, and where time was up before they were bounded."""
 
 
 def _search(question: Question, space: Space, unit: float, deadline: Deadline, lap: Callable[[str], None]) -> _Searched:
     """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
-    limit = deadline.limit_s
     removed: list[Removed] = []
-    rounding_only, left = 0, len(space.layouts)
+    rounding_only, left, whole = 0, len(space.layouts), True
     wishes = np.unique(space.layouts.wish).tolist() or [0]
     for wish in wishes:
-        part = space if len(wishes) == 1 else _with_wish(space, wish)
+        part = space if len(wishes) == 1 else with_wish(space, wish)
         left -= len(part.layouts)
+        every, (part, look) = part, _looked(question, part, unit, deadline, removed)
+        whole &= look.whole
+        lap("first look")
         rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
-        if rollouts is None:
-            likely = first_look(question, part.layouts, unit, deadline)
-            if not likely.all():
-                text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
-                removed.append(Removed("slower", text + "a plan in hand", int((~likely).sum())))
-                part = replace(part, layouts=part.layouts.take(likely))
-            lap("first look")
         rounded = Rounded(RowCosts(question, part.layouts), rollouts, 1.0, unit)
-        bounds = row_bounds(question, rounded, deadline)
+        if look.late:
+            answer = late(question, part, look.in_hand, look.least_seconds)
+            return _Searched(answer, merged(removed), len(part.layouts), rounding_only, rounded)
+        bounds = row_bounds(question, rounded, deadline, look.in_hand)
         rounding_only += bounds.rounding_only
         lap("bounds")
-        found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset(), deadline)
+        found: Verdict | None = None
+        pruned = prune(question, rounded.costs, rollouts, bounds, frozenset(), deadline)
         if pruned.wish is not None:
-            rows, longest = pruned.rows, pruned.longest_seconds
-            left_s = deadline.left_s
-            known = bounds.in_hand
-            if known is not None and (left_s < LAST * limit or len(rows) > MANY_ROWS):
-                found = _as_found(question, part, known, float(bounds.bound[rows].min()))
-            else:
-                tables, rounded = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest)
-                lap("tables")
-                found = _solve(question, tables, part, max(LAST * limit, deadline.left_s))
-                lap("solver")
-                slower = found[1] is None or (known is not None and found[1].step_seconds > known.seconds * (1 + 1e-6))
-                if known is not None and found[0] in ("unknown", "feasible") and not found[3] and slower:
-                    least = max(float(bounds.bound[rows].min()), found[2] or 0.0)
-                    found = _as_found(question, part, known, least)
-            if found[0] == "infeasible":
-                if known is not None and part.layouts.wish[known.row] == wish:
-                    raise InternalError(f"the solver finds no plan, and {known} fits")
+            found, rounded = _solved(question, part, rounded, bounds, pruned, deadline, lap)
+            if found.status == "infeasible":
+                if bounds.in_hand is not None and part.layouts.wish[bounds.in_hand.row] == wish:
+                    raise InternalError(f"the solver finds no plan, and {bounds.in_hand} fits")
                 found, pruned = None, prune(question, rounded.costs, rollouts, bounds, frozenset({wish}), deadline)
         removed += pruned.removed
         if found is not None:
             if left:
                 removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
-            return _Searched(*found, _merged(removed), len(pruned.rows), rounding_only, rounded)
-    return _Searched("infeasible", None, None, False, _merged(removed), 0, rounding_only, rounded)
+            found = found if whole else of_a_part(found)
+            looked = Looked.of(every.layouts if look.bound is not None else part.layouts, look, bounds)
+            return _Searched(found, merged(removed), len(pruned.rows), rounding_only, rounded, looked)
+    nothing = Verdict("infeasible") if whole else Verdict("unknown")
+    return _Searched(nothing, merged(removed), 0, rounding_only, rounded)
 
 
-def _as_found(
-    question: Question, space: Space, known: InHand, bound_seconds: float
-) -> tuple[str, Plan | None, float | None, bool]:
-    """A plan that pruning found where time is up: (status, plan, bound in seconds, whether its throughput is proved).
-
-    Raises InternalError for one that does not fit its ledgers.
-    """
-    plan = make_plan(question, space.layouts, known.row, known.layers, known.recomputed, None, None)
-    needed = plan.machines(plan.binding).headroom_gib
-    if plan.headroom_gib < needed - 1e-9:
-        raise InternalError(f"the plan in hand has {plan.headroom_gib:.4f} GiB free and needs {needed:.4f}")
-    refuse_unlaunchable(plan)
-    near_tie = question.scenario.search.near_tie
-    bound = min(bound_seconds, plan.step_seconds)
-    return "feasible", plan, bound, plan.step_seconds <= slowest_near_tie(bound, near_tie)
-
-
-def _with_wish(space: Space, wish: int) -> Space:
-    """The part of a space in which these wishes are granted."""
-    rollouts = space.rollouts
-    chosen = rollouts.take(rollouts.wish == wish) if rollouts is not None else None
-    return replace(space, layouts=space.layouts.take(space.layouts.wish == wish), rollouts=chosen)
+def _looked(
+    question: Question, part: Space, unit: float, deadline: Deadline, removed: list[Removed]
+) -> tuple[Space, Look]:
+    """(rows that may hold the answer, what a first look found, its plan in hand among these rows)."""
+    if part.rollouts is not None or not worth_a_look(question, part.layouts):
+        some = affordable(question, part, deadline)
+        removed += some.removed[len(part.removed) :]
+        return some, Look(np.ones(len(some.layouts), dtype=bool), whole=len(some.layouts) == len(part.layouts))
+    look = first_look(question, part.layouts, unit, deadline)
+    if look.late or look.likely.all():
+        return part, look
+    text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
+    removed.append(Removed("slower", text + "a plan in hand", int((~look.likely).sum())))
+    known = look.in_hand
+    if known is not None:
+        known = replace(known, row=int(look.likely[: known.row].sum()))
+    return replace(part, layouts=part.layouts.take(look.likely)), replace(look, in_hand=known)
 
 
-def _merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
-    """One entry a rule, counts added."""
-    counts: dict[tuple[str, str], int] = {}
-    for one in removed:
-        counts[one.rule, one.text] = counts.get((one.rule, one.text), 0) + one.count
-    return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
+def _solved(
+    question: Question,
+    part: Space,
+    rounded: Rounded,
+    bounds: Bounds,
+    pruned: Pruned,
+    deadline: Deadline,
+    lap: Callable[[str], None],
+) -> tuple[Verdict, Rounded]:
+    """(what the solver makes of the rows that are left, or else the plan in hand; the grid)."""
+    known, rows = bounds.in_hand, pruned.rows
+    least = float(RolloutPairs(rounded).step(bounds.bound)[rows].min())
+    few = len(rows) <= (FEW_ROWS if known is None else 0) or not deadline.past(1 - LAST)
+    if not few or (known is not None and len(rows) > MANY_ROWS):
+        return late(question, part, known, least), rounded
+    try:
+        longest = pruned.longest_seconds
+        tables, grid = build_tables(question, rounded, rows, bounds.bound, pruned.choices, longest, deadline)
+    except TooLate:
+        return late(question, part, known, least), rounded
+    lap("tables")
+    found = _solve(question, tables, part, max(LAST * deadline.limit_s, deadline.left_s))
+    lap("solver")
+    slower = found.plan is None or (known is not None and found.plan.step_seconds > known.seconds * (1 + 1e-6))
+    if known is not None and found.status in ("unknown", "feasible") and not found.throughput_proved and slower:
+        found = late(question, part, known, max(least, found.bound_seconds or 0.0))
+    return found, grid
 
 
-def _solve(
-    question: Question, tables: Tables, space: Space, limit: float
-) -> tuple[str, Plan | None, float | None, bool]:
-    """(status, plan, bound in seconds, whether its throughput is proved): what the solver makes of the tables."""
+def _solve(question: Question, tables: Tables, space: Space, limit: float) -> Verdict:
+    """What the solver makes of the tables."""
     from planner.search.solver.solve import solve
 
     options = question.scenario.search
     answer = solve(tables, time_limit_s=limit, seed=options.seed, workers=options.workers)
     if answer.row is None:
-        return answer.status, None, None, False
+        return Verdict(answer.status)
     row = tables.rows[answer.row]
     choice = tables.choices[answer.choice].index if answer.choice is not None else None
     plan = make_plan(question, space.layouts, row.index, answer.layers, answer.recomputed, space.rollouts, choice)
@@ -302,36 +311,7 @@ def _solve(
     # Each coefficient of a plan was rounded up by less than a unit.
     slack = 1 + len(row.visits) * (4 * question.architecture.num_hidden_layers + 2)
     bound = max(0.0, (answer.bound - slack) * tables.time_unit_seconds)
-    return answer.status, plan, bound, answer.time_proved
-
-
-def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:
-    """Is what enumeration found the solver's plan, every decision of it."""
-    if plan is None or best is None:
-        return plan is None and best is None
-    same = costs.layouts.row(best.row) == plan.layout and best.layers == plan.layers
-    same = same and best.recomputed == plan.recomputed
-    if rollouts is not None and best.choice is not None and plan.rollout is not None:
-        chosen = rollouts.choices.take(best.choice)
-        same = same and int(chosen.tensor_parallel[0]) == plan.rollout.tensor_parallel
-        same = same and float(chosen.gpu_memory_utilization[0]) == plan.rollout.gpu_memory_utilization
-        same = same and int(chosen.num_gpus[0]) == plan.rollout.num_gpus
-        same = same and plan.rollout.max_concurrency in (None, int(chosen.max_concurrency[0]))
-    return same
-
-
-def _check(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> None:
-    """Raise InternalError where enumeration and solver disagree."""
-    if agrees(costs, rollouts, plan, best):
-        return
-    if plan is None or best is None:
-        found = (plan is not None, best is not None)
-        raise InternalError(f"solver and enumeration disagree whether a plan fits: {found}")
-    raise InternalError(
-        f"solver and enumeration disagree: {plan.layout} {plan.layers} {plan.recomputed} {plan.rollout}, "
-        f"{plan.step_seconds:.6f} s, {plan.headroom_gib:.4f} GiB free, against {costs.layouts.row(best.row)} "
-        f"{best.layers} {best.recomputed}, {best.seconds:.6f} s, {best.headroom_bytes / 2**30:.4f} GiB free"
-    )
+    return Verdict(answer.status, plan, bound, answer.time_proved)
 
 
 def why_nothing_fits(outcome: Outcome) -> str:
@@ -350,9 +330,18 @@ def plan(
     *,
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
+    ties: bool = False,
 ) -> Outcome:
-    """Find the best layout of a scenario, with its proof."""
-    return search(question_of(document, catalog), check_points=check_points, time_limit_s=time_limit_s)
+    """Find the best layout of a scenario, with its proof; looking up what it names is part of the time.
+
+    `ties`: and which layouts lie within the known error of its step.
+    """
+    started = clock.monotonic()
+    question = question_of(document, catalog)
+    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
+    share = known_share(question) if ties else None
+    left_s = max(1e-9, limit - clock.monotonic() + started)
+    return search(question, check_points=check_points, time_limit_s=left_s, ties=share)
 
 
 def how_proved(outcome: Outcome) -> str:
@@ -374,7 +363,7 @@ def outcome_line(outcome: Outcome) -> str:
             gpus = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             kinds = " or ".join(dict.fromkeys(v.gpu.name for v in question.problems))
             return f"{name}: no layout fits on {gpus} x {kinds} (proved)"
-        return f"{name}: no verdict within the time limit"
+        return f"{name}: none found yet; no verdict within the time limit"
     gpus = f"{plan.num_gpus} GPUs" if plan.num_gpus > 1 else "one GPU"
     lost = given_up(plan)
     if lost:

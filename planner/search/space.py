@@ -19,6 +19,7 @@ from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.search.axes import context, data, expert, pipeline, recompute, tensor
 from planner.search.axes.rule import Rule
+from planner.search.deadline import NO_DEADLINE, Deadline
 from planner.units import GIB
 
 AXES = (tensor, pipeline, context, data, expert, recompute)
@@ -57,14 +58,33 @@ class Space:
     """Combinations of degrees, micro-batch and wishes looked at, legal or not."""
     rollout_candidates: int
     removed: tuple[Removed, ...]
+    whole: bool = True
+    """False where the time was up before every variant was listed."""
 
 
-def build_space(question: Question) -> Space:
+LISTING = 0.3
+"""Share of the time limit at which no further variant is listed."""
+
+
+def build_space(question: Question, deadline: Deadline = NO_DEADLINE) -> Space:
     """List all rows of all variants and drop those that break a rule, each counted.
 
     Raises InputError when the scenario spans more combinations than can be listed.
     """
-    parts = [_space_of(variant, index) for index, variant in enumerate(question.problems)]
+    parts: list[Space] = []
+    for index, variant in enumerate(question.problems):
+        if parts and deadline.past(LISTING):
+            break
+        parts.append(_space_of(variant, index))
+    space, unlisted = _together(question, parts), len(question.problems) - len(parts)
+    if not unlisted:
+        return space
+    text = "combinations of open decisions that the time limit left unlisted"
+    return replace(space, removed=(*space.removed, Removed("not_listed", text, unlisted)), whole=False)
+
+
+def _together(question: Question, parts: Sequence[Space]) -> Space:
+    """One space of those of several variants."""
     refused = tuple(Removed("refused", f"{name}: {why}", 1) for name, why in question.refused)
     if len(parts) == 1:
         return replace(parts[0], removed=(*refused, *parts[0].removed))
@@ -92,6 +112,13 @@ def merged(removed: Sequence[Removed]) -> tuple[Removed, ...]:
     for each in removed:
         counts[each.rule, each.text] = counts.get((each.rule, each.text), 0) + each.count
     return tuple(Removed(rule, text, count) for (rule, text), count in counts.items())
+
+
+def with_wish(space: Space, wish: int) -> Space:
+    """The part of a space in which these wishes are granted."""
+    rollouts = space.rollouts
+    chosen = rollouts.take(rollouts.wish == wish) if rollouts is not None else None
+    return replace(space, layouts=space.layouts.take(space.layouts.wish == wish), rollouts=chosen)
 
 
 def _space_of(problem: Problem, variant: int) -> Space:

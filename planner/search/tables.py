@@ -27,6 +27,7 @@ from planner.problem.stage_choices import (
     recompute_kind,
     recompute_levels,
 )
+from planner.search.deadline import NO_DEADLINE, Deadline
 from planner.search.grid import Rounded, slowest_near_tie
 
 SAFE_RANGE = 2**33
@@ -208,19 +209,35 @@ class RangeTooWide(InternalError):
     """A linear range reaches SAFE_RANGE whatever the unit of time; a coarser unit of memory may help."""
 
 
+class TooLate(Exception):
+    """The time for tables is up."""
+
+
+FEW_ROWS = 20
+"""Tables of so many rows are built whatever the time."""
+TABULATING = 0.8
+"""Share of the time limit after which no table is worth building: a model of it is still to be built, and solved."""
+
+
 def build_tables(
-    question: Question, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+    question: Question,
+    rounded: Rounded,
+    rows: Ints,
+    bounds: Floats,
+    choices: Ints,
+    longest_seconds: float,
+    deadline: Deadline = NO_DEADLINE,
 ) -> tuple[Tables, Rounded]:
     """Tables of these rows and rollout choices, and the grid they are on; no optimal step is longer than given.
 
     `bounds` holds for each row of the space the seconds that no split of it undercuts.
 
-    Raises RangeTooWide when a linear range reaches SAFE_RANGE.
+    Raises RangeTooWide when a linear range reaches SAFE_RANGE, and TooLate where many rows take too long.
     """
     time_unit = longest_seconds / TIME_RANGE
     while True:
         grid = replace(rounded, time_unit_seconds=time_unit)
-        built = _tables(question, grid, rows, bounds, choices, longest_seconds)
+        built = _tables(question, grid, rows, bounds, choices, longest_seconds, deadline)
         widest = widest_range(built)
         if widest < SAFE_RANGE:
             return built, grid
@@ -230,7 +247,13 @@ def build_tables(
 
 
 def _tables(
-    question: Question, rounded: Rounded, rows: Ints, bounds: Floats, choices: Ints, longest_seconds: float
+    question: Question,
+    rounded: Rounded,
+    rows: Ints,
+    bounds: Floats,
+    choices: Ints,
+    longest_seconds: float,
+    deadline: Deadline,
 ) -> Tables:
     costs, spec = rounded.costs, question.scenario.layout
     lay, total_layers = costs.layouts, question.architecture.num_hidden_layers
@@ -239,8 +262,10 @@ def _tables(
     dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
     kind = recomputation(question.first)
     levels: dict[tuple[int, int, int], tuple[int, ...]] = {}
-    built = []
+    built: list[Row] = []
     for row in rows.tolist():
+        if len(built) >= FEW_ROWS and deadline.past(TABULATING):
+            raise TooLate
         stages = int(lay.pipeline_parallel[row])
         layers = None if fixed is None else tuple(int(n) for n in fixed[row, :stages])
         most = total_layers - (stages - 1) if layers is None else max(layers)

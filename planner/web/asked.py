@@ -152,20 +152,22 @@ def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer
 
 
 def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
-    from planner.analysis.near import NearPlans, near_plans
+    from planner.analysis.near import NearPlans, known_within, near_plans
     from planner.analysis.pins import pins
     from planner.problem.resolve import question_of
     from planner.report.near import near_table
     from planner.report.plan_figures import several_figures
 
-    document, within = document_asked(asked), 0.1
+    document = document_asked(asked)
     question = question_of(document, catalog)
+    within = known_within(question)
     outcomes = near_plans(question, count=min(10, int(asked.get("count", 5))), within=within)
     plans = [outcome.plan for outcome in outcomes if outcome.plan is not None]
     figures = several_figures([(f"plan {place}", found) for place, found in enumerate(plans, 1)])
     told = _told(NearPlans(tuple(outcomes), question, within), figures)
     if plans:
-        told.more = {"grid": _grid(near_table(plans)), "sets": [pins(found, document) for found in plans]}
+        grid = _grid(near_table(plans, outcomes[0].near_ties, counted=True))
+        told.more = {"grid": grid, "sets": [pins(found, document) for found in plans]}
     return told
 
 
@@ -225,7 +227,8 @@ def _launch(asked: Asked, catalog: ClosedCatalog, seconds: float) -> Answer:
 
 
 def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
-    from planner.analysis.budget.budget import budget_answer
+    from planner.analysis.budget.budget import answer_budget
+    from planner.analysis.budget.known_layouts import KnownLayouts
     from planner.report.budget import budget_blocks, budget_screen
     from planner.report.budget_json import budget_document
 
@@ -241,7 +244,7 @@ def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
         refuse_files(override(read_document(f"{EXAMPLE}{job.scenario.removesuffix('.yaml')}"), dict(job.set)))
     if not document.name.startswith(EXAMPLE):  # its jobs stand beside the shipped budgets
         document = replace(document, name=f"{EXAMPLE}{document.name}")
-    found = budget_answer(document, catalog, time_limit_s=seconds)
+    found = answer_budget(document, catalog, KnownLayouts(), time_limit_s=seconds)
     return PageAnswer(budget_blocks(found), budget_document(found), screen=budget_screen(found))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 
-from planner.analysis.budget.budget import budget_answer
+from planner.analysis.budget.budget import answer_budget
+from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import read_document
 from planner.inputs.examples import EXAMPLE
@@ -61,7 +62,7 @@ def _plan(name: str, catalog: Catalog) -> tuple[dict[str, str], str]:
 
 def _budget(name: str, catalog: Catalog) -> tuple[dict[str, str], str]:
     """The page of one budget, and its headline."""
-    found = budget_answer(read_document(f"{EXAMPLE}{name}"), catalog)
+    found = answer_budget(read_document(f"{EXAMPLE}{name}"), catalog, KnownLayouts())
     blocks = budget_blocks(found)
     whole = page(blocks, [], budget_screen(found), f"planner budget {EXAMPLE}{name}")
     said = next(block.text for block in blocks if isinstance(block, Headline))

@@ -227,7 +227,7 @@ def _shown(name: str, view: View, found: Answer) -> Answer:
         links = [f"./?{view.state.changed(changes).query()}" for changes in found["sets"]]
         plot = found["plot"]
         points, labels = (tuple(map(tuple, plot["points"])), tuple(plot["labels"]))
-        return {"svg": figure_svg(Plot(plot["title"], plot["x"], plot["y"], points, labels, tuple(links)))}
+        return {"svg": figure_svg(Plot(plot["title"], plot["x"], plot["y"], points, labels, links=tuple(links)))}
     return {}
 
 

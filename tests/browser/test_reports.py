@@ -58,29 +58,32 @@ def test_a_report_stands_in_a_browser(
     assert done.code in (0, 1), done.err
     assert target.stat().st_size < MOST_BYTES
     kept = os.environ.get("PLANNER_SCREENSHOTS")
+    page, said, asked = browser.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(target.as_uri())
     backgrounds = set()
-    for width, scheme in ((1280, "light"), (390, "light"), (1280, "dark"), (390, "dark")):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page, said, asked = context.new_page(), [], []
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.on("pageerror", lambda error, said=said: said.append(str(error)))
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
-        page.goto(target.as_uri())
-        assert said == []
-        assert asked == [target.as_uri()], "nothing but the file itself is asked for"
+    for width, scheme in ((1280, "light"), (390, "light"), (390, "dark"), (1280, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         boxes = page.evaluate("[...document.querySelectorAll('svg.pf')].map(s => s.getBoundingClientRect().toJSON())")
         if done.code == 0:
             assert boxes
         assert all(box["width"] > 300 and box["height"] > 60 for box in boxes)
-        assert all(11 * box["width"] / 480 >= 8 for box in boxes), "letters of 8 px and more in figures"
+        assert all(8 <= 11 * box["width"] / 480 <= 18 for box in boxes), "letters of figures, in pixels"
         assert page.evaluate(CONTRAST) >= 4.5
         backgrounds.add(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
         if kept:
             page.screenshot(path=f"{kept}/{command}_{name}_{width}_{scheme}.png", full_page=True)
-        context.close()
     assert len(backgrounds) == 2, "light and dark"
-    _check_print(browser, target, kept)
+    if command in ("compare", "whatif"):
+        _check_sums(page.evaluate(TABLES))
+    _check_print(page, target, kept)
+    assert said == []
+    assert asked == [target.as_uri()], "nothing but the file itself is asked for"
+    page.close()
 
 
 CONTRAST = """() => {
@@ -95,12 +98,27 @@ CONTRAST = """() => {
 """Least contrast of text on the page (WCAG 2.1, 1.4.3 asks for 4.5)."""
 
 
-def _check_print(browser: Any, target: Path, kept: str | None) -> None:
+TABLES = "[...document.querySelectorAll('table')].map(t => [...t.rows].map(r => [...r.cells].map(c => c.innerText)))"
+
+
+def _check_sums(tables: list[list[list[str]]]) -> None:
+    """In every ledger the printed amounts and differences of items add up to those of the totals, to rounding."""
+    for header, *rows in (table for table in tables if table and table[0][0].startswith("item [")):
+        *items, total = rows
+        assert total[0] == "total", header
+        for column in range(1, len(header)):
+            printed = [row[column].replace(",", "") for row in (*items, total)]
+            if "-" in printed:
+                continue
+            half = 0.5 * 10.0 ** -len(printed[-1].partition(".")[2])
+            *amounts, whole = map(float, printed)
+            assert abs(sum(amounts) - whole) <= half * (len(amounts) + 1), (header, column)
+
+
+def _check_print(page: Any, target: Path, kept: str | None) -> None:
     """The summary is the first sheet and nothing else stands on it; no figure is taller than a sheet or cut."""
-    context = browser.new_context(viewport={"width": A4_WIDTH, "height": A4_HEIGHT})
-    page = context.new_page()
-    page.emulate_media(media="print")
-    page.goto(target.as_uri())
+    page.set_viewport_size({"width": A4_WIDTH, "height": A4_HEIGHT})
+    page.emulate_media(media="print", color_scheme="light")
     heights = page.evaluate(
         "[...document.querySelectorAll('.summary, figure')].map(e => [e.className, e.getBoundingClientRect().height])"
     )
@@ -114,4 +132,3 @@ def _check_print(browser: Any, target: Path, kept: str | None) -> None:
     assert printed.count(b"/Type /Page\n") >= 2
     if kept:
         Path(kept, f"{target.stem}.pdf").write_bytes(printed)
-    context.close()

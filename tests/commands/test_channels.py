@@ -107,3 +107,19 @@ def test_the_earlier_of_two_deadlines_holds_and_leaves_nothing_behind() -> None:
         ):
             all(True for _ in repeat(0))
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_what_does_not_suffice_for_an_answer_is_left_out_and_the_command_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(streams, "_alarms", {"rung": 0, "answered": 0})
+    assert streams.within(60, lambda: 7) == 7
+    assert streams.within(0, lambda: 7) is None
+    assert streams.within(1e-6, lambda: all(True for _ in repeat(0))) is None
+    streams._end(signal.SIGALRM, 1)
+    assert ended == []
+    streams._end(signal.SIGALRM, 2)
+    assert ended == [3]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

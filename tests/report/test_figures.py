@@ -101,8 +101,20 @@ def test_a_page_has_its_summary_first_and_says_how_it_is_made() -> None:
     assert "<svg" not in summary
     assert rest.count("<svg") >= 4
     assert f"planner solve {PRETRAIN} --format html" in rest
+    assert page.count("<h1") == 1, "the headline is said once"
+    assert not re.search(r"[ (]-v", re.sub(r"<style>.*?</style>", "", summary)), "nothing to type for what stands below"
     assert not re.search(r"(src|href)=|https?://(?!no-color|www\.w3\.org)", page)
     assert "<figure>" not in render([])
+
+
+def test_a_point_with_a_name_has_it_beside_it() -> None:
+    plot = Plot("Front", "days", "USD", ((1.0, 9.0), (2.0, 4.0), (5.0, 3.0)), ("a", "b", "c"), ((1, "knee"),))
+    drawn = ElementTree.fromstring(figure_svg(plot, alone=True))
+    space = "{http://www.w3.org/2000/svg}"
+    (name,) = (text for text in drawn.iter(f"{space}text") if text.text == "knee")
+    dot = list(drawn.iter(f"{space}circle"))[1]
+    assert abs(float(name.get("x", 0)) - float(dot.get("cx", 0))) < 10
+    assert abs(float(name.get("y", 0)) - float(dot.get("cy", 0))) < 10
 
 
 def test_one_figure_as_a_file(tmp_path: Path) -> None:

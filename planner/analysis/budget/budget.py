@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from planner.analysis.budget.budget_file import check_budget, deadline_hours, windows
 from planner.analysis.budget.front import CostFront, cost_front
+from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.analysis.budget.model import COST, LATEST, choose
 from planner.analysis.budget.offers import BudgetLimits, BudgetProblem, Need, OfferChoice, Picked, Rented, bill, rented
 from planner.analysis.budget.options import JobOption, job_options, job_scenario
@@ -22,6 +24,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, validate
 from planner.schema.budget import Budget
 from planner.search.search import why_nothing_fits
+from planner.search.shown import Shown
 
 MAX_HOURS = 36_500 * 24
 """A century; also keeps hours in the model small."""
@@ -31,6 +34,8 @@ TOLERANCE = 0.003
 """Of a share of so many draws, once whole hours are counted."""
 ROUNDS = 4
 LEAST_CONFIDENCE = 0.5
+CHOICE_SECONDS = 60.0
+"""Longest choice among offers. [s]"""
 FRONT_RUNS = 40
 """With more runs than these the front is left out: each of its points is another search."""
 
@@ -56,8 +61,8 @@ class Booking:
         return self.starts[-1] + self.option.whole_hours
 
 
-@dataclass(frozen=True)
-class BudgetAnswer:
+@dataclass(frozen=True, repr=False)
+class BudgetAnswer(Shown):
     """The best choice, or what stands in the way."""
 
     document: Document
@@ -83,8 +88,21 @@ class BudgetAnswer:
     today: datetime.date
     """What prices are as old as."""
     provenance: tuple[tuple[str, str], ...]
-    solved: int
-    """Layout searches made; offers on the same machines share one."""
+    searched: int
+    """Layout searches made for this answer: offers on the same machines share one, and some were known before."""
+    timings: tuple[tuple[str, float], ...]
+    """(part, seconds): layout searches, and the choice among offers with its front and sensitivity."""
+
+    def __str__(self) -> str:
+        if not self.bookings:
+            return f"{self.budget.name}: no choice of offers keeps every limit"
+        days = max(booking.finish_hour for booking in self.bookings) / 24
+        sure = min(booking.sure for booking in self.bookings)
+        what = "proved optimal" if self.status == "optimal" else "not proved optimal"
+        return f"{self.budget.name}: {self.usd:,.2f} USD, done by day {days:.1f}, in time with {sure:.0%}; {what}"
+
+    def __repr__(self) -> str:
+        return f"<BudgetAnswer {self}>"
 
     @property
     def usd(self) -> float:
@@ -154,25 +172,29 @@ def solve_budget(
     overrides: tuple[str, ...] = (),
     catalog: Catalog | None = None,
     *,
+    layouts: KnownLayouts | None = None,
     progress: Callable[[str], None] = lambda text: None,
-    time_limit_s: float = 60.0,
+    time_limit_s: float = CHOICE_SECONDS,
 ) -> BudgetAnswer:
-    """Read a budget file, lay out every option, and choose one for each job.
-
-    Raises InputError for a wrong file, NoVerdict where the time limit came first.
-    """
-    document = load(path, overrides)
-    return budget_answer(document, catalog or default_catalog(), progress=progress, time_limit_s=time_limit_s)
+    """Read a budget file, lay out every option, and choose one for each job. Raises like `answer_budget`."""
+    known = layouts if layouts is not None else KnownLayouts()
+    document, catalog = load(path, overrides), catalog or default_catalog()
+    return answer_budget(document, catalog, known, progress=progress, time_limit_s=time_limit_s)
 
 
-def budget_answer(
+def answer_budget(
     document: Document,
     catalog: Catalog,
+    layouts: KnownLayouts,
     *,
     progress: Callable[[str], None] = lambda text: None,
-    time_limit_s: float = 60.0,
+    time_limit_s: float = CHOICE_SECONDS,
 ) -> BudgetAnswer:
-    """The same for a budget that is read already; scenarios of its jobs stand beside it."""
+    """Lay out every option of a budget and choose one for each job.
+
+    Scenarios of its jobs stand beside it; `layouts` keeps what was searched; `time_limit_s` is that of each choice
+    among offers. Raises InputError for a wrong file, NoVerdict where a time limit came first.
+    """
     catalog = catalog.recording()
     budget = validate(document, Budget)
     check_budget(document, budget)
@@ -181,7 +203,9 @@ def budget_answer(
         terms_of(offer, document.place(("offers", place, "price")), catalog)
         for place, offer in enumerate(budget.offers)
     ]
-    options, solved = job_options(budget, terms, bases, catalog, progress)
+    before = layouts.searched, layouts.seconds
+    options = job_options(budget, terms, bases, catalog, layouts, progress)
+    spent = (("layout searches", layouts.seconds - before[1]),)
     progress("choosing among the offers")
     empty = BudgetAnswer(
         document=document,
@@ -199,9 +223,12 @@ def budget_answer(
         sensitivities=(),
         today=_today(budget, catalog),
         provenance=tuple(catalog.used().items()),
-        solved=solved,
+        searched=layouts.searched - before[0],
+        timings=spent,
     )
-    return _chosen(empty, time_limit_s)
+    started = clock.monotonic()
+    answer = _chosen(empty, time_limit_s)
+    return replace(answer, timings=(*spent, ("choice of offers", clock.monotonic() - started)))
 
 
 def _chosen(answer: BudgetAnswer, time_limit_s: float) -> BudgetAnswer:

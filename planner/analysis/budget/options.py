@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from planner.analysis.budget.amounts import job_tokens
 from planner.analysis.budget.duration import UNINTERRUPTED, Duration, Interruptions
+from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.analysis.budget.rates import Terms, up_to_cents
-from planner.errors import InputError, Mistake, NoVerdict
+from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override, read_document
-from planner.inputs.examples import beside
+from planner.inputs.examples import file_of, typed_beside
 from planner.inputs.known_durations import duration_spread
-from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.schema.budget import Budget, Job, Offer
 from planner.schema.catalog import Price
 from planner.search.plan import Plan
-from planner.search.search import Outcome, search
+from planner.search.search import Outcome
 
 
 @dataclass(frozen=True)
@@ -100,40 +99,31 @@ def job_options(
     terms: Sequence[Terms],
     bases: Sequence[Document],
     catalog: Catalog,
+    layouts: KnownLayouts,
     progress: Callable[[str], None],
-) -> tuple[list[JobOption], int]:
-    """All options, and how many layout searches they took: offers on the same machines share one."""
-    solved: dict[tuple[str, str, int], tuple[Question | str, Outcome | None]] = {}
+) -> list[JobOption]:
+    """All options; those on the same machines share a layout search."""
     options: list[JobOption] = []
     for job, base in zip(budget.jobs, bases, strict=True):
-        identity = json.dumps([job.scenario, job.set], sort_keys=True)
         for place, each in enumerate(terms):
             node = each.price.node
             assert node is not None
             for nodes in dict.fromkeys(each.offer.nodes):
                 gpus = nodes * each.price.gpus_per_instance
-                key = (identity, node, gpus)
-                if key not in solved:
-                    progress(f"{job.name}: {nodes} x {each.price.instance} ({gpus} GPUs)")
-                    solved[key] = _lay_out(base, node, gpus, catalog)
-                options.append(_option(budget, job, each, place, nodes, solved[key], catalog))
-    return options, len(solved)
+                said = f"{job.name}: {nodes} x {each.price.instance} ({gpus} GPUs)"
+                found = layouts.of(base, node, gpus, catalog, partial(progress, said))
+                options.append(_option(budget, job, each, place, nodes, found, catalog))
+    return options
 
 
 def _option(
-    budget: Budget,
-    job: Job,
-    terms: Terms,
-    place: int,
-    nodes: int,
-    solved: tuple[Question | str, Outcome | None],
-    catalog: Catalog,
+    budget: Budget, job: Job, terms: Terms, place: int, nodes: int, found: Outcome | str, catalog: Catalog
 ) -> JobOption:
-    question, outcome = solved
-    refused = question if isinstance(question, str) else None
-    if outcome is None or outcome.plan is None:
-        return JobOption(job.name, terms, place, nodes, outcome, refused, 0.0, None, 0.0)
-    plan = outcome.plan
+    if isinstance(found, str):
+        return JobOption(job.name, terms, place, nodes, None, found, 0.0, None, 0.0)
+    plan = found.plan
+    if plan is None:
+        return JobOption(job.name, terms, place, nodes, found, None, 0.0, None, 0.0)
     own = plan.goodput
     share = budget.goodput * (own.share if own is not None else 1.0)
     tokens = job_tokens(job, plan)
@@ -143,7 +133,7 @@ def _option(
     spread = duration_spread(catalog, names, plan.problem.gpu.chip, rl=plan.problem.is_rl)
     duration = Duration(work, spread, _interruptions(terms.offer, nodes))
     booked = duration.at(budget.confidence) if math.isfinite(work) else math.inf
-    return JobOption(job.name, terms, place, nodes, outcome, refused, tokens, duration, booked)
+    return JobOption(job.name, terms, place, nodes, found, None, tokens, duration, booked)
 
 
 def _interruptions(offer: Offer, nodes: int) -> Interruptions:
@@ -153,39 +143,17 @@ def _interruptions(offer: Offer, nodes: int) -> Interruptions:
     return Interruptions(nodes / each, (offer.restart_minutes or 0.0) / 60, offer.checkpoint_interval_minutes / 60)
 
 
-def _lay_out(base: Document, node: str, gpus: int, catalog: Catalog) -> tuple[Question | str, Outcome | None]:
-    """The best layout of a scenario on other machines, or the reason why it cannot be asked there.
-
-    What the scenario says of its own machines does not hold there; rollouts that had a pool of their own share these.
-    """
-    changes: dict[str, Any] = {"cluster": {"node": node, "num_gpus": gpus}}
-    order = (base.data.get("cluster") or {}).get("rank_order")
-    if order is not None:
-        changes["cluster"]["rank_order"] = order
-    if (base.data.get("rl") or {}).get("rollout"):
-        changes["rl.rollout.node"] = None
-    moved = override(base, changes)
-    try:
-        question = question_of(moved, catalog)
-    except InputError as error:
-        return "; ".join(p.what + (f" ({p.because})" if p.because else "") for p in error.problems), None
-    outcome = search(question, check_points=0)
-    if outcome.status == "unknown":
-        raise NoVerdict(f"no verdict on {base.name} with {gpus} GPUs of {node} within search.time_limit_s")
-    return question, outcome
-
-
 def job_scenario(document: Document, place: int, job: Job, catalog: Catalog) -> Document:
     """The scenario of a job with its own changes, checked on its own cluster."""
-    path = beside(document.name, job.scenario)
-    if not path.is_file():
+    name = typed_beside(document.name, job.scenario)
+    if not file_of(name).is_file():
         raise InputError(
             Mistake(
-                f"{path}: no such file",
+                f"{name}: no such file",
                 document.place(("jobs", place, "scenario")),
                 "the scenario of a job is found relative to the budget file",
             )
         )
-    base = override(read_document(path), dict(job.set))
+    base = override(read_document(name), dict(job.set))
     question_of(base, catalog)
     return base

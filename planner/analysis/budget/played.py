@@ -78,10 +78,13 @@ def with_interruptions(duration: Duration, work: Hours, chance: np.random.Genera
     stops = duration.interruptions
     if stops.load == 0:
         return work
-    total, exposed = work.copy(), work
+    total = work.copy()
+    exposed: Hours = work
     while exposed.max() > 0:
         counts = chance.poisson(stops.per_hour * exposed)
-        lost = np.array([chance.uniform(0, stops.checkpoint_hours, size=count).sum() for count in counts])
-        exposed = counts * stops.restart_hours + lost
+        draw = np.repeat(np.arange(len(work)), counts)
+        each = chance.uniform(0, stops.checkpoint_hours, size=len(draw))
+        lost = np.bincount(draw, weights=each, minlength=len(work))
+        exposed = (counts * stops.restart_hours + lost).astype(np.float64)
         total += exposed
     return total

@@ -26,8 +26,8 @@ class Nearest:
     """Largest limits.headroom_gib, to 0.1 GiB, with which a solved plan exists."""
 
 
-def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
-    """Say what an infeasible problem lacks. Anything it suggests has been solved."""
+def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = None) -> Nearest:
+    """Say what an infeasible problem lacks. Anything it suggests has been solved, in so many seconds at most."""
     question = outcome.question
     space = build_space(question)
     if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
@@ -57,7 +57,7 @@ def nearest(outcome: Outcome, catalog: Catalog) -> Nearest:
     if headroom <= 0:
         return Nearest((*said, "It does not fit even where no memory is kept free."), least, None)
     less = dict(less_headroom(question.first, headroom))
-    again = plan(override(question.document, less), catalog, check_points=0)
+    again = plan(override(question.document, less), catalog, check_points=0, time_limit_s=time_limit_s)
     if again.plan is None:
         return Nearest(said, least, None)
     changed = ", ".join(f"{path}: {str(value).lower() if value is False else value}" for path, value in less.items())

@@ -25,6 +25,10 @@ class Store(Protocol):
         """Of all rows that are stored whole."""
         ...
 
+    def rows(self) -> Iterator[Row]:
+        """All that is stored, in the order in which it came."""
+        ...
+
     def add(self, row: Row) -> None:
         """Store a row."""
         ...
@@ -143,6 +147,11 @@ class ParquetStore:
         """Of all rows in finished files."""
         read = self._pyarrow.parquet.read_table
         return {key for part in self.parts() for key in read(part, columns=["key"])["key"].to_pylist()}
+
+    def rows(self) -> Iterator[Row]:
+        """Rows of finished files; values and layouts are JSON text."""
+        for part in self.parts():
+            yield from self._pyarrow.parquet.read_table(part).to_pylist()
 
     def add(self, row: Row) -> None:
         """Keep a row until its file is full."""

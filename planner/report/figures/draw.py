@@ -57,6 +57,9 @@ def _plot(figure: Plot) -> Canvas:
     links = figure.links or [""] * len(figure.points)
     for (x, y), label, link in zip(figure.points, figure.labels, links, strict=True):
         canvas.dot(across(x), up(y), label, link=link)
+    for place, name in figure.named:
+        x, y = figure.points[place]
+        canvas.text(across(x) + 7, up(y) - 7, name)
     return canvas
 
 
@@ -93,7 +96,7 @@ def _stacked(figure: Stacked) -> Canvas:
             for end in (low, high):
                 canvas.line(x + wide / 2 - 5, up(end), x + wide / 2 + 5, up(end), "i")
         if room >= LETTER * 3 or place % max(1, round(LETTER * 4 / room)) == 0:
-            canvas.text(x + wide / 2, bottom + 15, cut(name, max(room, LETTER * 3)), at="middle", name="s")
+            canvas.text(x + wide / 2, bottom + 15, cut(name, max(room - LETTER, LETTER * 3)), at="middle", name="s")
     for value, name in figure.limits:
         canvas.line(LEFT, up(value), WIDTH - RIGHT, up(value), "w")
         canvas.text(WIDTH - RIGHT, up(value) - 4, f"{name} {number(value, 1)}", at="end")

@@ -8,7 +8,7 @@ are not looked at again.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,13 +19,14 @@ from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
+from planner.search.bounds.in_hand import InHand
 from planner.search.deadline import Deadline
 from planner.search.grid import Rounded, slowest_near_tie
 
 LARGE = 20_000
 """Spaces of fewer rows are costed whole."""
-LOOKING = 0.4
-"""Share of the time limit at which the first look ends."""
+LOOKING, LAST_LOOK = 0.4, 0.55
+"""Shares of the time limit at which rows are no longer bounded, and no longer tried."""
 BLOCK = 2_000
 """Rows tried at once."""
 
@@ -42,39 +43,70 @@ class _FullestStages(LeastRecompute):
         return np.asarray(most[:, None] * (self.rounded.costs.exists > 0))
 
 
-def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> np.ndarray:
-    """Which rows may hold the answer; all of them where nothing is sure, or its share of the time is up."""
-    everything = np.ones(len(layouts), dtype=bool)
-    if len(layouts) < LARGE or not _applies(question):
-        return everything
-    bound = np.full(len(layouts), -math.inf)
+@dataclass(frozen=True)
+class Look:
+    """What a first look found."""
+
+    likely: np.ndarray
+    """Which rows may hold the answer; all of them where nothing is sure."""
+    in_hand: InHand | None = None
+    """The fastest plan met, where its time was up."""
+    least_seconds: float | None = None
+    """No row is faster; None where not every row was looked at."""
+    late: bool = False
+    """Its share of the time was up before it had an answer."""
+    whole: bool = True
+    """False where it was given some of the rows only."""
+    bound: Floats | None = None
+    """Seconds that no point of a row undercuts; infinite for rows that were not looked at."""
+
+
+def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> Look:
+    """Which rows may hold the answer, and a plan in hand where its share of the time is up before that is known."""
+    bound, best = np.full(len(layouts), math.inf), math.inf
+    in_hand: InHand | None = None
     for start in range(0, len(layouts), LARGE):
         if deadline.past(LOOKING):
-            return everything
+            break
         rows = np.arange(start, min(start + LARGE, len(layouts)))
         bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
+    every = bool(np.isfinite(bound).all())
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
-    order, best = np.argsort(bound, kind="stable"), math.inf
+    order = np.argsort(bound, kind="stable")
     for start in range(0, len(order), BLOCK):
         rows = order[start : start + BLOCK]
-        if bound[rows[0]] > best * tie or deadline.past(LOOKING):
+        if bound[rows[0]] > best * tie or not math.isfinite(bound[rows[0]]) or deadline.past(LAST_LOOK):
             break
-        best = min(best, float(_tried(question, layouts.take(rows), unit).min(initial=math.inf)))
-    return bound <= best * tie
+        found = _tried(question, layouts.take(rows), unit)
+        if found is not None and found.seconds < best:
+            best, in_hand = found.seconds, replace(found, row=int(rows[found.row]))
+    likely = bound <= best * tie
+    late = not every or (deadline.past(LAST_LOOK) and int(likely.sum()) > LARGE)
+    return Look(likely, in_hand, float(bound.min()) if every else None, late, bound=bound)
 
 
-def _applies(question: Question) -> bool:
-    """Splits as even as can be exist, and one number of recomputed layers is legal on all of their stages."""
+def worth_a_look(question: Question, layouts: Layouts) -> bool:
+    """Are there many rows, with splits as even as can be, and one number of recomputed layers legal on all stages."""
+    if len(layouts) < LARGE:
+        return False
     first = question.first
     alike = all(is_free(p) and p.engine.pipeline.uneven == "any" for p in question.problems)
     named = first.scenario.layout.recomputed_layers in ("any", "all", 0)
     return alike and first.engine.pipeline.uneven_chunks and (named or first.scenario.layout.recompute == "uniform")
 
 
-def _tried(question: Question, layouts: Layouts, unit: float) -> Floats:
-    """Seconds of a split of each row that fits; infinite where none is found."""
+def _tried(question: Question, layouts: Layouts, unit: float) -> InHand | None:
+    """The fastest split as even as can be of any of these rows, of those that fit even if all stages were as full."""
     rounded = Rounded(RowCosts(question, layouts), None, 1.0, unit)
-    seconds = _FullestStages(question, rounded).seconds()
-    least = question.architecture.num_hidden_layers // layouts.pipeline_parallel
+    full = _FullestStages(question, rounded)
+    seconds, stages = full.seconds(), layouts.pipeline_parallel
+    total = question.architecture.num_hidden_layers
     dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
-    return np.where(least >= np.maximum(layouts.virtual_pipeline, dense), seconds, math.inf)
+    seconds = np.where(total // stages >= np.maximum(layouts.virtual_pipeline, dense), seconds, math.inf)
+    row = int(seconds.argmin())
+    if not math.isfinite(seconds[row]):
+        return None
+    depth = int(stages[row])
+    layers = np.array([total // depth + (stage < total % depth) for stage in range(depth)])
+    again = np.minimum(layers, int(full.recomputed(np.array([row]))[0]))
+    return InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row]))

@@ -31,6 +31,7 @@ class RolloutPairs:
         of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
         of_row = of_row if rows is None else of_row[rows]
         fits = fitting_choices(rounded, held_back)
+        self.of_row, self.of_choice, self.fits = of_row, of_choice, fits
         seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
         self.pairs = []
         self.exists = np.zeros(self.rows, dtype=bool)
@@ -69,6 +70,13 @@ class RolloutPairs:
             return None
         found = np.flatnonzero(among & (self.step(training * (1 + SPARE)) == step))
         return int(found[0]) if len(found) else None
+
+    def choice(self, row: int, training: float) -> int | None:
+        """Place of the choice with which that row's step is shortest; None without a rollout engine."""
+        if self.rollouts is None:
+            return None
+        step = np.maximum(training + self.rollouts.seconds, self.rollouts.least_seconds)
+        return int(np.where(self.fits & (self.of_choice == self.of_row[row]), step, math.inf).argmin())
 
     def of(self, row: int, training: float) -> float:
         """The same for one row. [s]"""

@@ -58,7 +58,7 @@ def test_the_cheapest_option_in_time_is_chosen(answer: BudgetAnswer) -> None:
 
 def test_offers_on_the_same_machines_are_laid_out_once(answer: BudgetAnswer) -> None:
     assert len(answer.options) == 5
-    assert answer.solved == 3
+    assert answer.searched == 3
 
 
 def test_every_option_says_why_it_lost(answer: BudgetAnswer) -> None:
