@@ -27,6 +27,8 @@ JOB = {
     "deadline_days": 30,
 }  # fmt: skip
 SMALL = State(text=json.dumps(SCENARIO)).query()
+TIED = {**SCENARIO, "cluster": {"node": "hgx-h100-8", "num_gpus": 8},
+        "layout": {"tensor_parallel": 2, "pipeline_parallel": 1}}  # fmt: skip
 BUDGET = State(text=json.dumps(
     {"name": "small", "jobs": [JOB], "offers": [{"price": "coreweave-8x-h100", "nodes": [1, 2]}]}
 )).query()  # fmt: skip
@@ -95,7 +97,7 @@ def test_why_not_is_answered_beside_the_plan(seen: Seen) -> None:
 
 
 def test_a_near_tie_says_why_not_and_opens(seen: Seen) -> None:
-    seen.open(f"?{SMALL}")
+    seen.open(f"?{State(text=json.dumps(TIED)).query()}")
     seen.page.wait_for_selector("#near table", timeout=60_000)
     layout = seen.page.inner_text("#near tbody tr:nth-child(2) td:nth-child(2)")
     seen.page.click("#near tbody tr:nth-child(2) >> text=why not")
@@ -159,17 +161,17 @@ def test_a_config_is_uploaded(seen: Seen, tmp_path: Path) -> None:
     assert "pasted: 1.236 B parameters" in seen.answer
 
 
-def test_a_deadline_of_a_budget_is_moved(seen: Seen) -> None:
+def test_a_budget_gets_a_limit(seen: Seen) -> None:
     seen.open(f"budget?{BUDGET}")
     assert "What to buy" in seen.answer
-    seen.page.fill('[id="jobs[0].deadline_days"]', "0.05")
+    seen.page.fill('[id="max_usd"]', "1")
     seen.page.keyboard.press("Enter")
-    assert "What to buy" not in seen.answer
+    assert "no choice of the listed offers keeps every limit" in seen.answer
 
 
 def test_what_is_taken_away_is_the_plan(seen: Seen) -> None:
     seen.open(f"?{SMALL}")
-    for name, words in (("Report", "<svg"), ("Scenario as YAML", "num_gpus: 16"), ("Launch files", "--tensor-model")):
+    for name, words in (("Report", "<svg"), ("Scenario as YAML", "num_gpus: 16"), ("Launch files", "--pipeline-model")):
         with seen.page.expect_download() as taken:
             seen.page.click(f".take >> text={name}")
         assert words in taken.value.path().read_text()
