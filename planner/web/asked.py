@@ -1,4 +1,7 @@
-"""Questions as a worker answers them: plain data in and out, the same search and reports as the command line."""
+"""Questions as a worker answers them: plain data in and out, the same search and reports as the command line.
+
+What only some questions need is imported by them: the first answer after a start does not wait for the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,10 @@ from typing import Any
 from planner.errors import InputError, InternalError, Mistake, NoVerdict, Place, PlannerError
 from planner.inputs.document import Document, override, parse_document, read_document, validate, with_overrides
 from planner.inputs.examples import EXAMPLE
-from planner.report.answers import answer_blocks, answer_document
 from planner.report.blocks import Block, Command, Figure, Grid, Headline, Plot
 from planner.report.html import fragment
 from planner.report.json_text import JsonObject
 from planner.report.pages import page
-from planner.schema.budget import Budget
 from planner.web.base import scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog, refuse_files
 
@@ -55,6 +56,8 @@ class PageAnswer:
 
 
 def _told(answer: object, figures: Sequence[Figure] = (), screen: Sequence[Block] = ()) -> PageAnswer:
+    from planner.report.answers import answer_blocks, answer_document
+
     return PageAnswer(answer_blocks(answer), answer_document(answer), figures, screen)
 
 
@@ -110,15 +113,17 @@ def _refused(error: Exception) -> Answer:
 
 def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.report.plan_figures import memory_figure, plan_figures, time_figure
-    from planner.report.solve import Solved, solve_screen
+    from planner.report.solve import Solved, solve_blocks, solve_document, solve_screen
     from planner.report.timeline import timeline_blocks
     from planner.report.topology import topology_blocks
     from planner.search.search import plan
 
     outcome = plan(document_asked(asked), catalog, check_points=0, time_limit_s=seconds)
-    found, screen = outcome.plan, solve_screen(Solved(outcome))
+    found, solved = outcome.plan, Solved(outcome)
+    screen = solve_screen(solved)
     drawn: list[Figure] = [memory_figure(found), time_figure(found)] if found is not None else []
-    told = _told(outcome, plan_figures(found) if found is not None else [], screen)
+    figures = plan_figures(found) if found is not None else []
+    told = PageAnswer(solve_blocks(solved), solve_document(solved), figures, screen)
     told.parts["plan"] = [*screen, *drawn]
     told.parts |= {"timeline": timeline_blocks(outcome), "topology": topology_blocks(outcome)}
     return told
@@ -142,11 +147,11 @@ def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer
         refuse_files(with_overrides(document, [text]))
     found = explain(document, catalog, why_not=asked.get("why_not", ()), around=asked.get("neighbours", True))
     told, base = _told(found), found.outcome.plan
-    told.parts = {"told": told.blocks}
+    told.parts = {"told": told.blocks[1:]}  # its headline stands above already
     if base is not None and found.neighbours:
         grid = alternatives_grid(base, found.neighbours)
         at = list(told.blocks).index(grid)
-        told.parts = {"told": [*told.blocks[: at - 1], *told.blocks[at + 1 :]]}  # the page has it with buttons
+        told.parts = {"told": [*told.blocks[1 : at - 1], *told.blocks[at + 1 :]]}  # the page has it with buttons
         told.more = {"grid": _grid(grid), "sets": [texts(dict(each.changes)) for each in found.neighbours]}
     return told
 
@@ -231,6 +236,7 @@ def _budget(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     from planner.analysis.budget.known_layouts import KnownLayouts
     from planner.report.budget import budget_blocks, budget_screen
     from planner.report.budget_json import budget_document
+    from planner.schema.budget import Budget
 
     document = with_overrides(parse_document(asked["text"], asked["name"]), asked.get("overrides", ()))
     known = [f"{name}.yaml" for name in scenarios()]

@@ -16,6 +16,10 @@ BUDGET = "budget_"
 """How shipped files begin that ask for offers instead of a layout."""
 
 
+FIRST_BUDGET = "budget_two_jobs"
+"""The one that the page opens with."""
+
+
 def scenarios() -> list[str]:
     """Shipped scenarios that ask for a layout."""
     return [name for name in examples() if not name.startswith(BUDGET)]

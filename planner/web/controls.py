@@ -125,6 +125,16 @@ def budget_controls(state: State, document: Document) -> list[Control]:
     ]
 
 
+def twice(controls: Sequence[Control]) -> list[tuple[str, str]]:
+    """(words, change) of each number of a scenario doubled."""
+    found = []
+    for control in controls:
+        value = control.value or control.stands.partition(",")[0]
+        if value.isdecimal():
+            found.append((f"{control.label} {value} to {int(value) * 2}", f"{control.path}={int(value) * 2}"))
+    return found
+
+
 @dataclass(frozen=True)
 class Decided:
     """One decision of a plan, and the states in which it is pinned, limited or let go of."""

@@ -11,6 +11,8 @@ class ServerLimits:
 
     solve_seconds: float = 20.0
     """Longest search of one question; the plan in hand is shown then. [s]"""
+    long_seconds: float = 120.0
+    """Instead for questions of many searches: fronts, near ties, explanations, comparisons, budgets. [s]"""
     grace_seconds: float = 20.0
     """After which a worker that has not answered on top of that is ended. [s]"""
     read_seconds: float = 10.0

@@ -53,8 +53,9 @@ class Nursery:
 def main(orders: socket.socket, worker_bytes: int) -> None:
     """Follow orders until their sender is gone; then end every worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # nothing of what is imported goes away again
     _load()
-    steps, reading, children = _read_catalogs(), True, set[int]()
+    steps, reading, children = _in_waiting(), True, set[int]()
     try:
         while True:
             if reading and not select.select([orders], [], [], 0)[0]:
@@ -84,6 +85,7 @@ def _begin(orders: socket.socket, pipe: int, worker_bytes: int) -> int:
     child = os.fork()
     if child == 0:
         try:
+            gc.enable()
             orders.close()
             serve_questions(Connection(pipe), worker_bytes)
         finally:
@@ -99,20 +101,25 @@ def _end(child: int) -> None:
 
 
 def _load() -> None:
-    """Import what questions need."""
-    from planner.analysis import many_plans, near  # noqa: F401
-    from planner.report import plan_figures, plan_json, solve  # noqa: F401
+    """Import what the first answer needs."""
+    from planner.report import plan_figures, solve, timeline, topology  # noqa: F401
     from planner.search.solver import loaded
     from planner.web import asked  # noqa: F401
 
     loaded.load()
 
 
-def _read_catalogs() -> Iterator[str]:
-    """Read one entry after the other, those that most questions need first."""
+def _in_waiting() -> Iterator[str]:
+    """Import what other questions need, then read one catalog entry after the other, those of most questions first."""
+    from importlib import import_module
+
     from planner.errors import PlannerError
     from planner.web.closed_catalog import closed_catalog
 
+    for name in ("analysis.near", "analysis.pins", "report.answers", "report.explain", "launch.registry",
+                 "analysis.budget.budget", "report.budget_json"):  # fmt: skip
+        import_module(f"planner.{name}")
+        yield name
     catalog = closed_catalog()
     for kind in ("engines", "precisions", "optimizers", "nodes", "gpus", "rollouts", "models"):
         for name in catalog.ids(kind):

@@ -20,9 +20,9 @@ from planner.report.blocks import Plot
 from planner.report.figures.canvas import STYLE as FIGURES
 from planner.report.figures.draw import figure_svg
 from planner.web.asked import MOST_SIDES, Answer
-from planner.web.base import base, budgets, scenario_text, scenarios
+from planner.web.base import FIRST_BUDGET, base, budgets, scenario_text, scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog
-from planner.web.controls import budget_controls, decided, decision_controls, main_controls
+from planner.web.controls import budget_controls, decided, decision_controls, main_controls, twice
 from planner.web.links import SAVED, command, sides
 from planner.web.state import EXAMPLE, OWN_SCENARIO, TASK, State, state_of
 from planner.web.waiting import while_wanted
@@ -74,6 +74,10 @@ class View:
             return {**asked, "over": self.one("over") or "headroom", "offer": self.one("offer")}
         return {**asked, "count": NEAR_TIES} if name == "near" else asked
 
+    def ideas(self) -> list[tuple[str, str]]:
+        """(words, change) of plans that one may want to compare with this one."""
+        return twice(main_controls(self.state, self.document, self.catalog))
+
     def one(self, name: str) -> str | None:
         """A part of the address that is not of the scenario."""
         return next((value for key, value in self.extra if key == name and value), None)
@@ -113,7 +117,7 @@ class Pages:
 
     def _view(self, request: Request, name: str) -> View:
         """The view of an address; that of the first page, and what is wrong, where the address is."""
-        first = State(example=budgets()[0] if name == "budget" else self.start)
+        first = State(example=FIRST_BUDGET if name == "budget" else self.start)
         pairs = request.query_params.multi_items()
         extra = [pair for pair in pairs if pair[0] in EXTRA]
         try:
@@ -161,6 +165,9 @@ class Pages:
         view = self._view(request, name)
         if view.problems:
             return self._render(request, "refused.html", view, name, refused=[{"what": text} for text in view.problems])
+        if name == "compare" and not view.one("side"):
+            ideas = [(text, f"{view.state.query()}&{urlencode({'side': side})}") for text, side in view.ideas()]
+            return self._render(request, "beside.html", view, name, ideas=ideas)
         found = await self._answer(request, KINDS.get(name, name), view.asked(name))
         if "problems" in found:
             return self._render(request, "refused.html", view, name, refused=found["problems"])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from planner.web.asked import Answer, Asked
 
 START_SECONDS = 60.0
+ONE_SEARCH = frozenset({"solve", "estimate", "launch"})
+"""Questions that take one search; the others take many."""
 T = TypeVar("T")
 
 
@@ -110,7 +112,7 @@ class Workers:
             if len(self._running) >= self.limits.waiting + self.limits.workers:
                 self.counts.refused += 1
                 raise Busy
-            running = self._running[key] = _Running(asyncio.create_task(self._solve(text.encode())))
+            running = self._running[key] = _Running(asyncio.create_task(self._solve(kind, text.encode())))
             running.task.add_done_callback(lambda task: self._ended(key, task))
         running.wanted += 1
         try:
@@ -132,13 +134,14 @@ class Workers:
         while len(self._kept) > self.limits.kept_answers or self._kept_bytes > self.limits.kept_bytes:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
-    async def _solve(self, question: bytes) -> bytes:
+    async def _solve(self, kind: str, question: bytes) -> bytes:
         if self._free.empty() and len(self._all) < self.limits.workers:
             self._begin()
         worker = await self._free.get()
         done = False
         try:
-            limit = self.limits.solve_seconds + self.limits.grace_seconds
+            seconds = self.limits.solve_seconds if kind in ONE_SEARCH else self.limits.long_seconds
+            limit = seconds + self.limits.grace_seconds
             if worker.process is None:
                 worker.process = int(await asyncio.wait_for(_message(worker.pipe), START_SECONDS))
             worker.pipe.send_bytes(question)

@@ -68,6 +68,11 @@ class Seen:
         self.page.wait_for_selector(".htmx-request", state="detached", timeout=60_000)
         self.page.wait_for_selector("#answer h1", timeout=60_000)
 
+    def settle(self) -> None:
+        """Until what follows an answer by itself stands too: near ties, or what contradicts what."""
+        self.page.wait_for_timeout(700)
+        self.page.wait_for_selector(".htmx-request", state="detached", timeout=120_000)
+
     def act(self, name: str, selector: str, *arguments: Any) -> None:
         """One thing that a person does; counted."""
         self.actions += 1

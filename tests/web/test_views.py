@@ -77,6 +77,12 @@ def test_four_plans_stand_side_by_side(client: TestClient) -> None:
     assert "changes nothing" in client.get(f"/answer/compare?{QUERY}&side=fast").text
 
 
+def test_a_comparison_without_another_plan_offers_some(client: TestClient) -> None:
+    text = client.get(f"/answer/compare?{QUERY}").text
+    assert "GPUs 8 to 16" in text
+    assert "side=cluster.num_gpus%3D16" in text
+
+
 def test_decisions_are_pinned_limited_and_let_go_of_by_a_click(client: TestClient) -> None:
     pinned = client.get(f"/answer/plan?{QUERY}&layout.tensor_parallel=2").text
     assert "tensor parallel <strong>2</strong>" in pinned
