@@ -26,6 +26,7 @@ from planner.units import GIB, MIB
 
 SEEDS = 150
 MEGATRON = ("megatron-core", "megatron-core-replicated", "slime")
+BESIDE = ("engine_options", "layout.recompute_group")
 SEVERAL = range(SEEDS // 10)
 """Tenths of the seeds: one test each, so that a failure names few problems."""
 
@@ -69,14 +70,16 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["virtual pipeline"] += spec.layout.virtual_pipeline != 1
         seen["offload"] += bool(spec.layout.optimizer_offload)
         variants = case.question().problems
-        for path in {path for variant in variants for path, _ in variant.settings}:
+        opened = {path for variant in variants for path, _ in variant.settings}
+        for path in opened - {path for path in opened if path.startswith(BESIDE)}:
             seen[f"open {path}"] += 1
+        seen["open options or groups of recomputed layers"] += any(path.startswith(BESIDE) for path in opened)
         seen["GPUs that only generate"] += any(not variant.colocated for variant in variants)
         seen["adapter"] += spec.adapter is not None
         seen["no near tie"] += spec.search.near_tie == 0
     least = {kind: number for kind, number in seen.items() if number < 3}
     assert not least, f"too few problems of some kinds: {least}"
-    assert len(seen) == 33
+    assert len(seen) == 34
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 3))
