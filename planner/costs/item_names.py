@@ -62,6 +62,7 @@ class ItemName(StrEnum):
     PIPELINE_BUBBLE = "pipeline bubble"
     PIPELINE_SENDS = "pipeline sends"
     PREFILL = "prefill"
+    REFERENCE_WEIGHTS_SWAPPED = "reference weights swapped"
     WAITING_FOR_LONGER_SAMPLES = "waiting for longer samples"
     RECOMPUTED_MODULES = "recomputed modules"
     REWARDS_DATA_AND_LOGGING = "rewards, data and logging"

@@ -14,12 +14,13 @@ from click.testing import CliRunner
 from planner.commands.validate import command
 from planner.inputs.catalog import default_catalog
 from planner.inputs.memory_spread import Z90
-from planner.validation.memory.constants import best_value, fitted_numbers, with_values
+from planner.validation.memory.constants import fitted_numbers, with_values
 from planner.validation.memory.intervals import BAR, LEAST_ROWS
 from planner.validation.memory.left_out_report import LeftOutReport, left_out_of
 from planner.validation.memory.run import Choice, data_folder, run_memory
 from planner.validation.memory.score import MemoryResult
 from planner.validation.memory.summary import memory_tables
+from planner.validation.refit import best_value
 
 DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
 
@@ -55,7 +56,7 @@ def test_the_best_value_has_the_least_median_error() -> None:
     number = next(n for n in fitted_numbers(default_catalog()) if n.name == "transformers: reserve.median")
     values = np.array([1.0, 1.2, 1.4])
     gib = np.array([10.0, 20.0, 30.0])[:, None] * values[None, :]
-    assert best_value(number, values, gib, [13.0, 26.0, 39.0]) == pytest.approx(1.3, abs=1e-3)
+    assert best_value(number.value, values, gib, [13.0, 26.0, 39.0]) == pytest.approx(1.3, abs=1e-3)
     changed = with_values(default_catalog(), {number: 1.3})
     assert {e: changed.find("engines", e).reserve.median for e in ("transformers", "deepspeed", "fsdp1")} == {
         "transformers": 1.3,

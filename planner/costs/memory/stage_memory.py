@@ -25,6 +25,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
+from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
 from planner.costs.memory.optimizer import (
@@ -203,7 +204,8 @@ class StageMemory(StageParameters):
         leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
-        return whole, in_flight * self.recomputed * stub
+        size, more = group_of_layers(self.problem, self.layouts)
+        return whole, in_flight * (self.recomputed / size + more) * stub
 
     def _short_chunk(self, kept: Floats) -> Floats:
         """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
@@ -233,6 +235,7 @@ class StageMemory(StageParameters):
         if name == "recomputation":
             stubs = stubs + self._activations(np.ones_like(flight))[1]
             rebuilt, _ = self.layer_activations
+            rebuilt = rebuilt * group_of_layers(self.problem, self.layouts)[0]
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]

@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.formulas.parameters import LayerParameters, adapted_sides
+from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 
@@ -106,7 +107,7 @@ class StageParameters:
         dense = lay.data_parallel * context
         ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel
         expert = ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
-        copies = self.problem.engine.states.optimizer_instances
+        copies = sharded_copies(self.problem, lay)
         return np.maximum(1.0, dense / copies), np.maximum(1.0, expert / copies)
 
     def sharded(self, parameters: tuple[Floats, Floats], from_stage: int) -> Floats:
