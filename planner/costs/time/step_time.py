@@ -289,7 +289,7 @@ class StepTime:
         rows = []
         larger = self._unequal.fewer  # micro-batches: fewer launches to wait for, and fewer gathers of sharded weights
         free = larger * self.free[0]
-        once = {
+        once: dict[str, Callable[[], Floats]] = {
             ItemName.WAITING_FOR_LAUNCHES: lambda: self._waiting(larger)[0],
             ItemName.GATHERING_SHARDED_WEIGHTS: lambda: self._layer.zero_three((free, free))[0] / larger,
         }
