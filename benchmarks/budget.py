@@ -13,12 +13,9 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -26,7 +23,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from budget_problems import by_the_hour, random_budget  # noqa: E402
 
 from planner.analysis.budget.budget import BudgetAnswer, solve_budget  # noqa: E402
-from planner.analysis.budget.budget_file import windows  # noqa: E402
 from planner.analysis.budget.known_layouts import KnownLayouts  # noqa: E402
 from planner.analysis.budget.model import choose  # noqa: E402
 from planner.analysis.budget.offers import (  # noqa: E402
@@ -38,14 +34,11 @@ from planner.analysis.budget.offers import (  # noqa: E402
     bill,
 )
 from planner.analysis.budget.options import JobOption  # noqa: E402
-from planner.analysis.budget.played import kept, with_interruptions  # noqa: E402
+from planner.validation.throughput.promises import Measured, drawn_shares  # noqa: E402
 
 WEEK = 168
-DRAWS = 10_000
 DRAWN_ERROR = 0.005
 """Of a share of so many draws."""
-Measured = Mapping[tuple[str, str], Mapping[str, NDArray[np.float64]]]
-"""Measured over predicted time, by engine and generation, then by group."""
 
 
 def brute(count: int, first: int) -> int:
@@ -198,30 +191,6 @@ def _lesser(answer: BudgetAnswer, chosen: JobOption) -> list[tuple[str, JobOptio
         ("one node fewer", fewer[0] if fewer else None),
         ("next cheaper", max(cheaper, key=lambda o: o.cents) if cheaper else None),
     ]
-
-
-def drawn_shares(answer: BudgetAnswer, options: list[JobOption], measured: Measured) -> tuple[float, ...]:
-    """Share of drawn runs in which each job keeps its deadline, with these options at the booked hours."""
-    from planner.validation.throughput.durations import LEAST_GROUPS, RL, draws, generation_of
-
-    assert answer.problem is not None
-    chance, hours, needs = np.random.default_rng(7), [], []
-    ratios: dict[tuple[str, str, str], NDArray[np.float64]] = {}
-    for job, option, need in zip(answer.budget.jobs, options, answer.problem.needs, strict=True):
-        plan, duration = option.plan, option.duration
-        assert plan is not None
-        assert duration is not None
-        engine, chip = plan.problem.engine, generation_of(plan.problem.gpu.chip)
-        names = [(name, of) for name in (engine.id, engine.scored_as or "") for of in (chip, "all")]
-        key = RL if plan.problem.is_rl else next(k for k in names if len(measured.get(k, {})) >= LEAST_GROUPS)
-        shared = (job.scenario, str(job.set), option.price.gpu)
-        if shared not in ratios:
-            ratios[shared] = draws(measured[key], DRAWS, len(ratios))
-        hours += [with_interruptions(duration, ratios[shared] * duration.work_hours, chance) for _ in windows(job)]
-        changed = OfferChoice(option.offer, option.nodes, option.whole_hours, option.cents, option.most_cents)
-        needs.append(replace(need, choices=(changed,)))
-    moved = replace(answer.problem, needs=tuple(needs))
-    return kept(moved, replace(answer.picked, picks=(0,) * len(needs)), hours)
 
 
 def main() -> int:

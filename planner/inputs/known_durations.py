@@ -45,10 +45,13 @@ class DurationSpread:
     @property
     def sentence(self) -> str:
         """What it rests on."""
+        left_out = f"each of {self.groups} groups left out in turn"
+        if self.groups < LEAST_GROUPS:
+            left_out = f"each run left out in turn, since they are of {self.groups} groups only"
         return (
             f"speed: {self.rows} published runs of {self.of} took {self.ratio(0.1):.2f} (10 %), {self.ratio(0.5):.2f} "
-            f"(half) and {self.ratio(0.9):.2f} (90 %) times as long as predicted; each of {self.groups} groups left "
-            "out in turn (planner validate durations)"
+            f"(half) and {self.ratio(0.9):.2f} (90 %) times as long as predicted; {left_out} "
+            "(planner validate durations)"
         )
 
 
@@ -64,7 +67,7 @@ def duration_spread(catalog: Catalog, names: tuple[str, ...], chip: str, *, rl: 
     except InputError:
         return DurationSpread("no engine (no table of known durations)", 0, 0, UNSCORED)
     if rl:
-        return _spread("RL steps", table["rl"], 1.0, table["unscored"])
+        return _spread("RL steps", table["rl"], table["rl"]["reach"], table["unscored"])
     engines: Mapping[str, Any] = table["engines"]
     for name in names:
         for generation in (*chip.split(), "all"):

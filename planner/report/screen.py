@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
 from planner.report.gpu_order_rows import placement_rows
+from planner.report.near_ties import near_tie_text
 from planner.report.short import short_layout
 from planner.search.decisions import hardware_rows
+from planner.search.near_ties import NearTies
 from planner.search.plan import PHASES, Plan, chance_words
 from planner.units import number, percent
 
 LINES = 24
 """Of a terminal as it was always sold."""
 CUT, MORE_ROWS = " ... (-v)", ": -v"
-"""What is said of a cut text, and of a cut table."""
+"""What is said of a cut text, and of a cut table or list."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -39,6 +41,8 @@ class Screen:
     """Of the table, where not all of it is shown."""
     notes: tuple[str, ...] = ()
     """Sentences of equal rank, the least important last."""
+    notes_cut: int = 0
+    """Sentences that there was no room for."""
     after: tuple[Row, ...] = ()
     """Rows about all of the table."""
     command: Command | None = None
@@ -65,6 +69,7 @@ def _blocks(screen: Screen) -> list[Block]:
         left_out = len(screen.table.rows) - len(shown.rows)
         blocks += [Text(f"and {left_out} more rows{MORE_ROWS}")] if left_out else []
     blocks += [Bullets(screen.notes)] if screen.notes else []
+    blocks += [Text(f"and {screen.notes_cut} more{MORE_ROWS}")] if screen.notes_cut else []
     blocks += [pairs(screen.after)] if screen.after else []
     return [*blocks, *([screen.command] if screen.command is not None else [])]
 
@@ -85,7 +90,7 @@ def _shorter(screen: Screen) -> Screen | None:
     rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
     for least in (3, 1):
         if len(screen.notes) > least:
-            return replace(screen, notes=screen.notes[:-1])
+            return replace(screen, notes=screen.notes[:-1], notes_cut=screen.notes_cut + 1)
         if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
         if screen.lead:
@@ -98,8 +103,8 @@ def _shorter(screen: Screen) -> Screen | None:
     return None
 
 
-def plan_rows(plan: Plan) -> tuple[Row, ...]:
-    """What every short answer says of one plan."""
+def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:
+    """What every short answer says of one plan, and of those that are as good for all that is known."""
     return (
         ("model", model_text(plan)),
         ("on", machines_text(plan)),
@@ -109,6 +114,7 @@ def plan_rows(plan: Plan) -> tuple[Row, ...]:
         ("time", time_text(plan)),
         ("binds", binding_text(plan)),
         ("risk", risk_text(plan)),
+        *((("ties", near_tie_text(ties)),) if ties is not None else ()),
     )
 
 
@@ -155,12 +161,22 @@ def memory_text(plan: Plan) -> str:
 
 
 def time_text(plan: Plan) -> str:
-    """Seconds of a step with their interval, and rates."""
-    text, rl = f"{_seconds(plan.step_seconds)} a step", plan.problem.known_errors.rl
-    if plan.problem.is_rl and rl is not None and plan.problem.calibration is None:
-        low, high = (number(share * plan.step_seconds, 1) for share in (rl.low, rl.high))
-        text += f" (90 %: {low} to {high})"
-    return f"{text}; {number(plan.tokens_per_second, 0)} tokens/s, MFU {percent(plan.mfu)}"
+    """Seconds of a step and rates, each with its interval, and model FLOP with the share of the peak that they are."""
+    text, rate = f"{seconds_text(plan.step_seconds)} a step", f"{number(plan.tokens_per_second, 0)} tokens/s"
+    if (bounds := plan.step_interval_seconds) is not None:
+        low, high = bounds
+        text += f" (90 %: {seconds_text(low).removesuffix(' s')} to {seconds_text(high)})"
+        tokens = plan.tokens_per_second * plan.step_seconds
+        rate += f" ({number(tokens / high, 0)} to {number(tokens / low, 0)})"
+    return f"{text}; {rate}; {mfu_text(plan)}"
+
+
+def mfu_text(plan: Plan) -> str:
+    """Model FLOP a second and GPU, the share of the precision's peak that they are, and how attention is counted."""
+    peak = f"{plan.problem.precision.compute}'s {number(plan.peak_tflops_per_gpu, 0)}"
+    frozen = ", frozen weights 4N" if plan.problem.scenario.adapter is not None else ""
+    share = f"MFU {percent(plan.mfu)} of {peak} (full attention{frozen})"
+    return f"{number(plan.model_tflops_per_gpu, 0)} TFLOP/s a GPU, {share}"
 
 
 def binding_text(plan: Plan) -> str:
@@ -189,5 +205,6 @@ def risk_text(plan: Plan) -> str:
     return "; ".join([*said, plan.problem.known_errors.in_short(rollout=plan.problem.is_rl)])
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
+    """`8.875 s`, `93.4 s`."""
     return f"{number(value, 1 if value >= 10 else 3)} s"

@@ -143,6 +143,10 @@ class TimeErrorRow(Frozen):
     """Runs that rest on a constant which only runs of their own source set."""
     median_in_sample: Share | None = None
     """The same error with all constants as shipped."""
+    low: Share | None = None
+    """5th percentile of measured over predicted seconds."""
+    high: Share | None = None
+    """95th percentile."""
 
 
 class RlErrorRow(Frozen):
@@ -165,6 +169,8 @@ class ErrorTable(Frozen):
     """Of a run like no published one of its engine: all engines' runs, each engine weighing the same."""
     rl: RlErrorRow | None = None
     time: dict[str, TimeErrorRow]
+    time_like_none: TimeErrorRow | None = None
+    """Of an engine without published steps: all engines' runs, each engine weighing the same."""
 
 
 class FlagTable(BaseModel):

@@ -78,6 +78,8 @@ def test_a_report_stands_in_a_browser(
         if kept:
             page.screenshot(path=f"{kept}/{command}_{name}_{width}_{scheme}.png", full_page=True)
     assert len(backgrounds) == 2, "light and dark"
+    if command in ("compare", "whatif"):
+        _check_sums(page.evaluate(TABLES))
     _check_print(page, target, kept)
     assert said == []
     assert asked == [target.as_uri()], "nothing but the file itself is asked for"
@@ -94,6 +96,23 @@ CONTRAST = """() => {
   return Math.min(...inks.map(ink => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)))
 }"""
 """Least contrast of text on the page (WCAG 2.1, 1.4.3 asks for 4.5)."""
+
+
+TABLES = "[...document.querySelectorAll('table')].map(t => [...t.rows].map(r => [...r.cells].map(c => c.innerText)))"
+
+
+def _check_sums(tables: list[list[list[str]]]) -> None:
+    """In every ledger the printed amounts and differences of items add up to those of the totals, to rounding."""
+    for header, *rows in (table for table in tables if table and table[0][0].startswith("item [")):
+        *items, total = rows
+        assert total[0] == "total", header
+        for column in range(1, len(header)):
+            printed = [row[column].replace(",", "") for row in (*items, total)]
+            if "-" in printed:
+                continue
+            half = 0.5 * 10.0 ** -len(printed[-1].partition(".")[2])
+            *amounts, whole = map(float, printed)
+            assert abs(sum(amounts) - whole) <= half * (len(amounts) + 1), (header, column)
 
 
 def _check_print(page: Any, target: Path, kept: str | None) -> None:

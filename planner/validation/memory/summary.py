@@ -12,6 +12,7 @@ import numpy as np
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.memory_spread import Sides
 from planner.inputs.run_kind import seen_kinds
+from planner.problem.layouts import Floats
 from planner.validation.memory.cases import TOY_GIB
 from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow, kind_of, pool_of
 from planner.validation.memory.left_out import left_out_errors
@@ -47,19 +48,22 @@ def time_tables() -> dict[str, Any]:
     """Errors of steps by engine, and of RL steps."""
     speeds = run_throughput(leave_out="source")
     assert speeds.left is not None
-    return {
-        "rl": rl_table(speeds.placements, speeds.steps),
-        "time": speed_tables(speeds.estimates, speeds.left),
-    }
+    return {"rl": rl_table(speeds.placements, speeds.steps), **speed_tables(speeds.estimates, speeds.left)}
 
 
 def speed_tables(estimates: Sequence[Estimate], left: LeftOutSpeeds) -> dict[str, Any]:
-    """Left-out errors of steps by engine, of engines with enough rows."""
+    """Left-out errors of steps by engine, of engines with enough rows, and of an engine without any."""
     time: dict[str, list[Estimate]] = defaultdict(list)
     for estimate in left.estimates:
         time[estimate.problem.engine.id].append(estimate)
     shipped = {e.speed.id: abs(e.error) for e in estimates}
-    return {name: _time(rows, shipped, left) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
+    scored = {name: rows for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
+    weights = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in scored.values()])
+    everything = [row for rows in scored.values() for row in rows]
+    return {
+        "time": {name: _time(rows, shipped, left) for name, rows in scored.items()},
+        "time_like_none": _time(everything, shipped, left, weights),
+    }
 
 
 def memory_tables(result: MemoryResult, pool: ErrorPool) -> dict[str, Any]:
@@ -148,13 +152,29 @@ def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> di
     }
 
 
-def _time(rows: list[Estimate], shipped: Mapping[str, float], left: LeftOutSpeeds) -> dict[str, Any]:
-    errors = np.array([abs(e.error) for e in rows])
+def _time(
+    rows: list[Estimate], shipped: Mapping[str, float], left: LeftOutSpeeds, weights: Floats | None = None
+) -> dict[str, Any]:
+    """Errors of tokens a second, and percentiles of measured over predicted seconds, which is one plus the error."""
+    errors, before = np.array([e.error for e in rows]), np.array([shipped[e.speed.id] for e in rows])
+    weights = np.ones(len(rows)) if weights is None else weights
+    low, high = (_quantile(1 + errors, weights, share) for share in (0.05, 0.95))
     return {
         "rows": len(rows),
         "sources": len({e.speed.source for e in rows}),
-        "median_in_sample": round(float(np.median([shipped[e.speed.id] for e in rows])), 4),
+        "median": round(_quantile(np.abs(errors), weights, 0.5), 4),
+        "p90": round(_quantile(np.abs(errors), weights, 0.9), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "median_in_sample": round(_quantile(before, weights, 0.5), 4),
         "in_sample_rows": left.in_sample(rows),
-        "median": round(float(np.median(errors)), 4),
-        "p90": round(float(np.quantile(errors, 0.9)), 4),
     }
+
+
+def _quantile(values: Floats, weights: Floats, share: float) -> float:
+    """The quantile between the middles of what each value weighs."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) - weights[order] / 2
+    span = weights.sum() - (weights[order[0]] + weights[order[-1]]) / 2
+    at = (reached - weights[order[0]] / 2) / span if len(values) > 1 else np.zeros(1)
+    return float(np.interp(share, at, values[order]))

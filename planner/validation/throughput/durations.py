@@ -1,8 +1,9 @@
 """How much longer than predicted published runs took, by engine and GPU generation: what a promise of a date rests on.
 
 A group is one model of one source: its rows share what is not known of the run, so a group counts once, however many
-rows it has. A promise for confidence c is a quantile whose level is raised until, with each group left out of the
-quantile in turn, runs of the group left out keep it with the share c, as a mean over groups.
+rows it has; where there are fewer than three groups, each row is one. A promise for confidence c is a quantile whose
+level is raised until, with each group left out of the quantile in turn, runs of the group left out keep it with the
+share c, as a mean over groups.
 """
 
 from __future__ import annotations
@@ -84,8 +85,15 @@ def entry(groups: Groups) -> dict[str, Any]:
         "rows": sum(len(values) for values in groups.values()),
         "groups": len(groups),
         "reach": round(kept_when_left_out(groups, 1.0), 4),
-        "quantiles": [round(promised(groups, level), 4) for level in LEVELS],
+        "quantiles": [round(promised(apart(groups), level), 4) for level in LEVELS],
     }
+
+
+def apart(groups: Groups) -> Groups:
+    """Groups as they are; of fewer than LEAST_GROUPS each row is one, so that a group of one row is not half of all."""
+    if len(groups) >= LEAST_GROUPS:
+        return groups
+    return {f"{name} {place}": rows[place : place + 1] for name, rows in groups.items() for place in range(len(rows))}
 
 
 def promised(groups: Groups, confidence: float) -> float:
@@ -134,6 +142,7 @@ def kept_unseen(groups: Groups, other_engines: Groups, confidence: float) -> dic
 
 def draws(groups: Groups, count: int, seed: int) -> NDArray[np.float64]:
     """So many runs: a group by chance, then one of its rows."""
+    groups = apart(groups)
     chance = np.random.default_rng(seed)
     sizes = np.array([len(rows) for rows in groups.values()])
     picked = chance.integers(len(sizes), size=count)
