@@ -58,6 +58,7 @@ class ItemName(StrEnum):
     OPTIMIZER_STEP = "optimizer step"
     OPTIMIZER_TEMPORARIES = "optimizer temporaries"
     PAGED_OPTIMIZER_STATE = "paged optimizer state"
+    PARTS_OF_A_TIED_TABLES_GRADIENT = "parts of a tied table's gradient"
     PIPELINE_BUBBLE = "pipeline bubble"
     PIPELINE_SENDS = "pipeline sends"
     PREFILL = "prefill"

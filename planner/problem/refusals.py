@@ -159,6 +159,20 @@ REFUSALS = (
         "activation_offload: false",
     ),
     Refusal(
+        ("layout", "recompute_group"),
+        lambda a: a.layout.recompute_group != 1 and "uniform" not in a.engine.recompute.methods,
+        "engine {engine.id} does not recompute layers in groups",
+        "its catalog file has no recompute method uniform",
+        "leave recompute_group out",
+    ),
+    Refusal(
+        ("layout", "recompute_group"),
+        lambda a: a.layout.recompute_group != 1 and a.layout.recomputed_layers != "all",
+        "groups of {layout.recompute_group} layers are recomputed only where every layer is",
+        "recomputed_layers, recompute_method: block or recompute_modules say otherwise",
+        "recomputed_layers: all, without recompute_modules",
+    ),
+    Refusal(
         ("layout", "recompute_method"),
         lambda a: a.layout.recompute_method is not None and a.layout.recompute_method not in a.engine.recompute.methods,
         "engine {engine.id} has no recompute method {layout.recompute_method}",
@@ -195,6 +209,8 @@ def refusals(document: Document, asked: Asked) -> list[Mistake]:
     scenario, engine = asked.scenario, asked.engine
     options, modules = list(engine.options), list(engine.recompute_modules)
     wrong = _unknown(document, engine, "option", ("engine_options",), scenario.engine_options, options)
+    if scenario.options_to_try != "any":
+        wrong += _unknown(document, engine, "option", ("options_to_try",), scenario.options_to_try, options)
     path = ("layout", "recompute_modules")
     wrong += _unknown(document, engine, "module to recompute", path, scenario.layout.recompute_modules, modules)
     wrong += no_memory_left(document, scenario, scenario.cluster, engine, asked.gpu)

@@ -18,6 +18,7 @@ from planner.problem.conditions import applies, conditions
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
+from planner.problem.option_sets import options_left_open, with_options
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
 from planner.problem.racks import as_used, asked_counts
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
@@ -46,7 +47,9 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     if names.wrong:
         raise InputError(names.wrong)
     try:
-        taken = variants(scenario, engine)
+        taken = tuple(
+            more for variant in variants(scenario, engine) for more in _each_option_set(names, variant, shared)
+        )
         if scenario.layout.recompute_modules == "any":
             taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
         if len(taken) > MOST_VARIANTS:
@@ -361,6 +364,17 @@ def gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
     per_node = node.gpus_per_node
     shares = [n for n in range(1, min(limit, per_node) + 1) if per_node % n == 0]
     return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
+
+
+def _each_option_set(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
+    """The variant with each set of the engine's options that the scenario leaves open."""
+    scenario, engine = variant.scenario, shared["engine"]
+    asked = scenario.options_to_try
+    if not asked or (asked != "any" and set(asked) - set(engine.options)):
+        return (variant,)
+    precision = names.catalog.find("precisions", str(scenario.precision))
+    found = options_left_open(scenario, engine, shared["architecture"], precision)
+    return with_options(variant, engine, found)
 
 
 def _each_selection(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:

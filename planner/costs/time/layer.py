@@ -13,6 +13,7 @@ from planner.costs.micro_batches import tokens_at_most, tokens_on_average
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.strides import data_strides
 from planner.formulas.attention import LAUNCH_SECONDS
+from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
@@ -295,14 +296,19 @@ class LayerTime:
         ranks = lay.data_parallel * lay.context_parallel
         grid = lay.expert_parallel * lay.expert_tensor_parallel
         apart = data_strides(self.problem, lay)
+        copies = np.maximum(sharded_copies(self.problem, lay), 1).astype(np.int64)
         groups = [(dense, ranks, apart[0])]
         if self.problem.architecture.is_moe:
             groups.append((expert, np.maximum(ranks * lay.tensor_parallel // grid, 1), apart[1]))
         gathered, reduced = np.asarray(0.0), np.asarray(0.0)
-        for elements, size, stride in groups:
+        for elements, every, stride in groups:
+            size = np.maximum(every // copies, 1)
             gathered = gathered + self.collective("all_gather", size, stride, elements * timing.gather_bytes)
             if self.problem.scenario.adapter is None:
-                reduced = reduced + self.collective("reduce_scatter", size, stride, elements * self.reduce_bytes)
+                sent = elements * self.reduce_bytes
+                reduced = reduced + self.collective("reduce_scatter", size, stride, sent)
+                if np.any(copies > 1):
+                    reduced = reduced + self.collective("all_reduce", copies, stride * size, sent / size)
 
         def exposed(comm: Floats, window: Floats) -> Floats:
             hidden = np.minimum(share * comm, window)
