@@ -30,32 +30,16 @@ class TimeSpread:
     rows: int
     median: float
     p90: float
-<<<<<<< HEAD
-=======
     low: float | None = None
     """5th percentile of measured over predicted seconds."""
     high: float | None = None
     """95th percentile."""
     missing: bool = False
     """No run of this engine was scored: the spread is that of all engines' runs, each engine weighing the same."""
->>>>>>> main
     sources: int = 1
     in_sample_rows: int = 0
     """Runs that rest on a constant which only runs of their own source set."""
     median_in_sample: float | None = None
-    low: float | None = None
-    """5th percentile of measured over predicted seconds."""
-    high: float | None = None
-    """95th percentile."""
-    missing: bool = False
-    """No run of this engine was scored: the spread is that of all engines' runs, each engine weighing the same."""
-
-    @property
-    def seen(self) -> str:
-        """The same in a word or two."""
-        if not self.in_sample_rows:
-            return "source left out"
-        return "in-sample" if self.in_sample_rows == self.rows else f"{self.in_sample_rows} in-sample"
 
     @property
     def fitted_how(self) -> str:
@@ -116,7 +100,7 @@ class KnownErrors:
         time = self.time
         if time is None or time.low is None or time.high is None:
             return None
-        whose = f"spread of {time.rows} published runs of {time.engine}, {time.seen}"
+        whose = f"spread of {time.rows} published runs of {time.engine}, in-sample"
         if time.missing:
             whose = f"no published run of {time.engine} was timed: spread of {time.rows} runs of all engines"
         return StepSpread(time.rows, time.median, time.low, time.high, whose)
@@ -147,8 +131,8 @@ class KnownErrors:
             t = self.time
             out.append(
                 f"step time: no published run of engine {t.engine} has been scored; over all engines the median error "
-                f"is {t.median:.1%}, the 90th percentile {t.p90:.1%} ({t.rows} runs, each engine weighing the same; "
-                f"{t.fitted_how})"
+                f"is {t.median:.1%}, the 90th percentile {t.p90:.1%} ({t.rows} runs, each engine weighing the same, "
+                "in-sample)"
             )
         else:
             t = self.time
