@@ -24,11 +24,11 @@ from planner.search.deadline import Deadline
 from planner.search.grid import Rounded, slowest_near_tie
 
 LARGE = 20_000
-"""Spaces of fewer rows are costed whole."""
-LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.85
+"""Spaces of fewer rows are costed whole, and larger ones in blocks of so many."""
+LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.8
 """Shares of the time limit at which rows are no longer bounded, no longer tried, and no longer tried where the time did
 not suffice for all bounds, so that nothing comes after."""
-BLOCK = 2_000
+BLOCK = 1_000
 """Rows tried at once."""
 
 
@@ -79,10 +79,12 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
         bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
     every = bool(np.isfinite(bound).all())
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
-    order = np.argsort(bound, kind="stable")
-    for start in range(0, len(order), BLOCK):
-        rows = order[start : start + BLOCK]
-        if bound[rows[0]] > best * tie or not math.isfinite(bound[rows[0]]):
+    order = np.argsort(bound, kind="stable")[: int(np.isfinite(bound).sum())]
+    blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
+    if not every and blocks:
+        blocks.insert(0, order[:: len(blocks)])  # the fastest rows hardly ever fit: some of all kinds come first
+    for rows in blocks:
+        if bound[rows[0]] > best * tie:
             break
         if deadline.past(LAST_LOOK if every else LATE_LOOK):
             break
