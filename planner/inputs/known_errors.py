@@ -30,25 +30,16 @@ class TimeSpread:
     rows: int
     median: float
     p90: float
-<<<<<<< HEAD
-=======
     low: float | None = None
     """5th percentile of measured over predicted seconds."""
     high: float | None = None
     """95th percentile."""
     missing: bool = False
     """No run of this engine was scored: the spread is that of all engines' runs, each engine weighing the same."""
->>>>>>> main
     sources: int = 1
     in_sample_rows: int = 0
     """Runs that rest on a constant which only runs of their own source set."""
     median_in_sample: float | None = None
-    low: float | None = None
-    """5th percentile of measured over predicted seconds."""
-    high: float | None = None
-    """95th percentile."""
-    missing: bool = False
-    """No run of this engine was scored: the spread is that of all engines' runs, each engine weighing the same."""
 
     @property
     def seen(self) -> str:

@@ -138,25 +138,15 @@ class TimeErrorRow(Frozen):
     rows: Annotated[int, Field(ge=1)]
     median: Share
     p90: Share
-<<<<<<< HEAD
-=======
     low: Share | None = None
     """5th percentile of measured over predicted seconds."""
     high: Share | None = None
     """95th percentile."""
->>>>>>> main
     sources: Annotated[int, Field(ge=1)] = 1
     in_sample_rows: Annotated[int, Field(ge=0)] = 0
     """Runs that rest on a constant which only runs of their own source set."""
     median_in_sample: Share | None = None
     """The same error with all constants as shipped."""
-<<<<<<< HEAD
-    low: Share | None = None
-    """5th percentile of measured over predicted seconds."""
-    high: Share | None = None
-    """95th percentile."""
-=======
->>>>>>> main
 
 
 class RlErrorRow(Frozen):

@@ -48,13 +48,6 @@ def time_tables() -> dict[str, Any]:
     """Errors of steps by engine, and of RL steps."""
     speeds = run_throughput(leave_out="source")
     assert speeds.left is not None
-<<<<<<< HEAD
-    return {"rl": rl_table(speeds.placements, speeds.steps), **speed_tables(speeds.estimates, speeds.left)}
-
-
-def speed_tables(estimates: Sequence[Estimate], left: LeftOutSpeeds) -> dict[str, Any]:
-    """Left-out errors of steps by engine, of engines with enough rows, and of an engine without any."""
-=======
     return {
         "rl": rl_table(speeds.placements, speeds.steps),
         **speed_tables(speeds.estimates, speeds.left),
@@ -66,25 +59,16 @@ def speed_tables(estimates: Sequence[Estimate], left: LeftOutSpeeds) -> dict[str
 
     In the last one each engine weighs the same.
     """
->>>>>>> main
     time: dict[str, list[Estimate]] = defaultdict(list)
     for estimate in left.estimates:
         time[estimate.problem.engine.id].append(estimate)
     shipped = {e.speed.id: abs(e.error) for e in estimates}
     scored = {name: rows for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
-<<<<<<< HEAD
-    weights = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in scored.values()])
-    everything = [row for rows in scored.values() for row in rows]
-    return {
-        "time": {name: _time(rows, shipped, left) for name, rows in scored.items()},
-        "time_like_none": _time(everything, shipped, left, weights),
-=======
     every = [row for rows in scored.values() for row in rows]
     weights = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in scored.values()])
     return {
         "time": {name: _time(rows, shipped, left) for name, rows in scored.items()},
         "time_like_none": _time(every, shipped, left, weights),
->>>>>>> main
     }
 
 
@@ -178,27 +162,19 @@ def _time(
     rows: list[Estimate], shipped: Mapping[str, float], left: LeftOutSpeeds, weights: Floats | None = None
 ) -> dict[str, Any]:
     """Errors of tokens a second, and percentiles of measured over predicted seconds, which is one plus the error."""
-    errors, before = np.array([e.error for e in rows]), np.array([shipped[e.speed.id] for e in rows])
+    errors = np.array([e.error for e in rows])
     weights = np.ones(len(rows)) if weights is None else weights
     low, high = (_quantile(1 + errors, weights, share) for share in (0.05, 0.95))
     in_sample = np.array([shipped[e.speed.id] for e in rows])
     return {
         "rows": len(rows),
         "sources": len({e.speed.source for e in rows}),
-<<<<<<< HEAD
-=======
         "median_in_sample": round(_quantile(in_sample, weights, 0.5), 4),
         "in_sample_rows": left.in_sample(rows),
->>>>>>> main
         "median": round(_quantile(np.abs(errors), weights, 0.5), 4),
         "p90": round(_quantile(np.abs(errors), weights, 0.9), 4),
         "low": round(low, 4),
         "high": round(high, 4),
-<<<<<<< HEAD
-        "median_in_sample": round(_quantile(before, weights, 0.5), 4),
-        "in_sample_rows": left.in_sample(rows),
-=======
->>>>>>> main
     }
 
 
