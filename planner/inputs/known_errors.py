@@ -42,6 +42,13 @@ class TimeSpread:
     median_in_sample: float | None = None
 
     @property
+    def seen(self) -> str:
+        """The same in a word or two."""
+        if not self.in_sample_rows:
+            return "source left out"
+        return "in-sample" if self.in_sample_rows == self.rows else f"{self.in_sample_rows} in-sample"
+
+    @property
     def fitted_how(self) -> str:
         """Which of the runs the fitted constants had seen."""
         if self.in_sample_rows == self.rows:
