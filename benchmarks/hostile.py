@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from hostile_inputs import KINDS, Kind, attack, edits
 
-DEAR = ("scenario, solved", "scenario, explained")
+DEAR = ("scenario, solved", "scenario, explained", "budget")
 """Kinds whose every case may be a search: a fifth as many."""
 
 

@@ -50,6 +50,7 @@ from planner.report.answers import STYLES, answer_document, answer_html, answer_
 from planner.schema.scenario import Scenario as Scenario
 from planner.search.enumerate import DEFAULT_POINTS
 from planner.search.estimate import estimate as _estimate
+from planner.search.near_ties import known_share
 from planner.search.plan import Plan as Plan
 from planner.search.search import Outcome as Outcome
 from planner.search.search import search
@@ -119,7 +120,8 @@ def solve(
         ['stage', 'phase', 'item', 'gib', 'source']
     """
     question = question_of(document_given(scenario), catalog_given(catalog))
-    return search(question, check_points=DEFAULT_POINTS if check else 0, time_limit_s=time_limit_s)
+    points = DEFAULT_POINTS if check else 0
+    return search(question, check_points=points, time_limit_s=time_limit_s, ties=known_share(question))
 
 
 def estimate(scenario: ScenarioLike, *, catalog: CatalogLike = None) -> Plan:

@@ -25,7 +25,7 @@ PINNED, RL = "llama70b_64xh100.yaml", "qwen7b_rl_8gpu.yaml"
 DEADLINE_S = 10.0
 """CPU seconds that a case may take. [s]"""
 CODES = {0, 1, 2, 3, 5}
-NOT_FINITE = re.compile(r"(?<![\w./-])-?(?:nan|inf|infinity)(?![\w-])", re.IGNORECASE)
+NOT_FINITE = re.compile(r"(?<![\w./`-])-?(?:nan|inf|infinity)(?![\w-])", re.IGNORECASE)
 VALUES = (
     "0", "-1", "1", "-0.0", "0.5", "1e-300", "1e300", "1e999", "-1e999", "nan", "inf", ".inf", "NaN", "2147483648",
     "9223372036854775808", "9" * 60, "9" * 5000, "1e-9", "1000000", "null", "true", "", "''", "[]", "{}", "[1, 2]",
@@ -163,7 +163,18 @@ def _where(error: str) -> str:
 
 def _whole(error: str) -> bool:
     """An error about a file as a whole has no line."""
-    return any(words in error for words in ("no such file", "is larger than", "cannot read", "is empty", "states no"))
+    return any(
+        words in error
+        for words in (
+            "no such file",
+            "is larger than",
+            "cannot read",
+            "is empty",
+            "states no",
+            "nothing in ",
+            "no row of ",
+        )
+    )
 
 
 def _cpu() -> float:
@@ -266,6 +277,41 @@ limits: {tensor_parallel_inside_domain: false}
 """
 
 
+RUN_LOGS = (
+    "[Rank 0] (after 2 iterations) memory (MB) | allocated: 1.0 | max allocated: 10240.0 | reserved: 2.0 | "
+    "max reserved: 20480.00\n" + PRETRAINING[0],
+    "step:3 - perf/max_memory_allocated_gb:41.5 - perf/max_memory_reserved_gb:np.float64(50.25) - "
+    "perf/cpu_memory_used_gb:200.0\n" * 2,
+    "step: 10  loss:  6.1  memory: 56.78GiB(71.1%)  tps: 7,345  mfu: 40%\n" * 3,
+    "timestamp, index, memory.used [MiB], memory.total [MiB]\n2026/01/02 10:00:00.000, 0, 40960 MiB, 81559 MiB\n",
+)
+"""Lines of jobs that print their memory, and samples of nvidia-smi."""
+BUDGET = """name: own
+jobs:
+  - {name: tune, scenario: run.yaml, tokens: 1.0e+9, deadline_days: 6, repeat: {every_days: 7, times: 2}}
+confidence: 0.9
+goodput: 0.9
+offers:
+  - {price: lambda-8x-h100, nodes: [1]}
+  - {price: coreweave-8x-h100, nodes: [1], capacity_nodes: 2}
+"""
+
+
+DS_CONFIG = """{"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 2, "bf16": {"enabled": true},
+ "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}, "reduce_bucket_size": 500000000}}
+"""
+
+
+@cache
+def _settings() -> Sequence[str]:
+    return [run("launch", str(SCENARIOS / "llama8b_sft_a100.yaml"), "--to", "axolotl").out, DS_CONFIG]
+
+
+@cache
+def _vms() -> Sequence[str]:
+    return [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests/fixtures/vms").glob("*/vms.csv"))]
+
+
 def _own(key: str, file: str) -> Callable[[], Mapping[str, str]]:
     return lambda: {"run.yaml": OWN % f"{key}: {file}"}
 
@@ -322,6 +368,18 @@ KINDS = (
     Kind("edge list", "topo.yaml", lambda: [EDGES], _of_scenario("estimate"), beside=_own("topology", "topo.yaml")),
     Kind("nccl-tests", "all_reduce.txt", lambda: [NCCL_TEST], _of_scenario("estimate"),
          beside=_own("nccl_tests", "[all_reduce.txt]")),
+    Kind("log, checked", "run.log", lambda: RUN_LOGS,
+         lambda folder: ["check", str(folder / "run.yaml"), str(folder / "run.log")],
+         beside=lambda: {"run.yaml": OWN % "topology: null"}),
+    Kind("saved plan, launched", "plan.json", lambda: [_plan()],
+         lambda folder: ["launch", str(folder / "plan.json"), "--to", "slime"]),
+    Kind("budget", "budget.yaml", lambda: [BUDGET],
+         lambda folder: ["budget", str(folder / "budget.yaml"), "--time-limit", "5"],
+         beside=lambda: {"run.yaml": OWN % "topology: null"}),
+    Kind("vms.csv", "vms.csv", _vms,
+         lambda folder: ["catalog", "import-prices", str(folder / "vms.csv"), "--read-on", "2026-11",
+                         "--provider", "x"]),
+    Kind("launch settings", "settings.yaml", _settings, lambda folder: ["lint", str(folder / "settings.yaml")]),
     Kind("launch script", "run.sh", _launch_files, lambda folder: ["lint", str(folder / "run.sh")]),
 )  # fmt: skip
 """Every sort of file that a command reads, with the cheapest command that reads all of it."""

@@ -13,6 +13,7 @@ from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question
 from planner.problem.resolve import question_of
 from planner.schema.catalog import Price
+from planner.search.near_ties import known_share
 from planner.search.plan import Plan
 from planner.search.search import Outcome, plan, search
 from planner.search.shown import Answers, Shown
@@ -29,15 +30,15 @@ def near_plans(
 ) -> list[Outcome]:
     """The best `count` distinct layouts whose step is at most `within` slower than the best, best first.
 
-    Layouts differ in degrees, micro-batch, wishes or another decision that was left open; each is the best over its
-    recomputed layers and rollout settings.
+    Layouts differ in degrees or in the machines that they lie on; each is the best of its variants: micro-batch,
+    chunks, ZeRO stage, wishes, recomputed layers and rollout settings. The first outcome's near ties count those.
     Each is proved in turn with the earlier ones left out. Raises NoVerdict where the time limit comes before a plan.
     """
     found: list[Outcome] = []
     while len(found) < count:
         progress(f"layout {len(found) + 1} of {count}")
         named = [outcome.plan.layout for outcome in found if outcome.plan is not None]
-        outcome = _answered(search(question, check_points=0, without=named))
+        outcome = _answered(search(question, check_points=0, without=named, ties=None if found else within))
         if found and outcome.usual_headroom_gib is not None:
             break  # what is left keeps less free than is usual, and the layouts before it keep that
         if outcome.plan is None:
@@ -50,6 +51,16 @@ def near_plans(
         found.append(outcome)
         question = outcome.question
     return found
+
+
+USUAL_WITHIN = 0.1
+"""Largest slowdown where nothing is known of the error of a step."""
+
+
+def known_within(question: Question) -> float:
+    """Largest slowdown that the known error of a step cannot tell from none."""
+    share = known_share(question)
+    return USUAL_WITHIN if share is None else share
 
 
 @dataclass(frozen=True)

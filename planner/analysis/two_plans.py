@@ -76,6 +76,8 @@ class SavedTime(_Saved):
     tokens_per_second: Rate
     tokens_per_second_per_gpu: Rate
     mfu: float = Field(ge=0, le=10)
+    model_tflops_per_gpu: float | None = Field(default=None, ge=0, le=1e6)
+    """Older answers do not say it."""
     items: list[SavedSeconds] = Field(min_length=1)
 
 
@@ -121,6 +123,8 @@ class Side:
     tokens_per_second: float
     tokens_per_second_per_gpu: float
     mfu: float
+    model_tflops_per_gpu: float | None
+    """None for a saved plan of before it was stated."""
     document: Document
     """The scenario, or the saved plan."""
     scenario: str | None = None
@@ -255,6 +259,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         tokens_per_second=found.tokens_per_second,
         tokens_per_second_per_gpu=found.tokens_per_second / found.num_gpus,
         mfu=found.mfu,
+        model_tflops_per_gpu=found.model_tflops_per_gpu,
         document=found.problem.document,
         scenario="-" if found.problem.document.name == "<stdin>" else found.problem.document.name,
         question=found.problem.alone,
@@ -294,6 +299,7 @@ def saved_side(path: str) -> Side:
         tokens_per_second=time.tokens_per_second,
         tokens_per_second_per_gpu=time.tokens_per_second_per_gpu,
         mfu=time.mfu,
+        model_tflops_per_gpu=time.model_tflops_per_gpu,
         document=document,
     )
 

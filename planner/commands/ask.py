@@ -102,7 +102,7 @@ def _solve(
     from planner.search.search import plan
 
     catalog = default_catalog()
-    outcome = plan(document, catalog, check_points=DEFAULT_POINTS)
+    outcome = plan(document, catalog, check_points=DEFAULT_POINTS, ties=True)
     again = Command(f"{_typed(context)} --save run.yaml", "keeps the question, for launch, explain and whatif")
     lacks = nearest(outcome, catalog) if outcome.status == "infeasible" else None
     methods = other_methods(outcome, catalog, progress)

@@ -15,17 +15,20 @@ from planner.errors import NoLayoutFits
 @click.option(
     "--within",
     type=click.FloatRange(0, 10),
-    default=0.1,
-    show_default=True,
-    help="Largest slowdown against the best, as a share.",
+    default=None,
+    help="Largest slowdown against the best, as a share.  [default: the known error of such a step; 0.1 where none is]",
 )
 @answer_options
 @click.pass_context
 def command(
-    context: click.Context, scenario: str, overrides: tuple[str, ...], count: int, within: float, output: Output
+    context: click.Context, scenario: str, overrides: tuple[str, ...], count: int, within: float | None, output: Output
 ) -> None:
-    """Print the best distinct layouts of SCENARIO, each proved with the earlier ones left out."""
-    from planner.analysis.near import near_plans
+    """Print the best distinct layouts of SCENARIO, each proved with the earlier ones left out.
+
+    Distinct layouts have other degrees or machines; other micro-batches, recomputation or rollout settings of the same
+    ones are variants, counted beside the best of them.
+    """
+    from planner.analysis.near import known_within, near_plans
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
     from planner.problem.resolve import question_of
@@ -33,6 +36,7 @@ def command(
     from planner.report.plan_figures import several_figures
 
     question = question_of(load(scenario, overrides), default_catalog())
+    within = known_within(question) if within is None else within
     outcomes = near_plans(question, count=count, within=within, progress=progress)
     output.write(
         lambda: near_blocks(question.document.name, outcomes, within),

@@ -36,6 +36,12 @@ SLACK = 0.1
     help="Stop searching; the command ends by twice that and 5 s.  [default: search.time_limit_s, 60 where it is not "
     "written, and 600 for the command]",
 )
+@click.option(
+    "--robust",
+    is_flag=True,
+    help="Of the layouts that the known error of a step cannot tell from the fastest, take the one whose worst case "
+    "leaves most memory free.",
+)
 @click.option("--no-check", is_flag=True, help="Do not enumerate small spaces as a second check of the solver.")
 @click.option("--no-compare", is_flag=True, help="Leave out the scenario's compare: columns.")
 @timings_option
@@ -45,6 +51,7 @@ def command(
     scenario: str,
     overrides: tuple[str, ...],
     time_limit: float | None,
+    robust: bool,
     no_check: bool,
     no_compare: bool,
     timings: bool,
@@ -57,6 +64,7 @@ def command(
     from planner.analysis.infeasible.nearest import nearest
     from planner.analysis.other_methods import other_methods
     from planner.analysis.published_columns import compare_columns
+    from planner.analysis.robust import robust_document
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
@@ -73,9 +81,11 @@ def command(
 
     catalog = default_catalog()
     document = load(scenario, overrides)
+    document = robust_document(document, catalog) if robust else document
     read = time.monotonic() - started
     progress(f"searching {scenario}")
-    outcome = plan(document, catalog, check_points=0 if no_check else DEFAULT_POINTS, time_limit_s=time_limit)
+    points = 0 if no_check else DEFAULT_POINTS
+    outcome = plan(document, catalog, check_points=points, time_limit_s=time_limit, ties=True)
     searched = time.monotonic() - started
     limit = outcome.question.scenario.search.time_limit_s
     seconds = (limit if time_limit is None else time_limit) - searched
@@ -87,6 +97,7 @@ def command(
         streams.within(left(), lambda: nearest(outcome, catalog, time_limit_s=min(limit, left()))) if lacks else None,
         streams.within(seconds, lambda: uniform(outcome, catalog, time_limit_s=seconds)),
         other_methods(outcome, catalog, progress, left),
+        robust=robust,
     )
     if left() <= 0:
         note("time is up: what the answer is compared with, or what would fit, may be missing")

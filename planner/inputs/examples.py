@@ -36,10 +36,10 @@ def beside(document: str, file: str) -> Path:
 
 
 def typed_beside(document: str, file: str) -> str:
-    """The same as one would type it."""
-    if document.startswith(EXAMPLE):
-        return f"{EXAMPLE}{file.removesuffix('.yaml')}"
-    return str(beside(document, file))
+    """The same as one would type it; a document may name a shipped scenario too."""
+    if file.startswith(EXAMPLE):
+        return file
+    return f"{EXAMPLE}{Path(file).stem}" if document.startswith(EXAMPLE) else str(Path(document).parent / file)
 
 
 def absent(file: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -67,6 +68,8 @@ _ALIASES = {
     "hf_id": ("_name_or_path", "name_or_path"),
 }
 """Our fields, and further names of config.json for them."""
+SOUNDS_LIKE_A_SHAPE = re.compile(r"(_dim|_dims|_size|_width|_rank|_heads|_experts|_layers)$|^(num|n)_")
+"""Keys that may add matrices to a network."""
 UNKNOWN_TYPE = "model_type `{}` is not known: biases and norms are taken to be those of Llama unless keys say so."
 
 
@@ -106,6 +109,7 @@ def understand_hf_config(
     config.refuse_unplannable()
     kind = config.text("model_type") or outer.text("model_type") or "unknown"
     fields, cautions = _fields(config, chain, SAME_CODE.get(kind, kind))
+    _refuse_unread_shapes(config, chain, SAME_CODE.get(kind, kind))
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:12]
     entry = {
         "id": name,
@@ -149,6 +153,20 @@ def _fields(config: Config, chain: list[Config], kind: str) -> tuple[dict[str, o
         **near,
     }
     return fields, [*([] if known else [UNKNOWN_TYPE.format(kind)]), *cautions, *said, *chunks]
+
+
+def _refuse_unread_shapes(config: Config, chain: list[Config], kind: str) -> None:
+    """Raise InputError for a key of an unknown network that sounds like a matrix and that nobody read: a count of
+    parameters without it would be wrong in silence."""
+    if kind in FAMILIES or kind in KNOWN_LLAMAS:
+        return
+    for key in _unread_keys(chain):
+        if SOUNDS_LIKE_A_SHAPE.search(key):
+            what = f"model_type {kind} is not known, and neither is the shape that its key `{key}` states"
+            because = "what it adds to the parameters cannot be told"
+            raise fail(
+                config, what, because, "model_type: llama and no such key, where the network is a Llama all the same"
+            )
 
 
 def _refuse_wrong_numbers(config: Config) -> None:

@@ -24,9 +24,16 @@ class TimeSpread:
     """Errors of tokens a second on published runs."""
 
     engine: str
+    """Whose runs they are of; the run's own engine where there are none."""
     rows: int
     median: float
     p90: float
+    low: float | None = None
+    """5th percentile of measured over predicted seconds."""
+    high: float | None = None
+    """95th percentile."""
+    missing: bool = False
+    """No run of this engine was scored: the spread is that of all engines' runs, each engine weighing the same."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,20 @@ class RlErrors:
 
 
 @dataclass(frozen=True)
+class StepSpread:
+    """How far measured steps lie from predicted ones."""
+
+    rows: int
+    median: float
+    """Median absolute error, a share."""
+    low: float
+    """5th percentile of measured over predicted."""
+    high: float
+    """95th percentile of measured over predicted."""
+    whose: str
+
+
+@dataclass(frozen=True)
 class KnownErrors:
     """What is known of an engine's predictions; None where no published run was scored."""
 
@@ -55,14 +76,29 @@ class KnownErrors:
     kind: RunKind | None = None
     """The run that it is asked for."""
 
+    def step(self, *, rl: bool) -> StepSpread | None:
+        """The spread of whole steps; None where no published one was scored."""
+        if rl:
+            known = self.rl
+            whose = f"spread of {known.rows} published RL steps" if known is not None else ""
+            return None if known is None else StepSpread(known.rows, known.median, known.low, known.high, whose)
+        time = self.time
+        if time is None or time.low is None or time.high is None:
+            return None
+        whose = f"spread of {time.rows} published runs of {time.engine}, in-sample"
+        if time.missing:
+            whose = f"no published run of {time.engine} was timed: spread of {time.rows} runs of all engines"
+        return StepSpread(time.rows, time.median, time.low, time.high, whose)
+
     def in_short(self, *, rollout: bool) -> str:
         """The same in one line: median errors, and on how many published runs."""
         said = []
         if self.memory is not None:
             runs = f"{self.memory.rows} runs of {self.memory.engine}" if not self.memory.missing else "no run like this"
             said.append(f"memory {percent(self.memory.median)} ({runs})")
-        if self.time is not None:
-            said.append(f"step time {percent(self.time.median)} ({self.time.rows})")
+        if self.time is not None and not (rollout and self.rl is not None):
+            rows = "no run like this" if self.time.missing else self.time.rows
+            said.append(f"step time {percent(self.time.median)} ({rows})")
         if rollout and self.rl is not None:
             said.append(f"RL step {percent(self.rl.median, 0)} ({self.rl.rows})")
         if not said:
@@ -76,6 +112,13 @@ class KnownErrors:
         out = [_memory_sentence(self.memory)]
         if self.time is None:
             out.append("step time: no published run of this engine has been scored; a first-principles estimate")
+        elif self.time.missing:
+            t = self.time
+            out.append(
+                f"step time: no published run of engine {t.engine} has been scored; over all engines the median error "
+                f"is {t.median:.1%}, the 90th percentile {t.p90:.1%} ({t.rows} runs, each engine weighing the same, "
+                "in-sample)"
+            )
         else:
             t = self.time
             out.append(
@@ -112,6 +155,8 @@ def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) 
     table = read_json_record(path, ErrorTable)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
+    if time is None and table.time_like_none is not None:
+        time = TimeSpread(engine.id, **dict(table.time_like_none), missing=True)
     rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
     return KnownErrors(_memory(engine, table, kind), time, rl, kind)
 

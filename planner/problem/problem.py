@@ -10,6 +10,7 @@ from functools import cached_property
 
 from planner.cluster.cluster import Cluster
 from planner.errors import Place
+from planner.formulas.model_flop import adapter_parameters_met, model_flop_per_token
 from planner.formulas.parameters import ArchitectureParameters
 from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
@@ -169,6 +170,21 @@ class Problem(StateBytes):
     def is_rl(self) -> bool:
         """True for reinforcement learning."""
         return self.scenario.rl is not None
+
+    def model_flop_per_token(self, sequence_length: float) -> float:
+        """Model FLOP of forward and backward pass for one trained token of so long a sequence. [FLOP]"""
+        adapter = self.scenario.adapter
+        met = 0
+        if adapter is not None:
+            met = adapter_parameters_met(self.architecture, adapter.rank, adapter.targets)
+        return model_flop_per_token(
+            self.architecture,
+            self.parameters,
+            sequence_length,
+            frozen=adapter is not None,
+            trained_head=adapter is not None and "lm_head" in adapter.modules_to_save,
+            adapter_parameters=met,
+        )
 
     @property
     def colocation(self) -> Colocation:

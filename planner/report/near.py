@@ -6,10 +6,12 @@ from planner.problem.problem import Question
 from planner.report.blocks import Block, Grid, Headline, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
+from planner.report.near_ties import variants_text
 from planner.report.screen import Screen, model_text, risk_text, screen_blocks
 from planner.report.short import LEGEND, short_binding, short_layout
 from planner.report.summary import next_command, plan_error_blocks
 from planner.search.decisions import layout_document
+from planner.search.near_ties import DEGREES, NearTies, Tie, machines_of
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 from planner.units import number, percent, signed
@@ -25,7 +27,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
     unproved = sum(outcome.status != "optimal" for outcome in outcomes)
     return [
         _headline(name, plans, within),
-        near_table(plans),
+        near_table(plans, outcomes[0].near_ties),
         *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
         Text(LEGEND),
         Text(TRY_THREE),
@@ -44,7 +46,7 @@ def near_screen(name: str, outcomes: list[Outcome], within: float) -> list[Block
     return screen_blocks(
         Screen(
             _headline(name, plans, within),
-            table=near_table(plans),
+            table=near_table(plans, outcomes[0].near_ties, counted=True),
             notes=(f"Not proved within the time limit: {unproved} of {len(plans)}.",) if unproved else (),
             after=rows,
             command=next_command(outcomes[0].question, None, outcomes[0].status),
@@ -61,11 +63,12 @@ def _none(name: str) -> Headline:
 
 
 def _headline(name: str, plans: list[Plan], within: float) -> Headline:
-    return Headline(f"{name}: {len(plans)} layouts within {percent(within)} of the best")
+    layouts = "layout" if len(plans) == 1 else "layouts"
+    return Headline(f"{name}: {len(plans)} {layouts} within {percent(within)} of the best")
 
 
-def near_table(plans: list[Plan]) -> Grid:
-    """One row a layout."""
+def near_table(plans: list[Plan], ties: NearTies | None, *, counted: bool = False) -> Grid:
+    """One row a layout; variants are those that the first search knows to lie in the band, `counted` or named."""
     best, rows = plans[0], []
     for place, plan in enumerate(plans, 1):
         slower = plan.step_seconds / best.step_seconds - 1
@@ -76,10 +79,26 @@ def near_table(plans: list[Plan]) -> Grid:
                 number(plan.step_seconds, 2),
                 f"{signed(slower * 100, 1)} %",
                 number(plan.headroom_gib, 1),
-                short_binding(plan),
+                *(() if counted else (short_binding(plan),)),
+                _variants(plan, ties, counted),
             )
         )
-    return Grid(("", "layout", "step s", "slower", "free GiB", "fullest in"), tuple(rows), left=frozenset({1, 5}))
+    header = ("", "layout", "step s", "slower", "free GiB", *(() if counted else ("fullest in",)), "variants")
+    return Grid(header, tuple(rows), left=frozenset({1} if counted else {1, 5, 6}))
+
+
+def tie_of(plan: Plan, ties: NearTies | None) -> Tie | None:
+    """What the search knows of the variants of a layout."""
+    found = ties.ties if ties is not None else ()
+    same = (tie for tie in found if all(tie.layout[name] == plan.layout[name] for name in DEGREES))
+    return next((tie for tie in same if tie.machines == machines_of(plan.problem)), None)
+
+
+def _variants(plan: Plan, ties: NearTies | None, counted: bool) -> str:
+    tie = tie_of(plan, ties)
+    if tie is None:
+        return "1"
+    return str(tie.variants) if counted else variants_text(tie)
 
 
 def near_document(question: Question, outcomes: list[Outcome]) -> JsonObject:
@@ -93,6 +112,7 @@ def near_document(question: Question, outcomes: list[Outcome]) -> JsonObject:
                 "step_seconds": outcome.plan.step_seconds,
                 "tokens_per_second": outcome.plan.tokens_per_second,
                 "headroom_gib": outcome.plan.headroom_gib,
+                "variants": 1 if (tie := tie_of(outcome.plan, outcomes[0].near_ties)) is None else tie.variants,
             }
             for outcome in outcomes
             if outcome.plan is not None

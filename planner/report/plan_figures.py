@@ -9,6 +9,7 @@ import numpy as np
 from planner.analysis.rank_groups import RankAxis, Ranks, stage_grid
 from planner.analysis.schedule import schedule_passes
 from planner.report.blocks import Bar, Figure, Network, Stacked, Timeline
+from planner.report.screen import seconds_text
 from planner.search.plan import PhaseMemory, Plan
 from planner.units import number
 
@@ -60,7 +61,10 @@ def time_figure(plan: Plan) -> Timeline:
         share = f"{number(entry.amount / plan.step_seconds * 100, 0)} %"
         lines.append((str(entry.name), (Bar(at, at + entry.amount, "time", share),)))
         at += entry.amount
-    return Timeline("Where a step goes (items add up; below 0.2 % left out)", "s", tuple(lines))
+    title = "Where a step goes (items add up; below 0.2 % left out)"
+    if (bounds := plan.step_interval_seconds) is not None:
+        title += f"; 90 % interval of the step {seconds_text(bounds[0])} to {seconds_text(bounds[1])}"
+    return Timeline(title, "s", tuple(lines))
 
 
 def pipeline_figure(plan: Plan) -> Timeline | None:

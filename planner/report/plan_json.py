@@ -6,11 +6,13 @@ from planner.analysis.infeasible.nearest import Nearest
 from planner.analysis.other_methods import Method
 from planner.analysis.published_columns import ColumnCase, Priced, PublishedColumns
 from planner.analysis.uniform import Uniform
+from planner.formulas.model_flop import CONVENTION
 from planner.problem.problem import Question
 from planner.report.envelope import enveloped
 from planner.report.gpu_order_rows import placement_document
 from planner.report.json_text import JsonObject
 from planner.report.json_text import dumps as dumps
+from planner.report.near_ties import near_ties_document
 from planner.report.schedule import schedule_document
 from planner.search.decisions import layout_document
 from planner.search.plan import Entry, Plan, host_total_gib, verdict
@@ -31,6 +33,7 @@ def outcome_document(
         "asked": _asked(outcome.question, outcome.usual_headroom_gib),
         "plan": plan_document(plan) if plan is not None else None,
         "proof": _proof(outcome.proof),
+        "near_ties": near_ties_document(outcome.near_ties),
     }
     if nearest is not None:
         document["nearest"] = _nearest(nearest)
@@ -128,11 +131,15 @@ def plan_document(plan: Plan) -> JsonObject:
         },
         "time": {
             "step_seconds": _round(plan.step_seconds),
+            **_time_intervals(plan),
             **schedule_document(plan),
             "tokens_per_second": _round(plan.tokens_per_second),
             "tokens_per_second_per_gpu": _round(plan.tokens_per_second / plan.num_gpus),
             "samples_per_second": _round(plan.samples_per_second),
             "mfu": _round(plan.mfu),
+            "mfu_convention": CONVENTION,
+            "model_tflops_per_gpu": _round(plan.model_tflops_per_gpu),
+            "peak_tflops_per_gpu": _round(plan.peak_tflops_per_gpu),
             "items": [_entry(item, "seconds") for item in plan.time],
             "phases": [{"name": name, "seconds": _round(seconds)} for name, seconds in plan.phases],
             **_stated(plan),
@@ -142,6 +149,17 @@ def plan_document(plan: Plan) -> JsonObject:
             "available_gib": available,
             "items": [_entry(item, "gib") for item in plan.host],
         },
+    }
+
+
+def _time_intervals(plan: Plan) -> JsonObject:
+    """Bounds of the step and of its tokens a second; null where no published step of such a run was scored."""
+    bounds, tokens = plan.step_interval_seconds, plan.tokens_per_second * plan.step_seconds
+    return {
+        "step_interval_90_percent_seconds": None if bounds is None else [_round(bound) for bound in bounds],
+        "tokens_per_second_interval_90_percent": None
+        if bounds is None
+        else [_round(tokens / bound) for bound in reversed(bounds)],
     }
 
 

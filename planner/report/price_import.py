@@ -23,7 +23,8 @@ def price_import_blocks(found: PriceImport, folder: str | None, typed: str) -> l
     `folder`: where they were written, None where they were not; `typed`: the command line.
     """
     left = sum(kind.rows for kind in found.skipped)
-    text = f"{len(found.entries)} prices of {found.provider} from {found.file.count:,} rows; {left:,} rows left out"
+    prices = f"{len(found.entries)} price{'s' if len(found.entries) > 1 else ''}"
+    text = f"{prices} of {found.provider} from {found.file.count:,} rows; {left:,} rows left out"
     rows = tuple(
         (entry.id, entry.gpu, entry.node or "-", *_rents(entry), entry.region or "-") for entry in found.entries
     )
@@ -51,7 +52,7 @@ def _rents(entry: Price) -> tuple[str, str]:
 
 
 def _reason(kind: SkippedKind) -> str:
-    names = f" ({some_of(list(kind.names), NAMES)})" if kind.names else ""
+    names = f" ({some_of([f'`{name}`' for name in kind.names], NAMES)})" if kind.names else ""
     return f"{kind.rows:,} row{'s' if kind.rows > 1 else ''}, the first in line {kind.line}: {kind.why}{names}"
 
 

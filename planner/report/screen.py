@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
 from planner.report.gpu_order_rows import placement_rows
+from planner.report.near_ties import near_tie_text
 from planner.report.short import short_layout
 from planner.search.decisions import hardware_rows
+from planner.search.near_ties import NearTies
 from planner.search.plan import PHASES, Plan, chance_words
 from planner.units import number, percent
 
@@ -98,8 +100,8 @@ def _shorter(screen: Screen) -> Screen | None:
     return None
 
 
-def plan_rows(plan: Plan) -> tuple[Row, ...]:
-    """What every short answer says of one plan."""
+def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:
+    """What every short answer says of one plan, and of those that are as good for all that is known."""
     return (
         ("model", model_text(plan)),
         ("on", machines_text(plan)),
@@ -109,6 +111,7 @@ def plan_rows(plan: Plan) -> tuple[Row, ...]:
         ("time", time_text(plan)),
         ("binds", binding_text(plan)),
         ("risk", risk_text(plan)),
+        *((("ties", near_tie_text(ties)),) if ties is not None else ()),
     )
 
 
@@ -155,12 +158,22 @@ def memory_text(plan: Plan) -> str:
 
 
 def time_text(plan: Plan) -> str:
-    """Seconds of a step with their interval, and rates."""
-    text, rl = f"{_seconds(plan.step_seconds)} a step", plan.problem.known_errors.rl
-    if plan.problem.is_rl and rl is not None and plan.problem.calibration is None:
-        low, high = (number(share * plan.step_seconds, 1) for share in (rl.low, rl.high))
-        text += f" (90 %: {low} to {high})"
-    return f"{text}; {number(plan.tokens_per_second, 0)} tokens/s, MFU {percent(plan.mfu)}"
+    """Seconds of a step and rates, each with its interval, and model FLOP with the share of the peak that they are."""
+    text, rate = f"{seconds_text(plan.step_seconds)} a step", f"{number(plan.tokens_per_second, 0)} tokens/s"
+    if (bounds := plan.step_interval_seconds) is not None:
+        low, high = bounds
+        text += f" (90 %: {seconds_text(low).removesuffix(' s')} to {seconds_text(high)})"
+        tokens = plan.tokens_per_second * plan.step_seconds
+        rate += f" ({number(tokens / high, 0)} to {number(tokens / low, 0)})"
+    return f"{text}; {rate}; {mfu_text(plan)}"
+
+
+def mfu_text(plan: Plan) -> str:
+    """Model FLOP a second and GPU, the share of the precision's peak that they are, and how attention is counted."""
+    peak = f"{plan.problem.precision.compute}'s {number(plan.peak_tflops_per_gpu, 0)}"
+    frozen = ", frozen weights 4N" if plan.problem.scenario.adapter is not None else ""
+    share = f"MFU {percent(plan.mfu)} of {peak} (full attention{frozen})"
+    return f"{number(plan.model_tflops_per_gpu, 0)} TFLOP/s a GPU, {share}"
 
 
 def binding_text(plan: Plan) -> str:
@@ -189,5 +202,6 @@ def risk_text(plan: Plan) -> str:
     return "; ".join([*said, plan.problem.known_errors.in_short(rollout=plan.problem.is_rl)])
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
+    """`8.875 s`, `93.4 s`."""
     return f"{number(value, 1 if value >= 10 else 3)} s"

@@ -11,12 +11,15 @@ from planner.analysis.uniform import Uniform
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
+from planner.report.near_ties import near_tie_text
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
-from planner.report.screen import Screen, plan_rows, screen_blocks
+from planner.report.screen import Screen, plan_rows, screen_blocks, seconds_text
 from planner.report.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
 from planner.report.uniform import uniform_blocks
+from planner.search.plan import Plan
 from planner.search.search import Outcome
+from planner.units import number
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Solved:
     """What was taken for a question that was told in a few words, in words."""
     command: Command | None = None
     """What to type next, where that is not about a scenario file."""
+    robust: bool = False
+    """Whether the layout with the best worst case was asked for."""
 
 
 def solve_screen(solved: Solved) -> list[Block]:
@@ -51,7 +56,9 @@ def solve_screen(solved: Solved) -> list[Block]:
         notes = (*method_notes(solved.methods), *(nearest.sentences if nearest is not None else ()))
         return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
     command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
-    return screen_blocks(Screen(headline(outcome), tuple(lead), plan_rows(outcome.plan), command=command))
+    rows = plan_rows(outcome.plan, outcome.near_ties)
+    rows += (("robust", robust_text(outcome.plan)),) if solved.robust else ()
+    return screen_blocks(Screen(headline(outcome), tuple(lead), rows, command=command))
 
 
 def solve_ledgers(solved: Solved) -> list[Block]:
@@ -63,6 +70,7 @@ def solve_ledgers(solved: Solved) -> list[Block]:
         blocks.append(Text(question.strip()))
     blocks += [Text(_assumed(solved))] if solved.assumed else []
     if outcome.plan is not None:
+        blocks += [Text(f"Robust: {robust_text(outcome.plan)}.")] if solved.robust else []
         blocks += plan_blocks(outcome.plan)
     if nearest is not None:
         blocks += [Heading("Nearest"), Bullets((*method_notes(solved.methods), *nearest.sentences))]
@@ -75,7 +83,19 @@ def solve_ledgers(solved: Solved) -> list[Block]:
 def solve_blocks(solved: Solved) -> list[Block]:
     """The plan with its ledgers, what it is compared with, the proof, known errors, and what to type next."""
     *blocks, command = solve_ledgers(solved)
-    return [*blocks, *proof_blocks(solved.outcome), *error_blocks(solved.outcome.question), command]
+    known = error_blocks(solved.outcome.question)
+    if solved.outcome.near_ties is not None:
+        text = near_tie_text(solved.outcome.near_ties)
+        known.append(Text(f"{text[0].upper()}{text[1:]}. planner near lists them."))
+    return [*blocks, *proof_blocks(solved.outcome), *known, command]
+
+
+def robust_text(plan: Plan) -> str:
+    """What is the worst case of a plan that was chosen for it."""
+    memory, step = plan.interval_gib, plan.step_interval_seconds
+    said = [] if memory is None else [f"{number(memory[1], 1)} of {number(plan.usable_gib, 1)} GiB"]
+    said += [] if step is None else [f"{seconds_text(step[1])} a step"]
+    return f"most memory free of the near ties; at worst (95 of 100) {' and '.join(said)}"
 
 
 def _assumed(solved: Solved) -> str:

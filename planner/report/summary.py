@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 
 from planner.analysis.changes import less_headroom
+from planner.formulas.model_flop import CONVENTION
 from planner.inputs.document import Document
 from planner.problem.problem import RESERVED_CLIFF, Problem, Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.schedule import schedule_blocks
+from planner.report.screen import mfu_text, seconds_text
 from planner.search.decisions import hardware_rows, recompute_flags
 from planner.search.plan import PHASES, PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib
 from planner.search.search import Outcome, outcome_line
@@ -216,8 +218,7 @@ def time_blocks(plan: Plan) -> list[Block]:
     what = "trained samples/s" if plan.problem.is_rl else "sequences/s"
     rates = (
         f"{number(plan.tokens_per_second, 0)} tokens/s ({number(plan.tokens_per_second / gpus, 0)} a GPU), "
-        f"{number(plan.samples_per_second)} {what}, MFU {percent(plan.mfu)}"
-        f"{' while training' if plan.problem.is_rl else ''}"
+        f"{number(plan.samples_per_second)} {what}"
     )
     return [
         Heading(f"Time of one step: {format_seconds(step)}"),
@@ -231,18 +232,22 @@ def time_blocks(plan: Plan) -> list[Block]:
         *_step_interval(plan),
         *overlap_blocks(plan),
         Text(f"Rates: {rates}."),
+        Text(f"Model FLOP{' while training' if plan.problem.is_rl else ''}: {mfu_text(plan)}. {CONVENTION_TEXT}"),
         *_stated(plan),
         *schedule_blocks(plan),
     ]
 
 
 def _step_interval(plan: Plan) -> list[Block]:
-    """Bounds of an RL step by the errors on published ones; none where factors of an own run are put on it."""
-    rl = plan.problem.known_errors.rl
-    if rl is None or not plan.problem.is_rl or plan.problem.calibration is not None:
+    """Bounds of a step and its tokens by the errors on published ones; none where factors of an own run are on it."""
+    spread, bounds = plan.problem.known_errors.step(rl=plan.problem.is_rl), plan.step_interval_seconds
+    if spread is None or bounds is None:
         return []
-    low, high = (number(share * plan.step_seconds, 1) for share in (rl.low, rl.high))
-    return [Text(f"90 % interval of the step: {low} to {high} s (spread of {rl.rows} published RL steps).")]
+    low, high = bounds
+    tokens = plan.tokens_per_second * plan.step_seconds
+    rates = f"{number(tokens / high, 0)} to {number(tokens / low, 0)} tokens/s"
+    step = f"{seconds_text(low)} to {seconds_text(high)}"
+    return [Text(f"90 % interval of the step: {step}, {rates} ({spread.whose}).")]
 
 
 def _stated(plan: Plan) -> list[Block]:
@@ -258,6 +263,9 @@ def _stated(plan: Plan) -> list[Block]:
         rate = number(plan.tokens_per_second * good.share, 0)
         out.append(Text(f"Goodput: {good.sentence}; {rate} tokens/s in the end."))
     return out
+
+
+CONVENTION_TEXT = f"Counted: {CONVENTION} (Chowdhery et al. 2022, appendix B)."
 
 
 def _seconds(value: float) -> str:

@@ -16,13 +16,14 @@ from planner.report.screen import Screen, screen_blocks
 from planner.search.plan import PHASES
 from planner.units import number, percent, signed
 
-FIGURES: tuple[tuple[str, Callable[[Side], float], int], ...] = (
+FIGURES: tuple[tuple[str, Callable[[Side], float | None], int], ...] = (
     ("peak [GiB]", lambda side: side.peak_gib, 2),
     ("usable [GiB]", lambda side: side.usable_gib, 2),
     ("free [GiB]", lambda side: side.headroom_gib, 2),
     ("step [s]", lambda side: side.step_seconds, 3),
     ("tokens/s", lambda side: side.tokens_per_second, 0),
     ("tokens/s a GPU", lambda side: side.tokens_per_second_per_gpu, 0),
+    ("model TFLOP/s a GPU", lambda side: side.model_tflops_per_gpu, 0),
     ("MFU [%]", lambda side: side.mfu * 100, 1),
 )
 SCREEN_ITEMS = 4
@@ -213,7 +214,9 @@ def _figures(found: ManyPlans) -> Grid:
     plans = [side for _, side in _plans(found)]
     rows = []
     for name, figure, digits in FIGURES:
-        amounts = [figure(side) for side in plans]
+        amounts = [amount for side in plans if (amount := figure(side)) is not None]
+        if len(amounts) < len(plans):
+            continue
         if len(plans) == 1 or not _same(amounts, digits) or name.startswith(("peak", "step", "free")):
             rows.append((name, *_cells(amounts, digits)))
     return Grid(("", *_columns(found)), tuple(rows))
@@ -340,5 +343,6 @@ def _side(side: Side | Planless) -> JsonObject:
         "tokens_per_second": round(side.tokens_per_second, 9),
         "tokens_per_second_per_gpu": round(side.tokens_per_second_per_gpu, 9),
         "mfu": round(side.mfu, 9),
+        "model_tflops_per_gpu": None if side.model_tflops_per_gpu is None else round(side.model_tflops_per_gpu, 9),
     }
     return {"name": side.name, "status": side.status, "because": None, "figures": figures}

@@ -179,6 +179,9 @@ class TimeDocument(Frozen):
     """One optimizer step."""
 
     step_seconds: float
+    step_interval_90_percent_seconds: list[float] | None
+    """Null where no published step of such a run was scored, or factors of an own run are put on it."""
+    tokens_per_second_interval_90_percent: list[float] | None
     simulated_step_seconds: float | None
     schedule: SimulatedSchedule | None
     """Null without a pipeline."""
@@ -187,6 +190,12 @@ class TimeDocument(Frozen):
     samples_per_second: float
     mfu: float
     """Model FLOP over peak FLOP, a share."""
+    mfu_convention: str
+    """What is counted as model FLOP."""
+    model_tflops_per_gpu: float
+    """Of a GPU that trains, while it trains."""
+    peak_tflops_per_gpu: float
+    """Dense, of the precision that products are computed in."""
     items: list[SecondsEntry]
     phases: list[PhaseSeconds]
     goodput: GoodputShare | None = None

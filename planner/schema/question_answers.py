@@ -9,6 +9,7 @@ from pydantic import Field
 from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
+from planner.schema.near_answers import NearTiesDocument
 
 Searched = Literal["optimal", "feasible", "infeasible", "unknown"]
 """optimal and infeasible are proved; feasible is a plan without its proof; unknown: the time limit came first."""
@@ -129,6 +130,8 @@ class SolveAnswer(Envelope):
     asked: AskedQuestion
     plan: PlanDocument | None
     proof: ProofDocument
+    near_ties: NearTiesDocument | None = None
+    """Null where no published run of such a kind was scored, or nobody asked."""
     nearest: NearestDocument | None = None
     other_methods: list[OtherMethod] = Field(default_factory=list)
     uniform_stages: UniformDocument | None = None
@@ -156,6 +159,8 @@ class NearLayout(Frozen):
     step_seconds: float
     tokens_per_second: float
     headroom_gib: float
+    variants: int
+    """Combinations of micro-batch, chunks, ZeRO stage and the like with these degrees that are known to be as near."""
 
 
 class NearAnswer(Envelope):
@@ -223,6 +228,8 @@ class SideFigures(Frozen):
     tokens_per_second: float
     tokens_per_second_per_gpu: float
     mfu: float
+    model_tflops_per_gpu: float | None
+    """Null for a saved plan of before it was stated."""
 
 
 class ComparedSide(Frozen):

@@ -138,6 +138,10 @@ class TimeErrorRow(Frozen):
     rows: Annotated[int, Field(ge=1)]
     median: Share
     p90: Share
+    low: Share | None = None
+    """5th percentile of measured over predicted seconds."""
+    high: Share | None = None
+    """95th percentile."""
 
 
 class RlErrorRow(Frozen):
@@ -160,6 +164,8 @@ class ErrorTable(Frozen):
     """Of a run like no published one of its engine: all engines' runs, each engine weighing the same."""
     rl: RlErrorRow | None = None
     time: dict[str, TimeErrorRow]
+    time_like_none: TimeErrorRow | None = None
+    """Of an engine without published steps: all engines' runs, each engine weighing the same."""
 
 
 class FlagTable(BaseModel):

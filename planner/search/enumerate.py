@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from planner.costs.coefficients import RolloutTable, RowCosts, capacity_bytes
+from planner.errors import InternalError
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import (
@@ -26,6 +27,7 @@ from planner.problem.stage_choices import (
     recompute_levels,
 )
 from planner.search.grid import HEADROOM_STEP_BYTES, Rounded, limit_bytes, slowest_near_tie
+from planner.search.plan import Plan
 from planner.search.tables import choice_keys, choice_ranks, row_keys, row_ranks
 
 DEFAULT_POINTS = 200_000
@@ -344,4 +346,33 @@ def _described(
         place,
         seconds,
         capacity_bytes(question) - used,
+    )
+
+
+def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:
+    """Is what enumeration found the solver's plan, every decision of it."""
+    if plan is None or best is None:
+        return plan is None and best is None
+    same = costs.layouts.row(best.row) == plan.layout and best.layers == plan.layers
+    same = same and best.recomputed == plan.recomputed
+    if rollouts is not None and best.choice is not None and plan.rollout is not None:
+        chosen = rollouts.choices.take(best.choice)
+        same = same and int(chosen.tensor_parallel[0]) == plan.rollout.tensor_parallel
+        same = same and float(chosen.gpu_memory_utilization[0]) == plan.rollout.gpu_memory_utilization
+        same = same and int(chosen.num_gpus[0]) == plan.rollout.num_gpus
+        same = same and plan.rollout.max_concurrency in (None, int(chosen.max_concurrency[0]))
+    return same
+
+
+def refuse_disagreement(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> None:
+    """Raise InternalError where enumeration and solver disagree."""
+    if agrees(costs, rollouts, plan, best):
+        return
+    if plan is None or best is None:
+        found = (plan is not None, best is not None)
+        raise InternalError(f"solver and enumeration disagree whether a plan fits: {found}")
+    raise InternalError(
+        f"solver and enumeration disagree: {plan.layout} {plan.layers} {plan.recomputed} {plan.rollout}, "
+        f"{plan.step_seconds:.6f} s, {plan.headroom_gib:.4f} GiB free, against {costs.layouts.row(best.row)} "
+        f"{best.layers} {best.recomputed}, {best.seconds:.6f} s, {best.headroom_bytes / 2**30:.4f} GiB free"
     )

@@ -193,25 +193,36 @@ class Plan(Shown):
         return self.samples_per_second * self.layout["mean_sequence_length"]
 
     @property
-    def mfu(self) -> float:
-        """Model FLOP utilisation of the optimizer step (in RL of training, without rollout).
+    def step_interval_seconds(self) -> tuple[float, float] | None:
+        """Bounds of the real step with 90 %, by the spread on published runs; None where none was scored, or factors of
+        an own run are put on it. [s]"""
+        spread = self.problem.known_errors.step(rl=self.problem.is_rl)
+        if spread is None or self.problem.calibration is not None:
+            return None
+        return spread.low * self.step_seconds, spread.high * self.step_seconds
 
-            (6 N + 12 L a d s) tokens / (seconds * GPUs * dense peak),  N without the input embedding
-
-        Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B (attention counted in full).
-        """
-        a, p = self.problem.architecture, self.problem.parameters
-        used = p.active_per_token - p.embedding - p.beside_embedding
-        used += p.embedding if a.tie_word_embeddings else 0
-        attention = 12 * a.num_hidden_layers * a.query_width * self.layout["mean_sequence_length"]
-        flop = (6 * used + attention) * self.sequences_per_step * self.layout["mean_sequence_length"]
+    @property
+    def model_tflops_per_gpu(self) -> float:
+        """Model FLOP a second and GPU that trains, while it trains: see `model_flop_per_token`. [TFLOP/s]"""
         seconds = sum(amount for name, amount in self.phases if name in ("training", "update"))
-        compute, first = self.problem.precision.compute, self.problem.first_gpus
-        peak = self.problem.gpu.dense_tflops[compute] * self.layout["num_gpus"]
-        if self.problem.later is not None:
-            there = self.problem.later.gpu.dense_tflops[compute]
-            peak = self.problem.gpu.dense_tflops[compute] * first + there * (self.layout["num_gpus"] - first)
-        return float(flop / (seconds * peak * 1e12))
+        tokens = self.sequences_per_step * self.layout["mean_sequence_length"]
+        flop = self.problem.model_flop_per_token(self.layout["mean_sequence_length"])
+        return flop * tokens / (seconds * self.layout["num_gpus"] * 1e12)
+
+    @property
+    def peak_tflops_per_gpu(self) -> float:
+        """Dense peak of the precision that products are computed in, on average over the GPUs that train. [TFLOP/s]"""
+        compute, gpus = self.problem.precision.compute, self.layout["num_gpus"]
+        first = self.problem.gpu.dense_tflops[compute]
+        if self.problem.later is None:
+            return float(first)
+        there = self.problem.later.gpu.dense_tflops[compute]
+        return float(first + (there - first) * (gpus - self.problem.first_gpus) / gpus)
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOP utilisation of the optimizer step (in RL of training, without rollout): a share of that peak."""
+        return self.model_tflops_per_gpu / self.peak_tflops_per_gpu
 
     @property
     def goodput(self) -> Goodput | None:

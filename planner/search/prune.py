@@ -167,9 +167,14 @@ def _closed_form(question: Question, rounded: Rounded, deadline: Deadline, in_ha
     costs = rounded.costs
     holds = to_spare(costs, rounded.memory, rounded.limit) >= 0
     nearly = to_spare(costs, costs.memory, limit_bytes(question)) >= 0
+    beside = RolloutPairs(rounded)
+    if not beside.exists.any():
+        # No time is worth knowing where no rollout choice fits beside any row.
+        memory_alone, never = np.where(nearly, 0.0, math.inf), np.full(len(nearly), math.inf)
+        return Bounds(memory_alone, never, 0, 0, rounded)
     cheap = np.where(nearly, cheap_bound(question, costs), math.inf)
     bound, seconds = cheap.copy(), np.full(len(cheap), math.inf)
-    splitter, beside = Splitter(question, rounded), RolloutPairs(rounded)
+    splitter = Splitter(question, rounded)
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     soonest, wish = beside.step(cheap), costs.layouts.wish
     best, rounding = np.full(int(wish.max()) + 1, math.inf), 0

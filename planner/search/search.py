@@ -18,10 +18,12 @@ from planner.problem.resolve import question_of
 from planner.search.bounds.first_look import Look, first_look, worth_a_look
 from planner.search.bounds.rollout_pairs import RolloutPairs
 from planner.search.deadline import Deadline
-from planner.search.enumerate import DEFAULT_POINTS, Best, count_points, enumerate_best
+from planner.search.enumerate import DEFAULT_POINTS, count_points, enumerate_best, refuse_disagreement
+from planner.search.enumerate import agrees as agrees
 from planner.search.grid import MEMORY_UNITS, Rounded
 from planner.search.in_time import Verdict, affordable, late, of_a_part
 from planner.search.least_memory import least_memory
+from planner.search.near_ties import Looked, NearTies, known_share, leave_out, near_ties
 from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
 from planner.search.prune import Bounds, Pruned, prune, row_bounds
 from planner.search.shown import Shown
@@ -79,6 +81,8 @@ class Outcome(Shown):
     """(part, seconds); never on stdout unless asked for."""
     usual_headroom_gib: float | None = None
     """What is usually kept free, where no layout keeps it and `question` asks for less. [GiB]"""
+    near_ties: NearTies | None = None
+    """Layouts whose step is about as long; None where nobody asked, or nothing is known of the error."""
 
     def __str__(self) -> str:
         return outcome_line(self)
@@ -93,12 +97,14 @@ def search(
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
+    ties: float | None = None,
     now: Callable[[], float] = clock.monotonic,
 ) -> Outcome:
     """Find, prove and re-cost the best plan of a question.
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
-    left out (with any recomputation and rollout settings), so that the next best can be asked for.
+    left out (with all their variants), so that the next best can be asked for. `ties` asks which layouts have a
+    step longer by at most this share.
 
     Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
     the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
@@ -107,7 +113,7 @@ def search(
     deadline = Deadline.of(limit, now)
 
     def ask(asked: Question) -> Outcome:
-        return _search_question(asked, check_points, deadline, without)
+        return _search_question(asked, check_points, deadline, without, ties)
 
     outcome = ask(question)
     if outcome.status != "infeasible" or not question.prefers_headroom:
@@ -115,7 +121,7 @@ def search(
     if deadline.past():
         return _undecided(outcome)
     demanded = question.as_demanded
-    least = least_memory(demanded, _leave_out(build_space(demanded), without))
+    least = least_memory(demanded, leave_out(demanded, build_space(demanded), without))
     left = math.floor(least.headroom_gib * 10) / 10 if least is not None else 0.0
     again = ask(question.keeping(left)) if left > 0 else outcome
     if again.status == "infeasible":
@@ -131,7 +137,7 @@ def _undecided(outcome: Outcome) -> Outcome:
 
 
 def _search_question(
-    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]]
+    question: Question, check_points: int, deadline: Deadline, without: Sequence[Mapping[str, int]], ties: float | None
 ) -> Outcome:
     """One search, with the headroom that the question asks for."""
     watch: dict[str, float] = {}
@@ -141,7 +147,7 @@ def _search_question(
         spent = deadline.now() - started - sum(watch.values())
         watch[name] = watch.get(name, 0.0) + spent
 
-    space = _leave_out(build_space(question, deadline), without)
+    space = leave_out(question, build_space(question, deadline), without)
     lap("space")
     costs = RowCosts(question, space.layouts)
     rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
@@ -162,7 +168,7 @@ def _search_question(
         by_rounding = not agrees(costs, rollouts, plan, best)
         if by_rounding:
             whole = replace(found.grid, costs=costs, rollouts=rollouts)
-            _check(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
+            refuse_disagreement(costs, rollouts, plan, enumerate_best(question, costs, rollouts, whole))
         enumerated = points
         lap("enumeration check")
     gap = None
@@ -182,18 +188,11 @@ def _search_question(
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
     )
-    return Outcome(question, status, plan, proof, tuple(watch.items()))
-
-
-def _leave_out(space: Space, without: Sequence[Mapping[str, int]]) -> Space:
-    """The space less some rows, counted."""
-    if not without:
-        return space
-    keep = np.ones(len(space.layouts), dtype=bool)
-    for row in without:
-        keep &= ~np.logical_and.reduce([values == row[name] for name, values in space.layouts.columns()])
-    removed = Removed("named_already", "an earlier answer is this layout", int((~keep).sum()))
-    return replace(space, layouts=space.layouts.take(keep), removed=(*space.removed, removed))
+    tied = None
+    if ties is not None and plan is not None and found.looked is not None and not deadline.past(1 - LAST):
+        tied = near_ties(question, found.looked, plan.layout, plan.step_seconds, ties)
+        lap("near ties")
+    return Outcome(question, status, plan, proof, tuple(watch.items()), None, tied)
 
 
 @dataclass(frozen=True)
@@ -206,6 +205,8 @@ class _Searched:
     rounding_only: int
     grid: Rounded
     """The last grid used."""
+    looked: Looked | None = None
+    """The rows of the granted wishes; None without a plan, and where time was up before they were bounded."""
 
 
 def _search(question: Question, space: Space, unit: float, deadline: Deadline, lap: Callable[[str], None]) -> _Searched:
@@ -216,7 +217,7 @@ def _search(question: Question, space: Space, unit: float, deadline: Deadline, l
     for wish in wishes:
         part = space if len(wishes) == 1 else with_wish(space, wish)
         left -= len(part.layouts)
-        part, look = _looked(question, part, unit, deadline, removed)
+        every, (part, look) = part, _looked(question, part, unit, deadline, removed)
         whole &= look.whole
         lap("first look")
         rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
@@ -240,7 +241,8 @@ def _search(question: Question, space: Space, unit: float, deadline: Deadline, l
             if left:
                 removed.append(Removed("wishes", "a combination with fewer wishes given up fits", left))
             found = found if whole else of_a_part(found)
-            return _Searched(found, merged(removed), len(pruned.rows), rounding_only, rounded)
+            looked = Looked.of(every.layouts if look.bound is not None else part.layouts, look, bounds)
+            return _Searched(found, merged(removed), len(pruned.rows), rounding_only, rounded, looked)
     nothing = Verdict("infeasible") if whole else Verdict("unknown")
     return _Searched(nothing, merged(removed), 0, rounding_only, rounded)
 
@@ -312,35 +314,6 @@ def _solve(question: Question, tables: Tables, space: Space, limit: float) -> Ve
     return Verdict(answer.status, plan, bound, answer.time_proved)
 
 
-def agrees(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> bool:
-    """Is what enumeration found the solver's plan, every decision of it."""
-    if plan is None or best is None:
-        return plan is None and best is None
-    same = costs.layouts.row(best.row) == plan.layout and best.layers == plan.layers
-    same = same and best.recomputed == plan.recomputed
-    if rollouts is not None and best.choice is not None and plan.rollout is not None:
-        chosen = rollouts.choices.take(best.choice)
-        same = same and int(chosen.tensor_parallel[0]) == plan.rollout.tensor_parallel
-        same = same and float(chosen.gpu_memory_utilization[0]) == plan.rollout.gpu_memory_utilization
-        same = same and int(chosen.num_gpus[0]) == plan.rollout.num_gpus
-        same = same and plan.rollout.max_concurrency in (None, int(chosen.max_concurrency[0]))
-    return same
-
-
-def _check(costs: RowCosts, rollouts: RolloutTable | None, plan: Plan | None, best: Best | None) -> None:
-    """Raise InternalError where enumeration and solver disagree."""
-    if agrees(costs, rollouts, plan, best):
-        return
-    if plan is None or best is None:
-        found = (plan is not None, best is not None)
-        raise InternalError(f"solver and enumeration disagree whether a plan fits: {found}")
-    raise InternalError(
-        f"solver and enumeration disagree: {plan.layout} {plan.layers} {plan.recomputed} {plan.rollout}, "
-        f"{plan.step_seconds:.6f} s, {plan.headroom_gib:.4f} GiB free, against {costs.layouts.row(best.row)} "
-        f"{best.layers} {best.recomputed}, {best.seconds:.6f} s, {best.headroom_bytes / 2**30:.4f} GiB free"
-    )
-
-
 def why_nothing_fits(outcome: Outcome) -> str:
     """The limit, or else the rule, that took the last candidates of an infeasible problem."""
     removed = [entry for entry in outcome.proof.removed if entry.rule not in ("wishes", "slower")]
@@ -357,12 +330,18 @@ def plan(
     *,
     check_points: int = DEFAULT_POINTS,
     time_limit_s: float | None = None,
+    ties: bool = False,
 ) -> Outcome:
-    """Find the best layout of a scenario, with its proof; looking up what it names is part of the time."""
+    """Find the best layout of a scenario, with its proof; looking up what it names is part of the time.
+
+    `ties`: and which layouts lie within the known error of its step.
+    """
     started = clock.monotonic()
     question = question_of(document, catalog)
     limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
-    return search(question, check_points=check_points, time_limit_s=max(1e-9, limit - clock.monotonic() + started))
+    share = known_share(question) if ties else None
+    left_s = max(1e-9, limit - clock.monotonic() + started)
+    return search(question, check_points=check_points, time_limit_s=left_s, ties=share)
 
 
 def how_proved(outcome: Outcome) -> str:

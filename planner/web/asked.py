@@ -152,20 +152,22 @@ def _explain(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer
 
 
 def _near(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
-    from planner.analysis.near import NearPlans, near_plans
+    from planner.analysis.near import NearPlans, known_within, near_plans
     from planner.analysis.pins import pins
     from planner.problem.resolve import question_of
     from planner.report.near import near_table
     from planner.report.plan_figures import several_figures
 
-    document, within = document_asked(asked), 0.1
+    document = document_asked(asked)
     question = question_of(document, catalog)
+    within = known_within(question)
     outcomes = near_plans(question, count=min(10, int(asked.get("count", 5))), within=within)
     plans = [outcome.plan for outcome in outcomes if outcome.plan is not None]
     figures = several_figures([(f"plan {place}", found) for place, found in enumerate(plans, 1)])
     told = _told(NearPlans(tuple(outcomes), question, within), figures)
     if plans:
-        told.more = {"grid": _grid(near_table(plans)), "sets": [pins(found, document) for found in plans]}
+        grid = _grid(near_table(plans, outcomes[0].near_ties, counted=True))
+        told.more = {"grid": grid, "sets": [pins(found, document) for found in plans]}
     return told
 
 

@@ -21,7 +21,7 @@ ROWS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "hf_config
 counts them twice and is left out); `transformers` the count that transformers 5.23.0 makes of the same file on the meta
 device. Neither knows this package. `further_layer`: a multi-token prediction layer that the page counts and we do not.
 """
-LOADED = [name for name, row in ROWS.items() if "refused" not in row and "warned" not in row]
+LOADED = [name for name, row in ROWS.items() if "refused" not in row]
 
 
 @pytest.mark.parametrize("name", LOADED)
@@ -53,11 +53,17 @@ def test_what_is_not_understood_is_named() -> None:
     found = {name: architecture_from_hf_config(ROWS[name]["config"], name).cautions for name in LOADED}
     unread = {name: [text for text in texts if "not understood" in text] for name, texts in found.items()}
     assert {name for name, texts in unread.items() if texts} == {"MiniMaxAI/MiniMax-M2.5"}
-    for name, row in ROWS.items():
-        if "warned" in row:
-            said = " ".join(architecture_from_hf_config(row["config"], name).cautions)
-            assert all(key in said for key in row["warned"])
-            assert row["config"]["model_type"] in said
+
+
+def test_a_network_nobody_knows_loads_until_a_shape_is_not_read() -> None:
+    """A caution where its keys are all read or add no matrix; a refusal by the key's name where one may."""
+    plain = {**ROWS["01-ai/Yi-6B"]["config"], "model_type": "brand_new"}
+    said = " ".join(architecture_from_hf_config({**plain, "use_wonder": True}, "new").cautions)
+    assert "model_type `brand_new` is not known" in said
+    assert "use_wonder" in said
+    for key in ("share_expert_dim", "memory_size", "num_wonders"):
+        with pytest.raises(InputError, match=f"its key `{key}` states"):
+            architecture_from_hf_config({**plain, key: 1280}, "new")
 
 
 @pytest.mark.parametrize("name", LOADED[::9])

@@ -46,7 +46,8 @@ def opened(client: TestClient, text: str, words: str = "open") -> list[str]:
 
 
 def test_near_ties_open_as_the_plans_that_they_are(client: TestClient) -> None:
-    near = client.get(f"/answer/near?{QUERY}").text
+    tied = {**SMALL, "layout": {"tensor_parallel": 2, "pipeline_parallel": 1}}
+    near = client.get(f"/answer/near?{State(text=json.dumps(tied)).query()}").text
     free = re.findall(r"<td>([0-9]+\.[0-9])</td>", near)
     plans = opened(client, near)
     assert len(plans) >= 2

@@ -14,7 +14,7 @@ from planner.analysis.budget.rates import Terms, up_to_cents
 from planner.errors import InputError, Mistake
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override, read_document
-from planner.inputs.examples import beside
+from planner.inputs.examples import file_of, typed_beside
 from planner.inputs.known_durations import duration_spread
 from planner.problem.resolve import question_of
 from planner.schema.budget import Budget, Job, Offer
@@ -145,15 +145,15 @@ def _interruptions(offer: Offer, nodes: int) -> Interruptions:
 
 def job_scenario(document: Document, place: int, job: Job, catalog: Catalog) -> Document:
     """The scenario of a job with its own changes, checked on its own cluster."""
-    path = beside(document.name, job.scenario)
-    if not path.is_file():
+    name = typed_beside(document.name, job.scenario)
+    if not file_of(name).is_file():
         raise InputError(
             Mistake(
-                f"{path}: no such file",
+                f"{name}: no such file",
                 document.place(("jobs", place, "scenario")),
                 "the scenario of a job is found relative to the budget file",
             )
         )
-    base = override(read_document(path), dict(job.set))
+    base = override(read_document(name), dict(job.set))
     question_of(base, catalog)
     return base

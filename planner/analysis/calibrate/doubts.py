@@ -61,7 +61,7 @@ def known_error(problem: Problem, name: str) -> float:
         return known.memory.median if known.memory is not None else UNSCORED
     if problem.is_rl:
         return known.rl.median if known.rl is not None else UNSCORED
-    return known.time.median if known.time is not None else UNSCORED
+    return known.time.median if known.time is not None and not known.time.missing else UNSCORED
 
 
 def _explanations(before: Plan, row: FactorRow, catalog: Catalog) -> tuple[FittingChange, ...]:

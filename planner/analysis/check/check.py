@@ -192,17 +192,15 @@ def _memory(plan: Plan, amounts: Sequence[Amount], held: Sequence[Held]) -> Iter
 
 
 def _times(plan: Plan, log: Log) -> Iterator[Quantity]:
-    predicted, known = phase_seconds(plan), plan.problem.known_errors
+    predicted, spread = phase_seconds(plan), plan.problem.known_errors.step(rl=plan.problem.is_rl)
     measured = measured_seconds(log, plan)
     for name, seconds in predicted.items():
         reading = measured.get(name)
         if reading is None:
             continue
         interval = None
-        if plan.problem.is_rl and name == "step" and known.rl is not None:
-            interval = seconds * known.rl.low, seconds * known.rl.high
-        elif not plan.problem.is_rl and known.time is not None:
-            interval = seconds / (1 + known.time.p90), seconds * (1 + known.time.p90)
+        if spread is not None and (name == "step" or not plan.problem.is_rl):
+            interval = seconds * spread.low, seconds * spread.high
         yield Quantity(f"{name} time", "s", reading.value, seconds, interval, reading.lines)
 
 

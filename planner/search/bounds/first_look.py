@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.coefficients import RowCosts
-from planner.problem.layouts import Ints, Layouts
+from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.bounds.cheap import SLACK, cheap_bound
@@ -57,6 +57,8 @@ class Look:
     """Its share of the time was up before it had an answer."""
     whole: bool = True
     """False where it was given some of the rows only."""
+    bound: Floats | None = None
+    """Seconds that no point of a row undercuts; infinite for rows that were not looked at."""
 
 
 def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> Look:
@@ -80,7 +82,7 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
             best, in_hand = found.seconds, replace(found, row=int(rows[found.row]))
     likely = bound <= best * tie
     late = not every or (deadline.past(LAST_LOOK) and int(likely.sum()) > LARGE)
-    return Look(likely, in_hand, float(bound.min()) if every else None, late)
+    return Look(likely, in_hand, float(bound.min()) if every else None, late, bound=bound)
 
 
 def worth_a_look(question: Question, layouts: Layouts) -> bool:

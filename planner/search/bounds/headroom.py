@@ -21,6 +21,7 @@ from planner.search.bounds.rollout_pairs import RolloutPairs
 from planner.search.deadline import NO_DEADLINE, Deadline
 from planner.search.grid import Rounded, slowest_near_tie
 from planner.search.tables import row_ranks
+from planner.units import GIB
 
 MANY = 8
 """So few rows go to the solver as they are."""
@@ -177,3 +178,15 @@ class _Reach:
                 middle = (low + high) // 2
                 low, high = (middle, high) if self.reaches(one, middle)[1].all() else (low, middle)
         return low
+
+
+def most_free(rounded: Rounded, least: LeastRecompute | None, longest: float) -> tuple[int, float]:
+    """(row, GiB) of the row that surely leaves most memory free within so many seconds, of rows that have a point.
+
+    `least` costs rows with even or listed stages.
+    """
+    rows = np.arange(len(rounded.costs.layouts))
+    reach = _Reach(rounded, least, longest, longest, rounded.costs.question, NO_DEADLINE)
+    steps = reach.most_in_hand(rows)
+    row = int(np.argmax(reach.reaches(rows, steps)[1]))
+    return row, (rounded.headroom + steps * rounded.headroom_step) * rounded.memory_unit_bytes / GIB

@@ -12,6 +12,7 @@ import numpy as np
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.memory_spread import Sides
 from planner.inputs.run_kind import seen_kinds
+from planner.problem.layouts import Floats
 from planner.validation.memory.cases import TOY_GIB
 from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow, kind_of, pool_of
 from planner.validation.memory.left_out import left_out_errors
@@ -47,9 +48,12 @@ def time_tables() -> dict[str, Any]:
     time: dict[str, list[Estimate]] = defaultdict(list)
     for estimate in speeds.estimates:
         time[estimate.problem.engine.id].append(estimate)
+    scored = {name: rows for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
+    weights = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in scored.values()])
     return {
         "rl": rl_table(speeds.placements, speeds.steps),
-        "time": {name: _time(rows) for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS},
+        "time": {name: _time(rows) for name, rows in scored.items()},
+        "time_like_none": _time([row for rows in scored.values() for row in rows], weights),
     }
 
 
@@ -139,10 +143,24 @@ def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> di
     }
 
 
-def _time(rows: list[Estimate]) -> dict[str, Any]:
-    errors = np.array([abs(e.error) for e in rows])
+def _time(rows: list[Estimate], weights: Floats | None = None) -> dict[str, Any]:
+    """Errors of tokens a second, and percentiles of measured over predicted seconds, which is one plus the error."""
+    errors = np.array([e.error for e in rows])
+    weights = np.ones(len(rows)) if weights is None else weights
+    low, high = (_quantile(1 + errors, weights, share) for share in (0.05, 0.95))
     return {
         "rows": len(rows),
-        "median": round(float(np.median(errors)), 4),
-        "p90": round(float(np.quantile(errors, 0.9)), 4),
+        "median": round(_quantile(np.abs(errors), weights, 0.5), 4),
+        "p90": round(_quantile(np.abs(errors), weights, 0.9), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
     }
+
+
+def _quantile(values: Floats, weights: Floats, share: float) -> float:
+    """The quantile between the middles of what each value weighs."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) - weights[order] / 2
+    span = weights.sum() - (weights[order[0]] + weights[order[-1]]) / 2
+    at = (reached - weights[order[0]] / 2) / span if len(values) > 1 else np.zeros(1)
+    return float(np.interp(share, at, values[order]))
