@@ -55,7 +55,7 @@ def explain_screen(explanation: Explanation) -> list[Block]:
     table = None
     if plan is not None:
         parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
-        rows = (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
+        rows = parts if explanation.asked else (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
         if explanation.neighbours:
             table = _narrow(plan, explanation.neighbours)
     if conflict is not None:

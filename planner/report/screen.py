@@ -20,7 +20,7 @@ from planner.units import number, percent
 LINES = 24
 """Of a terminal as it was always sold."""
 CUT, MORE_ROWS = " ... (-v)", ": -v"
-"""What is said of a cut text, and of a cut table."""
+"""What is said of a cut text, and of a cut table or list."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -41,6 +41,8 @@ class Screen:
     """Of the table, where not all of it is shown."""
     notes: tuple[str, ...] = ()
     """Sentences of equal rank, the least important last."""
+    notes_cut: int = 0
+    """Sentences that there was no room for."""
     after: tuple[Row, ...] = ()
     """Rows about all of the table."""
     command: Command | None = None
@@ -67,6 +69,7 @@ def _blocks(screen: Screen) -> list[Block]:
         left_out = len(screen.table.rows) - len(shown.rows)
         blocks += [Text(f"and {left_out} more rows{MORE_ROWS}")] if left_out else []
     blocks += [Bullets(screen.notes)] if screen.notes else []
+    blocks += [Text(f"and {screen.notes_cut} more{MORE_ROWS}")] if screen.notes_cut else []
     blocks += [pairs(screen.after)] if screen.after else []
     return [*blocks, *([screen.command] if screen.command is not None else [])]
 
@@ -87,7 +90,7 @@ def _shorter(screen: Screen) -> Screen | None:
     rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
     for least in (3, 1):
         if len(screen.notes) > least:
-            return replace(screen, notes=screen.notes[:-1])
+            return replace(screen, notes=screen.notes[:-1], notes_cut=screen.notes_cut + 1)
         if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
         if screen.lead:
