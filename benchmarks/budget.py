@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from budget_problems import by_the_hour, random_budget  # noqa: E402
 
 from planner.analysis.budget.budget import BudgetAnswer, solve_budget  # noqa: E402
+from planner.analysis.budget.budget_file import windows  # noqa: E402
 from planner.analysis.budget.known_layouts import KnownLayouts  # noqa: E402
 from planner.analysis.budget.model import choose  # noqa: E402
 from planner.analysis.budget.offers import (  # noqa: E402
@@ -167,9 +168,14 @@ def _with_one_fewer(path: Path, stands: BudgetAnswer, layouts: KnownLayouts) -> 
 
 
 def _needed(answer: BudgetAnswer, measured: Measured) -> int:
-    """Jobs of which both one node fewer and the next cheaper option would keep the promise too."""
+    """Jobs that end with their deadline, of which both one node fewer and the next cheaper option would keep it too."""
     idle = 0
-    for place, booking in enumerate(answer.bookings):
+    for place, (job, booking) in enumerate(zip(answer.budget.jobs, answer.bookings, strict=True)):
+        ends = (start + booking.option.whole_hours for start in booking.starts)
+        slack = min(deadline - end for (_, deadline), end in zip(windows(job), ends, strict=True))
+        if slack > 0:
+            print(f"  {job.name}: {slack} hours before its deadline, which is not what decides its machines")
+            continue
         shares = []
         for name, other in _lesser(answer, booking.option):
             if other is None:
