@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from budget_problems import by_the_hour, random_budget  # noqa: E402
 
 from planner.analysis.budget.budget import BudgetAnswer, solve_budget  # noqa: E402
+from planner.analysis.budget.budget_file import windows  # noqa: E402
 from planner.analysis.budget.known_layouts import KnownLayouts  # noqa: E402
 from planner.analysis.budget.model import choose  # noqa: E402
 from planner.analysis.budget.offers import (  # noqa: E402
@@ -87,19 +88,20 @@ def large_problem(seed: int, jobs: int = 10) -> BudgetProblem:
     return BudgetProblem(tuple(needs), supplies, BudgetLimits(None, r.choice([None, 24, 32])))
 
 
-def large(repeat: int) -> int:
+def large(repeat: int, time_limit_s: float) -> int:
+    """Proven or within 1 %. One worker solves: its processor time is what a machine without other work would take."""
     worst = 0.0
     for seed in range(repeat):
-        problem, started = large_problem(seed), time.perf_counter()
-        found = choose(problem, time_limit_s=30)
-        seconds = time.perf_counter() - started
+        problem, started, busy = large_problem(seed), time.perf_counter(), time.process_time()
+        found = choose(problem, time_limit_s=time_limit_s)
+        took = f"{time.perf_counter() - started:.1f} s, {time.process_time() - busy:.1f} of them computing"
         if not found.picks:
-            print(f"seed {seed}: {found.status}, {seconds:.1f} s")
+            print(f"seed {seed}: {found.status}, {took}")
             continue
         cost = bill(problem, found)
         gap = (cost - (found.bound or 0)) / cost
         worst = max(worst, gap)
-        print(f"seed {seed}: {found.status}, {cost / 100:,.0f} USD, {gap:.2%} above the bound, {seconds:.1f} s")
+        print(f"seed {seed}: {found.status}, {cost / 100:,.0f} USD, {gap:.2%} above the bound, {took}", flush=True)
     return 5 if worst > 0.01 else 0
 
 
@@ -166,9 +168,14 @@ def _with_one_fewer(path: Path, stands: BudgetAnswer, layouts: KnownLayouts) -> 
 
 
 def _needed(answer: BudgetAnswer, measured: Measured) -> int:
-    """Jobs of which both one node fewer and the next cheaper option would keep the promise too."""
+    """Jobs that end with their deadline, of which both one node fewer and the next cheaper option would keep it too."""
     idle = 0
-    for place, booking in enumerate(answer.bookings):
+    for place, (job, booking) in enumerate(zip(answer.budget.jobs, answer.bookings, strict=True)):
+        ends = (start + booking.option.whole_hours for start in booking.starts)
+        slack = min(deadline - end for (_, deadline), end in zip(windows(job), ends, strict=True))
+        if slack > 0:
+            print(f"  {job.name}: {slack} hours before its deadline, which is not what decides its machines")
+            continue
         shares = []
         for name, other in _lesser(answer, booking.option):
             if other is None:
@@ -199,13 +206,15 @@ def main() -> int:
     one = commands.add_parser("brute")
     one.add_argument("count", type=int, nargs="?", default=500)
     one.add_argument("--seed", type=int, default=10_000)
-    commands.add_parser("large").add_argument("--repeat", type=int, default=5)
+    more = commands.add_parser("large")
+    more.add_argument("--repeat", type=int, default=5)
+    more.add_argument("--time-limit", type=float, default=30.0)
     commands.add_parser("promises").add_argument("budgets", type=Path, nargs="*")
     given = parser.parse_args()
     if given.what == "brute":
         return brute(given.count, given.seed)
     if given.what == "large":
-        return large(given.repeat)
+        return large(given.repeat, given.time_limit)
     return promises(given.budgets or sorted((ROOT / "scenarios").glob("budget_*.yaml")))
 
 

@@ -101,6 +101,8 @@ def _headline(found: ManyPlans) -> Headline:
         return Headline(f"only {letter(place)} has a plan: {number(side.tokens_per_second, 0)} tokens/s", good=False)
     if len(plans) == 2:
         (first, a), (second, b) = plans
+        if (a.layout, a.memory, a.time) == (b.layout, b.memory, b.time):
+            return _fitting(f"{letter(second)} is the same plan as {letter(first)}", plans)
         ratio = b.tokens_per_second / a.tokens_per_second
         text = f"{letter(second)} against {letter(first)}: {signed(b.peak_gib - a.peak_gib)} GiB peak, "
         text += f"{signed(b.headroom_gib - a.headroom_gib)} GiB free, "

@@ -109,6 +109,12 @@ def test_the_command_prints_both_sides(capsys: pytest.CaptureFixture[str]) -> No
     assert "The same on all sides" in out
 
 
+def test_two_sides_with_one_plan_are_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    pinned = str(Path(RL).with_name("qwen7b_rl_8gpu.yaml"))
+    assert cli.main(["compare", pinned, "--set-b", "limits.headroom_gib=12"]) == 0
+    assert capsys.readouterr().out.startswith("B is the same plan as A; B does not fit")
+
+
 def test_the_command_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", RL, RL, "--set-b", "limits.headroom_gib=30", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -10,6 +10,7 @@ import pytest
 from planner.analysis.budget.asked import budget
 from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.validation.published import data_folder
+from planner.validation.rl.phases import run_steps
 from planner.validation.throughput.durations import (
     RL,
     apart,
@@ -19,7 +20,7 @@ from planner.validation.throughput.durations import (
     residuals,
 )
 from planner.validation.throughput.promises import drawn_shares
-from planner.validation.throughput.run import run_throughput
+from planner.validation.throughput.report import ThroughputResult
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not data_folder().is_dir(), reason="published measurements come with a checkout")
@@ -39,7 +40,8 @@ def test_a_tight_deadline_is_kept_as_promised_and_one_node_fewer_is_not_enough(m
     (booking,) = tight.bookings
     fewer = next(option for option in tight.options if option.nodes == 1)
     assert (booking.option.nodes, fewer.cents < booking.option.cents) == (2, True)
-    measured = residuals(run_throughput(sources=("rl_throughput",)))
+    steps = run_steps(data_folder())
+    measured = residuals(ThroughputResult(estimates=(), excluded=(), unexpressed=(), constants=(), steps=steps))
     assert drawn_shares(tight, [booking.option], measured)[0] >= tight.budget.confidence - 0.005
     assert drawn_shares(tight, [fewer], measured)[0] < tight.budget.confidence
     assert sum(map(len, measured[RL].values())) >= 16
