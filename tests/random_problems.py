@@ -275,6 +275,16 @@ def _open_more(rng: random.Random, scenario: dict[str, Any]) -> None:
             layout[kind] = "any"
 
 
+def _open_options(rng: random.Random, scenario: dict[str, Any]) -> None:
+    """Leave open one or two options of the engine, where it has any that are choices."""
+    if scenario["layout"].get("recomputed_layers", 0) in ("any", "all") and rng.random() < 0.6:
+        scenario["layout"] |= {"recompute_group": rng.choice(["any", 2, "sqrt", [1, 3]]), "recompute_method": None}
+    options = _catalog().find("engines", scenario["engine"]).options
+    choices = sorted(name for name, option in options.items() if option.choice is not None)
+    if choices:
+        scenario["options_to_try"] = rng.sample(choices, min(rng.choice([1, 2, 3]), len(choices)))
+
+
 def peaks_gib(question: Question, costs: RowCosts) -> list[float]:
     """Some peaks that this space has: every row with none, one, half and all layers recomputed."""
     layers = even_layers(question.first, costs.layouts, costs.stages)
@@ -303,6 +313,8 @@ def random_case(seed: int, *, most_points: int) -> Case:
     rng = random.Random(seed)
     while True:
         scenario, model = _draw(rng)
+        if seed % 10 == 7:
+            _open_options(rng, scenario)
         try:
             question = _question(scenario, model)
             space = build_space(question)

@@ -12,6 +12,7 @@ from random_problems import random_case
 from planner.errors import PlannerError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, override
+from planner.problem.option_sets import OPTIONS, chosen_options
 from planner.problem.resolve import question_of
 from planner.search.plan import Plan
 from planner.search.search import Outcome, search
@@ -60,10 +61,13 @@ def _restrictions(layout: dict[str, Any], plan: Plan | None, rng: random.Random)
             yield "layout.layers_per_stage", list(plan.layers), True
     if layout.get("recompute") == "per_stage":
         yield "layout.recompute", "uniform", False
+    if plan is not None and any(path.startswith(OPTIONS) for path, _ in plan.problem.settings):
+        yield "options_to_try", [], not chosen_options(plan.problem.settings)
+        yield OPTIONS, list(plan.named.engine_options), True
     for path, value in plan.problem.settings if plan is not None else ():
-        if path in ("cluster.node", "layout.recomputed_layers"):
+        if path in ("cluster.node", "layout.recomputed_layers") or path.startswith(OPTIONS):
             continue
-        own = WORDS.get(value, value)
+        own = WORDS.get(value, int(value) if value.isdigit() else value)
         if path == "layout.recompute_modules":
             own = [] if value == "none" else value.split(", ")
         yield path, own, True

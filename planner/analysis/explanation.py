@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.analysis.infeasible.conflict import Conflict, explain_conflict
 from planner.analysis.infeasible.nearest import Nearest, nearest
 from planner.analysis.neighbours import Alternative, ask, neighbours
+from planner.analysis.option_gains import OptionGain, option_gains
 from planner.analysis.other_methods import Method, other_methods
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, validate, value_at, with_overrides
@@ -40,6 +41,8 @@ class Explanation(Shown):
     """The values that were asked about."""
     methods: tuple[Method, ...] = ()
     """Other ways to train that would fit, where nothing does."""
+    options: tuple[OptionGain, ...] = ()
+    """What options of the engine would do at the plan's layout."""
 
 
 def explain(
@@ -60,7 +63,8 @@ def explain(
     others = neighbours(outcome, catalog, progress) if around else []
     asked = [_asked(ask(outcome, text, change, catalog), catalog) for text, change in changes]
     methods = other_methods(outcome, catalog, progress)
-    return Explanation(outcome, conflict, missing, tuple(others), tuple(asked), methods)
+    gains = option_gains(outcome.plan, catalog) if around and outcome.plan is not None else ()
+    return Explanation(outcome, conflict, missing, tuple(others), tuple(asked), methods, gains)
 
 
 def _change(document: Document, text: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from planner.analysis.two_plans import Difference, differences
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
+from planner.problem.option_sets import OPTIONS
 from planner.problem.problem import Question
 from planner.problem.variants import Setting
 from planner.search.plan import Plan
@@ -91,6 +92,8 @@ def _decisions(found: Plan) -> tuple[object, ...]:
             spec.optimizer_offload,
             spec.activation_offload,
             tuple(spec.recompute_modules),
+            found.named.recompute_group,
+            frozenset(problem.scenario.engine_options),
         ),
     )
 
@@ -98,7 +101,19 @@ def _decisions(found: Plan) -> tuple[object, ...]:
 def _with_setting(question: Question, text: str, setting: Setting) -> Alternative:
     """The variants that take one value of a decision, searched again."""
     kept = tuple(variant for variant in question.problems if setting in variant.settings)
+    if setting[0].startswith(f"{OPTIONS}."):
+        return Alternative(text, _option_changes(question, *setting), search(Question(kept), check_points=0))
     return Alternative(text, ((setting[0], setting_value(setting)),), search(Question(kept), check_points=0))
+
+
+def _option_changes(question: Question, path: str, word: str) -> tuple[tuple[str, object], ...]:
+    """What pins an option of the engine on or off in the scenario's file, the others left as they are there."""
+    variants = question.problems
+    tried = dict.fromkeys(p for variant in variants for p, _ in variant.settings if p.startswith(OPTIONS))
+    others = [each.removeprefix(f"{OPTIONS}.") for each in tried if each != path]
+    named = path.removeprefix(f"{OPTIONS}.")
+    on = [name for name in question.scenario.engine_options if name not in (named, *others)]
+    return ((OPTIONS, [*on, named] if word == "true" else on), ("options_to_try", others))
 
 
 def _settings(question: Question, base: Plan) -> list[tuple[str, Setting]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.inputs.document import Document, json_value
+from planner.problem.option_sets import OPTIONS
 from planner.problem.variants import USUAL, Setting
 from planner.search.plan import Plan
 
@@ -17,7 +18,7 @@ def setting_value(setting: Setting) -> object:
     path, word = setting
     if path == "layout.recompute_modules":
         return [] if word == "none" else word.split(", ")
-    return {"true": True, "false": False, USUAL: None}.get(word, word)
+    return {"true": True, "false": False, USUAL: None}.get(word, int(word) if word.isdigit() else word)
 
 
 def pins(plan: Plan, asked: Document) -> tuple[str, ...]:
@@ -28,7 +29,9 @@ def pins(plan: Plan, asked: Document) -> tuple[str, ...]:
     lay, scenario = plan.named, plan.problem.scenario
     found: dict[str, Any] = {}
     for setting in plan.problem.settings:
-        if setting[0] not in ("cluster.node", "layout.recomputed_layers"):
+        if setting[0].startswith(f"{OPTIONS}."):
+            found |= {OPTIONS: list(scenario.engine_options), "options_to_try": []}
+        elif setting[0] not in ("cluster.node", "layout.recomputed_layers"):
             found[setting[0]] = setting_value(setting)
     moe = OF_EXPERTS if plan.problem.architecture.is_moe else ()
     found |= {f"layout.{name}": getattr(lay, name) for name in (*DEGREES, *moe)}

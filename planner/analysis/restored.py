@@ -110,7 +110,8 @@ def _plans(question: Question, space: Space, said: dict[str, object]) -> Iterato
     for row in np.flatnonzero(keep).tolist():
         for choice in _choices(space, row, said):
             plan = make_plan(question, space.layouts, row, layers, recomputed, space.rollouts, choice)
-            if layout_document(plan) == said:
+            document = layout_document(plan)
+            if all(document.get(name) == value for name, value in said.items()):
                 yield plan
 
 

@@ -62,7 +62,9 @@ def command(
     Exit code 0: a plan; 1: proved that nothing fits; 3: no verdict within the time limit.
     """
     from planner.analysis.infeasible.nearest import nearest
+    from planner.analysis.option_gains import opened_options
     from planner.analysis.other_methods import other_methods
+    from planner.analysis.placements import placements
     from planner.analysis.published_columns import compare_columns
     from planner.analysis.robust import robust_document
     from planner.analysis.uniform import uniform
@@ -97,6 +99,8 @@ def command(
         streams.within(left(), lambda: nearest(outcome, catalog, time_limit_s=min(limit, left()))) if lacks else None,
         streams.within(seconds, lambda: uniform(outcome, catalog, time_limit_s=seconds)),
         other_methods(outcome, catalog, progress, left),
+        streams.within(left(), lambda: opened_options(outcome, catalog)) or (),
+        streams.within(left(), lambda: placements(outcome, time_limit_s=min(limit, left()))) or (),
         robust=robust,
     )
     if left() <= 0:

@@ -99,7 +99,7 @@ def durations(out: str | None, force: bool) -> None:
     from planner.validation.throughput.durations import durations_table
     from planner.validation.throughput.run import run_throughput
 
-    emit(dumps(durations_table(run_throughput())), out, force)
+    emit(dumps(durations_table(run_throughput(leave_out="source"))), out, force)
 
 
 command.add_command(throughput)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -15,7 +16,12 @@ from planner.errors import CheckFailed
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with throughput_cases.jsonl.gz.")
 @click.option("--source", "sources", multiple=True, help="Only this source; repeatable.")
 @click.option("--rows", is_flag=True, help="Print every row.")
-@click.option("--constants", is_flag=True, help="Refit each fitted constant with data left out (minutes).")
+@click.option(
+    "--leave-out",
+    type=click.Choice(["source", "engine", "network"]),
+    help="Fit each constant again without the rows it is then scored on: those of the same source, engine file or "
+    "network (minutes).",
+)
 @click.option("--check", is_flag=True, help="Exit 5 when a bar is not reached.")
 @output_options("table", "json", "markdown", "html")
 @timings_option
@@ -25,7 +31,7 @@ def command(
     data: Path | None,
     sources: tuple[str, ...],
     rows: bool,
-    constants: bool,
+    leave_out: Literal["source", "engine", "network"] | None,
     check: bool,
     timings: bool,
     output: Output,
@@ -37,7 +43,7 @@ def command(
 
     start = time.perf_counter()
     data = data or data_folder()
-    result = run_throughput(data, sources, constants=constants)
+    result = run_throughput(data, sources, leave_out=leave_out)
     if output.style == "json":
         text = report.render_json(result, rows=rows, inputs=data_files(data))
     else:

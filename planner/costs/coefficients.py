@@ -20,6 +20,7 @@ from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_time import VISITS
 from planner.costs.two_pools import is_later, stage_memory, step_time
 from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
+from planner.problem.option_sets import chosen_options
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question
 from planner.units import GIB
 
@@ -225,7 +226,7 @@ def _extras(problem: Problem) -> int:
     """What makes a variant less simple than the plain one."""
     spec = problem.scenario.layout
     counted = (spec.optimizer_offload, spec.activation_offload, spec.recompute_modules, spec.schedule == "zb-h1")
-    return sum(map(bool, counted))
+    return sum(map(bool, counted)) + len(chosen_options(problem.settings))
 
 
 def capacity_bytes(question: Question) -> float:

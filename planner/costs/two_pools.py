@@ -10,7 +10,8 @@ import numpy as np
 
 from planner.costs.ledger import Item
 from planner.costs.memory.stage_memory import StageMemory
-from planner.costs.time.step_time import Affine, StepTime
+from planner.costs.time.affine import Affine
+from planner.costs.time.step_time import StepTime
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 

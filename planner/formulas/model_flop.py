@@ -10,7 +10,7 @@ from planner.formulas.parameters import ArchitectureParameters, lora_parameters
 if TYPE_CHECKING:
     from planner.schema.catalog import Architecture
 
-CONVENTION = "attention in full, frozen weights 4 FLOP a parameter and token, nothing recomputed counted"
+CONVENTION = "attention in full, frozen weights 4 FLOP a parameter and token, recomputation left out"
 """What `model_flop_per_token` counts, in words."""
 
 

@@ -6,6 +6,8 @@ The table catalogs/measured/known_errors.json is made by `planner validate summa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
@@ -21,7 +23,7 @@ FILE = "measured/known_errors.json"
 
 @dataclass(frozen=True)
 class TimeSpread:
-    """Errors of tokens a second on published runs."""
+    """Errors of tokens a second on published runs, left out of what was fitted where that can be."""
 
     engine: str
     """Whose runs they are of; the run's own engine where there are none."""
@@ -34,6 +36,19 @@ class TimeSpread:
     """95th percentile."""
     missing: bool = False
     """No run of this engine was scored: the spread is that of all engines' runs, each engine weighing the same."""
+    sources: int = 1
+    in_sample_rows: int = 0
+    """Runs that rest on a constant which only runs of their own source set."""
+    median_in_sample: float | None = None
+
+    @property
+    def fitted_how(self) -> str:
+        """Which of the runs the fitted constants had seen."""
+        if self.in_sample_rows == self.rows:
+            return "all on constants that runs of the same source set: in-sample"
+        if self.in_sample_rows:
+            return f"constants fitted without the run's source, but for {self.in_sample_rows} in-sample"
+        return "constants fitted without the run's source"
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,7 @@ class KnownErrors:
             t = self.time
             out.append(
                 f"step time: median error {t.median:.1%}, 90th percentile {t.p90:.1%} on {t.rows} published runs of "
-                f"{t.engine} (the model was developed on them: planner validate throughput)"
+                f"{t.engine} ({t.fitted_how}; mechanisms were chosen with all in view: planner validate throughput)"
             )
         if rollout and self.rl is not None:
             rl = self.rl
@@ -152,13 +167,20 @@ def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) 
         path = catalog.data_file(FILE)
     except InputError:
         return KnownErrors(None, None)
-    table = read_json_record(path, ErrorTable)
+    stat = path.stat()
+    table = _table(path, stat.st_mtime_ns, stat.st_size)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
     if time is None and table.time_like_none is not None:
         time = TimeSpread(engine.id, **dict(table.time_like_none), missing=True)
     rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
     return KnownErrors(_memory(engine, table, kind), time, rl, kind)
+
+
+@lru_cache(maxsize=8)
+def _table(path: Path, changed_ns: int, size: int) -> ErrorTable:
+    """The table in one state of its file: every problem asks for it."""
+    return read_json_record(path, ErrorTable)
 
 
 def _memory(engine: Engine, table: ErrorTable, kind: RunKind | None) -> MemorySpread | None:

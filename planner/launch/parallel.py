@@ -133,8 +133,12 @@ def layout_string(layers: tuple[int, ...], chunks: int) -> str:
 
     >>> layout_string((7, 8, 8, 7), 1)
     'Et*7|t*8|t*8|t*7L'
+    >>> layout_string((1, 2, 1), 2)
+    'Et*0|t*1|t*1|t*1|t*1|t*0L'
     """
     each = [chunk_layers(count, chunks) for count in layers]
+    if layers[-1] < chunks:  # the loss stands alone in the last chunk
+        each[-1] = each[-1][::-1]
     parts = [f"t*{stage[chunk]}" for chunk in range(chunks) for stage in each]
     return "E" + "|".join(parts) + "L"
 

@@ -9,6 +9,7 @@ from planner.launch.parallel import machines
 from planner.launch.said import said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.problem.copies import copies_of
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
@@ -24,6 +25,8 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     _refuse(plan)
     lay, words = plan.layout, said(plan)
     staged = lay["pipeline_parallel"] > 1
+    words["replicas"] = copies_of(plan.problem, lay)
+    words["data_parallel"] = lay["data_parallel"] // copies_of(plan.problem, lay)
     words["local_batch"] = lay["micro_batch_size"] * (lay["num_micro_batches"] if staged else 1)
     words["layers_per_chunk"] = plan.layers[0] // lay["virtual_pipeline"] if staged else None
     common, stages = (key_table(catalog, TABLE, part) for part in ("common", "pipeline"))

@@ -18,6 +18,9 @@ OWN_ROTARY_TABLES = ("glm4",)
 ROUTES_AS_COMPUTED = ("qwen3_moe", "gpt_oss")
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
 CAPPED_LOGITS = ("gemma2",)
+EIGHT_GROUPS = ("deepseek_v3",)
+ONE_GROUP = ("glm4_moe",)
+FP32_ROTARY_TABLES = NORMS_OUTPUTS_ONLY = ("olmo2",)
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
@@ -29,6 +32,9 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
     narrow_router = mixed(problem) and a.model_type.startswith(SIGMOID_OF_PRODUCT)
     casts_stream, casts_products = adapter_casts(problem)
+    norms_outputs = a.model_type.startswith(NORM_SCALED_IN_FP32) and (
+        a.norms_per_layer > 2 or a.model_type in NORMS_OUTPUTS_ONLY
+    )
     return {
         "always": True,
         "dense": not moe_layer,
@@ -63,10 +69,18 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "layernorm": a.norm == "layernorm",
         "norm_scaled_in_fp32": a.norm == "rmsnorm" and a.model_type.startswith(NORM_SCALED_IN_FP32),
         "norm_scaled_in_16bit": a.norm == "rmsnorm" and not a.model_type.startswith(NORM_SCALED_IN_FP32),
+        "norms_outputs_in_fp32": norms_outputs,
+        "norms_inputs_only": not norms_outputs,
         "rotary": a.learned_positions is None,
+        "learned_positions": a.learned_positions is not None,
+        "fp32_rotary_tables": a.model_type in FP32_ROTARY_TABLES,
         "fused_qkv": a.model_type.startswith(FUSED_QKV),
+        "made_logits_stay": problem.engine.made_logits_stay,
         "composed_gelu": a.hidden_act == "gelu_new",
         "fp32_router": a.is_moe and a.model_type.startswith(FP32_ROUTER),
+        "group_limited": a.model_type.startswith((*EIGHT_GROUPS, *ONE_GROUP)),
+        "eight_groups": a.model_type.startswith(EIGHT_GROUPS),
+        "one_group": a.model_type.startswith(ONE_GROUP),
         "scores_all_experts": a.is_moe and not a.model_type.startswith(SCORES_CHOSEN_EXPERTS),
         "expert_bias": a.is_moe and a.mlp_bias,
         "clamped_gate": a.model_type.startswith(CLAMPED_GATE),

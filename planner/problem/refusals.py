@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
+from planner.problem.racks import divides
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -158,6 +159,20 @@ REFUSALS = (
         "activation_offload: false",
     ),
     Refusal(
+        ("layout", "recompute_group"),
+        lambda a: a.layout.recompute_group != 1 and "uniform" not in a.engine.recompute.methods,
+        "engine {engine.id} does not recompute layers in groups",
+        "its catalog file has no recompute method uniform",
+        "leave recompute_group out",
+    ),
+    Refusal(
+        ("layout", "recompute_group"),
+        lambda a: a.layout.recompute_group != 1 and a.layout.recomputed_layers != "all",
+        "groups of {layout.recompute_group} layers are recomputed only where every layer is",
+        "recomputed_layers, recompute_method: block or recompute_modules say otherwise",
+        "recomputed_layers: all, without recompute_modules",
+    ),
+    Refusal(
         ("layout", "recompute_method"),
         lambda a: a.layout.recompute_method is not None and a.layout.recompute_method not in a.engine.recompute.methods,
         "engine {engine.id} has no recompute method {layout.recompute_method}",
@@ -194,6 +209,8 @@ def refusals(document: Document, asked: Asked) -> list[Mistake]:
     scenario, engine = asked.scenario, asked.engine
     options, modules = list(engine.options), list(engine.recompute_modules)
     wrong = _unknown(document, engine, "option", ("engine_options",), scenario.engine_options, options)
+    if scenario.options_to_try != "any":
+        wrong += _unknown(document, engine, "option", ("options_to_try",), scenario.options_to_try, options)
     path = ("layout", "recompute_modules")
     wrong += _unknown(document, engine, "module to recompute", path, scenario.layout.recompute_modules, modules)
     wrong += no_memory_left(document, scenario, scenario.cluster, engine, asked.gpu)
@@ -235,10 +252,12 @@ def uneven_groups(machines: ClusterSpec | Pool, node: Node, where: Place) -> lis
     because = f"{node.id} has {node.gpus_per_node} GPUs a node"
     counts, per_node = machines.num_gpus, node.gpus_per_node
     for count in counts if isinstance(counts, list) else [counts] if counts is not None else []:
-        if count > per_node and count % per_node:
+        if divides(count, per_node):
+            continue
+        if count > per_node:
             attempt = f"num_gpus: {count // per_node * per_node}"
             wrong.append(Mistake(f"{count} GPUs are not whole nodes", where, because, attempt))
-        elif count < per_node and per_node % count:
+        else:
             attempt = f"num_gpus: {max(d for d in range(1, count + 1) if per_node % d == 0)}"
             wrong.append(Mistake(f"{count} GPUs are no even share of a node", where, because, attempt))
     asked = counts if isinstance(counts, list) else [counts if counts is not None else machines.max_gpus or 0]

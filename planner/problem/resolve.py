@@ -18,7 +18,9 @@ from planner.problem.conditions import applies, conditions
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
+from planner.problem.option_sets import options_left_open, with_options
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
+from planner.problem.racks import as_used, asked_counts
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
 from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modules
 from planner.problem.wishes import wish_combinations
@@ -45,7 +47,9 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     if names.wrong:
         raise InputError(names.wrong)
     try:
-        taken = variants(scenario, engine)
+        taken = tuple(
+            more for variant in variants(scenario, engine) for more in _each_option_set(names, variant, shared)
+        )
         if scenario.layout.recompute_modules == "any":
             taken = tuple(more for variant in taken for more in _each_selection(names, variant, shared))
         if len(taken) > MOST_VARIANTS:
@@ -86,7 +90,7 @@ def _shared(names: Names, scenario: Scenario) -> dict[str, Any]:
         node = names.find("nodes", some.node, *path, "node") if some.node is not None else None
         if node is not None:
             key = "num_gpus" if some.num_gpus is not None else "max_gpus"
-            names.wrong += uneven_groups(some, node, names.document.place((*path, key)))
+            names.wrong += uneven_groups(some, as_used(some, node), names.document.place((*path, key)))
     for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:
         if precision == "any":
             because = "a precision changes what is learned, not only its cost"
@@ -155,7 +159,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     """One variant, or what rules it out."""
     document, catalog, scenario = names.document, names.catalog, variant.scenario
     engine: Engine = shared["engine"]
-    node: Node = catalog.find("nodes", str(scenario.cluster.node))
+    node: Node = as_used(scenario.cluster, catalog.find("nodes", str(scenario.cluster.node)))
     gpu: Gpu = catalog.named_by("gpus", "nodes", node.id, "gpu")
     precision = catalog.find("precisions", str(scenario.precision))
     base = precision
@@ -266,7 +270,7 @@ def _grid_of(gpu: Gpu, catalog: Catalog) -> Gpu:
 
 def _machines(problem: Problem, pool: Pool, catalog: Catalog, counts: tuple[int, ...]) -> Machines:
     """The machines of another pool."""
-    node: Node = catalog.find("nodes", pool.node)
+    node: Node = as_used(pool, catalog.find("nodes", pool.node))
     gpu: Gpu = catalog.named_by("gpus", "nodes", pool.node, "gpu")
     grid = _grid_of(gpu, catalog)
     _tables_there(node, grid, catalog)
@@ -280,7 +284,7 @@ def _spanning(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Proble
     """The problem with the later stages of its pipelines on another pool."""
     name = problem.scenario.layout.later_stages_on
     pool = next(pool for pool in problem.scenario.cluster.pools or () if pool.node == name)
-    counts = gpu_counts(pool, catalog.find("nodes", pool.node))
+    counts = gpu_counts(pool, as_used(pool, catalog.find("nodes", pool.node)))
     later = _machines(problem, pool, catalog, counts)
     wrong = list(no_memory_left(problem.document, problem.scenario, pool, problem.engine, later.gpu))
 
@@ -354,15 +358,23 @@ def _apart(problem: Problem, catalog: Catalog) -> tuple[list[Mistake], Problem |
 
 def gpu_counts(machines: ClusterSpec | Pool, node: Node) -> tuple[int, ...]:
     """GPU counts that may be used of a cluster or pool: shares of one node, or whole nodes."""
-    counts = machines.num_gpus
-    if isinstance(counts, list):
-        return tuple(sorted(set(counts)))
-    if counts is not None:
-        return (int(counts),)
+    if counts := asked_counts(machines):
+        return counts
     limit = machines.max_gpus or 0
     per_node = node.gpus_per_node
     shares = [n for n in range(1, min(limit, per_node) + 1) if per_node % n == 0]
     return tuple(shares + list(range(2 * per_node, limit + 1, per_node)))
+
+
+def _each_option_set(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:
+    """The variant with each set of the engine's options that the scenario leaves open."""
+    scenario, engine = variant.scenario, shared["engine"]
+    asked = scenario.options_to_try
+    if not asked or (asked != "any" and set(asked) - set(engine.options)):
+        return (variant,)
+    precision = names.catalog.find("precisions", str(scenario.precision))
+    found = options_left_open(scenario, engine, shared["architecture"], precision)
+    return with_options(variant, engine, found)
 
 
 def _each_selection(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[Variant, ...]:

@@ -92,12 +92,12 @@ class StateBytes:
         """Bytes a parameter of the gradients of adapters."""
         return self.gradient_bytes if self.engine.states.adapters == "as weights" else 4.0
 
-    def adapter_moment_bytes(self, optimizer: Optimizer) -> float:
-        """Bytes a parameter of moments of adapters."""
+    def adapter_moment_bytes(self, optimizer: Optimizer, state_bytes: float) -> float:
+        """Bytes a parameter of adapters' moments for which an optimizer states so many."""
         if self.engine.states.adapters == "as weights":
-            return self.moment_bytes(optimizer, optimizer.state_bytes)
+            return self.moment_bytes(optimizer, state_bytes)
         follow = self.engine.states.moments_follow_weights and self.engine.states.moment_bytes is None
-        return optimizer.state_bytes if follow else self.moment_bytes(optimizer, optimizer.state_bytes)
+        return state_bytes if follow else self.moment_bytes(optimizer, state_bytes)
 
     @property
     def weight_bytes(self) -> float:

@@ -17,6 +17,10 @@ from planner.schema.scenario import IntRange, Scenario
 MOST_VARIANTS = 512
 """Combinations that are searched together."""
 
+USUAL_GROUPS: tuple[int | str, ...] = ("sqrt", 2, 4)
+"""Layers recomputed together that are tried where a scenario says `any`."""
+MOST_IN_A_GROUP = 16
+
 USUAL = "usual"
 """The word for a field that is left out."""
 Setting = tuple[str, str]
@@ -161,6 +165,30 @@ def _recomputed_layers(scenario: Scenario, engine: Engine) -> Sequence[Any]:
     return [*none, IntRange(min=max(1, least or 1), max=most), *every]
 
 
+def _recompute_groups(scenario: Scenario, engine: Engine) -> Sequence[int | str]:
+    """Sizes of groups of recomputed layers: where these may be open, the root of a chunk's layers and small powers."""
+    asked = scenario.layout.recompute_group
+    if isinstance(asked, IntRange):
+        return range(asked.min or 1, min(asked.max or MOST_IN_A_GROUP, MOST_IN_A_GROUP) + 1)
+    grouped = "uniform" in engine.recompute.methods and _may_group(scenario)
+    return _listed(asked, [1, *(USUAL_GROUPS if grouped else [])])
+
+
+def _may_group(scenario: Scenario) -> bool:
+    """Whether nothing in the scenario stands against recomputing every layer by the uniform method."""
+    layout = scenario.layout
+    free = layout.recomputed_layers in ("any", "all") and not layout.recompute_modules
+    return free and layout.recompute_method != "block"
+
+
+def _grouped(scenario: Scenario, size: int | str) -> Scenario:
+    """The scenario with this group; above 1 all layers are recomputed, by the uniform method."""
+    update: dict[str, object] = {"recompute_group": size}
+    if size != 1 and _may_group(scenario):
+        update |= {"recomputed_layers": "all", "recompute_method": "uniform"}
+    return scenario.model_copy(update={"layout": scenario.layout.model_copy(update=update)})
+
+
 def _placements(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
     if scenario.rl is None:
         return [None]
@@ -212,6 +240,7 @@ DECISIONS = (
     Decision(("layout", "sequence_parallel"), _sequence_parallel),
     Decision(("layout", "optimizer_offload"), _optimizer_offload),
     Decision(("layout", "activation_offload"), _activation_offload),
+    Decision(("layout", "recompute_group"), _recompute_groups, _grouped),
     Decision(("layout", "recomputed_layers"), _recomputed_layers),
 )
 """In this order, the last one varying fastest; later ones see what earlier ones set."""

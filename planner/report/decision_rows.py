@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.problem.option_sets import chosen_options
 from planner.problem.problem import ASYNCHRONOUS
 from planner.report.blocks import Block, Text
 from planner.search.plan import Plan
@@ -28,7 +29,14 @@ def decision_rows(plan: Plan) -> list[tuple[str, str]]:
         if unusual or path in chosen:
             said = text if unusual else {"schedule": "1f1b", "activations": "on the GPU"}.get(name, "none")
             out.append((name, f"{said} ({OPEN})" if path in chosen else said))
-    return out
+    return [*out, *_options(plan)]
+
+
+def _options(plan: Plan) -> list[tuple[str, str]]:
+    """Options of the engine that are on."""
+    chosen = chosen_options(plan.problem.settings)
+    named = [f"{name} ({OPEN})" if name in chosen else name for name in plan.named.engine_options]
+    return [("engine options", ", ".join(named))] if named else []
 
 
 def overlap_blocks(plan: Plan) -> list[Block]:

@@ -13,12 +13,14 @@ from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
+from planner.report.options import option_blocks, option_line, options_document
 from planner.report.plan_json import methods_document
 from planner.report.screen import Row, Screen, binding_text, memory_text, risk_text, screen_blocks, time_text
 from planner.report.short import short_layout, typed
 from planner.report.summary import error_blocks, headline, moment_name, next_command
 from planner.search.plan import Plan
 from planner.search.search import Outcome, why_nothing_fits
+from planner.search.untried import NOT_TRIED
 from planner.units import number, percent, signed
 
 
@@ -39,6 +41,7 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
                 Heading("What other decisions would do, each solved again"),
                 alternatives_grid(plan, explanation.neighbours),
             ]
+        blocks += option_blocks(explanation.options)
     for question in explanation.asked:
         alternative = question.alternative
         blocks += [Heading(f"Why not {alternative.text}?"), Bullets(tuple(_why_not(plan, question)))]
@@ -56,6 +59,8 @@ def explain_screen(explanation: Explanation) -> list[Block]:
     if plan is not None:
         parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
         rows = parts if explanation.asked else (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
+        if option_line(explanation.options) and not explanation.asked:
+            rows = (*rows, ("options", option_line(explanation.options)))
         if explanation.neighbours:
             table = _narrow(plan, explanation.neighbours)
     if conflict is not None:
@@ -194,7 +199,8 @@ def _binding(plan: Plan, outcome: Outcome) -> list[str]:
         + ", ".join(f"{e.name} {e.amount:.2f} s ({percent(e.amount / plan.step_seconds, 0)})" for e in times)
         + f" of {plan.step_seconds:.2f} s.",
     ]
-    removed = sorted(outcome.proof.removed, key=lambda entry: -entry.count)[:3]
+    counted = (entry for entry in outcome.proof.removed if entry.rule != NOT_TRIED)
+    removed = sorted(counted, key=lambda entry: -entry.count)[:3]
     if removed:
         counts = ", ".join(f"{entry.rule} {entry.count:,}" for entry in removed)
         said.append(f"Of {outcome.proof.candidates:,} candidates most were removed by {counts}.")
@@ -294,6 +300,7 @@ def explain_document(explanation: Explanation) -> JsonObject:
         "alternatives": [alternative(each) for each in explanation.neighbours],
         "why_not": [alternative(question.alternative) for question in explanation.asked],
         "other_methods": methods_document(explanation.methods),
+        "options": options_document(explanation.options),
         "known_error": list(outcome.question.known_error_texts),
     }
     question = outcome.question

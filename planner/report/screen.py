@@ -21,6 +21,8 @@ LINES = 24
 """Of a terminal as it was always sold."""
 CUT, MORE_ROWS = " ... (-v)", ": -v"
 """What is said of a cut text, and of a cut table or list."""
+TWO_LINES = 2 * (WIDTH - 12)
+"""Characters that two lines of a row hold beside its name."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -86,21 +88,25 @@ def _shown(screen: Screen, table: Grid) -> Grid:
 
 
 def _shorter(screen: Screen) -> Screen | None:
-    """The same with its least important part left out: notes and table rows beyond the third, then the lead, ..."""
+    """The same with its least important part left out: notes and table rows beyond the third, then the lead, ...
+
+    Above a single plan the last sentence of the lead stays as long as a row can be cut: it says what was assumed.
+    """
     rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
+    single = bool(screen.rows) and screen.table is None and not screen.notes
     for least in (3, 1):
         if len(screen.notes) > least:
             return replace(screen, notes=screen.notes[:-1], notes_cut=screen.notes_cut + 1)
         if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
-        if screen.lead:
+        if len(screen.lead) > single:
             return replace(screen, lead=screen.lead[1:])
     longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
-    if longest is not None and len(screen.rows[longest][1]) > 2 * WIDTH:
+    if longest is not None and len(screen.rows[longest][1]) > TWO_LINES:
         name, text = screen.rows[longest]
-        cut = (name, text[: text.rfind(" ", 0, 2 * WIDTH - 10)].rstrip(",;:") + CUT)
+        cut = (name, text[: text.rfind(" ", 0, TWO_LINES - len(CUT))].rstrip(",;:") + CUT)
         return replace(screen, rows=(*screen.rows[:longest], cut, *screen.rows[longest + 1 :]))
-    return None
+    return replace(screen, lead=()) if screen.lead else None
 
 
 def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:

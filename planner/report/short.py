@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.inputs.document import Document
+from planner.problem.option_sets import chosen_options
 from planner.problem.variants import Setting
 from planner.schema.scenario import Scenario
 from planner.search.named_layout import NamedLayout
@@ -53,7 +54,8 @@ def layout_line(layout: NamedLayout, rollout: NamedRollout | None = None, settin
     first += f" {size} recompute {_counts(layout.recomputed_layers_per_stage)}"
     if len(set(layout.layers_per_stage)) > 1:
         first += f" layers {_counts(layout.layers_per_stage)}"
-    return ", ".join([first, *_unusual(layout), *(_engine(rollout) if rollout else ()), *_machines(settings)])
+    engine = _engine(rollout) if rollout else ()
+    return ", ".join([first, *_unusual(layout), *engine, *chosen_options(settings), *_machines(settings)])
 
 
 def _sharding(layout: NamedLayout) -> str:
@@ -70,6 +72,8 @@ def _unusual(layout: NamedLayout) -> Iterator[str]:
     """Decisions beyond the degrees that are not as they usually are."""
     if layout.later_stages_node is not None:
         yield f"stages from {layout.stages_on_node} on {layout.later_stages_node}"
+    if layout.recompute_group > 1:
+        yield f"groups of {layout.recompute_group}"
     if layout.recompute_modules:
         yield f"recomputed modules {' '.join(layout.recompute_modules)}"
     if layout.schedule not in ("1f1b", "interleaved"):

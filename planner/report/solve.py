@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from planner.analysis.infeasible.nearest import Nearest
+from planner.analysis.option_gains import OptionGain
 from planner.analysis.other_methods import Method
+from planner.analysis.placements import Placed
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
 from planner.report.near_ties import near_tie_text
+from planner.report.options import option_blocks, option_line
+from planner.report.placements import placement_blocks, placement_line
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
 from planner.report.screen import Screen, plan_rows, screen_blocks, seconds_text
@@ -35,6 +39,10 @@ class Solved:
     """The best plan with stages that are alike, where the scenario leaves them free."""
     methods: tuple[Method, ...] = ()
     """Other ways to train that would fit, where nothing does."""
+    options: tuple[OptionGain, ...] = ()
+    """What options of the engine do at the plan's layout, where the scenario leaves some open."""
+    placements: tuple[Placed, ...] = ()
+    """The placements of trainer and rollout engine, where the scenario leaves them open."""
     assumed: tuple[str, ...] = ()
     """What was taken for a question that was told in a few words, in words."""
     command: Command | None = None
@@ -56,7 +64,8 @@ def solve_screen(solved: Solved) -> list[Block]:
         notes = (*method_notes(solved.methods), *(nearest.sentences if nearest is not None else ()))
         return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
     command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
-    rows = plan_rows(outcome.plan, outcome.near_ties)
+    said = (("placement", placement_line(solved.placements)), ("options", option_line(solved.options)))
+    rows = (*plan_rows(outcome.plan, outcome.near_ties), *(row for row in said if row[1]))
     rows += (("robust", robust_text(outcome.plan)),) if solved.robust else ()
     return screen_blocks(Screen(headline(outcome), tuple(lead), rows, command=command))
 
@@ -71,7 +80,7 @@ def solve_ledgers(solved: Solved) -> list[Block]:
     blocks += [Text(_assumed(solved))] if solved.assumed else []
     if outcome.plan is not None:
         blocks += [Text(f"Robust: {robust_text(outcome.plan)}.")] if solved.robust else []
-        blocks += plan_blocks(outcome.plan)
+        blocks += [*plan_blocks(outcome.plan), *placement_blocks(solved.placements), *option_blocks(solved.options)]
     if nearest is not None:
         blocks += [Heading("Nearest"), Bullets((*method_notes(solved.methods), *nearest.sentences))]
     blocks += uniform_blocks(solved.uniform)
@@ -83,10 +92,10 @@ def solve_ledgers(solved: Solved) -> list[Block]:
 def solve_blocks(solved: Solved) -> list[Block]:
     """The plan with its ledgers, what it is compared with, the proof, known errors, and what to type next."""
     *blocks, command = solve_ledgers(solved)
-    known = error_blocks(solved.outcome.question)
-    if solved.outcome.near_ties is not None:
-        text = near_tie_text(solved.outcome.near_ties)
-        known.append(Text(f"{text[0].upper()}{text[1:]}. planner near lists them."))
+    known, ties = error_blocks(solved.outcome.question), solved.outcome.near_ties
+    if ties is not None:
+        text, where = near_tie_text(ties), " planner near lists them." if len(ties.ties) > 1 else ""
+        known.append(Text(f"{text[0].upper()}{text[1:]}.{where}"))
     return [*blocks, *proof_blocks(solved.outcome), *known, command]
 
 

@@ -16,6 +16,7 @@ from planner.report.screen import mfu_text, seconds_text
 from planner.search.decisions import hardware_rows, recompute_flags
 from planner.search.plan import PHASES, PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib
 from planner.search.search import Outcome, outcome_line
+from planner.search.untried import NOT_TRIED
 from planner.units import format_seconds, number, percent
 
 
@@ -276,7 +277,7 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     """What was proved, of how many candidates, and what removed the rest."""
     proof, question = outcome.proof, outcome.question
     rows = [("looked at", number(proof.candidates, 0), "layouts (degrees, micro-batch, wishes) and rollout settings")]
-    rows += [(f"removed: {r.rule}", number(r.count, 0), r.text) for r in proof.removed]
+    rows += [(f"removed: {r.rule}", number(r.count, 0), r.text) for r in proof.removed if r.rule != NOT_TRIED]
     rows.append(("left for the solver", number(proof.solver_rows, 0), "layouts, with every rollout setting that fits"))
     points = number(proof.points, 0) if proof.points < 10**15 else f"{float(proof.points):.1e}"
     rows.append(("points", points, "candidates with layers and recomputed layers of each stage"))
@@ -297,6 +298,8 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
         "infeasible": "Proved infeasible: every candidate breaks a rule or a limit.",
         "unknown": "None found yet, and none proved impossible: the time limit came first.",
     }[outcome.status]
+    missing = [entry.text for entry in proof.removed if entry.rule == NOT_TRIED]
+    status += f" Not tried: {'; '.join(missing)}." if missing else ""
     if proof.enumerated == 0:
         checked = "No point was left to enumerate as a second check."
     elif proof.enumerated is not None:

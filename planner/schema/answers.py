@@ -85,6 +85,8 @@ class LayoutDecisions(Frozen):
     optimizer_offload: bool | None
     activation_offload: bool | None
     recompute_modules: list[str]
+    recompute_group: int | None = None
+    engine_options: list[str] = Field(default_factory=list)
     precision: str
     node: str
     later_stages_node: str | None
@@ -103,6 +105,20 @@ class LayoutDecisions(Frozen):
     training_gpus: int | None = None
     rollout_gpus: int | None = None
     rollout_node: str | None = None
+
+
+class OptionGainDocument(Frozen):
+    """One option of the engine turned the other way round, all else of the plan as it is."""
+
+    name: str
+    text: str
+    on: bool
+    """In the plan."""
+    changes_numbers: bool
+    throughput_change: float | None
+    """Of the plan with it against the plan without it; null where it is refused."""
+    free_gib_change: float | None
+    refused: str | None
 
 
 class GibEntry(Frozen):

@@ -62,3 +62,8 @@ class Source(Frozen):
     """When it was published or read, YYYY-MM-DD or YYYY-MM."""
     note: str | None = None
     """What to beware of."""
+
+
+def as_name(value: object) -> object:
+    """A number as the name that was meant: 4090 is a GPU."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

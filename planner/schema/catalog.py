@@ -311,7 +311,8 @@ class Optimizer(Frozen):
     paged: bool = False
     """State lies in memory that the driver moves to the host page by page: planned as if all of it were there."""
     transient_bytes: BytesEach = 0
-    """Bytes a parameter of the largest temporary inside the step, on the shard being updated."""
+    """Bytes a parameter of the largest temporary inside the step, on the shard being updated; in the moments' format,
+    like `state_bytes`."""
     memory_passes_bytes: SomeBytesEach
     """Bytes read and written a parameter in one step; sets the time of a step."""
     notes: str | None = None

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
 from planner.schema.evidence import Fittable
 from planner.schema.evidence import Fitted as Fitted
+from planner.schema.option import Option as Option
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
 from planner.schema.rl_stack import Packing as Packing
@@ -23,7 +24,7 @@ from planner.schema.tensors import Shard as Shard
 from planner.schema.tensors import Tensor as Tensor
 from planner.schema.tensors import When as When
 from planner.schema.tensors import Width as Width
-from planner.schema.timing import Timing
+from planner.schema.timing import ElementwiseKernels, Timing
 
 
 class States(Fittable):
@@ -49,8 +50,8 @@ class States(Fittable):
     """State is sharded over data * context parallel ranks, not data alone."""
     moment_bytes: BytesEach | None = None
     """Bytes a parameter of all moments together, where the engine keeps them in its own format."""
-    optimizer_instances: int = Field(le=2**31, default=1, ge=1)
-    """Copies of the sharded optimizer: each is cut over the ranks divided by this."""
+    optimizer_instances: Annotated[int, Field(le=2**31, ge=1)] | Literal["nodes"] = 1
+    """Copies of the sharded state: each is cut over the ranks divided by this, or over those inside one node."""
     reduction_bucket_bytes: Annotated[float, Field(ge=0, le=1e13)] = 0
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False
@@ -192,20 +193,6 @@ class Overlap(Frozen):
     source: str
 
 
-class Option(Frozen):
-    """A switch of an engine that changes what it keeps; a scenario turns it on in `engine_options`."""
-
-    text: str
-    """What it does."""
-    decides: Literal["activation_offload"] | None = None
-    """The field of `layout:` that turns it on as well, and may leave it to the search."""
-    set: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the engine that it replaces; mappings are merged, lists replaced."""
-    rules: list[str] = Field(default_factory=list)
-    """Further rules (planner/axes) that bind where it is on."""
-    source: str
-
-
 class Engine(Fittable):
     """A training engine (or RL stack): what it keeps, shards, gathers, buffers and refuses."""
 
@@ -269,6 +256,9 @@ class Engine(Fittable):
     vocab_divisible_by: int = Field(default=1, ge=1, le=2**20)
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    made_logits_stay: bool = False
+    """Logits as the head made them are there at the peak of the loss: the caller holds the outputs until the backward
+    pass is over, or the loss peaks inside the network's forward pass."""
     fused_head: bool = False
     """Head and loss are one function, which makes the gradients of head and head input on its way forward."""
     quantised_base_keeps_inputs: bool = False
@@ -287,8 +277,7 @@ class Engine(Fittable):
     colocation: Colocation | None = None
     separation: Separation | None = None
     passes_factor: float = Field(default=1, ge=1, le=1e6)
-    """Times as long as in pretraining that passes of an RL trainer take on the same shapes: packed sequences, and
-    workers that are called from outside."""
+    """Times as long as in pretraining that training passes of RL take on like shapes: packed, called from outside."""
     generation: Generation | None = None
     """Only of RL stacks."""
     packing: Packing | None = None
@@ -299,7 +288,10 @@ class Engine(Fittable):
     gradient_reduce_bytes: BytesEach | Literal["precision"] = 4.0
     """Bytes a parameter that data-parallel ranks reduce."""
     elementwise_factor: float = Field(default=1.0, ge=1e-6, le=1e6)
-    """Bytes that elementwise kernels move relative to fused ones."""
+    """Bytes that elementwise kernels move relative to those of `elementwise`."""
+    elementwise: ElementwiseKernels = Field(default_factory=ElementwiseKernels)
+    fused_projections: bool = True
+    """Query, key and value are one product, gate and up another; else each has its own."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)

@@ -364,8 +364,8 @@ class ValidateThroughputAnswer(Envelope):
     """Error of tokens/s by class, source, GPU and size."""
     groups: list[dict[str, Any]]
     """Choice inside sweeps: rank correlation, and the share of the best measured speed."""
-    constants: list[dict[str, Any]]
-    """Fitted constants, each refitted with data left out."""
+    left_out: dict[str, Any] | None = None
+    """The same errors and bars with constants fitted without each row's source, engine or network, and every refit."""
     not_scored: list[UnscoredRow]
     rl: dict[str, Any] | None = None
     rl_placements: dict[str, Any] | None = None

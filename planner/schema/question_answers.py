@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from planner.schema.answers import Envelope, LayoutDecisions, PlanDocument
+from planner.schema.answers import Envelope, LayoutDecisions, OptionGainDocument, PlanDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
 from planner.schema.near_answers import NearTiesDocument
@@ -391,4 +391,5 @@ class ExplainAnswer(Envelope):
     alternatives: list[AlternativeDocument]
     why_not: list[AlternativeDocument]
     other_methods: list[OtherMethod]
+    options: list[OptionGainDocument]
     known_error: list[str]

@@ -71,6 +71,9 @@ class Generation(Frozen):
     """Time to check the answer of one sample that generation does not hide, all workers together. [ms]"""
     reuses_log_probs: bool = False
     """With one optimizer step a rollout the policy's log-probabilities are those of the training pass itself."""
+    swapped_gb_per_s: GbPerSecond | None = None
+    """Rate of each of three copies for the reference pass: the policy's weights to the host, the reference's in, the
+    policy's back; none where the reference has GPU memory of its own or streams in behind the pass."""
     source: str
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Frozen, Millis, OneLine, SomeGib
+from planner.schema.base import Frozen, Millis, OneLine, SomeGib, as_name
 from planner.schema.comparison import Comparison, NamedVariation
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
@@ -88,11 +88,6 @@ class Pool(Frozen):
         if (self.num_gpus is None) == (self.max_gpus is None):
             raise ValueError("give exactly one of num_gpus and max_gpus")
         return self
-
-
-def as_name(value: object) -> object:
-    """A number as the name that was meant: 4090 is a GPU."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class ClusterSpec(Frozen):
@@ -290,6 +285,9 @@ class LayoutSpec(Frozen):
     recompute: Literal["uniform", "per_stage"] = "uniform"
     """One number of recomputed layers for all stages, or each stage its own."""
     recompute_method: Literal["block", "uniform"] | None = None
+    recompute_group: IntChoice | Literal["sqrt"] = 1
+    """Layers recomputed together, which keep one input: above 1 every layer of a stage is, in groups of so many (method
+    uniform); sqrt: the root of a chunk's layers, so that inputs and what one group keeps are least."""
     recomputed_layers: CountChoice = "any"
     """Layers of each stage that are really recomputed; `all` for every one."""
     recompute_modules: list[str] | Literal["any"] = Field(default_factory=list)
@@ -358,6 +356,8 @@ class Scenario(Frozen):
     engine: str
     engine_options: list[str] = Field(default_factory=list)
     """Switches of the engine that are on, by the names its catalog file gives them."""
+    options_to_try: list[str] | Literal["any"] = Field(default_factory=list)
+    """Switches that the search may turn on; `any` for all that leave results as they are."""
     cluster: ClusterSpec
     precision: NameChoice = "bf16"
     optimizer: str | NameWish = "adamw"

@@ -16,6 +16,7 @@ Scenario.task | - | "sft" | pretrain and sft train on sequences; rl generates th
 Scenario.model | - | "qwen2.5-7b"
 Scenario.engine | - | "megatron-core" | Training engine of the catalog; in RL the whole stack.
 Scenario.engine_options | - | ["cross_entropy_fusion"]
+Scenario.options_to_try | - | ["bf16_gradients"]
 Scenario.cluster | - | {"node": "hgx-h100-8", "num_gpus": 8} | The machines.
 Scenario.precision | - | "bf16" | Precision of training, one or several to choose from.
 Scenario.optimizer | - | "adamw" | Optimizer of the catalog, or a wish for one.
@@ -93,6 +94,7 @@ LayoutSpec.zero_stage | - | [1, 3] | What data-parallel ranks shard: 1 optimizer
 LayoutSpec.sequence_parallel | - | true
 LayoutSpec.layers_per_stage | layers | [21, 20, 20, 19]
 LayoutSpec.recompute | - | "per_stage"
+LayoutSpec.recompute_group | layers | [1, 2, 4]
 LayoutSpec.recompute_method | - | "block" | block: the first layers of a stage; uniform: chunks of layers.
 LayoutSpec.recomputed_layers | layers of a stage | "all"
 LayoutSpec.recompute_modules | - | ["core_attn"]

@@ -133,7 +133,7 @@ class MemoryErrorRow(SpreadRow):
 
 
 class TimeErrorRow(Frozen):
-    """Known errors of one engine's steps."""
+    """Known errors of one engine's steps, left out of what was fitted where that can be."""
 
     rows: Annotated[int, Field(ge=1)]
     median: Share
@@ -142,6 +142,11 @@ class TimeErrorRow(Frozen):
     """5th percentile of measured over predicted seconds."""
     high: Share | None = None
     """95th percentile."""
+    sources: Annotated[int, Field(ge=1)] = 1
+    in_sample_rows: Annotated[int, Field(ge=0)] = 0
+    """Runs that rest on a constant which only runs of their own source set."""
+    median_in_sample: Share | None = None
+    """The same error with all constants as shipped."""
 
 
 class RlErrorRow(Frozen):

@@ -79,15 +79,23 @@ When = Literal[
     "trained_head",  # the head's weight trains
     "qk_norm",
     "upcast_logits",
+    "made_logits_stay",  # logits as the head made them are there at the peak of the loss
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
     "rmsnorm",
     "layernorm",
     "norm_scaled_in_fp32",  # the norm's weight multiplies before the cast back (Gemma, OLMo 2, gpt-oss)
     "norm_scaled_in_16bit",
+    "norms_outputs_in_fp32",  # norms over a block's output, which scale in fp32 (Gemma 2, OLMo 2)
+    "norms_inputs_only",
     "rotary",
+    "learned_positions",
+    "fp32_rotary_tables",  # cosines and sines are not cast (OLMo 2)
     "fused_qkv",  # one matrix makes queries, keys and values, and rotary copies what it turns (Phi-3)
     "composed_gelu",  # the tanh approximation of GELU written out in elementwise steps (gelu_new)
     "fp32_router",  # the router multiplies in fp32 (DeepSeek, GLM-4.5)
+    "group_limited",  # experts are chosen among those of the best groups
+    "eight_groups",
+    "one_group",
     "scores_all_experts",  # soft-max or sigmoid over all experts, not over the chosen ones (gpt-oss)
     "expert_bias",
     "clamped_gate",  # gate and up are clamped before their product (gpt-oss)

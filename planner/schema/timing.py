@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from planner.schema.base import BytesEach, Frozen, Micros, Millis
+
+
+class PassKernels(Frozen):
+    """Elementwise kernels of one kind, in the forward and in the backward pass."""
+
+    bytes: tuple[BytesEach, BytesEach]
+    """Read and written for each element of what they work on. [B]"""
+    launches: tuple[Annotated[int, Field(ge=1, le=1000)], Annotated[int, Field(ge=1, le=1000)]]
+
+
+class ElementwiseKernels(Frozen):
+    """What lies between the matrix products of a layer, as kernels; fused ones where a file says nothing else."""
+
+    norm: PassKernels = PassKernels(bytes=(4, 8), launches=(1, 1))
+    """Of one norm, for each element of the hidden states."""
+    rotary: PassKernels = PassKernels(bytes=(4, 8), launches=(1, 1))
+    """For each element of queries and keys."""
+    activation: PassKernels = PassKernels(bytes=(6, 12), launches=(1, 1))
+    """Of a gated MLP, for each element of its width."""
+    residual: PassKernels = PassKernels(bytes=(6, 12), launches=(1, 1))
+    """Of one sum with the residual stream, for each element of the hidden states."""
+    source: str = "one kernel each, 16 bits in and out; backward twice"
 
 
 class Timing(Frozen):
@@ -28,6 +50,13 @@ class Timing(Frozen):
     """Bytes moved a parameter and micro-batch to cast stored weights to the compute format."""
     loss_bytes: BytesEach = 20
     """Bytes moved a logit by loss and its gradient, matrix products apart."""
+    loss_sample_bytes: BytesEach = 0
+    """The same for each sample of a packed micro-batch: each takes a slice of the logits, and the gradient of a slice
+    is a tensor as large as all of them, made and added."""
+    loss_sample_us: Micros = 0
+    """Time that the host needs for the loss of each sample, one after the other. [us]"""
+    unpack_bytes: BytesEach | None = None
+    """Bytes moved an element of a base in few bits to make it 16-bit; none for its own and 2 written."""
     gather_bytes: float = Field(default=2, ge=1e-6, le=1e6)
     """ZeRO-3: bytes a parameter that ranks gather."""
     reduce_bucket_mb: float | None = Field(default=None, ge=1e-6, le=1e6)

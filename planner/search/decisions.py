@@ -28,7 +28,7 @@ def recompute_flags(plan: Plan) -> RecomputeFlags:
     methods = plan.problem.engine.recompute.methods
     method = plan.problem.scenario.layout.recompute_method or ("block" if "block" in methods else None)
     if method == "uniform" and plan.recomputed == plan.layers:
-        return RecomputeFlags("full", method, 1)
+        return RecomputeFlags("full", method, plan.named.recompute_group)
     if "block" in methods:  # a stage of which nothing is recomputed has no uniform group
         method = "block"
     same = all(r == min(most, n) for r, n in zip(plan.recomputed, plan.layers, strict=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.costs.coefficients import RolloutTable, RowCosts, capacity_bytes
 from planner.errors import InternalError
-from planner.problem.layouts import Floats, Ints, Layouts
+from planner.problem.layouts import Floats, Ints, Layouts, distinct
 from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import (
     even_layers,
@@ -78,15 +78,21 @@ def count_points(question: Question, costs: RowCosts, rollouts: RolloutTable | N
         for key in choice_keys(rollouts.choices).tolist():
             beside[key] = beside.get(key, 0) + 1
     points = 0
-    shapes = np.stack([lay.pipeline_parallel, lay.virtual_pipeline, lay.variant, row_keys(lay)], axis=1)
-    unique, counts = np.unique(shapes, axis=0, return_counts=True)
-    sizes: dict[tuple[int, int, int], int] = {}
-    for (stages, chunks, variant, key), rows in zip(unique.tolist(), counts.tolist(), strict=True):
-        shape = (stages, chunks, variant)
+    keys, of_row = np.unique(row_keys(lay), return_inverse=True)
+    shapes, kind = distinct(lay.pipeline_parallel, lay.virtual_pipeline, lay.variant, of_row.reshape(-1))
+    sizes: dict[tuple[int, int, Hashable], int] = {}
+    for (stages, chunks, variant, key), rows in zip(shapes, np.bincount(kind).tolist(), strict=True):
+        shape = (stages, chunks, _told(question.problems[variant]))
         if shape not in sizes:
             sizes[shape] = _count_splits(question.problems[variant], stages, chunks)
-        points += rows * sizes[shape] * (beside.get(key, 0) if rollouts is not None else 1)
+        points += rows * sizes[shape] * (beside.get(int(keys[key]), 0) if rollouts is not None else 1)
     return points
+
+
+def _told(problem: Problem) -> Hashable:
+    """What a scenario says of layers and recomputed layers: variants that say the same have as many splits."""
+    spec = problem.scenario.layout
+    return spec.recompute, spec.recompute_method, str(spec.recomputed_layers), str(spec.layers_per_stage)
 
 
 def _count_splits(problem: Problem, stages: int, chunks: int) -> int:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from planner.costs.memory.groups import group_of_layers
+from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 
 
@@ -41,11 +45,15 @@ class NamedLayout:
     """[tokens]"""
     layers_per_stage: tuple[int, ...]
     recomputed_layers_per_stage: tuple[int, ...]
+    recompute_group: int
+    """Layers recomputed together."""
     optimizer: str
     """Its id in the catalog."""
     optimizer_offload: bool
     activation_offload: bool
     recompute_modules: tuple[str, ...]
+    engine_options: tuple[str, ...]
+    """Switches of the engine that are on."""
     precision: str
     """Its id in the catalog."""
     node: str
@@ -62,6 +70,12 @@ COUNTS = (
     *("global_batch_size", "sequence_length", "mean_sequence_length"),
 )
 """Decisions that a row of layouts holds as they are."""
+
+
+def recompute_group(problem: Problem, row: Mapping[str, int]) -> int:
+    """Layers that one row recomputes together. [layers]"""
+    one = Layouts(**{name: np.array([value]) for name, value in row.items()})
+    return int(group_of_layers(problem, one)[0][0])
 
 
 def named_layout(
@@ -82,10 +96,12 @@ def named_layout(
         max_tokens_per_gpu=row["max_tokens"] or None,
         layers_per_stage=layers,
         recomputed_layers_per_stage=recomputed,
+        recompute_group=recompute_group(problem, row),
         optimizer=problem.optimizers[row["optimizer"]].id,
         optimizer_offload=bool(spec.optimizer_offload),
         activation_offload=bool(spec.activation_offload),
         recompute_modules=tuple(spec.recompute_modules),
+        engine_options=tuple(problem.scenario.engine_options),
         precision=problem.precision.id,
         node=problem.node.id,
         later_stages_node=problem.later.node.id if problem.later is not None else None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.costs.ledger import Item, total
 from planner.costs.memory.assumed import without_assumed
+from planner.costs.memory.end_of_backward import END_OF_BACKWARD
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
@@ -29,6 +30,7 @@ PHASES = {
     "backward": "training, backward",
     "recomputation": "training, recomputing a layer",
     "loss": "training, logits and loss",
+    END_OF_BACKWARD: "training, end of backward",
     "optimizer": "optimizer step",
     "log_prob": "log-probabilities",
     "rollout": "rollout",

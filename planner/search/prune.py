@@ -28,7 +28,7 @@ from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
 from planner.search.space import Removed
 from planner.search.tables import choice_keys, row_keys
 
-BOUNDING = 0.7
+BOUNDING = 0.75
 """Share of the time limit at which bounding ends."""
 FIRST_BLOCK, LAST_BLOCK = 8, 256
 """Rows looked at together: so many at first, and twice as many each time up to the last."""

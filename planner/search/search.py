@@ -29,6 +29,7 @@ from planner.search.prune import Bounds, Pruned, prune, row_bounds
 from planner.search.shown import Shown
 from planner.search.space import Removed, Space, build_space, merged, with_wish
 from planner.search.tables import FEW_ROWS, RangeTooWide, Tables, TooLate, build_tables
+from planner.search.untried import NOT_TRIED, untried
 from planner.search.verify import verify
 from planner.search.witness.witness import refuse_unlaunchable
 from planner.units import number, percent
@@ -181,7 +182,7 @@ def _search_question(
         gap=gap,
         candidates=space.candidates + space.rollout_candidates,
         points=points,
-        removed=space.removed + found.removed,
+        removed=space.removed + found.removed + untried(question),
         solver_rows=found.solver_rows,
         rounding_only=found.rounding_only,
         enumerated=enumerated,
@@ -260,10 +261,7 @@ def _looked(
         return part, look
     text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
     removed.append(Removed("slower", text + "a plan in hand", int((~look.likely).sum())))
-    known = look.in_hand
-    if known is not None:
-        known = replace(known, row=int(look.likely[: known.row].sum()))
-    return replace(part, layouts=part.layouts.take(look.likely)), replace(look, in_hand=known)
+    return replace(part, layouts=part.layouts.take(look.likely)), look.among_likely
 
 
 def _solved(
@@ -316,7 +314,7 @@ def _solve(question: Question, tables: Tables, space: Space, limit: float) -> Ve
 
 def why_nothing_fits(outcome: Outcome) -> str:
     """The limit, or else the rule, that took the last candidates of an infeasible problem."""
-    removed = [entry for entry in outcome.proof.removed if entry.rule not in ("wishes", "slower")]
+    removed = [entry for entry in outcome.proof.removed if entry.rule not in ("wishes", "slower", NOT_TRIED)]
     for name in ("no_rollout", "memory", "rollout_memory", "rollout_pool"):
         for entry in removed:
             if entry.rule == name:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -72,10 +73,11 @@ def build_space(question: Question, deadline: Deadline = NO_DEADLINE) -> Space:
     Raises InputError when the scenario spans more combinations than can be listed.
     """
     parts: list[Space] = []
+    grids: dict[Hashable, np.ndarray] = {}
     for index, variant in enumerate(question.problems):
         if parts and deadline.past(LISTING):
             break
-        parts.append(_space_of(variant, index))
+        parts.append(_space_of(variant, index, grids))
     space, unlisted = _together(question, parts), len(question.problems) - len(parts)
     if not unlisted:
         return space
@@ -121,9 +123,9 @@ def with_wish(space: Space, wish: int) -> Space:
     return replace(space, layouts=space.layouts.take(space.layouts.wish == wish), rollouts=chosen)
 
 
-def _space_of(problem: Problem, variant: int) -> Space:
+def _space_of(problem: Problem, variant: int, grids: dict[Hashable, np.ndarray]) -> Space:
     """The space of one variant."""
-    layouts = all_rows(problem, variant)
+    layouts = all_rows(problem, variant, grids)
     candidates = len(layouts)
     removed: list[Removed] = []
     for rule in rules_of(problem):
@@ -178,35 +180,17 @@ def _too_many(problem: Problem) -> InputError:
     )
 
 
-def all_rows(problem: Problem, variant: int) -> Layouts:
-    """Every combination of degrees, micro-batch and wishes of one variant, legal or not."""
-    rows: list[np.ndarray] = []
-    virtual = pipeline.virtual_candidates(problem)
-    zero = data.zero_candidates(problem)
+def all_rows(problem: Problem, variant: int, known: dict[Hashable, np.ndarray] | None = None) -> Layouts:
+    """Every combination of degrees, micro-batch and wishes of one variant, legal or not.
+
+    `known` keeps grids: most variants of a question have the same one.
+    """
     batches = [_global_batch(problem, index) for index in range(len(problem.wishes))]
-    for gpus in problem.num_gpus:
-        pairs = list(itertools.product(tensor.candidates(problem, gpus), expert.tensor_candidates(problem, gpus)))
-        for index, batch in enumerate(batches):
-            micro = np.array(data.micro_batch_candidates(problem, batch, index), dtype=np.int64).reshape(-1, 2)
-            grids = np.meshgrid(
-                np.arange(len(pairs)),
-                pipeline.candidates(problem, gpus),
-                virtual,
-                context.candidates(problem, gpus),
-                expert.candidates(problem, gpus),
-                np.arange(len(micro)),
-                zero,
-                indexing="ij",
-            )
-            if sum(len(r) for r in rows) + grids[0].size > MAX_ROWS:
-                raise _too_many(problem)
-            pick, pp, vp, cp, ep, chosen, zs = (g.ravel() for g in grids)
-            mbs, most = micro[chosen].T
-            tp, etp = np.array(pairs, dtype=np.int64).reshape(-1, 2)[pick].T
-            same = np.ones_like(pp)
-            rows.append(np.stack([gpus * same, tp, pp, vp, cp, ep, etp, mbs, most, zs, index * same], axis=1))
-    table = np.concatenate(rows).astype(np.int64)
-    column = dict(zip(COLUMNS, table.T, strict=True))
+    axes = _axes(problem, batches)
+    grids = known if known is not None else {}
+    if axes not in grids:
+        grids[axes] = _grid(problem, axes)
+    column = dict(zip(COLUMNS, grids[axes], strict=True))
     world = column["tensor_parallel"] * column["pipeline_parallel"] * column["context_parallel"]
     dp = np.where(column["num_gpus"] % world == 0, column["num_gpus"] // world, 0)
     wishes = problem.wishes
@@ -229,6 +213,40 @@ def all_rows(problem: Problem, variant: int) -> Layouts:
         variant=np.full(len(dp), variant, dtype=np.int64),
         **by_wish,
     )
+
+
+_Axes = tuple[tuple[int, int, tuple[tuple[int, ...] | tuple[tuple[int, int], ...], ...]], ...]
+"""(GPUs, wish, values of each axis), for each GPU count and wish."""
+
+
+def _axes(problem: Problem, batches: Sequence[int]) -> _Axes:
+    """What is crossed: (tensor, expert tensor), stages, chunks, context, experts, micro-batches, ZeRO stages."""
+    virtual, zero = tuple(pipeline.virtual_candidates(problem)), tuple(data.zero_candidates(problem))
+    micro = [tuple(data.micro_batch_candidates(problem, batch, index)) for index, batch in enumerate(batches)]
+    found = []
+    for gpus in problem.num_gpus:
+        pairs = tuple(itertools.product(tensor.candidates(problem, gpus), expert.tensor_candidates(problem, gpus)))
+        stages, cuts = tuple(pipeline.candidates(problem, gpus)), tuple(context.candidates(problem, gpus))
+        experts = tuple(expert.candidates(problem, gpus))
+        for index, sizes in enumerate(micro):
+            found.append((gpus, index, (pairs, stages, virtual, cuts, experts, sizes, zero)))
+    return tuple(found)
+
+
+def _grid(problem: Problem, axes: _Axes) -> np.ndarray:
+    """All combinations, shape [columns, rows]: whole columns lie together in memory."""
+    parts: list[np.ndarray] = []
+    for gpus, index, (pairs, stages, virtual, cuts, experts, sizes, zero) in axes:
+        lists = (range(len(pairs)), stages, virtual, cuts, experts, range(len(sizes)), zero)
+        if sum(part.shape[1] for part in parts) + math.prod(map(len, lists)) > MAX_ROWS:
+            raise _too_many(problem)
+        crossed = np.meshgrid(*(np.array(each, dtype=np.int64) for each in lists), indexing="ij")
+        pick, pp, vp, cp, ep, chosen, zs = (grid.ravel() for grid in crossed)
+        mbs, most = np.array(sizes, dtype=np.int64).reshape(-1, 2)[chosen].T
+        tp, etp = np.array(pairs, dtype=np.int64).reshape(-1, 2)[pick].T
+        same = np.ones_like(pp)
+        parts.append(np.stack([gpus * same, tp, pp, vp, cp, ep, etp, mbs, most, zs, index * same]))
+    return np.concatenate(parts, axis=1)
 
 
 def _sequence_parallel(problem: Problem, tensor_parallel: np.ndarray) -> np.ndarray:

@@ -215,7 +215,7 @@ class TooLate(Exception):
 
 FEW_ROWS = 20
 """Tables of so many rows are built whatever the time."""
-TABULATING = 0.8
+TABULATING = 0.85
 """Share of the time limit after which no table is worth building: a model of it is still to be built, and solved."""
 
 

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "rl-lengths": ("rl-lengths", "scenarios/qwen7b_rl.yaml", "--lengths", "4096,8192"),
     "explain": ("explain", SFT, "--why-not", "layout.tensor_parallel=2"),
     "explain, infeasible": ("explain", SFT, *TOO_MUCH),
-    "budget": ("budget", BUDGET),
+    "budget": ("budget", BUDGET, "--set", "offers=[{price: lambda-8x-h100, nodes: [8, 16]}]"),
     "catalog-list": ("catalog", "list"),
     "catalog-show": ("catalog", "show", "models", "qwen2.5-7b"),
     "catalog-import-prices": ("catalog", "import-prices", "tests/fixtures/vms/lambda/vms.csv", "--read-on", "2026-11"),

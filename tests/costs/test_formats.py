@@ -37,9 +37,10 @@ def problem(**changes: Any) -> Problem:
 
 @pytest.mark.parametrize("engine", TRAINERS)
 def test_fp32_doubles_the_stub_and_widens_the_rest(engine: str) -> None:
+    """Of a loss that keeps no 16-bit logits nearly all is fp32 in either."""
     narrow, wide = problem(engine=engine), problem(engine=engine, precision="fp32")
     layouts = one_gpu(4096)
-    for name, least in (("stub", 2.0), ("saved", 1.6), ("backward", 1.6), ("loss", 1.1)):
+    for name, least in (("stub", 2.0), ("saved", 1.6), ("backward", 1.6), ("loss", 1.001)):
         tensors = [tensor_bytes(p, layouts, getattr(p.engine, name), moe_layer=False)[0] for p in (narrow, wide)]
         assert least <= tensors[1] / tensors[0] <= 2.0, name
 

@@ -37,13 +37,13 @@ ROLLOUT_ARGS=(
 )
 
 PARALLEL_ARGS=(
-  --tensor-model-parallel-size 4  # TP=4: 8 does not go into 4 GPUs; 2 leaves 2.8 GiB of the 20.0 demanded
+  --tensor-model-parallel-size 4  # TP=4: 8 does not go into 4 GPUs; 2 leaves 2.1 GiB of the 20.0 demanded
   --sequence-parallel
 )
 
 BATCH_ARGS=(
   --use-dynamic-batch-size
-  --max-tokens-per-gpu 9216  # tokens a GPU=9,216: 18,432 leaves 14.4 GiB of the 20.0 demanded
+  --max-tokens-per-gpu 9216  # tokens a GPU=9,216: 18,432 leaves 13.7 GiB of the 20.0 demanded
   --global-batch-size 256
   --seq-length 9216
 )
@@ -56,12 +56,6 @@ PRECISION_ARGS=(
   --hidden-dropout 0
 )
 
-RECOMPUTE_ARGS=(
-  --recompute-granularity full
-  --recompute-method block
-  --recompute-num-layers 1
-)
-
 OPTIMIZER_ARGS=(
   --use-distributed-optimizer
 )
@@ -71,7 +65,7 @@ SGLANG_ARGS=(
   --sglang-mem-fraction-static 0.55
 )
 
-PLAN_ARGS=("${MODEL_ARGS[@]}" "${CLUSTER_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${BATCH_ARGS[@]}" "${PRECISION_ARGS[@]}" "${RECOMPUTE_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${SGLANG_ARGS[@]}")
+PLAN_ARGS=("${MODEL_ARGS[@]}" "${CLUSTER_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${BATCH_ARGS[@]}" "${PRECISION_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${SGLANG_ARGS[@]}")
 
 # Sourced, the file only sets the arrays; executed, it starts the run with further arguments.
 if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then

@@ -178,3 +178,14 @@ def test_the_width_of_the_terminal_is_used(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "120")
     wider = max(map(len, render([text], colour=False).splitlines()))
     assert widest <= 80 < wider <= 120
+
+
+def test_what_was_assumed_stays_while_a_row_can_be_cut() -> None:
+    """Above a single plan; the question before it goes first, and above a table rows of the table stay instead."""
+    rows = tuple((f"row {place}", "word " * 45) for place in range(7))
+    screen = Screen(Headline("plan"), ("What was asked? " * 9, "Assumed: this and that."), rows)
+    text = render(screen_blocks(screen), colour=False, width=WIDTH)
+    assert text.count("\n") <= LINES
+    assert "Assumed: this and that." in text
+    assert "What was asked?" not in text
+    assert "... (-v)" in text

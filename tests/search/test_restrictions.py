@@ -1,4 +1,4 @@
-"""A restriction never makes the optimum better: over random decisions, and over the three proofs that were wrong."""
+"""A restriction never makes the optimum better: over random decisions, and over the proofs that were wrong."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
+from planner.search.search import search
 from planner.search.space import build_space
 
 
@@ -72,3 +73,27 @@ def test_every_listed_stage_is_held_to_its_chunks() -> None:
 
     engine = question.first.engine.model_copy(update={"pipeline": alike})
     assert not len(build_space(replace(question.first, engine=engine).alone).layouts)
+
+
+def test_chunks_that_do_not_divide_the_layers_are_tried_where_chunks_may_differ() -> None:
+    """Phi-4-mini over V100 and L4: `any` once meant divisors of 32, and pinning 3 chunks was 1.4 % faster than 2."""
+    pools = [{"node": node, "num_gpus": 8} for node in ("dgx1-v100", "l4-pcie-8")]
+    layout = {"pipeline_parallel": 2, "context_parallel": 1, "tensor_parallel": 4, "later_stages_on": "any"}
+    found = {}
+    for chunks in ("any", 2, 3):
+        question = asked(
+            model="phi-4-mini",
+            engine="slime",
+            precision="fp16",
+            cluster={"pools": pools, "rank_order": "any"},
+            batch={"global_batch_size": 48, "sequence_length": 512, "micro_batch_size": 4},
+            layout=layout | {"virtual_pipeline": chunks, "layers_per_stage": "free"},
+            search={"near_tie": 0},
+        )
+        outcome = search(question, check_points=0)
+        assert outcome.plan is not None
+        assert outcome.status == "optimal"
+        found[chunks] = outcome.plan.step_seconds, outcome.plan.layout["virtual_pipeline"]
+    assert found["any"] == found[3]
+    assert found["any"][0] == min(seconds for seconds, _ in found.values())
+    assert found[2][0] > 1.01 * found[3][0]

@@ -28,7 +28,7 @@ RESULTS = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
 ROWS = RESULTS["rows"]
 CATALOG = default_catalog()
 """One for all problems: it reads each file once."""
-NOT_CLAIMED = "loss, outputs dropped"
+DROPPED = "loss, outputs dropped"
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 FUSED = {"phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], "gpt2": ["c_attn", "c_proj", "c_fc"]}
 """All linear layers, of the model types that fuse some of them."""
@@ -68,6 +68,7 @@ def problem(model: str, mode: str) -> Problem:
         base = "fp32" if form == "fp32" else "bf16"
         changes["adapter"] = adapter_of(model_type, what) | {"base_precision": base}
         options += ["adapters_as_computed"] if "16-bit" in what else []
+    options += ["outputs_held"] if what == "loss" else []
     scenario = load(str(ROOT / "scenarios" / "llama8b_sft_a100.yaml"))
     return question_of(override(scenario, changes | {"engine_options": options}), CATALOG).first
 
@@ -81,7 +82,8 @@ def counted(engine: Engine, what: str) -> list[Tensor]:
         return [*(t for t in saved if t.when != "dropout"), *engine.saved_by_adapter]
     if what == "full":
         return [t for t in saved if t.when != "dropout"]
-    named = {"checkpoint": engine.stub, "backward": engine.backward, "loss": engine.loss, "dropout": saved}
+    named = {"checkpoint": engine.stub, "backward": engine.backward, "dropout": saved}
+    named |= {"loss": engine.loss, DROPPED: engine.loss}
     return named[what]
 
 
@@ -98,7 +100,7 @@ def differences() -> dict[tuple[str, str, str], tuple[int, str]]:
     """Bytes and per cent by which we differ, for each (model, layer, mode) where we do."""
     out = {}
     for row in ROWS:
-        mine = ours(row) if not row["mode"].endswith(NOT_CLAIMED) else row["bytes"]
+        mine = ours(row)
         if mine != row["bytes"]:
             share = f"{(mine / row['bytes'] - 1) * 100:+.4f}"
             out[row["model"], row["layer"], row["mode"]] = (round(mine) - row["bytes"], share)
@@ -134,25 +136,26 @@ def test_every_difference_is_documented_and_every_documented_one_exists() -> Non
 
 
 def test_most_rows_are_exact() -> None:
-    assert len(ROWS) - len(differences()) >= 580
+    assert len(ROWS) - len(differences()) >= 605
 
 
-@pytest.mark.parametrize("form", ["", "fp32 ", "autocast ", "amp "])
-def test_no_claimed_difference_but_of_backward_reaches_a_thousandth_and_a_bit(form: str) -> None:
-    """What differs there is routing masks."""
-    found = {key: share for key, (_, share) in differences().items() if "backward" not in key[2]}
-    mine = [share for (_, _, mode), share in found.items() if (form or "bf16 ") == split(mode)[0] + " "]
-    assert all(abs(float(share)) < 0.11 for share in mine)
-    assert {what for _, _, mode in found for what in [split(mode)[1]]} <= {"full"}
+def test_nothing_but_the_running_layer_of_backward_differs() -> None:
+    assert {split(mode)[1] for _, _, mode in differences()} == {"backward"}
+
+
+def test_what_differs_is_on_the_safe_side_but_of_one_network() -> None:
+    short = {key: float(share) for key, (_, share) in differences().items() if float(share) < 0}
+    assert set(short) == {("gpt-oss-20b", "moe", "backward")}
+    assert all(share > -7 for share in short.values())
 
 
 @pytest.mark.parametrize(("form", "computed"), [("", 2), ("fp32 ", 4), ("autocast ", 2)])
 def test_dropping_the_outputs_saves_the_logits_as_they_were_made(form: str, computed: int) -> None:
     by = {(r["model"], r["mode"]): r for r in ROWS}
-    dropped = [model for model, mode in by if mode == f"{form}{NOT_CLAIMED}"]
+    dropped = [model for model, mode in by if mode == f"{form}{DROPPED}"]
     assert dropped
     for model in dropped:
-        held, gone = by[model, f"{form}loss"], by[model, f"{form}{NOT_CLAIMED}"]
+        held, gone = by[model, f"{form}loss"], by[model, f"{form}{DROPPED}"]
         vocab = problem(model, "full").architecture.vocab_size
         assert held["bytes"] - gone["bytes"] == computed * vocab * held["tokens"]
 
@@ -164,7 +167,7 @@ def test_capped_logits_cost_a_copy_more() -> None:
         row = by["gemma2-2b", f"{form}loss"]
         a = problem("gemma2-2b", f"{form}loss").architecture
         assert round(row["bytes"] / (row["tokens"] * a.vocab_size)) == whole
-        assert whole - computed == round(by["gemma2-2b", f"{form}{NOT_CLAIMED}"]["bytes"] / (4096 * a.vocab_size))
+        assert whole - computed == round(by["gemma2-2b", f"{form}{DROPPED}"]["bytes"] / (4096 * a.vocab_size))
 
 
 def test_torch_stays_out_of_the_product_and_the_tests() -> None:

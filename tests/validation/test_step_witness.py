@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+VOCABULARIES = {"llama3.2-1b": 128_256, "qwen2.5-1.5b": 151_936}
 
 
 @cache
@@ -36,26 +37,34 @@ def chosen(**wanted: object) -> list[Any]:
     return found
 
 
-def soft_capped(each: Any) -> bool:
-    return str(each.row["model"]).startswith("gemma2")
-
-
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_steps_in_16_bits_are_equal_to_a_thousandth(checkpoint: bool) -> None:
-    for each in chosen(precision="bf16", checkpoint=checkpoint, adapter="", adamw="foreach"):
-        if not soft_capped(each):
-            assert abs(each.peak_error) < 0.001, each.row
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("adamw", ["foreach", "fused"])
+def test_full_training_is_equal_to_a_thousandth(precision: str, checkpoint: bool, adamw: str) -> None:
+    """Dense layers and experts; fused steps were counted with checkpointing in 16 bits."""
+    if adamw == "fused" and (precision, checkpoint) != ("bf16", True):
+        return
+    for each in chosen(precision=precision, checkpoint=checkpoint, adapter="", adamw=adamw):
+        assert abs(each.peak_error) < 0.001, each.row
 
 
-def test_the_update_in_16_bits_is_equal_to_a_thousandth() -> None:
-    for each in chosen(precision="bf16", adapter="", adamw="foreach"):
+def test_the_update_is_equal_to_a_thousandth() -> None:
+    for each in compared():
         assert abs(each.update_error) < 0.001, each.row
 
 
-def test_autocast_without_checkpointing_is_equal_to_a_thousandth() -> None:
-    for each in chosen(precision="autocast", checkpoint=False, adapter=""):
-        if not soft_capped(each):
-            assert abs(each.peak_error) < 0.001, each.row
+def test_autocast_is_equal_to_a_thousandth_without_checkpointing_and_never_short() -> None:
+    """With checkpointing the copies of weights are gone before the loss runs backward; ours stand until then."""
+    for each in chosen(precision="autocast", adapter=""):
+        assert -0.001 < each.peak_error < (0.06 if each.row["checkpoint"] else 0.001), each.row
+
+
+def test_adapters_are_equal_to_seven_thousandths_and_never_short() -> None:
+    adapted = [each for each in compared() if each.row["adapter"]]
+    assert {each.row["precision"] for each in adapted} == {"bf16", "autocast", "fp32"}
+    assert {each.row["adapter"] for each in adapted} == {"fp32", "bf16"}
+    for each in adapted:
+        assert -0.001 < each.peak_error < 0.007, each.row
 
 
 def test_rows_are_whole_steps_in_torchs_order() -> None:
@@ -68,7 +77,9 @@ def test_holding_the_outputs_costs_the_16_bit_logits() -> None:
     for held in chosen(outputs_held=True):
         same = {name: held.row[name] for name in ("model", "precision", "checkpoint", "micro_batch", "tokens")}
         (dropped,) = chosen(**same, adapter="", adamw="foreach", outputs_held=False)
-        assert held.counted - dropped.counted == pytest.approx(dropped.dropped_logits, rel=0.001)
+        logits = 2 * VOCABULARIES[held.row["model"]] * held.row["tokens"] * held.row["micro_batch"]
+        assert held.counted - dropped.counted == pytest.approx(logits, rel=0.001)
+        assert held.training - dropped.training == pytest.approx(logits, rel=0.001)
 
 
 def test_tables_name_every_class_and_row() -> None:

@@ -22,9 +22,19 @@ from planner.search.space import build_space
 from planner.validation.published import data_folder
 from planner.validation.throughput import report
 from planner.validation.throughput.cases import CLASSES, Speed, load_speeds
-from planner.validation.throughput.constants import FITTED, best_step, value_of, with_value
+from planner.validation.throughput.constants import FITTED, value_of, with_value
 from planner.validation.throughput.express import Estimate, express, load_sources
-from planner.validation.throughput.score import accuracy, bars, by_source, group_score, ranks, spearman, trivial_pick
+from planner.validation.throughput.left_out import LeftOutSpeeds, left_out_speeds
+from planner.validation.throughput.score import (
+    accuracy,
+    bars,
+    by_source,
+    group_score,
+    groups,
+    ranks,
+    spearman,
+    trivial_pick,
+)
 
 FOLDER = data_folder()
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="published measurements come with a checkout")
@@ -102,15 +112,30 @@ def test_every_row_is_scored_or_has_a_reason() -> None:
 
 
 def test_the_sweeps_are_those_of_the_issue() -> None:
-    found: dict[tuple[str, ...], int] = {}
+    found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for speed in speeds():
         if speed.excluded is None and speed.network in ("", "good"):
-            found[speed.group] = found.get(speed.group, 0) + 1
+            found.setdefault(speed.group, set()).add(speed.same_layout)
     count = {"vtrain": 0, "nanotron": 0, "megatron_bridge": 0}
-    for key, rows in found.items():
-        if rows >= 8 and key[0] in count:
+    for key, layouts in found.items():
+        if len(layouts) >= 8 and key[0] in count:
             count[key[0]] += 1
-    assert count == {"vtrain": 46, "nanotron": 14, "megatron_bridge": 2}
+    assert count == {"vtrain": 46, "nanotron": 19, "megatron_bridge": 0}
+
+
+def test_a_layout_of_several_releases_is_one_row() -> None:
+    rows = [e for e in sample() if e.speed.group == next(s for s in sample() if s.speed.source == "vtrain").speed.group]
+    slower = replace(rows[0].speed, tokens_per_s_per_gpu=0.8 * (rows[0].speed.tokens_per_s_per_gpu or 0))
+    (before,) = groups(rows)
+    (after,) = groups([*rows, replace(rows[0], speed=slower), replace(rows[0], speed=slower)])
+    assert (before.rows, after.rows) == (len(rows), len(rows))
+    assert groups(rows[:7] + rows[:1]) == []  # eight rows of seven layouts
+
+
+def test_jobs_before_and_after_the_repair_of_the_nodes_are_two_sweeps() -> None:
+    swept = [s for s in speeds() if s.run.source == "nanotron_sweep" and s.excluded is None]
+    assert {s.node for s in swept} == {"nodes of 425 GB/s", "nodes of 449 GB/s"}
+    assert len({s.group for s in swept}) > len({s.group[:-2] for s in swept})
 
 
 def test_published_runs_go_through_the_code_that_plans() -> None:
@@ -148,10 +173,47 @@ def test_fitted_constants_exist_and_are_few() -> None:
     catalog = default_catalog()
     for fitted in FITTED:
         assert value_of(fitted, catalog) > 0
-        changed = with_value(catalog.find(fitted.kind, fitted.owner), fitted.path, 0.123)
+        place = tuple(fitted.path[2].split(".")) if fitted.path[0] == "options" else fitted.path
+        changed = with_value(catalog.find(fitted.kind, fitted.owner), place, 0.123)
         assert "0.123" in changed.model_dump_json()
     assert all(sum(f.owner == owner for f in FITTED) <= 12 for owner in {f.owner for f in FITTED})
-    assert best_step({0.8: {"a": 0.1}, 1.0: {"a": 0.1}, 1.25: {"a": 0.3}}, ["a"]) == 1.0
+
+
+@cache
+def _left_out(factor: float) -> LeftOutSpeeds:
+    """Rows of two sources on H100 in bf16, those of one of them so many times as fast as published."""
+    scored = [s for s in speeds() if s.excluded is None and s.accuracy == "dense-bf16" and "h100" in (s.run.gpu or "")]
+    scored = [s for s in scored if s.run.layout["tp"] == 1]
+    picked = [[s for s in scored if s.source == name][:3] for name in ("dgxc", "llmfoundry")]
+    scaled = [replace(s, tokens_per_s_per_gpu=factor * (s.tokens_per_s_per_gpu or 0)) for s in picked[0]]
+    done, failed = express([*scaled, *picked[1]], load_sources(FOLDER))
+    assert not failed
+    return left_out_speeds(done)
+
+
+def test_a_constant_fitted_again_is_not_moved_by_the_rows_it_is_scored_on() -> None:
+    usual, faster = _left_out(1.0), _left_out(1.2)
+    rate = [{r.group: r.value for r in left.refits if "sustained" in r.fitted.name} for left in (usual, faster)]
+    assert rate[0]["dgxc"] == rate[1]["dgxc"]
+    assert rate[1]["llmfoundry"] > (rate[0]["llmfoundry"] or 0)
+    told = [{e.speed.id: e.tokens_per_s_per_gpu for e in left.estimates} for left in (usual, faster)]
+    own = {e.speed.id for e in usual.estimates if e.speed.source == "dgxc"}
+    assert {name: told[0][name] for name in own} == {name: told[1][name] for name in own}
+
+
+def test_a_constant_of_one_source_stays_in_sample_and_says_so() -> None:
+    left = _left_out(1.0)
+    alone = {r.fitted.name: r.value for r in left.refits if r.fitted.owner == "llm-foundry"}
+    assert list(alone.values()) == [None]
+    standing = {e.speed.source: left.standing[e.speed.id] for e in left.estimates}
+    assert standing == {"dgxc": "left out", "llmfoundry": "in-sample"}
+    result = report.ThroughputResult(left.estimates, (), (), left)
+    data: dict[str, Any] = json.loads(report.render_json(result))
+    assert violations("validate-throughput", data) == []
+    assert data["left_out"]["classes"] == [
+        {**data["left_out"]["classes"][0], "class": "dense-bf16", "rows": 6, "in_sample_rows": 3}
+    ]
+    assert "in-sample" in report.render_text(result)
 
 
 def _rows(**override: str) -> tuple[RowCosts, np.ndarray]:

@@ -3,8 +3,7 @@
     python validation/autograd/compare_steps.py
 
 Needs no torch. Ours is the ledger without allocator reserve and CUDA context, which a count of live storages cannot
-see. Training is the larger of forward and backward; where the caller drops the logits, which our engine says it holds,
-their 16 bits are added to what was counted.
+see. Training is the larger of forward and backward.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ class Compared:
     """Our larger of backward and loss phase."""
     optimizer: float
     """Our update phase."""
-    vocab_size: int
 
     @property
     def kind(self) -> str:
@@ -60,17 +58,9 @@ class Compared:
         return float(max(self.row["forward"], self.row["backward"]))
 
     @property
-    def dropped_logits(self) -> float:
-        """16-bit logits that our engine says the caller holds, and this caller (Trainer, say) drops before backward."""
-        if self.row["outputs_held"]:
-            return 0.0
-        tokens = self.row["micro_batch"] * self.row["tokens"]
-        return 2.0 * self.vocab_size * tokens
-
-    @property
     def peak_error(self) -> float:
-        """Of the whole step, for a caller that holds the logits."""
-        whole = max(self.counted + self.dropped_logits, self.row["optimizer"])
+        """Of the whole step."""
+        whole = max(self.counted, float(self.row["optimizer"]))
         return max(self.training, self.optimizer) / whole - 1
 
     @property
@@ -88,10 +78,13 @@ def scenario(row: dict[str, Any]) -> dict[str, Any]:
         "batch.sequence_length": row["tokens"],
         "layout.recomputed_layers": "all" if row["checkpoint"] else 0,
         "precision": "fp32" if row["precision"] == "fp32" else "bf16",
+        "optimizer": "adamw-foreach" if row["adamw"] == "foreach" else "adamw",
         "engine_options": ["autocast"] if row["precision"] == "autocast" else [],
     }
+    changes["engine_options"] += ["outputs_held"] if row["outputs_held"] else []
     if row["adapter"]:
         base = "bf16" if row["precision"] == "bf16" else "fp32"
+        changes["engine_options"] += ["adapters_as_computed"] if row["adapter"] == "bf16" else []
         changes["adapter"] = {"rank": RESULTS["adapter_rank"], "base_precision": base}
     return changes
 
@@ -104,7 +97,7 @@ def compared(row: dict[str, Any], catalog: Catalog) -> Compared:
         kept = sum(item.amount * 2**30 for item in phase.items if item.name not in UNSEEN)
         totals[phase.phase] = max(totals.get(phase.phase, 0.0), kept)
     training = max(value for phase, value in totals.items() if phase != "optimizer")
-    return Compared(row, training, totals["optimizer"], plan.problem.architecture.vocab_size)
+    return Compared(row, training, totals["optimizer"])
 
 
 def rows() -> Iterator[Compared]:

@@ -127,6 +127,8 @@ def _network(step: Step) -> torch.nn.Module:
     config = configuration(
         architecture, layers=architecture.num_hidden_layers, moe_layer=architecture.is_moe, dropout=False
     )
+    if architecture.learned_positions:
+        config.n_positions = architecture.learned_positions
     model = AutoModelForCausalLM.from_config(
         config, dtype=torch.bfloat16 if step.precision == "bf16" else torch.float32
     )

@@ -13,6 +13,7 @@ from planner.search.least_memory import least_memory
 from planner.search.plan import PHASES, Plan
 from planner.search.search import Outcome, plan
 from planner.search.space import build_space
+from planner.search.untried import untried
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     )
     headroom = math.floor(least.headroom_gib * 10) / 10
     if headroom <= 0:
-        return Nearest((*said, "It does not fit even where no memory is kept free."), least, None)
+        missing = tuple(f"Not tried: {entry.text}." for entry in untried(question))
+        return Nearest((*said, "It does not fit even where no memory is kept free.", *missing), least, None)
     less = dict(less_headroom(question.first, headroom))
     again = plan(override(question.document, less), catalog, check_points=0, time_limit_s=time_limit_s)
     if again.plan is None:

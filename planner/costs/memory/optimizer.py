@@ -24,6 +24,21 @@ def optimizer_bytes(stage: StageParameters) -> Floats:
     return amount
 
 
+def temporary_bytes(stage: StageParameters) -> Floats:
+    """What each row's optimizer makes while it steps, in the format of its moments, offloaded or not. [bytes]
+
+    Source: torch 2.13.0 torch/optim/adam.py line 762, torch._foreach_sqrt(device_exp_avg_sqs).
+    """
+    problem = stage.problem
+    each = np.array([problem.moment_bytes(o, o.transient_bytes) for o in problem.optimizers])[stage.layouts.optimizer]
+    amount = stage.sharded(stage.trainable, 1) * each
+    if problem.scenario.adapter is None:
+        return np.asarray(amount)
+    own = [problem.adapter_moment_bytes(o, o.transient_bytes) for o in problem.optimizers]
+    adapters = stage.trainable[0] - stage.trained_tables, stage.layers * 0.0
+    return np.asarray(amount + stage.sharded(adapters, 1) * (np.array(own)[stage.layouts.optimizer] - each))
+
+
 def paged(problem: Problem) -> Floats:
     """True for each optimizer whose state may leave the GPU page by page, by optimizer index."""
     return np.array([o.paged for o in problem.optimizers])
@@ -60,7 +75,9 @@ def _state(stage: StageParameters, optimizer: Optimizer) -> Floats:
     if problem.scenario.adapter is not None and not optimizer.factored:
         # Where adapters are fp32 whatever the weights are, so are moments that take their format.
         adapters = stage.trainable[0] - stage.trained_tables
-        plain = plain + stage.sharded((adapters, zero), 1) * max(0.0, problem.adapter_moment_bytes(optimizer) - moments)
+        plain = plain + stage.sharded((adapters, zero), 1) * max(
+            0.0, problem.adapter_moment_bytes(optimizer, optimizer.state_bytes) - moments
+        )
     if optimizer.factored:
         plain = plain + _factored(stage)
     if optimizer.ends_state_bytes is not None:

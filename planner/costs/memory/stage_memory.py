@@ -9,6 +9,7 @@ layers keep is the larger of two affine functions (`leading.py`).
     recomputation   state + (f - 1) ((n - r) A + r S) + r S + A + T     kept layers of the running micro-batch are freed
                     + (r - 1) L                                         what a layer leaves behind until the pass ends
     loss            state + f ((n - r) A + r S) + logits                last stage
+    end of backward state, all gradients made, + A + S + T of the first layer, or parts of a tied table being added
     optimizer       state + temporaries of the step
     log_prob        state + logits + two layers' stubs                  RL, last stage
 """
@@ -23,20 +24,28 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
+from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
+from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.leading import Line, leading_kept
-from planner.costs.memory.optimizer import largest_tensor_bytes, optimizer_bytes, paged, stepped_at_once
+from planner.costs.memory.magnitudes import norm_under_magnitudes
+from planner.costs.memory.optimizer import (
+    largest_tensor_bytes,
+    optimizer_bytes,
+    paged,
+    stepped_at_once,
+    temporary_bytes,
+)
+from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
-from planner.formulas.parameters import adapted_shapes
-from planner.formulas.stages import usual_stages
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
 from planner.schema.engine import Tensor
 from planner.units import GIB
 
-MOMENTS = ("backward", "recomputation", "loss", "optimizer", "log_prob")
+MOMENTS = ("backward", "recomputation", "loss", END_OF_BACKWARD, "optimizer", "log_prob")
 
 
 @dataclass(frozen=True)
@@ -123,8 +132,8 @@ class StageMemory(StageParameters):
         packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
         layer_bytes = layer * (self.problem.base_weight_bytes if packed else zero.gathered_bytes)
         each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
-        if self.problem.scenario.adapter is None and name in ("backward", "recomputation"):
-            unreduced = layer if zero.root_gradient_bytes else largest
+        if self.problem.scenario.adapter is None and name in ("backward", "recomputation", END_OF_BACKWARD):
+            unreduced = layer if zero.root_gradient_bytes or name == END_OF_BACKWARD else largest
             each = each + unreduced * zero.reduced_units * zero.reduced_bytes + head * zero.root_gradient_bytes
         on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
         several = {
@@ -170,15 +179,6 @@ class StageMemory(StageParameters):
             group_size=self.problem.engine.pipeline.group_size,
         )
 
-    def _magnitude_norm(self, running: Floats) -> list[Item]:
-        """DoRA's weight norm of the largest adapted matrix, in the forward pass, beyond what `running` takes later."""
-        adapter, norm = self.problem.scenario.adapter, self.problem.engine.magnitude_norm
-        if adapter is None or adapter.variant != "dora" or norm is None:
-            return []
-        shapes = adapted_shapes(self.problem.architecture, adapter.targets)
-        largest = max(norm.matrix_bytes * into * out + norm.input_bytes * into**2 for into, out in shapes)
-        return [Item(ItemName.NORM_UNDER_MAGNITUDES, np.maximum(0.0, largest - running), norm.source)]
-
     def _postponed(self) -> tuple[Item, ...]:
         """What waits for its weight gradients under ZB-H1, recomputed layers rebuilt and the head too."""
         source = self.problem.engine.pipeline.zero_bubble
@@ -204,7 +204,8 @@ class StageMemory(StageParameters):
         leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
-        return whole, in_flight * self.recomputed * stub
+        size, more = group_of_layers(self.problem, self.layouts)
+        return whole, in_flight * (self.recomputed / size + more) * stub
 
     def _short_chunk(self, kept: Floats) -> Floats:
         """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
@@ -222,6 +223,8 @@ class StageMemory(StageParameters):
         """The ledger of allocated memory at one moment."""
         if name == "optimizer":
             return self.state + self._optimizer_temporaries()
+        if name == END_OF_BACKWARD:
+            return self._end_of_backward()
         if name == "log_prob":
             return self.state + self._gathered(name) + self._log_prob()
         flight = self.in_flight if name != "recomputation" else self.in_flight - 1
@@ -232,6 +235,7 @@ class StageMemory(StageParameters):
         if name == "recomputation":
             stubs = stubs + self._activations(np.ones_like(flight))[1]
             rebuilt, _ = self.layer_activations
+            rebuilt = rebuilt * group_of_layers(self.problem, self.layouts)[0]
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
@@ -248,34 +252,48 @@ class StageMemory(StageParameters):
                 running = running - self._layer_bytes(engine.left_behind)[0]
             everywhere = running * np.ones(np.shape(whole))
             items.append(Item(ItemName.LAYER_RUNNING_BACKWARD, everywhere, _source(engine.backward)))
-            items += self._magnitude_norm(running if name == "backward" else running * 0.0)
+            items += norm_under_magnitudes(self.problem, running if name == "backward" else running * 0.0)
         before = self._state_before_step(name) + weight_copies(self, name) + self._gathered(name)
         return before + tuple(items) + self._postponed()
+
+    def _end_of_backward(self) -> tuple[Item, ...]:
+        """The first layer runs backward while the gradients of all others are there, or a tied table's are added up."""
+        engine = self.problem.engine
+        kept, extra = self.layer_activations
+        dense = self.is_first * float(self.problem.parameters.num_dense_layers > 0 and self._moe)
+        layer = kept + dense * extra + self._layer_bytes(engine.stub)[0]
+        running = layer + self._layer_bytes(engine.backward)[0]
+        last = first_layer_or_tied_table(self, running, _source(engine.backward))
+        copies = weight_copies(self, "recomputation")
+        return self.state + copies + self._gathered(END_OF_BACKWARD) + last + self._postponed()
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.
 
         Where gradients appear in the backward pass and there is one micro-batch, none exist yet but the head's. Later
-        in the pass they grow as activations shrink, so the end of the pass, which is the optimizer moment, bounds it.
+        in the pass they grow as activations shrink, so that this and its end bound it. That of a tied head waits for
+        the embedding's (`end_of_backward.TIED`).
         """
         states = self.problem.engine.states
         if not states.gradients_appear or self.problem.scenario.adapter is not None:
             return self.state
         made = name != "loss" or self.problem.engine.fused_head
-        head = self.is_last * self._end_parameters[1] * made, self.layers * 0.0
-        early = self.sharded(head, 2) * self.problem.gradient_bytes
+        none = self.layers * 0.0
+        head, tied = ((each * made, none) for each in (self.is_last * self._end_parameters[1], self.tied_table))
+        early, waiting = (self.sharded(each, 2) * self.problem.gradient_bytes for each in (head, tied))
         several = self.layouts.num_micro_batches > 1
         return tuple(
-            Item(i.name, np.where(several, i.amount, early), i.source) if i.name == ItemName.GRADIENTS else i
+            Item(i.name, np.where(several, i.amount, early) + waiting, i.source) if i.name == ItemName.GRADIENTS else i
             for i in self.state
         )
 
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
-        each = np.array([o.transient_bytes for o in self.problem.optimizers])[self.layouts.optimizer]
-        each = (each + states.step_bytes) * (not self.problem.scenario.layout.optimizer_offload)
         shard = self.sharded(self.trainable, 1)
-        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, shard * each * stepped_at_once(self), "catalogs/optimizers")]
+        made = (temporary_bytes(self) + shard * states.step_bytes) * (
+            not self.problem.scenario.layout.optimizer_offload
+        )
+        items = [Item(ItemName.OPTIMIZER_TEMPORARIES, made * stepped_at_once(self), "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
@@ -325,26 +343,6 @@ class StageMemory(StageParameters):
             items.append(Item(ItemName.SLEEPING_ROLLOUT_ENGINE, shape + coloc.rollout_residual_gib * GIB, coloc.source))
         return tuple(items)
 
-    def _run_ahead(self) -> Item | None:
-        """Gathered inputs that are freed but wait for a collective's stream, as the CPU queues work ahead of the GPU.
-
-        min(most, per_layer * layers of the first stage * (p - i - 2)), without the last where there is one stage
-        """
-        ahead, lay = self.problem.engine.run_ahead, self.layouts
-        if ahead is None:
-            return None
-        a, balance = self.problem.architecture, self.problem.engine.pipeline.balance
-        usual = {
-            p: usual_stages(architecture=a, stages=p, balance=balance)[0]
-            for p in np.unique(lay.pipeline_parallel).tolist()
-        }
-        first = np.vectorize(usual.__getitem__, otypes=[float])(lay.pipeline_parallel)
-        waiting = np.maximum(0, lay.pipeline_parallel - self.stage - 2) * first * ahead.buffers_per_layer
-        count = np.minimum(np.where(lay.pipeline_parallel > 1, waiting, np.inf), ahead.most_buffers)
-        each = ahead.bytes * a.hidden_size * tokens_per_rank(lay)
-        sharded = (lay.tensor_parallel > 1) & (lay.sequence_parallel == 1)
-        return Item(ItemName.FREED_BUFFERS_AWAITING_ANOTHER_STREAM, count * each * sharded, ahead.source)
-
     def _needed(self, name: str) -> tuple[Item, ...]:
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
@@ -373,7 +371,7 @@ class StageMemory(StageParameters):
         left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - total(self._outside()))
         items = list(live)
         spare = self._needed(name)[len(live) :]
-        ahead = self._run_ahead()
+        ahead = run_ahead(self)
         if ahead is not None and name in ("backward", "recomputation", "loss"):
             spare = (*spare, ahead)
         for item in spare:
@@ -387,8 +385,13 @@ class StageMemory(StageParameters):
 
 
 def moments(problem: Problem) -> tuple[str, ...]:
-    """The moments at which this problem's training phase can peak."""
-    return MOMENTS if problem.is_rl and problem.engine.log_prob else MOMENTS[:-1]
+    """The moments at which this problem's training phase can peak.
+
+    Where gradients stand from the start, no moment of the backward pass has more of them than another.
+    """
+    appear = problem.engine.states.gradients_appear and problem.scenario.adapter is None
+    there = {END_OF_BACKWARD: appear, "log_prob": problem.is_rl and bool(problem.engine.log_prob)}
+    return tuple(name for name in MOMENTS if there.get(name, True))
 
 
 def _source(tensors: list[Tensor]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.formulas.parameters import LayerParameters, adapted_sides
+from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 
@@ -58,6 +59,22 @@ class StageParameters:
         copies = (self.layouts.pipeline_parallel > 1) if a.tie_word_embeddings else 1.0
         return table + p.beside_embedding, table * copies + p.beside_head
 
+    @property
+    def first_parameters(self) -> tuple[Floats, Floats]:
+        """(dense, expert) parameters of the stage's first layer, and of an embedding that is no head, on one rank."""
+        p = self.problem.parameters
+        dense, expert = self._layer_share(p.moe_layer or p.dense_layer)
+        leading = self.is_first * float(self._moe and p.num_dense_layers > 0)
+        plain, _ = self._layer_share(p.dense_layer)
+        embedding = self.is_first * self._end_parameters[0] - self.tied_table
+        return dense + leading * (plain - dense) + embedding, expert * (1.0 - leading)
+
+    @property
+    def tied_table(self) -> Floats:
+        """Parameters of a table that is embedding and head of the same stage, on one rank."""
+        table = self._end_parameters[0] - self.problem.parameters.beside_embedding
+        return np.asarray(self.is_first * self.is_last * self.problem.architecture.tie_word_embeddings * table)
+
     @cached_property
     def parameters(self) -> tuple[Floats, Floats]:
         """(dense, expert) parameters of the stage on one rank.
@@ -90,7 +107,7 @@ class StageParameters:
         dense = lay.data_parallel * context
         ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel
         expert = ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
-        copies = self.problem.engine.states.optimizer_instances
+        copies = sharded_copies(self.problem, lay)
         return np.maximum(1.0, dense / copies), np.maximum(1.0, expert / copies)
 
     def sharded(self, parameters: tuple[Floats, Floats], from_stage: int) -> Floats:

@@ -8,7 +8,7 @@ from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.formulas.parameters import matrix_elements
-from planner.problem.formats import mixed
+from planner.problem.formats import FP32_BYTES, mixed
 from planner.problem.problem import Problem
 
 SOURCE = (
@@ -26,18 +26,25 @@ def layer_copies_bytes(problem: Problem, *, moe_layer: bool) -> float:
 def weight_copies(stage: StageParameters, name: str) -> tuple[Item, ...]:
     """What lies at one moment beside the weights. Recomputed layers' copies live to the end of the forward pass only.
 
+    Of frozen weights no copy is cached: those of recomputed layers are gone with the layer's forward pass, the others
+    are saved tensors.
+
     Source: torch/utils/checkpoint.py casts anew inside each recomputation.
     """
     problem, a = stage.problem, stage.problem.architecture
-    if not mixed(problem) or problem.scenario.adapter is not None or name not in ("backward", "recomputation", "loss"):
+    frozen = problem.scenario.adapter is not None
+    if not mixed(problem) or name not in ("backward", "recomputation", "loss"):
+        return ()
+    if frozen and problem.base_weight_bytes != FP32_BYTES:
         return ()
     usual = layer_copies_bytes(problem, moe_layer=a.is_moe)
     leading = layer_copies_bytes(problem, moe_layer=False) - usual if a.is_moe else 0.0
     first = stage.is_first * problem.parameters.num_dense_layers * leading if a.is_moe else 0.0
     head = stage.is_last * a.vocab_size * a.hidden_size * problem.precision.activation_bytes
+    kept = (stage.layers - stage.recomputed) * usual + np.maximum(first, 0.0)
     amount = {
-        "loss": stage.layers * usual + first + head,
-        "backward": (stage.layers - stage.recomputed) * usual + np.maximum(first, 0.0),
+        "loss": (kept if frozen else stage.layers * usual + first) + head,
+        "backward": kept,
         "recomputation": usual + 0.0 * stage.layers,
     }[name]
     shape = np.zeros(np.broadcast_shapes(np.shape(amount), np.shape(stage.layers)))

@@ -103,12 +103,15 @@ class AdapterTime:
     def unpacking(self) -> Floats:
         """A frozen base in few bits made 16-bit again for the products of one pass over a layer. [s]
 
-        Source: Dettmers et al. 2023, arXiv:2305.14314, equation 5; bitsandbytes does so before every product.
+        Source: Dettmers et al. 2023, arXiv:2305.14314, equation 5; bitsandbytes does so before every product, in one
+        kernel; torchao in a dozen, whose bytes the engine's file counts.
         """
         base, (dense, expert) = self.problem.base_precision, self.layer.layer_parameters
         if base.trainable:
             return np.zeros(np.shape(self.layer.layouts.tensor_parallel))
-        return self.layer.kernels.elementwise((base.weight_bytes + 2.0) * (dense + expert))
+        moved = self.problem.engine.timing.unpack_bytes
+        moved = base.weight_bytes + 2.0 if moved is None else moved
+        return self.layer.kernels.elementwise(moved * (dense + expert))
 
     def kernels_of_a_pass(self, which: Pass) -> int:
         """Kernels that one pass over a usual layer launches on top."""

@@ -12,9 +12,12 @@ from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.micro_batches import tokens_at_most, tokens_on_average
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.strides import data_strides
+from planner.formulas.attention import LAUNCH_SECONDS
+from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
+from planner.schema.timing import PassKernels
 from planner.units import GB, US_PER_S
 
 CONTEXT_OVERLAP = 0.8
@@ -24,6 +27,9 @@ DEDUPLICATED_RATE = 0.96 / 0.74
 """Rate of an exchange between nodes by a library that sends tokens once, over that of NCCL: shares of the line rate
 that DeepEP and NCCL print (planner/formulas/collectives.py, across_all_to_all_seconds)."""
 
+UNGATED_SHARE = 2 / 3
+"""Bytes of an activation function alone over those of one with a gate: 4 of 6 an element."""
+PASSES: tuple[Pass, Pass] = ("forward", "backward")
 COPY_SHARE = 0.8
 """Share of the PCIe rate that copies from and to pinned host memory reach (assumed)."""
 
@@ -75,7 +81,8 @@ class LayerTime:
                 parts += [(a.query_width / tp, h)]
         else:
             kv = np.maximum(a.num_key_value_heads / tp, 1.0) * a.head_dim
-            parts = [(a.query_width / tp + 2 * kv, h)]
+            apart = [(a.query_width / tp, h), (kv, h), (kv, h)]
+            parts = [(a.query_width / tp + 2 * kv, h)] if self.problem.engine.fused_projections else apart
         parts.append((h, a.attention_out_width / tp))
         seconds = np.asarray(0.0)
         for out, into in parts:
@@ -89,9 +96,9 @@ class LayerTime:
         wide = 2 if a.gated_mlp else 1
         if not moe_layer:
             ffn = a.intermediate_size / tp
-            return k.linear(tokens=t, out=wide * ffn, into=h, which=which) + k.linear(
-                tokens=t, out=h, into=ffn, which=which
-            )
+            together = wide if self.problem.engine.fused_projections else 1
+            up = k.linear(tokens=t, out=together * ffn, into=h, which=which)
+            return wide // together * up + k.linear(tokens=t, out=h, into=ffn, which=which)
         experts, each = self.routed
         ffn = (a.moe_intermediate_size or 1) / lay.expert_tensor_parallel
         seconds = k.experts(experts=experts, tokens=each, out=wide * ffn, into=h, which=which)
@@ -144,9 +151,11 @@ class LayerTime:
     def elementwise(self, which: Pass, *, moe_layer: bool) -> Floats:
         """Norms, residuals, rotary embedding and activation function, each a kernel of its own. [s]"""
         a, tp, k = self.problem.architecture, self.layouts.tensor_parallel, self.kernels
+        kinds = self.problem.engine.elementwise
+        seconds = self.norms(which) + 2 * self._pass(kinds.residual, which, self.sequence_tokens * a.hidden_size)
+        turned = self.tokens * (a.query_width + a.key_value_width) / tp
+        seconds = seconds + self._pass(kinds.rotary, which, turned)
         factor = self._moves(which)
-        seconds = self.norms(which) + 2 * k.elementwise(factor * 6 * self.sequence_tokens * a.hidden_size)
-        seconds = seconds + k.elementwise(factor * 4 * self.tokens * (a.query_width + a.key_value_width) / tp)
         width: float = a.intermediate_size
         if moe_layer:
             width = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 1) + a.shared_expert_intermediate_size
@@ -158,16 +167,22 @@ class LayerTime:
         """Times that a pass moves the bytes of a fused forward kernel."""
         return self.problem.engine.elementwise_factor * (1.0 if which == "forward" else 2.0)
 
+    def _pass(self, kind: PassKernels, which: Pass, elements: Floats, share: float = 1.0) -> Floats:
+        """Seconds of the kernels of one kind; `share` of their bytes where they move less. [s]"""
+        place = PASSES.index(which)
+        moved = self.problem.engine.elementwise_factor * share * kind.bytes[place] * elements
+        return self.kernels.elementwise(moved) + (kind.launches[place] - 1) * LAUNCH_SECONDS
+
     def norms(self, which: Pass) -> Floats:
         """The two norms of a layer. [s]"""
         hidden = self.sequence_tokens * self.problem.architecture.hidden_size
-        return 2 * self.kernels.elementwise(self._moves(which) * 4 * hidden)
+        return 2 * self._pass(self.problem.engine.elementwise.norm, which, hidden)
 
     def activation(self, which: Pass, width: float) -> Floats:
         """The activation function of an MLP or of experts that are so wide together. [s]"""
-        moved = 6.0 if self.problem.architecture.gated_mlp else 4.0
-        moved = moved * self._moves(which)
-        return self.kernels.elementwise(moved * self.tokens * width / self.layouts.tensor_parallel)
+        elements = self.tokens * width / self.layouts.tensor_parallel
+        share = 1.0 if self.problem.architecture.gated_mlp else UNGATED_SHARE
+        return self._pass(self.problem.engine.elementwise.activation, which, elements, share)
 
     @cached_property
     def layer_parameters(self) -> tuple[Floats, Floats]:
@@ -281,14 +296,19 @@ class LayerTime:
         ranks = lay.data_parallel * lay.context_parallel
         grid = lay.expert_parallel * lay.expert_tensor_parallel
         apart = data_strides(self.problem, lay)
+        copies = np.maximum(sharded_copies(self.problem, lay), 1).astype(np.int64)
         groups = [(dense, ranks, apart[0])]
         if self.problem.architecture.is_moe:
             groups.append((expert, np.maximum(ranks * lay.tensor_parallel // grid, 1), apart[1]))
         gathered, reduced = np.asarray(0.0), np.asarray(0.0)
-        for elements, size, stride in groups:
+        for elements, every, stride in groups:
+            size = np.maximum(every // copies, 1)
             gathered = gathered + self.collective("all_gather", size, stride, elements * timing.gather_bytes)
             if self.problem.scenario.adapter is None:
-                reduced = reduced + self.collective("reduce_scatter", size, stride, elements * self.reduce_bytes)
+                sent = elements * self.reduce_bytes
+                reduced = reduced + self.collective("reduce_scatter", size, stride, sent)
+                if np.any(copies > 1):
+                    reduced = reduced + self.collective("all_reduce", copies, stride * size, sent / size)
 
         def exposed(comm: Floats, window: Floats) -> Floats:
             hidden = np.minimum(share * comm, window)

@@ -8,7 +8,8 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
-from planner.costs.time.step_time import VISITS, Affine
+from planner.costs.time.affine import Affine
+from planner.costs.time.step_time import VISITS
 from planner.problem.layouts import Floats, Ints
 
 

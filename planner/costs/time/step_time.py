@@ -23,8 +23,10 @@ from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.costs.micro_batches import UnequalSamples
 from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
-from planner.costs.time.kernels import Kernels, Pass
-from planner.costs.time.layer import LayerTime
+from planner.costs.time.affine import Affine
+from planner.costs.time.kernels import Kernels
+from planner.costs.time.layer import PASSES, LayerTime
+from planner.costs.time.rl_passes import loss_by_sample, seconds_to_swap_an_element, swapped_elements
 from planner.costs.time.selective import selective_seconds
 from planner.costs.time.strides import hops_between_nodes, pipeline_stride, seams_beside
 from planner.costs.time.update import MS, UpdateTime
@@ -38,7 +40,6 @@ GRID = "catalogs/measured: GEMM grids of ai-dynamo/aiconfigurator"
 HOST = "engine file: time the host needs to launch kernels"
 NCCL = "catalogs/measured: NCCL curves of ai-dynamo/aiconfigurator; planner/cluster between nodes"
 PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
-PASSES: tuple[Pass, Pass] = ("forward", "backward")
 HIDING = (
     ItemName.MATRIX_PRODUCTS,
     ItemName.ATTENTION,
@@ -51,32 +52,6 @@ HIDING = (
 FLASH = "planner/formulas/attention.py"
 ADAPTERS = "planner/costs/adapters.py: products of rank r on the same grids, sums, DoRA's norms"
 BYTES = "bytes moved / (0.8 bandwidth) + 3 us a kernel"
-
-
-@dataclass(frozen=True)
-class Affine:
-    """One time item of a stage: n * layer + r * recomputed + end."""
-
-    name: str
-    layer: Floats
-    recomputed: Floats
-    end: Floats
-    """[rows, stages] or broadcastable: what the stage does beside its usual layers."""
-    source: str
-
-    def seconds(self, layers: Ints, recomputed: Ints) -> Floats:
-        """Seconds of one visit of the stage. [s]"""
-        return np.asarray(layers * self.layer + recomputed * self.recomputed + self.end)
-
-    def scaled(self, factor: float, because: str) -> Affine:
-        """The same item, so many times as long."""
-        return Affine(
-            self.name,
-            factor * self.layer,
-            factor * self.recomputed,
-            factor * self.end,
-            f"{self.source}; x {factor:.4g} by {because}",
-        )
 
 
 @dataclass(frozen=True)
@@ -159,16 +134,20 @@ class StepTime:
     @cached_property
     def _waits(self) -> tuple[Floats, Floats]:
         """Seconds of the (forward, backward) pass over a layer in which the GPU waits for launches. [s]"""
+        return self._waiting(1.0)
+
+    def _waiting(self, larger: Floats | float) -> tuple[Floats, Floats]:
+        """The same of micro-batches so many times as large, for each of the usual size. [s]"""
         busy = (sum(r.recomputed for r in self._busy), sum(r.layer - r.recomputed for r in self._busy))
         more = [
             0.0 if self._adapters is None else self._adapters.kernels_of_a_pass(p) / KERNELS_OF_A_PASS for p in PASSES
         ]
         synchronised = self.problem.engine.timing.expert_sync_us / US_PER_S * self._moe
         forward, backward = (
-            np.maximum(self._layer.host(m, moe_layer=self._moe) - b, 0.0) + synchronised
+            np.maximum(self._layer.host(m, moe_layer=self._moe) - larger * b, 0.0) + synchronised
             for m, b in zip(more, busy, strict=True)
         )
-        return forward, backward
+        return forward / larger, backward / larger
 
     @cached_property
     def _open(self) -> tuple[Floats, Floats]:
@@ -299,24 +278,34 @@ class StepTime:
             k.head(tokens=self._layer.tokens, out=out, into=np.asarray(a.hidden_size), which=which, trained=trained)
             for which in PASSES
         )
-        return forward + loss, backward + loss
+        return forward + loss, backward + loss + loss_by_sample(self.problem, self._layer, np.asarray(out))
 
     @cached_property
     def score(self) -> tuple[Affine, ...]:
         """Forward passes for log-probabilities (reference and old policy) of one micro-batch on one stage, in RL."""
-        passes = float(len(self.problem.scored_by))
+        passes, lay = float(len(self.problem.scored_by)), self.layouts
         if not passes:
             return ()
         rows = []
+        larger = self._unequal.fewer  # micro-batches: fewer launches to wait for, and fewer gathers of sharded weights
+        free = larger * self.free[0]
+        once: dict[str, Callable[[], Floats]] = {
+            ItemName.WAITING_FOR_LAUNCHES: lambda: self._waiting(larger)[0],
+            ItemName.GATHERING_SHARDED_WEIGHTS: lambda: self._layer.zero_three((free, free))[0] / larger,
+        }
         for row in self.train:
             if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST:
                 continue
+            again = once[row.name]() if row.name in once else row.recomputed
             end = passes * (self._is_last * self._head_seconds()[0]) if row.name == ItemName.LOGITS_AND_LOSS else 0.0
             if row.name == ItemName.PIPELINE_SENDS:
                 end = passes * row.end / 2
-            rows.append(
-                Affine(row.name, passes * row.recomputed, row.recomputed * 0.0, row.end * 0.0 + end, row.source)
-            )
+            rows.append(Affine(row.name, passes * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
+        each = seconds_to_swap_an_element(self.problem, lay, self.steps)
+        if np.any(each > 0):
+            ends, one = (swapped_elements(self.problem, lay, self.stage, number) for number in (0, 1))
+            name, layer = ItemName.REFERENCE_WEIGHTS_SWAPPED, each * (one - ends)
+            rows.append(Affine(name, layer, ends * 0.0, each * ends, "engine file: swapped_gb_per_s"))
         return tuple(rows)
 
     @cached_property
@@ -348,7 +337,7 @@ class StepTime:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""
         rows = {"train": self.train, "score": self.score, "update": self.update}[name]
         slower = self.problem.engine.passes_factor
-        if self.problem.is_rl and name != "update" and slower != 1:
+        if self.problem.is_rl and name == "train" and slower != 1:
             rows = tuple(row.scaled(slower, "engine file: passes_factor") for row in rows)
         factor = self.problem.factor("log_probs" if name == "score" else "train")
         return rows if factor == 1 else tuple(row.scaled(factor, "the calibration") for row in rows)
@@ -361,8 +350,8 @@ class StepTime:
         v = lay.virtual_pipeline
         many = lay.num_micro_batches * self.steps
         light = self.steps / v * np.ones_like(many)
-        if name == "score":
-            light = light * self._unequal.fewer
+        if name == "score":  # the samples of all optimizer steps in one go, in larger micro-batches
+            light = np.minimum(self._unequal.fewer / v, many)
         if name == "train" and self.problem.scenario.layout.schedule == "zb-h1":
             light = light * self._zero_bubble_share
         return many - light, light

@@ -10,6 +10,7 @@ from planner.costs.memory.optimizer import optimizer_bytes, over_layers, paged
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.time.layer import LayerTime
 from planner.costs.time.strides import data_strides
+from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
@@ -50,6 +51,7 @@ class UpdateTime:
         reduce_bytes = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         reduced, gathered = reduce_bytes * 0.0, reduce_bytes * 0.0
         strides = data_strides(problem, lay)
+        copies = np.maximum(sharded_copies(problem, lay), 1).astype(np.int64)
         for kind, (count, ranks, step) in enumerate(zip(parameters, shards, strides, strict=True)):
             if not np.any(count) or not np.any(ranks > 1):
                 continue
@@ -60,6 +62,10 @@ class UpdateTime:
             plain = self._rate("all_reduce", group, step, message)
             cut = self._rate("reduce_scatter", group, step, message)
             reduced = reduced + np.where(lay.zero_stage == 0, plain, cut) * count * each
+            if np.any(copies > 1):
+                # Instances of the optimizer add up the shards that each has reduced.
+                beside = self._rate("all_reduce", copies + 0 * group, step * group, message / group)
+                reduced = reduced + np.where(lay.zero_stage == 0, 0.0, beside) * count * each / group
             taken = self._stage_bytes()
             if timing.gathers_per_layer:
                 taken = np.maximum(self.layer.layer_parameters[kind] * 2.0 / timing.gathers_per_layer, 1.0)

@@ -167,6 +167,9 @@ def _recomputation(found: Found, put: object) -> None:
         else:
             if words.get("recompute_method") is not None:
                 put("layout.recompute_method", "uniform", "recompute_method")
+                group = _number(found, "recompute_num_layers", 1)
+                if group > 1:
+                    put("layout.recompute_group", group, "recompute_num_layers")
             put("layout.recomputed_layers", "all", "recompute_granularity")
     elif words.get("all_recomputed") is True:
         put("layout.recomputed_layers", "all", "all_recomputed")

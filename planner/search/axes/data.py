@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from planner.problem.choices import choose, divisors
+from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
@@ -58,7 +59,7 @@ def _longest(problem: Problem, layouts: Layouts) -> Mask:
 
 
 def _instances(problem: Problem, layouts: Layouts) -> Mask:
-    count = problem.engine.states.optimizer_instances
+    count = sharded_copies(problem, layouts)
     ranks = layouts.data_parallel * layouts.context_parallel
     cut = layouts.expert_parallel * layouts.expert_tensor_parallel if problem.architecture.is_moe else 1
     experts = ranks * layouts.tensor_parallel // cut if problem.architecture.is_moe else ranks

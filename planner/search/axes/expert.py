@@ -162,7 +162,7 @@ ENGINE_RULES = (
     ),
     Rule(
         "dispatcher_needs_ranks",
-        "the flex dispatcher needs expert_parallel * expert_tensor_parallel above 1",
+        "the flex dispatcher over DeepEP needs expert_parallel * expert_tensor_parallel above 1",
         _dispatched,
         "Megatron-LM core/transformer/moe/token_dispatcher.py:1770",
     ),

@@ -39,7 +39,9 @@ def _supported(problem: Problem, layouts: Layouts) -> Mask:
 def _enough_layers(problem: Problem, layouts: Layouts) -> Mask:
     chunks = layouts.pipeline_parallel * layouts.virtual_pipeline
     listed = isinstance(problem.scenario.layout.layers_per_stage, list)
-    return np.asarray((problem.architecture.num_hidden_layers >= chunks) | (listed & (layouts.virtual_pipeline == 1)))
+    alone = 2 * (listed & problem.engine.pipeline.uneven_chunks & (layouts.virtual_pipeline > 1))
+    enough = problem.architecture.num_hidden_layers + alone >= chunks
+    return np.asarray(enough | (listed & (layouts.virtual_pipeline == 1)))
 
 
 def _layers(problem: Problem, layouts: Layouts) -> Mask:
@@ -47,8 +49,10 @@ def _layers(problem: Problem, layouts: Layouts) -> Mask:
     layers, alike = problem.architecture.num_hidden_layers, not problem.engine.pipeline.uneven_chunks
     if isinstance(spec, list):
         fits = (sum(spec) == layers) & (layouts.pipeline_parallel == len(spec))
-        for count in spec:
-            fits = fits & ((count % chunks == 0) if alike else (count >= chunks))
+        for stage, count in enumerate(spec):
+            # Embedding and loss may stand alone in the first and the last chunk.
+            alone = ((stage == 0) | (stage == len(spec) - 1)) & (chunks > 1)
+            fits = fits & ((count % chunks == 0) if alike else (count >= chunks - alone))
         return np.asarray(fits)
     if is_free(problem):
         return np.asarray((layers % chunks == 0) | (not alike))
@@ -139,7 +143,8 @@ RULES = (
     ),
     Rule(
         "enough_layers",
-        "every stage and chunk has at least one layer, but for last stages listed without any",
+        "every stage and chunk has at least one layer, but for last stages listed without any, and chunks of listed "
+        "ends in which embedding or loss stand alone",
         _enough_layers,
     ),
     Rule(

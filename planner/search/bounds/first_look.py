@@ -25,8 +25,9 @@ from planner.search.grid import Rounded, slowest_near_tie
 
 LARGE = 20_000
 """Spaces of fewer rows are costed whole."""
-LOOKING, LAST_LOOK = 0.4, 0.55
-"""Shares of the time limit at which rows are no longer bounded, and no longer tried."""
+LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.85
+"""Shares of the time limit at which rows are no longer bounded, no longer tried, and no longer tried where the time did
+not suffice for all bounds, so that nothing comes after."""
 BLOCK = 2_000
 """Rows tried at once."""
 
@@ -60,6 +61,12 @@ class Look:
     bound: Floats | None = None
     """Seconds that no point of a row undercuts; infinite for rows that were not looked at."""
 
+    @property
+    def among_likely(self) -> Look:
+        """The same, its plan in hand counted among the likely rows."""
+        known = self.in_hand
+        return replace(self, in_hand=known and replace(known, row=int(self.likely[: known.row].sum())))
+
 
 def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> Look:
     """Which rows may hold the answer, and a plan in hand where its share of the time is up before that is known."""
@@ -75,7 +82,9 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
     order = np.argsort(bound, kind="stable")
     for start in range(0, len(order), BLOCK):
         rows = order[start : start + BLOCK]
-        if bound[rows[0]] > best * tie or not math.isfinite(bound[rows[0]]) or deadline.past(LAST_LOOK):
+        if bound[rows[0]] > best * tie or not math.isfinite(bound[rows[0]]):
+            break
+        if deadline.past(LAST_LOOK if every else LATE_LOOK):
             break
         found = _tried(question, layouts.take(rows), unit)
         if found is not None and found.seconds < best:

@@ -29,7 +29,7 @@ SURE = 1e-4
 """A split in hand counts only this much inside the band: more than rounding times to units can move a step."""
 
 
-COMPARING = 0.75
+COMPARING = 0.8
 """Share of the time limit at which rows are no longer compared by headroom."""
 
 

@@ -26,8 +26,13 @@ def _counted_ends(t: Told) -> bool:
 
 
 def _layout(t: Told) -> bool:
-    """--pipeline-model-parallel-layout: as many parts as chunks of all stages, every decoder layer in one of them."""
-    return len(t.layers) == t.pipeline and sum(t.layers) == t.network_layers and min(t.layers) >= t.chunks
+    """--pipeline-model-parallel-layout: as many parts as chunks of all stages, every decoder layer in one of them.
+
+    A part of the embedding or of the loss alone needs none (pipeline_parallel_layer_layout.py:89-130)."""
+    if len(t.layers) != t.pipeline or sum(t.layers) != t.network_layers or not t.layers:
+        return False
+    first, last = t.layers[0] + (t.chunks > 1), t.layers[-1] + (t.chunks > 1)
+    return min(first, last, *t.layers[1:-1]) >= t.chunks and min(t.layers) >= 1
 
 
 def _megatron_split(t: Told) -> bool:
@@ -175,6 +180,45 @@ MEGATRON = (
         "tp_comm_overlap needs sequence parallelism",
         "megatron/training/arguments.py:1401",
         lambda t: "tp_comm_overlap" not in t.options or (t.tensor > 1 and t.sequence_parallel),
+    ),
+    Check(
+        "the flex dispatcher over DeepEP needs etp * ep > 1",
+        "megatron/core/transformer/moe/token_dispatcher.py:1770",
+        lambda t: "expert_deduplication" not in t.options or t.expert_tensor * t.expert > 1,
+    ),
+    Check(
+        "the flex dispatcher over DeepEP does not pad experts' input to their capacity",
+        "megatron/core/transformer/transformer_config.py:1601-1607",
+        lambda t: not {"expert_deduplication", "dropped_tokens"} <= t.options,
+    ),
+    Check(
+        "graphs of single modules: the router's need experts, and no layer is recomputed whole",
+        "megatron/core/transformer/transformer_config.py:2492-2496,2521-2525",
+        lambda t: "scoped_cuda_graphs" not in t.options or (t.experts > 0 and not any(t.recomputed)),
+    ),
+    Check(
+        "a deferred weight gradient of the head needs pp > 1 and fused accumulation",
+        "megatron/core/model_parallel_config.py:545-552",
+        lambda t: (
+            "deferred_embedding_gradient" not in t.options
+            or (t.pipeline > 1 and "unfused_gradient_accumulation" not in t.options)
+        ),
+    ),
+    Check(
+        "instances of the distributed optimizer divide dp * cp",
+        "megatron/core/parallel_state.py:922-925",
+        lambda t: "two_optimizer_instances" not in t.options or divides(2, t.data * t.context),
+    ),
+    Check(
+        "context parallelism by all-to-all: the heads of a tensor rank, keys' and values' too, divide by cp",
+        "TransformerEngine @d0067d0da pytorch/attention/dot_product_attention/context_parallel.py:4246",
+        lambda t: (
+            "a2a_context_parallel" not in t.options
+            or (
+                divides(t.context, t.heads // t.tensor)
+                and (t.latent_attention or divides(t.context, max(1, t.key_value_heads // t.tensor)))
+            )
+        ),
     ),
     Check(
         "optimizer offload and 16-bit moments need the distributed Adam",

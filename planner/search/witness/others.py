@@ -17,6 +17,13 @@ TORCHTITAN = (
         lambda t: divides(t.expert * t.expert_tensor, t.data * t.context * t.tensor),
     ),
     Check(
+        "replicas of sharded state are whole, and ep divides the ranks of one of them",
+        "torchtitan/distributed/parallel_dims.py:182-193",
+        lambda t: (
+            t.replicas <= 1 or (divides(t.replicas, t.data) and divides(t.expert, t.data // t.replicas * t.inner))
+        ),
+    ),
+    Check(
         "tp divides n_heads and n_kv_heads",
         "torchtitan/models/common/decoder.py:190-195",
         lambda t: divides(t.tensor, t.heads) and (t.latent_attention or divides(t.tensor, t.key_value_heads)),
@@ -92,12 +99,12 @@ TORCH_SOURCE = ""
 TORCH = (
     Check(
         "train_batch_size = micro batch * accumulation * ranks",
-        "DeepSpeed deepspeed/runtime/config.py, _batch_assertion; accelerate and FSDP loops alike",
+        "DeepSpeed @edaa72212 deepspeed/runtime/config.py:925-940; accelerate and FSDP loops alike",
         lambda t: divides(t.micro_batch * t.data, t.global_batch),
     ),
     Check(
         "one pipeline stage, no tensor parallelism of its own",
-        "DeepSpeed ZeRO stages 2 and 3 refuse pipelines: deepspeed/runtime/pipe/engine.py; FSDP has none",
+        "DeepSpeed @edaa72212 deepspeed/runtime/pipe/engine.py:76-77 (ZeRO-2 and 3 have none); nor has FSDP",
         lambda t: t.pipeline == 1 and t.chunks == 1 and t.layers == (t.network_layers,),
     ),
     Check(
@@ -107,26 +114,31 @@ TORCH = (
     ),
     Check(
         "Ulysses: context ranks take whole heads",
-        "verl verl/models/transformers/monkey_patch.py:333-336 @b178a3cd; arXiv:2309.14509",
+        "verl @b178a3cd models/transformers/monkey_patch.py:333; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
         lambda t: not t.whole_heads or divides(t.context, t.heads),
     ),
 )
 
-MEGATRON_DEEPSPEED_SOURCE = "Megatron-DeepSpeed main "
+MEGATRON_DEEPSPEED_SOURCE = "Megatron-DeepSpeed @4efb479d "
 MEGATRON_DEEPSPEED = (
     Check(
         "tp * pp * dp is the world",
-        "megatron/arguments.py, validate_args",
+        "megatron/arguments.py:102-108; megatron/core/parallel_state.py:138-142",
         lambda t: t.tensor * t.pipeline * t.data * t.context == t.world_size,
     ),
     Check(
+        "sequence parallelism of DeepSpeed stands alone: tp and pp are 1",
+        "megatron/core/parallel_state.py:145-147",
+        lambda t: t.context == 1 or (t.tensor == 1 and t.pipeline == 1),
+    ),
+    Check(
         "layers and heads divide",
-        "megatron/arguments.py; megatron/model/transformer.py, ParallelAttention",
+        "megatron/model/transformer.py:562-566 (heads), 1613 (layers), 1803 (chunks)",
         lambda t: even_split(t) and divides(t.tensor, t.heads) and divides(t.tensor, t.key_value_heads),
     ),
     Check(
         "the batch divides into micro-batches",
-        "megatron/microbatches.py, ConstantNumMicroBatches",
+        "megatron/microbatches.py:64-71",
         lambda t: divides(t.micro_batch * t.data, t.global_batch),
     ),
 )

@@ -51,10 +51,17 @@ class Told:
     """Ranks count up along the pipeline before they do along data parallelism (--use-tp-pp-dp-mapping)."""
     schedule: str
     options: frozenset[str]
+    replicas: int
+    """Of sharded state, over nodes (HSDP)."""
     whole_heads: bool
     """Context parallelism sends whole heads (Ulysses)."""
     splits: str
     """`any`, `first_last` or `no`: what the engine is told of stages that differ."""
+
+    @property
+    def inner(self) -> int:
+        """Ranks of one data-parallel one."""
+        return self.context * self.tensor
 
     @property
     def micro_batches(self) -> int:
@@ -81,6 +88,14 @@ def even_split(t: Told) -> bool:
     each = t.network_layers // t.pipeline
     alike = all(count == each for count in t.layers)
     return alike and divides(t.pipeline, t.network_layers) and divides(t.chunks, each)
+
+
+def _replicas(problem: Problem, lay: Mapping[str, int]) -> int:
+    """Nodes that the ranks of one pipeline and tensor rank span, where state is sharded inside nodes."""
+    if "hybrid_sharding" not in problem.scenario.engine_options:
+        return 1
+    spanned = lay["data_parallel"] * lay["context_parallel"] * lay["tensor_parallel"]
+    return max(1, spanned // problem.node.gpus_per_node)
 
 
 def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomputed: Sequence[int]) -> Told:
@@ -120,6 +135,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         stages_before_data=problem.scenario.cluster.rank_order == "tp_pp_dp",
         schedule=str(spec.schedule),
         options=frozenset(problem.scenario.engine_options),
+        replicas=_replicas(problem, lay),
         whole_heads=problem.engine.context_by_heads,
         splits=problem.engine.pipeline.uneven,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,6 @@ HEADROOMS = ("default_headroom_fraction", "critical_headroom_fraction")
 """Fields that no amount of memory rests on."""
 GRID = 5
 """Values at which rows are predicted between the ends of a span; between them predictions are taken as straight."""
-FINE = 401
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,15 +126,3 @@ def predicted_over_span(number: FittedNumber, cases: Iterable[Case], catalog: Ca
         gib = {p.case.id: p.gib for p in done}
         columns.append([gib[case.id] for case in wanted])
     return values, np.array(columns).T
-
-
-def best_value(number: FittedNumber, values: np.ndarray, gib: np.ndarray, measured: Sequence[float]) -> float:
-    """The value with the least median absolute error over these rows, the one nearest to the shipped where some tie.
-
-    `gib` has shape [rows, values].
-    """
-    fine = np.unique(np.append(np.linspace(values[0], values[-1], FINE), number.value))
-    told = np.array([np.interp(fine, values, row) for row in gib])
-    errors = np.median(np.abs(told / np.array(measured)[:, None] - 1), axis=0)
-    least = np.flatnonzero(errors <= errors.min() + 1e-6)
-    return float(min(fine[least], key=lambda value: abs(value - number.value)))

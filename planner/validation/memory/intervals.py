@@ -1,7 +1,11 @@
 """Spreads behind the interval of a prediction: pools of left-out errors, and how many rows the intervals hold.
 
-A run like published ones of its engine gets the errors of those, of its own kind where there are many, with a few rows'
-weight of everything else mixed in, so that few rows do not promise much. A run like none gets everything.
+What a new user brings is a network of a source, of one date: its rows share their error, so that these groups, not
+rows, are what one more is drawn beside. The interval is the 90 % quantile of the absolute error, each group weighing
+the same; after k groups one more lies beyond all of them with 1 / (k + 1) (hierarchical conformal prediction: Dunn,
+Wasserman and Ramdas 2022, arXiv:1809.07441; Lee, Barber and Willett 2023, arXiv:2306.06342). Where few groups leave
+that method without an end, the next wider pool stands in: after the run's own kind the engine's other kinds, after
+those all other engines. No number in it is chosen. A run like none gets everything, each side by itself.
 """
 
 from __future__ import annotations
@@ -25,9 +29,6 @@ LEAST_ROWS = 6
 """Engines with fewer scored runs are left unscored: a spread of five numbers says nothing."""
 BARRED_ROWS = 20
 """Rows of 5 GiB and more from which the coverage of an engine's interval has a bar."""
-KINDS_ROWS, OTHER_ROWS = 8, 2
-"""Rows that other kinds of the engine, and all other engines, weigh as beside those of one kind: of 2 to 16 and of 0.5
-to 3, a pair with which every engine's interval holds 85 % of its left-out rows and the fewest hold over 95 %."""
 BAR = (0.85, 0.95)
 """Share of left-out rows that the 90 % interval of an engine must hold, from BARRED_ROWS rows on."""
 Z99 = 2.3263478740408408
@@ -91,20 +92,26 @@ class ErrorPool:
     _known: dict[str | None, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def everything(self, but: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(errors, weights adding up to 1): each engine but one the same, each stack at first look the same."""
+        """(errors, weights adding up to 1): each engine but one the same, each stack at first look the same.
+
+        Of an engine each group of rows weighs the same.
+        """
         if but in self._known:
             return self._known[but]
         rows = [row for row in self.rows if row.engine != but]
-        engines, stacks = Counter(row.engine for row in rows), Counter(stack for stack, _ in self.first_look)
+        own = {engine: [row for row in rows if row.engine == engine] for engine in {row.engine for row in rows}}
+        shares = {id(row): share for each in own.values() for row, share in zip(each, _shares(each), strict=True)}
+        stacks = Counter(stack for stack, _ in self.first_look)
         errors = [row.log for row in rows] + [log for _, log in self.first_look]
-        weights = [1 / engines[row.engine] for row in rows] + [1 / stacks[stack] for stack, _ in self.first_look]
+        weights = [shares[id(row)] for row in rows] + [1 / stacks[stack] for stack, _ in self.first_look]
         self._known[but] = np.array(errors), np.array(weights) / sum(weights)
         return self._known[but]
 
     def of_none(self) -> Sides:
         """The spread for a run like no published one."""
         errors, weights = self.everything()
-        return _sides(errors, weights, len(errors))
+        low, centre, high = (_quantile(errors, weights, share) for share in (0.05, 0.5, 0.95))
+        return Sides(centre, (centre - low) / Z90, (high - centre) / Z90, len(errors))
 
     def spread(self, engine: str, cell: str | None, live: bool, rows: Iterable[ErrorRow] | None = None) -> Sides | None:
         """The spread for a run of an engine, of a kind where that has many rows; None where too few rows are left.
@@ -119,30 +126,34 @@ class ErrorPool:
         if not seen:
             return None
         picked = [row for row in seen if row.kind.cell == cell] or seen
-        rest = [row.log for row in seen if row not in picked]
+        rest = [row for row in seen if row.kind.cell != cell] if len(picked) < len(seen) else []
         others, weights = self.everything(but=engine)
-        errors = np.concatenate([[row.log for row in picked], rest, others])
-        shares = np.full(len(rest), KINDS_ROWS / max(1, len(rest)))
-        sides = _sides(errors, np.concatenate([np.ones(len(picked)), shares, OTHER_ROWS * weights]), len(seen))
+        errors, shares, left = [], [], 1.0
+        for nearer in (picked, rest):
+            groups = len({row.brought for row in nearer})
+            errors.append([row.log for row in nearer])
+            shares.append(left * groups / (groups + 1) * _shares(nearer))
+            left /= groups + 1
+        absolute = np.abs(np.concatenate([*errors, others]))
+        either = _quantile(absolute, np.concatenate([*shares, left * weights]), 0.9) / Z90
         if not on_top:
-            return sides
+            return Sides(0.0, either, either, len(seen))
         reserve = picked[0].reserve
-        above = math.hypot(sides.above, math.log(reserve.maximum / reserve.median) / Z99)
-        return Sides(sides.centre, math.hypot(sides.below, math.log(reserve.median) / Z99), above, sides.rows)
+        above = math.hypot(either, math.log(reserve.maximum / reserve.median) / Z99)
+        return Sides(0.0, math.hypot(either, math.log(reserve.median) / Z99), above, len(seen))
 
 
-def _sides(errors: np.ndarray, weights: np.ndarray, rows: int) -> Sides:
-    """Both sides from the weighted 5th, 50th and 95th percentile.
+def _shares(rows: Sequence[ErrorRow]) -> np.ndarray:
+    """Weights adding up to 1, each group of rows the same."""
+    sizes = Counter(row.brought for row in rows)
+    return np.array([1 / sizes[row.brought] / len(sizes) for row in rows])
 
-    With n rows the rank 0.05 (n + 1) stands for the 5th, so that one row more falls outside with 5 % (Vovk et al. 2005,
-    Algorithmic Learning in a Random World, chapter 2).
-    """
+
+def _quantile(errors: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """Weighted quantile, linear between the middles of the steps."""
     order = np.argsort(errors)
-    ordered, share = errors[order], weights[order]
-    reached = (np.cumsum(share) - share / 2) / share.sum()
-    tail = max(0.0, 0.05 - 0.45 / rows)
-    low, centre, high = (float(np.interp(q, reached, ordered)) for q in (tail, 0.5, 1 - tail))
-    return Sides(centre, (centre - low) / Z90, (high - centre) / Z90, rows)
+    ordered, steps = errors[order], weights[order]
+    return float(np.interp(share, (np.cumsum(steps) - steps / 2) / steps.sum(), ordered))
 
 
 def pool_of(left_out: LeftOutRows, folder: Path) -> ErrorPool:

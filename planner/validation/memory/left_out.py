@@ -6,22 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.validation.memory.cases import Case
-from planner.validation.memory.constants import (
-    FittedNumber,
-    best_value,
-    fitted_numbers,
-    predicted_over_span,
-    with_values,
-)
+from planner.validation.memory.constants import FittedNumber, fitted_numbers, predicted_over_span, with_values
 from planner.validation.memory.express import Prediction, express
 from planner.validation.memory.score import MemoryResult
-
-By = Literal["source", "engine", "network"]
-Standing = Literal["left out", "in-sample", "nothing fitted"]
+from planner.validation.refit import By, Standing, members_of, standings, values_without
 
 
 def network_of(case: Case) -> str:
@@ -73,7 +64,7 @@ def left_out_errors(result: MemoryResult, by: By = "source", catalog: Catalog | 
     base, group_of = catalog or default_catalog(), _GROUP[by]
     rows = [p for p in result.predictions if p.case.excluded is None]
     refits: list[Refit] = []
-    standing: dict[str, Standing] = {p.case.id: "nothing fitted" for p in rows}
+    rests: list[dict[str, bool]] = []
     changes: dict[str, dict[FittedNumber, float]] = defaultdict(dict)
     for number in fitted_numbers(base):
         under = [p for p in rows if p.case.memory_gib is not None and number.bears_on(p)]
@@ -82,17 +73,14 @@ def left_out_errors(result: MemoryResult, by: By = "source", catalog: Catalog | 
             refits.append(refit)
             if refit.value is not None:
                 changes[refit.group][number] = refit.value
-        for p in under:
-            known = next(r for r in refits if r.number is number and r.group == group_of(p))
-            if known.value is None:
-                standing[p.case.id] = "in-sample"
-            elif standing[p.case.id] == "nothing fitted":
-                standing[p.case.id] = "left out"
+        again = {refit.group for refit in refits if refit.number is number and refit.value is not None}
+        rests.append({p.case.id: group_of(p) in again for p in under})
     told = {p.case.id: p for p in rows}
     for group, values in changes.items():
         touched = [p.case for p in rows if group_of(p) == group and any(number.bears_on(p) for number in values)]
         done, _ = express(touched, with_values(base, values))
         told |= {p.case.id: p for p in done}
+    standing = standings([p.case.id for p in rows], rests)
     return LeftOutRows(by, tuple(told[p.case.id] for p in rows), standing, tuple(refits))
 
 
@@ -100,18 +88,14 @@ def _refits(
     number: FittedNumber, under: list[Prediction], group_of: Callable[[Prediction], str], catalog: Catalog
 ) -> list[Refit]:
     """The number without each group of the rows under it."""
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, p in enumerate(under):
-        groups[group_of(p)].append(index)
-    if number.fitted.span is None or len(groups) < 2:
-        return [Refit(number, group, None, len(members)) for group, members in sorted(groups.items())]
+    groups = [group_of(p) for p in under]
+    members = members_of(groups)
+    if number.fitted.span is None or len(members) < 2:
+        return [Refit(number, group, None, len(rows)) for group, rows in members.items()]
     values, gib = predicted_over_span(number, [p.case for p in under], catalog)
-    out = []
-    for group, members in sorted(groups.items()):
-        others = [index for index in range(len(under)) if index not in set(members)]
-        measured = [under[index].case.memory_gib or 0.0 for index in others]
-        out.append(Refit(number, group, best_value(number, values, gib[others], measured), len(members)))
-    return out
+    measured = [p.case.memory_gib or 0.0 for p in under]
+    found = values_without(groups, number.value, values, gib, measured)
+    return [Refit(number, group, value, len(members[group])) for group, value in found.items()]
 
 
 def scored_left_out(result: MemoryResult, left_out: LeftOutRows) -> MemoryResult:

@@ -9,8 +9,9 @@ from pathlib import Path
 from planner.report.json_text import JsonObject
 from planner.validation.memory.cases import STACKS, TOY_GIB
 from planner.validation.memory.intervals import BAR, BARRED_ROWS, Coverage, ErrorPool, ErrorRow, coverage, pool_of
-from planner.validation.memory.left_out import By, LeftOutRows, left_out_errors, scored_left_out
+from planner.validation.memory.left_out import LeftOutRows, left_out_errors, scored_left_out
 from planner.validation.memory.score import LATER_BARS, MemoryResult, Score
+from planner.validation.refit import By
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""

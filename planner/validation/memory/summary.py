@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.placement import PlacementResult
 from planner.validation.throughput.express import Estimate
+from planner.validation.throughput.left_out import LeftOutSpeeds
 from planner.validation.throughput.run import run_throughput
 
 
@@ -36,7 +37,8 @@ def known_errors_table() -> dict[str, Any]:
     return {
         "source": "planner validate summary: published runs in validation/data re-run through the planner; "
         "runs of 5 GiB and more. Memory: fitted numbers were fitted again without the source of the row, but for "
-        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: in-sample",
+        "in_sample_rows, whose numbers have one source; the model was developed with all in view. Time: constants "
+        "likewise; of RL steps those of generation without the row's framework and of weight sync without its model",
         **memory_tables(result, pool_of(left_out_errors(result), folder)),
         **time_tables(),
     }
@@ -44,16 +46,29 @@ def known_errors_table() -> dict[str, Any]:
 
 def time_tables() -> dict[str, Any]:
     """Errors of steps by engine, and of RL steps."""
-    speeds = run_throughput()
-    time: dict[str, list[Estimate]] = defaultdict(list)
-    for estimate in speeds.estimates:
-        time[estimate.problem.engine.id].append(estimate)
-    scored = {name: rows for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
-    weights = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in scored.values()])
+    speeds = run_throughput(leave_out="source")
+    assert speeds.left is not None
     return {
         "rl": rl_table(speeds.placements, speeds.steps),
-        "time": {name: _time(rows) for name, rows in scored.items()},
-        "time_like_none": _time([row for rows in scored.values() for row in rows], weights),
+        **speed_tables(speeds.estimates, speeds.left),
+    }
+
+
+def speed_tables(estimates: Sequence[Estimate], left: LeftOutSpeeds) -> dict[str, Any]:
+    """Left-out errors of steps by engine, of engines with enough rows, and of an engine that has none.
+
+    In the last one each engine weighs the same.
+    """
+    time: dict[str, list[Estimate]] = defaultdict(list)
+    for estimate in left.estimates:
+        time[estimate.problem.engine.id].append(estimate)
+    shipped = {e.speed.id: abs(e.error) for e in estimates}
+    scored = {name: rows for name, rows in sorted(time.items()) if len(rows) >= LEAST_ROWS}
+    every = [row for rows in scored.values() for row in rows]
+    weights = np.concatenate([np.full(len(rows), 1 / len(rows)) for rows in scored.values()])
+    return {
+        "time": {name: _time(rows, shipped, left) for name, rows in scored.items()},
+        "time_like_none": _time(every, shipped, left, weights),
     }
 
 
@@ -143,13 +158,19 @@ def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> di
     }
 
 
-def _time(rows: list[Estimate], weights: Floats | None = None) -> dict[str, Any]:
+def _time(
+    rows: list[Estimate], shipped: Mapping[str, float], left: LeftOutSpeeds, weights: Floats | None = None
+) -> dict[str, Any]:
     """Errors of tokens a second, and percentiles of measured over predicted seconds, which is one plus the error."""
     errors = np.array([e.error for e in rows])
     weights = np.ones(len(rows)) if weights is None else weights
     low, high = (_quantile(1 + errors, weights, share) for share in (0.05, 0.95))
+    in_sample = np.array([shipped[e.speed.id] for e in rows])
     return {
         "rows": len(rows),
+        "sources": len({e.speed.source for e in rows}),
+        "median_in_sample": round(_quantile(in_sample, weights, 0.5), 4),
+        "in_sample_rows": left.in_sample(rows),
         "median": round(_quantile(np.abs(errors), weights, 0.5), 4),
         "p90": round(_quantile(np.abs(errors), weights, 0.9), 4),
         "low": round(low, 4),

@@ -25,7 +25,7 @@ _ENGINES: dict[str, Callable[[Case], str]] = {
     "torchtitan": lambda c: "fsdp1" if "FSDP1" in c.notes else "torchtitan",
     "fsdp2": lambda c: "prime-rl" if "prime" in f"{c.source} {c.framework}".lower() else "fsdp2",
     "fsdp1": lambda c: "fsdp1",
-    "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft is None else "transformers",
+    "hf-single": lambda c: "deepspeed" if "deepspeed" in c.framework and c.peft != "lora" else "transformers",
     "litgpt": lambda c: "litgpt-fsdp" if c.layout["fsdp"] else "litgpt",
     "torchtune": lambda c: "torchtune-fsdp" if c.layout["zero_stage"] == 3 else "torchtune",
     "deepspeed-zero2": lambda c: "deepspeed",
@@ -81,7 +81,7 @@ def _autocast(case: Case) -> bool:
 
 
 def _trainer_with_autocast(case: Case) -> bool:
-    """The Trainer of 2023 in bf16; Qwen's quantised runs train in fp16 through DeepSpeed, which casts nothing."""
+    """The Trainer of 2023 in bf16; Qwen's finetune_qlora_single_gpu.sh takes fp16 by DeepSpeed, which casts none."""
     return case.source == "ms_swift_benchmark" or (case.source == "qwen1_readme" and case.peft != "qlora")
 
 
@@ -196,6 +196,8 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("optimizer_in_backward", lambda c: "in backward" in c.optimizer.replace("-", " ")),
     ("offload_activations", lambda c: bool(c.recompute["offload_activations"])),
     ("synchronous_pipeline", lambda c: "after_pp_fix=False" in c.notes and c.layout["pp"] > 1),
+    ("outputs_held", lambda c: c.source == "peft_method_comparison" or c.engine == "torchtitan"),
+    ("shifted_logits", lambda c: "transformers 4.48" in c.framework),
     ("outputs_in_fp32", lambda c: _trainer_with_autocast(c)),
     ("variable_lengths", lambda c: c.source == "ms_swift_benchmark"),
     ("padding_free", lambda c: "padding-free" in c.framework),
@@ -223,8 +225,14 @@ def optimizer_of(case: Case) -> str:
         if re.search(pattern, case.optimizer, re.IGNORECASE):
             if name is None:
                 raise NotExpressible(f"optimizer: {case.optimizer}")
-            return name
+            return "adamw-foreach" if name == "adamw" and _foreach(case) else name
     raise NotExpressible(f"optimizer: {case.optimizer or 'not stated'}")
+
+
+def _foreach(case: Case) -> bool:
+    """torch's own default on CUDA, Trainer's before torch 2.8 (6 August 2025)."""
+    named = "fused" in case.optimizer or not (_until(case, "2025-08-06") or case.source == "peft_method_comparison")
+    return engine_of(case) in ("transformers", "transformers-ddp", "fsdp1") and not named
 
 
 _MODULES = {
@@ -261,10 +269,8 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
     if not lora.get("rank"):
         raise NotExpressible("adapter rank not stated")
     # Adapters trained at once hold as much as one of the sum of their ranks.
-    base: dict[str, Any] = {
-        "rank": int(lora["rank"]) * int(lora.get("concurrent") or 1),
-        "targets": _targets(lora.get("targets"), bool(case.arch["gated_mlp"])),
-    }
+    targets, rank = _targets(lora.get("targets"), bool(case.arch["gated_mlp"])), int(lora["rank"])
+    base: dict[str, Any] = {"rank": rank * int(lora.get("concurrent") or 1), "targets": targets}
     if dropped := re.search(r"dropout ?([0-9.]+)", str(lora.get("detail") or "")):
         base["dropout"] = float(dropped.group(1))
     if lora.get("trainable_embeddings"):
@@ -275,7 +281,7 @@ def adapter_of(case: Case) -> dict[str, Any] | None:
     if case.peft == "qlora" or quantised:
         base["base_precision"] = _base_precision(str(quantised or "nf4"))
     elif _autocast(case):
-        base["base_precision"] = "fp32-autocast"
+        base["base_precision"] = "fp32"
     elif case.source == "prime_rl":
         base["base_precision"] = "fp32"  # the frozen base is sharded in fp32 like everything else
     return base

@@ -24,7 +24,7 @@ def step_blocks(result: StepResult) -> list[Block]:
             left=frozenset({0, 1, 2, 3, 4, 5, 6}),
         ),
         Grid(
-            ("phase", "rows", "median error", "bias", "worst", "left out", "constants fitted"),
+            ("phase", "rows", "median error", "bias", "worst", "left out", "in-sample", "constants fitted"),
             tuple(_summary(result, phase, apart) for phase in PHASES if result.of(phase)),
         ),
         Text(
@@ -53,7 +53,7 @@ def _summary(result: StepResult, phase: str, apart: Mapping[str, LeftOutErrors])
     middle = median(abs(error) for error in errors)
     other = apart[phase]
     figures = (f"{middle:.1%}", f"{median(errors):+.1%}", f"{worst:+.0%}", f"{other.middle:.1%}")
-    return (NAMES[phase], str(len(errors)), *figures, str(other.constants))
+    return (NAMES[phase], str(len(errors)), *figures, str(len(other.in_sample)), str(other.constants))
 
 
 def step_document(result: StepResult) -> dict[str, object]:
@@ -70,7 +70,12 @@ def step_document(result: StepResult) -> dict[str, object]:
             for score in result.scores
         ],
         "left_out": {
-            phase: {"median": apart.middle, "constants": apart.constants, "errors": dict(apart.errors)}
+            phase: {
+                "median": apart.middle,
+                "constants": apart.constants,
+                "errors": dict(apart.errors),
+                "in_sample": sorted(apart.in_sample),
+            }
             for phase, apart in left_out(result).items()
         },
         "not_scored": [{"id": name, "reason": reason} for name, reason in result.left_out],

@@ -46,6 +46,11 @@ class PlacementRow:
         return self.cells["mode"] == "colocated"
 
     @property
+    def has_length(self) -> bool:
+        """The mean length of responses is printed."""
+        return self.cells["lengths"] == "printed"
+
+    @property
     def gpus(self) -> str:
         """`64`, or `32+32` for those that train and those that generate."""
         train, rollout = self.cells["train_gpus"], self.cells["rollout_gpus"]

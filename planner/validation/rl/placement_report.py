@@ -15,17 +15,20 @@ COLUMNS = ("row", "GPUs", "step s", "measured", "error", "rollout s", "training 
 
 def placement_blocks(result: PlacementResult) -> list[Block]:
     """Every row, the medians, what systematically differs, and what was left out."""
-    apart = [score for score in result.scores if score.ratio_error is not None]
+    printed, assumed = (
+        [s.ratio_error for s in result.scores if s.ratio_error is not None and s.row.has_length is told]
+        for told in (True, False)
+    )
     reasons = Counter(reason for _, reason in result.left_out)
     return [
         Heading("RL steps: trainer and rollout engine on shared and on separate GPUs, not calibrated"),
         Grid(COLUMNS, tuple(_row(score) for score in result.scores), left=frozenset({0, 1})),
         Text(
             f"Median error of the step: {_middle([s.step_error for s in result.scores])}; of the ratio of a colocated "
-            f"step to an asynchronous one: {_middle([s.ratio_error or 0.0 for s in apart])}. Reported, not a bar. "
-            "Ratio: the step of the same work colocated on as many GPUs over this one. In brackets what was measured. "
-            "Lengths are published by NeMo-RL only (means); those of verl are assumed. The model leaves out ranks that "
-            "wait for longer sequences, rollouts that go on across weight syncs, and speculative decoding."
+            f"step to an asynchronous one where mean lengths are printed, which has a bar: {_middle(printed)}, and "
+            f"where they are assumed: {_middle(assumed)}. Ratio: the step of the same work colocated on as many GPUs "
+            "over this one. In brackets what was measured. Lengths are printed by NeMo-RL only (means); those of verl "
+            "are assumed, and rollouts that go on across weight syncs have no tail."
         ),
         Grid(("RL placements not scored", "rows"), tuple((reason, str(n)) for reason, n in sorted(reasons.items()))),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -18,6 +19,9 @@ SMALLEST_GROUP = 8
 """Rows that make a sweep worth ranking."""
 DENSE_SOURCES = ("nanotron", "llmfoundry", "dgxc", "megatron_bridge", "fms_fsdp", "nemo_docs")
 """Sources of the accuracy bar; nanotron and its sweep count as one."""
+FASTER_NODES = 435.0
+"""Bus bandwidth of an all-reduce inside a node that parts jobs of the nanotron sweep before its nodes were repaired
+(449 to 461 GB/s, one 439) from those after (390 to 432): other machines for a choice between layouts. [GB/s]"""
 VTRAIN = ("vtrain-1-node", "vtrain-several")
 CLASSES: dict[str, str] = {
     "dense-bf16": "dense, bf16, full layout, FlashAttention stated or known",
@@ -44,6 +48,8 @@ class Speed:
     full_layout: bool
     network: str
     """good, slow or faulty where the source measured its network, else empty."""
+    node: str
+    """Which of two states its nodes measured themselves to be in, where the source measured them; see FASTER_NODES."""
     bus_gb_per_s: Mapping[str, float]
     """Bus bandwidth over all ranks of the job by operation, as the run itself measured it at start."""
     schedule: str
@@ -93,10 +99,16 @@ class Speed:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """Sweep: rows equal in all this differ in their layout alone."""
+        """Sweep: rows equal in all this differ in their layout alone, and ran on machines in one state."""
         c = self.run
         facts = (self.source, c.model, c.gpu, c.num_gpus, c.sequence_length, c.precision, c.global_batch_size)
-        return (*(str(fact) for fact in facts), self.network or "-")
+        return (*(str(fact) for fact in facts), self.node or "-", self.network or "-")
+
+    @property
+    def same_layout(self) -> tuple[str, ...]:
+        """What rows of a sweep share that ran one layout, in whichever release or repetition."""
+        c = self.run
+        return tuple(json.dumps(part, sort_keys=True) for part in (c.layout, c.micro_batch_size, c.recompute))
 
     @cached_property
     def excluded(self) -> str | None:
@@ -141,13 +153,14 @@ def speed_of(row: dict[str, Any]) -> Speed:
     """One JSON row."""
     metric, detail = row["metric"], row["engine_detail"]
     bus = {op: detail.get(f"net_{op.replace('_', '')}_gbs") for op in ("all_reduce", "all_gather", "reduce_scatter")}
-    layout = row["layout"]
+    layout, inside = row["layout"], detail.get("intra_allreduce_gbs")
     return Speed(
         run=_run(row),
         tokens_per_s_per_gpu=metric["tokens_per_s_per_gpu"],
         scored=bool(metric["score"]),
         full_layout=bool(metric["full_layout"]),
         network=detail.get("net") or "",
+        node="" if not inside else f"nodes of {'449' if float(inside) >= FASTER_NODES else '425'} GB/s",
         bus_gb_per_s={op: float(value) for op, value in bus.items() if value},
         schedule=layout.get("schedule") or "",
         version=detail.get("container") or detail.get("tag") or "",

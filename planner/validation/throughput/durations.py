@@ -35,7 +35,7 @@ def residuals(result: ThroughputResult) -> dict[tuple[str, str], dict[str, NDArr
     The error of an RL step is that of constants refitted without its framework.
     """
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for estimate in result.estimates:
+    for estimate in result.left.estimates if result.left is not None else result.estimates:
         if estimate.speed.accuracy in ("nanotron-slow",):
             continue
         case = estimate.speed.run
@@ -64,9 +64,9 @@ def durations_table(result: ThroughputResult) -> dict[str, Any]:
     }
     return {
         "source": "planner validate durations: measured over predicted step time of published runs; constants of the "
-        "time model were set with these runs in view, the quantiles are calibrated with each group left out in "
-        "turn (a model of a source; of RL steps a framework, whose constants are refitted without it; of an engine "
-        "that was never scored, the scored engines)",
+        "time model were fitted again without the run's source where there are others, the quantiles are calibrated "
+        "with each group left out in turn (a model of a source; of RL steps a framework, whose constants are refitted "
+        "without it; of an engine that was never scored, the scored engines)",
         "levels": list(LEVELS),
         "engines": dict(engines),
         "unscored": entry(pooled),

@@ -6,7 +6,7 @@ Runs that differ in their layout alone share one problem and are costed at once,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,17 +213,10 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
 
 
 def express(
-    speeds: Iterable[Speed],
-    sources: Mapping[str, Any],
-    catalog: Catalog | None = None,
-    instead: Mapping[tuple[str, str], Any] | None = None,
+    speeds: Iterable[Speed], sources: Mapping[str, Any], catalog: Catalog | None = None
 ) -> tuple[list[Estimate], list[UnexpressedSpeed]]:
-    """Run published layouts through the planner's costs; those that cannot be said come back with the reason.
-
-    `instead` stands in for entries of the catalog, by (folder, id).
-    """
+    """Run published layouts through the planner's costs; those that cannot be said come back with the reason."""
     own = Overlay(catalog or default_catalog())
-    own.extra |= dict(instead or {})
     waiting: dict[str, list[tuple[Speed, dict[str, Any]]]] = {}
     failed: list[UnexpressedSpeed] = []
     for speed in speeds:
@@ -274,6 +267,28 @@ def _estimates(pairs: list[tuple[Speed, dict[str, Any]]], catalog: Overlay) -> l
         )
         for row, speed in enumerate(speeds)
     ]
+
+
+def timed_again(estimates: Sequence[Estimate], change: Callable[[Problem], Problem]) -> list[Estimate]:
+    """The same runs with something about their problems changed that no memory rests on, in the same order."""
+    together: dict[int, list[int]] = {}
+    for index, estimate in enumerate(estimates):
+        together.setdefault(id(estimate.problem), []).append(index)
+    out = list(estimates)
+    for indices in together.values():
+        first, mine = estimates[indices[0]], [estimates[index] for index in indices]
+        problem = change(first.problem)
+        if problem is first.problem:
+            continue
+        rows = np.array([e.row for e in mine])
+        costs = RowCosts(problem.alone, first.layouts)
+        layers, recomputed = np.stack([e.layers for e in mine]), np.stack([e.recomputed for e in mine])
+        seconds = costs.step_seconds(rows, layers, recomputed)
+        for index, e, took in zip(indices, mine, seconds, strict=True):
+            faster = e.seconds / float(took)
+            speed = e.tokens_per_s_per_gpu * faster
+            out[index] = replace(e, problem=problem, seconds=float(took), tokens_per_s_per_gpu=speed)
+    return out
 
 
 def _layouts(speeds: list[Speed], problem: Problem) -> Layouts:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from planner.inputs.document import Document
@@ -14,6 +15,7 @@ from planner.report.blocks import Block, Command, Grid, Heading, Headline, Scatt
 from planner.report.envelope import enveloped
 from planner.report.html import render as page
 from planner.report.json_text import dumps
+from planner.validation.rl.bars import gain_bar, step_bars
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.phases_report import step_blocks, step_document
 from planner.validation.rl.placement import PlacementResult
@@ -21,8 +23,9 @@ from planner.validation.rl.placement_report import placement_blocks, placement_d
 from planner.validation.rl.report import rl_bar, rl_blocks, rl_document
 from planner.validation.rl.steps import RlResult
 from planner.validation.throughput.cases import CLASSES, Speed
-from planner.validation.throughput.constants import LeftOut
 from planner.validation.throughput.express import Estimate, UnexpressedSpeed
+from planner.validation.throughput.left_out import LeftOutSpeeds
+from planner.validation.throughput.left_out_report import left_out_blocks, left_out_document, percent
 from planner.validation.throughput.score import Accuracy, GroupScore, SpeedBar, accuracy, bars, groups
 
 BEATEN = {
@@ -42,7 +45,8 @@ class ThroughputResult:
     estimates: tuple[Estimate, ...]
     excluded: tuple[Speed, ...]
     unexpressed: tuple[UnexpressedSpeed, ...]
-    constants: tuple[LeftOut, ...] = ()
+    left: LeftOutSpeeds | None = None
+    """The same rows, none of whose constants has seen the row's group."""
     rl: RlResult | None = None
     placements: PlacementResult | None = None
     steps: StepResult | None = None
@@ -56,7 +60,14 @@ class ThroughputResult:
     def bars(self) -> list[SpeedBar]:
         """Promises and what was reached."""
         found = bars(self.estimates, self.groups)
-        return [*found, rl_bar(self.rl)] if self.rl is not None else found
+        found += [rl_bar(self.rl)] if self.rl is not None else []
+        found += step_bars(self.steps) if self.steps is not None else []
+        return [*found, gain_bar(self.placements)] if self.placements is not None else found
+
+    @cached_property
+    def left_out_bars(self) -> list[SpeedBar]:
+        """What the same promises come to on left-out predictions; empty where none were asked for."""
+        return bars(self.left.estimates, groups(self.left.estimates)) if self.left is not None else []
 
     @property
     def ok(self) -> bool:
@@ -75,35 +86,40 @@ class ThroughputResult:
         ]
 
 
-def _percent(value: float, sign: bool = False) -> str:
-    return "-" if value != value else f"{value:+.1%}" if sign else f"{value:.1%}"
-
-
 def _bar_value(bar: SpeedBar) -> str:
-    return _percent(bar.value) if "%" in bar.wanted else f"{bar.value:.3f}"
+    return percent(bar.value) if "%" in bar.wanted else f"{bar.value:.3f}"
 
 
 def blocks(result: ThroughputResult, *, rows: bool = False) -> list[Block]:
     """The report, before it is known how it is printed."""
     reached = sum(bar.reached for bar in result.bars if bar.rows)
     total = sum(1 for bar in result.bars if bar.rows)
+    apart = {bar.name: _bar_value(bar) for bar in result.left_out_bars}
     out: list[Block] = [
         Headline(f"{reached} of {total} bars reached over {len(result.estimates)} published runs", reached == total),
         Heading("Bars"),
         Grid(
-            ("what", "bar", "reached", "", "groups or rows", "to beat"),
+            ("what", "bar", "reached", "", *(("left out",) if apart else ()), "groups or rows", "to beat"),
             tuple(
-                (b.name, b.wanted, _bar_value(b), "yes" if b.reached else "NO", str(b.rows), BEATEN.get(b.name, ""))
+                (
+                    b.name,
+                    b.wanted,
+                    _bar_value(b),
+                    "yes" if b.reached else "NO",
+                    *((apart.get(b.name, "-"),) if apart else ()),
+                    str(b.rows),
+                    BEATEN.get(b.name, ""),
+                )
                 for b in result.bars
                 if b.rows
             ),
-            left=frozenset({0, 5}),
+            left=frozenset({0, 6 if apart else 5}),
         ),
         Heading("Error of tokens/s"),
         Grid(
             ("class", "source", "GPU", "size", "rows", "median", "p90", "bias"),
             tuple(
-                (c, s, g, z, str(a.rows), _percent(a.median), _percent(a.p90), _percent(a.bias, True))
+                (c, s, g, z, str(a.rows), percent(a.median), percent(a.p90), percent(a.bias, True))
                 for c, s, g, z, a in result.accuracies()
             ),
             left=frozenset({0, 1, 2, 3}),
@@ -130,10 +146,10 @@ def blocks(result: ThroughputResult, *, rows: bool = False) -> list[Block]:
         out += placement_blocks(result.placements)
     if result.steps is not None:
         out += step_blocks(result.steps)
-    if result.constants:
-        out += [Heading("Fitted constants, each refitted with one source or model left out"), _constants(result)]
+    if result.left is not None:
+        out += left_out_blocks(result.estimates, result.left)
     else:
-        out.append(Text("Fitted constants and their left-out errors: --constants (two minutes)."))
+        out.append(Text("Every figure on tokens/s is in-sample; with constants fitted again: --leave-out source."))
     if rows:
         out += [Heading("Rows"), _rows(result)]
     reasons = Counter(f"{s.run.source}: {s.excluded}" for s in result.excluded)
@@ -144,26 +160,6 @@ def blocks(result: ThroughputResult, *, rows: bool = False) -> list[Block]:
         Command("planner validate throughput --format html --out throughput.html", "the same with plots"),
     ]
     return out
-
-
-def _constants(result: ThroughputResult) -> Grid:
-    return Grid(
-        ("constant", "value", "fitted on", "rows", "folds", "median", "left out", "best multiple"),
-        tuple(
-            (
-                c.fitted.name,
-                f"{c.value:g}",
-                c.fitted.data,
-                str(c.rows),
-                f"{c.folds} by {c.fitted.fold}",
-                _percent(c.in_sample),
-                _percent(c.left_out),
-                f"{c.best:g}",
-            )
-            for c in result.constants
-        ),
-        left=frozenset({0, 2, 4}),
-    )
 
 
 def _row(e: Estimate) -> dict[str, Any]:
@@ -190,7 +186,7 @@ def _rows(result: ThroughputResult) -> Grid:
     for e in sorted(result.estimates, key=lambda e: e.speed.id):
         row = _row(e)
         text = " ".join(f"{name}{value}" for name, value in row["layout"].items() if value is not None)
-        figures = (f"{e.speed.tokens_per_s_per_gpu or 0:.0f}", f"{e.tokens_per_s_per_gpu:.0f}", _percent(e.error, True))
+        figures = (f"{e.speed.tokens_per_s_per_gpu or 0:.0f}", f"{e.tokens_per_s_per_gpu:.0f}", percent(e.error, True))
         out.append((row["id"], row["model"], str(row["num_gpus"]), text, str(row["micro_batch_size"]), *figures))
     return Grid(columns, tuple(out), left=frozenset({0, 1, 3}))
 
@@ -213,10 +209,12 @@ def render_json(result: ThroughputResult, *, rows: bool = False, inputs: Sequenc
             {"class": c, "source": s, "gpu": g, "size": z, **asdict(a)} for c, s, g, z, a in result.accuracies()
         ],
         "groups": [asdict(g) for g in result.groups],
-        "constants": [asdict(c) for c in result.constants],
         "not_scored": [{"id": s.id, "reason": s.excluded} for s in result.excluded]
         + [{"id": u.speed.id, "reason": u.reason} for u in result.unexpressed],
     }
+    if result.left is not None:
+        data["left_out"] = left_out_document(result.estimates, result.left)
+        data["left_out"]["bars"] = [asdict(bar) for bar in result.left_out_bars]
     if result.rl is not None:
         data["rl"] = rl_document(result.rl)
     if result.placements is not None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from planner.validation.published import data_folder
+from planner.validation.refit import By
 from planner.validation.rl.phases import run_steps
 from planner.validation.rl.placement import run_placements
 from planner.validation.rl.steps import run_rl
 from planner.validation.throughput.cases import load_speeds
-from planner.validation.throughput.constants import leave_out
 from planner.validation.throughput.express import express, load_sources
+from planner.validation.throughput.left_out import left_out_speeds
 from planner.validation.throughput.report import ThroughputResult
 
 
 def run_throughput(
-    data: Path | None = None, sources: tuple[str, ...] = (), *, constants: bool = False
+    data: Path | None = None, sources: tuple[str, ...] = (), *, leave_out: By | None = None
 ) -> ThroughputResult:
-    """Score the time model; `sources` names those to keep, all where it is empty."""
+    """Score the time model; `sources` names those to keep, all where it is empty. `leave_out` scores it a second time,
+    each row by constants fitted without its group.
+    """
     folder = data or data_folder()
     machines = load_sources(folder)
     speeds = [s for s in load_speeds(folder) if not sources or s.source in sources or s.run.source in sources]
@@ -28,7 +31,7 @@ def run_throughput(
         estimates=tuple(done),
         excluded=tuple(s for s in speeds if s.excluded is not None),
         unexpressed=tuple(failed),
-        constants=tuple(leave_out(scored, machines)) if constants else (),
+        left=left_out_speeds(done, leave_out) if leave_out is not None else None,
         rl=run_rl(folder) if reinforced else None,
         placements=run_placements(folder) if reinforced else None,
         steps=run_steps(folder) if reinforced else None,

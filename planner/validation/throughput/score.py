@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -131,11 +131,25 @@ def trivial_pick(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def groups(estimates: Iterable[Estimate]) -> list[GroupScore]:
-    """All sweeps of at least SMALLEST_GROUP rows, in the order of their keys."""
-    found: dict[tuple[str, ...], list[Estimate]] = {}
+    """All sweeps of at least SMALLEST_GROUP layouts, in the order of their keys."""
+    found: dict[tuple[str, ...], dict[tuple[str, ...], list[Estimate]]] = {}
     for e in estimates:
-        found.setdefault(e.speed.group, []).append(e)
-    return [group_score(key, found[key]) for key in sorted(found) if len(found[key]) >= SMALLEST_GROUP]
+        found.setdefault(e.speed.group, {}).setdefault(e.speed.same_layout, []).append(e)
+    return [
+        group_score(key, [one_row(rows) for rows in found[key].values()])
+        for key in sorted(found)
+        if len(found[key]) >= SMALLEST_GROUP
+    ]
+
+
+def one_row(rows: Sequence[Estimate]) -> Estimate:
+    """One layout that several releases or repetitions ran: the first of them, with the medians of their speeds."""
+    if len(rows) == 1:
+        return rows[0]
+    first = min(rows, key=lambda e: e.speed.id)
+    seen = _median([float(e.speed.tokens_per_s_per_gpu or 0.0) for e in rows])
+    said = _median([e.tokens_per_s_per_gpu for e in rows])
+    return replace(first, speed=replace(first.speed, tokens_per_s_per_gpu=seen), tokens_per_s_per_gpu=said)
 
 
 def by_source(
@@ -185,6 +199,7 @@ def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[Sp
     eight = [e for e in of("dense-fp8") if e.problem.engine.id == "megatron-core"]
     hopper = accuracy("fp8", [e for e in eight if e.problem.gpu.id == "h100-sxm5-80gb"])
     racks = accuracy("fp8", [e for e in eight if e.problem.gpu.id in ("gb200-186gb", "gb300")])
+    titan = accuracy("torchtitan", of("torchtitan"))
     number = len(counted)
     top1, top3 = share("top1"), share("top3")
     rho = by_source(((g.source, g.spearman) for g in counted), _median, over=_median)
@@ -202,6 +217,7 @@ def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[Sp
         SpeedBar("tokens/s, experts bf16, median", "<= 10 %", moe.median, moe.median <= 0.10, moe.rows),
         SpeedBar("tokens/s, later rows of experts, median", "<= 15 %", later.median, later.median <= 0.15, later.rows),
         SpeedBar("tokens/s, Megatron dense fp8, H100", "<= 5 %", hopper.median, hopper.median <= 0.05, hopper.rows),
+        SpeedBar("tokens/s, torchtitan, median", "<= 10 %", titan.median, titan.median <= 0.10, titan.rows),
         SpeedBar(
             "tokens/s, Megatron dense fp8, GB200, GB300", "<= 7 %", racks.median, racks.median <= 0.07, racks.rows
         ),

@@ -1,0 +1,101 @@
+"""Options of an engine as decisions: which of them a scenario leaves open, and the sets of them that may be on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from planner.problem.variants import MOST_VARIANTS, Setting, Variant
+from planner.schema.catalog import Architecture, Precision
+from planner.schema.engine import Engine
+from planner.schema.option import Need
+from planner.schema.scenario import Scenario
+
+OPTIONS = "engine_options"
+"""Where settings of these decisions stand: `engine_options.NAME`, true or false."""
+
+
+def options_left_open(
+    scenario: Scenario, engine: Engine, architecture: Architecture, precision: Precision
+) -> tuple[str, ...]:
+    """Options that the search may turn on, in the order of the scenario or, for `any`, of the engine's file.
+
+    Those that would do nothing here, that are on anyway, or that stand against one that is on, are left out.
+    """
+    asked = scenario.options_to_try
+    if asked == "any":
+        asked = [name for name, option in engine.options.items() if option.choice == "speed" and not option.decides]
+    on = scenario.engine_options
+    return tuple(
+        name
+        for name in dict.fromkeys(asked)
+        if name not in on
+        and lacking(name, scenario, engine, architecture, precision) is None
+        and all(_together(engine, name, other) for other in on)
+    )
+
+
+def lacking(
+    name: str, scenario: Scenario, engine: Engine, architecture: Architecture, precision: Precision
+) -> Need | None:
+    """The first thing that an option needs and that is not here; None where it does something."""
+    here: Mapping[Need, bool] = {
+        "experts": architecture.is_moe,
+        "latent attention": architecture.is_mla,
+        "fp8": precision.compute == "fp8",
+        "16-bit weights": precision.weight_bytes <= 2,
+        "adapters": scenario.adapter is not None,
+        "all weights trained": scenario.adapter is None,
+    }
+    return next((need for need in engine.options[name].needs if not here[need]), None)
+
+
+def with_options(variant: Variant, engine: Engine, names: tuple[str, ...]) -> tuple[Variant, ...]:
+    """The variant with each set of these options that may be on together, fewer options first.
+
+    Raises ValueError for more than `MOST_VARIANTS` of them.
+    """
+    sets = sorted(_sets(engine, names), key=len)
+    return tuple(_with(variant, names, some) for some in sets)
+
+
+def _sets(engine: Engine, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()]
+    for name in names:
+        found += [(*some, name) for some in found if all(_together(engine, name, other) for other in some)]
+        if len(found) > MOST_VARIANTS:
+            raise ValueError(f"{len(names)} options to try make more than {MOST_VARIANTS} sets")
+    return found
+
+
+def _together(engine: Engine, one: str, other: str) -> bool:
+    """May both options be on."""
+    options = engine.options
+    return not (
+        (one in options and other in options[one].instead_of) or (other in options and one in options[other].instead_of)
+    )
+
+
+def _with(variant: Variant, names: tuple[str, ...], on: tuple[str, ...]) -> Variant:
+    settings = ((f"{OPTIONS}.{name}", str(name in on).lower()) for name in names)
+    scenario = variant.scenario
+    update = {"engine_options": [*scenario.engine_options, *on], "options_to_try": []}
+    return Variant((*variant.settings, *settings), scenario.model_copy(update=update))
+
+
+def chosen_options(settings: Sequence[Setting]) -> tuple[str, ...]:
+    """Options that were open and are on."""
+    return tuple(
+        path.removeprefix(f"{OPTIONS}.") for path, value in settings if path.startswith(OPTIONS) and value == "true"
+    )
+
+
+def options_off(
+    scenario: Scenario, engine: Engine, architecture: Architecture, precision: Precision
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(option that is a choice, options that are on once it is turned on), for each one that is off and would do
+    something."""
+    on = scenario.engine_options
+    for name, option in engine.options.items():
+        usable = option.choice is not None and lacking(name, scenario, engine, architecture, precision) is None
+        if usable and name not in on and not option.decides:
+            yield name, (*(other for other in on if _together(engine, name, other)), name)

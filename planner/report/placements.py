@@ -1,0 +1,57 @@
+"""The placements of an RL run side by side, with what is known of the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.analysis.placements import Placed
+from planner.inputs.known_errors import RlErrors
+from planner.report.blocks import Block, Grid, Heading, Text
+from planner.report.short import short_layout
+from planner.units import format_seconds, number, percent
+
+
+def placement_line(placed: Sequence[Placed]) -> str:
+    """Every placement with its step, and that the gains of separate GPUs are uncertain; empty where one was pinned."""
+    if not placed:
+        return ""
+    steps = ", ".join(f"{one.name}{' (chosen)' * one.chosen} {_step(one)}" for one in placed)
+    return f"{steps}. {_doubt(placed)}"
+
+
+def placement_blocks(placed: Sequence[Placed]) -> list[Block]:
+    """The same as a table."""
+    if not placed:
+        return []
+    rows = [
+        (
+            f"{one.name}{' (chosen)' * one.chosen}",
+            _step(one),
+            number(one.plan.tokens_per_second, 0) if one.plan is not None else "-",
+            number(one.plan.headroom_gib, 1) if one.plan is not None else "-",
+            short_layout(one.plan) if one.plan is not None else "-",
+        )
+        for one in placed
+    ]
+    table = Grid(("placement", "step", "tokens/s", "free GiB", "layout"), tuple(rows), left=frozenset({0, 4}))
+    return [Heading("Placements, each solved"), table, Text(_doubt(placed))]
+
+
+def _step(one: Placed) -> str:
+    if one.plan is None:
+        return "does not fit"
+    count = len(one.plan.wish.given_up)
+    given = f", {count} wish{'es' * (count > 1)} given up" if count else ""
+    return format_seconds(one.plan.step_seconds) + given
+
+
+def _doubt(placed: Sequence[Placed]) -> str:
+    known = next((one.plan.problem.known_errors.rl for one in placed if one.plan is not None), None)
+    return _understated(known) if known is not None else "No published pair was scored: the choice is uncertain."
+
+
+def _understated(known: RlErrors) -> str:
+    return (
+        f"The choice is uncertain: what separate GPUs gain is off by {percent(known.ratio_median)} in the median of "
+        f"{known.pairs} published pairs, most of them understated."
+    )

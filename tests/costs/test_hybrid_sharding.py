@@ -1,0 +1,91 @@
+"""State sharded inside nodes and replicated over them: more memory, less gathered between nodes, one reduction more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from planner.analysis.option_gains import option_gains
+from planner.costs.item_names import ItemName
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document, parse_document
+from planner.launch.torchtitan import fragment
+from planner.problem.copies import copies_of
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
+from planner.search.search import plan
+from planner.search.witness.witness import broken
+
+SCENARIO = """
+name: hybrid
+task: pretrain
+model: llama3-8b
+engine: torchtitan
+cluster: {node: aws-p4d, num_gpus: 32}
+batch: {global_batch_size: 32, sequence_length: 2048, micro_batch_size: 1}
+layout: {tensor_parallel: 1, pipeline_parallel: 1, context_parallel: 1, recomputed_layers: all}
+"""
+
+
+def asked(**changes: object) -> Document:
+    document = parse_document(SCENARIO, "hybrid.yaml")
+    return replace(document, data={**document.data, **changes})
+
+
+def estimated(**changes: object) -> Plan:
+    return estimate(asked(**changes))
+
+
+BATCH = {"sequence_length": 2048, "micro_batch_size": 1}
+
+
+def gathers(found: Plan) -> float:
+    """[s]"""
+    return sum(entry.amount for entry in found.time if entry.name == ItemName.GATHERING_SHARDED_WEIGHTS)
+
+
+def gib(found: Plan, name: ItemName) -> float:
+    moment = next(phase for phase in found.memory if phase.phase == "optimizer")
+    return next(item.amount for item in moment.items if item.name == name)
+
+
+def test_state_is_that_of_one_node() -> None:
+    """Four nodes of eight: each keeps all state between its own eight."""
+    whole, hybrid = estimated(), estimated(engine_options=["hybrid_sharding"])
+    alone = estimated(cluster={"node": "aws-p4d", "num_gpus": 8})
+    for name in (ItemName.WEIGHTS, ItemName.OPTIMIZER):
+        assert gib(hybrid, name) == pytest.approx(4 * gib(whole, name))
+        assert gib(hybrid, name) == pytest.approx(gib(alone, name))
+    assert copies_of(hybrid.problem, hybrid.layout) == 4
+    assert copies_of(whole.problem, whole.layout) == 1
+    assert broken(hybrid.problem, hybrid.layout, hybrid.layers, hybrid.recomputed) == ()
+
+
+def test_inside_one_node_it_changes_nothing() -> None:
+    small = {"cluster": {"node": "aws-p4d", "num_gpus": 8}}
+    whole, hybrid = estimated(**small), estimated(**small, engine_options=["hybrid_sharding"])
+    assert hybrid.step_seconds == pytest.approx(whole.step_seconds)
+    assert hybrid.peak_gib == pytest.approx(whole.peak_gib)
+
+
+def test_the_search_takes_the_faster_of_both_and_the_script_says_which() -> None:
+    whole, hybrid = estimated(), estimated(engine_options=["hybrid_sharding"])
+    outcome = plan(asked(options_to_try=["hybrid_sharding"]), check_points=0)
+    assert outcome.plan is not None
+    assert outcome.plan.step_seconds <= min(whole.step_seconds, hybrid.step_seconds) * (1 + 0.005)
+    gain = next(each for each in option_gains(whole, default_catalog()) if each.name == "hybrid_sharding")
+    assert gain.throughput_change == pytest.approx(whole.step_seconds / hybrid.step_seconds - 1)
+    text = fragment(plan(asked(engine_options=["hybrid_sharding"]), check_points=0), default_catalog())
+    assert "--parallelism.data_parallel_replicate_degree 4" in text
+    assert "--parallelism.data_parallel_shard_degree 8" in text
+
+
+def test_nothing_is_gathered_between_nodes() -> None:
+    """In a pass without gradients only gathers are left: those of one node take as long as on that node alone."""
+    frozen = {"adapter": {"rank": 8}, "task": "sft"}
+    hybrid = estimated(engine_options=["hybrid_sharding"], **frozen)
+    alone = estimated(cluster={"node": "aws-p4d", "num_gpus": 8}, **frozen, batch={**BATCH, "global_batch_size": 8})
+    spread = estimated(**frozen)
+    assert gathers(hybrid) == pytest.approx(gathers(alone))
+    assert gathers(spread) > gathers(hybrid)
