@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,11 @@ from planner.inputs.document import Document, validate
 from planner.inputs.saved import question_asked
 from planner.problem.resolve import question_of
 from planner.schema.answers import LayoutDecisions
+from planner.schema.near_answers import NearTiesDocument, TiedLayout
 from planner.schema.question_answers import ProofDocument
 from planner.search.decisions import layout_document
 from planner.search.named_layout import COUNTS
+from planner.search.near_ties import NearTies, Tie
 from planner.search.plan import Plan, make_plan
 from planner.search.search import Outcome, Proof
 from planner.search.space import Removed, build_space
@@ -52,6 +55,7 @@ class KeptAnswer(_Kept):
     plan: KeptLayout | None
     proof: ProofDocument | None
     asked: KeptQuestion
+    near_ties: NearTiesDocument | None = None
 
 
 def restored(answer: Document, catalog: Catalog) -> Outcome:
@@ -72,7 +76,7 @@ def restored(answer: Document, catalog: Catalog) -> Outcome:
         because = "the catalog's rules of its engine, or of its machines, have changed since"
         raise InputError(Mistake(f"the layout of {answer.name} is not legal any more", Place(answer.name), because))
     proof = kept.proof
-    return Outcome(
+    outcome = Outcome(
         question,
         kept.status,
         plan,
@@ -92,6 +96,20 @@ def restored(answer: Document, catalog: Catalog) -> Outcome:
         (),
         kept.asked.usual_headroom_gib,
     )
+    ties = kept.near_ties
+    if ties is None or changed_facts(answer, outcome):
+        return outcome
+    return replace(outcome, near_ties=_near_ties(ties))
+
+
+def _near_ties(kept: NearTiesDocument) -> NearTies:
+    """Near ties as they were counted; of their variants only the number was kept."""
+
+    def tie(layout: TiedLayout) -> Tie:
+        return Tie({**layout.model_dump(exclude={"variants"}), "virtual_pipeline": 1}, (), layout.variants, ())
+
+    ties, ends = tuple(map(tie, kept.layouts)), (tie(kept.simplest), tie(kept.roomiest))
+    return NearTies(kept.share, ties, kept.at_least, *ends, kept.roomiest_headroom_gib)
 
 
 def changed_facts(answer: Document, outcome: Outcome) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from planner.errors import Mistake
+from planner.inputs.document import Document
 from planner.problem.variants import MOST_VARIANTS, Setting, Variant
 from planner.schema.catalog import Architecture, Precision
 from planner.schema.engine import Engine
@@ -47,6 +49,23 @@ def lacking(
         "all weights trained": scenario.adapter is None,
     }
     return next((need for need in engine.options[name].needs if not here[need]), None)
+
+
+def without_experts(
+    document: Document, scenario: Scenario, engine: Engine, architecture: Architecture
+) -> list[Mistake]:
+    """Options that are switched on and need experts, of a network that has none: the engine stops, or ignores them."""
+    known = [name for name in scenario.engine_options if name in engine.options and not architecture.is_moe]
+    return [
+        Mistake(
+            f"{name} needs a network with experts",
+            document.place((OPTIONS,)),
+            engine.options[name].text,
+            f"leave {name} out of {OPTIONS}",
+        )
+        for name in known
+        if "experts" in engine.options[name].needs
+    ]
 
 
 def with_options(variant: Variant, engine: Engine, names: tuple[str, ...]) -> tuple[Variant, ...]:

@@ -18,7 +18,7 @@ from planner.problem.conditions import applies, conditions
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
-from planner.problem.option_sets import options_left_open, with_options
+from planner.problem.option_sets import options_left_open, with_options, without_experts
 from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
 from planner.problem.racks import as_used, asked_counts
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
@@ -169,6 +169,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     node = own.node
     wrong = refusals(document, Asked(scenario, engine, precision, gpu))
     wrong += work_contradictions(document, scenario, shared["architecture"], engine)
+    wrong += without_experts(document, scenario, engine, shared["architecture"])
     if wrong:
         return wrong, None
     grid_gpu = _grid_of(gpu, catalog)

@@ -92,6 +92,10 @@ class Outcome(Shown):
         return f"<Outcome {self}>"
 
 
+def _limit_s(question: Question, asked: float | None) -> float:
+    return asked if asked is not None else question.scenario.search.time_limit_s
+
+
 def search(
     question: Question,
     *,
@@ -110,7 +114,7 @@ def search(
     Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
     the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
     """
-    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
+    limit = _limit_s(question, time_limit_s)
     deadline = Deadline.of(limit, now)
 
     def ask(asked: Question) -> Outcome:
@@ -336,7 +340,7 @@ def plan(
     """
     started = clock.monotonic()
     question = question_of(document, catalog)
-    limit = time_limit_s if time_limit_s is not None else question.scenario.search.time_limit_s
+    limit = _limit_s(question, time_limit_s)
     share = known_share(question) if ties else None
     left_s = max(1e-9, limit - clock.monotonic() + started)
     return search(question, check_points=check_points, time_limit_s=left_s, ties=share)

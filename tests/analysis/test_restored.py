@@ -64,8 +64,9 @@ def test_no_command_searches_for_a_saved_plan(tmp_path: Path, monkeypatch: pytes
     again = run("launch", str(saved), "--to", "axolotl")
     assert again.out == launched
     assert "the saved plan of example:llama8b_lora_4090, not searched again" in again.err
-    figures = [out[out.index("  model") : out.index("Next:")] for out in (run("estimate", str(saved)).out, shown)]
-    assert figures[0] == figures[1]
+    told = run("estimate", str(saved)).out
+    told, shown = (out[out.index("  model") : out.index("Next:")] for out in (told, shown))
+    assert shown.startswith(told.rstrip()), "near ties follow, which one layout does not have"
 
 
 ASKED = (

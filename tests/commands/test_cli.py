@@ -89,7 +89,7 @@ BAD = {
     "wrong type": (TEXT.replace("max_gpus: 4", "max_gpus: four"), "cluster.max_gpus: expected a whole number", ":12:3"),
     "unknown node": (TEXT.replace("hgx-h100-8", "hgx-h100"), "unknown node type `hgx-h100`", "`hgx-h100-8`"),
     "unknown model": (TEXT.replace("qwen2.5-7b\n", "qwen2.5-7\n"), "unknown model", "`qwen2.5-7b`"),
-    "impossible number": (TEXT.replace("headroom_gib: 20", "headroom_gib: -3"), "must be at least 0, got -3", ":25:3"),
+    "impossible number": (TEXT.replace("headroom_gib: 20", "headroom_gib: -3"), "must be at least 0, got -3", ":22:3"),
     "not YAML": ("a: [1, 2\nb: {", "is not valid YAML", ":2:"),
     "too large": ("#" * 300_000, "is larger than 256 KiB", "bad.yaml"),
     "nested deep": ("a: " + "[" * 300 + "]" * 300, "is nested deeper than", ":1:"),

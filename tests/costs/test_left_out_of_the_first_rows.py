@@ -49,10 +49,10 @@ def test_a_fused_head_takes_the_power_of_two_above_its_share(tokens: int, chunk:
 def test_a_fused_head_makes_no_logits(engine: str) -> None:
     gpus = 1 if engine == "transformers" else 2
     plain, fused = (items("loss", engine, gpus, engine_options=on) for on in ([], ["fused_head"]))
-    assert plain["logits and loss"] > 14 * 128256 * TOKENS
+    assert plain["logits and loss"] > 12 * 128256 * TOKENS
     assert fused["logits and loss"] < 14 * HIDDEN * TOKENS
     if CATALOG.find("engines", engine).states.gradients_appear:
-        made = 2 * 128256 * HIDDEN / gpus  # the head's, on the way forward
+        made = (4 if engine == "fsdp2" else 2) * 128256 * HIDDEN / gpus  # the head's, on the way forward
         assert fused["gradients"] - plain["gradients"] == pytest.approx(made, rel=1e-4)
 
 

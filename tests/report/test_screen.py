@@ -81,6 +81,7 @@ LAYOUTS = st.builds(
     node=st.just("here"),
     later_stages_node=st.none() | st.just("there"),
     zero_stage=st.integers(0, 3),
+    engine_options=st.lists(st.sampled_from(["compile", "hybrid_ep"]), unique=True).map(tuple),
     num_micro_batches=st.just(1),
     global_batch_size=st.just(1),
     sequence_length=st.just(1),
@@ -103,6 +104,7 @@ def decided(layout: NamedLayout) -> dict[str, object]:
         out["recomputed_layers_per_stage"] = layout.recomputed_layers_per_stage[0]
     if layout.later_stages_node is None:
         out["stages_on_node"] = None
+    out["recompute_group"] = max(1, layout.recompute_group)
     return out
 
 

@@ -303,7 +303,7 @@ def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monke
         assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
 
 
-@pytest.mark.parametrize("seed", [5292, 5344, 5365])
+@pytest.mark.parametrize("seed", [5344, 5365])
 def test_of_rows_that_wait_for_the_same_rollout_those_that_cannot_win_are_dropped(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -282,6 +282,7 @@ class StageMemory(StageParameters):
         head, tied = ((each * made, none) for each in (self.is_last * self._end_parameters[1], self.tied_table))
         early, waiting = (self.sharded(each, 2) * self.problem.gradient_bytes for each in (head, tied))
         several = self.layouts.num_micro_batches > 1
+        waiting = waiting * (not self.problem.engine.reserve.gradients_apart)  # else the room kept for gradients has it
         return tuple(
             Item(i.name, np.where(several, i.amount, early) + waiting, i.source) if i.name == ItemName.GRADIENTS else i
             for i in self.state

@@ -184,7 +184,7 @@ MEGATRON = (
     Check(
         "the flex dispatcher over DeepEP needs etp * ep > 1",
         "megatron/core/transformer/moe/token_dispatcher.py:1770",
-        lambda t: "expert_deduplication" not in t.options or t.expert_tensor * t.expert > 1,
+        lambda t: "expert_deduplication" not in t.options or not t.experts or t.expert_tensor * t.expert > 1,
     ),
     Check(
         "the flex dispatcher over DeepEP does not pad experts' input to their capacity",
