@@ -88,6 +88,8 @@ def _unusual(layout: NamedLayout) -> Iterator[str]:
         yield "activations on the host"
     if layout.precision != USUAL_PRECISION:
         yield layout.precision
+    if layout.engine_options:
+        yield f"with {' '.join(layout.engine_options)}"
 
 
 def _engine(rollout: NamedRollout) -> Iterator[str]:

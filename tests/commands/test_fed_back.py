@@ -37,7 +37,7 @@ ANALYSES = {
     "diagnose": ("planner.analysis.diagnose.diagnose", "diagnose", ("--file", "FILE")),
     "check": ("planner.search.estimate", "estimate", ("FILE",)),
     "calibrate": ("planner.analysis.calibrate.fit", "fit", ("--log", "FILE")),
-    "sweep": ("planner.analysis.sweep.variants", "grid", ("--out", "rows.jsonl")),
+    "sweep": ("planner.analysis.sweep.sweep", "grid", ("--out", "rows.jsonl")),
 }
 """Command: (module, the function that gets the question, options)."""
 LOG = """perf 3: {'perf/step_time': 41.2, 'perf/rollout_time': 20.0}

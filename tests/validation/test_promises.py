@@ -41,7 +41,7 @@ def test_a_tight_deadline_is_kept_as_promised_and_one_node_fewer_is_not_enough(m
     fewer = next(option for option in tight.options if option.nodes == 1)
     assert (booking.option.nodes, fewer.cents < booking.option.cents) == (2, True)
     steps = run_steps(data_folder())
-    measured = residuals(ThroughputResult(estimates=(), excluded=(), unexpressed=(), constants=(), steps=steps))
+    measured = residuals(ThroughputResult(estimates=(), excluded=(), unexpressed=(), steps=steps))
     assert drawn_shares(tight, [booking.option], measured)[0] >= tight.budget.confidence - 0.005
     assert drawn_shares(tight, [fewer], measured)[0] < tight.budget.confidence
     assert sum(map(len, measured[RL].values())) >= 16
