@@ -109,3 +109,15 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
 def conditions(tensor: Tensor) -> tuple[str, ...]:
     """The conditions of a tensor, all of which must hold."""
     return tuple(tensor.when) if isinstance(tensor.when, list) else (tensor.when,)
+
+
+def modules_that_free(problem: Problem) -> tuple[str, ...]:
+    """Modules of the engine whose recomputation drops some tensor of this network, in its file's order."""
+    kinds = [False, True] if problem.architecture.is_moe else [False]
+    freed = {
+        module
+        for tensor in problem.engine.saved
+        if any(all(applies(problem, w, moe_layer=kind) for w in conditions(tensor)) for kind in kinds)
+        for module in tensor.unless_recomputed
+    }
+    return tuple(module for module in problem.engine.recompute_modules if module in freed)
