@@ -57,7 +57,8 @@ def test_corpus_covers_every_kind_of_decision() -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
         case = problem_of_seed(seed)
-        spec, layout = case.question().scenario, case.scenario["layout"]
+        question, layout = case.question(), case.scenario["layout"]
+        spec, variants = question.scenario, question.problems
         seen[str(spec.task)] += 1
         seen["experts" if case.model.get("num_experts") else "dense"] += 1
         seen["leading dense layers"] += bool(case.model.get("first_k_dense_replace"))
@@ -65,11 +66,10 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen[f"recompute {spec.layout.recompute}"] += 1
         seen[f"method {spec.layout.recompute_method}"] += 1
         seen["recomputed all"] += spec.layout.recomputed_layers == "all"
-        seen["wish"] += len(case.question().wishes) > 1
-        seen["several node counts"] += len(case.question().first.num_gpus) > 1
+        seen["wish"] += len(question.wishes) > 1
+        seen["several node counts"] += len(question.first.num_gpus) > 1
         seen["virtual pipeline"] += spec.layout.virtual_pipeline != 1
         seen["offload"] += bool(spec.layout.optimizer_offload)
-        variants = case.question().problems
         opened = {path for variant in variants for path, _ in variant.settings}
         for path in opened - {path for path in opened if path.startswith(BESIDE)}:
             seen[f"open {path}"] += 1
