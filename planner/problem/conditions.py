@@ -25,8 +25,9 @@ PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
 
-def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
-    """Does a tensor exist in this kind of layer; conditions on the layout are multiplied in by `shard_factor`."""
+def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
+    """Each condition and whether it holds in this kind of layer; those on the layout are multiplied in by
+    `shard_factor`."""
     a, adapter = problem.architecture, problem.scenario.adapter
     wide = problem.precision.activation_bytes > 2
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
@@ -103,7 +104,7 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "adapter_casts_products": casts_products,
         "adapter_reads_products": not casts_products,
         "normalised_router": a.is_moe and not a.model_type.startswith(PLAIN_ROUTER),
-    }[when]
+    }
 
 
 def conditions(tensor: Tensor) -> tuple[str, ...]:
@@ -113,11 +114,11 @@ def conditions(tensor: Tensor) -> tuple[str, ...]:
 
 def modules_that_free(problem: Problem) -> tuple[str, ...]:
     """Modules of the engine whose recomputation drops some tensor of this network, in its file's order."""
-    kinds = [False, True] if problem.architecture.is_moe else [False]
+    kinds = [what_applies(problem, moe_layer=moe) for moe in {False, problem.architecture.is_moe}]
     freed = {
         module
         for tensor in problem.engine.saved
-        if any(all(applies(problem, w, moe_layer=kind) for w in conditions(tensor)) for kind in kinds)
+        if any(all(kind[when] for when in conditions(tensor)) for kind in kinds)
         for module in tensor.unless_recomputed
     }
     return tuple(module for module in problem.engine.recompute_modules if module in freed)
