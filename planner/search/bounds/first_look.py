@@ -8,15 +8,17 @@ are not looked at again.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
 from planner.costs.coefficients import RowCosts
 from planner.problem.layouts import Floats, Ints, Layouts
-from planner.problem.problem import Question
+from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import is_free
+from planner.problem.variants import Setting
 from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.in_hand import InHand
@@ -28,8 +30,9 @@ LARGE = 20_000
 LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.8
 """Shares of the time limit at which rows are no longer bounded, no longer tried, and no longer tried where the time did
 not suffice for all bounds, so that nothing comes after."""
-BLOCK = 1_000
-"""Rows tried at once."""
+BLOCK, FEW_BLOCKS = 1_000, 20
+"""Rows tried at once; of more blocks than these, some rows of all come first."""
+MODULES = "layout.recompute_modules"
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,14 @@ class Look:
 
 def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> Look:
     """Which rows may hold the answer, and a plan in hand where its share of the time is up before that is known."""
-    bound, best = np.full(len(layouts), math.inf), math.inf
-    in_hand: InHand | None = None
-    for start in range(0, len(layouts), LARGE):
-        if deadline.past(LOOKING):
-            break
-        rows = np.arange(start, min(start + LARGE, len(layouts)))
-        bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
+    best, in_hand = math.inf, None
+    bound, exact = plain_bounds(question, layouts, deadline)
     every = bool(np.isfinite(bound).all())
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     order = np.argsort(bound, kind="stable")[: int(np.isfinite(bound).sum())]
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-    if not every and blocks:
-        blocks.insert(0, order[:: len(blocks)])  # the fastest rows hardly ever fit: some of all kinds come first
+    if len(blocks) > FEW_BLOCKS or not every:
+        blocks.insert(0, order[:: max(1, len(blocks))])  # the fastest rows hardly ever fit
     for rows in blocks:
         if bound[rows[0]] > best * tie:
             break
@@ -92,8 +90,60 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
         if found is not None and found.seconds < best:
             best, in_hand = found.seconds, replace(found, row=int(rows[found.row]))
     likely = bound <= best * tie
+    for rows in _in_blocks(np.flatnonzero(likely & ~exact)):
+        if deadline.past(LAST_LOOK):
+            break
+        bound[rows] = np.maximum(bound[rows], cheap_bound(question, RowCosts(question, layouts.take(rows))))
+    likely = bound <= best * tie
     late = not every or (deadline.past(LAST_LOOK) and int(likely.sum()) > LARGE)
     return Look(likely, in_hand, float(bound.min()) if every else None, late, bound=bound)
+
+
+def plain_bounds(question: Question, layouts: Layouts, deadline: Deadline) -> tuple[Floats, np.ndarray]:
+    """(seconds that no point of a row undercuts, by time alone, whether they are the row's own); infinite where the
+    time was up.
+
+    A row that recomputes modules takes no less time than the same row without: it has that one's bound at first.
+    """
+    bound, plain = np.full(len(layouts), math.inf), _without_modules(question)[layouts.variant]
+    exact = plain == layouts.variant
+    codes = _codes(layouts, plain)
+    known = np.flatnonzero(exact)[np.argsort(codes[exact], kind="stable")]
+    place = np.minimum(np.searchsorted(codes[known], codes), len(known) - 1) if len(known) else np.zeros(0, dtype=int)
+    exact |= codes[known[place]] != codes if len(known) else True
+    for rows in _in_blocks(np.flatnonzero(exact)):
+        if deadline.past(LOOKING):
+            break
+        bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
+    if len(known):
+        bound = np.where(exact, bound, bound[known[place]])
+    return bound, exact
+
+
+def _in_blocks(rows: Ints) -> Iterator[Ints]:
+    yield from (rows[start : start + LARGE] for start in range(0, len(rows), LARGE))
+
+
+def _without_modules(question: Question) -> Ints:
+    """For each variant the one that differs from it by recomputing no module; itself where there is none."""
+
+    def key(problem: Problem, modules: str) -> tuple[Setting, ...]:
+        return tuple((path, modules if path == MODULES else value) for path, value in problem.settings)
+
+    index = {key(problem, dict(problem.settings).get(MODULES, "")): at for at, problem in enumerate(question.problems)}
+    return np.array([index.get(key(problem, "none"), at) for at, problem in enumerate(question.problems)])
+
+
+def _codes(layouts: Layouts, variants: Ints) -> Ints:
+    """A number for each row, the same for rows that agree in all columns with these as their variants."""
+    code = variants.astype(np.int64)
+    for field in fields(layouts):
+        column = getattr(layouts, field.name)
+        if field.name == "variant" or not len(column) or column.min() == column.max():
+            continue
+        values, place = np.unique(column, return_inverse=True)
+        code = np.unique(code * len(values) + place.reshape(-1), return_inverse=True)[1].reshape(-1)
+    return code
 
 
 def worth_a_look(question: Question, layouts: Layouts) -> bool:
