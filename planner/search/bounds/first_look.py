@@ -19,11 +19,12 @@ from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import is_free
 from planner.problem.variants import Setting
+from planner.search.bounds.any_split import to_spare
 from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.in_hand import InHand
 from planner.search.deadline import Deadline
-from planner.search.grid import Rounded, slowest_near_tie
+from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
 
 LARGE = 20_000
 """Spaces of fewer rows are costed whole, and larger ones in blocks of so many."""
@@ -62,7 +63,7 @@ class Look:
     whole: bool = True
     """False where it was given some of the rows only."""
     bound: Floats | None = None
-    """Seconds that no point of a row undercuts; infinite for rows that were not looked at."""
+    """Seconds that no point of a row undercuts; infinite for rows that were not looked at, and that cannot fit."""
 
     @property
     def among_likely(self) -> Look:
@@ -81,22 +82,24 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
     if len(blocks) > FEW_BLOCKS or not every:
         blocks.insert(0, order[:: max(1, len(blocks))])  # the fastest rows hardly ever fit
+    floor = bound.copy()
     for rows in blocks:
-        if bound[rows[0]] > best * tie:
+        if floor[rows[0]] > best * tie:
             break
         if deadline.past(LAST_LOOK if every else LATE_LOOK):
             break
-        found = _tried(question, layouts.take(rows), unit)
+        found, bound[rows] = _tried(question, layouts.take(rows), unit, best * tie)
+        exact[rows] = True
         if found is not None and found.seconds < best:
             best, in_hand = found.seconds, replace(found, row=int(rows[found.row]))
-    likely = bound <= best * tie
-    for rows in _in_blocks(np.flatnonzero(likely & ~exact)):
+    for rows in _in_blocks(np.flatnonzero((bound <= best * tie) & ~exact)):
         if deadline.past(LAST_LOOK):
             break
-        bound[rows] = np.maximum(bound[rows], cheap_bound(question, RowCosts(question, layouts.take(rows))))
+        bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
     likely = bound <= best * tie
     late = not every or (deadline.past(LAST_LOOK) and int(likely.sum()) > LARGE)
-    return Look(likely, in_hand, float(bound.min()) if every else None, late, bound=bound)
+    least = float(bound.min()) if every and in_hand is not None else None
+    return Look(likely, in_hand, least, late, bound=bound)
 
 
 def plain_bounds(question: Question, layouts: Layouts, deadline: Deadline) -> tuple[Floats, np.ndarray]:
@@ -156,18 +159,28 @@ def worth_a_look(question: Question, layouts: Layouts) -> bool:
     return alike and first.engine.pipeline.uneven_chunks and (named or first.scenario.layout.recompute == "uniform")
 
 
-def _tried(question: Question, layouts: Layouts, unit: float) -> InHand | None:
-    """The fastest split as even as can be of any of these rows, of those that fit even if all stages were as full."""
-    rounded = Rounded(RowCosts(question, layouts), None, 1.0, unit)
-    full = _FullestStages(question, rounded)
-    seconds, stages = full.seconds(), layouts.pipeline_parallel
+def _tried(question: Question, layouts: Layouts, unit: float, beyond: float) -> tuple[InHand | None, Floats]:
+    """(the fastest split as even as can be of any of these rows, of those that fit even if all stages were as full;
+    seconds that no point of a row undercuts, infinite where no split of it fits).
+
+    Rows that take more than `beyond` seconds anyway are not tried.
+    """
+    costs = RowCosts(question, layouts)
+    bound = cheap_bound(question, costs)
+    some = np.flatnonzero(bound <= beyond)
+    if not len(some):
+        return None, bound
+    costs = RowCosts(question, layouts.take(some))
+    bound[some[to_spare(costs, costs.memory, limit_bytes(question)) < 0]] = math.inf
+    full = _FullestStages(question, Rounded(costs, None, 1.0, unit))
+    seconds, stages = full.seconds(), costs.layouts.pipeline_parallel
     total = question.architecture.num_hidden_layers
     dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
-    seconds = np.where(total // stages >= np.maximum(layouts.virtual_pipeline, dense), seconds, math.inf)
+    seconds = np.where(total // stages >= np.maximum(costs.layouts.virtual_pipeline, dense), seconds, math.inf)
     row = int(seconds.argmin())
     if not math.isfinite(seconds[row]):
-        return None
+        return None, bound
     depth = int(stages[row])
     layers = np.array([total // depth + (stage < total % depth) for stage in range(depth)])
     again = np.minimum(layers, int(full.recomputed(np.array([row]))[0]))
-    return InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row]))
+    return InHand(int(some[row]), tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row])), bound
