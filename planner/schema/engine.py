@@ -160,8 +160,8 @@ class Recompute(Frozen):
     """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
 
 
-CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch"]
-"""Families of engines that check what they are told by the same code."""
+CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch", "dualpipe", "llama3"]
+"""Families of engines that check what they are told by the same code (or that are published as a paper alone)."""
 
 
 class Pipeline(Frozen):
@@ -179,6 +179,9 @@ class Pipeline(Frozen):
     """The last stages may hold no layer: head and loss stand alone."""
     group_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
+    bidirectional: bool = False
+    """Half of the micro-batches enter at each end (DualPipe): a rank holds the stage of its own place and that of the
+    place opposite. Both are counted as large as the larger of the two; the step's time is taken as that of 1F1B."""
     zero_bubble: str | None = None
     """Source of the engine's ZB-H1 schedule, where it has one: weight gradients wait for the pipeline's bubble."""
     balance: Literal["layers", "cost"] = "layers"
@@ -303,7 +306,21 @@ class Engine(Fittable):
     scored_as: str | None = None
     """Engine whose published runs stand for this one's errors, where it has none of its own."""
     notes: str | None = None
+    assumed: list[str] = Field(default_factory=list)
+    """Numbers of the engine itself that were neither read in code nor taken from runs."""
     sources: list[Source] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _assumed_fields_exist(self) -> Engine:
+        unknown = sorted(set(self.assumed) - set(type(self).model_fields))
+        if unknown:
+            raise ValueError(f"assumed: no field {', '.join(unknown)} here")
+        return self
+
+    @property
+    def headroom_standing(self) -> str:
+        """What is said beside the default headroom where no spread of runs stands behind it."""
+        return " (assumed)" if "default_headroom_fraction" in self.assumed else ""
 
     @model_validator(mode="after")
     def _options_are_valid(self) -> Engine:

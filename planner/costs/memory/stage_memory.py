@@ -177,6 +177,7 @@ class StageMemory(StageParameters):
             virtual_pipeline=self.layouts.virtual_pipeline,
             num_micro_batches=self.layouts.num_micro_batches,
             group_size=self.problem.engine.pipeline.group_size,
+            bidirectional=self.problem.engine.pipeline.bidirectional,
         )
 
     def _postponed(self) -> tuple[Item, ...]:
