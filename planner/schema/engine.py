@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
-from planner.schema.evidence import Fittable
+from planner.schema.evidence import Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
 from planner.schema.rl_stack import Colocation as Colocation
@@ -27,7 +27,7 @@ from planner.schema.tensors import Width as Width
 from planner.schema.timing import ElementwiseKernels, Timing
 
 
-class States(Fittable):
+class States(Stated):
     """What one parameter keeps."""
 
     weight_bytes: BytesEach | Literal["precision"] = "precision"
@@ -65,8 +65,6 @@ class States(Fittable):
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: BytesEach = 0
     """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
-    assumed: list[str] = Field(default_factory=list)
-    """Fields that are neither read from code nor seen on runs that differ in what they multiply."""
     source: str
 
 
@@ -196,7 +194,7 @@ class Overlap(Frozen):
     source: str
 
 
-class Engine(Fittable):
+class Engine(Stated):
     """A training engine (or RL stack): what it keeps, shards, gathers, buffers and refuses."""
 
     id: str
@@ -306,21 +304,7 @@ class Engine(Fittable):
     scored_as: str | None = None
     """Engine whose published runs stand for this one's errors, where it has none of its own."""
     notes: str | None = None
-    assumed: list[str] = Field(default_factory=list)
-    """Numbers of the engine itself that were neither read in code nor taken from runs."""
     sources: list[Source] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _assumed_fields_exist(self) -> Engine:
-        unknown = sorted(set(self.assumed) - set(type(self).model_fields))
-        if unknown:
-            raise ValueError(f"assumed: no field {', '.join(unknown)} here")
-        return self
-
-    @property
-    def headroom_standing(self) -> str:
-        """What is said beside the default headroom where no spread of runs stands behind it."""
-        return " (assumed)" if "default_headroom_fraction" in self.assumed else ""
 
     @model_validator(mode="after")
     def _options_are_valid(self) -> Engine:

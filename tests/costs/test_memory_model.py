@@ -325,7 +325,7 @@ def test_both_directions_keep_what_dualpipe_keeps(ranks: int, chunks: int) -> No
 
 def test_dualpipe_keeps_two_copies_of_weights_and_one_of_the_optimizer() -> None:
     held = {}
-    for engine, options in (("deepseek-v3", []), ("megatron-core", ["bf16_moments"])):
+    for engine, options in (("deepseek-dualpipe", []), ("megatron-core", ["bf16_moments"])):
         where = problem(
             engine=engine,
             model="qwen3-30b-a3b",
@@ -337,7 +337,7 @@ def test_dualpipe_keeps_two_copies_of_weights_and_one_of_the_optimizer() -> None
         rows = build_space(where.alone).layouts.take(np.array([0]))
         stages = StageMemory(where, rows, np.array([[1]]), np.array([[12.0]]), np.array([[0.0]]))
         held[engine] = {i.name: float(np.ravel(i.amount)[0]) for i in stages.state}
-    ours, theirs = held["deepseek-v3"], held["megatron-core"]
+    ours, theirs = held["deepseek-dualpipe"], held["megatron-core"]
     assert ours[ItemName.WEIGHTS] == pytest.approx(2 * theirs[ItemName.WEIGHTS])
     assert ours[ItemName.GRADIENTS] == pytest.approx(2 * theirs[ItemName.GRADIENTS])
     assert ours[ItemName.OPTIMIZER] == pytest.approx(theirs[ItemName.OPTIMIZER])
