@@ -357,3 +357,21 @@ def test_experts_keep_fp8_inputs_under_fp8() -> None:
     assert kept["bf16"] == attention + 2 * 2 * 2048 + routing + 8 * (2 * 2048 + 2 * 2 * 768 + 2 * 768)
     in_fp8 = attention + 4096 + (1 + 2) * 2048 + routing + 8 * (2048 + 2 * 2 * 768 + 768)
     assert kept["fp8"] == in_fp8
+
+
+def test_solver_and_ledgers_agree_where_both_ends_share_a_rank() -> None:
+    """The loss peaks on the first rank too, which holds the head of the other direction."""
+    free = {"tensor_parallel": 1, "context_parallel": 1, "expert_parallel": "any", "pipeline_parallel": 2}
+    asked = scenario(
+        engine="deepseek-dualpipe",
+        model="deepseek-v2-lite",
+        precision="fp8",
+        cluster={"node": "hgx-h100-8", "num_gpus": 8},
+        batch={"global_batch_size": 16, "sequence_length": 8192, "micro_batch_size": 1},
+        layout=free,
+        limits={"headroom_gib": 0},
+    )
+    outcome = plan(parse_document(json.dumps(asked), "memory.yaml"))
+    assert outcome.status == "optimal"
+    assert outcome.plan is not None
+    assert {p.stage for p in outcome.plan.memory if p.phase == "loss"} == {0, 1}
