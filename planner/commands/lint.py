@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from planner.commands.common import emit, format_option, out_option, render_blocks, set_option
-from planner.errors import CheckFailed, NoLayoutFits
+from planner.errors import CheckFailed, InputError, Mistake, NoLayoutFits, Place
 
 if TYPE_CHECKING:
     from planner.launch.lint import Linted
@@ -38,9 +38,13 @@ def command(
     Exit code 1: it does not fit; 5: there are findings; 0: neither. What no line says is listed; --set fills it in.
     """
     from planner.inputs.catalog import default_catalog
+    from planner.inputs.saved import saved_answer
     from planner.launch.lint import fixed, lint
     from planner.report.json_text import dumps
 
+    if engine is None and saved_answer(file) is not None:
+        because, attempt = "lint reads launch scripts and settings", f"planner launch {file} --to LAUNCHER"
+        raise InputError(Mistake(f"{file} is a saved answer, not a launch file", Place(file), because, attempt))
     linted = lint(Path(file), default_catalog(), overrides, engine)
     if fix:
         emit(fixed(linted.path, linted.findings) or "\n", out, force)
