@@ -178,7 +178,7 @@ class OptionWords(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, bool | int | float | str | list[str]] = Field(default_factory=dict)
     """Keys and values; none where nothing has to be told."""
     unsaid: str | None = None
     """Why no setting says it."""
