@@ -45,7 +45,7 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     for word, path in PINS:
         value = found.words.get(word)
         if value is not None and value != [] and (value is not False or path.startswith("layout.")):
-            put(path, value, word)
+            put(path, [value] if word == "recompute_modules" and isinstance(value, str) else value, word)
     if found.words.get("model") is not None:
         flat["model"] = model_of(str(found.words["model"]), catalog) or found.words["model"]
     if isinstance(found.words.get("sequence_parallel"), bool) and _number(found, "tensor_parallel", 1) > 1:
@@ -114,9 +114,10 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         prompt = length - response
         found.places.setdefault("prompt_length", found.places.get("sequence_length", Place("?")))
     if prompt is None:
-        prompt, found.assumed["rl.prompt_length"] = 1024, "1024 tokens: no line says how long prompts are"
-    if not isinstance(response, int) and isinstance(length, int) and isinstance(prompt, int):
-        response = length - prompt
+        prompt = min(1024, max(length // 2, 1)) if isinstance(length, int) else 1024
+        found.assumed["rl.prompt_length"] = f"{prompt} tokens: no line says how long prompts are"
+    if isinstance(length, int) and isinstance(prompt, int) and not (isinstance(response, int) and response < length):
+        response = max(length - prompt, 1)
     put("rl.prompt_length", prompt, "prompt_length")
     put("rl.response_length", response, "response_length")
     put("rl.rollout_batch_size", prompts, "rollout_batch_size")
