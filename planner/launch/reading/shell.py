@@ -116,7 +116,8 @@ class _Walk:
                     self.block(_Alone(part))
             for name, word in self.shell.variables.items():
                 if before.get(name) != word and taken.setdefault(name, word).text != word.text:
-                    why = f"{name} depends on a branch: {taken[name].text!r} (line {taken[name].line}) is taken"
+                    first = taken[name].text.replace("\0", "...")
+                    why = f"{name} depends on a branch: {first!r} (line {taken[name].line}) is taken"
                     self.shell.unread.append((word, why))
         self.shell.variables = before | taken
 
@@ -163,7 +164,8 @@ class _Walk:
         found = next((place for place in places if tail and place.is_file()), None)
         self.shell.sourced += 1
         if found is None or self.shell.sourced > MAX_SOURCED:
-            self.shell.unread.append((word, f"the sourced file {tail or word.text} is not here"))
+            what = f"the sourced file {tail}" if tail else "a sourced file whose name only a running shell knows"
+            self.shell.unread.append((word, f"{what} is not here"))
             return
         _read(self.shell, found, read_lenient(found, Place(word.file, word.line), most_bytes=MAX_BYTES), str(found))
 
