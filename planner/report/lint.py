@@ -58,7 +58,9 @@ def lint_screen(linted: Linted, before: Linted | None = None) -> list[Block]:
     after = () if plan is None else (("layout", short_layout(plan)), ("memory", memory_text(plan)))
     lead = () if before is None else (change_text(before, linted),)
     return screen_blocks(
-        Screen(_headline(linted), lead=lead, table=table, notes=tuple(_taken(linted)), after=after, command=_next(linted))
+        Screen(
+            _headline(linted), lead=lead, table=table, notes=tuple(_taken(linted)), after=after, command=_next(linted)
+        )
     )
 
 
@@ -164,4 +166,3 @@ def _next(linted: Linted) -> Command | None:
     if "cluster.node" in linted.found.assumed:
         return Command(f"planner lint {file} --set cluster.node=NAME", "your machines: planner catalog list nodes")
     return None
-
