@@ -32,10 +32,10 @@ def command(
 
     Exit code 1: it does not fit; 5: there are findings; 0: neither. What no line says is listed; --set fills it in.
     """
+    from planner.commands.lint_report import lint_blocks, lint_document, lint_sarif, lint_screen
     from planner.inputs.catalog import default_catalog
     from planner.launch.lint import fixed, lint
     from planner.report.json_text import dumps
-    from planner.report.lint import lint_blocks, lint_document, lint_sarif, lint_screen
 
     linted = lint(Path(file), default_catalog(), overrides, engine)
     before = lint(Path(base), default_catalog(), overrides, engine) if base is not None else None

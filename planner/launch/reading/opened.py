@@ -75,9 +75,10 @@ ZERO_SIGNS = ("zero_optimization.stage", "deepspeed")
 FAMILIES = ("deepspeed", "transformers", "fsdp2")
 RL_OPTION = "--rollout-batch-size"
 ROLLS_OUT = frozenset(("slime",))
-ROLLOUTS_OF_NEMO = ("grpo.", "ppo.", "distillation.", "policy.generation.")
+ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation.")}
+"""Beginnings of settings without one of which a launcher's run has no rollouts."""
 OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", "colocated", "asynchronous")
-"""Words that a NeMo-RL configuration without rollouts (sft, dpo) does not say, whatever their defaults."""
+"""Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
 OFFLOADS = (
     "actor_rollout_ref.actor.fsdp_config.param_offload", "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
     "actor_rollout_ref.actor.megatron.param_offload", "actor_rollout_ref.actor.megatron.optimizer_offload",
@@ -283,7 +284,8 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
 def _settle(found: Found) -> None:
     """Words that follow from others, engine by engine's own units."""
     words = found.words
-    if found.launcher == "nemo-rl" and not any(name.startswith(ROLLOUTS_OF_NEMO) for name in found.options):
+    of_rollouts = ROLLS_OUT_BY.get(found.launcher, ("",))
+    if not any(name.startswith(of_rollouts) for name in found.options):
         for word in OF_ROLLOUTS:
             words.pop(word, None)
     if found.launcher == "verl":
