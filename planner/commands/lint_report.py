@@ -140,15 +140,17 @@ def _headline(linted: Linted) -> Headline:
 
 def _taken(linted: Linted) -> list[str]:
     """What must be filled in, what was taken as usual, what could not be read."""
-    lines = [f"{mistake.what} ({mistake.because or mistake.attempt})" for mistake in linted.open]
-    lines += [f"{path}: {why}; --set {path}=..." for path, why in linted.found.assumed.items()]
+    said = ((mistake.what, mistake.because or mistake.attempt) for mistake in linted.open)
+    lines = [what if why is None else f"{what} ({why})" for what, why in said]
+    known = " ".join(lines)
+    lines += [f"{path}: {why}; --set {path}=..." for path, why in linted.found.assumed.items() if why not in known]
     return lines + [f"{_spot(linted, place)}: {why}" for place, why in linted.found.unread]
 
 
 def _spot(linted: Linted, where: Place) -> str:
     """A line of the file itself by its number, of another one by its name too."""
     if where.line is None:
-        return where.file
+        return "-"
     return str(where.line) if where.file == str(linted.path) else f"{Path(where.file).name}:{where.line}"
 
 

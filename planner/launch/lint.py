@@ -14,7 +14,7 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import override, parse_document, with_overrides
 from planner.launch.reading.found import Found
 from planner.launch.reading.megatron import SHAPE
-from planner.launch.reading.opened import opened, text_of
+from planner.launch.reading.opened import CRITICS, opened, text_of
 from planner.launch.reading.scenario import scenario_of
 from planner.launch.traps import Finding, traps
 from planner.problem.resolve import question_of
@@ -39,6 +39,7 @@ OWN_PROGRAM = "pretrain_gpt.py"
 """Megatron's program whose options are all in the table; others of its examples add to them."""
 SILENT = frozenset(("slime", "axolotl"))
 """Launchers whose engine drops a setting that it does not know."""
+GROUPED = "groups_need_samples"
 GPUS = "cluster: give exactly one of num_gpus and max_gpus"
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
@@ -98,7 +99,9 @@ def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: st
     except InputError as error:
         for mistake in error.problems:
             broken = RULE.search(mistake.what)
-            if broken is None:
+            if broken is not None and broken[1] == GROUPED and found.words.get("algorithm") in CRITICS:
+                left.append(Mistake("PPO with a critic and one sample a prompt is not costed", Place(str(path))))
+            elif broken is None:
                 left.append(_placed(mistake, places, found, str(path)))
             else:
                 words = RULE_WORDS.get(broken[1], ())

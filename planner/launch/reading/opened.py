@@ -79,6 +79,10 @@ ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation
 """Beginnings of settings without one of which a launcher's run has no rollouts."""
 OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", "colocated", "asynchronous")
 """Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
+CRITICS = frozenset(("gae",))
+"""Estimators of advantages that take a second network."""
+DEGREES_APART = ("tensor_parallel_size", "context_parallel_size", "dp_replicate_size")
+"""Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
 OFFLOADS = (
     "actor_rollout_ref.actor.fsdp_config.param_offload", "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
     "actor_rollout_ref.actor.megatron.param_offload", "actor_rollout_ref.actor.megatron.optimizer_offload",
@@ -239,6 +243,8 @@ def _machines(found: Found, shell: Bash) -> None:
             if word not in found.words and value is not None and value.known and value.text.isdigit():
                 found.words[word] = int(value.text)
                 found.places[word] = Place(value.file, value.line)
+    if "gpus_per_node" in found.words and found.words.get("training_nodes") is None:
+        found.words["training_nodes"] = 1
 
 
 def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
@@ -294,6 +300,17 @@ def _settle(found: Found) -> None:
         if words["colocated"] and stays:
             place = found.places.get("model", Place("?"))
             found.unread.append((place, f"{' and '.join(stays)} off: what stays on the GPU meanwhile is not counted"))
+    if words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None:
+        place = found.places.get("algorithm", found.places.get("model", Place("?")))
+        found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
+    degrees = [name for name in DEGREES_APART if (found.number(name) or 1) > 1]
+    for name in degrees:
+        place = found.options[name].place
+        found.unread.append(
+            (place, f"{name} {found.options[name].text} is not costed: as if its ranks shared the weights")
+        )
+        shards, many = words.get("shard_ranks"), found.number(name)
+        words["shard_ranks"] = shards * many if isinstance(shards, int) and many else shards
     if words.get("zero_stage") == -1:
         words["zero_stage"] = None
         found.assumed["layout.zero_stage"] = "no line says the ZeRO stage"
@@ -310,6 +327,8 @@ def _settle(found: Found) -> None:
         words["all_recomputed"] = "full" in modes
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
+        if "reshard" in found.places:
+            found.places["zero_stage"] = found.places.pop("reshard")
     if "zero_stage" not in words and found.engine in STAGES:
         words["zero_stage"] = STAGES[found.engine]
     whole, apart = words.get("all_nodes"), words.get("generating_nodes")

@@ -68,9 +68,14 @@ def _ends(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
     model = ids.get(str(flat.get("model")))
     first, last = found.words.get("first_stage_layers"), found.words.get("last_stage_layers")
     stages = _number(found, "pipeline_parallel", 1)
-    if model is not None and isinstance(first, int) and isinstance(last, int) and stages > 1:
-        middle = (model.num_hidden_layers - first - last) // max(stages - 2, 1)
-        put("layout.layers_per_stage", [first, *[middle] * (stages - 2), last], "first_stage_layers")
+    ends = [count for count in (first, last) if isinstance(count, int)]
+    if model is not None and ends and stages > 1:
+        between = stages - len(ends)
+        middle = (model.num_hidden_layers - sum(ends)) // max(between, 1)
+        split = [middle] * stages
+        split[0] = first if isinstance(first, int) else middle
+        split[-1] = last if isinstance(last, int) else middle
+        put("layout.layers_per_stage", split, "first_stage_layers" if isinstance(first, int) else "last_stage_layers")
     chunks = found.words.get("chunk_layers")
     if model is not None and isinstance(chunks, int) and chunks:
         put("layout.virtual_pipeline", max(model.num_hidden_layers // chunks, 1), "layers_per_chunk")
