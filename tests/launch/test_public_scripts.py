@@ -1,6 +1,6 @@
 """Public launch files of different shapes, re-created from their settings: what lint reads of each, and what it finds.
 
-`PYTHONPATH=. python tests/launch/test_public_scripts.py` writes tests/golden/lint anew. The reports hold no figures of memory.
+`PYTHONPATH=. python tests/launch/test_public_scripts.py` writes tests/golden/lint anew; no figure of memory is in it.
 """
 
 from __future__ import annotations
