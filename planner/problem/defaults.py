@@ -18,6 +18,8 @@ from planner.problem.stage_choices import wider_splits
 from planner.problem.variants import DECISIONS
 from planner.schema.scenario import Scenario
 
+IN_THE_PROOF = " (-vv)"
+"""Where on a terminal the defaults that have no room are listed."""
 MOST_TOGETHER = 16
 """More values of one decision than these are named, and not searched beside a plan unasked."""
 LESS_MEMORY = (
@@ -84,7 +86,7 @@ def held_line(found: Sequence[KeptDefault], width: int) -> str | None:
     """The same in so many characters: `virtual_pipeline 1, recompute uniform and 7 more by default (-vv)`."""
     for shown in range(len(found), 0, -1):
         text = ", ".join(one.text for one in found[:shown])
-        text += f" and {len(found) - shown} more by default (-vv)" if shown < len(found) else " by default"
+        text += f" and {len(found) - shown} more by default{IN_THE_PROOF}" if shown < len(found) else " by default"
         if len(text) <= width or shown == 1:
             return text
     return None

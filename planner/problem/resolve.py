@@ -234,7 +234,7 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
         headroom, headroom_from = limits.headroom_gib, "limits.headroom_gib of the scenario"
     else:
         headroom = usable_gib * engine.default_headroom_fraction
-        headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
+        headroom_from = f"default of engine {engine.id}{engine.headroom_standing}: {engine.headroom_source}"
     demanded = limits.headroom_gib or 0.0
     if limits.reserved_cliff and not engine.expandable_segments:
         cliff = usable_gib * (1 - RESERVED_CLIFF)

@@ -384,5 +384,7 @@ def outcome_line(outcome: Outcome) -> str:
     if outcome.usual_headroom_gib is not None:
         less = f"leaves {number(plan.headroom_gib, 1)} GiB, less than the {number(outcome.usual_headroom_gib, 1)} usual"
         chance = f", fits with {chance_words(plan.fit_probability)}" if plan.fit_probability is not None else ""
-        return f"{name}: {start} at the edge: {less} for engine {plan.problem.engine.id}{chance}; {how_proved(outcome)}"
+        engine = plan.problem.engine
+        usual = f"for engine {engine.id}{engine.headroom_standing}"
+        return f"{name}: {start} at the edge: {less} {usual}{chance}; {how_proved(outcome)}"
     return f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}"

@@ -231,7 +231,7 @@ def best_plan(question: Question, space: Space) -> Plan | None:
     return min(even if wanted else near, key=key)
 
 
-@pytest.mark.parametrize("seed", range(500, 518))
+@pytest.mark.parametrize("seed", range(500, 514))
 def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
     case = random_case(seed, most_points=120)
     outcome, space, costs, rollouts = solve(case)
