@@ -100,6 +100,12 @@ class AdapterTime:
             seconds = seconds + k.elementwise(2.0 * norm.input_bytes * inputs * inputs)
         return np.asarray(seconds + k.elementwise(self.problem.engine.elementwise_factor * 10.0 * tokens * outputs))
 
+    @property
+    def unpacks(self) -> bool:
+        """Whether products cannot read the frozen base as it is held; those in fp8 read fp8 weights."""
+        base = self.problem.base_precision
+        return not base.trainable and not base.compute == self.problem.precision.compute == "fp8"
+
     def unpacking(self) -> Floats:
         """A frozen base in few bits made 16-bit again for the products of one pass over a layer. [s]
 
@@ -107,7 +113,7 @@ class AdapterTime:
         kernel; torchao in a dozen, whose bytes the engine's file counts.
         """
         base, (dense, expert) = self.problem.base_precision, self.layer.layer_parameters
-        if base.trainable:
+        if not self.unpacks:
             return np.zeros(np.shape(self.layer.layouts.tensor_parallel))
         moved = self.problem.engine.timing.unpack_bytes
         moved = base.weight_bytes + 2.0 if moved is None else moved
