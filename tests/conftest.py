@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ SHARED = {
     **dict.fromkeys(("test_launch", "test_other_engines", "test_engines_say_no", "test_lint"), "launch files"),
     **{name: name for name in (
         "test_solver_brute_force", "test_autograd_witness", "test_step_witness", "test_story", "test_budget",
-        "test_door", "test_item_names", "test_laws", "test_hostile_inputs", "test_pages",
+        "test_door", "test_floors", "test_item_names", "test_laws", "test_hostile_inputs", "test_pages",
     )},
 }  # fmt: skip
 """Files whose tests share what one of them computes: one worker runs them all, so that it is computed once."""
@@ -42,14 +43,22 @@ WHOLE = pytest.StashKey[float]()
 """CPU seconds of all processes: those of the workers, where there are some."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by the list above, inside a file the order stays; tests that share something go to one worker."""
+    """Sort by the list above, inside a file the order stays."""
     place = {name: index for index, name in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
-    for item in items:
-        if item.path.stem in SHARED:
-            item.add_marker(pytest.mark.xdist_group(SHARED[item.path.stem]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share something go to one worker, the largest such groups first; all others one by one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return SHARED.get(Path(nodeid.partition("::")[0]).stem, nodeid)
+
+    return Sharing(config, log)
 
 
 def cpu_seconds() -> float:

@@ -19,7 +19,7 @@ from planner.costs.ledger import total
 from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
-from planner.inputs.document import parse_document
+from planner.inputs.json_document import json_document
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_layers
@@ -71,7 +71,7 @@ def _question(scenario: dict[str, Any], model: dict[str, Any]) -> Question:
     path = Path(_folder().name) / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
     if not path.exists():
         path.write_text(text)
-    return question_of(parse_document(json.dumps(scenario | {"model": str(path)}), "random.yaml"), _catalog())
+    return question_of(json_document(json.dumps(scenario | {"model": str(path)}).encode(), "random.json"), _catalog())
 
 
 def random_model(rng: random.Random, *, large: bool) -> dict[str, Any]:

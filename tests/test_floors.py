@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,16 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path) for path in FILES}
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file as Python reads it; one test after the other asks."""
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> set[str]:
     """Modules of this package that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "planner":
             assert node.level == 0, f"{path}: relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
@@ -60,7 +67,10 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-GRAPH = {name_of(path): imports(path) for path in FILES}
+@cache
+def graph() -> dict[str, set[str]]:
+    """What each module of the package imports of it."""
+    return {name_of(path): imports(path) for path in FILES}
 
 
 def part(module: str) -> str:
@@ -77,12 +87,12 @@ def floor(module: str) -> int:
 
 @pytest.mark.parametrize("module", sorted(NAMES))
 def test_imports_go_downwards_only(module: str) -> None:
-    for other in GRAPH[module] - {"planner"}:
+    for other in graph()[module] - {"planner"}:
         assert part(module) == part(other) or floor(other) < floor(module), f"{module} imports {other}"
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    left = {name: set(below) - {name} for name, below in GRAPH.items()}
+    left = {name: set(below) - {name} for name, below in graph().items()}
     while left:
         free = [name for name, below in left.items() if not below & set(left)]
         assert free, f"a circle among {sorted(left)}"
@@ -102,7 +112,7 @@ def test_modules_are_short() -> None:
 def test_a_class_name_means_one_thing() -> None:
     classes: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ClassDef):
                 classes.setdefault(node.name, []).append(name_of(path))
     twice = {name: where for name, where in classes.items() if len(where) > 1}
@@ -118,7 +128,7 @@ SCENARIO_READERS = 140
 def test_any_becomes_rarer() -> None:
     count = 0
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             count += isinstance(node, ast.Name) and node.id == "Any"
     assert count <= ANY_IN_ANNOTATIONS, count
 
@@ -129,7 +139,7 @@ def test_fewer_read_the_raw_scenario_behind_a_problem() -> None:
     for path in FILES:
         if part(name_of(path)) in ("problem", "analysis"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Attribute) and node.attr == "scenario":
                 owner = node.value
                 name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
@@ -139,14 +149,14 @@ def test_fewer_read_the_raw_scenario_behind_a_problem() -> None:
 
 def test_no_private_name_crosses_a_file() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("planner"):
                 private = [alias.name for alias in node.names if alias.name.startswith("_")]
                 assert not private, f"{path}: {private}"
 
 
 def test_the_solver_reads_tables_only() -> None:
-    for module, below in GRAPH.items():
+    for module, below in graph().items():
         if module.startswith("planner.search.solver"):
             allowed = {"planner.search.tables", "planner.units", "planner.errors"}
             assert all(other in allowed or other.startswith("planner.search.solver") for other in below), module
@@ -160,9 +170,9 @@ def test_no_module_is_longer_than_400_lines(path: Path) -> None:
 def test_the_solver_is_imported_inside_functions_of_two_rooms_only() -> None:
     """`planner --help` must not pay for it."""
     for path in FILES:
-        tree, allowed = ast.parse(path.read_text()), name_of(path)
-        top = set(tree.body)
-        for node in ast.walk(tree):
+        module, allowed = tree(path), name_of(path)
+        top = set(module.body)
+        for node in ast.walk(module):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.startswith("ortools") for name in names):
@@ -179,7 +189,7 @@ def test_no_branch_on_an_engine() -> None:
     for path in FILES:
         if part(name_of(path)) == "validation":
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Compare):
                 sides = [node.left, *node.comparators]
                 words = {c.value for side in sides for c in ast.walk(side) if isinstance(c, ast.Constant)}
@@ -198,7 +208,7 @@ def test_every_entry_of_an_engine_says_where_it_comes_from() -> None:
 def test_every_formula_is_documented_and_sourced() -> None:
     """Public formulas have a docstring; most name their source themselves, the others share their module's."""
     for path in sorted((PACKAGE / "formulas").glob("[a-z]*.py")):
-        public = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
+        public = [n for n in tree(path).body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
         texts = [ast.get_docstring(node) or "" for node in public]
         assert all(texts), path.name
         assert re.search(r"[Ss]ource|Equation|arXiv", path.read_text()), f"{path.name} names no source"

@@ -11,6 +11,7 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.resolve import question_of
+from planner.schema.engine import can_name
 from planner.search.plan import Plan
 from planner.search.search import Outcome, search
 
@@ -75,7 +76,8 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
         yield "activations on the host", {"layout.activation_offload": True}
     if scenario.adapter is None:
         for name, optimizer in SMALLER:
-            yield name, {"optimizer": optimizer}
+            if can_name(engine, optimizer):
+                yield name, {"optimizer": optimizer}
         if scenario.task == "sft":
             for name, base in ADAPTERS:
                 adapter = {"rank": RANK, "base_precision": base}

@@ -21,15 +21,19 @@ MOST_GPUS = 16
 """GPUs of a node that are reordered; a larger node keeps its order."""
 
 
-def best_ring(members: Sequence[int], rate: Rate) -> float:
-    """Slowest link of the best ring over these GPUs, in what `rate` counts; infinite for one."""
+def best_ring(members: Sequence[int], rate: Rate, *, closed: bool = True) -> float:
+    """Slowest link of the best ring (or chain) over these GPUs, in what `rate` counts; infinite for one."""
     if len(members) < 2:
         return float("inf")
+
+    def joined(least: float) -> bool:
+        return has_ring(members, lambda a, b: rate(a, b) >= least, closed=closed)
+
     rates = sorted({rate(a, b) for a, b in combinations(members, 2)})
     low, high = 0, len(rates) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if has_ring(members, lambda a, b, least=rates[middle]: rate(a, b) >= least):  # type: ignore[misc]
+        if joined(rates[middle]):
             low = middle
         else:
             high = middle - 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from planner.cluster.gpu_order import has_ring
+from planner.cluster.gpu_order import best_ring
 from planner.schema.catalog import Gpu, Node
 from planner.units import gbit_per_s_to_gb_per_s
 
@@ -153,11 +153,9 @@ class NodeGraph:
         """Slowest link of the best ring (or of the best chain, if not closed) over these GPUs."""
         if self.uniform or len(members) == 2:
             return self.pair(members[0], members[1])
-        links = {(a, b): self.pair(a, b) for a in members for b in members if a != b}
-        for rate in sorted({link.gb_per_s for link in links.values()}, reverse=True):
-            if has_ring(members, lambda a, b, rate=rate: links[a, b].gb_per_s >= rate, closed=closed):  # type: ignore[misc]
-                return max((x for x in links.values() if x.gb_per_s == rate), key=lambda x: (x.kind, x.latency_us))
-        raise ValueError(f"no ring over {list(members)}")
+        slowest = best_ring(members, lambda a, b: self.pair(a, b).gb_per_s, closed=closed)
+        links = (self.pair(a, b) for a in members for b in members if a != b)
+        return max((x for x in links if x.gb_per_s == slowest), key=lambda x: (x.kind, x.latency_us))
 
     def step(self, stride: int, num_gpus: int) -> Link:
         """The slowest link from a GPU to the one `stride` further on, among the first `num_gpus`."""

@@ -93,13 +93,12 @@ class RowCosts:
         lines: list[tuple[Literal["first", "second"], dict[str, str]]] = [("first", {name: name for name in names})]
         if problem.architecture.is_moe and problem.parameters.num_dense_layers:
             lines.append(("second", {name: name.removesuffix(LEADING_REBUILT) for name in SECOND_LINES}))
+        # None, one kept, one recomputed layer: a third axis, before rows and stages.
+        layers, recomputed = (np.array(each).reshape(3, 1, 1) for each in ((0, 1, 1), (0, 0, 1)))
         for line, of_moment in lines:
-            points = [
-                stage_memory(problem, wide, self._stage, same * layers, same * recomputed, line)
-                for layers, recomputed in ((0, 0), (1, 0), (1, 1))
-            ]
+            points = stage_memory(problem, wide, self._stage, same * layers, same * recomputed, line)
             for name, moment in of_moment.items():
-                none, kept, rebuilt = (np.broadcast_to(total(p.ledger(moment)), shape) for p in points)
+                none, kept, rebuilt = np.broadcast_to(total(points.ledger(moment)), (3, *shape))
                 out[name] = (kept - none, rebuilt - kept, none + less)
         return out
 

@@ -65,12 +65,18 @@ def packed(
         whole = len(drawn) // size * size
         sums = drawn[:whole].reshape(-1, size).sum(axis=1) if whole else drawn.sum(keepdims=True)
         return Packed(max(1, samples // (ranks * size)), tuple(sums.tolist()))
-    bins = _bins(drawn, capacity, packing)
+    bins = _filled(law, len(drawn), capacity, packing)
     count = len(bins) * samples / len(drawn)
     each = max(1, -(-round(count) // (ranks * multiple))) * multiple
     each = min(each, max(1, samples // ranks))
     wanted = round(each * ranks * len(drawn) / samples)
     return Packed(each, tuple(_split(bins, wanted)))
+
+
+@lru_cache(maxsize=1024)
+def _filled(law: LengthLaw, samples: int, capacity: int, packing: Packing) -> tuple[tuple[float, ...], ...]:
+    """Drawn samples up to the capacity together, on however many ranks."""
+    return tuple(map(tuple, _bins(draw_lengths(law, samples, SEED), capacity, packing)))
 
 
 def _bins(lengths: NDArray[np.float64], capacity: int, packing: Packing) -> list[list[float]]:
@@ -101,7 +107,7 @@ def _balanced(lengths: NDArray[np.float64], count: int) -> list[list[float]]:
     return bins
 
 
-def _split(bins: list[list[float]], wanted: int) -> list[float]:
+def _split(bins: Sequence[Sequence[float]], wanted: int) -> list[float]:
     """Sizes after the largest micro-batches of several samples are halved until there are so many."""
     parts = [list(part) for part in bins]
     while len(parts) < wanted:
@@ -115,48 +121,53 @@ def _split(bins: list[list[float]], wanted: int) -> list[float]:
     return [sum(part) for part in parts]
 
 
-@lru_cache(maxsize=4096)
 def pipeline_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) -> float:
     """1F1B with micro-batches of these sizes in any order, over the same with equal ones.
 
-    A stage that has a short micro-batch waits for its neighbour that has a long one. Run event by event for drawn
+    A stage that has a short micro-batch waits for its neighbour that has a long one. Run pass by pass for drawn
     orders; PipeDream-flush, arXiv:2006.09503.
     """
-    spread = _drawn(sizes, stages, micro_batches)
+    return _pipeline_wait(sizes, stages, min(micro_batches, SLOTS * stages))
+
+
+@lru_cache(maxsize=4096)
+def _pipeline_wait(sizes: tuple[float, ...], stages: int, count: int) -> float:
+    spread = _drawn(sizes, stages, count)
     if spread is None:
         return 1.0
-    count = spread.shape[1]
-    forward, backward = FORWARD_SHARE * spread, (1 - FORWARD_SHARE) * spread
-    done = {("F", -1, index): np.zeros(len(spread)) for index in range(count)}
-    orders = [_order(stages - rank - 1, count) for rank in range(stages)]
-    place, clock = [0] * stages, [np.zeros(len(spread))] * stages
-    left = sum(map(len, orders))
-    while left:
-        for rank in range(stages):
-            while place[rank] < len(orders[rank]):
-                kind, index = orders[rank][place[rank]]
-                if kind == "F":
-                    before = ("F", rank - 1, index)
-                else:
-                    before = ("B", rank + 1, index) if rank < stages - 1 else ("F", rank, index)
-                if before not in done:
-                    break
-                takes = forward[:, index] if kind == "F" else backward[:, index]
-                clock[rank] = np.maximum(clock[rank], done[before]) + takes
-                done[kind, rank, index] = clock[rank]
-                place[rank] += 1
-                left -= 1
+    takes = np.concatenate([FORWARD_SHARE * spread, (1 - FORWARD_SHARE) * spread], axis=1).T
+    waves, last = _waves(stages, count)
+    ended = np.zeros((2 * count * stages + 1, len(spread)))
+    for passes, own, other, kinds in waves:
+        ended[passes] = np.maximum(ended[own], ended[other]) + takes[kinds]
     equal = (count + stages - 1) * spread.mean(axis=1)
-    return float((clock[0] / equal).mean())
+    return float((ended[last] / equal).mean())
 
 
-def _order(warm: int, count: int) -> list[tuple[str, int]]:
-    """What one stage does under 1F1B: forward passes to warm up, then one forward, one backward."""
-    warm = min(warm, count)
-    out = [("F", index) for index in range(warm)]
-    for index in range(count - warm):
-        out += [("F", index + warm), ("B", index)]
-    return out + [("B", index) for index in range(count - warm, count)]
+@lru_cache(maxsize=64)
+def _waves(stages: int, count: int) -> tuple[tuple[NDArray[np.int64], ...], int]:
+    """(passes of 1F1B that wait for none of each other, wave after wave; the pass with which the first stage ends).
+
+    A stage runs forward passes to warm up, one fewer than there are stages from it to the end, then one forward and
+    one backward pass in turn. Rows of a wave: the passes; of each the one before on its stage, the one that it needs
+    of a neighbour (0: none), and which of the forward and then backward passes of all micro-batches it is.
+    """
+    rank, index = np.arange(stages)[:, None], np.arange(count)[None, :]
+    warm = stages - rank - 1
+    forward = 1 + rank * count + index
+    backward = forward + stages * count
+    before = (
+        np.where(index == 0, 0, np.where(index <= warm, forward - 1, backward - warm - 1)),
+        np.where(index + warm < count, forward + warm, np.where(index > 0, backward - 1, forward + count - 1)),
+    )
+    needed = np.where(rank > 0, forward - count, 0), np.where(rank < stages - 1, backward + count, forward)
+    turn = np.where(index <= warm, rank + index, rank + 2 * index), 2 * stages - 1 - rank + 2 * index
+    kinds = np.broadcast_to(index, forward.shape), np.broadcast_to(count + index, forward.shape)
+    columns = np.array([np.stack(each).ravel() for each in ((forward, backward), before, needed, kinds)])
+    turns = np.stack(turn).ravel()
+    order = np.argsort(turns, kind="stable")
+    edges = np.flatnonzero(np.diff(turns[order])) + 1
+    return tuple(np.split(columns[:, order], edges, axis=1)), int(backward[0, -1])
 
 
 def _drawn(sizes: Sequence[float], stages: int, micro_batches: int) -> NDArray[np.float64] | None:

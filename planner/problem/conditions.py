@@ -25,8 +25,9 @@ PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
 
-def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
-    """Does a tensor exist in this kind of layer; conditions on the layout are multiplied in by `shard_factor`."""
+def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
+    """Each condition and whether it holds in this kind of layer; those on the layout are multiplied in by
+    `shard_factor`."""
     a, adapter = problem.architecture, problem.scenario.adapter
     wide = problem.precision.activation_bytes > 2
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
@@ -103,7 +104,7 @@ def applies(problem: Problem, when: str, *, moe_layer: bool) -> bool:
         "adapter_casts_products": casts_products,
         "adapter_reads_products": not casts_products,
         "normalised_router": a.is_moe and not a.model_type.startswith(PLAIN_ROUTER),
-    }[when]
+    }
 
 
 def conditions(tensor: Tensor) -> tuple[str, ...]:

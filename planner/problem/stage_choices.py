@@ -73,6 +73,41 @@ def even_layers(problem: Problem, layouts: Layouts, stages: int) -> Ints:
     return np.where(exists, each[:, None], 0)
 
 
+def nearly_even_layers(problem: Problem, layouts: Layouts, stages: int) -> tuple[Ints, ...]:
+    """Splits of free stages that are as even as they get; where layers divide, that is `even_layers`.
+
+    Stages differ by one step: those with more lie first, last or in the middle, where neither embedding nor loss
+    stand. Rows that the engine cannot be told so keep `even_layers`. Shapes [rows, stages].
+    """
+    even = even_layers(problem, layouts, stages)
+    if not is_free(problem):
+        return (even,)
+    splits = {name: even.copy() for name in ("first", "last", "middle")}
+    total = problem.architecture.num_hidden_layers
+    kinds = np.stack([layouts.pipeline_parallel, layouts.virtual_pipeline], axis=1)
+    for count, chunks in np.unique(kinds, axis=0).tolist():
+        step = layer_step(problem, max(chunks, 1))
+        steps, rest = divmod(total, step)
+        if rest or steps < count or total % (step * count) == 0:
+            continue
+        rows = np.flatnonzero((kinds == [count, chunks]).all(axis=1))
+        for name, split in splits.items():
+            split[rows, :count] = np.array(_spread(steps, count, name, even_middle(problem))) * step
+    return tuple(splits.values())
+
+
+def _spread(steps: int, stages: int, more: str, alike: bool) -> list[int]:
+    """So many steps on stages, one more on those that lie first, last or in the middle; `alike`: all but the ends."""
+    if alike and stages > 2:
+        each = steps // stages if more != "middle" else -(-steps // stages)
+        low, high = sorted(((steps - each * (stages - 2)) // 2, (steps - each * (stages - 2) + 1) // 2))
+        if low >= 1:
+            return [high, *[each] * (stages - 2), low] if more != "last" else [low, *[each] * (stages - 2), high]
+    each, over = divmod(steps, stages)
+    before = {"first": 0, "last": stages - over, "middle": (stages - over + 1) // 2}[more]
+    return [each + (before <= stage < before + over) for stage in range(stages)]
+
+
 def recompute_levels(problem: Problem, most: int, chunks: int = 1) -> list[int]:
     """Numbers of recomputed layers that scenario and engine allow on a stage of `most` layers in chunks, ascending."""
 

@@ -12,6 +12,7 @@ from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.near_ties import near_tie_text
 from planner.report.short import short_layout
+from planner.schema.engine import can_name
 from planner.search.decisions import hardware_rows
 from planner.search.near_ties import NearTies
 from planner.search.plan import PHASES, Plan, chance_words
@@ -151,7 +152,9 @@ def machines_text(plan: Plan) -> str:
     work = f"{named.global_batch_size} sequences of {named.sequence_length:,} tokens a step"
     adapter = plan.problem.scenario.adapter
     method = f", {adapter.variant} rank {adapter.rank} on {adapter.base_precision}" if adapter is not None else ""
-    return f"{gpus}; {plan.problem.engine.id}, {named.precision}, {named.optimizer}{method}; {work}"
+    engine = plan.problem.engine
+    unnamed = "" if can_name(engine, named.optimizer) else f" (no setting of {engine.id} names it)"
+    return f"{gpus}; {engine.id}, {named.precision}, {named.optimizer}{unnamed}{method}; {work}"
 
 
 def memory_text(plan: Plan) -> str:

@@ -208,6 +208,8 @@ class Engine(Fittable):
     """Other names that people type for it."""
     launch: list[str] = Field(default_factory=list)
     """Names of the launchers that speak its settings, the engine's own first."""
+    optimizers: list[str] | None = None
+    """Optimizers of the catalog that the engine's own settings can name; nobody has looked where it is absent."""
     zero_stages: list[Annotated[int, Field(ge=0, le=3)]] = Field(min_length=1)
     """0 nothing sharded, 1 optimizer, 2 and gradients, 3 and weights; the first is the default."""
     tensor_parallel: bool = True
@@ -312,6 +314,11 @@ class Engine(Fittable):
         for name in self.options:
             configured(self, [name])
         return self
+
+
+def can_name(engine: Engine, optimizer: str) -> bool:
+    """Can the engine's own settings name this optimizer, as far as anybody has looked."""
+    return engine.optimizers is None or optimizer in engine.optimizers
 
 
 _TENSOR_LISTS = (

@@ -7,21 +7,43 @@ import math
 import numpy as np
 
 from planner.costs.coefficients import RolloutTable, RowCosts
-from planner.problem.layouts import Ints, Layouts
+from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Question
-from planner.problem.stage_choices import even_layers, recompute_levels
+from planner.problem.stage_choices import nearly_even_layers, recompute_levels
 from planner.search.plan import Plan, make_plan
 from planner.search.space import Space
 from planner.search.tables import choice_keys, row_keys
 
 
 def least_memory(question: Question, space: Space) -> Plan | None:
-    """The layout with the smallest peak, None where none is legal; stages even where the scenario leaves them free."""
+    """The layout with the smallest peak, None where none is legal; free stages are as even as they get."""
     layouts = space.layouts
     if not len(layouts) or (space.rollouts is not None and not len(space.rollouts)):
         return None
     costs = RowCosts(question, layouts)
-    layers = even_layers(question.first, layouts, costs.stages)
+    splits = nearly_even_layers(question.first, layouts, costs.stages)
+    tried = [(_recomputed(costs, split), split) for split in splits]
+    best = np.min([peak for (peak, _), _ in tried], axis=0)
+    rollouts, choice = space.rollouts, None
+    total = best
+    if rollouts is not None:
+        least, picked = _beside(RolloutTable(question, rollouts), layouts)
+        total = np.maximum(best, least)
+    row = int(np.argmin(total))
+    if not math.isfinite(float(total[row])):
+        return None
+    if rollouts is not None:
+        choice = int(picked[row])
+    (_, again), layers = next(found for found in tried if found[0][0][row] == best[row])
+    stages = int(layouts.pipeline_parallel[row])
+    split, rebuilt = (tuple(int(n) for n in values[row, :stages]) for values in (layers, again))
+    return make_plan(question, layouts, row, split, rebuilt, rollouts, choice)
+
+
+def _recomputed(costs: RowCosts, layers: Ints) -> tuple[Floats, Ints]:
+    """(least peak of each row with so many layers on its stages [bytes], infinite where these are not all layers;
+    layers recomputed on each stage)"""
+    question, layouts = costs.question, costs.layouts
     best = np.full(len(layouts), math.inf)
     again = np.zeros_like(layers)
     most = layers.max(axis=1, initial=0)
@@ -35,21 +57,10 @@ def least_memory(question: Question, space: Space) -> Plan | None:
             better = peak < best[group]
             best[group[better]] = peak[better]
             again[group[better]] = recomputed[better]
-    rollouts, choice = space.rollouts, None
-    total = best
-    if rollouts is not None:
-        least, picked = _beside(RolloutTable(question, rollouts), layouts)
-        total = np.maximum(best, least)
-    uneven = layers.sum(axis=1) != question.architecture.num_hidden_layers
-    total = np.where(uneven, math.inf, total)
-    row = int(np.argmin(total))
-    if not math.isfinite(float(total[row])):
-        return None
-    if rollouts is not None:
-        choice = int(picked[row])
-    stages = int(layouts.pipeline_parallel[row])
-    split, rebuilt = (tuple(int(n) for n in values[row, :stages]) for values in (layers, again))
-    return make_plan(question, layouts, row, split, rebuilt, rollouts, choice)
+    illegal = layers.sum(axis=1) != question.architecture.num_hidden_layers
+    if question.architecture.is_moe:
+        illegal |= (layouts.pipeline_parallel > 1) & (layers[:, 0] < question.parameters.num_dense_layers)
+    return np.where(illegal, math.inf, best), again
 
 
 def _beside(table: RolloutTable, layouts: Layouts) -> tuple[Ints, Ints]:

@@ -112,7 +112,7 @@ def search(
     step longer by at most this share.
 
     Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
-    the layout of even stages that needs least memory leaves free; the outcome's own question then says how much.
+    the layout of nearly even stages that needs least memory leaves free; the outcome's own question then says how much.
     """
     limit = _limit_s(question, time_limit_s)
     deadline = Deadline.of(limit, now)

@@ -10,7 +10,8 @@ from run_cli import run
 from planner.analysis.other_methods import other_methods
 from planner.inputs.asked import Wanted, template
 from planner.inputs.catalog import default_catalog
-from planner.inputs.document import parse_document, with_overrides
+from planner.inputs.document import load, parse_document, with_overrides
+from planner.report import screen
 from planner.search.search import plan
 
 CATALOG = default_catalog()
@@ -39,3 +40,14 @@ def test_the_way_out_is_printed_and_saved() -> None:
     answer = json.loads(run(*words, "--format", "json").out)
     assert violations("solve", answer) == []
     assert "QLoRA" in [each["name"] for each in answer["other_methods"]]
+
+
+def test_an_optimizer_that_the_engine_cannot_be_told_is_not_offered_and_is_marked() -> None:
+    document = load("scenarios/llama70b_64xh100.yaml", ["optimizer=adamw-8bit"])
+    on = screen.machines_text(plan(document, CATALOG, check_points=0).plan)
+    assert "adamw-8bit (no setting of megatron-core names it)" in on
+    tight = load("scenarios/llama70b_64xh100.yaml", ["cluster.usable_gib=14"])
+    outcome = plan(tight, CATALOG, check_points=0)
+    assert outcome.status == "infeasible"
+    named = [dict(each.changes).get("optimizer") for each in other_methods(outcome, CATALOG)]
+    assert not {"adamw-8bit", "paged-adamw-8bit"} & set(named)

@@ -36,8 +36,17 @@ for case, (scenario, *overrides) in json.loads(sys.argv[2]).items():
 print(json.dumps(answers))
 """
 CASES = {
-    "RL on two pools": ["scenarios/qwen7b_rl_two_pools.yaml"],
-    "a pipeline with waits and schedules": ["scenarios/llama70b_64xh100.yaml", "layout.schedule=any"],
+    "RL on two pools": [
+        "scenarios/qwen7b_rl_two_pools.yaml",
+        "layout.optimizer_offload=false",
+        "layout.pipeline_parallel=1",
+        "rl.placement=asynchronous",
+    ],
+    "a pipeline with waits and schedules": [
+        "scenarios/llama70b_64xh100.yaml",
+        "layout.schedule=any",
+        "layout.tensor_parallel=8",
+    ],
     "adapters": ["scenarios/llama8b_lora_4090.yaml"],
 }
 

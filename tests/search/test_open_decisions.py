@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ LLAMA = "scenarios/llama70b_64xh100.yaml"
 APART = ("rl.placement=disaggregated", "rl.rollout.node=hgx-a100-8", "cluster.pools[0].num_gpus=8")
 
 
+@cache
 def solved(path: str, *changes: str) -> Plan:
     found = plan(load(path, changes), check_points=0).plan
     assert found is not None

@@ -17,13 +17,15 @@ from planner.search.search import search
 
 OPEN = ("precision=[bf16, fp8]", "cluster.rank_order=any", "layout.schedule=any")
 OFFLOAD = ("layout.optimizer_offload=any", "layout.activation_offload=any")
+NARROW = "layout.tensor_parallel=[4, 8]"
+"""Fewer layouts, where each of them is costed many times."""
 FREE = ("layout.layers_per_stage=free", "layout.recompute=per_stage")
 CASES = {
     "even stages": ("llama70b_64xh100",),
-    "open decisions": ("llama70b_64xh100", *OPEN),
-    "open offload": ("llama70b_64xh100", *OFFLOAD),
-    "open modules": ("llama70b_64xh100", "layout.schedule=any", "layout.recompute_modules=any"),
-    "wide band": ("llama70b_512xh100", "search.near_tie=0.19", *FREE),
+    "open decisions": ("llama70b_64xh100", *OPEN, NARROW),
+    "open offload": ("llama70b_64xh100", *OFFLOAD, NARROW),
+    "open modules": ("llama70b_64xh100", "layout.schedule=any", "layout.recompute_modules=any", NARROW),
+    "wide band": ("llama70b_512xh100", "search.near_tie=0.19", *FREE, NARROW),
     "free stages": ("llama405b_16384xh100",),
     "experts": ("mixtral8x7b_64xh100",),
     "RL": ("qwen7b_rl",),

@@ -105,7 +105,7 @@ LARGE = (
     ("scenarios/llama405b_16384xh100.yaml", ("search.near_tie=0.19", *FREE)),
     ("scenarios/gpt3_175b_1024xa100.yaml", ("search.near_tie=0.1", *FREE)),
     ("scenarios/mixtral8x7b_64xh100.yaml", ("model=deepseek-v3", "cluster.num_gpus=1024", *FREE)),
-    ("scenarios/qwen7b_rl.yaml", ("cluster.max_gpus=64", FREE[0])),
+    ("scenarios/qwen7b_rl.yaml", ("cluster.max_gpus=32", FREE[0])),
 )
 
 

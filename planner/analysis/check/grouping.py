@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from planner.analysis.check.weights import BLOCK, NAMINGS, block_bytes, weight_sizes
 from planner.costs.item_names import ItemName
 from planner.costs.memory.tensor_widths import padded_vocab_size
@@ -85,7 +87,7 @@ class _Grouping:
         a, tp = plan.problem.architecture, plan.layout["tensor_parallel"]
         by = plan.problem.engine.vocab_divisible_by
         self.vocab = {
-            int(padded_vocab_size(vocab_size=a.vocab_size, divisible_by=by, tensor_parallel=tp)) // tp,  # type: ignore[arg-type]
+            int(padded_vocab_size(vocab_size=a.vocab_size, divisible_by=by, tensor_parallel=np.asarray(tp))) // tp,
             a.vocab_size,
         }
         lengths = plan.layout["sequence_length"] * plan.layout["micro_batch_size"]

@@ -9,8 +9,9 @@ from planner.analysis.changes import less_headroom
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.problem import Question
+from planner.problem.stage_choices import is_free
 from planner.search.least_memory import least_memory
-from planner.search.plan import PHASES, Plan
+from planner.search.plan import PHASES, Plan, degrees
 from planner.search.search import Outcome, plan
 from planner.search.space import build_space
 from planner.search.untried import untried
@@ -46,9 +47,9 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     largest = ", ".join(f"{item.name} {item.amount:.1f}" for item in items)
     where = f"stage {worst.stage}, {PHASES[worst.phase]}" if worst.stage is not None else PHASES[worst.phase]
     lay = least.layout
+    stages = " with stages as even as they get" if lay["pipeline_parallel"] > 1 and is_free(question.first) else ""
     said = (
-        f"The layout that needs least ({_gpus(lay['num_gpus'])}, TP{lay['tensor_parallel']} "
-        f"PP{lay['pipeline_parallel']} DP{lay['data_parallel']} CP{lay['context_parallel']}, micro-batch "
+        f"The layout{stages} that needs least ({_gpus(lay['num_gpus'])}, {degrees(lay)}, micro-batch "
         f"{lay['micro_batch_size']}, {max(least.recomputed)} of {max(least.layers)} layers recomputed) needs "
         f"{least.peak_gib:.1f} GiB of {usable - demanded:.1f} ({usable:.1f} usable less "
         f"{demanded:.1f} headroom): {least.peak_gib - usable + demanded:.1f} GiB too much.",

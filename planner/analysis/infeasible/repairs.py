@@ -24,6 +24,7 @@ from planner.errors import InputError
 from planner.inputs.document import Document, override
 from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
+from planner.schema.engine import can_name
 from planner.schema.scenario import IntWish, NameWish
 from planner.search.plan import Plan
 from planner.search.search import plan
@@ -290,7 +291,7 @@ def _other_work(problem: Problem) -> Iterator[Kind]:
         text = f"{path.split('.')[1]}: {size} to"
         yield Kind(tuple(Attempt(f"{text} {n}", ((path, n),)) for n in near), rising=False)
     if not isinstance(scenario.optimizer, NameWish) and scenario.adapter is None:
-        others = [name for name in SMALLER_OPTIMIZERS if name != scenario.optimizer]
+        others = [n for n in SMALLER_OPTIMIZERS if n != scenario.optimizer and can_name(problem.engine, n)]
         text = f"optimizer: {scenario.optimizer} to"
         yield Kind(tuple(Attempt(f"{text} {name}", (("optimizer", name),)) for name in others), rising=False)
     if scenario.adapter is not None and scenario.adapter.base_precision != SMALL_BASE:

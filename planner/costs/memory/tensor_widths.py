@@ -16,7 +16,7 @@ from planner.formulas.parameters import (
     adapted_sides,
     target_names,
 )
-from planner.problem.conditions import ONE_GATE_UP_MATRIX, ONE_QKV_MATRIX, applies, conditions
+from planner.problem.conditions import ONE_GATE_UP_MATRIX, ONE_QKV_MATRIX, conditions, what_applies
 from planner.problem.formats import element_bytes
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
@@ -158,8 +158,9 @@ def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], 
     none: Floats = np.zeros(np.shape(layouts.tensor_parallel))
     moments: dict[str | None, Floats] = {None: none}
     tokens = tokens_per_rank(layouts)
+    holds = what_applies(problem, moe_layer=moe_layer)
     for tensor in tensors:
-        if all(applies(problem, when, moe_layer=moe_layer) for when in conditions(tensor)):
+        if all(holds[when] for when in conditions(tensor)):
             width = elements(problem, layouts, tensor.width)
             at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
             times = at_once if tensor.each == "token" else 1.0
