@@ -36,6 +36,7 @@ CLASSES: dict[str, str] = {
     "torchtitan": "torchtitan, bf16 and fp8",
     "adapters": "LoRA of 70 billion parameters in fp8, Megatron; nothing chosen with them in view",
     "amd": "AMD's GPUs: the H100's grid scaled; nothing chosen with them in view",
+    "one-gpu": "one A100: full training, LoRA and QLoRA; nothing chosen with them in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -87,7 +88,7 @@ class Speed:
         """The class in which its tokens/s count; see CLASSES."""
         eight = self.run.precision in ("fp8", "mxfp8", "nvfp4")
         if READ in self.run.tags:
-            return "adapters" if self.run.peft is not None else "amd"
+            return {"mlperf_lora": "adapters", "primus": "amd"}.get(self.source, "one-gpu")
         if self.run.engine == "torchtitan":
             return "torchtitan"
         if self.moe:

@@ -1,4 +1,5 @@
-"""Published speeds whose networks are the catalog's own and whose configurations were read: LoRA, and AMD's GPUs.
+"""Published speeds whose networks are the catalog's own and whose configurations were read: LoRA, AMD's GPUs,
+and one GPU by torchtune.
 
 No constant and no mechanism was chosen with these rows in view.
 """
@@ -32,7 +33,7 @@ def more_rows(folder: Path) -> list[dict[str, Any]]:
 
 def _row(c: dict[str, str]) -> dict[str, Any]:
     network = default_catalog().find("models", c["model"])
-    degrees = {name: int(c[name]) for name in ("tp", "pp", "vpp", "cp", "ep", "zero_stage")}
+    degrees = {name: int(c[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
     layers, num_gpus = int(c["recomputed_layers"]), int(c["num_gpus"])
     return {
         "id": c["id"],
@@ -44,7 +45,12 @@ def _row(c: dict[str, str]) -> dict[str, Any]:
         "engine_detail": {"notes": c["note"], "options": c["options"].split()},
         "gpu": c["gpu"],
         "num_gpus": num_gpus,
-        "layout": degrees | {"dp": num_gpus // (degrees["tp"] * degrees["pp"] * degrees["cp"])},
+        "layout": degrees
+        | {
+            "dp": num_gpus // (degrees["tp"] * degrees["pp"] * degrees["cp"]),
+            "zero_stage": int(c["zero_stage"]) if c["zero_stage"] else None,
+            "fsdp": None,
+        },
         "micro_batch_size": int(c["micro_batch_size"]),
         "global_batch_size": int(c["global_batch_size"]),
         "grad_accum": None,
@@ -56,7 +62,7 @@ def _row(c: dict[str, str]) -> dict[str, Any]:
         "recompute": {"granularity": "full" if layers else "none", "method": "block", "num_layers": layers},
         "sequence_parallel": degrees["tp"] > 1,
         "flash_attention": None,
-        "peft": "lora" if c["lora_rank"] else None,
+        "peft": ("qlora" if c["lora_base"] == "nf4" else "lora") if c["lora_rank"] else None,
         "lora": _adapter(c) if c["lora_rank"] else None,
         "task": "sft" if c["lora_rank"] else "pretrain",
         "metric": {"tokens_per_s_per_gpu": float(c["tokens_per_s_per_gpu"]), "score": True, "full_layout": True},
@@ -68,4 +74,4 @@ def _row(c: dict[str, str]) -> dict[str, Any]:
 
 
 def _adapter(c: dict[str, str]) -> dict[str, Any]:
-    return {"rank": int(c["lora_rank"]), "targets": c["lora_targets"], "base_quant": c["lora_base"]}
+    return {"rank": int(c["lora_rank"]), "targets": c["lora_targets"], "base_quant": c["lora_base"] or None}
