@@ -255,8 +255,8 @@ def _step_interval(plan: Plan) -> list[Block]:
 
 def _at_scale(plan: Plan) -> list[Block]:
     """What slow nodes and jitter add on many GPUs, which is not in the step."""
-    count, stated = plan.layout["num_gpus"], plan.problem.scenario.faults
-    if count <= LARGEST_USUAL or plan.problem.is_rl or (stated is not None and stated.straggler_factor != 1):
+    count, good = plan.num_gpus, plan.goodput
+    if count <= LARGEST_USUAL or plan.problem.is_rl or (good is not None and good.faults.straggler_factor != 1):
         return []
     trend = f"{percent(PER_DOUBLING, 2)} a doubling beyond {LARGEST_USUAL}, median of 15 published series"
     longer = percent(factor_at_scale(count) - 1)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 from planner.inputs.catalog import default_catalog
+from planner.report.json_text import JsonObject
 
 ROWS = "throughput_more.csv"
 READ = "configuration_read"
@@ -22,7 +22,7 @@ _OF_THE_NETWORK = (
 )
 
 
-def more_rows(folder: Path) -> list[dict[str, Any]]:
+def more_rows(folder: Path) -> list[JsonObject]:
     """The rows of a data folder in the shape of the others; none where it has no such file."""
     path = folder / ROWS
     if not path.is_file():
@@ -31,7 +31,7 @@ def more_rows(folder: Path) -> list[dict[str, Any]]:
         return [_row(cells) for cells in csv.DictReader(stream)]
 
 
-def _row(c: dict[str, str]) -> dict[str, Any]:
+def _row(c: dict[str, str]) -> JsonObject:
     network = default_catalog().find("models", c["model"])
     degrees = {name: int(c[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
     layers, num_gpus = int(c["recomputed_layers"]), int(c["num_gpus"])
@@ -73,5 +73,5 @@ def _row(c: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _adapter(c: dict[str, str]) -> dict[str, Any]:
+def _adapter(c: dict[str, str]) -> JsonObject:
     return {"rank": int(c["lora_rank"]), "targets": c["lora_targets"], "base_quant": c["lora_base"] or None}
