@@ -39,9 +39,9 @@ def placement_blocks(result: PlacementResult) -> list[Block]:
             f"Median error of the step: {_middle([s.step_error for s in result.scores])}; of the ratio of a colocated "
             f"step to an asynchronous one where mean lengths are printed, which has a bar: {_middle(printed)}, and "
             f"where they are assumed: {_middle(assumed)}. Ratio: the step of the same work colocated on as many GPUs "
-            "over this one. In brackets what was measured. Of peak: what the published update asks of its GPUs at these "
-            f"lengths, recomputation counted; {_refuted(result)}. Lengths are printed by NeMo-RL only (means); those of verl "
-            "are assumed, and rollouts that go on across weight syncs have no tail."
+            "over this one. In brackets what was measured. Of peak: what the published update asks of its GPUs at "
+            f"these lengths, recomputation counted; {_refuted(result)}. Lengths are printed by NeMo-RL only (means); "
+            "those of verl are assumed, and rollouts that go on across weight syncs have no tail."
         ),
         Grid(("RL placements not scored", "rows"), tuple((reason, str(n)) for reason, n in sorted(reasons.items()))),
     ]
