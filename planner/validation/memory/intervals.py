@@ -196,7 +196,7 @@ class Coverage:
     def most(self) -> float:
         """Largest share that the method can be expected to hold at 90 %: 0.9 + 1 / (groups + 1).
 
-        Source: Lei et al. 2018, arXiv:1604.04173, theorem 2.1; the bar's upper end of 95 % is in reach from 19 groups on.
+        Source: Lei et al. 2018, arXiv:1604.04173, theorem 2.1. The upper end of the bar needs 19 groups.
         """
         return min(1.0, 0.9 + 1 / (self.groups + 1))
 
