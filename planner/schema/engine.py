@@ -191,6 +191,8 @@ class Overlap(Frozen):
 
     tensor: float = Field(ge=0, le=1)
     data: float = Field(ge=0, le=1)
+    data_sharded: float | None = Field(default=None, ge=0, le=1)
+    """Of gradients where ZeRO-1 or 2 shards the optimizer; none for `data`."""
     source: str
 
 

@@ -13,6 +13,7 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
+from planner.problem.defaults import KeptDefault, held
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.search.bounds.first_look import Look, first_look, worth_a_look
@@ -65,6 +66,8 @@ class Proof:
     """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
     throughput_proved: bool = False
     """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
+    held: tuple[KeptDefault, ...] = ()
+    """Decisions that the scenario does not name and that stay at their defaults: nothing is proved of other values."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -192,6 +195,7 @@ def _search_question(
         enumerated=enumerated,
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
+        held=held(question),
     )
     tied = None
     if ties is not None and plan is not None and found.looked is not None and not deadline.past(1 - LAST):
