@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from starlette.testclient import TestClient
 from web.conftest import SMALL
