@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from planner.inputs.document import Document, json_value
@@ -56,15 +57,34 @@ def opening(plan: Plan, asked: Document, over: str) -> tuple[str, ...]:
 
 
 def _machines(plan: Plan, asked: Document) -> dict[str, Any]:
-    """The machines of a plan as the scenario's only ones; nothing where a run takes several of its pools."""
+    """The machines of a plan as the scenario's only ones."""
     if _stands(asked, "cluster.pools") is None:
         most = {"cluster.max_gpus": None} if _stands(asked, "cluster.max_gpus") is not None else {}
         return {"cluster.num_gpus": plan.num_gpus, **most}
     if not plan.problem.colocated or plan.problem.later is not None:
-        return {}
+        return _pools(plan, asked)
     pool = plan.problem.scenario.cluster.model_dump(exclude_defaults=True, mode="json")
     kept = {name: value for name, value in pool.items() if name not in ("max_gpus", "pools")}
     return {"cluster": {**kept, "num_gpus": plan.num_gpus}}
+
+
+def _pools(plan: Plan, asked: Document) -> dict[str, object]:
+    """Of a run that takes several pools, or shares one: those it takes, with as many GPUs as it takes of each."""
+    problem, trains = plan.problem, plan.layout["num_gpus"]
+    taken: Counter[str] = Counter()
+    found: dict[str, object] = {}
+    if problem.later is not None:
+        taken[problem.node.id] += problem.first_gpus
+        taken[problem.later.node.id] += trains - problem.first_gpus
+    else:
+        assert plan.rollout is not None
+        taken[problem.node.id] += trains
+        taken[problem.generating.node.id] += plan.rollout.num_gpus
+        found["rl.rollout.num_gpus"] = plan.rollout.num_gpus
+    pools = [pool for pool in asked.data["cluster"]["pools"] if pool["node"] in taken]
+    others = ("num_gpus", "max_gpus")
+    kept = [{k: v for k, v in pool.items() if k not in others} | {"num_gpus": taken[pool["node"]]} for pool in pools]
+    return {"cluster.pools": kept, **found}
 
 
 def texts(changes: dict[str, Any]) -> tuple[str, ...]:

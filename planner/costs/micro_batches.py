@@ -27,6 +27,16 @@ COLUMNS = (
     "tensor_parallel",
 )
 """Everything that these times depend on."""
+PACKED_BY = (
+    "wish",
+    "data_parallel",
+    "context_parallel",
+    "pipeline_parallel",
+    "virtual_pipeline",
+    "max_tokens",
+    "global_batch_size",
+)
+"""Everything that the number of packed micro-batches depends on."""
 
 
 def packed_micro_batches(problem: Problem, columns: dict[str, Ints]) -> Ints:
@@ -37,14 +47,13 @@ def packed_micro_batches(problem: Problem, columns: dict[str, Ints]) -> Ints:
     """
     count = np.zeros(len(columns["wish"]), dtype=np.int64)
     some = np.flatnonzero((columns["max_tokens"] > 0) & (columns["data_parallel"] > 0))
-    names = ("wish", "data_parallel", "context_parallel", "pipeline_parallel", "virtual_pipeline", "max_tokens")
-    rows, inverse = distinct(*(columns[name][some] for name in (*names, "global_batch_size")))
-    group = problem.engine.pipeline.group_size
+    wish, dp, cp, pp, vp, tokens, samples = (columns[name][some] for name in PACKED_BY)
+    multiples = np.where(vp > 1, problem.engine.pipeline.group_size or pp, 1)
+    rows, inverse = distinct(wish, samples, dp, tokens * cp, multiples)
     each = []
-    for wish, dp, cp, pp, vp, tokens, samples in rows:
-        multiple = (group or pp) if vp > 1 else 1
-        fits = samples >= dp
-        each.append(_packed(problem, wish, samples, dp, tokens * cp, multiple).per_rank if fits else 0)
+    for wanted, batch, ranks, capacity, multiple in rows:
+        fits = batch >= ranks
+        each.append(_packed(problem, wanted, batch, ranks, capacity, multiple).per_rank if fits else 0)
     count[some] = np.array(each, dtype=np.int64)[inverse] if each else 0
     return count
 

@@ -9,10 +9,13 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
-from planner.schema.catalog import Gpu
+
+if TYPE_CHECKING:
+    from planner.schema.catalog import Gpu
 
 TASKS = ("rl", "sft", "lora", "qlora", "pretrain")
 TASK_NAMES = {

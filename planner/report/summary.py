@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from planner.analysis.changes import less_headroom
+from planner.formulas.faults import LARGEST_USUAL, PER_DOUBLING, factor_at_scale
 from planner.formulas.model_flop import CONVENTION
 from planner.inputs.document import Document
 from planner.problem.defaults import held_text
@@ -232,6 +233,7 @@ def time_blocks(plan: Plan) -> list[Block]:
         ),
         Text(f"By phase: {phases}."),
         *_step_interval(plan),
+        *_at_scale(plan),
         *overlap_blocks(plan),
         Text(f"Rates: {rates}."),
         Text(f"Model FLOP{' while training' if plan.problem.is_rl else ''}: {mfu_text(plan)}. {CONVENTION_TEXT}"),
@@ -250,6 +252,16 @@ def _step_interval(plan: Plan) -> list[Block]:
     rates = f"{number(tokens / high, 0)} to {number(tokens / low, 0)} tokens/s"
     step = f"{seconds_text(low)} to {seconds_text(high)}"
     return [Text(f"90 % interval of the step: {step}, {rates} ({spread.whose}).")]
+
+
+def _at_scale(plan: Plan) -> list[Block]:
+    """What slow nodes and jitter add on many GPUs, which is not in the step."""
+    count, good = plan.num_gpus, plan.goodput
+    if count <= LARGEST_USUAL or plan.problem.is_rl or (good is not None and good.faults.straggler_factor != 1):
+        return []
+    trend = f"{percent(PER_DOUBLING, 2)} a doubling beyond {LARGEST_USUAL}, median of 15 published series"
+    longer = percent(factor_at_scale(count) - 1)
+    return [Text(f"Not in the step: on {count:,} GPUs slow nodes and jitter make it {longer} longer ({trend}).")]
 
 
 def _stated(plan: Plan) -> list[Block]:

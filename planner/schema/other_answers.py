@@ -314,6 +314,12 @@ class IntervalCoverage(Frozen):
     """Rows like no other once their own are left out."""
     width: float
     """Median of upper over lower end."""
+    groups: int
+    """Networks of a source and date."""
+    inside_by_group: float
+    """Share inside, each group the same."""
+    most_expected: float
+    """Largest share that so few groups can be expected to give at 90 %."""
     reached: bool
 
 

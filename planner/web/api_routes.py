@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from planner.web.asked import MOST_SIDES, Answer
+from planner.web.answers import MOST_SIDES, Answer
 from planner.web.state import PASTED
 from planner.web.waiting import while_wanted
 from planner.web.workers import Workers

@@ -5,10 +5,9 @@ What only some questions need is imported by them: the first answer after a star
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from planner.errors import InputError, InternalError, Mistake, NoVerdict, Place, PlannerError
 from planner.inputs.document import Document, override, parse_document, read_document, validate, with_overrides
@@ -17,14 +16,9 @@ from planner.report.blocks import Block, Command, Figure, Grid, Headline, Plot
 from planner.report.html import fragment
 from planner.report.json_text import JsonObject
 from planner.report.pages import page
+from planner.web.answers import MOST_SIDES, Answer, Asked
 from planner.web.base import scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog, refuse_files
-
-Asked = Mapping[str, Any]
-"""A scenario as text, its name and overrides, and what else is asked."""
-Answer = dict[str, Any]
-"""What a page or a program is told; `problems` and `exit_code` instead where it was refused."""
-MOST_SIDES = 4
 
 
 @dataclass

@@ -11,8 +11,6 @@ from typing import Any
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, validate
-from planner.inputs.hf_config import architecture_from_hf_config
-from planner.schema.scenario import Scenario
 from planner.web.state import PASTED
 
 
@@ -25,6 +23,8 @@ class ClosedCatalog(Catalog):
     def find(self, kind: str, name: str, where: Place | None = None, beside: Path | None = None) -> Any:
         """The entry of that name; the model `pasted` is the config.json that came along."""
         if kind == "models" and name == PASTED and self.pasted is not None:
+            from planner.inputs.hf_config import architecture_from_hf_config
+
             return architecture_from_hf_config(_config(self.pasted), PASTED)
         return super().find(kind, name, where)
 
@@ -50,6 +50,8 @@ def _read_once(folders: tuple[Path, ...]) -> ClosedCatalog:
 
 def refuse_files(document: Document) -> None:
     """Raise InputError for every key of a scenario that names a file on this machine."""
+    from planner.schema.scenario import Scenario
+
     scenario = validate(document, Scenario)
     named = {
         ("calibration",): scenario.calibration,

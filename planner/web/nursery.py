@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 
 ORDER = struct.Struct("!q")
@@ -110,24 +111,22 @@ def _load() -> None:
 
 
 def _in_waiting() -> Iterator[str]:
-    """Import what other questions need, then read one catalog entry after the other, those of most questions first."""
+    """Read one catalog entry after the other, those of most questions first, then import what other questions need."""
     from importlib import import_module
 
     from planner.errors import PlannerError
     from planner.web.closed_catalog import closed_catalog
 
+    catalog = closed_catalog()
+    for kind in ("engines", "precisions", "optimizers", "nodes", "gpus", "models", "rollouts"):
+        for name in catalog.ids(kind):
+            with suppress(PlannerError):  # whoever asks for it is told
+                catalog.find(kind, name)
+            yield name
     for name in ("analysis.near", "analysis.pins", "report.answers", "report.explain", "launch.registry",
                  "analysis.budget.budget", "report.budget_json"):  # fmt: skip
         import_module(f"planner.{name}")
         yield name
-    catalog = closed_catalog()
-    for kind in ("engines", "precisions", "optimizers", "nodes", "gpus", "rollouts", "models"):
-        for name in catalog.ids(kind):
-            try:
-                catalog.find(kind, name)
-            except PlannerError:
-                continue  # whoever asks for it is told
-            yield name
 
 
 if __name__ == "__main__":

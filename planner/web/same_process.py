@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from planner.web.asked import Answer, Asked, answer
+from planner.web.answers import Answer, Asked
+from planner.web.asked import answer
 from planner.web.workers import Workers
 
 

@@ -19,7 +19,7 @@ from planner.inputs.document import Document, parse_document, with_overrides
 from planner.report.blocks import Plot
 from planner.report.figures.canvas import STYLE as FIGURES
 from planner.report.figures.draw import figure_svg
-from planner.web.asked import MOST_SIDES, Answer
+from planner.web.answers import MOST_SIDES, Answer
 from planner.web.base import FIRST_BUDGET, base, budgets, scenario_text, scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog
 from planner.web.controls import budget_controls, decided, decision_controls, main_controls, twice

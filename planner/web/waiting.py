@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from planner.web.asked import Answer
+from planner.web.answers import Answer
 
 
 async def while_wanted(request: Request, answer: Coroutine[object, None, Answer]) -> Answer:

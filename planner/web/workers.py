@@ -19,7 +19,7 @@ from planner.web.limits import ServerLimits
 from planner.web.nursery import Nursery
 
 if TYPE_CHECKING:
-    from planner.web.asked import Answer, Asked
+    from planner.web.answers import Answer, Asked
 
 START_SECONDS = 60.0
 ONE_SEARCH = frozenset({"solve", "estimate", "launch"})

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("axe_playwright_python")
 
+from analysis.test_pins import TWO_POOLS
 from browser.conftest import Seen
 
 from planner.web.state import State
@@ -36,7 +37,7 @@ LOOKS = list(itertools.product((390, 1280), ("light", "dark")))
 
 
 @pytest.mark.parametrize("seen", LOOKS, indirect=True)
-@pytest.mark.parametrize("view", [*VIEWS, "compared", "nothing fits"])
+@pytest.mark.parametrize("view", [*VIEWS, "compared", "nothing fits", "near ties", "steps of RL", "two pools"])
 def test_nothing_serious_stands_in_anybodys_way(seen: Seen, view: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     sides = "".join(
@@ -47,6 +48,9 @@ def test_nothing_serious_stands_in_anybodys_way(seen: Seen, view: str) -> None:
         "budget": f"budget?{BUDGET}",
         "compared": f"compare?{SMALL}{sides}",
         "nothing fits": f"?{SMALL}&limits.headroom_gib=79",
+        "near ties": f"?{State(text=json.dumps(TIED)).query()}",
+        "steps of RL": "timeline?example=qwen7b_rl",
+        "two pools": "topology?example=qwen7b_rl_two_pools",
     }
     seen.open(paths.get(view, f"{view}?{SMALL}"))
     seen.settle()
@@ -86,6 +90,16 @@ def test_dragging_answers(seen: Seen) -> None:
     seen.page.wait_for_timeout(500)
     assert seen.answer != before
     assert "limits.headroom_gib=30" in seen.page.url
+
+
+def test_a_layout_of_two_pools_opens_exactly(seen: Seen) -> None:
+    """Every decision of a near tie over several machines is in the link that opens it."""
+    seen.open(f"?{State(text=json.dumps(TWO_POOLS)).query()}")
+    seen.page.wait_for_selector("#near table", timeout=120_000)
+    layout = seen.page.inner_text("#near tbody tr:nth-child(2) td:nth-child(2)").partition(" of its own")[0]
+    seen.page.click("#near tbody tr:nth-child(2) >> text=open")
+    seen.page.wait_for_url("**cluster.pools=**")
+    assert layout in " ".join(seen.answer.split())
 
 
 def test_why_not_is_answered_beside_the_plan(seen: Seen) -> None:

@@ -180,3 +180,15 @@ def test_a_collective_over_several_nodes_takes_longer_for_each_further_one() -> 
         layouts = replace(time.layouts, tensor_parallel=time.layouts.tensor_parallel * ranks // 8)
         plain, more = (LayerTime(whole, layouts).tensor_collectives() for whole in (without, time.problem))
         assert float((more - plain).item()) == pytest.approx(4 * 450e-6 * further, abs=1e-9)
+
+
+def test_adapters_launch_more_and_frozen_weights_launch_less() -> None:
+    """Seven adapters of four kernels forward and six back; seven weight gradients of eager code are not made."""
+    whole = problem(**ADAPTED, adapter={"rank": 16})
+    time = adapters_of(whole)
+    assert (time.kernels_of_a_pass("forward"), time.kernels_of_a_pass("backward")) == (7 * 4, 7 * 6 - 7)
+    fused = adapters_of(
+        problem(**ADAPTED | {"engine": "megatron-core"}, adapter={"rank": 16, "targets": ["linear_fc1"]})
+    )
+    assert fused.problem.engine.fused_projections
+    assert (fused.kernels_of_a_pass("forward"), fused.kernels_of_a_pass("backward")) == (4, 6 - 4)

@@ -12,6 +12,7 @@ import pytest
 from planner.analysis.budget.budget import solve_budget
 from planner.formulas.faults import (
     daly_interval_minutes,
+    factor_at_scale,
     goodput_share,
     mean_minutes_between_failures,
     simumax_straggler_factor,
@@ -94,3 +95,9 @@ def test_a_budget_takes_longer_and_costs_more_with_faults(tmp_path: Path) -> Non
     good = goodput(Faults.model_validate(faults), 8)
     assert good is not None
     assert hours({"faults": faults}) == pytest.approx(hours({}) / good.share)
+
+
+def test_steps_grow_with_the_gpus_beyond_those_that_constants_saw() -> None:
+    assert factor_at_scale(8) == factor_at_scale(512) == 1
+    assert factor_at_scale(2048) == pytest.approx(1.0132)
+    assert factor_at_scale(16384) - factor_at_scale(8192) == pytest.approx(0.0066)

@@ -143,10 +143,8 @@ def test_nothing_but_the_running_layer_of_backward_differs() -> None:
     assert {split(mode)[1] for _, _, mode in differences()} == {"backward"}
 
 
-def test_what_differs_is_on_the_safe_side_but_of_one_network() -> None:
-    short = {key: float(share) for key, (_, share) in differences().items() if float(share) < 0}
-    assert set(short) == {("gpt-oss-20b", "moe", "backward")}
-    assert all(share > -7 for share in short.values())
+def test_what_differs_is_on_the_safe_side() -> None:
+    assert not [key for key, (_, share) in differences().items() if float(share) < 0]
 
 
 @pytest.mark.parametrize(("form", "computed"), [("", 2), ("fp32 ", 4), ("autocast ", 2)])

@@ -66,6 +66,10 @@ def test_placements_are_all_reported_with_finite_numbers() -> None:
     assert len(ratios) >= 7
     text = table.render(placement_blocks(result))
     assert all(name in text for name in scored)
+    asked = {score.row.id: score.asked_of_peak for score in result.scores if score.asked_of_peak is not None}
+    # 13.8 million tokens of 7.6 billion weights, 8 FLOP each with recomputation, on 16 H20 of 148 TFLOP/s in 313.81 s
+    assert asked["verl-7b-32-async"] == pytest.approx(8 * 13.84e6 * 7.6e9 / (16 * 148e12 * 313.81), rel=0.05)
+    assert {name for name, share in asked.items() if share > 1} == {"verl-7b-32-async", "verl-7b-64-async"}
 
 
 def test_a_published_mean_is_the_one_after_the_cut() -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from planner.commands.validate_throughput import command
 from planner.costs.coefficients import RowCosts
+from planner.costs.time.step_time import StepTime
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
 from planner.problem.resolve import question_of
@@ -24,7 +25,7 @@ from planner.validation.throughput import report
 from planner.validation.throughput.cases import CLASSES, Speed, load_speeds
 from planner.validation.throughput.constants import FITTED, value_of, with_value
 from planner.validation.throughput.express import Estimate, express, load_sources
-from planner.validation.throughput.left_out import LeftOutSpeeds, left_out_speeds
+from planner.validation.throughput.left_out import UNFITTED, LeftOutSpeeds, left_out_speeds
 from planner.validation.throughput.score import (
     accuracy,
     bars,
@@ -249,3 +250,19 @@ def test_a_faster_gpu_never_slows_a_layout() -> None:
     _, b200 = _rows(**{"cluster.node": "dgx-b200"})
     if len(h100) == len(b200):
         assert (b200 <= h100).all()
+
+
+def test_lora_and_amd_are_scored_on_their_own_and_fit_nothing() -> None:
+    """Frozen fp8 weights are read by fp8 products as they are; nothing is unpacked."""
+    names = ("adapters", "amd", "one-gpu")
+    rows = [s for s in speeds() if s.accuracy in names]
+    assert [sum(s.accuracy == name for s in rows) for name in names] == [17, 5, 6]
+    assert set(names) <= set(UNFITTED)
+    done, failed = express([s for s in rows if s.id in ("lora-h200-8-cp2", "amd-8b-fp8-8")], load_sources(FOLDER))
+    assert not failed
+    assert all(abs(e.error) < 0.1 for e in done)
+    (lora,) = (e for e in done if e.problem.scenario.adapter is not None)
+    time = StepTime(lora.problem, lora.layouts.take(lora.row).expand(), np.zeros((1, 1), dtype=np.int64))
+    kinds = {row.name for row in time.train}
+    assert "adapter products" in kinds
+    assert "unpacking frozen weights" not in kinds

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from starlette.testclient import TestClient
 from web.conftest import SMALL
@@ -41,3 +44,9 @@ def test_wrong_bodies_are_the_askers_mistake(client: TestClient, body: dict[str,
 def test_the_interface_is_described(client: TestClient) -> None:
     paths = client.get("/api/v1/openapi.json").json()["paths"]
     assert {"/api/v1/solve", "/api/v1/explain", "/api/v1/front"} <= set(paths)
+
+
+def test_the_server_is_up_without_the_search() -> None:
+    """Workers import it meanwhile: the first answer waits for the longer of the two, not for both in turn."""
+    code = "import sys, planner.web.app; print(sorted({'numpy', 'ortools', 'planner.search'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -100,6 +100,12 @@ class AdapterTime:
             seconds = seconds + k.elementwise(2.0 * norm.input_bytes * inputs * inputs)
         return np.asarray(seconds + k.elementwise(self.problem.engine.elementwise_factor * 10.0 * tokens * outputs))
 
+    @property
+    def unpacks(self) -> bool:
+        """Whether products cannot read the frozen base as it is held; those in fp8 read fp8 weights."""
+        base = self.problem.base_precision
+        return not base.trainable and not base.compute == self.problem.precision.compute == "fp8"
+
     def unpacking(self) -> Floats:
         """A frozen base in few bits made 16-bit again for the products of one pass over a layer. [s]
 
@@ -107,17 +113,26 @@ class AdapterTime:
         kernel; torchao in a dozen, whose bytes the engine's file counts.
         """
         base, (dense, expert) = self.problem.base_precision, self.layer.layer_parameters
-        if base.trainable:
+        if not self.unpacks:
             return np.zeros(np.shape(self.layer.layouts.tensor_parallel))
         moved = self.problem.engine.timing.unpack_bytes
         moved = base.weight_bytes + 2.0 if moved is None else moved
         return self.layer.kernels.elementwise(moved * (dense + expert))
 
     def kernels_of_a_pass(self, which: Pass) -> int:
-        """Kernels that one pass over a usual layer launches on top."""
+        """Kernels that one pass over a usual layer launches on top; going back, less the products that make no gradient
+        of a frozen weight.
+        """
         a, targets = self.problem.architecture, self.adapter.targets
         count = len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1)) * (
             1 + (a.is_moe and a.shared_expert_intermediate_size > 0)
         )
         each = KERNELS[which] + (KERNELS_OF_MAGNITUDES[which] if self.adapter.variant == "dora" else 0)
-        return count * each
+        return count * each - (self._frozen_products if which == "backward" else 0)
+
+    @property
+    def _frozen_products(self) -> int:
+        """Products of a usual layer's own weights, as many as the engine runs at once (experts: as one)."""
+        a, fused = self.problem.architecture, self.problem.engine.fused_projections
+        attention = (4 if a.q_lora_rank else 3) + 1 if a.is_mla else 2 if fused else 4
+        return attention + (2 if fused or not a.gated_mlp else 3)

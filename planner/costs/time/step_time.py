@@ -118,7 +118,7 @@ class StepTime:
             if self._moe and self.problem.parameters.num_dense_layers:
                 swap = sum(both(self._adapters.products, moe_layer=False)) - (forward + backward)
             add(ItemName.ADAPTER_PRODUCTS, forward, backward, swap, ADAPTERS)
-            if not self.problem.base_precision.trainable:
+            if self._adapters.unpacks:
                 unpacked = self._adapters.unpacking()
                 add(ItemName.UNPACKING_FROZEN_WEIGHTS, unpacked, unpacked, 0.0, BYTES)
         if np.any(lay.tensor_parallel > 1):

@@ -89,14 +89,15 @@ def _left_cells(left: LeftOutReport, stack: str) -> list[str]:
 
 def coverages(left: LeftOutReport) -> Table:
     """How many rows lie in their engine's 90 % interval."""
-    header = ["engine", "rows", "inside", "bar", "reached", "below it", "like none", "upper/lower end"]
-    header += ["inside, whole source left out"]
+    header = ["engine", "rows", "inside", "bar", "reached", "groups", "inside by group", "at most expected", "below it"]
+    header += ["like none", "upper/lower end", "inside, whole source left out"]
     other = {one.engine: one for one in left.without_source}
     rows = []
     for one in left.coverages:
         bar = f"{BAR[0]:.0%} to {BAR[1]:.0%}" if one.barred else ""
         said = "" if not one.barred else "NO" if not one.ok else "wide" if one.wide else "yes"
-        row = [one.engine, str(one.rows), percent(one.share), bar, said, str(one.too_high), str(one.unlike)]
+        row = [one.engine, str(one.rows), percent(one.share), bar, said, str(one.groups), percent(one.by_group)]
+        row += [percent(one.most), str(one.too_high), str(one.unlike)]
         rows.append([*row, f"{one.width:.2f}", percent(other[one.engine].share)])
     bar = f"bar from {BARRED_ROWS} rows of {TOY_GIB:g} GiB"
     return f"Rows in the 90 % interval made without their network and date ({bar})", header, rows
@@ -161,6 +162,9 @@ def left_out_data(result: MemoryResult, left: LeftOutReport) -> JsonObject:
                 "below": one.too_high,
                 "like_none": one.unlike,
                 "width": one.width,
+                "groups": one.groups,
+                "inside_by_group": one.by_group,
+                "most_expected": one.most,
                 "reached": one.ok,
             }
             for one in left.coverages

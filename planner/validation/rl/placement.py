@@ -69,6 +69,9 @@ class PlacementScore:
     """Weight sync, sleep and wake."""
     versus: tuple[float, float] | None
     """(predicted, measured) step of the colocated row over this one."""
+    asked_of_peak: float | None
+    """Share of the training GPUs' dense peak that the published update would need to be this work, attention at the
+    mean length and recomputation counted; None where no update is published."""
 
     @property
     def step_error(self) -> float:
@@ -144,7 +147,13 @@ def _score(
         train_seconds=found["train"],
         switch_seconds=dict(plan.phases)["weight sync and switching"],
         versus=versus,
+        asked_of_peak=_asked(plan, found["train"], row.train_seconds),
     )
+
+
+def _asked(plan: Plan, predicted: float, measured: float | None) -> float | None:
+    again = sum(plan.recomputed) / (3 * sum(plan.layers))  # one pass of three once more
+    return None if measured is None else plan.mfu * (1 + again) * predicted / measured
 
 
 def _plan(row: PlacementRow, catalog: Catalog) -> Plan:

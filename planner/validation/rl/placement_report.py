@@ -10,7 +10,19 @@ from typing import Any
 from planner.report.blocks import Block, Grid, Heading, Text
 from planner.validation.rl.placement import PlacementResult, PlacementScore
 
-COLUMNS = ("row", "GPUs", "step s", "measured", "error", "rollout s", "training s", "sync s", "ratio", "error")
+COLUMNS = (
+    "row",
+    "GPUs",
+    "step s",
+    "measured",
+    "error",
+    "rollout s",
+    "training s",
+    "of peak",
+    "sync s",
+    "ratio",
+    "error",
+)
 
 
 def placement_blocks(result: PlacementResult) -> list[Block]:
@@ -27,8 +39,9 @@ def placement_blocks(result: PlacementResult) -> list[Block]:
             f"Median error of the step: {_middle([s.step_error for s in result.scores])}; of the ratio of a colocated "
             f"step to an asynchronous one where mean lengths are printed, which has a bar: {_middle(printed)}, and "
             f"where they are assumed: {_middle(assumed)}. Ratio: the step of the same work colocated on as many GPUs "
-            "over this one. In brackets what was measured. Lengths are printed by NeMo-RL only (means); those of verl "
-            "are assumed, and rollouts that go on across weight syncs have no tail."
+            "over this one. In brackets what was measured. Of peak: what the published update asks of its GPUs at "
+            f"these lengths, recomputation counted; {_refuted(result)}. Lengths are printed by NeMo-RL only (means); "
+            "those of verl are assumed, and rollouts that go on across weight syncs have no tail."
         ),
         Grid(("RL placements not scored", "rows"), tuple((reason, str(n)) for reason, n in sorted(reasons.items()))),
     ]
@@ -45,8 +58,17 @@ def _row(score: PlacementScore) -> tuple[str, ...]:
         f"{score.step_error:+.0%}",
         f"{score.rollout_seconds:.0f}",
         f"{score.train_seconds:.0f}" + ("" if row.train_seconds is None else f" ({row.train_seconds:.0f})"),
+        "-" if score.asked_of_peak is None else f"{score.asked_of_peak:.0%}",
         f"{score.switch_seconds:.0f}",
         *ratio,
+    )
+
+
+def _refuted(result: PlacementResult) -> str:
+    """Rows whose assumed lengths cannot be: the update would run faster than its GPUs do."""
+    names = [s.row.id for s in result.scores if s.asked_of_peak is not None and s.asked_of_peak > 1]
+    return (
+        f"more than all in {', '.join(names)}: these did less work than assumed" if names else "nowhere more than all"
     )
 
 
@@ -71,6 +93,7 @@ def placement_document(result: PlacementResult) -> dict[str, Any]:
                 "rollout_seconds": score.rollout_seconds,
                 "train_seconds": score.train_seconds,
                 "measured_train_seconds": score.row.train_seconds,
+                "asked_of_peak": score.asked_of_peak,
                 "sync_seconds": score.switch_seconds,
                 "versus": score.row.versus or None,
                 "ratio": None if score.versus is None else score.versus[0],

@@ -11,6 +11,7 @@ from typing import Any
 
 from planner.validation.memory.cases import Case
 from planner.validation.published import read_rows
+from planner.validation.throughput.more_rows import READ, more_rows
 
 CASES = "throughput_cases.jsonl.gz"
 CASES_2 = "throughput_cases_2.jsonl.gz"
@@ -33,6 +34,9 @@ CLASSES: dict[str, str] = {
     "moe-later": "experts, rows that came later",
     "dense-fp8": "dense, fp8 and mxfp8: bf16 grids times the ratio of peaks",
     "torchtitan": "torchtitan, bf16 and fp8",
+    "adapters": "LoRA of 70 billion parameters in fp8, Megatron; nothing chosen with them in view",
+    "amd": "AMD's GPUs: the H100's grid scaled; nothing chosen with them in view",
+    "one-gpu": "one A100: full training, LoRA and QLoRA; nothing chosen with them in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -83,6 +87,8 @@ class Speed:
     def accuracy(self) -> str:
         """The class in which its tokens/s count; see CLASSES."""
         eight = self.run.precision in ("fp8", "mxfp8", "nvfp4")
+        if READ in self.run.tags:
+            return {"mlperf_lora": "adapters", "primus": "amd"}.get(self.source, "one-gpu")
         if self.run.engine == "torchtitan":
             return "torchtitan"
         if self.moe:
@@ -128,7 +134,7 @@ class Speed:
             return "not for scoring, by the data's own index"
         if self.tokens_per_s_per_gpu is None:
             return "no tokens/s"
-        if c.peft is not None:
+        if c.peft is not None and READ not in c.tags:
             return "adapter training: shapes of the frozen passes are not published"
         if not self.full_layout:
             return "layout not published in full"
@@ -142,7 +148,7 @@ class Speed:
 
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
     """All throughput rows of a data folder. Raises InputError where the first file is missing or one is broken."""
-    first = read_rows(folder / CASES, speed_of)
+    first = read_rows(folder / CASES, speed_of) + tuple(speed_of(row) for row in more_rows(folder))
     later = folder / CASES_2
     if not later.is_file():
         return first
@@ -182,7 +188,7 @@ def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
         "async_tp": str(detail.get("async_tp")) == "True",
         "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
     }
-    return tuple(name for name, on in stated.items() if on)
+    return (*(name for name, on in stated.items() if on), *detail.get("options", ()))
 
 
 def _run(row: dict[str, Any]) -> Case:

@@ -45,6 +45,9 @@ NODES = {
     "a100-sxm4-80gb": "dgx-a100",
     "a100-sxm4-40gb": "hgx-a100-8",
     "v100-sxm2-32gb": "dgx1-v100",
+    "mi300x": "mi300x-8",
+    "mi325x": "mi325x-8",
+    "mi355x": "mi355x-8",
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
@@ -199,9 +202,11 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     modules = [MODULES.get(name, name) for name in c.recompute.get("modules") or []]
     if c.recompute.get("granularity") == "selective" and not modules and not c.recompute.get("every"):
         modules = ["core_attn"]
+    adapter = translate.adapter_of(c)
     return {
         "name": f"speed {c.id}",
-        "task": "pretrain",
+        "task": "pretrain" if adapter is None else "sft",
+        **({} if adapter is None else {"adapter": adapter}),
         "model": key,
         "engine": engine_id,
         "engine_options": [name for name in _options(speed, source) if name in engine.options],
@@ -226,7 +231,8 @@ def express(
             failed.append(UnexpressedSpeed(speed, str(error)))
             continue
         names = ("model", "engine", "engine_options", "precision")
-        key = json.dumps([*(document[n] for n in names), document["cluster"]["node"], document["layout"]])
+        apart = (document["cluster"]["node"], document["layout"], document.get("adapter"))
+        key = json.dumps([*(document[n] for n in names), *apart])
         waiting.setdefault(key, []).append((speed, document))
     done: list[Estimate] = []
     for pairs in waiting.values():

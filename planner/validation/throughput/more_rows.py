@@ -1,0 +1,77 @@
+"""Published speeds whose networks are the catalog's own and whose configurations were read: LoRA, AMD's GPUs,
+and one GPU by torchtune.
+
+No constant and no mechanism was chosen with these rows in view.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from planner.inputs.catalog import default_catalog
+from planner.report.json_text import JsonObject
+
+ROWS = "throughput_more.csv"
+READ = "configuration_read"
+"""Tag of a row whose layout, recomputation and switches are those of the configuration it names."""
+_OF_THE_NETWORK = (
+    *("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"),
+    *("head_dim", "vocab_size", "tie_word_embeddings", "gated_mlp", "hidden_act", "norm"),
+    *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "first_k_dense_replace"),
+)
+
+
+def more_rows(folder: Path) -> list[JsonObject]:
+    """The rows of a data folder in the shape of the others; none where it has no such file."""
+    path = folder / ROWS
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [_row(cells) for cells in csv.DictReader(stream)]
+
+
+def _row(c: dict[str, str]) -> JsonObject:
+    network = default_catalog().find("models", c["model"])
+    degrees = {name: int(c[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
+    layers, num_gpus = int(c["recomputed_layers"]), int(c["num_gpus"])
+    return {
+        "id": c["id"],
+        "source": c["source"],
+        "model": c["model"],
+        "kind": "moe" if network.is_moe else "dense",
+        "arch": {name: getattr(network, name) for name in _OF_THE_NETWORK},
+        "engine": c["engine"],
+        "engine_detail": {"notes": c["note"], "options": c["options"].split()},
+        "gpu": c["gpu"],
+        "num_gpus": num_gpus,
+        "layout": degrees
+        | {
+            "dp": num_gpus // (degrees["tp"] * degrees["pp"] * degrees["cp"]),
+            "zero_stage": int(c["zero_stage"]) if c["zero_stage"] else None,
+            "fsdp": None,
+        },
+        "micro_batch_size": int(c["micro_batch_size"]),
+        "global_batch_size": int(c["global_batch_size"]),
+        "grad_accum": None,
+        "sequence_length": int(c["sequence_length"]),
+        "precision": c["precision"],
+        "precision_detail": c["precision"],
+        "grads_fp32": None,
+        "optimizer": None,
+        "recompute": {"granularity": "full" if layers else "none", "method": "block", "num_layers": layers},
+        "sequence_parallel": degrees["tp"] > 1,
+        "flash_attention": None,
+        "peft": ("qlora" if c["lora_base"] == "nf4" else "lora") if c["lora_rank"] else None,
+        "lora": _adapter(c) if c["lora_rank"] else None,
+        "task": "sft" if c["lora_rank"] else "pretrain",
+        "metric": {"tokens_per_s_per_gpu": float(c["tokens_per_s_per_gpu"]), "score": True, "full_layout": True},
+        "outcome": "value",
+        "tags": [READ],
+        "inferred": [],
+        "missing": [],
+    }
+
+
+def _adapter(c: dict[str, str]) -> JsonObject:
+    return {"rank": int(c["lora_rank"]), "targets": c["lora_targets"], "base_quant": c["lora_base"] or None}
