@@ -82,6 +82,13 @@ def test_corpus_covers_every_kind_of_decision() -> None:
     assert len(seen) == 34
 
 
+def test_samples_are_packed_only_where_ranks_share_the_batch() -> None:
+    """64 samples on 12 GPUs: slime's Megatron refuses three ranks, although each could pack its share."""
+    outcome = search(random_case(401700, most_points=20_000).question(), check_points=10**9)
+    assert outcome.plan is not None
+    assert outcome.plan.layout["global_batch_size"] % outcome.plan.layout["data_parallel"] == 0
+
+
 def test_listed_ends_with_fewer_layers_than_chunks_are_not_taken_for_too_small() -> None:
     """Two stages of one layer and two chunks each, embedding and loss alone: the faster plan once was pruned."""
     case = random_case(400143, most_points=20_000)

@@ -49,7 +49,9 @@ def _zero(problem: Problem, layouts: Layouts) -> Mask:
 
 
 def _batch(problem: Problem, layouts: Layouts) -> Mask:
-    return np.asarray(layouts.num_micro_batches >= 1)
+    """Packed micro-batches too: slime 0.3.1 hands its batch to Megatron's own calculator (initialize.py:79-86)."""
+    shared = layouts.global_batch_size % np.maximum(layouts.data_parallel, 1) == 0
+    return np.asarray((layouts.num_micro_batches >= 1) & (shared | (layouts.max_tokens == 0)))
 
 
 def _longest(problem: Problem, layouts: Layouts) -> Mask:
