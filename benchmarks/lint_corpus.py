@@ -2,7 +2,7 @@
 
     python benchmarks/lint_corpus.py FOLDER...
 
-Every shell script, YAML and JSON file below each FOLDER (a checkout of slime's scripts, verl's examples, ...) is judged;
+Every shell script, YAML and JSON file below each FOLDER (a checkout of slime's scripts, verl's examples) is judged;
 a fault of ours ends with exit code 4. Nothing in the files is run. The table in docs/engines.md is this one.
 """
 

@@ -136,6 +136,19 @@ def names_of(launcher: str, catalog: Catalog) -> set[str]:
     return out
 
 
+def meant_by(name: str, known: set[str]) -> str | None:
+    """The setting that a misspelt one may have been: a dotted key with one other part, or its last part alone."""
+    parts = name.split(".")
+    if len(parts) > 1 and parts[-1] in known:
+        return parts[-1]
+    for other in difflib.get_close_matches(name, known, n=5, cutoff=LIKE):
+        theirs = other.split(".")
+        apart = [(one, two) for one, two in zip(parts, theirs, strict=False) if one != two]
+        if len(theirs) != len(parts) or (len(apart) == 1 and difflib.SequenceMatcher(None, *apart[0]).ratio() >= LIKE):
+            return other
+    return None
+
+
 def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
     """Settings that the engine does not know, with the one that may have been meant."""
     known = names_of(found.launcher, catalog)
@@ -157,11 +170,11 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
         inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
         if name in known or free or inside or option.name in found.before:
             continue
-        close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
-        meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"
+        close = meant_by(name, known - set(found.options))
+        meant = f"did you mean {close}?" if close else "no setting of the engine is like it"
         silent = found.launcher in SILENT
         text = f"{found.launcher} does not know {name}" + (" and drops it in silence" if silent else "") + f"; {meant}"
-        fix = (name, close[0]) if close else None
+        fix = (name, close) if close else None
         yield Finding("error", "unknown_setting", text, option.place, fix)
 
 

@@ -265,6 +265,19 @@ def test_a_misspelt_option_has_its_line_its_name_and_its_fix(
     assert "+  --sequence-parallel\n" in diff
 
 
+def test_a_suggestion_differs_in_one_part_and_is_not_there_already(tmp_path: Path) -> None:
+    path, actor = tmp_path / "run.sh", "actor_rollout_ref.actor"
+    lines = [f"{actor}.model_engine=megatron", f"{actor}.ppo_mini_batch_sise=8", f"{actor}.megatron.grad_offload=True"]
+    lines += [f"{actor}.megatron.param_offload=True", "actor_rollout_ref.model.path=Qwen/Qwen3-8B"]
+    path.write_text("python3 -m verl.trainer.main_ppo \\\n " + " \\\n ".join(lines) + "\n")
+    found = [one for one in lint(path, catalog()).findings if one.rule == "unknown_setting"]
+    assert [(one.where.line, one.fix and one.fix[1]) for one in found] == [
+        (2, "model_engine"),
+        (3, f"{actor}.ppo_mini_batch_size"),
+        (4, None),
+    ]
+
+
 def test_a_network_other_than_the_checkpoint_is_named(tmp_path: Path) -> None:
     found = rules(lint(script(tmp_path, base=1000000, tensor=4, more="--sequence-parallel"), catalog()))
     assert "other_rotary_base" in found
