@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from planner.commands.common import Output, emit, output_options, set_option
-from planner.errors import CheckFailed, NoLayoutFits
+from planner.errors import CheckFailed, InputError, Mistake, NoLayoutFits, Place
 
 
 @click.command(epilog="Example: planner lint run.sh --set cluster.node=hgx-h100-8")
@@ -34,9 +34,13 @@ def command(
     """
     from planner.commands.lint_report import lint_blocks, lint_document, lint_sarif, lint_screen
     from planner.inputs.catalog import default_catalog
+    from planner.inputs.saved import saved_answer
     from planner.launch.lint import fixed, lint
     from planner.report.json_text import dumps
 
+    if engine is None and saved_answer(file) is not None:
+        because, attempt = "lint reads launch scripts and settings", f"planner launch {file} --to LAUNCHER"
+        raise InputError(Mistake(f"{file} is a saved answer, not a launch file", Place(file), because, attempt))
     linted = lint(Path(file), default_catalog(), overrides, engine)
     before = lint(Path(base), default_catalog(), overrides, engine) if base is not None else None
     if fix:

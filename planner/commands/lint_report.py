@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 from pathlib import Path
-from urllib.parse import quote
 
 from planner.errors import Place
 from planner.inputs.document import Document
@@ -119,7 +118,7 @@ def lint_sarif(linted: Linted) -> JsonObject:
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": quote(Path(file).as_posix())},
+                        "artifactLocation": {"uri": _uri(file)},
                         "region": {"startLine": line},
                     }
                 },
@@ -157,6 +156,12 @@ def _spot(linted: Linted, where: Place) -> str:
 def _change(before: Linted, after: Linted) -> dict[str, object]:
     peaks = [linted.plan.peak_gib if linted.plan is not None else None for linted in (before, after)]
     return {"before_peak_gib": peaks[0], "after_peak_gib": peaks[1], "text": change_text(before, after)}
+
+
+def _uri(file: str) -> str:
+    """A path as SARIF writes it: relative where it is, percent-encoded."""
+    path = Path(file)
+    return path.as_uri() if path.is_absolute() else Path("/", path).as_uri().removeprefix("file:///")
 
 
 def _next(linted: Linted) -> Command | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
 from planner.launch.documents import yaml_document
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import said
 from planner.search.search import Outcome
 
@@ -23,6 +23,7 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     common, own = (key_table(catalog, TABLE, part) for part in ("common", sharding))
     values = settings(plan, common, words, NAME, family.ALSO | own.spoken)
     values |= settings(plan, own, words, NAME, family.ALSO | common.spoken)
+    values |= optional(plan, common, NAME)
     out = {FILE: yaml_document(outcome, common.engine, values)}
     if sharding == "zero":
         out[family.ZERO] = family.zero_config(outcome, catalog, NAME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from planner.launch.keyed import nested, written, yaml_lines
 from planner.launch.said import Setting
@@ -31,17 +32,21 @@ def script(
     *,
     assigned: bool = False,
     last: Sequence[str] = (),
-    switches: bool = True,
+    switches: Literal["alone", "word", "negated"] = "alone",
 ) -> str:
     """A bash script whose PLAN_ARGS are the settings: `name=value` words, or options and their values.
 
-    switches: true options stand alone (argparse), else they are followed by `true`. last: words after all options.
+    switches: true options stand alone and false ones are left out (argparse); or both are followed by their word; or
+    false ones stand alone under a name with `no-` (tyro). last: words after all options.
     """
     flags: list[tuple[str, str | tuple[str, ...] | None]] = []
     for name, value in values.items():
-        if value is False and switches and not assigned:
-            continue
-        alone = value is True and switches and not assigned
+        alone = isinstance(value, bool) and switches != "word" and not assigned
+        if alone and not value:
+            if switches == "alone":
+                continue
+            path, dot, last_part = name.rpartition(".")
+            name = f"{path}{dot}no-{last_part}"
         if isinstance(value, list) and not assigned:
             flags.append((name, tuple(str(item) for item in value)))
         else:

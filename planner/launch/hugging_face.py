@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import json_document, yaml_document
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
@@ -40,7 +40,7 @@ def training_arguments(outcome: Outcome, catalog: Catalog, launcher: str) -> str
     """TrainingArguments as YAML, which HfArgumentParser reads."""
     plan = _plan(outcome)
     table = key_table(catalog, TABLE, "training_arguments")
-    values = settings(plan, table, said(plan), launcher, ALSO)
+    values = settings(plan, table, said(plan), launcher, ALSO) | optional(plan, table, launcher)
     if kind(plan) == "zero":
         values["deepspeed"] = ZERO
     remarks = (

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from planner.inputs.catalog import Catalog
 from planner.launch.said import Setting, Words, refuse_unsaid
 from planner.launch.script import refuse
+from planner.launch.settled import settled
+from planner.schema.tables import OptionWords
 from planner.search.plan import Plan
 
 
@@ -33,6 +35,10 @@ class KeyTable:
     engine: str
     """Name and version, as files name them."""
     keys: tuple[Key, ...]
+    options: Mapping[str, OptionWords]
+    """Engine options of a scenario, and the settings that say them."""
+    recipe: bool = False
+    """Defaults are those of a recipe that the user names."""
 
     @property
     def spoken(self) -> set[str]:
@@ -54,7 +60,7 @@ def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:
         )
         for name, entry in table.parts[part].items()
     )
-    return KeyTable(table.engine, keys)
+    return KeyTable(table.engine, keys, table.options, table.recipe)
 
 
 def settings(plan: Plan, table: KeyTable, words: Mapping[str, Setting], launcher: str, also: set[str]) -> Words:
@@ -81,8 +87,25 @@ def settings(plan: Plan, table: KeyTable, words: Mapping[str, Setting], launcher
                         key.says,
                     )
                 value = key.words[written(value)]
-        if value is not None and value != key.default:
+        if value is not None and (table.recipe or value != key.default):
             out[f"+{key.name}" if key.added else key.name] = value
+    return out
+
+
+def optional(plan: Plan, table: KeyTable, launcher: str) -> Words:
+    """Settings of a plan's engine options. Raises InputError for an option that no setting says."""
+    out: Words = {}
+    for name in settled(plan).engine_options:
+        words = table.options.get(name)
+        if words is None or words.unsaid is not None:
+            raise refuse(
+                plan,
+                f"{launcher} does not know how engine option {name} is set",
+                (words.unsaid if words is not None else None) or f"{table.engine} has no setting for it",
+                f"leave {name} out of engine_options, or set it by hand",
+                "engine_options",
+            )
+        out |= words.settings
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.parallel import machines, one_number
 from planner.launch.said import said
 from planner.search.search import Outcome
@@ -21,6 +21,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     one_number(plan, NAME)
     table = key_table(catalog, TABLE, "overrides")
     values = settings(plan, table, said(plan), NAME, {"uneven_stages"})
+    values |= optional(plan, table, NAME)
     hosts, each = machines(plan)
     run = (
         f"scripts/training/train.sh --nodes {hosts} --gpus-per-node {each} \\",

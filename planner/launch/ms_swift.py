@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.parallel import machines, one_number
 from planner.launch.said import said
 from planner.launch.settled import settled
@@ -23,6 +23,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     words = said(plan) | {"fused_loss": "native_cross_entropy_fusion" in settled(plan).engine_options}
     table = key_table(catalog, TABLE, "flags")
     values = settings(plan, table, words, NAME, {"uneven_stages"})
+    values |= optional(plan, table, NAME)
     if settled(plan).optimizer_offload:
         values |= {"--use_precision_aware_optimizer": True}
     hosts, each = machines(plan)
@@ -32,4 +33,4 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         'export NODE_RANK="${NODE_RANK:-0}" MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}"',
         f'megatron {verb} "${{PLAN_ARGS[@]}}" --dataset "${{DATASET:?FIXME: data set}}" "$@"',
     )
-    return script(outcome, table.engine, values, run, switches=False)
+    return script(outcome, table.engine, values, run, switches="word")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import yaml_document
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
@@ -27,5 +27,6 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     also = {"uneven_stages"} | ({"placement"} if not words["colocated"] else set())
     values = settings(plan, common, words, NAME, own.spoken | also)
     values |= settings(plan, own, words, NAME, common.spoken | also)
+    values |= optional(plan, common, NAME)
     remarks = ("defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path.",)
     return yaml_document(outcome, common.engine, {"defaults": BASE, **values}, remarks)

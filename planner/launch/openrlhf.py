@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
@@ -24,6 +24,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     words = said(plan)
     table = key_table(catalog, TABLE, "flags")
     values = settings(plan, table, words, NAME, {"recompute_granularity", "placement"})
+    values |= optional(plan, table, NAME)
     run = (
         'python3 -m openrlhf.cli.train_ppo_ray "${PLAN_ARGS[@]}" \\',
         '  --data.prompt_dataset "${PROMPT_DATA:?FIXME: dataset of prompts}" \\',

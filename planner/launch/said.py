@@ -29,8 +29,29 @@ NEUTRAL: Words = {
     "later_stages_node": None,
     "uneven_stages": None,
     "placement": "colocated",
+    "optimizer": "adamw",
+    "precision": "bf16",
+    "adapter": False,
+    "zero_bubble": False,
+    "recompute_group": 1,
+    "quantised_rollout": None,
+    "rollout_max_concurrency": None,
 }
 """Decisions that need a word where they are not this; a launcher without one refuses them by name."""
+WHERE = {
+    "rank_order": ("cluster", "rank_order"),
+    "placement": ("rl", "placement"),
+    "optimizer": ("optimizer",),
+    "precision": ("precision",),
+    "adapter": ("adapter",),
+    "zero_bubble": ("layout", "schedule"),
+    "uneven_stages": ("layout", "layers_per_stage"),
+    "quantised_rollout": ("rl", "rollout", "precision"),
+    "rollout_max_concurrency": ("rl", "rollout", "max_concurrency"),
+}
+"""Where a scenario states them; the others stand under layout."""
+INSTEAD = {"uneven_stages": "even", "zero_bubble": "1f1b"}
+"""What a scenario says for the usual value, where it is another word."""
 
 
 def said(plan: Plan) -> Words:
@@ -55,6 +76,8 @@ def said(plan: Plan) -> Words:
         "shard_ranks": lay["data_parallel"] * lay["context_parallel"],
         "reshard": lay["zero_stage"] == 3,
         "all_recomputed": plan.recomputed == plan.layers,
+        "adapter": settled(plan).adapts,
+        "zero_bubble": out.get("schedule") == "zb-h1",
         "uneven_stages": None if even else " ".join(map(str, plan.layers)),
         "first_stage_layers": None if even else plan.layers[0],
         "last_stage_layers": None if even else plan.layers[-1],
@@ -70,6 +93,7 @@ def said(plan: Plan) -> Words:
     beside = min(plan.rollout.num_gpus, there.gpus_per_host or there.gpus_per_node)
     return out | {
         "task_rl": True,
+        "quantised_rollout": None if out["rollout_precision"] == problem.precision.id else out["rollout_precision"],
         "algorithm": rl.algorithm,
         "reference": rl.reference_model,
         "asynchronous": problem.placement == ASYNCHRONOUS,
@@ -87,13 +111,13 @@ def refuse_unsaid(plan: Plan, words: Mapping[str, Setting], spoken: set[str], la
     """Raise InputError for a decision that is not the usual one and that a launcher has no word for."""
     for name, usual in NEUTRAL.items():
         if name in words and name not in spoken and words[name] != usual:
-            where = {"rank_order": ("cluster",), "placement": ("rl",)}.get(name, ("layout",))
-            field = "layers_per_stage" if name == "uneven_stages" else name
+            where = WHERE.get(name, ("layout", name))
             raise refuse(
                 plan,
                 f"{launcher} has no word for {name} {words[name]}",
                 f"its keys (catalogs/flags) say {', '.join(sorted(spoken & set(NEUTRAL))) or 'none of such decisions'}",
-                f"{'.'.join((*where, field))}: {usual if usual is not None else 'even'}",
+                f"{'.'.join(where)}: {INSTEAD.get(name, usual)}"
+                if usual or name in INSTEAD
+                else f"leave {'.'.join(where)} out",
                 *where,
-                field,
             )

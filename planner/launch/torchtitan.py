@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.parallel import machines
 from planner.launch.said import said
 from planner.launch.script import refuse
@@ -28,12 +28,14 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     words["replicas"] = copies_of(plan.problem, lay)
     words["data_parallel"] = lay["data_parallel"] // copies_of(plan.problem, lay)
     words["local_batch"] = lay["micro_batch_size"] * (lay["num_micro_batches"] if staged else 1)
+    words["graphs_refused"] = staged or lay["expert_parallel"] > 1
     words["layers_per_chunk"] = plan.layers[0] // lay["virtual_pipeline"] if staged else None
     common, stages = (key_table(catalog, TABLE, part) for part in ("common", "pipeline"))
-    also = {"recompute_granularity", "recompute_modules", "virtual_pipeline"}
+    also = {"recompute_granularity", "recompute_modules", "virtual_pipeline", "expert_tensor_parallel"}
     values = settings(plan, common, words, NAME, stages.spoken | also)
     if staged:
         values |= settings(plan, stages, words, NAME, common.spoken | also)
+    values |= optional(plan, common, NAME)
     hosts, each = machines(plan)
     run = (
         f"torchrun --nnodes {hosts} --nproc-per-node {each} --rdzv-backend c10d \\",
@@ -44,7 +46,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     remarks = (
         f"torchtitan builds {plan.problem.architecture.id} by its own function: --module and --config are yours.",
     )
-    return script(outcome, common.engine, values, run, remarks, last=(_checkpointing(plan),), switches=False)
+    return script(outcome, common.engine, values, run, remarks, last=(_checkpointing(plan),), switches="negated")
 
 
 def _checkpointing(plan: Plan) -> str:
@@ -60,3 +62,15 @@ def _refuse(plan: Plan) -> None:
             plan, f"{NAME} recomputes every layer or none", f"recomputed layers: {plan.recomputed}",
             "layout.recomputed_layers: all", "layout", "recomputed_layers",
         )  # fmt: skip
+    lay = plan.layout
+    cut = lay["tensor_parallel"] if lay["expert_parallel"] == 1 else 1
+    if plan.problem.architecture.is_moe and lay["expert_tensor_parallel"] != cut:
+        raise refuse(
+            plan,
+            f"{NAME} 0.3 cuts experts over {cut} tensor ranks beside expert_parallel {lay['expert_parallel']}",
+            "without expert parallelism they are cut as the dense layers are, with it they are whole "
+            "(models/common/moe_sharding.py:30-66)",
+            f"layout.expert_tensor_parallel: {cut}",
+            "layout",
+            "expert_tensor_parallel",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
 from planner.launch.documents import yaml_document
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import said
 from planner.search.search import Outcome
 
@@ -24,6 +24,7 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
         "model_name_or_path": words["model"],
         "max_length": plan.layout["sequence_length"],
         **settings(plan, table, words, NAME, family.ALSO),
+        **optional(plan, table, NAME),
     }
     out = {
         FILE: yaml_document(outcome, f"TRL's SFTConfig over {table.engine}", values),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
-from planner.launch.keyed import key_table, settings
+from planner.launch.keyed import key_table, optional, settings
 from planner.launch.parallel import one_number
 from planner.launch.said import said
 from planner.launch.script import refuse
@@ -30,6 +30,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     also |= {"placement"} if words["asynchronous"] else set()
     values = settings(plan, common, words, NAME, own.spoken | also)
     values |= settings(plan, own, words, NAME, common.spoken | also)
+    values |= optional(plan, common, NAME)
     passes, cap = ("rollout", "ref"), words["tokens_per_gpu"]
     if words["dynamic"]:
         values |= {f"actor_rollout_ref.{who}.log_prob_use_dynamic_bsz": True for who in passes}

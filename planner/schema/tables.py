@@ -173,6 +173,17 @@ class ErrorTable(Frozen):
     """Of an engine without published steps: all engines' runs, each engine weighing the same."""
 
 
+class OptionWords(BaseModel):
+    """How an engine option of a scenario is told to an engine: by settings, or why by none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: dict[str, bool | int | float | str | list[str]] = Field(default_factory=dict)
+    """Keys and values; none where nothing has to be told."""
+    unsaid: str | None = None
+    """Why no setting says it."""
+
+
 class FlagTable(BaseModel):
     """`flags/<engine>`: options and keys of an engine, as its own parser has them."""
 
@@ -182,5 +193,9 @@ class FlagTable(BaseModel):
     """Name and version."""
     flags: dict[str, dict[str, Any]] = Field(default_factory=dict)
     parts: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    options: dict[str, OptionWords] = Field(default_factory=dict)
+    """By the names of engine options in catalogs/engines."""
+    recipe: bool = False
+    """What a run keeps unless told is a recipe's that the user names, not the defaults here: everything is written."""
     names: str = ""
     """Further names, separated by spaces."""

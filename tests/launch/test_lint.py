@@ -57,6 +57,14 @@ ROUND = [
     ("openrlhf", "openrlhf", {}, ()),
     ("torchtitan", "torchtitan", {"layout.recomputed_layers": "all"}, ("model=llama3-8b",)),
     ("torchtitan", "torchtitan", {"layout.pipeline_parallel": 2}, ("model=llama3-8b",)),
+    ("torchtitan", "torchtitan", {"engine_options": ["async_tp"]}, ("model=llama3-8b",)),
+    ("torchtitan", "torchtitan", {"engine_options": ["hybrid_sharding"]}, ("model=llama3-8b",)),
+    ("torchtitan", "torchtitan", {"layout.recompute_modules": ["op"]}, ("model=llama3-8b",)),
+    ("megatron-core", "ms-swift", {"engine_options": ["native_cross_entropy_fusion", "bf16_moments"]}, ()),
+    ("verl-fsdp2", "verl", {"engine_options": ["fused_kernels"], "rl.reference_model": False}, ()),
+    ("openrlhf", "openrlhf", {"rl.reference_model": False}, ()),
+    ("nemo-rl", "nemo-rl", {"rl.reference_model": False}, ()),
+    ("fsdp2", "axolotl", {"engine_options": ["fused_head"]}, ()),
     ("deepspeed", "deepspeed", {}, ("model=llama3-8b", LENGTH, "cluster.num_gpus=16", "batch.global_batch_size=64")),
     ("deepspeed", "accelerate", {}, ("model=llama3-8b", LENGTH)),
     ("fsdp2", "accelerate", {}, ("model=llama3-8b", LENGTH)),
@@ -94,6 +102,7 @@ def decisions(plan: Plan) -> dict[str, Any]:
     out = layout_document(plan)
     unsaid = {"mean_sequence_length", "rollout_concurrency"}
     unsaid |= {"num_micro_batches", "micro_batch_size"} if plan.layout["max_tokens"] else set()
+    out["engine_options"] = sorted(out["engine_options"])
     return {name: value for name, value in out.items() if name not in unsaid}
 
 

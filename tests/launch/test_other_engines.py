@@ -114,7 +114,7 @@ def test_torchtitan_gives_a_pipeline_its_whole_local_batch_and_even_stages() -> 
     found, lay = read(text), plan.layout
     assert int(found["--training.local_batch_size"]) == lay["micro_batch_size"] * lay["num_micro_batches"]
     assert found["--parallelism.pipeline_parallel_first_stage_less_layers"] == "0"
-    assert found["--training.disable_cuda_graphs"] == "true"
+    assert found["--training.disable_cuda_graphs"] is True  # tyro takes no word behind a switch
     assert int(found["--parallelism.pipeline_parallel_layers_per_stage"]) == plan.layers[0]
     assert text.index("activation-checkpoint:") > text.index("--training.")
 
@@ -128,9 +128,66 @@ def test_deepspeed_leaves_the_global_batch_to_the_world_it_finds() -> None:
     assert found["train_micro_batch_size_per_gpu"] * steps * lay["data_parallel"] == lay["global_batch_size"]
 
 
+def test_torchtitan_is_told_what_its_configuration_function_would_set_otherwise() -> None:
+    """llama3_70b has 8 tensor ranks, 8,192 tokens and a batch of 8: a default of configs.py is no run's default."""
+    pins = {"layout.tensor_parallel": 1, "batch.sequence_length": 2048, "cluster.num_gpus": 8}
+    (text,) = files("torchtitan", "torchtitan", **pins).values()
+    found = read(text)
+    assert found["--training.seq_len"] == "2048"
+    assert found["--parallelism.tensor_parallel_degree"] == "1"
+    assert found["--compile.no-enable"] is True
+    assert found["--training.no-disable_cuda_graphs"] is True
+    assert found["--parallelism.fsdp_reshard_after_forward"] == "default"
+    (text,) = files("torchtitan", "torchtitan", **pins, engine_options=["async_tp", "no_reshard"]).values()
+    found = read(text)
+    assert found["--compile.enable"] is found["--compile.enable_async_tensor_parallel"] is True
+    assert found["--parallelism.fsdp_reshard_after_forward"] == "never"
+
+
+def test_torchtitan_turns_graphs_off_where_experts_lie_on_several_ranks() -> None:
+    pins = {"model": "qwen3-30b-a3b", "layout.expert_parallel": 8, "layout.expert_tensor_parallel": 1}
+    (text,) = files("torchtitan", "torchtitan", **pins).values()
+    assert "--training.disable_cuda_graphs\n" in text
+    pins |= {"layout.expert_parallel": 1, "layout.tensor_parallel": 2}
+    with pytest.raises(InputError, match="cuts experts over 2 tensor ranks"):
+        files("torchtitan", "torchtitan", **pins)
+
+
+def test_tables_name_only_options_that_an_engine_has() -> None:
+    for launcher, module in registry.launchers().items():
+        if not hasattr(module, "TABLE") or module.TABLE.endswith(".json"):
+            continue
+        spoken = [engine for engine in catalog().all("engines") if launcher in engine.launch]
+        known = {name for engine in spoken for name in engine.options}
+        options = catalog().flags(module.TABLE).options
+        assert set(options) <= known, launcher
+        assert all(bool(words.settings) is False or words.unsaid is None for words in options.values())
+
+
+@pytest.mark.parametrize(
+    ("engine", "launcher", "option", "setting"),
+    [
+        ("deepspeed", "deepspeed", "fused_head", "liger_kernel_config"),
+        ("fsdp2", "trl", "fused_head", "use_liger_kernel"),
+        ("fsdp2", "axolotl", "fused_head", "liger_fused_linear_cross_entropy"),
+        ("verl-fsdp2", "verl", "fused_kernels", "actor_rollout_ref.model.use_fused_kernels"),
+        ("megatron-core", "ms-swift", "a2a_context_parallel", "--cp_comm_type"),
+    ],
+)
+def test_an_engine_option_is_set_or_refused_by_name(engine: str, launcher: str, option: str, setting: str) -> None:
+    written = files(engine, launcher, engine_options=[option])
+    assert any(setting in text for text in written.values())
+
+
 @pytest.mark.parametrize(
     ("engine", "launcher", "changes", "words"),
     [
+        ("fsdp2", "llama-factory", {"engine_options": ["fused_head"]}, "engine option fused_head"),
+        ("torchtitan", "torchtitan", {"engine_options": ["whole_logits"]}, "CrossEntropyLoss"),
+        ("megatron-core", "ms-swift", {"engine_options": ["two_optimizer_instances"]}, "has no setting for it"),
+        ("verl-fsdp2", "verl", {"optimizer": "adamw-8bit"}, "no word for optimizer adamw-8bit"),
+        ("openrlhf", "openrlhf", {"precision": "fp32"}, "no word for precision fp32"),
+        ("megatron-core", "ms-swift", {"adapter": {"rank": 8}}, "no word for adapter"),
         ("verl-megatron", "verl", {"cluster.rank_order": "tp_pp_dp"}, "verl has no word for rank_order tp_pp_dp"),
         ("megatron-core", "ms-swift", {"layout.activation_offload": True}, "has no word for activation_offload"),
         ("deepspeed", "trl", {"adapter": {"rank": 8}}, "full training"),

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from planner.launch.keyed import Key, KeyTable, written
 from planner.launch.reading.found import Found, Spelling
 from planner.launch.said import Setting
+
+
+def say_options(found: Found, table: KeyTable) -> None:
+    """The engine options whose settings are all there; those without any cannot be read."""
+    on = [name for name, words in table.options.items() if words.settings and _set(found, words.settings)]
+    found.words["engine_options"] = [name for name in on if not any(_within(table, name, other) for other in on)]
+    for name in on:
+        for key in table.options[name].settings:
+            if key in found.options:
+                found.places["engine_options"] = found.options[key].place
+
+
+def _set(found: Found, settings: Mapping[str, object]) -> bool:
+    return all(
+        (option := found.options.get(name)) is not None
+        and option.known
+        and (list(option.values) if isinstance(wanted, list) else [option.text or "true"])
+        == (wanted if isinstance(wanted, list) else [written(wanted)])
+        for name, wanted in settings.items()
+    )
+
+
+def _within(table: KeyTable, name: str, other: str) -> bool:
+    """Is this option's every setting one of another's, which says more."""
+    mine, others = table.options[name].settings, table.options[other].settings
+    return mine != others and mine.items() <= others.items()
 
 
 def say_keyed(found: Found, tables: list[KeyTable]) -> None:

@@ -11,7 +11,7 @@ from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
 from planner.launch.reading.found import Found, Spelling, options_of
 from planner.launch.reading.joined import Unread, read_keys, settings_of
-from planner.launch.reading.keyed import say_keyed
+from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.shell import Bash, Word, read_script
 
@@ -250,7 +250,9 @@ def _machines(found: Found, shell: Bash) -> None:
 def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
     if found.launcher in TABLES:
         named = [part for part in TABLES[found.launcher] if part[1] in KINDS.get(found.engine, {part[1]})]
-        say_keyed(found, [key_table(catalog, *part) for part in named])
+        tables = [key_table(catalog, *part) for part in named]
+        say_keyed(found, tables)
+        say_options(found, tables[0])
         _settle(found)
         return
     say_megatron(found, catalog)
@@ -285,6 +287,14 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
         found.words.pop("generating_gpus", None)
     bf16 = "fp16" if found.has("--fp16") else "fp8" if "--fp8-format" in found.options else "bf16"
     found.say("precision", bf16, "--fp8-format", "--bf16", "--fp16")  # slime trains in bf16 unless told otherwise
+
+
+def _switch_on(found: Found, option: str, word: str) -> None:
+    """An engine option that a word of its own says."""
+    on = found.words.get("engine_options")
+    found.words["engine_options"] = [*map(str, on if isinstance(on, list) else ()), option]
+    if word in found.places:
+        found.places["engine_options"] = found.places[word]
 
 
 def _settle(found: Found) -> None:
@@ -323,8 +333,15 @@ def _settle(found: Found) -> None:
         chunk, stages = words.get("layers_per_chunk"), words.get("pipeline_parallel")
         if isinstance(chunk, int) and isinstance(stages, int):
             words["chunk_layers"] = chunk * stages
+        copies, shards = words.get("replicas"), words.get("data_parallel")
+        if isinstance(copies, int) and isinstance(shards, int) and copies > 1:
+            words["data_parallel"] = copies * shards
+            _switch_on(found, "hybrid_sharding", "replicas")
         modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
         words["all_recomputed"] = "full" in modes
+        words["recompute_modules"] = ["op"] if "selective" in modes else []
+    if words.get("fused_loss") is True:
+        _switch_on(found, "native_cross_entropy_fusion", "fused_loss")
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
         if "reshard" in found.places:

@@ -1,0 +1,168 @@
+"""Random legal plans for each engine, drawn without a search: what its own parser is asked with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from planner.errors import PlannerError
+from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import load, override, parse_document
+from planner.launch import registry
+from planner.problem.resolve import question_of
+from planner.search.plan import Plan, make_plan
+from planner.search.search import Outcome, search
+from planner.search.space import build_space
+
+PLANS = int(os.environ.get("PLANNER_ENGINE_PLANS", "50"))
+"""Random plans for each engine."""
+OF_ONE_QUESTION = 4
+"""Plans drawn from one space at most."""
+RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
+MEGATRON = {"megatron-core", "slime", "nemo-rl", "verl-megatron"}
+MODELS = (
+    "llama3-8b", "llama3.1-70b", "qwen2.5-0.5b", "qwen2.5-14b", "qwen3-8b", "qwen3-30b-a3b", "mixtral-8x7b",
+    "glm-4.5-air", "deepseek-v2-lite", "deepseek-v3", "kimi-k2", "moonlight-16b-a3b", "glm-4.7-flash",
+    "gpt2-xl", "phi-4",
+)  # fmt: skip
+OF_RL = ("qwen2.5-7b", "qwen3-8b", "llama3.1-8b", "qwen2.5-14b", "qwen3-30b-a3b", "moonlight-16b-a3b")
+PLAIN = {
+    "name": "asked",
+    "task": "pretrain",
+    "model": "llama3-8b",
+    "engine": "megatron-core",
+    "cluster": {"node": "hgx-h100-8", "num_gpus": 16, "usable_gib": 4000, "host_memory_gib": 100000},
+    "batch": {"global_batch_size": 256, "sequence_length": 1024},
+}
+OPTIMIZERS = ("adamw", "adamw", "adamw", "adamw-8bit", "adafactor", "sgd", "lion", "muon")
+
+
+@cache
+def catalog() -> Catalog:
+    return default_catalog()
+
+
+@cache
+def proof_of_anything() -> Any:
+    return search(question_of(parse_document(json.dumps(PLAIN), "asked.yaml"), catalog()), check_points=0).proof
+
+
+def draw(rng: random.Random, engine: str) -> dict[str, Any]:
+    """Decisions of one random scenario."""
+    pins: dict[str, Any] = {"engine": engine, "cluster.num_gpus": rng.choice([8, 16, 32, 64])}
+    if engine == "transformers":
+        pins["cluster.num_gpus"] = 1
+    pins["model"] = rng.choice(OF_RL if engine in RL else MODELS)
+    if engine not in RL:
+        pins["batch.sequence_length"] = rng.choice([1024, 2048, 4096, 8192, 16384])
+    options = list(catalog().find("engines", engine, None).options)
+    if options and rng.random() < 0.3:
+        pins["engine_options"] = [rng.choice(options)]
+    if engine in MEGATRON:
+        pins["layout.pipeline_parallel"] = rng.choice([1, 2, 3, 4])
+        pins["layout.context_parallel"] = rng.choice([1, 1, 2, 4])
+        pins["layout.layers_per_stage"] = rng.choice(["even", "free"])
+        pins["precision"] = rng.choice(["bf16", "bf16", "fp16"])
+        if engine != "nemo-rl":
+            pins["layout.virtual_pipeline"] = rng.choice([1, 1, 1, 2])
+    elif rng.random() < 0.3:
+        pins["precision"] = rng.choice(["fp16", "fp32", "fp8"])
+    if rng.random() < 0.3:
+        pins["optimizer"] = rng.choice(OPTIMIZERS)
+    pins["layout.optimizer_offload"] = rng.random() < 0.2
+    if engine == "megatron-core":
+        pins["precision"] = rng.choice(["bf16", "fp16", "fp8"])
+        pins["layout.activation_offload"] = rng.random() < 0.2
+        pins["cluster.rank_order"] = rng.choice(["default", "default", "tp_pp_dp"])
+    if engine == "torchtitan":
+        pins["layout.virtual_pipeline"] = rng.choice([1, 1, 2])
+        pins["layout.recompute_modules"] = rng.choice([[], ["op"]])
+    if engine in RL:
+        pins["rl.placement"] = rng.choice(["colocated", "colocated", "asynchronous"])
+        pins["rl.steps_per_rollout"] = rng.choice([1, 1, 2, 4])
+        pins["rl.reference_model"] = rng.random() < 0.7
+    return pins
+
+
+def spaces(engine: str, rng: random.Random, skipped: Counter[str] | None = None) -> Iterator[tuple[Any, Any]]:
+    """(question, space) of random scenarios without end; `skipped` counts those that could not be asked."""
+    while True:
+        base = load("scenarios/qwen7b_rl.yaml") if engine in RL else parse_document(json.dumps(PLAIN), "asked.yaml")
+        extra = (
+            {"cluster.max_gpus": None, "limits.headroom_gib": None, "cluster.usable_gib": 4000} if engine in RL else {}
+        )
+        try:
+            question = question_of(override(base, {**extra, **draw(rng, engine)}), catalog())
+            space = build_space(question)
+        except PlannerError as error:
+            if skipped is not None:
+                skipped[str(error).splitlines()[0][:90]] += 1
+            continue
+        if len(space.layouts) and (space.rollouts is None or len(space.rollouts)):
+            yield question, space
+
+
+def random_plans(engine: str, count: int) -> Iterator[Outcome]:
+    """Legal layouts drawn without a search, in a fixed order."""
+    rng, made = random.Random(engine), 0
+    for question, space in spaces(engine, rng):
+        for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
+            plan = _plan(question, space, row, rng)
+            if plan is not None and made < count:
+                made += 1
+                yield Outcome(question, "optimal", plan, proof_of_anything(), ())
+        if made >= count:
+            return
+
+
+def _plan(question: Any, space: Any, row: int, rng: random.Random) -> Plan | None:
+    """One layout with random stages and recomputed layers; none where the layers do not fall on its chunks."""
+    lay = space.layouts.row(row)
+    stages, chunks = lay["pipeline_parallel"], lay["virtual_pipeline"]
+    parts, rest = divmod(question.architecture.num_hidden_layers, chunks)
+    split = [parts // stages + (stage < parts % stages) for stage in range(stages)]
+    if rest or (len(set(split)) > 1 and question.scenario.layout.layers_per_stage != "free"):
+        return None
+    layers = tuple(part * chunks for part in split)
+    partial = question.first.engine.recompute.partial
+    again = rng.choice([0, rng.randrange(1, min(split) + 1) * chunks if partial else max(layers)])
+    recomputed = tuple(min(again, n) for n in layers)
+    choice = None if space.rollouts is None else rng.randrange(len(space.rollouts))
+    return make_plan(question, space.layouts, row, layers, recomputed, space.rollouts, choice)
+
+
+def written(engine: str, launcher: str, count: int) -> Iterator[tuple[Plan, dict[str, str]]]:
+    """(plan, its files) of random plans; what the launcher refuses by name is counted and told at the end."""
+    refused: Counter[str] = Counter()
+    made = 0
+    for outcome in random_plans(engine, count * 3):
+        try:
+            files = registry.files(launcher, outcome, catalog())
+        except PlannerError as error:
+            refused[str(error).splitlines()[0][:120]] += 1
+            continue
+        assert outcome.plan is not None
+        made += 1
+        yield outcome.plan, files
+        if made == count:
+            break
+    print(f"{engine} as {launcher}: {made} plans written, refused by name: {sum(refused.values())} {dict(refused)}")
+    assert made
+
+
+def words_of(text: str) -> tuple[list[str], dict[str, str]]:
+    """(PLAN_ARGS, exported variables) as bash itself makes them."""
+    ask = 'source /dev/stdin; printf "%s\\0" "${PLAN_ARGS[@]}"; printf "\\1"; env -0'
+    ran = subprocess.run(
+        ["bash", "-euc", ask], input=text, text=True, check=True, capture_output=True,
+        env={"PATH": os.environ["PATH"], "RANK": "0", "NODE_RANK": "0"},
+    ).stdout  # fmt: skip
+    words, _, variables = ran.partition("\1")
+    pairs = (pair.split("=", 1) for pair in variables.split("\0") if "=" in pair)
+    return words.split("\0")[:-1], {name: value for name, value in pairs if name.startswith(("CUDA_", "NVTE_"))}
