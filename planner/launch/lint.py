@@ -144,7 +144,8 @@ def meant_by(name: str, known: set[str]) -> str | None:
     for other in difflib.get_close_matches(name, known, n=5, cutoff=LIKE):
         theirs = other.split(".")
         apart = [(one, two) for one, two in zip(parts, theirs, strict=False) if one != two]
-        if len(theirs) != len(parts) or (len(apart) == 1 and difflib.SequenceMatcher(None, *apart[0]).ratio() >= LIKE):
+        alike = len(apart) == 1 and difflib.SequenceMatcher(None, *apart[0]).ratio() >= LIKE
+        if alike if len(theirs) == len(parts) else theirs[-1] == parts[-1]:
             return other
     return None
 
