@@ -445,3 +445,17 @@ def test_a_value_that_a_branch_sets_is_the_first_and_the_others_are_listed(tmp_p
     (words,) = [words for words in shell.commands if words[0].text == "run"]
     assert [word.text for word in words] == ["run", "--x", "1", "--y", "3"]
     assert [(word.line, why[:2]) for word, why in shell.unread] == [(3, "X "), (8, "Y ")]
+
+
+def test_a_case_of_a_known_word_takes_its_branch_and_a_value_from_before_stays(tmp_path: Path) -> None:
+    text = 'D=${D:-npu}\nL=2048\nT=1\ncase "$D" in\ngpu) X=1 ;;\nnpu) X=2; T=4 ;;\n*) X=3; L=9 ;;\nesac\n'
+    text += 'if [ -n "$BIG" ]; then\n  L=32768\nfi\nrun --x $X --l $L --t $T\n'
+    shell = read_script(tmp_path / "x.sh", text, "x.sh")
+    (words,) = [words for words in shell.commands if words[0].text == "run"]
+    assert [word.text for word in words] == ["run", "--x", "2", "--l", "2048", "--t", "4"]
+    assert {(word.line, why.partition(" ")[0]) for word, why in shell.unread} == {
+        (5, "X"),
+        (7, "X"),
+        (7, "L"),
+        (10, "L"),
+    }
