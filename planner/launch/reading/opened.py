@@ -305,6 +305,9 @@ def _settle(found: Found) -> None:
         for word in OF_ROLLOUTS:
             words.pop(word, None)
     if found.launcher == "verl":
+        trainer = found.text("model_engine")
+        if trainer is not None and trainer not in ("dp", "megatron"):
+            found.unread.append((found.options["model_engine"].place, f"{trainer} is costed as FSDP2 is"))
         words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
         stays = [name for name in OFFLOADS if found.engine == VERL["megatron" in name] and not found.has(name)]
         if words["colocated"] and stays:
