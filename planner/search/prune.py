@@ -30,6 +30,7 @@ from planner.search.tables import choice_keys, row_keys
 
 BOUNDING = 0.75
 """Share of the time limit at which bounding ends."""
+NO_ROOM = "some stage needs more memory than usable less headroom, however many layers are recomputed"
 FIRST_BLOCK, LAST_BLOCK = 8, 256
 """Rows looked at together: so many at first, and twice as many each time up to the last."""
 
@@ -82,8 +83,7 @@ def prune(
     fits = np.isfinite(bounds.bound) & ~np.isin(costs.layouts.wish, sorted(refuted))
     removed = []
     if not fits.all():
-        text = "some stage needs more memory than usable less headroom, however many layers are recomputed"
-        removed.append(Removed("memory", text, int((~fits).sum())))
+        removed.append(Removed("memory", NO_ROOM, int((~fits).sum())))
     beside, choice_fits = RolloutPairs(bounds.rounded), fitting_choices(bounds.rounded)
     if not choice_fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"

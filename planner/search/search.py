@@ -26,7 +26,7 @@ from planner.search.in_time import Verdict, affordable, late, of_a_part
 from planner.search.least_memory import least_memory
 from planner.search.near_ties import Looked, NearTies, known_share, leave_out, near_ties
 from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
-from planner.search.prune import Bounds, Pruned, prune, row_bounds
+from planner.search.prune import NO_ROOM, Bounds, Pruned, prune, row_bounds
 from planner.search.shown import Shown
 from planner.search.space import Removed, Space, build_space, merged, with_wish
 from planner.search.tables import FEW_ROWS, RangeTooWide, Tables, TooLate, build_tables
@@ -268,7 +268,10 @@ def _looked(
     if look.late or look.likely.all():
         return part, look
     text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
-    removed.append(Removed("slower", text + "a plan in hand", int((~look.likely).sum())))
+    out = ~look.likely
+    full = out & ~np.isfinite(look.bound) if look.bound is not None else out & False
+    removed += [Removed("memory", NO_ROOM, int(full.sum()))] * bool(full.any())
+    removed += [Removed("slower", text + "a plan in hand", int((out & ~full).sum()))] * bool((out & ~full).any())
     return replace(part, layouts=part.layouts.take(look.likely)), look.among_likely
 
 

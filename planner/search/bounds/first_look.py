@@ -8,28 +8,32 @@ are not looked at again.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
 from planner.costs.coefficients import RowCosts
 from planner.problem.layouts import Floats, Ints, Layouts
-from planner.problem.problem import Question
+from planner.problem.problem import Problem, Question
 from planner.problem.stage_choices import is_free
+from planner.problem.variants import Setting
+from planner.search.bounds.any_split import to_spare
 from planner.search.bounds.cheap import SLACK, cheap_bound
 from planner.search.bounds.even_stages import LeastRecompute
 from planner.search.bounds.in_hand import InHand
 from planner.search.deadline import Deadline
-from planner.search.grid import Rounded, slowest_near_tie
+from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
 
 LARGE = 20_000
 """Spaces of fewer rows are costed whole, and larger ones in blocks of so many."""
 LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.8
 """Shares of the time limit at which rows are no longer bounded, no longer tried, and no longer tried where the time did
 not suffice for all bounds, so that nothing comes after."""
-BLOCK = 1_000
-"""Rows tried at once."""
+BLOCK, FEW_BLOCKS = 1_000, 20
+"""Rows tried at once; of more blocks than these, some rows of all come first."""
+MODULES = "layout.recompute_modules"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Look:
     whole: bool = True
     """False where it was given some of the rows only."""
     bound: Floats | None = None
-    """Seconds that no point of a row undercuts; infinite for rows that were not looked at."""
+    """Seconds that no point of a row undercuts; infinite for rows that were not looked at, and that cannot fit."""
 
     @property
     def among_likely(self) -> Look:
@@ -70,30 +74,79 @@ class Look:
 
 def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> Look:
     """Which rows may hold the answer, and a plan in hand where its share of the time is up before that is known."""
-    bound, best = np.full(len(layouts), math.inf), math.inf
-    in_hand: InHand | None = None
-    for start in range(0, len(layouts), LARGE):
-        if deadline.past(LOOKING):
-            break
-        rows = np.arange(start, min(start + LARGE, len(layouts)))
-        bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
+    best, in_hand = math.inf, None
+    bound, exact = plain_bounds(question, layouts, deadline)
     every = bool(np.isfinite(bound).all())
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     order = np.argsort(bound, kind="stable")[: int(np.isfinite(bound).sum())]
     blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-    if not every and blocks:
-        blocks.insert(0, order[:: len(blocks)])  # the fastest rows hardly ever fit: some of all kinds come first
+    if len(blocks) > FEW_BLOCKS or not every:
+        blocks.insert(0, order[:: max(1, len(blocks))])  # the fastest rows hardly ever fit
+    floor = bound.copy()
     for rows in blocks:
-        if bound[rows[0]] > best * tie:
+        if floor[rows[0]] > best * tie:
             break
         if deadline.past(LAST_LOOK if every else LATE_LOOK):
             break
-        found = _tried(question, layouts.take(rows), unit)
+        found, bound[rows] = _tried(question, layouts.take(rows), unit, best * tie)
+        exact[rows] = True
         if found is not None and found.seconds < best:
             best, in_hand = found.seconds, replace(found, row=int(rows[found.row]))
+    for rows in _in_blocks(np.flatnonzero((bound <= best * tie) & ~exact)):
+        if deadline.past(LAST_LOOK):
+            break
+        bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
     likely = bound <= best * tie
     late = not every or (deadline.past(LAST_LOOK) and int(likely.sum()) > LARGE)
-    return Look(likely, in_hand, float(bound.min()) if every else None, late, bound=bound)
+    least = float(bound.min()) if every and in_hand is not None else None
+    return Look(likely, in_hand, least, late, bound=bound)
+
+
+def plain_bounds(question: Question, layouts: Layouts, deadline: Deadline) -> tuple[Floats, np.ndarray]:
+    """(seconds that no point of a row undercuts, by time alone, whether they are the row's own); infinite where the
+    time was up.
+
+    A row that recomputes modules takes no less time than the same row without: it has that one's bound at first.
+    """
+    bound, plain = np.full(len(layouts), math.inf), _without_modules(question)[layouts.variant]
+    exact = plain == layouts.variant
+    codes = _codes(layouts, plain)
+    known = np.flatnonzero(exact)[np.argsort(codes[exact], kind="stable")]
+    place = np.minimum(np.searchsorted(codes[known], codes), len(known) - 1) if len(known) else np.zeros(0, dtype=int)
+    exact |= codes[known[place]] != codes if len(known) else True
+    for rows in _in_blocks(np.flatnonzero(exact)):
+        if deadline.past(LOOKING):
+            break
+        bound[rows] = cheap_bound(question, RowCosts(question, layouts.take(rows)))
+    if len(known):
+        bound = np.where(exact, bound, bound[known[place]])
+    return bound, exact
+
+
+def _in_blocks(rows: Ints) -> Iterator[Ints]:
+    yield from (rows[start : start + LARGE] for start in range(0, len(rows), LARGE))
+
+
+def _without_modules(question: Question) -> Ints:
+    """For each variant the one that differs from it by recomputing no module; itself where there is none."""
+
+    def key(problem: Problem, modules: str) -> tuple[Setting, ...]:
+        return tuple((path, modules if path == MODULES else value) for path, value in problem.settings)
+
+    index = {key(problem, dict(problem.settings).get(MODULES, "")): at for at, problem in enumerate(question.problems)}
+    return np.array([index.get(key(problem, "none"), at) for at, problem in enumerate(question.problems)])
+
+
+def _codes(layouts: Layouts, variants: Ints) -> Ints:
+    """A number for each row, the same for rows that agree in all columns with these as their variants."""
+    code = variants.astype(np.int64)
+    for field in fields(layouts):
+        column = getattr(layouts, field.name)
+        if field.name == "variant" or not len(column) or column.min() == column.max():
+            continue
+        values, place = np.unique(column, return_inverse=True)
+        code = np.unique(code * len(values) + place.reshape(-1), return_inverse=True)[1].reshape(-1)
+    return code
 
 
 def worth_a_look(question: Question, layouts: Layouts) -> bool:
@@ -106,18 +159,28 @@ def worth_a_look(question: Question, layouts: Layouts) -> bool:
     return alike and first.engine.pipeline.uneven_chunks and (named or first.scenario.layout.recompute == "uniform")
 
 
-def _tried(question: Question, layouts: Layouts, unit: float) -> InHand | None:
-    """The fastest split as even as can be of any of these rows, of those that fit even if all stages were as full."""
-    rounded = Rounded(RowCosts(question, layouts), None, 1.0, unit)
-    full = _FullestStages(question, rounded)
-    seconds, stages = full.seconds(), layouts.pipeline_parallel
+def _tried(question: Question, layouts: Layouts, unit: float, beyond: float) -> tuple[InHand | None, Floats]:
+    """(the fastest split as even as can be of any of these rows, of those that fit even if all stages were as full;
+    seconds that no point of a row undercuts, infinite where no split of it fits).
+
+    Rows that take more than `beyond` seconds anyway are not tried.
+    """
+    costs = RowCosts(question, layouts)
+    bound = cheap_bound(question, costs)
+    some = np.flatnonzero(bound <= beyond)
+    if not len(some):
+        return None, bound
+    costs = RowCosts(question, layouts.take(some))
+    bound[some[to_spare(costs, costs.memory, limit_bytes(question)) < 0]] = math.inf
+    full = _FullestStages(question, Rounded(costs, None, 1.0, unit))
+    seconds, stages = full.seconds(), costs.layouts.pipeline_parallel
     total = question.architecture.num_hidden_layers
     dense = question.parameters.num_dense_layers if question.architecture.is_moe else 0
-    seconds = np.where(total // stages >= np.maximum(layouts.virtual_pipeline, dense), seconds, math.inf)
+    seconds = np.where(total // stages >= np.maximum(costs.layouts.virtual_pipeline, dense), seconds, math.inf)
     row = int(seconds.argmin())
     if not math.isfinite(seconds[row]):
-        return None
+        return None, bound
     depth = int(stages[row])
     layers = np.array([total // depth + (stage < total % depth) for stage in range(depth)])
     again = np.minimum(layers, int(full.recomputed(np.array([row]))[0]))
-    return InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row]))
+    return InHand(int(some[row]), tuple(layers.tolist()), tuple(again.tolist()), float(seconds[row])), bound
