@@ -33,6 +33,8 @@ BOUNDING = 0.75
 NO_ROOM = "some stage needs more memory than usable less headroom, however many layers are recomputed"
 FIRST_BLOCK, LAST_BLOCK = 8, 256
 """Rows looked at together: so many at first, and twice as many each time up to the last."""
+EVEN_BLOCK = 20_000
+"""Rows of even stages looked at together."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,22 @@ def row_bounds(
     if not len(rounded.costs.layouts):
         return Bounds(np.zeros(0), np.zeros(0), 0, 0, rounded)
     if not is_free(question.first) and spec.recompute == "uniform":
-        return _every_level(question, rounded)
+        return _every_level(question, rounded, deadline)
     return _closed_form(question, rounded, deadline, in_hand)
 
 
-def _every_level(question: Question, rounded: Rounded) -> Bounds:
-    """Every number of recomputed layers of every row."""
-    least = LeastRecompute(question, rounded)
-    seconds = least.seconds()
+def _every_level(question: Question, rounded: Rounded, deadline: Deadline) -> Bounds:
+    """Every number of recomputed layers of every row, block by block; rows that the time does not suffice for keep the
+    bound that time alone gives."""
+    least, count = LeastRecompute(question, rounded), len(rounded.costs.layouts)
+    seconds, reached = np.full(count, math.inf), 0
+    while reached < count and not (reached and deadline.past(BOUNDING)):
+        rows = np.arange(reached, min(reached + EVEN_BLOCK, count))
+        seconds[rows], reached = least.seconds(rows), reached + len(rows)
+    bound = seconds.copy()
+    if reached < count:
+        bound[reached:] = cheap_bound(question, rounded.costs)[reached:]
+    rounding = least.only_rounding_excludes() if reached == count else 0
     found, beside = None, RolloutPairs(rounded)
     steps = beside.step(seconds)
     if np.isfinite(steps).any():
@@ -156,7 +166,7 @@ def _every_level(question: Question, rounded: Rounded) -> Bounds:
         again = np.minimum(layers, level)
         choice = beside.choice(row, float(seconds[row]))
         found = InHand(row, tuple(layers.tolist()), tuple(again.tolist()), float(steps[row]), choice)
-    return Bounds(seconds, seconds, least.only_rounding_excludes(), least.points, rounded, least, found)
+    return Bounds(bound, seconds, rounding, least.points, rounded, least, found)
 
 
 def _closed_form(question: Question, rounded: Rounded, deadline: Deadline, in_hand: InHand | None) -> Bounds:

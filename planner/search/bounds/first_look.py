@@ -32,7 +32,7 @@ LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.8
 """Shares of the time limit at which rows are no longer bounded, no longer tried, and no longer tried where the time did
 not suffice for all bounds, so that nothing comes after."""
 BLOCK, FEW_BLOCKS = 1_000, 20
-"""Rows tried at once; of more blocks than these, some rows of all come first."""
+"""Rows tried at once; of more blocks than these, some rows of all kinds come first."""
 MODULES = "layout.recompute_modules"
 
 
@@ -74,24 +74,20 @@ class Look:
 
 def first_look(question: Question, layouts: Layouts, unit: float, deadline: Deadline) -> Look:
     """Which rows may hold the answer, and a plan in hand where its share of the time is up before that is known."""
-    best, in_hand = math.inf, None
+    best, in_hand, longest = math.inf, None, np.full(1, math.inf)
     bound, exact = plain_bounds(question, layouts, deadline)
     every = bool(np.isfinite(bound).all())
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     order = np.argsort(bound, kind="stable")[: int(np.isfinite(bound).sum())]
-    blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-    if len(blocks) > FEW_BLOCKS or not every:
-        blocks.insert(0, order[:: max(1, len(blocks))])  # the fastest rows hardly ever fit
-    floor = bound.copy()
-    for rows in blocks:
-        if floor[rows[0]] > best * tie:
-            break
-        if deadline.past(LAST_LOOK if every else LATE_LOOK):
+    tried, floor = np.zeros(len(layouts), dtype=bool), bound.copy()
+    for rows in _samples_then_all(order, tried, floor, longest):
+        if floor[rows[0]] > best * tie or _is_over(deadline, every, bound <= best * tie):
             break
         found, bound[rows] = _tried(question, layouts.take(rows), unit, best * tie)
-        exact[rows] = True
+        tried[rows] = exact[rows] = True
         if found is not None and found.seconds < best:
             best, in_hand = found.seconds, replace(found, row=int(rows[found.row]))
+            longest[0] = best * tie
     for rows in _in_blocks(np.flatnonzero((bound <= best * tie) & ~exact)):
         if deadline.past(LAST_LOOK):
             break
@@ -100,6 +96,30 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
     late = not every or (deadline.past(LAST_LOOK) and int(likely.sum()) > LARGE)
     least = float(bound.min()) if every and in_hand is not None else None
     return Look(likely, in_hand, least, late, bound=bound)
+
+
+def _is_over(deadline: Deadline, every: bool, likely: np.ndarray) -> bool:
+    """Is it time for what comes after the look; where more rows are left than that could take, nothing does."""
+    return deadline.past(LATE_LOOK) or (every and deadline.past(LAST_LOOK) and int(likely.sum()) <= LARGE)
+
+
+def _samples_then_all(order: Ints, tried: np.ndarray, floor: Floats, longest: Floats) -> Iterator[Ints]:
+    """Blocks of rows: of many rows a few of all kinds first, again and again as long as that leaves fewer likely ones,
+    because the fastest hardly ever fit; then all that are not tried yet, the fastest first.
+
+    A row is likely while its `floor` is within the only entry of `longest`, both in seconds.
+    """
+    before = len(order) + 1
+    while FEW_BLOCKS * BLOCK < (many := int((floor[order] <= longest).sum())) < before:
+        left = order[(floor[order] <= longest) & ~tried[order]]
+        if not len(left):
+            break
+        before = many
+        yield left[:: max(1, len(left) // BLOCK)]
+    for start in range(0, len(order), BLOCK):
+        rows = order[start : start + BLOCK]
+        if not tried[rows].all():
+            yield rows[~tried[rows]]
 
 
 def plain_bounds(question: Question, layouts: Layouts, deadline: Deadline) -> tuple[Floats, np.ndarray]:
