@@ -1,4 +1,5 @@
-"""A law over all decisions: a restriction never makes the optimum better, the plan's own value never makes it worse."""
+"""A law over all decisions: a restriction never makes the optimum better, the plan's own value never makes it worse,
+and neither does leaving to the search what only a default held."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from random_problems import random_case
 from planner.errors import PlannerError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, override
+from planner.problem.defaults import MOST_TOGETHER, KeptDefault
 from planner.problem.option_sets import OPTIONS, chosen_options
 from planner.problem.resolve import question_of
 from planner.search.plan import Plan
@@ -28,6 +30,8 @@ DEGREES = (
     "zero_stage",
 )
 WORDS: dict[str, Any] = {"true": True, "false": False, "usual": None}
+OTHER = ("rl.weight_sync", "batch.max_tokens_per_gpu")
+"""Of these the value tried instead is another one, and no wider choice."""
 NOISE = 1e-6
 """Relative: rounding to time units may settle ties otherwise."""
 
@@ -73,11 +77,43 @@ def _restrictions(layout: dict[str, Any], plan: Plan | None, rng: random.Random)
         yield path, own, True
 
 
+def _batches(scenario: dict[str, Any], plan: Plan) -> Iterator[tuple[str, Any, bool]]:
+    """The plan's own micro-batches and rollout settings, where the scenario leaves them open."""
+    packed, batch = plan.layout["max_tokens"], scenario["batch"]
+    if packed:
+        yield "batch.max_tokens_per_gpu", packed, True
+    elif batch.get("micro_batch_size") == "any":
+        yield "batch.micro_batch_size", plan.layout["micro_batch_size"], True
+        yield "batch.micro_batch_size", 1, False
+    if plan.rollout is None:
+        return
+    asked = scenario["rl"]["rollout"]
+    yield "rl.rollout.tensor_parallel", plan.rollout.tensor_parallel, True
+    yield "rl.rollout.tensor_parallel", 1, False
+    if asked.get("gpu_memory_utilization") == "any":
+        yield "rl.rollout.gpu_memory_utilization", plan.rollout.gpu_memory_utilization, True
+    if "max_concurrency" in asked and plan.rollout.max_concurrency:
+        yield "rl.rollout.max_concurrency", plan.rollout.max_concurrency, True
+
+
+def _openings(outcome: Outcome, rng: random.Random) -> list[KeptDefault]:
+    """Two of the decisions that only a default holds, left to the search: that may not make the optimum worse."""
+    wider = [one for one in outcome.proof.held if one.values <= MOST_TOGETHER and one.path not in OTHER]
+    return rng.sample(wider, min(2, len(wider)))
+
+
 def _solved(document: Document) -> Outcome | None:
     try:
         return search(question_of(document, default_catalog()), check_points=0)
     except PlannerError:
         return None
+
+
+def _has_ends_alone(path: str, plan: Plan | None) -> bool:
+    """Does an end have fewer layers than chunks, which only a list may ask for (`search/untried`)."""
+    if plan is None or path != "layout.layers_per_stage":
+        return False
+    return min(plan.layers[0], plan.layers[-1]) < plan.layout["virtual_pipeline"]
 
 
 def _rank(outcome: Outcome) -> tuple[float, float]:
@@ -94,9 +130,11 @@ def breaches(seed: int) -> tuple[int, list[str]]:
     if base is None or base.status not in ("optimal", "infeasible"):
         return 0, []
     tried, found, (wish, seconds) = 0, [], _rank(base)
-    for path, value, own in _restrictions(case.scenario["layout"], base.plan, rng):
+    every = list(_restrictions(case.scenario["layout"], base.plan, rng))
+    every += [] if base.plan is None else _batches(case.scenario, base.plan)
+    for path, value, own in every:
         asked = _solved(override(document, {path: value}))
-        if asked is None:
+        if asked is None or _has_ends_alone(path, asked.plan):
             continue
         tried += 1
         other, theirs = _rank(asked)
@@ -106,4 +144,12 @@ def breaches(seed: int) -> tuple[int, list[str]]:
             found.append(
                 f"{case.text}\n{path}: {value!r} {'(own) ' * own}{seconds!r} -> {theirs!r}, wish {wish} {other}"
             )
+    for one in _openings(base, rng):
+        asked = _solved(override(document, {one.path: one.opened}))
+        if asked is None or asked.status not in ("optimal", "infeasible"):
+            continue
+        tried += 1
+        other, theirs = _rank(asked)
+        if (other, theirs) > (wish, seconds * (1 + NOISE)):
+            found.append(f"{case.text}\n{one.path} opened: {seconds!r} -> {theirs!r}, wish {wish} {other}")
     return tried, found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.analysis.changes import less_headroom, machine_counts, more_gpus
@@ -12,6 +12,7 @@ from planner.analysis.two_plans import Difference, differences
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
+from planner.problem.defaults import MOST_TOGETHER
 from planner.problem.option_sets import OPTIONS
 from planner.problem.problem import Question
 from planner.problem.variants import Setting
@@ -31,6 +32,8 @@ class Alternative:
     """None where the change contradicts the scenario."""
     refused: str = ""
     """Why, in that case."""
+    lifted: bool = False
+    """The change leaves to the search what only a default held."""
 
     @property
     def plan(self) -> Plan | None:
@@ -60,15 +63,28 @@ def neighbours(outcome: Outcome, catalog: Catalog, progress: Progress = lambda t
     base = outcome.plan
     if base is None:
         return []
-    out = []
+    out = [
+        each for each in lifted(outcome, catalog, progress) if each.plan is None or not same_decisions(each.plan, base)
+    ]
     for text, setting in _settings(outcome.question, base):
         progress(f"what would {text} do?")
         out.append(_with_setting(outcome.question, text, setting))
-    for text, changes in _changes(outcome.question, base):
+    for text, changes in _changes(outcome, base):
         progress(f"what would {text} do?")
         found = ask(outcome, text, changes, catalog)
         if found.plan is None or not same_decisions(found.plan, base):
             out.append(found)
+    return out
+
+
+def lifted(outcome: Outcome, catalog: Catalog, progress: Progress = lambda text: None) -> list[Alternative]:
+    """Each decision that a default holds left to the search, where that is not too much for one answer."""
+    out = []
+    for one in outcome.proof.held:
+        if one.values > MOST_TOGETHER or one.path == "options_to_try":
+            continue  # of options `option_gains` says what each would do
+        progress(f"what would {one.change} do?")
+        out.append(replace(ask(outcome, one.change, {one.path: one.opened}, catalog), lifted=True))
     return out
 
 
@@ -128,9 +144,9 @@ def _settings(question: Question, base: Plan) -> list[tuple[str, Setting]]:
     return out
 
 
-def _changes(asked: Question, base: Plan) -> list[tuple[str, dict[str, Any]]]:
+def _changes(outcome: Outcome, base: Plan) -> list[tuple[str, dict[str, Any]]]:
     """Single changes around a plan: degrees halved and doubled, micro-batch, recomputation, headroom, GPUs, length."""
-    problem, lay = base.problem, base.layout
+    asked, problem, lay = outcome.question, base.problem, base.layout
     out: list[tuple[str, dict[str, Any]]] = []
     for name in ("tensor_parallel", "pipeline_parallel", "context_parallel", "expert_parallel"):
         for value in (lay[name] // 2, lay[name] * 2):
@@ -159,7 +175,8 @@ def _changes(asked: Question, base: Plan) -> list[tuple[str, dict[str, Any]]]:
     tokens = base.wish.response_length if problem.is_rl else base.wish.sequence_length
     for value in (tokens // 2, tokens * 2):
         out.append((f"{path.split('.')[1]} {tokens} to {value}", {path: value}))
-    if problem.engine.optimizer_offload and not problem.scenario.layout.optimizer_offload:
+    held = any(one.path == "layout.optimizer_offload" for one in outcome.proof.held)
+    if problem.engine.optimizer_offload and not problem.scenario.layout.optimizer_offload and not held:
         out.append(("optimizer on the host", {"layout.optimizer_offload": True}))
     return out
 

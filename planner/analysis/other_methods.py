@@ -18,6 +18,8 @@ from planner.search.search import Outcome, search
 Changes = dict[str, object]
 SMALLER = (("an 8-bit optimizer", "adamw-8bit"), ("a paged 8-bit optimizer", "paged-adamw-8bit"))
 ADAPTERS = (("LoRA", "bf16"), ("QLoRA", "nf4"))
+SHARDING = ("fsdp2", "fsdp1")
+"""Engine that shards weights: of full training, and the one with published runs of adapters."""
 RANK = 16
 
 
@@ -74,6 +76,8 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
         yield "the optimizer on the host", {"layout.optimizer_offload": True}
     if scenario.layout.activation_offload is False:
         yield "activations on the host", {"layout.activation_offload": True}
+    if scenario.rl is None and not engine.tensor_parallel and 3 not in engine.zero_stages:
+        yield "FSDP, which shards weights", {"engine": SHARDING[scenario.adapter is not None]}
     if scenario.adapter is None:
         for name, optimizer in SMALLER:
             if can_name(engine, optimizer):

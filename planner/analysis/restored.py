@@ -13,6 +13,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, validate
 from planner.inputs.saved import question_asked
+from planner.problem.defaults import KeptDefault
 from planner.problem.resolve import question_of
 from planner.schema.answers import LayoutDecisions
 from planner.schema.near_answers import NearTiesDocument, TiedLayout
@@ -92,6 +93,7 @@ def restored(answer: Document, catalog: Catalog) -> Outcome:
             enumerated=proof.enumerated,
             decided_by_rounding=proof.decided_by_rounding,
             throughput_proved=proof.throughput_proved,
+            held=tuple(KeptDefault(each.path, each.at, each.opened) for each in proof.held),
         ),
         (),
         kept.asked.usual_headroom_gib,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from planner.commands.common import Output, answer_options, emit, progress, set_option
+from planner.commands import completing
+from planner.commands.common import TASK, Output, answer_options, emit, progress, set_option
 from planner.errors import NoLayoutFits, NoVerdict
 
 if TYPE_CHECKING:
@@ -17,16 +18,21 @@ EPILOG = "Example: planner ask qwen2.5-7b --gpus 4xh100 --task rl --response 16k
 
 
 @click.command(epilog=EPILOG)
-@click.argument("model", metavar="MODEL")
-@click.option("--gpus", required=True, metavar="NxGPU", help="Such as 4xh100, 4090 or 128xh200.")
+@click.argument("model", metavar="MODEL", shell_complete=completing.model_or_file)
 @click.option(
-    "--task",
-    type=click.Choice(["rl", "sft", "lora", "qlora", "pretrain"]),
-    default="sft",
-    show_default=True,
-    help="What is done with MODEL.",
+    "--gpus",
+    required=True,
+    metavar="NxGPU",
+    shell_complete=completing.counted_gpus,
+    help="Such as 4xh100, 4090 or 2x8xh200.",
 )
-@click.option("--engine", metavar="NAME", help="Such as slime, fsdp2 or megatron; the usual one by default.")
+@click.option("--task", type=TASK, default="sft", show_default=True, help="What is done with MODEL.")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    shell_complete=completing.engines,
+    help="Such as slime, fsdp2 or megatron; the usual one by default.",
+)
 @click.option("--sequence", metavar="TOKENS", help="Length of sequences, such as 32k; 8k,32k compares them.")
 @click.option("--response", metavar="TOKENS", help="Longest response of RL, such as 16k; 8k,32k compares them.")
 @click.option("--batch", type=click.IntRange(1, 2**24), help="Sequences of a step; in RL prompts of a rollout.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from planner import streams
+from planner.commands import completing
 from planner.commands.common import Output, emit, output_options, set_option
 from planner.errors import InputError, Mistake, Place
 
 
 @click.command()
-@click.argument("scenario", metavar="[SCENARIO]", required=False)
+@click.argument("scenario", metavar="[SCENARIO]", required=False, shell_complete=completing.scenarios)
 @set_option
 @click.option("--log", "log_file", metavar="FILE", help="Log of a run of the scenario: slime, verl, NeMo-RL, tokens/s.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Date written into the file; today unless given.")
@@ -53,7 +54,7 @@ def command(
                 "calibrate needs a scenario and a log",
                 Place("the command line"),
                 "the factors are those of a run that a fully pinned scenario describes",
-                "planner calibrate scenarios/qwen7b_rl_8gpu.yaml --log run.log",
+                "planner calibrate example:qwen7b_rl_8gpu --log run.log",
             )
         )
     else:

@@ -8,7 +8,7 @@ from planner.commands.common import Output, answer_options, emit, one_layout, sc
 from planner.errors import CheckFailed
 
 
-@click.command(epilog="Example: planner check scenarios/llama8b_sft_a100.yaml run.log snapshot.pickle --set ...")
+@click.command(epilog="Example: planner check example:llama8b_sft_a100 run.log snapshot.pickle --set ...")
 @scenario_argument
 @click.argument("run", metavar="RUN...", nargs=-1, required=True)
 @click.option("--stage", metavar="N", type=int, help="Pipeline stage of the rank that wrote the snapshots.")

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from planner.search.plan import Plan
     from planner.search.search import Outcome
 
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # no generic class before click 8.2
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 scenario_argument = click.argument("scenario", metavar="SCENARIO", shell_complete=completing.scenarios)
@@ -38,6 +42,19 @@ set_option = click.option(
     help="Override a value of the scenario, for instance cluster.num_gpus=8; repeatable.",
 )
 """`overrides`: a tuple of PATH=VALUE texts for `document.load`."""
+
+
+class TaskName(_Choice):
+    """A task, also by the other words that people type for it."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`grpo` as `rl`."""
+        from planner.inputs.asked import TASK_NAMES
+
+        return super().convert(TASK_NAMES.get(str(value).lower(), value), param, ctx)
+
+
+TASK = TaskName(["rl", "sft", "lora", "qlora", "pretrain"], case_sensitive=False)
 
 timings_option = click.option("--timings", is_flag=True, help="Print elapsed times on stderr.")
 """`timings`: bool; see `print_timings`."""
@@ -285,7 +302,10 @@ waiting = _Waiting()
 def said_after(text: str, remark: str, style: str) -> str:
     """A finished report with a remark at its end where people read it, on stderr where programs or browsers do."""
     if style in ("table", "markdown"):
-        return f"{text.rstrip()}\n\n{remark}\n"
+        from planner.report.table import wrapped
+
+        lines = wrapped(remark, 80) if style == "table" else [remark]
+        return "\n".join([text.rstrip(), "", *lines, ""])
     note(remark)
     return text
 

@@ -6,12 +6,13 @@ import shlex
 
 import click
 
+from planner.commands import completing
 from planner.commands.common import Output, answer_options, note, progress
 from planner.errors import NoLayoutFits, NoVerdict
 
 
-@click.command(epilog="Example: planner compare scenarios/qwen7b_rl.yaml --set-b limits.headroom_gib=10")
-@click.argument("paths", metavar="A [B ...]", nargs=-1, required=True)
+@click.command(epilog="Example: planner compare example:qwen7b_rl --set-b limits.headroom_gib=10")
+@click.argument("paths", metavar="A [B ...]", nargs=-1, required=True, shell_complete=completing.scenarios)
 @click.option("--set-a", "overrides_a", metavar="PATH=VALUE", multiple=True, help="Override a value of A; repeatable.")
 @click.option(
     "--set-b", "overrides_b", metavar="PATH=VALUE", multiple=True, help="Override a value of B (A where there is no B)."

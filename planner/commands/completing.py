@@ -26,10 +26,14 @@ def settings(context: click.Context, parameter: click.Parameter, typed: str) -> 
 
 
 def scenarios(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Files."""
+    """Shipped scenarios once `example:` has begun, and files."""
     from click.shell_completion import CompletionItem
 
-    return [CompletionItem(typed, type="file")]
+    from planner.inputs.examples import EXAMPLE, examples
+
+    shipped = [f"{EXAMPLE}{name}" for name in examples()] if typed else []
+    found = [CompletionItem(name) for name in shipped if name.startswith(typed)]
+    return [*found, CompletionItem(typed, type="file")]
 
 
 def kinds(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
@@ -47,6 +51,33 @@ def entries(context: click.Context, parameter: click.Parameter, typed: str) -> l
 def models(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """Ids of models."""
     return _ids("models", typed)
+
+
+def model_or_file(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Ids of models, and files: a config.json."""
+    from click.shell_completion import CompletionItem
+
+    return [*map(CompletionItem, _ids("models", typed)), CompletionItem(typed, type="file")]
+
+
+def counted_gpus(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Ids of GPUs behind the number that has been typed: `8xh1` becomes `8xh100-sxm5-80gb`."""
+    from planner.inputs.asked import counted
+
+    count = typed[: len(typed) - len(counted(typed)[1])]
+    return [f"{count}{name}" for name in _ids("gpus", typed[len(count) :].lower())]
+
+
+def engines(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Ids of training engines and RL stacks."""
+    return _ids("engines", typed)
+
+
+def launch_names(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Whose settings a plan can be written as."""
+    from planner.launch.registry import launchers
+
+    return [name for name in sorted(launchers()) if name.startswith(typed)]
 
 
 def _ids(kind: str, typed: str) -> list[str]:

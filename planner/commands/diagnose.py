@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from planner.commands import completing
 from planner.commands.common import Output, answer_options, set_option
 
 
 @click.command()
-@click.argument("scenario", metavar="SCENARIO")
+@click.argument("scenario", metavar="SCENARIO", shell_complete=completing.scenarios)
 @click.argument("log", metavar="[-]", required=False)
 @click.option("--message", metavar="TEXT", help="The message itself.")
 @click.option("--file", "file", metavar="FILE", help="A log that holds it; `-` reads standard input.")

@@ -12,7 +12,7 @@ from planner.errors import InputError, Mistake, Place
 
 
 @click.command()
-@click.argument("scenario", metavar="[SCENARIO]", required=False)
+@click.argument("scenario", metavar="[SCENARIO]", required=False, shell_complete=completing.scenarios)
 @click.option(
     "--rules",
     "model",

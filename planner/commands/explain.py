@@ -8,7 +8,7 @@ from planner.commands.common import Output, answer_options, progress, scenario_a
 from planner.errors import NoLayoutFits
 
 
-@click.command(epilog="Example: planner explain scenarios/qwen7b_rl.yaml --why-not layout.tensor_parallel=4")
+@click.command(epilog="Example: planner explain example:qwen7b_rl --why-not layout.tensor_parallel=4")
 @scenario_argument
 @set_option
 @click.option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from planner.commands import completing
 from planner.commands.common import (
     emit,
     emit_files,
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from planner.inputs.catalog import Catalog
 
 
-@click.command(epilog="Example: planner launch scenarios/qwen7b_rl.yaml --to slime --out plan.sh")
+@click.command(epilog="Example: planner launch example:qwen7b_rl --to slime --out plan.sh")
 @scenario_argument
 @click.option(
     "--to",
     "launcher",
     metavar="LAUNCHER",
+    shell_complete=completing.launch_names,
     required=True,
     help="Whose settings: slime, megatron, verl, ...; a wrong name lists all.",
 )

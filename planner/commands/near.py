@@ -8,7 +8,7 @@ from planner.commands.common import Output, answer_options, progress, scenario_a
 from planner.errors import NoLayoutFits
 
 
-@click.command(epilog="Example: planner near scenarios/llama70b_64xh100.yaml --count 5 --within 0.05")
+@click.command(epilog="Example: planner near example:llama70b_64xh100 --count 5 --within 0.05")
 @scenario_argument
 @set_option
 @click.option("--count", type=click.IntRange(1, 50), default=5, show_default=True, help="Layouts at most.")

@@ -8,7 +8,7 @@ from planner.commands.common import Output, answer_options, progress, scenario_a
 from planner.errors import NoLayoutFits
 
 
-@click.command(epilog="Example: planner pareto scenarios/qwen7b_rl.yaml --over headroom")
+@click.command(epilog="Example: planner pareto example:qwen7b_rl --over headroom")
 @scenario_argument
 @set_option
 @click.option(

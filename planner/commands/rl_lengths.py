@@ -8,7 +8,7 @@ from planner.commands.common import Output, answer_options, progress, scenario_a
 from planner.errors import Mistake, NoLayoutFits, NoVerdict, Place
 
 
-@click.command(epilog="Example: planner rl-lengths scenarios/qwen7b_rl.yaml --lengths 8192,16384,32768")
+@click.command(epilog="Example: planner rl-lengths example:qwen7b_rl --lengths 8192,16384,32768")
 @scenario_argument
 @set_option
 @click.option(

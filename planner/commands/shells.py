@@ -6,7 +6,7 @@ import os
 from typing import ClassVar
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
+from click.shell_completion import BashComplete, CompletionItem, ZshComplete, add_completion_class, get_completion_class
 from click.shell_completion import split_arg_string as words_of
 
 VARIABLE = "_PLANNER_COMPLETE"
@@ -31,6 +31,48 @@ BASH = """\
 }
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+ZSH = """\
+#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local -a answer keys plain shown
+    local kind value help
+    answer=("${(@f)$(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) %(complete_var)s=zsh_complete $words[1])}")
+    for kind value help in "${answer[@]}"; do
+        case $kind in
+            dir) _files -/ ;;
+            file) _files ;;
+            plain)
+                if [[ $value == *= ]]; then
+                    keys+=("$value")
+                else
+                    plain+=("$value")
+                    shown+=("$value${${help:#_}:+  $help}")
+                fi
+                ;;
+        esac
+    done
+    (( $#keys )) && compadd -V keys -S '' -a keys
+    (( $#plain )) && compadd -V plain -d shown -a plain
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+
+
+class ZshAnswers(ZshComplete):
+    """Puts no space behind a key that waits for its value."""
+
+    name: ClassVar[str] = "zsh"
+    source_template: ClassVar[str] = ZSH
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Three lines: kind, value and help."""
+        help_text = " ".join((item.help or "_").split())
+        return f"{item.type}\n{item.value}\n{help_text}"
 
 
 class BashAnswers(BashComplete):
@@ -79,3 +121,4 @@ def answer(cli: click.Group, instruction: str) -> int:
 
 def _register() -> None:
     add_completion_class(BashAnswers)
+    add_completion_class(ZshAnswers)

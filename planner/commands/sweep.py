@@ -8,7 +8,7 @@ from planner.commands.common import note, progress, scenario_argument
 
 
 @click.command(
-    epilog="Example: planner sweep scenarios/llama8b_sft_a100.yaml --set limits.headroom_gib=5,10,20 --out rows.jsonl"
+    epilog="Example: planner sweep example:llama8b_sft_a100 --set limits.headroom_gib=5,10,20 --out rows.jsonl"
 )
 @scenario_argument
 @click.option(

@@ -8,7 +8,7 @@ from planner.commands.common import Output, answer_options, progress, scenario_a
 from planner.errors import NoLayoutFits, NoVerdict
 
 
-@click.command(epilog="Example: planner whatif scenarios/qwen7b_rl.yaml --set cluster.max_gpus=2,4,8")
+@click.command(epilog="Example: planner whatif example:qwen7b_rl --set cluster.max_gpus=2,4,8")
 @scenario_argument
 @click.option(
     "--set",

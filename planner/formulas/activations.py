@@ -70,17 +70,22 @@ def in_flight_layers_factor(
     virtual_pipeline: NDArray[np.int64],
     num_micro_batches: NDArray[np.int64],
     group_size: int | None = None,
+    bidirectional: bool = False,
 ) -> NDArray[np.float64]:
     """How many times a stage's own layers are alive at the peak of one-forward-one-backward. [micro-batches]
 
-        1F1B          min(m, p - i)
-        interleaved   min(m v, g (v - 1) + 2 (p - i - 1) + 1) / v     (chunks, divided by chunks per stage)
+        1F1B            min(m, p - i)
+        interleaved     min(m v, g (v - 1) + 2 (p - i - 1) + 1) / v     (chunks, divided by chunks per stage)
+        bidirectional   min(m / 2, p - i) + min(m / 2, i + 1)           (both directions; p + 1 with m >= 2 p)
 
     g is the number of micro-batches that a chunk takes in turn, p unless it is stated.
-    Source: Narayanan et al. 2021, arXiv:2104.04473; warm-up rule of Megatron-LM core/pipeline_parallel/schedules.py.
+    Source: Narayanan et al. 2021, arXiv:2104.04473; warm-up rule of Megatron-LM core/pipeline_parallel/schedules.py;
+    DualPipe, arXiv:2412.19437, table 2.
     """
     p, v, m, i = pipeline_parallel, virtual_pipeline, num_micro_batches, stage
     plain = np.minimum(m, p - i)
+    if bidirectional:
+        plain = np.where(p > 1, np.minimum(m / 2, p - i) + np.minimum(m / 2, i + 1), plain)
     group = p if group_size is None else group_size
     chunks = np.minimum(m * v, group * (v - 1) + 2 * (p - i - 1) + 1)
     return np.asarray(np.maximum(1.0, np.where(v > 1, chunks / v, plain)))

@@ -15,6 +15,12 @@ from planner.inputs.catalog import Catalog, usual_node
 from planner.schema.catalog import Gpu
 
 TASKS = ("rl", "sft", "lora", "qlora", "pretrain")
+TASK_NAMES = {
+    "grpo": "rl", "ppo": "rl", "dapo": "rl", "rlhf": "rl", "rlvr": "rl", "reinforce": "rl",
+    "full": "sft", "finetune": "sft", "fine-tune": "sft", "finetuning": "sft", "fine-tuning": "sft",
+    "pretraining": "pretrain", "pre-train": "pretrain", "pre-training": "pretrain",
+}  # fmt: skip
+"""Other words that people type for a task."""
 ENGINES = {
     "rl": ("slime", "slime"),
     "sft": ("transformers", "fsdp2"),
@@ -35,7 +41,7 @@ MEAN_SHARE, P99_SHARE = 2500 / 8192, 9000 / 8192
 """Mean and 99th percentile of response lengths over the longest response, as in the first story."""
 RANK = 16
 SCHEMA_FILE = "planner.schema.json"
-_GPUS = re.compile(r"\s*(?:(\d{1,6})\s*[x*]\s*)?(\S.*?)\s*\Z", re.IGNORECASE)
+_COUNT = re.compile(r"\s*(\d{1,6})\s*[x*]\s*", re.IGNORECASE)
 _TOKENS = re.compile(r"\s*(\d{1,9})\s*([kK]?)\s*\Z")
 
 
@@ -80,7 +86,7 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     """The scenario that a few words mean. Raises InputError for a name that is unknown or may mean several things."""
     if asked.task not in TASKS:
         raise InputError(Mistake(f"no task {asked.task}", Place("--task"), attempt=f"one of {', '.join(TASKS)}"))
-    count, gpu = _gpus(asked.gpus, catalog)
+    count, gpu = counted_gpu(asked.gpus, catalog)
     model = catalog.find("models", asked.model, Place("MODEL"))
     name = asked.model if asked.model.endswith((".json", ".yaml")) or "/" in asked.model else model.id
     engine = catalog.find("engines", asked.engine or ENGINES[asked.task][count > 1], Place("--engine"))
@@ -109,12 +115,23 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
 
 
-def _gpus(text: str, catalog: Catalog) -> tuple[int, Gpu]:
-    match = _GPUS.match(text)
-    if match is None or match[1] == "0":
+def counted_gpu(text: str, catalog: Catalog) -> tuple[int, Gpu]:
+    """`4xh100` as a number and a GPU. Raises InputError where it is none, or the GPU is unknown."""
+    counts, name = counted(text)
+    count = math.prod(counts)
+    if not name.strip() or count == 0:
         raise InputError(Mistake(f"--gpus {text}: expected a number and a GPU", Place("--gpus"), attempt="4xh100"))
-    gpu: Gpu = catalog.find("gpus", match[2], Place("--gpus"))
-    return int(match[1] or 1), gpu
+    gpu: Gpu = catalog.find("gpus", name.strip(), Place("--gpus"))
+    return count, gpu
+
+
+def counted(text: str) -> tuple[list[int], str]:
+    """`2x8xh100` as its numbers and what they count."""
+    counts = []
+    while (match := _COUNT.match(text)) is not None:
+        counts.append(int(match[1]))
+        text = text[match.end() :]
+    return counts, text
 
 
 def _wrong_lengths(asked: Wanted) -> None:

@@ -106,13 +106,14 @@ def _unquoted(problem: Mistake) -> Mistake:
     return Mistake(f"{where.file} is not the file that is expected here", place, because)
 
 
-def parse_document(text: str, name: str) -> Document:
-    """Parse YAML text that is already in memory; name stands for the file in messages."""
+def parse_document(text: str, name: str, *, any_key: bool = False) -> Document:
+    """Parse YAML text that is already in memory; name stands for the file in messages. `any_key` takes keys that are
+    no text, which files of other programs have."""
     try:
         raw = text.encode()
     except UnicodeEncodeError:
         raise InputError(Mistake(f"{name} holds characters that are not text", Place(name))) from None
-    return _parse(raw, name)
+    return _parse(raw, name, any_key=any_key)
 
 
 def document_of(data: Mapping[str, object], name: str = "<dict>") -> Document:
@@ -224,7 +225,7 @@ def _refuse_override(argument: str, because: str, attempt: str | None = None) ->
 
 
 @lru_cache(maxsize=512)
-def _parse(raw: bytes, name: str) -> Document:
+def _parse(raw: bytes, name: str, *, any_key: bool = False) -> Document:
     """The document of these bytes: a process that asks several questions reads each catalog entry once.
 
     Data of documents are never changed, so that they can be shared.
@@ -243,7 +244,7 @@ def _parse(raw: bytes, name: str) -> Document:
         line = text.count("\n", 0, bad.start()) + 1
         column = bad.start() - text.rfind("\n", 0, bad.start())
         refuse(name, f"{name} holds the control character U+{ord(bad.group()):04X}", (line, column))
-    data, mark = build(text, name)
+    data, mark = build(text, name, any_key=any_key)
     return Document(name=name, data=data, sha256=hashlib.sha256(raw).hexdigest(), _marks=mark)
 
 

@@ -38,6 +38,8 @@ class Family:
     """Share of each head that is rotated."""
     window_period: int = 0
     """One layer in so many attends to everything where the file does not say which."""
+    window_asked: bool = False
+    """sliding_window counts only where use_sliding_window is true, which it is not by default."""
     parallel: bool = False
     """Attention and MLP stand side by side."""
     parallel_norms: int | None = None
@@ -60,8 +62,8 @@ class Family:
 
 _PLAIN = Family(norm="layernorm", gated=False, activation="gelu", qkv_bias=True, mlp_bias=True)
 _GPT2 = replace(_PLAIN, activation="gelu_new", tied=True, learned=True, dropout=0.1)
-_QWEN2 = Family(qkv_bias=True, out_bias=False)
-_QWEN3 = Family(qk_norm="head")
+_QWEN2 = Family(qkv_bias=True, out_bias=False, window_asked=True)
+_QWEN3 = Family(qk_norm="head", window_asked=True)
 _COHERE = Family(
     norm="layernorm", norm_vectors=1, norms=1, parallel=True, parallel_norms=1, tied=True, qk_norm_asked="full"
 )

@@ -89,7 +89,7 @@ def windows(config: Config, family: Family, layers: int) -> tuple[dict[str, obje
         near = near if kinds or turned else layers - layers // 4
         text = f"Attention in chunks (attention_chunk_size) is timed as a window of {chunk:,} tokens, which is more."
         return {"sliding_window": chunk, "sliding_window_layers": min(near, layers)}, [text] if near else []
-    if not window or switched_on is False:
+    if not window or switched_on is False or (family.window_asked and not switched_on):
         return {"sliding_window": None, "sliding_window_layers": 0}, []
     if kinds:
         near = sum(kind == "sliding_attention" for kind in kinds)

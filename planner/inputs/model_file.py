@@ -30,7 +30,8 @@ def imported(config: str, entry_id: str | None, *, text_only: bool) -> Imported:
     document = read_json(path, most_bytes=MAX_BYTES)
     date = datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
     understood = understand_hf_config(document, text_only=text_only, date=date)
-    name = entry_id or _plain(understood.architecture.hf_id or path.resolve().parent.name)
+    own = path.resolve()
+    name = entry_id or _plain(understood.architecture.hf_id or (own.parent.name if own.stem == "config" else own.stem))
     architecture = understood.architecture.model_copy(update={"id": name})
     return Imported(str(path), Understood(architecture, understood.ignored, understood.left_out))
 

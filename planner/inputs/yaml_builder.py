@@ -62,10 +62,13 @@ class Mark:
     children: dict[PathKey, Mark] | None = None
 
 
-def build(text: str, name: str) -> tuple[Any, Mark]:
-    """The only document of a YAML text as dict, list, str, int, float, bool and None, with a mark for every value."""
+def build(text: str, name: str, *, any_key: bool = False) -> tuple[Any, Mark]:
+    """The only document of a YAML text as dict, list, str, int, float, bool and None, with a mark for every value.
+
+    `any_key` takes keys that are numbers or truth values as the text that they were written as.
+    """
     try:
-        return _Builder(name).build(text)
+        return _Builder(name, any_key).build(text)
     except InputError:
         raise
     except MarkedYAMLError as error:
@@ -93,8 +96,8 @@ class _Open:
 class _Builder:
     """Builds plain data from parser events with a stack of its own, so that no input can exhaust Python's."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, any_key: bool) -> None:
+        self.name, self.any_key = name, any_key
         self.stack: list[_Open] = []
         self.anchors: dict[str, tuple[Any, Mark] | None] = {}
         self.result: tuple[Any, Mark] | None = None
@@ -135,6 +138,8 @@ class _Builder:
         top = self.stack[-1] if self.stack else None
         if top is not None and type(top.value) is dict and top.key is None:
             value = text if style else self.resolve(text, event)
+            if self.any_key and text:
+                value = text
             if not isinstance(value, str):
                 self.refuse(f"the key {text or 'null'!r} is not text", event, attempt=f'put it in quotes: "{text}"')
             self.set_key(top, value, event)

@@ -13,7 +13,8 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override, parse_document, with_overrides
 from planner.launch.reading.found import Found
-from planner.launch.reading.opened import opened, text_of
+from planner.launch.reading.megatron import SHAPE
+from planner.launch.reading.opened import CRITICS, opened, text_of
 from planner.launch.reading.scenario import scenario_of
 from planner.launch.traps import Finding, traps
 from planner.problem.resolve import question_of
@@ -34,8 +35,12 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "axolotl": ("axolotl_019.yaml",),
 }
 """Tables that hold every name an engine knows; for other engines names are not judged."""
+OWN_PROGRAM = "pretrain_gpt.py"
+"""Megatron's program whose options are all in the table; others of its examples add to them."""
 SILENT = frozenset(("slime", "axolotl"))
 """Launchers whose engine drops a setting that it does not know."""
+GROUPED = "groups_need_samples"
+GPUS = "cluster: give exactly one of num_gpus and max_gpus"
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
 RULE_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -94,8 +99,10 @@ def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: st
     except InputError as error:
         for mistake in error.problems:
             broken = RULE.search(mistake.what)
-            if broken is None:
-                left.append(_placed(mistake, places, str(path)))
+            if broken is not None and broken[1] == GROUPED and found.words.get("algorithm") in CRITICS:
+                left.append(Mistake("PPO with a critic and one sample a prompt is not costed", Place(str(path))))
+            elif broken is None:
+                left.append(_placed(mistake, places, found, str(path)))
             else:
                 words = RULE_WORDS.get(broken[1], ())
                 where = next((found.places[word] for word in words if word in found.places), Place(str(path)))
@@ -105,8 +112,15 @@ def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: st
     return Linted(path, found, tree, tuple(findings), plan, tuple(left))
 
 
-def _placed(mistake: Mistake, places: Mapping[str, Place], name: str) -> Mistake:
+def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: str) -> Mistake:
     """A mistake of the scenario at the line of the launch file that said the value."""
+    if mistake.what == GPUS:
+        return Mistake("no line says how many GPUs there are", Place(name), None, "--set cluster.num_gpus=N")
+    if mistake.what == "model is missing":
+        shape = [f"{flag} {found.options[flag].text}" for flag, _ in SHAPE if flag in found.options]
+        what = f"no model of the catalog has {' '.join(shape)}" if shape else "no line that can be read names the model"
+        place = found.options["--num-layers"].place if "--num-layers" in found.options else Place(name)
+        return Mistake(what, place, None, "--set model=NAME, or the path of a config.json")
     path = mistake.where.path if mistake.where is not None else None
     where = places.get(path or "", Place(name, path=path))
     return Mistake(mistake.what, where, mistake.because, mistake.attempt)
@@ -125,6 +139,10 @@ def names_of(launcher: str, catalog: Catalog) -> set[str]:
 def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
     """Settings that the engine does not know, with the one that may have been meant."""
     known = names_of(found.launcher, catalog)
+    if found.launcher == "megatron":
+        if found.program not in (None, OWN_PROGRAM):
+            return  # it adds options of its own
+        known |= names_of("slime", catalog) if found.program is None else set()
     if not known:
         return
     main = found.options.get("base_model")
@@ -137,7 +155,7 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
         )
         free = free or name.replace("--no-", "--", 1) in known
         inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
-        if name in known or free or inside:
+        if name in known or free or inside or option.name in found.before:
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
         meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"

@@ -82,6 +82,7 @@ SWITCHES: dict[str, Switch] = {
     "two_optimizer_instances": Switch((("--num-distributed-optimizer-instances", "2"),)),
     "unbalanced_routing": Switch(),
     "unfused_attention": Switch((("--attention-backend", "unfused"),)),
+    "unfused_swiglu": Switch((("--no-bias-swiglu-fusion", None),)),
     "unfused_gradient_accumulation": Switch((("--no-gradient-accumulation-fusion", None),)),
 }
 """By the names in catalogs/engines/megatron-core.yaml; a test keeps both lists the same."""

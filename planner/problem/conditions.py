@@ -110,3 +110,15 @@ def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
 def conditions(tensor: Tensor) -> tuple[str, ...]:
     """The conditions of a tensor, all of which must hold."""
     return tuple(tensor.when) if isinstance(tensor.when, list) else (tensor.when,)
+
+
+def modules_that_free(problem: Problem) -> tuple[str, ...]:
+    """Modules of the engine whose recomputation drops some tensor of this network, in its file's order."""
+    kinds = [what_applies(problem, moe_layer=moe) for moe in {False, problem.architecture.is_moe}]
+    freed = {
+        module
+        for tensor in problem.engine.saved
+        if any(all(kind[when] for when in conditions(tensor)) for kind in kinds)
+        for module in tensor.unless_recomputed
+    }
+    return tuple(module for module in problem.engine.recompute_modules if module in freed)

@@ -246,6 +246,8 @@ class Question:
     """The variants, the plain one first; a layout's `variant` counts along them."""
     refused: tuple[tuple[str, str], ...] = ()
     """(settings, why) of combinations that machines or engine rule out."""
+    offered: Engine | None = None
+    """The engine as its file has it, with the options that the variants' engines no longer show."""
 
     @property
     def first(self) -> Problem:

@@ -14,7 +14,7 @@ from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean, some_of
 from planner.inputs.run_kind import run_kind
 from planner.problem.choices import choose
-from planner.problem.conditions import conditions, what_applies
+from planner.problem.conditions import modules_that_free
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
@@ -71,7 +71,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
         raise InputError(faults)
     files = {*names.catalog.used().items(), *(pair for problem in found for pair in problem.provenance)}
     receipts = tuple(sorted(files))
-    return Question(tuple(replace(problem, provenance=receipts) for problem in found), tuple(refused))
+    return Question(tuple(replace(problem, provenance=receipts) for problem in found), tuple(refused), engine)
 
 
 def described(variant: Variant | Problem) -> str:
@@ -234,7 +234,7 @@ def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[fl
         headroom, headroom_from = limits.headroom_gib, "limits.headroom_gib of the scenario"
     else:
         headroom = usable_gib * engine.default_headroom_fraction
-        headroom_from = f"default of engine {engine.id}: {engine.headroom_source}"
+        headroom_from = f"default of engine {engine.id}{engine.headroom_standing}: {engine.headroom_source}"
     demanded = limits.headroom_gib or 0.0
     if limits.reserved_cliff and not engine.expandable_segments:
         cliff = usable_gib * (1 - RESERVED_CLIFF)
@@ -384,14 +384,7 @@ def _each_selection(names: Names, variant: Variant, shared: dict[str, Any]) -> t
     _, problem = _one(names, none, shared)
     if problem is None:
         return (none,)
-    kinds = [what_applies(problem, moe_layer=moe) for moe in {False, problem.architecture.is_moe}]
-    freed = {
-        module
-        for tensor in problem.engine.saved
-        if any(all(kind[w] for w in conditions(tensor)) for kind in kinds)
-        for module in tensor.unless_recomputed
-    }
-    return with_modules(variant, [m for m in problem.engine.recompute_modules if m in freed])
+    return with_modules(variant, modules_that_free(problem))
 
 
 def question_of(document: Document, catalog: Catalog | None = None) -> Question:

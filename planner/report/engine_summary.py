@@ -23,6 +23,7 @@ def engine_summary(engine: Engine, catalog: Catalog) -> list[Block]:
     }
     sequence = "left to layout" if engine.sequence_parallel == "choice" else engine.sequence_parallel
     shards = [f"{stage}: {_ZERO[stage]}" for stage in engine.zero_stages]
+    free = percent(engine.default_headroom_fraction)
     rows = [
         ("name", f"{engine.name} {engine.version}"),
         ("cuts over GPUs", ", ".join(name for name, has in degrees.items() if has) or "nothing"),
@@ -32,7 +33,7 @@ def engine_summary(engine: Engine, catalog: Catalog) -> list[Block]:
         ("modules recomputed alone", ", ".join(engine.recompute_modules) or "-"),
         ("optimizer on the host", "layout.optimizer_offload" if engine.optimizer_offload else "no"),
         ("precisions", ", ".join(engine.precisions) or "what its GPUs have"),
-        ("kept free by default", f"{percent(engine.default_headroom_fraction)} of usable memory"),
+        ("kept free by default", f"{free} of usable memory{engine.headroom_standing}"),
         ("called critical below", percent(engine.critical_headroom_fraction)),
         ("launch files", ", ".join(engine.launch) or "none"),
         ("reinforcement learning", "yes" if engine.generation is not None else "no"),

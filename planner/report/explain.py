@@ -87,18 +87,17 @@ def explain_screen(explanation: Explanation) -> list[Block]:
 
 
 def _narrow(base: Plan, alternatives: tuple[Alternative, ...]) -> Grid:
-    """Changes that were solved again, those that gain most first, then what does not fit."""
-    rows: list[tuple[float, tuple[str, ...]]] = []
+    """Changes solved again: of defaults that nobody wrote, of what was asked, what does not fit; most gain first."""
+    rows: list[tuple[bool, float, tuple[str, ...]]] = []
     for each in alternatives:
         change, free = each.throughput_change(base), each.headroom_change_gib(base)
         if each.plan is None or change is None or free is None:
-            rows.append((-math.inf, (each.text, "does not fit", "-")))
+            rows.append((False, -math.inf, (each.text, "does not fit", "-")))
         else:
-            rows.append(
-                (change, (each.text, _speed(change), f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
-            )
-    rows.sort(key=lambda row: -row[0])
-    return Grid(("what another decision would do", "speed", "free GiB"), tuple(row for _, row in rows))
+            more = f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"
+            rows.append((each.lifted and change > 0, change, (each.text, _speed(change), more)))
+    rows.sort(key=lambda row: (not row[0], -row[1]))
+    return Grid(("what another decision would do", "speed", "free GiB"), tuple(row for _, _, row in rows))
 
 
 def _speed(change: float) -> str:

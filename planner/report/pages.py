@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.errors import InputError, Mistake, Place
+from planner.problem.defaults import IN_THE_PROOF
 from planner.report.blocks import Block, Command, Figure, Grid, Heading, Text
 from planner.report.figures.draw import figure_svg, plain_svg
 from planner.report.html import render
@@ -29,7 +30,8 @@ def _on_paper(block: Block) -> Block:
     if isinstance(block, Text):
         return replace(block, text=block.text.replace(MORE_ROWS, " below"))
     if isinstance(block, Grid):
-        return replace(block, rows=tuple(tuple(c.replace(CUT, " ... (below)") for c in row) for row in block.rows))
+        cells = ((c.replace(CUT, " ... (below)").replace(IN_THE_PROOF, " (below)") for c in row) for row in block.rows)
+        return replace(block, rows=tuple(map(tuple, cells)))
     return block
 
 

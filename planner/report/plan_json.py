@@ -192,6 +192,7 @@ def _proof(proof: Proof) -> JsonObject:
         "rounding_only": proof.rounding_only,
         "decided_by_rounding": proof.decided_by_rounding,
         "enumerated": proof.enumerated,
+        "held": [{"path": one.path, "at": one.at, "opened": one.opened} for one in proof.held],
     }
 
 

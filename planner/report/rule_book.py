@@ -40,7 +40,7 @@ def rule_blocks(book: RuleBook) -> list[Block]:
             f"The quick estimate gives {seven:.2f} GB for 7 billion parameters; the comment beside it claims "
             f"{rules.QUICK_ESTIMATE_COMMENT_GB:g}."
         ),
-        Command("planner solve scenarios/qwen7b_rl.yaml", "a plan counted tensor by tensor"),
+        Command(f"planner ask {book.architecture.id} --gpus 8xh100", "a plan counted tensor by tensor"),
     ]
 
 

@@ -22,8 +22,8 @@ LINES = 24
 """Of a terminal as it was always sold."""
 CUT, MORE_ROWS = " ... (-v)", ": -v"
 """What is said of a cut text, and of a cut table or list."""
-TWO_LINES = 2 * (WIDTH - 12)
-"""Characters that two lines of a row hold beside its name."""
+ONE_LINE, TWO_LINES = WIDTH - 12, 2 * (WIDTH - 12)
+"""Characters that one line and two lines of a row hold beside its name."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 

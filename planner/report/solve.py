@@ -10,6 +10,7 @@ from planner.analysis.other_methods import Method
 from planner.analysis.placements import Placed
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
+from planner.problem.defaults import held_line
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
@@ -18,7 +19,7 @@ from planner.report.options import option_blocks, option_line
 from planner.report.placements import placement_blocks, placement_line
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
-from planner.report.screen import Screen, plan_rows, screen_blocks, seconds_text
+from planner.report.screen import ONE_LINE, Screen, plan_rows, screen_blocks, seconds_text
 from planner.report.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
 from planner.report.uniform import uniform_blocks
 from planner.search.plan import Plan
@@ -67,6 +68,8 @@ def solve_screen(solved: Solved) -> list[Block]:
     said = (("placement", placement_line(solved.placements)), ("options", option_line(solved.options)))
     rows = (*plan_rows(outcome.plan, outcome.near_ties), *(row for row in said if row[1]))
     rows += (("robust", robust_text(outcome.plan)),) if solved.robust else ()
+    beside = held_line(outcome.proof.held, ONE_LINE)
+    rows += (("held", beside),) if beside is not None else ()
     return screen_blocks(Screen(headline(outcome), tuple(lead), rows, command=command))
 
 

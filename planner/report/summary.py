@@ -7,6 +7,7 @@ import shlex
 from planner.analysis.changes import less_headroom
 from planner.formulas.model_flop import CONVENTION
 from planner.inputs.document import Document
+from planner.problem.defaults import held_text
 from planner.problem.problem import RESERVED_CLIFF, Problem, Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.decision_rows import decision_rows, overlap_blocks
@@ -300,6 +301,8 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     }[outcome.status]
     missing = [entry.text for entry in proof.removed if entry.rule == NOT_TRIED]
     status += f" Not tried: {'; '.join(missing)}." if missing else ""
+    beside = held_text(proof.held)
+    status += f" KeptDefault at defaults: {beside}." if beside is not None else ""
     if proof.enumerated == 0:
         checked = "No point was left to enumerate as a second check."
     elif proof.enumerated is not None:

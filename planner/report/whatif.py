@@ -117,16 +117,17 @@ def _next(rows: list[Variation]) -> Command:
 def whatif_screen(rows: list[Variation]) -> list[Block]:
     """The variations on one screen."""
     base, cells = rows[0].plan, []
+    shared = in_all(rows)
     for row in rows:
-        plan = row.plan
+        plan, label = row.plan, " ".join(text for text in _texts(row) if text not in shared) or row.label
         if plan is None:
-            cells.append((row.label, "-", "-", "-", row.status))
+            cells.append((label, "-", "-", "-", row.status))
             continue
         relative = _relative(plan, base)
         star = "" if _same_wishes(plan, base) else "*"
         cells.append(
             (
-                row.label,
+                label,
                 number(plan.samples_per_second, 2) if plan.problem.is_rl else number(plan.tokens_per_second, 0),
                 "-" if relative is None else percent(relative, 0) + star,
                 number(plan.headroom_gib, 1),
@@ -138,7 +139,19 @@ def whatif_screen(rows: list[Variation]) -> list[Block]:
     command = _next(rows)
     shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
     notes = (*reasons(rows), *stayed(rows), *(f"{name}: {text}" for name, text in decision_changes(rows)))
-    return screen_blocks(Screen(_headline(rows), table=grid, notes=notes, command=shown))
+    lead = (f"With {' and '.join(shared)} in each but the first row.",) if shared else ()
+    return screen_blocks(Screen(_headline(rows), lead, table=grid, notes=notes, command=shown))
+
+
+def _texts(row: Variation) -> list[str]:
+    """Its changes as one would type them; none where it has a name of its own."""
+    return [] if row.name else [f"{path}={compact(value)}" for path, value in row.changes]
+
+
+def in_all(rows: list[Variation]) -> list[str]:
+    """Changes that all of several variations have, so that they need not be said in each row."""
+    asked = [_texts(row) for row in rows[1:]]
+    return [text for text in asked[0] if all(text in each for each in asked)] if len(asked) > 1 else []
 
 
 def reasons(rows: list[Variation]) -> list[str]:

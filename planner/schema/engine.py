@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
-from planner.schema.evidence import Fittable
+from planner.schema.evidence import Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
 from planner.schema.rl_stack import Colocation as Colocation
@@ -27,7 +27,7 @@ from planner.schema.tensors import Width as Width
 from planner.schema.timing import ElementwiseKernels, Timing
 
 
-class States(Fittable):
+class States(Stated):
     """What one parameter keeps."""
 
     weight_bytes: BytesEach | Literal["precision"] = "precision"
@@ -65,8 +65,6 @@ class States(Fittable):
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     step_gathered_bytes: BytesEach = 0
     """Bytes a parameter of updated weights gathered from the shards of all ranks (ZeRO-1 and 2), at once."""
-    assumed: list[str] = Field(default_factory=list)
-    """Fields that are neither read from code nor seen on runs that differ in what they multiply."""
     source: str
 
 
@@ -160,8 +158,8 @@ class Recompute(Frozen):
     """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
 
 
-CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch"]
-"""Families of engines that check what they are told by the same code."""
+CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch", "dualpipe", "llama3"]
+"""Families of engines that check what they are told by the same code (or that are published as a paper alone)."""
 
 
 class Pipeline(Frozen):
@@ -179,6 +177,9 @@ class Pipeline(Frozen):
     """The last stages may hold no layer: head and loss stand alone."""
     group_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
+    bidirectional: bool = False
+    """Half of the micro-batches enter at each end (DualPipe): a rank holds the stage of its own place and that of the
+    place opposite. Both are counted as large as the larger of the two; the step's time is taken as that of 1F1B."""
     zero_bubble: str | None = None
     """Source of the engine's ZB-H1 schedule, where it has one: weight gradients wait for the pipeline's bubble."""
     balance: Literal["layers", "cost"] = "layers"
@@ -190,10 +191,12 @@ class Overlap(Frozen):
 
     tensor: float = Field(ge=0, le=1)
     data: float = Field(ge=0, le=1)
+    data_sharded: float | None = Field(default=None, ge=0, le=1)
+    """Of gradients where ZeRO-1 or 2 shards the optimizer; none for `data`."""
     source: str
 
 
-class Engine(Fittable):
+class Engine(Stated):
     """A training engine (or RL stack): what it keeps, shards, gathers, buffers and refuses."""
 
     id: str

@@ -44,6 +44,25 @@ class Fittable(Frozen):
         return self
 
 
+class Stated(Fittable):
+    """A record that also names which of its own numbers were neither read in code nor taken from runs."""
+
+    assumed: list[str] = Field(default_factory=list)
+    """Those numbers, by field."""
+
+    @model_validator(mode="after")
+    def _assumed_fields_exist(self) -> Stated:
+        unknown = sorted(set(self.assumed) - set(type(self).model_fields))
+        if unknown:
+            raise ValueError(f"assumed: no field {', '.join(unknown)} here")
+        return self
+
+    @property
+    def headroom_standing(self) -> str:
+        """What is said beside a default headroom that no spread of runs stands behind."""
+        return " (assumed)" if "default_headroom_fraction" in self.assumed else ""
+
+
 def found_fitted(
     data: Any, path: tuple[str | int, ...] = ()
 ) -> Iterator[tuple[tuple[str | int, ...], Fitted, Mapping[str, Any]]]:

@@ -26,6 +26,14 @@ class UnreadLine(Frozen):
     why: str
 
 
+class LintChange(Frozen):
+    """What a change of the file does to the peak (`--base`)."""
+
+    before_peak_gib: float | None
+    after_peak_gib: float | None
+    text: str
+
+
 class LintAnswer(Envelope):
     """`planner lint FILE --format json`; status infeasible where the layout does not fit, unknown where it is open."""
 
@@ -36,6 +44,8 @@ class LintAnswer(Envelope):
     launcher: str
     fits: bool | None
     verdict: str
+    change: LintChange | None
+    """Against the file of --base; None without one."""
     findings: list[LintFinding]
     scenario: dict[str, Any]
     """What the file says, by dotted path of a scenario."""

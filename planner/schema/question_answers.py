@@ -10,34 +10,8 @@ from planner.schema.answers import Envelope, LayoutDecisions, OptionGainDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
 from planner.schema.near_answers import NearTiesDocument
-
-Searched = Literal["optimal", "feasible", "infeasible", "unknown"]
-"""optimal and infeasible are proved; feasible is a plan without its proof; unknown: the time limit came first."""
-
-
-class RemovedCandidates(Frozen):
-    """What one rule removed."""
-
-    rule: str
-    count: int
-    text: str
-
-
-class ProofDocument(Frozen):
-    """What was proved, and of how many combinations."""
-
-    status: Searched
-    bound: float | None
-    """No plan of the space is faster. [s]"""
-    gap: float | None
-    throughput_proved: bool
-    candidates: int
-    points: int
-    removed: list[RemovedCandidates]
-    solver_rows: int
-    rounding_only: int
-    decided_by_rounding: bool
-    enumerated: int | None
+from planner.schema.proof_answers import ProofDocument as ProofDocument
+from planner.schema.proof_answers import Searched as Searched
 
 
 class NearestDocument(Frozen):

@@ -61,16 +61,18 @@ class Timing(Frozen):
     """ZeRO-3: bytes a parameter that ranks gather."""
     reduce_bucket_mb: float | None = Field(default=None, ge=1e-6, le=1e6)
     """Largest message of the gradient reduction; none for one message a stage. [MB]"""
-    gathers_per_layer: int = Field(le=2**31, default=0, ge=0)
-    """ZeRO-1 and 2: gathers of updated weights that one layer takes; 0 where they go in large buckets."""
+    sharded_all_reduce: bool = False
+    """ZeRO-1 and 2: whole gradients are added up on every rank in one message, of which each then takes its shard."""
     gather_overlap: float | None = Field(default=None, ge=0, le=1)
-    """Share of that gathering that the next forward pass hides; none for `overlap.data`."""
+    """ZeRO-1 and 2: share of gathering updated weights that the next forward pass hides; none for that of gradients."""
     sm_tax: float = Field(default=0.15, ge=0, le=1)
     """Slow-down of kernels while a collective runs beside them."""
     send_us: Micros = 0
     """Host time of one pipeline send and receive that nothing hides. [us]"""
     send_across_ms: Millis = 0
     """The same between nodes, for each tensor-parallel rank beyond the first. [ms]"""
+    tensor_across_us: Micros = 0
+    """Time of each tensor-parallel collective on top, for each node beyond the first that its group spans. [us]"""
     expert_deduplication: bool = False
     """A token crosses to another node once, however many of its experts live there (DeepEP, HybridEP)."""
     expert_overlap: float = Field(default=0, ge=0, le=1)

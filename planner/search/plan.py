@@ -267,11 +267,12 @@ def make_plan(
     known = without_assumed(problem)
     read = None if known is None else stage_memory(known, wide, index, n, r)
     phases = []
+    heads = {stages - 1, 0} if problem.engine.pipeline.bidirectional else {stages - 1}
     for stage in range(stages):
         for moment in moments(problem):
             items = tuple(Item(i.name, np.broadcast_to(i.amount, (1, stages)), i.source) for i in memory.ledger(moment))
             less = total(items) - total(read.ledger(moment)) if read is not None else np.zeros((1, stages))
-            if (moment == "loss" and stage != stages - 1) or (moment == "recomputation" and not recomputed[stage]):
+            if (moment == "loss" and stage not in heads) or (moment == "recomputation" and not recomputed[stage]):
                 continue
             assumed = float(np.broadcast_to(less, (1, stages))[0, stage]) / GIB
             phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB), assumed))

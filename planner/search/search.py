@@ -13,6 +13,7 @@ from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
+from planner.problem.defaults import KeptDefault, held
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
 from planner.search.bounds.first_look import Look, first_look, worth_a_look
@@ -65,6 +66,8 @@ class Proof:
     """The enumeration agrees with the solver on its integer grid, and in floats only to the width of that grid."""
     throughput_proved: bool = False
     """No plan is faster by more than the near-tie share; `feasible` then means that ties are not settled."""
+    held: tuple[KeptDefault, ...] = ()
+    """Decisions that the scenario does not name and that stay at their defaults: nothing is proved of other values."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -192,6 +195,7 @@ def _search_question(
         enumerated=enumerated,
         decided_by_rounding=by_rounding,
         throughput_proved=fastest,
+        held=held(question),
     )
     tied = None
     if ties is not None and plan is not None and found.looked is not None and not deadline.past(1 - LAST):
@@ -377,5 +381,7 @@ def outcome_line(outcome: Outcome) -> str:
     if outcome.usual_headroom_gib is not None:
         less = f"leaves {number(plan.headroom_gib, 1)} GiB, less than the {number(outcome.usual_headroom_gib, 1)} usual"
         chance = f", fits with {chance_words(plan.fit_probability)}" if plan.fit_probability is not None else ""
-        return f"{name}: {start} at the edge: {less} for engine {plan.problem.engine.id}{chance}; {how_proved(outcome)}"
+        engine = plan.problem.engine
+        usual = f"for engine {engine.id}{engine.headroom_standing}"
+        return f"{name}: {start} at the edge: {less} {usual}{chance}; {how_proved(outcome)}"
     return f"{name}: {start}: {verdict(plan)}, {spare(plan)}; {how_proved(outcome)}"

@@ -1,4 +1,4 @@
-"""Degrees that an open choice leaves out: named beside every proof, and tried where the scenario lists them."""
+"""Values that an open choice leaves out: named beside every proof, and tried where the scenario lists them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,21 @@ def untried(question: Question) -> tuple[Removed, ...]:
         values = sorted({value for problem in question.problems for value in left_out(problem)})
         if values:
             found.append(Removed(NOT_TRIED, f"{path} {_listed(values)} ({why}); tried where it is listed", len(values)))
+    alone = sorted({chunks for problem in question.problems for chunks in _ends_alone(problem)})
+    if alone:
+        text = (
+            f"layout.layers_per_stage whose ends have a chunk of embedding or loss alone, for {_listed(alone)} chunks"
+        )
+        found.append(Removed(NOT_TRIED, f"{text}; tried where it is listed", len(alone)))
     return tuple(found)
+
+
+def _ends_alone(problem: Problem) -> Iterable[int]:
+    """Numbers of chunks of which the first or the last could have no layer, as a list may say."""
+    if not (problem.engine.pipeline.uneven_chunks and is_free(problem)):
+        return []
+    stages = max((max(pipeline.candidates(problem, gpus), default=1) for gpus in problem.num_gpus), default=1)
+    return [chunks for chunks in pipeline.virtual_candidates(problem) if chunks > 1 and stages > 1]
 
 
 def _context(problem: Problem) -> Iterable[int]:

@@ -87,6 +87,20 @@ def test_what_cannot_be_meant_is_said(words: tuple[str, ...], said: str) -> None
     assert said in result.err
 
 
+def test_other_words_for_a_task_and_a_product_of_numbers(catalog: Catalog) -> None:
+    told = run("init", "--task", "GRPO", "--gpus", "2x8xh100").out
+    assert "task: rl" in told
+    assert "num_gpus: 16" in told
+    assert template(Wanted("qwen2.5-7b", "4x 4090"), catalog).text.count("num_gpus: 4") == 1
+
+
+def test_a_plan_is_no_budget_and_no_launch_file(tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    saved.write_text('{"schema_version": 1, "command": "solve"}')
+    assert "is a saved answer, not a budget" in run("budget", str(saved)).err
+    assert f"planner launch {saved}" in run("lint", str(saved)).err
+
+
 def test_every_template_is_a_scenario_that_can_be_solved(catalog: Catalog) -> None:
     pairs = templates(catalog)
     assert {task for task, _ in pairs} == {"rl", "sft", "lora", "qlora", "pretrain"}
@@ -102,12 +116,16 @@ def test_init_writes_what_options_say_and_asks_for_the_rest(monkeypatch: pytest.
     plain = run("init", "--task", "rl", "--engine", "slime", "--gpus", "8xh100", "--length", "16k")
     assert plain.code == 0, plain.err
     assert "response_length: 16384" in plain.out
-    answers = iter(["no such model", "llama3.1-8b", "4090", "qlora", "transformers", "4k", "safety", 2.5])
+    typed = "no such model,llama3.1-8b,8xh10,4090,qlra,qlora,trasnformers,hf,4x,4k,safty,safety,2.5"
+    answers = iter([*typed.split(",")[:-1], 2.5])
     monkeypatch.setattr("click.prompt", lambda *_, **__: next(answers))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     told = run("init")
     assert told.code == 0, told.err
-    assert "unknown model `no such model`" in told.err
+    for said in ("unknown model `no such model`", "h10 may mean", "did you mean qlora", "did you mean `transformers`",
+                 "expected tokens", "did you mean safety", "rtx-4090", "llama3.1-8b, llama3.2-1b"):  # fmt: skip
+        assert said in told.err
+    assert max(map(len, (line for line in told.err.splitlines() if line.startswith("  ") and ":" not in line))) <= 80
     data = parse_document(told.out, "told").data
     assert (data["cluster"]["gpu"], data["batch"]["sequence_length"]) == ("rtx-4090", 4096)
     assert data["adapter"]["base_precision"] == "nf4"

@@ -24,6 +24,9 @@ def test_a_real_bash_completes_keys_names_and_commands(tmp_path: Path) -> None:
         "planner solve s.yaml --set cluster.node=hgx-h100": "hgx-h100-8",
         "planner catalog show gpus l40": "l40s",
         "planner comple": "completion",
+        "planner ask qwen2.5-7": "qwen2.5-7b",
+        "planner ask qwen2.5-7b --gpus 8xh200": "8xh200-sxm-141gb",
+        "planner solve example:qwen7b_d": "qwen7b_dapo_h20",
     }
     lines = ["compopt() { :; }", 'eval "$(planner completion bash)"']
     for line in asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,46 @@ def test_products_inside_an_optimizer_take_time(optimizer: str) -> None:
     else:
         flop = sum(5 * (4.0 * m * m * n + 2.0 * m**3) for m, n in shapes)
     assert flop / 989e12 < float(step.layer[0, 0]) < 5 * flop / 989e12 + 218112000 * 92 / (0.8 * 3350e9)
+
+
+def nanotron(zero_stage: int, tensor_parallel: int = 1) -> StepTime:
+    whole = problem(
+        model="llama2-7b",
+        engine="nanotron",
+        cluster={"node": "hgx-h100-8", "num_gpus": 32},
+        batch={"global_batch_size": 32, "sequence_length": 4096, "micro_batch_size": 1},
+        layout={
+            "tensor_parallel": tensor_parallel,
+            "pipeline_parallel": 1,
+            "zero_stage": zero_stage,
+            "recomputed_layers": 0,
+        },
+    )
+    return StepTime(whole, build_space(whole.alone).layouts.take(0).expand(), np.zeros((1, 1), dtype=np.int64))
+
+
+def test_nanotron_adds_up_gradients_after_the_last_pass_where_the_optimizer_is_sharded() -> None:
+    """ZeRO-1: 2 (n - 1) / n of fp32 gradients at once, then new weights, nothing of it behind a pass."""
+    seen = {}
+    for stage in (0, 1):
+        time = nanotron(stage)
+        row = next(row for row in time.update if row.name == "data-parallel collectives")
+        seen[stage] = float((32 * row.layer + row.end).item())
+    whole, count = nanotron(1).problem, nanotron(1).problem.parameters.total
+    cluster = whole.clusters[32]
+    group, message = cluster.group(32, 1), min(4.0 * count, 4e9)
+    added = float(cluster.collective_seconds("all_reduce", group, message)) * 4 * count / message
+    gathered = float(cluster.collective_seconds("all_gather", group, message)) * 2 * count / message
+    assert seen[1] == pytest.approx(added + gathered, rel=1e-3)
+    assert seen[0] < seen[1] - gathered  # buckets that hide behind the pass are worth more than their size
+
+
+def test_a_collective_over_several_nodes_takes_longer_for_each_further_one() -> None:
+    """Two gathers and two scatters a pass over two nodes, each 0.45 ms on top; inside a node nothing."""
+    time = nanotron(1, 8)
+    timing = time.problem.engine.timing.model_copy(update={"tensor_across_us": 0})
+    without = replace(time.problem, engine=time.problem.engine.model_copy(update={"timing": timing}))
+    for ranks, further in ((8, 0), (16, 1), (32, 3)):
+        layouts = replace(time.layouts, tensor_parallel=time.layouts.tensor_parallel * ranks // 8)
+        plain, more = (LayerTime(whole, layouts).tensor_collectives() for whole in (without, time.problem))
+        assert float((more - plain).item()) == pytest.approx(4 * 450e-6 * further, abs=1e-9)

@@ -13,12 +13,14 @@ import pytest
 from memory_problems import ADAPTED, CATALOG, combinations, estimated, pinned, problem, scenario
 
 from planner.costs.coefficients import RowCosts
+from planner.costs.item_names import ItemName
 from planner.costs.ledger import total
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.leading import LEADING_REBUILT
 from planner.costs.memory.stage_memory import StageMemory, moments
-from planner.costs.memory.tensor_widths import tensor_bytes
+from planner.costs.memory.tensor_widths import tensor_bytes, tokens_per_rank
 from planner.errors import InputError
+from planner.formulas.activations import in_flight_layers_factor
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.layouts import Layouts
@@ -297,3 +299,79 @@ def test_all_to_all_needs_whole_heads_and_a_ring_does_not() -> None:
     for cp, ulysses in ((2, True), (4, False), (8, False)):
         assert len(long_context(2**17, cp, tp=4)[1]) > 0
         assert bool(len(long_context(2**17, cp, "a2a_context_parallel", tp=4)[1])) == ulysses
+
+
+@pytest.mark.parametrize(("ranks", "chunks"), [(4, 8), (8, 20), (16, 120)])
+def test_both_directions_keep_what_dualpipe_keeps(ranks: int, chunks: int) -> None:
+    """Chunks forward less chunks backward, counted through the eight steps of deepseek-ai/DualPipe's own schedule."""
+    half, peaks = ranks // 2, []
+    for rank in range(ranks):
+        near = min(rank, ranks - 1 - rank)
+        alive = peak = (half - near - 1) * 2 + (near + 1) * 2
+        for _ in range(half - near - 1):
+            peak = max(peak, alive - 1 + 1)
+        for _ in range(2 * (chunks // 2 - ranks + near + 1) + half - near - 1):
+            peak = max(peak, alive + 1)  # a forward chunk beside the backward chunk that it overlaps
+        peaks.append(peak)
+    counted = in_flight_layers_factor(
+        stage=np.arange(ranks),
+        pipeline_parallel=np.full(ranks, ranks),
+        virtual_pipeline=np.ones(ranks, dtype=int),
+        num_micro_batches=np.full(ranks, chunks),
+        bidirectional=True,
+    )
+    assert counted.tolist() == peaks == [ranks + 1] * ranks
+
+
+def test_dualpipe_keeps_two_copies_of_weights_and_one_of_the_optimizer() -> None:
+    held = {}
+    for engine, options in (("deepseek-dualpipe", []), ("megatron-core", ["bf16_moments"])):
+        where = problem(
+            engine=engine,
+            model="qwen3-30b-a3b",
+            engine_options=options,
+            cluster={"node": "hgx-h100-8", "num_gpus": 32},
+            batch={"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 1},
+            layout={"tensor_parallel": 1, "context_parallel": 1, "pipeline_parallel": 4, "expert_parallel": 8},
+        )
+        rows = build_space(where.alone).layouts.take(np.array([0]))
+        stages = StageMemory(where, rows, np.array([[1]]), np.array([[12.0]]), np.array([[0.0]]))
+        held[engine] = {i.name: float(np.ravel(i.amount)[0]) for i in stages.state}
+    ours, theirs = held["deepseek-dualpipe"], held["megatron-core"]
+    assert ours[ItemName.WEIGHTS] == pytest.approx(2 * theirs[ItemName.WEIGHTS])
+    assert ours[ItemName.GRADIENTS] == pytest.approx(2 * theirs[ItemName.GRADIENTS])
+    assert ours[ItemName.OPTIMIZER] == pytest.approx(theirs[ItemName.OPTIMIZER])
+
+
+def test_experts_keep_fp8_inputs_under_fp8() -> None:
+    """Bytes a token of a layer of Qwen3-30B-A3B (h 2,048, 8 of 128 experts of 768, 32 heads of 128, 4 key-value)."""
+    kept = {}
+    for precision in ("bf16", "fp8"):
+        alone = {f"{axis}_parallel": 1 for axis in ("tensor", "pipeline", "context", "expert")}
+        where = problem(model="qwen3-30b-a3b", precision=precision, layout=alone)
+        rows = build_space(where.alone).layouts.take(np.array([0]))
+        each = tensor_bytes(where, rows, where.engine.saved, moe_layer=True)
+        kept[precision] = float(np.ravel(each)[0]) / float(tokens_per_rank(rows)[0])
+    attention = 2 * 2 * 2048 + 2 * 4096 + 2 * 1024 + 2 * 4096 + 4 * 32
+    routing = 8 * 128 + 8 * 8
+    assert kept["bf16"] == attention + 2 * 2 * 2048 + routing + 8 * (2 * 2048 + 2 * 2 * 768 + 2 * 768)
+    in_fp8 = attention + 4096 + (1 + 2) * 2048 + routing + 8 * (2048 + 2 * 2 * 768 + 768)
+    assert kept["fp8"] == in_fp8
+
+
+def test_solver_and_ledgers_agree_where_both_ends_share_a_rank() -> None:
+    """The loss peaks on the first rank too, which holds the head of the other direction."""
+    free = {"tensor_parallel": 1, "context_parallel": 1, "expert_parallel": "any", "pipeline_parallel": 2}
+    asked = scenario(
+        engine="deepseek-dualpipe",
+        model="deepseek-v2-lite",
+        precision="fp8",
+        cluster={"node": "hgx-h100-8", "num_gpus": 8},
+        batch={"global_batch_size": 16, "sequence_length": 8192, "micro_batch_size": 1},
+        layout=free,
+        limits={"headroom_gib": 0},
+    )
+    outcome = plan(parse_document(json.dumps(asked), "memory.yaml"))
+    assert outcome.status == "optimal"
+    assert outcome.plan is not None
+    assert {p.stage for p in outcome.plan.memory if p.phase == "loss"} == {0, 1}

@@ -6,7 +6,7 @@ import importlib.util
 import runpy
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
@@ -30,7 +30,7 @@ class Parsed(Exception):
 class Anything(ModuleType):
     """A module in which every name is something."""
 
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return mock.MagicMock(name=name)

@@ -85,6 +85,15 @@ def test_llama_4_keeps_its_shared_expert_and_its_chunks() -> None:
     assert found.rope_scaling.factor == 16
 
 
+def test_a_window_that_nothing_switches_on_is_none() -> None:
+    """Qwen's own files say `use_sliding_window: false`; transformers' default is the same where they do not."""
+    config = dict(ROWS["Qwen/Qwen2.5-7B"]["config"])
+    del config["use_sliding_window"]
+    assert architecture_from_hf_config(config, "q").sliding_window is None
+    switched = {**config, "use_sliding_window": True, "max_window_layers": 20}
+    assert architecture_from_hf_config(switched, "q").sliding_window_layers == 8
+
+
 def test_towers_are_counted_or_left_out_on_request() -> None:
     name = "Qwen/Qwen2.5-VL-7B-Instruct"
     whole = understand_hf_config(ROWS[name]["config"], name)
@@ -127,6 +136,11 @@ def test_import_writes_an_entry_that_is_the_same_network(tmp_path: Path, monkeyp
         assert f"{count_parameters(read).total:,} parameters" in answer.out
         assert is_dated(written.sources[0].date)
         assert run("model", "import", str(folder)).code == 2, "never over a file that is there"
+
+
+def test_a_file_of_another_name_names_the_entry(tmp_path: Path) -> None:
+    (tmp_path / "my-llama.json").write_text(json.dumps(ROWS["HuggingFaceTB/SmolLM3-3B"]["config"]))
+    assert "id: my-llama\n" in run("model", "import", str(tmp_path / "my-llama.json"), "--out", "-").out
 
 
 def test_import_refuses_by_the_key_and_can_leave_a_tower_out(tmp_path: Path) -> None:

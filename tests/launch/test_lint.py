@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -384,20 +387,45 @@ def test_the_shell_is_read_as_bash_reads_it(tmp_path: Path) -> None:
     assert layout_layers("Et*7|(t*8|)*2t*7L") == [7, 8, 8, 7]
 
 
-def test_the_github_action_runs_lint_on_the_lines_it_is_given(tmp_path: Path) -> None:
+def git(folder: Path, *words: str) -> str:
+    own = ("-c", "user.name=x", "-c", "user.email=x@y.z", "-c", "commit.gpgsign=false")
+    ran = subprocess.run(["git", *own, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return ran.stdout.strip()
+
+
+def test_the_github_action_says_by_how_much_a_pull_request_raises_the_peak(tmp_path: Path) -> None:
     action = parse_document(Path("action.yml").read_text(), "action.yml").data
     (step,) = [step for step in action["runs"]["steps"] if "LINT_FILE" in step.get("env", {})]
-    assert set(action["inputs"]) == {"file", "set"}
-    fake = tmp_path / "planner"
-    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$*" >> "$CALLS"\nexit 5\n')
-    fake.chmod(0o755)
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "LINT_FILE": "run.sh"}
-    env |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "LINT_SET": "model=x\ncluster.node=y"}
-    ran = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=env, cwd=tmp_path, check=False)
-    assert ran.returncode == 5
+    assert set(action["inputs"]) == {"file", "set", "base"}
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init", "-q")
+    script(repository, tensor=4, more="--sequence-parallel")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "before")
+    base = git(repository, "rev-parse", "HEAD")
+    script(repository, tensor=4, more="--sequence-parallel", length=16384)
+    program = tmp_path / "bin" / "planner"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/bash\necho "$*" >> "$CALLS"\nexec {sys.executable} -m planner "$@"\n')
+    program.chmod(0o755)
+    env = {"PATH": f"{program.parent}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "LINT_FILE": "run.sh"}
+    env |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "LINT_SET": "cluster.node=dgx-h200", "LINT_BASE": base}
+    env |= {"PYTHONPATH": str(Path.cwd()), "HOME": str(tmp_path)}
+    words = ["bash", "-eo", "pipefail", "-c", step["run"]]
+    ran = subprocess.run(words, env=env, cwd=repository, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
     first, second = (tmp_path / "calls").read_text().splitlines()
-    assert first == "lint run.sh --set model=x --set cluster.node=y --format markdown"
-    assert "--format sarif --out planner.sarif --force" in second
+    assert first == "lint run.sh --set cluster.node=dgx-h200 --format sarif --out planner.sarif --force"
+    assert second.startswith("lint run.sh --set cluster.node=dgx-h200 --base ")
+    summary = (tmp_path / "summary").read_text()
+    raised = re.search(r"^This change raises the peak by ([0-9.]+) GiB, from ([0-9.]+) to ([0-9.]+) GiB", summary, re.M)
+    assert raised is not None, summary
+    change, before, after = (float(text) for text in raised.groups())
+    assert change == pytest.approx(after - before, abs=0.11)
+    assert change > 5
+    assert f"::notice title=planner lint::{raised[0]}" in ran.stdout
+    assert json.loads((repository / "planner.sarif").read_text())["runs"][0]["results"] == []
 
 
 def test_a_value_that_a_branch_sets_is_the_first_and_the_others_are_listed(tmp_path: Path) -> None:

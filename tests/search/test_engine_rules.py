@@ -172,6 +172,7 @@ CASES = {
     "micro_batches_divide_rounds": Case(
         {"batch.global_batch_size": 20, **pins(pipeline_parallel=2, virtual_pipeline=2)}
     ),
+    "two_directions": Case({"batch.global_batch_size": 4, **pins(pipeline_parallel=4)}),
     "micro_batches_fill_pipeline": Case({"batch.global_batch_size": 4, **pins(pipeline_parallel=4)}),
     "micro_batches_fill_warmup": Case({"batch.global_batch_size": 4, **pins(pipeline_parallel=4)}),
     "tied_weights_refuse_pipeline": Case({"model": "llama3.2-1b", **pins(pipeline_parallel=2)}),

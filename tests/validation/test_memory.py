@@ -28,6 +28,7 @@ from planner.validation.memory.score import BARS, Fit, MemoryResult, Score
 from planner.validation.memory.translate import OPTIONS, engine_of
 from planner.validation.published import Overlay, data_folder
 
+ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(__file__).resolve().parents[2] / "validation" / "data"
 
 
@@ -190,6 +191,19 @@ def test_check_exits_with_5_when_a_bar_is_missed() -> None:
 
 def test_markdown_escapes_pipes() -> None:
     assert "a\\|b" in report.render_markdown([("t", ["h"], [["a|b"]])])
+
+
+def test_a_sample_is_enough_for_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a checkout the tables that need all rows are those of the package, and no line is wider than 80."""
+    sample = ROOT / "validation" / "sample"
+    monkeypatch.setattr("planner.validation.published.data_folder", lambda: sample)
+    for name in ("known_errors", "known_durations"):
+        told = CliRunner().invoke(command, ["summary" if name == "known_errors" else "durations"])
+        assert (told.exit_code, told.stdout) == (0, (ROOT / "catalogs" / "measured" / f"{name}.json").read_text())
+    told = CliRunner().invoke(command, ["memory", "--data", str(sample)])
+    assert told.exit_code == 0
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert CliRunner().invoke(command, []).exit_code == 0
 
 
 def test_the_checkout_holds_the_data() -> None:

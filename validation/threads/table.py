@@ -1,4 +1,6 @@
-"""Twenty out-of-memory threads against the plan of what they state: verdict and phase, or the reason why not.
+"""Out-of-memory threads against the plan of what they state: verdict and phase, or the reason why not.
+
+Twenty that were fixed by name, and ten more for those of them that state too little.
 
     python -m validation.threads.table            prints the table as markdown
 
@@ -8,7 +10,7 @@ phase is the one in which the thread died; and, where it says which change ended
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,13 +69,13 @@ def _plan(thread: Mapping[str, Any], more: Mapping[str, Any]) -> Plan:
 
 
 @cache
-def judged() -> tuple[Judged, ...]:
-    """All twenty, in the order of the list."""
-    return tuple(_judged())
+def judged(part: str = "threads") -> tuple[Judged, ...]:
+    """All of one part of the list (`threads`: the twenty, `more`: the ten), in its order."""
+    return tuple(_judged(part))
 
 
-def _judged() -> Iterator[Judged]:
-    for thread in read_document(str(FILE)).data["threads"]:
+def _judged(part: str) -> Iterator[Judged]:
+    for thread in read_document(str(FILE)).data[part]:
         name, phase, reason = thread["name"], thread.get("phase"), thread.get("reason", "")
         if "scenario" not in thread:
             yield Judged(name, phase, None, "not stated", None, None, reason)
@@ -91,13 +93,31 @@ def _judged() -> Iterator[Judged]:
         yield Judged(name, phase, plan, said, _phase(plan), works, reason)
 
 
-def table() -> str:
-    """Markdown; the last line counts."""
+def stated(found: Sequence[Judged]) -> list[Judged]:
+    """Those that state enough to be costed."""
+    return [each for each in found if each.said not in ("not stated", "refused")]
+
+
+def counts() -> str:
+    """How many are right: of the twenty, and of the first twenty that state enough."""
+    first, more = judged(), judged("more")
+    enough = [*stated(first), *stated(more)][: len(first)]
+    return "\n\n".join(
+        (
+            f"Of the {len(first)} fixed by name, {len(stated(first))} state enough to be costed: "
+            f"{sum(each.foreseen for each in first)} foreseen, {sum(each.right for each in first)} with the phase.",
+            f"Of the first {len(enough)} of both lists that state enough: {sum(each.foreseen for each in enough)} "
+            f"foreseen, {sum(each.right for each in enough)} with the phase.",
+        )
+    )
+
+
+def table(found: Sequence[Judged]) -> str:
+    """Markdown, one row a thread."""
     lines = [
         "| thread | died in | plan | free GiB | fullest in | its cure fits | right |",
         "|---|---|---|---|---|---|---|",
     ]
-    found = judged()
     for each in found:
         free = "-" if each.plan is None else f"{each.plan.headroom_gib:.1f}"
         cure = {None: "-", True: "yes", False: "no"}[each.works]
@@ -105,11 +125,21 @@ def table() -> str:
         right = "yes" if each.right else f"{'verdict alone' if each.foreseen else 'no'}: {why}"
         cells = (each.name, each.phase or "-", each.said, free, each.predicted or "-", cure, right)
         lines.append("| " + " | ".join(cells) + " |")
-    right, foreseen = sum(each.right for each in found), sum(each.foreseen for each in found)
-    costed = sum(each.said not in ("not stated", "refused") for each in found)
-    lines += ["", f"{foreseen} of {len(found)} foreseen, {right} with the phase; {costed} state enough to be costed."]
     return "\n".join(lines)
 
 
+def page() -> str:
+    """Both tables and what they count."""
+    parts = (
+        "## The twenty",
+        table(judged()),
+        "## Ten more",
+        table(judged("more")),
+        "## Count",
+        counts(),
+    )
+    return "\n\n".join(parts)
+
+
 if __name__ == "__main__":
-    print(table())
+    print(page())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.analysis.changes import less_headroom
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
+from planner.problem.defaults import held, held_text
 from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.least_memory import least_memory
@@ -58,6 +59,8 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     headroom = math.floor(least.headroom_gib * 10) / 10
     if headroom <= 0:
         missing = tuple(f"Not tried: {entry.text}." for entry in untried(question))
+        beside = held_text(held(question))
+        missing += (f"KeptDefault at defaults: {beside}.",) if beside is not None else ()
         return Nearest((*said, "It does not fit even where no memory is kept free.", *missing), least, None)
     less = dict(less_headroom(question.first, headroom))
     again = plan(override(question.document, less), catalog, check_points=0, time_limit_s=time_limit_s)

@@ -22,6 +22,7 @@ from planner.analysis.infeasible.nearest import least_headroom_gib
 from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.document import Document, override
+from planner.problem.defaults import roomier
 from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
 from planner.schema.engine import can_name
@@ -179,6 +180,7 @@ def _all_that_must_go(document: Document, every: Sequence[Limit], checks: Checks
 def playbook(question: Question) -> Iterator[Kind]:
     """Kinds of change in playbook order, each from the least change to the largest."""
     problem = question.first
+    yield Kind(tuple(Attempt(one.change, ((one.path, one.opened),)) for one in roomier(question)), rising=False)
     yield from _same_work(problem)
     yield from _degrees(problem)
     yield from _rollout(problem)

@@ -100,7 +100,7 @@ class StageMemory(StageParameters):
 
     def _weight_gradient_buffers(self) -> Item:
         """One buffer for each distinct weight shape of a layer, and of the head on the stage that owns it."""
-        p, a, lay = self.problem.parameters, self.problem.architecture, self.layouts
+        p, a, lay, engine = self.problem.parameters, self.problem.architecture, self.layouts, self.problem.engine
         shapes = (p.dense_layer.attention_sharded + p.dense_layer.dense_mlp_sharded) / lay.tensor_parallel
         if p.moe_layer is not None:
             one_expert = p.moe_layer.routed_experts / (a.num_experts or 1) / lay.expert_tensor_parallel
@@ -109,7 +109,6 @@ class StageMemory(StageParameters):
                 p.dense_layer.dense_mlp_sharded / lay.tensor_parallel
             )
         head = self.is_last * self._end_parameters[1]
-        engine = self.problem.engine
         return Item(
             ItemName.WEIGHT_GRADIENT_BUFFERS,
             engine.weight_gradient_buffer_bytes * (shapes + head),
@@ -177,6 +176,7 @@ class StageMemory(StageParameters):
             virtual_pipeline=self.layouts.virtual_pipeline,
             num_micro_batches=self.layouts.num_micro_batches,
             group_size=self.problem.engine.pipeline.group_size,
+            bidirectional=self.problem.engine.pipeline.bidirectional,
         )
 
     def _postponed(self) -> tuple[Item, ...]:

@@ -26,13 +26,26 @@ class StageParameters:
 
     @cached_property
     def is_first(self) -> Floats:
-        """1 for the first stage."""
-        return np.asarray(self.stage == 0, dtype=float)
+        """1 for the first stage, and for the last one where its rank holds the first one too."""
+        return np.asarray((self.stage == 0) | (self._bidirectional & (self.stage == self._last)), dtype=float)
 
     @cached_property
     def is_last(self) -> Floats:
-        """1 for the last stage."""
-        return np.asarray(self.stage == self.layouts.pipeline_parallel - 1, dtype=float)
+        """1 for the last stage, and for the first one where its rank holds the last one too."""
+        return np.asarray((self.stage == self._last) | (self._bidirectional & (self.stage == 0)), dtype=float)
+
+    @property
+    def _last(self) -> Ints:
+        return self.layouts.pipeline_parallel - 1
+
+    @property
+    def _bidirectional(self) -> bool:
+        return self.problem.engine.pipeline.bidirectional
+
+    @property
+    def _both(self) -> Floats:
+        """Stages of one rank: that of its own place, and under DualPipe that of the place opposite, as large."""
+        return 1.0 + self._bidirectional * (self.layouts.pipeline_parallel > 1)
 
     @property
     def _moe(self) -> bool:
@@ -86,11 +99,11 @@ class StageParameters:
         embedding, head = self._end_parameters
         join = 2 * self.problem.architecture.hidden_size**2 / self.layouts.tensor_parallel
         ends = self.is_first * embedding + self.is_last * head + self._further * join
+        layers = self._both * self.layers + self._further
         if p.moe_layer is None:
-            return (self.layers + self._further) * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
+            return layers * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
         dense, expert = self._layer_share(p.moe_layer)
         swapped = self.is_first * p.num_dense_layers
-        layers = self.layers + self._further
         return layers * dense + ends + swapped * (dense_layer[0] - dense), (layers - swapped) * expert
 
     @property
@@ -104,8 +117,8 @@ class StageParameters:
         """(dense, expert) ranks over which state is sharded, before the ZeRO stage is looked at."""
         lay = self.layouts
         context = lay.context_parallel if self.problem.engine.states.shard_over_context else 1
-        dense = lay.data_parallel * context
-        ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel
+        dense = lay.data_parallel * context * self._both
+        ranks = lay.data_parallel * lay.context_parallel * lay.tensor_parallel * self._both
         expert = ranks / (lay.expert_parallel * lay.expert_tensor_parallel)
         copies = sharded_copies(self.problem, lay)
         return np.maximum(1.0, dense / copies), np.maximum(1.0, expert / copies)
@@ -136,7 +149,7 @@ class StageParameters:
         into, out = (sum(side) / arch.num_hidden_layers for side in zip(*sides, strict=True))
         each = adapter.rank * (into + out) + (out if adapter.variant == "dora" else 0.0)
         frozen = adapter.rank * into if adapter.variant == "lora-fa" else 0.0
-        here = self.layers / self.layouts.tensor_parallel
+        here = self._both * self.layers / self.layouts.tensor_parallel
         return here * each, here * frozen
 
     @cached_property
@@ -160,4 +173,4 @@ class StageParameters:
     def vectors(self) -> Floats:
         """Norm weights of the stage's layers that train."""
         layer = self.problem.parameters.moe_layer or self.problem.parameters.dense_layer
-        return np.asarray(self.layers * layer.norm * float(self.problem.scenario.adapter is None))
+        return np.asarray(self._both * self.layers * layer.norm * float(self.problem.scenario.adapter is None))

@@ -220,9 +220,14 @@ class LayerTime:
         return np.asarray(timing.launched_share * launched / US_PER_S)
 
     def tensor_collectives(self) -> Floats:
-        """Of one pass over one layer, either way: two all-gathers and two reduce-scatters, or two all-reduces. [s]"""
+        """Of one pass over one layer, either way: two all-gathers and two reduce-scatters, or two all-reduces. [s]
+
+        Each takes longer for each further node of its group, where the engine's file says so.
+        """
         lay = self.layouts
         one = np.ones_like(lay.tensor_parallel)
+        further = np.ceil(lay.tensor_parallel / self.problem.node.gpus_per_node) - 1
+        across = 2 * self.problem.engine.timing.tensor_across_us / US_PER_S * further
         whole = self.tokens * self.problem.architecture.hidden_size * self.problem.precision.activation_bytes
         cut = self.collective("all_gather", lay.tensor_parallel, one, whole) + self.collective(
             "reduce_scatter", lay.tensor_parallel, one, whole
@@ -231,7 +236,8 @@ class LayerTime:
         if not bool(np.all(lay.sequence_parallel == 1)):
             reduced = self.collective("all_reduce", lay.tensor_parallel, one, whole)
             seconds = np.where(lay.sequence_parallel == 1, cut, reduced)
-        return 2 * seconds * (1 - self.problem.engine.overlap.tensor)
+            across = np.where(lay.sequence_parallel == 1, across, across / 2)
+        return (2 * seconds + 2 * across) * (1 - self.problem.engine.overlap.tensor)
 
     def context_collectives(self, which: Pass) -> tuple[Floats, Floats]:
         """(in sight, behind attention) of one pass over one layer. [s]

@@ -45,31 +45,33 @@ class UpdateTime:
         """
         problem, lay = self.problem, self.layouts
         engine, timing = problem.engine, problem.engine.timing
-        share = engine.overlap.data
+        share = np.asarray(engine.overlap.data)
+        if engine.overlap.data_sharded is not None:
+            share = np.where(lay.zero_stage == 0, share, engine.overlap.data_sharded)
         late = share if timing.gather_overlap is None else timing.gather_overlap
         each = self.layer.reduce_bytes
         reduce_bytes = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         reduced, gathered = reduce_bytes * 0.0, reduce_bytes * 0.0
         strides = data_strides(problem, lay)
         copies = np.maximum(sharded_copies(problem, lay), 1).astype(np.int64)
-        for kind, (count, ranks, step) in enumerate(zip(parameters, shards, strides, strict=True)):
+        for count, ranks, step in zip(parameters, shards, strides, strict=True):
             if not np.any(count) or not np.any(ranks > 1):
                 continue
             group = ranks.astype(np.int64) + np.zeros(reduce_bytes.shape, dtype=np.int64)
-            message = self._stage_bytes()
+            message = at_once = self._stage_bytes()
             if timing.reduce_bucket_mb is not None:
                 message = np.minimum(message, timing.reduce_bucket_mb * MB)
             plain = self._rate("all_reduce", group, step, message)
-            cut = self._rate("reduce_scatter", group, step, message)
+            if timing.sharded_all_reduce:
+                cut = self._rate("all_reduce", group, step, at_once)
+            else:
+                cut = self._rate("reduce_scatter", group, step, message)
             reduced = reduced + np.where(lay.zero_stage == 0, plain, cut) * count * each
             if np.any(copies > 1):
                 # Instances of the optimizer add up the shards that each has reduced.
                 beside = self._rate("all_reduce", copies + 0 * group, step * group, message / group)
                 reduced = reduced + np.where(lay.zero_stage == 0, 0.0, beside) * count * each / group
-            taken = self._stage_bytes()
-            if timing.gathers_per_layer:
-                taken = np.maximum(self.layer.layer_parameters[kind] * 2.0 / timing.gathers_per_layer, 1.0)
-            whole = self._rate("all_gather", group, step, taken)
+            whole = self._rate("all_gather", group, step, at_once)
             partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
             gathered = gathered + np.where(partial, whole, 0.0) * count * self._gathered_bytes
         seconds = reduced - np.minimum(share * reduced, free[1])

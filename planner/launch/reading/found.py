@@ -35,6 +35,10 @@ class Found:
     """Id of the engine in the catalog."""
     launcher: str
     options: dict[str, Spelling]
+    program: str | None = None
+    """File or module that the script starts; None for a configuration, and for a script that only sets arrays."""
+    before: frozenset[str] = frozenset()
+    """Options that stand before the program: the launcher's own."""
     words: dict[str, Setting] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     """Where each word was said; a word without a place is a default of the engine."""

@@ -44,10 +44,18 @@ def say_keyed(found: Found, tables: list[KeyTable]) -> None:
             option = found.options.get(key.name) or found.options.get(f"+{key.name}")
             if option is not None and option.known:
                 found.say(key.says, _word(key, option), option.name)
+            elif option is not None and key.says == "model" and "/" in option.text and _tail(option.text):
+                found.say("model", _tail(option.text), option.name)
             elif option is not None:
                 found.unread.append((option.place, f"the value of {key.name} is only known when it runs"))
             elif key.default is not None and key.says not in found.words:
                 found.say(key.says, _turned(key, written(key.default)))
+
+
+def _tail(path: str) -> str:
+    """The last part of a path whose beginning only a running shell would know; empty where that is unknown too."""
+    last = path.rstrip("/").rpartition("/")[2]
+    return "" if any(sign in last for sign in ("\0", "$")) else last
 
 
 def _word(key: Key, option: Spelling) -> Setting:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import Document, parse_document
 from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
-from planner.launch.reading.found import Found, Spelling, keys_of, options_of
+from planner.launch.reading.found import Found, Spelling, options_of
+from planner.launch.reading.joined import Unread, read_keys, settings_of
 from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.shell import Bash, Word, read_script
 
 MAX_BYTES = 2_000_000
+CONFIGURATIONS = (".yaml", ".yml", ".json")
 PROGRAMS = (
     ("openrlhf", "openrlhf"),
-    ("verl.trainer", "verl"),
+    ("verl.trainer.main_ppo", "verl"),
+    ("verl.trainer.main_fully_async", "verl"),
+    ("verl.experimental.", "verl"),
+    ("recipe.", "verl"),
     ("torchtitan", "torchtitan"),
     ("pretrain_gpt.py", "megatron"),
     ("train_async.py", "slime"),
@@ -46,7 +50,7 @@ FAMILY = "hf_trainer_523.yaml"
 ZERO, ARGUMENTS = (FAMILY, "deepspeed"), (FAMILY, "training_arguments")
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "verl": tuple(("verl_091.yaml", part) for part in ("common", "megatron", "fsdp2")),
-    "nemo-rl": tuple(("nemo_rl_07.yaml", part) for part in ("common", "megatron")),
+    "nemo-rl": tuple(("nemo_rl_07.yaml", part) for part in ("common", "megatron", "dtensor")),
     "openrlhf": (("openrlhf_0112.yaml", "flags"),),
     "ms-swift": (("ms_swift_460.yaml", "flags"),),
     "torchtitan": tuple(("torchtitan_030.yaml", part) for part in ("common", "pipeline")),
@@ -59,6 +63,8 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
 KINDS: dict[str, set[str]] = {
     "verl-megatron": {"common", "megatron"},
     "verl-fsdp2": {"common", "fsdp2"},
+    "nemo-rl": {"common", "megatron"},
+    "nemo-rl-fsdp2": {"common", "dtensor"},
     "deepspeed": {"common", "accelerate", "deepspeed", "training_arguments"},
     "fsdp2": {"common", "accelerate", "fsdp", "training_arguments"},
     "transformers": {"common", "accelerate", "training_arguments"},
@@ -70,6 +76,18 @@ ZERO_SIGNS = ("zero_optimization.stage", "deepspeed")
 FAMILIES = ("deepspeed", "transformers", "fsdp2")
 RL_OPTION = "--rollout-batch-size"
 ROLLS_OUT = frozenset(("slime",))
+ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation.")}
+"""Beginnings of settings without one of which a launcher's run has no rollouts."""
+OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", "colocated", "asynchronous")
+"""Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
+CRITICS = frozenset(("gae",))
+"""Estimators of advantages that take a second network."""
+DEGREES_APART = ("tensor_parallel_size", "context_parallel_size", "dp_replicate_size")
+"""Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
+OFFLOADS = (
+    "actor_rollout_ref.actor.fsdp_config.param_offload", "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
+    "actor_rollout_ref.actor.megatron.param_offload", "actor_rollout_ref.actor.megatron.optimizer_offload",
+)  # fmt: skip
 STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
 """ZeRO stage of engines whose files need not say it."""
 UNKNOWN = "which engine it is for cannot be told from its settings"
@@ -84,23 +102,28 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None) -> Found:
     if path.is_dir():
         return _read(name, _folder(path), (), None, catalog, engine)
     text = text_of(path)
-    if path.suffix in (".yaml", ".yml", ".json"):
-        return _read(name, _keys(parse_document(text, name)), (), None, catalog, engine)
+    if path.suffix in CONFIGURATIONS:
+        unread: Unread = []
+        found = _read(name, settings_of(path, text, unread), (), None, catalog, engine)
+        found.unread += unread
+        return found
     if path.suffix == ".toml":
         raise InputError(
             Mistake(f"{name} is TOML", Place(name), "torchtitan reads none since 0.3.0, and prime-rl is not read yet")
         )
     shell = read_script(path, text, name)
     words = _command(shell)
-    return _read(name, options_of(words), words, shell, catalog, engine)
+    at = _program_at(words) or 0
+    options = {name: _first(option) for name, option in options_of(words[:at]).items()} | options_of(words[at:])
+    return _read(name, options, words, shell, catalog, engine)
 
 
 def _folder(path: Path) -> dict[str, Spelling]:
     """Settings of all configurations in a folder, which together are one run."""
     out: dict[str, Spelling] = {}
     for file in sorted(path.iterdir()):
-        if file.suffix in (".yaml", ".yml", ".json"):
-            out |= _keys(parse_document(text_of(file), str(file)))
+        if file.suffix in CONFIGURATIONS:
+            out |= read_keys(file, text_of(file))
     return out
 
 
@@ -112,8 +135,12 @@ def _read(
     catalog: Catalog,
     engine: str | None,
 ) -> Found:
+    at = _program_at(words)
     launcher = engine or _launcher(options, words, name)
     found = Found(_engine(launcher, options), launcher, options)
+    if at is not None:
+        found.program = words[at].text.rpartition("/")[2]
+        found.before = frozenset(options_of(words[:at])) - frozenset(options_of(words[at:]))
     if shell is not None:
         _machines(found, shell)
         found.unread += [(Place(word.file, word.line), why) for word, why in shell.unread]
@@ -126,16 +153,6 @@ def text_of(path: Path) -> str:
     return read_lenient(path, most_bytes=MAX_BYTES)
 
 
-def _keys(document: Document) -> dict[str, Spelling]:
-    def places(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from places(inner, (*path, str(key)))
-        yield ".".join(path), document.place(path)
-
-    return keys_of(document.data, places(document.data, ()))
-
-
 def _command(shell: Bash) -> tuple[Word, ...]:
     """The command that starts the run: the one that names a program we know, else the one with most options.
 
@@ -146,6 +163,21 @@ def _command(shell: Bash) -> tuple[Word, ...]:
         return max(named, key=len)
     arrays = tuple(word for name, words in shell.arrays.items() if name != "PLAN_ARGS" for word in words)
     return max([*shell.commands, arrays], key=lambda words: len(options_of(words)), default=())
+
+
+def _program_at(words: tuple[Word, ...]) -> int | None:
+    """Index of the word that names the program: a Python file, or the module after -m."""
+    for at, word in enumerate(words):
+        if word.text.endswith(".py") and not word.text.startswith("-"):
+            return at
+        if word.text == "-m" and at + 1 < len(words):
+            return at + 1
+    return None
+
+
+def _first(option: Spelling) -> Spelling:
+    """An option of a launcher, which takes one value: what follows is the next word of the command."""
+    return replace(option, values=option.values[:1])
 
 
 def _program(words: tuple[Word, ...]) -> str | None:
@@ -167,7 +199,10 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
         program = "megatron" if "--tensor-model-parallel-size" in options or "--num-layers" in options else None
     if program is None:
         known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
-        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name, 1), f"known: {', '.join(known)}", "--engine NAME"))
+        at = _program_at(words)
+        starts = f"it starts {words[at].text.rpartition('/')[2]}; " if at is not None else ""
+        because = f"{starts}known: {', '.join(known)}"
+        raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name, 1), because, "--engine NAME"))
     return program
 
 
@@ -190,7 +225,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         "slime": "slime",
         "verl": VERL[megatron],
         "openrlhf": "openrlhf",
-        "nemo-rl": "nemo-rl",
+        "nemo-rl": "nemo-rl-fsdp2" if text("policy.dtensor_cfg.enabled") == "true" else "nemo-rl",
         "torchtitan": "torchtitan",
         "deepspeed": "deepspeed",
     }.get(launcher, family)
@@ -211,6 +246,8 @@ def _machines(found: Found, shell: Bash) -> None:
             if word not in found.words and value is not None and value.known and value.text.isdigit():
                 found.words[word] = int(value.text)
                 found.places[word] = Place(value.file, value.line)
+    if "gpus_per_node" in found.words and found.words.get("training_nodes") is None:
+        found.words["training_nodes"] = 1
 
 
 def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
@@ -266,6 +303,30 @@ def _switch_on(found: Found, option: str, word: str) -> None:
 def _settle(found: Found) -> None:
     """Words that follow from others, engine by engine's own units."""
     words = found.words
+    of_rollouts = ROLLS_OUT_BY.get(found.launcher, ("",))
+    if not any(name.startswith(of_rollouts) for name in found.options):
+        for word in OF_ROLLOUTS:
+            words.pop(word, None)
+    if found.launcher == "verl":
+        words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
+        stays = [name for name in OFFLOADS if found.engine == VERL["megatron" in name] and not found.has(name)]
+        if words["colocated"] and stays:
+            place = found.places.get("model", Place("?"))
+            found.unread.append((place, f"{' and '.join(stays)} off: what stays on the GPU meanwhile is not counted"))
+    if words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None:
+        place = found.places.get("algorithm", found.places.get("model", Place("?")))
+        found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
+    degrees = [name for name in DEGREES_APART if (found.number(name) or 1) > 1]
+    for name in degrees:
+        place = found.options[name].place
+        found.unread.append(
+            (place, f"{name} {found.options[name].text} is not costed: as if its ranks shared the weights")
+        )
+        shards, many = words.get("shard_ranks"), found.number(name)
+        words["shard_ranks"] = shards * many if isinstance(shards, int) and many else shards
+    if words.get("zero_stage") == -1:
+        words["zero_stage"] = None
+        found.assumed["layout.zero_stage"] = "no line says the ZeRO stage"
     if "local_batch" in words:
         local, staged = words.get("local_batch"), words.get("pipeline_parallel", 1) != 1
         if not staged and local is not None:
@@ -286,6 +347,8 @@ def _settle(found: Found) -> None:
         _switch_on(found, "native_cross_entropy_fusion", "fused_loss")
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
+        if "reshard" in found.places:
+            found.places["zero_stage"] = found.places.pop("reshard")
     if "zero_stage" not in words and found.engine in STAGES:
         words["zero_stage"] = STAGES[found.engine]
     whole, apart = words.get("all_nodes"), words.get("generating_nodes")

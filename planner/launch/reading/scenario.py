@@ -45,7 +45,7 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     for word, path in PINS:
         value = found.words.get(word)
         if value is not None and value != [] and (value is not False or path.startswith("layout.")):
-            put(path, value, word)
+            put(path, [value] if word == "recompute_modules" and isinstance(value, str) else value, word)
     if found.words.get("model") is not None:
         flat["model"] = model_of(str(found.words["model"]), catalog) or found.words["model"]
     if isinstance(found.words.get("sequence_parallel"), bool) and _number(found, "tensor_parallel", 1) > 1:
@@ -68,9 +68,14 @@ def _ends(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
     model = ids.get(str(flat.get("model")))
     first, last = found.words.get("first_stage_layers"), found.words.get("last_stage_layers")
     stages = _number(found, "pipeline_parallel", 1)
-    if model is not None and isinstance(first, int) and isinstance(last, int) and stages > 1:
-        middle = (model.num_hidden_layers - first - last) // max(stages - 2, 1)
-        put("layout.layers_per_stage", [first, *[middle] * (stages - 2), last], "first_stage_layers")
+    ends = [count for count in (first, last) if isinstance(count, int)]
+    if model is not None and ends and stages > 1:
+        between = stages - len(ends)
+        middle = (model.num_hidden_layers - sum(ends)) // max(between, 1)
+        split = [middle] * stages
+        split[0] = first if isinstance(first, int) else middle
+        split[-1] = last if isinstance(last, int) else middle
+        put("layout.layers_per_stage", split, "first_stage_layers" if isinstance(first, int) else "last_stage_layers")
     chunks = found.words.get("chunk_layers")
     if model is not None and isinstance(chunks, int) and chunks:
         put("layout.virtual_pipeline", max(model.num_hidden_layers // chunks, 1), "layers_per_chunk")
@@ -114,9 +119,10 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         prompt = length - response
         found.places.setdefault("prompt_length", found.places.get("sequence_length", Place("?")))
     if prompt is None:
-        prompt, found.assumed["rl.prompt_length"] = 1024, "1024 tokens: no line says how long prompts are"
-    if not isinstance(response, int) and isinstance(length, int) and isinstance(prompt, int):
-        response = length - prompt
+        prompt = min(1024, max(length // 2, 1)) if isinstance(length, int) else 1024
+        found.assumed["rl.prompt_length"] = f"{prompt} tokens: no line says how long prompts are"
+    if isinstance(length, int) and isinstance(prompt, int) and not (isinstance(response, int) and response < length):
+        response = max(length - prompt, 1)
     put("rl.prompt_length", prompt, "prompt_length")
     put("rl.response_length", response, "response_length")
     put("rl.rollout_batch_size", prompts, "rollout_batch_size")

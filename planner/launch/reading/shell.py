@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2_000_000
 MAX_SOURCED = 20
+MAX_ENDS = 6
+"""Ends of a sourced path that are looked for beside the script: what stands before them is another machine's."""
 BLOCKS = frozenset(
     ("program", "list", "if_statement", "elif_clause", "else_clause", "case_statement", "case_item", "for_statement",
      "c_style_for_statement", "while_statement", "do_group", "subshell", "compound_statement", "pipeline",
@@ -114,7 +116,8 @@ class _Walk:
                     self.block(_Alone(part))
             for name, word in self.shell.variables.items():
                 if before.get(name) != word and taken.setdefault(name, word).text != word.text:
-                    why = f"{name} depends on a branch: {taken[name].text!r} (line {taken[name].line}) is taken"
+                    first = taken[name].text.replace("\0", "...")
+                    why = f"{name} depends on a branch: {first!r} (line {taken[name].line}) is taken"
                     self.shell.unread.append((word, why))
         self.shell.variables = before | taken
 
@@ -155,11 +158,14 @@ class _Walk:
 
     def source(self, word: Word) -> None:
         tail = word.text.rpartition("\0")[2].lstrip("/")
-        places = [self.path.parent / tail, *(parent / tail for parent in list(self.path.parents)[1:3])]
+        parts = Path(tail).parts
+        ends = [Path(*parts[at:]) for at in range(min(len(parts), MAX_ENDS))]
+        places = [parent / end for end in ends for parent in list(self.path.parents)[:3]]
         found = next((place for place in places if tail and place.is_file()), None)
         self.shell.sourced += 1
         if found is None or self.shell.sourced > MAX_SOURCED:
-            self.shell.unread.append((word, f"the sourced file {tail or word.text} is not here"))
+            what = f"the sourced file {tail}" if tail else "a sourced file whose name only a running shell knows"
+            self.shell.unread.append((word, f"{what} is not here"))
             return
         _read(self.shell, found, read_lenient(found, Place(word.file, word.line), most_bytes=MAX_BYTES), str(found))
 
@@ -201,7 +207,9 @@ class _Walk:
         kind = node.type
         if kind == "raw_string":
             return raw[1:-1], True
-        if kind in ("word", "number", "variable_name", "string_content", "regex", "extglob_pattern"):
+        if kind == "string_content":
+            return _in_quotes(raw), True
+        if kind in ("word", "number", "variable_name", "regex", "extglob_pattern"):
             return re.sub(r"\\\n", "", re.sub(r"\\(.)", r"\1", raw)) if kind == "word" else raw, True
         if kind in ("string", "concatenation"):
             return self.joined(node)
@@ -218,14 +226,18 @@ class _Walk:
     def joined(self, node: Node) -> tuple[str, bool]:
         """Parts of a string in order; text between its children counts too (spaces before an expansion)."""
         out, known, source = "", True, node.text or b""
-        start = node.start_byte
-        position = start + (1 if node.type == "string" else 0)
+        start, quoted = node.start_byte, node.type == "string"
+        position = start + quoted
+
+        def between(first: int, last: int) -> str:
+            text = source[first - start : last - start].decode(errors="replace")
+            return _in_quotes(text) if quoted else text
+
         for part in node.named_children:
-            out += source[position - start : part.start_byte - start].decode(errors="replace")
             text, sure = self.value(part)
-            out, known, position = out + text, known and sure, part.end_byte
-        end = node.end_byte - (1 if node.type == "string" else 0)
-        return out + source[position - start : end - start].decode(errors="replace"), known
+            out, known = out + between(position, part.start_byte) + text, known and sure
+            position = part.end_byte
+        return out + between(position, node.end_byte - quoted), known
 
     def variable(self, name: str) -> tuple[str, bool]:
         found = self.shell.variables.get(name)
@@ -258,6 +270,11 @@ class _Walk:
         plain = re.sub(r"\$?\{?\b([A-Za-z_]\w*)\}?", number, inner)
         value = whole(plain)
         return ("\0", False) if value is None else (str(value), True)
+
+
+def _in_quotes(text: str) -> str:
+    """Text between double quotes as bash takes it: a line that goes on is joined, and \\ keeps few characters."""
+    return re.sub(r'\\(["\\$`])', r"\1", re.sub(r"\\\n", "", text))
 
 
 def whole(text: str) -> int | None:

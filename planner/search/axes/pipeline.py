@@ -105,6 +105,11 @@ def _named_schedule(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(v > 1 if name == "interleaved" else v == 1)
 
 
+def _two_directions(problem: Problem, layouts: Layouts) -> Mask:
+    p, m = layouts.pipeline_parallel, layouts.num_micro_batches
+    return np.asarray((p == 1) | ((p % 2 == 0) & (m % 2 == 0) & (m >= 2 * p)))
+
+
 def _leading_dense(problem: Problem, layouts: Layouts) -> Mask:
     dense = problem.parameters.num_dense_layers if problem.architecture.is_moe else 0
     spec = problem.scenario.layout.layers_per_stage
@@ -186,6 +191,12 @@ ENGINE_RULES = (
         "1F1B needs at least pipeline_parallel - 1 micro-batches",
         _warmed_up,
         "nanotron parallel/pipeline_parallel/engine.py, OneForwardOneBackwardPipelineEngine",
+    ),
+    Rule(
+        "two_directions",
+        "DualPipe needs an even pipeline_parallel, and an even number of micro-batches, at least twice as many",
+        _two_directions,
+        "deepseek-ai/DualPipe @bb214e82 dualpipe/dualpipe.py, DualPipe.step",
     ),
     Rule(
         "tied_weights_refuse_pipeline",

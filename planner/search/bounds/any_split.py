@@ -14,7 +14,7 @@ import numpy as np
 from planner.costs.coefficients import ONLY_WHERE_RECOMPUTED, Coefficients, RowCosts
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Problem
-from planner.problem.stage_choices import named_levels, recompute_kind
+from planner.problem.stage_choices import even_layers, is_free, named_levels, recompute_kind
 
 
 def to_spare(costs: RowCosts, memory: Mapping[str, Coefficients], limit: float) -> Floats:
@@ -31,7 +31,10 @@ def to_spare(costs: RowCosts, memory: Mapping[str, Coefficients], limit: float) 
     most = np.where(none, _held(always, limit, total, again=False), -1.0)
     most = np.maximum(most, np.where(some, _held(memory.values(), limit, total, again=True), -1.0))
     least = np.maximum(layouts.virtual_pipeline, 1)[:, None] * np.ones(costs.stages)
-    if question.architecture.is_moe:
+    if not is_free(question.first):
+        # Listed ends may hold fewer layers than chunks.
+        least = even_layers(question.first, layouts, costs.stages).astype(float)
+    elif question.architecture.is_moe:
         least[:, 0] = np.maximum(least[:, 0], question.parameters.num_dense_layers)
     exists = costs.exists > 0
     impossible = (exists & (most < least)).any(axis=1)

@@ -1,4 +1,4 @@
-"""What torchtitan, nanotron, Megatron-DeepSpeed, and engines on plain torch sharding check."""
+"""What torchtitan, nanotron, Megatron-DeepSpeed, DualPipe, and engines on plain torch sharding check."""
 
 from __future__ import annotations
 
@@ -139,6 +139,72 @@ MEGATRON_DEEPSPEED = (
     Check(
         "the batch divides into micro-batches",
         "megatron/microbatches.py:64-71",
+        lambda t: divides(t.micro_batch * t.data, t.global_batch),
+    ),
+)
+
+DUALPIPE_SOURCE = "deepseek-ai/DualPipe @bb214e82 "
+DUALPIPE = (
+    Check(
+        "ranks make up the world, experts divide over them",
+        "arXiv:2412.19437, section 3.2: 16-way pipeline, 64-way expert and ZeRO-1 data parallelism",
+        lambda t: (
+            t.tensor * t.pipeline * t.data * t.context == t.world_size
+            and (t.expert == 1 or (divides(t.expert, t.experts) and divides(t.expert, t.data * t.inner)))
+        ),
+    ),
+    Check(
+        "an even number of ranks; an even number of chunks, at least two a rank",
+        "dualpipe/dualpipe.py, DualPipe.step",
+        lambda t: (
+            t.pipeline == 1
+            or (divides(2, t.pipeline) and divides(2, t.micro_batches) and t.micro_batches >= 2 * t.pipeline)
+        ),
+    ),
+    Check(
+        "every stage has a module, and all layers are built",
+        "dualpipe/dualpipe.py, DualPipe.__init__",
+        lambda t: t.chunks == 1 and sum(t.layers) == t.network_layers and min(t.layers) >= 1,
+    ),
+    Check(
+        "the batch divides into micro-batches",
+        "dualpipe/utils.py, scatter",
+        lambda t: divides(t.micro_batch * t.data, t.global_batch),
+    ),
+)
+
+LLAMA3_SOURCE = "arXiv:2407.21783, section 3.3.2: "
+LLAMA3 = (
+    Check(
+        "tensor, context, pipeline and data ranks make up the world",
+        "figure 5",
+        lambda t: t.tensor * t.context * t.pipeline * t.data == t.world_size,
+    ),
+    Check(
+        "tensor ranks take whole heads",
+        "splits individual weight tensors",
+        lambda t: divides(t.tensor, t.heads) and divides(t.tensor, t.key_value_heads),
+    ),
+    Check(
+        "a sequence is cut into 2 x CP chunks",
+        "context parallelism for long sequences",
+        lambda t: t.context == 1 or divides(2 * t.context, t.sequence),
+    ),
+    Check(
+        "chunks hold all layers; embedding and loss may stand alone in the first and the last one",
+        "pipeline parallelism improvements",
+        lambda t: (
+            len(t.layers) == t.pipeline
+            and sum(t.layers) == t.network_layers
+            and all(
+                count >= t.chunks - (t.chunks > 1 and place in (0, t.pipeline - 1))
+                for place, count in enumerate(t.layers)
+            )
+        ),
+    ),
+    Check(
+        "the batch divides into micro-batches",
+        "table 4",
         lambda t: divides(t.micro_batch * t.data, t.global_batch),
     ),
 )

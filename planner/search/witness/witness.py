@@ -15,6 +15,10 @@ from planner.schema.engine import CodeFamily
 from planner.search.plan import Plan
 from planner.search.witness.megatron import MEGATRON, MEGATRON_SOURCE
 from planner.search.witness.others import (
+    DUALPIPE,
+    DUALPIPE_SOURCE,
+    LLAMA3,
+    LLAMA3_SOURCE,
     MEGATRON_DEEPSPEED,
     MEGATRON_DEEPSPEED_SOURCE,
     NANOTRON,
@@ -32,6 +36,8 @@ OF_ENGINE: dict[CodeFamily, tuple[str, tuple[Check, ...]]] = {
     "torchtitan": (TORCHTITAN_SOURCE, TORCHTITAN),
     "nanotron": (NANOTRON_SOURCE, NANOTRON),
     "torch": (TORCH_SOURCE, TORCH),
+    "dualpipe": (DUALPIPE_SOURCE, DUALPIPE),
+    "llama3": (LLAMA3_SOURCE, LLAMA3),
 }
 
 

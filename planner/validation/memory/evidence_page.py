@@ -87,6 +87,10 @@ def _place(path: tuple[str | int, ...], holder: Mapping[str, Any]) -> str:
     return ", ".join([*(f"{word}{option}" for word in first), *named, str(inside[-1])])
 
 
+def _value(said: float | str) -> str:
+    return said if isinstance(said, str) else f"{said:g}"
+
+
 def _assumed(data: Mapping[str, Any]) -> list[str]:
     out = []
     for option, name, tensor in _tensors(data):
@@ -96,7 +100,8 @@ def _assumed(data: Mapping[str, Any]) -> list[str]:
             where = f"{name} under {option}" if option else name
             out.append(f"{where}, {tensor['name']} {' + '.join(amounts)}")
     states = data.get("states", {})
-    out += [f"states, {name} {states[name]:g}" for name in states.get("assumed", [])]
+    out += [f"states, {name} {_value(states[name])}" for name in states.get("assumed", [])]
+    out += [f"{name} {_value(data[name])}" for name in data.get("assumed", [])]
     reserve = data.get("reserve", {})
     out += [f"reserve {reserve['median']:g}, at most {reserve['maximum']:g}"] if reserve.get("assumed") else []
     shared = data.get("colocation", {})

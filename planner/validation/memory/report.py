@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.inputs.document import Document
-from planner.report.blocks import Block, Grid, Heading, Headline, Scatter
+from planner.report import table
+from planner.report.blocks import Block, Grid, Heading, Headline, Scatter, Text
 from planner.report.envelope import enveloped
 from planner.report.html import render as page
 from planner.report.json_text import dumps
@@ -60,7 +61,7 @@ def tables(
         out += [_ledger(score) for score in result.classes()]
     if rows:
         out.append(_rows(result))
-    return [table for table in out if table[2]]
+    return [each for each in out if each[2]]
 
 
 def _details(result: MemoryResult) -> list[Table]:
@@ -199,20 +200,17 @@ def _reasons(title: str, counts: Counter[tuple[str, str]]) -> Table:
     return title, ["class", "reason", "rows"], [[name, why, str(count)] for (name, why), count in ordered]
 
 
-def render_text(report: Sequence[Table]) -> str:
-    """Columns for a terminal."""
-    parts = []
+def render_text(report: Sequence[Table], ending: str) -> str:
+    """Columns for a terminal, and what they leave out."""
+    return table.render([*_blocks(report), Text(ending)])
+
+
+def _blocks(report: Sequence[Table]) -> list[Block]:
+    blocks: list[Block] = []
     for title, header, rows in report:
-        width = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        width[-1] = 0
-        lines = [
-            "  ".join(
-                cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(row, width, strict=True)
-            ).rstrip()
-            for row in [header, *rows]
-        ]
-        parts.append("\n".join([title, "", *(f"  {line}" for line in lines)]))
-    return "\n\n".join(parts)
+        words = [place for place in range(len(header)) if not any(_is_number(row[place]) for row in rows)]
+        blocks += [Heading(title), Grid(tuple(header), tuple(map(tuple, rows)), left=frozenset({0, *words}))]
+    return blocks
 
 
 def _is_number(cell: str) -> bool:
@@ -325,10 +323,7 @@ def render_html(result: MemoryResult, report: Sequence[Table]) -> str:
     """One self-contained page: a plot a class, then every table."""
     blocks: list[Block] = [Headline("Memory: predicted and measured", good=result.ok)]
     blocks += [_scatter(score) for score in result.classes()]
-    for title, header, rows in report:
-        every = frozenset(range(len(header)))
-        blocks += [Heading(title), Grid(tuple(header), tuple(map(tuple, rows)), left=every)]
-    return page(blocks)
+    return page([*blocks, *_blocks(report)])
 
 
 def _scatter(score: Score) -> Scatter:

@@ -22,6 +22,8 @@ from planner.search.search import plan
 
 TRIED_HERE = [*INFEASIBLE[4:33:4], INFEASIBLE[33]]
 """Nine fixtures that take about a second each; benchmarks/conflicts.py tries all of them and more."""
+NARROW = "layout.tensor_parallel=[4, 8]"
+"""Fewer layouts, where several searches look at each of them."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def test_explain_prints_conflict_and_repairs_and_exits_1() -> None:
 
 def test_why_not_says_slower_or_infeasible() -> None:
     arguments = ["--why-not", "layout.tensor_parallel=8", "--why-not", "layout.recomputed_layers=[0]"]
-    arguments += ["--why-not", "limits.headroom_gib=70", "--no-neighbours"]
+    arguments += ["--why-not", "limits.headroom_gib=70", "--no-neighbours", "--set", NARROW]
     done = run("explain", "scenarios/llama70b_64xh100.yaml", *arguments)
     assert done.code == 0
     assert "slower" in done.out
@@ -104,7 +106,7 @@ def test_why_not_says_slower_or_infeasible() -> None:
 
 
 def test_near_plans_are_distinct_and_ordered_and_the_first_is_the_answer(catalog: Catalog) -> None:
-    problem = question_of(load("scenarios/llama70b_64xh100.yaml"), catalog)
+    problem = question_of(load("scenarios/llama70b_64xh100.yaml", [NARROW]), catalog)
     found = [outcome.plan for outcome in near_plans(problem, count=4, within=0.2) if outcome.plan is not None]
     assert len(found) == 4
     assert len({json.dumps(plan.layout, sort_keys=True) for plan in found}) == 4

@@ -50,6 +50,29 @@ def test_a_sweep_that_was_killed_goes_on_and_computes_nothing_twice(
     assert not computed
 
 
+def test_other_facts_make_another_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was stored before a catalog, or a file that the scenario names, changed is not the row of today."""
+    shape = json.loads((ROOT / "docs" / "config.json").read_text())
+    own, config = tmp_path / "own" / "gpus", tmp_path / "config.json"
+    own.mkdir(parents=True)
+    config.write_text(json.dumps(shape))
+    scenario = load(SFT, (f"model={config}",))
+
+    def keys() -> list[str]:
+        return [each.key for each in grid(scenario, ["limits.headroom_gib=5"])]
+
+    found = [keys(), keys()]
+    config.write_text(json.dumps({**shape, "num_hidden_layers": 3}))
+    found.append(keys())
+    monkeypatch.setenv("PLANNER_CATALOGS", str(own.parent))
+    (own / "slow.yaml").write_text("id: slow")
+    found.append(keys())
+    (own / "slow.yaml").write_text("id: slower")
+    found.append(keys())
+    assert found[0] == found[1]
+    assert len({tuple(each) for each in found}) == 4
+
+
 def test_a_key_is_of_everything_that_makes_a_variant() -> None:
     base = {v.key for v in grid(load(SFT), ["limits.headroom_gib=5,10"])}
     assert len(base) == 2
