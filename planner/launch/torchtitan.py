@@ -67,7 +67,7 @@ def _refuse(plan: Plan) -> None:
         raise refuse(
             plan,
             f"{NAME} copies state over data ranks alone",
-            f"hybrid_sharding makes {copies_of(plan.problem, lay)} copies, and there are {lay['data_parallel']} data ranks",
+            f"{copies_of(plan.problem, lay)} copies (hybrid_sharding) of {lay['data_parallel']} data ranks",
             "leave hybrid_sharding out, or layout.context_parallel: 1",
             "engine_options",
         )
