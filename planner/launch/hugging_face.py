@@ -13,13 +13,15 @@ from planner.search.search import Outcome
 
 TABLE = "hf_trainer_523.yaml"
 ARGUMENTS, ZERO, ACCELERATE = "training_arguments.yaml", "ds_config.json", "accelerate.yaml"
-ALSO = {"recompute_granularity", "optimizer_offload"}
+ALSO = {"recompute_granularity", "optimizer_offload", "optimizer"}
+"""Said by TrainingArguments, or by a trainer's own file, beside the file at hand."""
 
 
 def kind(plan: Plan) -> str:
-    """zero (DeepSpeed), fsdp or alone: how the plan's engine shards."""
-    stages = plan.problem.engine.zero_stages
-    return "zero" if {1, 2} & set(stages) else "fsdp" if 3 in stages else "alone"
+    """zero (DeepSpeed), fsdp, ddp (copies on several GPUs) or alone: how the plan's engine shards."""
+    engine = plan.problem.engine
+    whole = "ddp" if engine.data_parallel else "alone"
+    return "zero" if {1, 2} & set(engine.zero_stages) else "fsdp" if 3 in engine.zero_stages else whole
 
 
 def refuse_untrained(plan: Plan, launcher: str) -> None:

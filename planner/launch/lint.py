@@ -35,8 +35,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "axolotl": ("axolotl_019.yaml",),
 }
 """Tables that hold every name an engine knows; for other engines names are not judged."""
-OWN_PROGRAM = "pretrain_gpt.py"
-"""Megatron's program whose options are all in the table; others of its examples add to them."""
+OWN_PROGRAMS = {"megatron": "pretrain_gpt.py", "verl": "verl.trainer.main_ppo"}
+"""Programs whose settings are all in the table; others of their examples add to them."""
+TABLED = ("dp", "fsdp", "megatron")
+"""Engines of verl whose keys are in the table: those of others are not judged."""
 SILENT = frozenset(("slime", "axolotl"))
 """Launchers whose engine drops a setting that it does not know."""
 GROUPED = "groups_need_samples"
@@ -136,13 +138,29 @@ def names_of(launcher: str, catalog: Catalog) -> set[str]:
     return out
 
 
+def meant_by(name: str, known: set[str]) -> str | None:
+    """The setting that a misspelt one may have been: a dotted key with one other part, or its last part alone."""
+    parts = name.split(".")
+    if len(parts) > 1 and parts[-1] in known:
+        return parts[-1]
+    for other in difflib.get_close_matches(name, known, n=5, cutoff=LIKE):
+        theirs = other.split(".")
+        apart = [(one, two) for one, two in zip(parts, theirs, strict=False) if one != two]
+        alike = len(apart) == 1 and difflib.SequenceMatcher(None, *apart[0]).ratio() >= LIKE
+        if alike if len(theirs) == len(parts) else theirs[-1] == parts[-1]:
+            return other
+    return None
+
+
 def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
     """Settings that the engine does not know, with the one that may have been meant."""
     known = names_of(found.launcher, catalog)
-    if found.launcher == "megatron":
-        if found.program not in (None, OWN_PROGRAM):
-            return  # it adds options of its own
-        known |= names_of("slime", catalog) if found.program is None else set()
+    own = OWN_PROGRAMS.get(found.launcher)
+    if own is not None and found.program not in (None, own):
+        return  # it adds settings of its own
+    if found.launcher == "megatron" and found.program is None:
+        known |= names_of("slime", catalog)
+    other = tuple(f".{part}." for part in (found.text("model_engine", ""), "engine") if part not in ("", *TABLED))
     if not known:
         return
     main = found.options.get("base_model")
@@ -155,13 +173,14 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
         )
         free = free or name.replace("--no-", "--", 1) in known
         inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
+        free = free or any(part in name for part in other)
         if name in known or free or inside or option.name in found.before:
             continue
-        close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
-        meant = f"did you mean {close[0]}?" if close else "no setting of the engine is like it"
+        close = meant_by(name, known - set(found.options))
+        meant = f"did you mean {close}?" if close else "no setting of the engine is like it"
         silent = found.launcher in SILENT
         text = f"{found.launcher} does not know {name}" + (" and drops it in silence" if silent else "") + f"; {meant}"
-        fix = (name, close[0]) if close else None
+        fix = (name, close) if close else None
         yield Finding("error", "unknown_setting", text, option.place, fix)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
-from planner.launch.said import said
+from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 NAME = "nemo-rl"
@@ -22,7 +23,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     assert plan is not None
     if settled(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
-    words = said(plan)
+    words = _on_one_cluster(plan, said(plan))
     common, own = (key_table(catalog, TABLE, part) for part in ("common", "megatron"))
     also = {"uneven_stages"} | ({"placement"} if not words["colocated"] else set())
     values = settings(plan, common, words, NAME, own.spoken | also)
@@ -30,3 +31,27 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     values |= optional(plan, common, NAME)
     remarks = ("defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path.",)
     return yaml_document(outcome, common.engine, {"defaults": BASE, **values}, remarks)
+
+
+def _on_one_cluster(plan: Plan, words: Words) -> Words:
+    """Words of a cluster whose nodes are alike: one node whose GPUs are shared out, or whole nodes for each part.
+
+    Raises InputError for parts that are neither (nemo_rl/algorithms/grpo.py:860-914 @7ea279ab).
+    """
+    trains, generates = plan.layout["num_gpus"], words.get("generating_gpus")
+    if words["colocated"] or not isinstance(generates, int):
+        return words
+    node, other = plan.problem.node, plan.problem.generating.node
+    if node.id == other.id and trains + generates <= (node.gpus_per_host or node.gpus_per_node):
+        shared = {"all_nodes": 1, "gpus_per_node": trains + generates}
+        return words | shared | {"generating_nodes": 1, "generating_gpus_per_node": generates, "split_node": None}
+    if words["gpus_per_node"] != words["generating_gpus_per_node"]:
+        raise refuse(
+            plan,
+            f"{NAME} shares out one node, or gives whole nodes of one size to each part",
+            f"the plan trains on {trains} GPUs and generates on {generates}",
+            "rl.placement: colocated, or as many GPUs a node for both",
+            "rl",
+            "placement",
+        )
+    return words

@@ -23,7 +23,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
     words = said(plan)
     table = key_table(catalog, TABLE, "flags")
-    values = settings(plan, table, words, NAME, {"recompute_granularity", "placement"})
+    values = settings(plan, table, words, NAME, {"recompute_granularity", "placement", "split_node"})
     values |= optional(plan, table, NAME)
     run = (
         'python3 -m openrlhf.cli.train_ppo_ray "${PLAN_ARGS[@]}" \\',

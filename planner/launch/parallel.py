@@ -7,6 +7,7 @@ from planner.formulas.stages import chunk_layers
 from planner.launch.script import Array, Flag, Shell, refuse
 from planner.launch.settled import settled
 from planner.launch.switches import Switch
+from planner.schema.engine import can_name
 from planner.search.decisions import recompute_flags
 from planner.search.plan import Plan
 
@@ -14,6 +15,8 @@ OPTIMIZERS: dict[str, tuple[Flag, ...]] = {
     "adamw": (("--optimizer", "adam"),),
     "sgd": (("--optimizer", "sgd"), ("--sgd-momentum", "0.0")),
     "sgd-momentum": (("--optimizer", "sgd"), ("--sgd-momentum", "0.9")),
+    "muon": (("--optimizer", "muon"),),
+    "lion": (("--optimizer", "lion"),),
 }
 PRECISIONS: dict[str, tuple[Flag, ...]] = {
     "fp32": (),
@@ -39,11 +42,12 @@ def refuse_unspoken(plan: Plan, launcher: str) -> None:
             "an engine with adapters, or no adapter:",
             "adapter",
         )
-    if optimizer not in OPTIMIZERS:
+    spoken = [name for name in OPTIMIZERS if can_name(problem.engine, name)]
+    if optimizer not in spoken:
         raise refuse(
             plan,
             f"{launcher} does not speak optimizer {optimizer}",
-            f"it speaks {', '.join(OPTIMIZERS)}",
+            f"it speaks {', '.join(spoken)}",
             "optimizer: adamw",
             "optimizer",
         )

@@ -36,6 +36,7 @@ NEUTRAL: Words = {
     "recompute_group": 1,
     "quantised_rollout": None,
     "rollout_max_concurrency": None,
+    "split_node": None,
 }
 """Decisions that need a word where they are not this; a launcher without one refuses them by name."""
 WHERE = {
@@ -48,6 +49,7 @@ WHERE = {
     "uneven_stages": ("layout", "layers_per_stage"),
     "quantised_rollout": ("rl", "rollout", "precision"),
     "rollout_max_concurrency": ("rl", "rollout", "max_concurrency"),
+    "split_node": ("rl", "rollout", "num_gpus"),
 }
 """Where a scenario states them; the others stand under layout."""
 INSTEAD = {"uneven_stages": "even", "zero_bubble": "1f1b"}
@@ -103,6 +105,9 @@ def said(plan: Plan) -> Words:
         "generating_nodes": None if problem.colocated else plan.rollout.num_gpus // beside,
         "all_nodes": lay["num_gpus"] // each + (0 if problem.colocated else plan.rollout.num_gpus // beside),
         "generating_gpus_per_node": None if problem.colocated else beside,
+        "split_node": None
+        if problem.colocated or plan.rollout.num_gpus % beside == 0
+        else f"{plan.rollout.num_gpus} GPUs on nodes of {beside}",
         "rollout_engines": plan.rollout.num_gpus // plan.rollout.tensor_parallel,
     }
 

@@ -63,6 +63,14 @@ def _refuse(plan: Plan) -> None:
             "layout.recomputed_layers: all", "layout", "recomputed_layers",
         )  # fmt: skip
     lay = plan.layout
+    if lay["data_parallel"] % copies_of(plan.problem, lay):
+        raise refuse(
+            plan,
+            f"{NAME} copies state over data ranks alone",
+            f"{copies_of(plan.problem, lay)} copies (hybrid_sharding) of {lay['data_parallel']} data ranks",
+            "leave hybrid_sharding out, or layout.context_parallel: 1",
+            "engine_options",
+        )
     cut = lay["tensor_parallel"] if lay["expert_parallel"] == 1 else 1
     if plan.problem.architecture.is_moe and lay["expert_tensor_parallel"] != cut:
         raise refuse(

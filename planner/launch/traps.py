@@ -119,7 +119,7 @@ def _slime(found: Found) -> Iterator[Finding]:
 def _verl(found: Found) -> Iterator[Finding]:
     words = found.words
     batch, mini = words.get("rollout_batch_size"), words.get("prompts_per_step")
-    if isinstance(batch, int) and isinstance(mini, int) and mini > batch:
+    if isinstance(batch, int) and isinstance(mini, int) and mini > batch > 0:
         name = "actor_rollout_ref.actor.ppo_mini_batch_size"
         where = found.places.get("prompts_per_step", found.places.get("rollout_batch_size", Place("?")))
         text = f"{name} is {mini} prompts and a rollout has {batch}; unchecked with dynamic batches"

@@ -133,7 +133,14 @@ def _plan(question: Any, space: Any, row: int, rng: random.Random) -> Plan | Non
     partial = question.first.engine.recompute.partial
     again = rng.choice([0, rng.randrange(1, min(split) + 1) * chunks if partial else max(layers)])
     recomputed = tuple(min(again, n) for n in layers)
-    choice = None if space.rollouts is None else rng.randrange(len(space.rollouts))
+    choice = None
+    if space.rollouts is not None:
+        beside = space.rollouts
+        same = (beside.training_gpus == lay["num_gpus"]) & (beside.wish == lay["wish"])
+        able = [int(index) for index in (same & (beside.variant == lay["variant"])).nonzero()[0]]
+        if not able:
+            return None
+        choice = rng.choice(able)
     return make_plan(question, space.layouts, row, layers, recomputed, space.rollouts, choice)
 
 

@@ -105,7 +105,7 @@ def test_training_arguments_and_accelerate_take_every_plan(tmp_path: Path) -> No
     transformers = pytest.importorskip("transformers")
     loader = pytest.importorskip("accelerate.commands.config.config_args")
     parser = transformers.HfArgumentParser(transformers.TrainingArguments)
-    for engine in ("fsdp2", "deepspeed", "transformers"):
+    for engine in ("fsdp2", "deepspeed", "transformers", "transformers-ddp"):
         for plan, files in written(engine, "accelerate", PLANS):
             for name, text in files.items():
                 (tmp_path / name).write_text(text)

@@ -184,7 +184,7 @@ def test_recomputation_that_one_flag_cannot_say_is_refused() -> None:
         (RL, (), "megatron", "--to slime"),
         (RL, (), "slme", "did you mean `slime`"),
         ("scenarios/llama70b_64xh100.yaml", ("model=gemma2-27b",), "megatron", "4 norms a layer"),
-        ("scenarios/llama70b_64xh100.yaml", ("optimizer=muon",), "megatron", "does not speak optimizer muon"),
+        ("scenarios/llama70b_64xh100.yaml", ("optimizer=adafactor",), "megatron", "does not speak optimizer adafactor"),
     ],
 )
 def test_what_cannot_be_launched_is_refused(

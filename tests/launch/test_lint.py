@@ -64,10 +64,12 @@ ROUND = [
     ("verl-fsdp2", "verl", {"engine_options": ["fused_kernels"], "rl.reference_model": False}, ()),
     ("openrlhf", "openrlhf", {"rl.reference_model": False}, ()),
     ("nemo-rl", "nemo-rl", {"rl.reference_model": False}, ()),
+    ("nemo-rl", "nemo-rl", {"rl.placement": "disaggregated", "rl.rollout.num_gpus": 4}, ()),
     ("fsdp2", "axolotl", {"engine_options": ["fused_head"]}, ()),
     ("deepspeed", "deepspeed", {}, ("model=llama3-8b", LENGTH, "cluster.num_gpus=16", "batch.global_batch_size=64")),
     ("deepspeed", "accelerate", {}, ("model=llama3-8b", LENGTH)),
     ("fsdp2", "accelerate", {}, ("model=llama3-8b", LENGTH)),
+    ("transformers-ddp", "accelerate", {"model": "llama3.2-1b"}, ("model=llama3.2-1b", LENGTH)),
     ("fsdp2", "axolotl", {}, ()),
     ("deepspeed", "axolotl", {}, ("cluster.num_gpus=16", "batch.global_batch_size=64")),
     ("fsdp2", "llama-factory", {}, ()),
@@ -274,6 +276,19 @@ def test_a_misspelt_option_has_its_line_its_name_and_its_fix(
     assert "+  --sequence-parallel\n" in diff
 
 
+def test_a_suggestion_differs_in_one_part_and_is_not_there_already(tmp_path: Path) -> None:
+    path, actor = tmp_path / "run.sh", "actor_rollout_ref.actor"
+    lines = [f"{actor}.model_engine=megatron", f"{actor}.ppo_mini_batch_sise=8", f"{actor}.megatron.grad_offload=True"]
+    lines += [f"{actor}.megatron.param_offload=True", "actor_rollout_ref.model.path=Qwen/Qwen3-8B"]
+    path.write_text("python3 -m verl.trainer.main_ppo \\\n " + " \\\n ".join(lines) + "\n")
+    found = [one for one in lint(path, catalog()).findings if one.rule == "unknown_setting"]
+    assert [(one.where.line, one.fix and one.fix[1]) for one in found] == [
+        (2, "model_engine"),
+        (3, f"{actor}.ppo_mini_batch_size"),
+        (4, None),
+    ]
+
+
 def test_a_network_other_than_the_checkpoint_is_named(tmp_path: Path) -> None:
     found = rules(lint(script(tmp_path, base=1000000, tensor=4, more="--sequence-parallel"), catalog()))
     assert "other_rotary_base" in found
@@ -432,3 +447,17 @@ def test_a_value_that_a_branch_sets_is_the_first_and_the_others_are_listed(tmp_p
     (words,) = [words for words in shell.commands if words[0].text == "run"]
     assert [word.text for word in words] == ["run", "--x", "1", "--y", "3"]
     assert [(word.line, why[:2]) for word, why in shell.unread] == [(3, "X "), (8, "Y ")]
+
+
+def test_a_case_of_a_known_word_takes_its_branch_and_a_value_from_before_stays(tmp_path: Path) -> None:
+    text = 'D=${D:-npu}\nL=2048\nT=1\ncase "$D" in\ngpu) X=1 ;;\nnpu) X=2; T=4 ;;\n*) X=3; L=9 ;;\nesac\n'
+    text += 'if [ -n "$BIG" ]; then\n  L=32768\nfi\nrun --x $X --l $L --t $T\n'
+    shell = read_script(tmp_path / "x.sh", text, "x.sh")
+    (words,) = [words for words in shell.commands if words[0].text == "run"]
+    assert [word.text for word in words] == ["run", "--x", "2", "--l", "2048", "--t", "4"]
+    assert {(word.line, why.partition(" ")[0]) for word, why in shell.unread} == {
+        (5, "X"),
+        (7, "X"),
+        (7, "L"),
+        (10, "L"),
+    }

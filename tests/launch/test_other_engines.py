@@ -119,6 +119,25 @@ def test_torchtitan_gives_a_pipeline_its_whole_local_batch_and_even_stages() -> 
     assert text.index("activation-checkpoint:") > text.index("--training.")
 
 
+def test_parts_that_share_a_node_are_one_node_to_nemo_rl() -> None:
+    """nemo_rl/algorithms/grpo.py:860-914: one node is shared out, several are given whole, all of one size."""
+    beside = {
+        "rl.placement": "disaggregated",
+        "rl.rollout.num_gpus": 4,
+        "cluster.num_gpus": 8,
+        "cluster.max_gpus": None,
+    }
+    (text,) = files("nemo-rl", "nemo-rl", **beside).values()
+    found = read(text)
+    assert found["cluster"].get("num_nodes", 1) == 1
+    assert found["cluster"]["gpus_per_node"] == 8
+    there = found["policy"]["generation"]["colocated"]["resources"]
+    assert there == {"num_nodes": 1, "gpus_per_node": 4}
+    split = {**beside, "cluster.num_gpus": 16, "rl.rollout.num_gpus": 12}
+    with pytest.raises(InputError, match="whole nodes of one size"):
+        files("nemo-rl", "nemo-rl", **split)
+
+
 def test_deepspeed_leaves_the_global_batch_to_the_world_it_finds() -> None:
     found = json.loads(files("deepspeed", "deepspeed")["ds_config.json"])
     plan = solved("deepspeed", "{}").plan
@@ -140,6 +159,7 @@ def test_torchtitan_is_told_what_its_configuration_function_would_set_otherwise(
     assert found["--parallelism.fsdp_reshard_after_forward"] == "default"
     (text,) = files("torchtitan", "torchtitan", **pins, engine_options=["async_tp", "no_reshard"]).values()
     found = read(text)
+    assert found["--compile.components"] == "model,loss"
     assert found["--compile.enable"] is found["--compile.enable_async_tensor_parallel"] is True
     assert found["--parallelism.fsdp_reshard_after_forward"] == "never"
 
@@ -162,6 +182,11 @@ def test_tables_name_only_options_that_an_engine_has() -> None:
         options = catalog().flags(module.TABLE).options
         assert set(options) <= known, launcher
         assert all(bool(words.settings) is False or words.unsaid is None for words in options.values())
+
+
+def test_an_optimizer_that_training_arguments_name_is_no_matter_of_the_deepspeed_file() -> None:
+    written = files("deepspeed", "deepspeed", optimizer="adamw-8bit")
+    assert read(written["training_arguments.yaml"])["optim"] == "adamw_bnb_8bit"
 
 
 @pytest.mark.parametrize(

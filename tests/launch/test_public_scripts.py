@@ -59,7 +59,7 @@ def test_what_each_is_there_for() -> None:
     assert "generating_gpus = 64" in said["slime_two_pools.sh"]
     assert "unknown_setting" not in said["verl_fsdp.sh"], "options of uv are no settings of verl"
     assert "first_stage_layers = 11" in said["verl_megatron.sh"]
-    assert "grad_offload; did you mean" in said["verl_megatron.sh"]
+    assert "grad_offload; no setting of the engine is like it" in said["verl_megatron.sh"], "the file has param_offload"
     for rule in ("two_batch_sizes", "unquoted_array", "gpus_divide"):
         assert f"error {rule}" in said["megatron_gpt3_175b.sh"]
     assert "error expert_grid" in said["megatron_mixtral.sh"]

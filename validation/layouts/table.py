@@ -57,7 +57,7 @@ class Published:
 
     def scenario(self, *, pinned: bool) -> dict[str, Any]:
         """The run with its layout pinned, or the same work on the same machines with the layout left to the search."""
-        entry, (count, tokens) = self.entry, self.batch
+        entry, (count, tokens) = self.entry | ({} if pinned else self.entry.get("searched", {})), self.batch
         batch: dict[str, Any] = {"global_batch_size": count, "sequence_length": tokens}
         layout = self._pins() if pinned else dict(FREE)
         if not pinned and entry["engine"] != "megatron-core":
@@ -181,7 +181,7 @@ Made by `python -m validation.layouts.table` from `validation/layouts/layouts.ya
 each network; `python -m validation.layouts.table --scenario NAME` prints one as a scenario. The published layout is
 pinned and estimated as it is; beside it stands what `planner solve` finds for the same work, precision, options and
 recomputed modules on the same machines with the degrees, the micro-batch, the layers of each stage and full
-recomputation open (`python benchmarks/layouts.py`).
+recomputation open (`python benchmarks/layouts.py`); where the engine is known from its paper alone, on Megatron-core.
 
 Most of these runs are among the rows that times were looked at while formulas were written (`docs/time.md`), so that
 the errors are in-sample; what the search finds instead was run by nobody. An estimate that does not fit by memory

@@ -7,7 +7,8 @@
 
 Forms, with their source: Megatron-LM 0.19 training/utils.py report_memory; slime 0.3 utils/memory_utils.py; verl 0.9
 utils/profiler/performance.py and perf/* metrics; NeMo-RL models/policy/workers; torchtitan components/metrics.py;
-DeepSpeed 0.19 runtime/utils.py see_memory_usage; nanotron logging; axolotl's memory/* metrics; Trainer's *_mem_gpu_*
+DeepSpeed 0.19 runtime/utils.py see_memory_usage; nanotron logging; NeMo 2's progress line (bytes);
+Megatron-Bridge training/utils/train_utils.py report_memory (GB); axolotl's memory/* metrics; Trainer's *_mem_gpu_*
 (transformers 5.23 trainer_utils.py); nvidia-smi --query-gpu (CSV), dmon -s m, and its table.
 """
 
@@ -24,12 +25,16 @@ Kind = Literal["allocated", "reserved", "device", "host"]
 KINDS: tuple[Kind, ...] = ("allocated", "reserved", "device", "host")
 _N = r"([0-9][0-9,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)"
 _AS = r"['\"]?\s*[:=]\s*(?:[\w.]+\()?"
-MIB_IN_GIB, BYTE_IN_GIB = 1 / 1024, 1 / GIB
+MIB_IN_GIB, GB_IN_GIB, BYTE_IN_GIB = 1 / 1024, 1e9 / GIB, 1 / GIB
 FORMS: tuple[tuple[Kind, float, re.Pattern[str]], ...] = (
     ("allocated", MIB_IN_GIB, re.compile(r"max allocated: " + _N)),
     ("reserved", MIB_IN_GIB, re.compile(r"max reserved: " + _N)),
     ("allocated", 1.0, re.compile(r"max_(?:memory_)?allocated_(?:gb|GB)" + _AS + _N)),
     ("reserved", 1.0, re.compile(r"max_(?:memory_)?reserved_(?:gb|GB)" + _AS + _N)),
+    ("allocated", GB_IN_GIB, re.compile(r"mem-max-allocated-gigabytes: " + _N)),
+    ("reserved", GB_IN_GIB, re.compile(r"mem-max-reserved-gigabytes: " + _N)),
+    ("allocated", BYTE_IN_GIB, re.compile(r"\bmax_memory_allocated" + _AS + _N)),
+    ("reserved", BYTE_IN_GIB, re.compile(r"\bmax_memory_reserved" + _AS + _N)),
     ("allocated", 1.0, re.compile(r"(?<!max_)'allocated_GB'" + _AS + _N)),
     ("reserved", 1.0, re.compile(r"(?<!max_)'reserved_GB'" + _AS + _N)),
     ("device", 1.0, re.compile(r"'used_GB'" + _AS + _N)),

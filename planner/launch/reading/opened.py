@@ -68,6 +68,7 @@ KINDS: dict[str, set[str]] = {
     "deepspeed": {"common", "accelerate", "deepspeed", "training_arguments"},
     "fsdp2": {"common", "accelerate", "fsdp", "training_arguments"},
     "transformers": {"common", "accelerate", "training_arguments"},
+    "transformers-ddp": {"common", "accelerate", "training_arguments"},
 }
 """Parts that belong to an engine, where a launcher serves several."""
 VERL = {True: "verl-megatron", False: "verl-fsdp2"}
@@ -87,7 +88,7 @@ OFFLOADS = (
     "actor_rollout_ref.actor.fsdp_config.param_offload", "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
     "actor_rollout_ref.actor.megatron.param_offload", "actor_rollout_ref.actor.megatron.optimizer_offload",
 )  # fmt: skip
-STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0}
+STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
 """ZeRO stage of engines whose files need not say it."""
 UNKNOWN = "which engine it is for cannot be told from its settings"
 
@@ -216,6 +217,8 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
     zero = text("distributed_type") in ZERO_SIGNS or any(name in options for name in ZERO_SIGNS)
     one = text("distributed_type") == "no" or ("distributed_type" not in options and "fsdp_version" not in options)
     family = FAMILIES[0 if zero else 1 if one else 2]
+    if text("distributed_type") == "multi_gpu":
+        family = "transformers-ddp"
     return {
         "megatron": sharded,
         "ms-swift": "megatron-core",
@@ -305,6 +308,9 @@ def _settle(found: Found) -> None:
         for word in OF_ROLLOUTS:
             words.pop(word, None)
     if found.launcher == "verl":
+        trainer = found.text("model_engine")
+        if trainer is not None and trainer not in ("dp", "megatron"):
+            found.unread.append((found.options["model_engine"].place, f"{trainer} is costed as FSDP2 is"))
         words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
         stays = [name for name in OFFLOADS if found.engine == VERL["megatron" in name] and not found.has(name)]
         if words["colocated"] and stays:
@@ -349,7 +355,12 @@ def _settle(found: Found) -> None:
     if "zero_stage" not in words and found.engine in STAGES:
         words["zero_stage"] = STAGES[found.engine]
     whole, apart = words.get("all_nodes"), words.get("generating_nodes")
-    if isinstance(whole, int):
+    each = words.get("gpus_per_node")
+    part = words.get("generating_gpus_per_node")
+    if whole == apart == 1 and words.get("colocated") is False and isinstance(each, int) and isinstance(part, int):
+        words["num_gpus"] = each - part  # one node whose GPUs are shared out
+        words["generating_gpus"] = part
+    elif isinstance(whole, int):
         beside = apart if words.get("colocated") is False and isinstance(apart, int) else 0
         words["training_nodes"] = whole - beside
         found.places["training_nodes"] = found.places.get("all_nodes", Place("?"))
@@ -357,7 +368,7 @@ def _settle(found: Found) -> None:
     nodes, each = words.get("generating_nodes"), words.get("generating_gpus_per_node") or words.get("gpus_per_node")
     if words.get("colocated") is not True and isinstance(engines, int) and isinstance(wide, int):
         words["generating_gpus"] = engines * wide
-    elif isinstance(nodes, int) and nodes and isinstance(each, int):
+    elif isinstance(nodes, int) and nodes and isinstance(each, int) and "generating_gpus" not in words:
         words["generating_gpus"] = nodes * each
     if words.get("num_gpus") is None and words.get("shard_ranks") is not None:
         words["num_gpus"] = words["shard_ranks"]

@@ -105,21 +105,49 @@ class _Walk:
                 self.shell.unread.append((self.word(child, "", False), "bash would not read this either"))
 
     def branches(self, node: Node) -> None:
-        """Each branch on its own; of a variable that several set, the first is taken and the others are listed."""
+        """Each branch on its own; of a variable that several set, one value is taken and the others are listed.
+
+        A `case` of a known word takes the branch that names it. A value from before stays where a branch that may not
+        be gone through sets another; else the first branch's is taken.
+        """
         arms = [part for part in node.named_children if part.type in ("case_item", "elif_clause", "else_clause")]
+        heads = [node] if node.type == "if_statement" else []
+        named = self.named(node, arms)
+        order = [*heads, *([named] if named is not None else []), *(arm for arm in arms if arm is not named)]
+        sure = named is not None or any(arm.type == "else_clause" for arm in arms)
         before = dict(self.shell.variables)
         taken: dict[str, Word] = {}
-        for arm in [*([node] if node.type == "if_statement" else []), *arms]:
+        for arm in order:
             self.shell.variables = dict(before)
             for part in arm.named_children if arm is node else [arm]:
                 if part not in arms or part is arm:
                     self.block(_Alone(part))
             for name, word in self.shell.variables.items():
-                if before.get(name) != word and taken.setdefault(name, word).text != word.text:
-                    first = taken[name].text.replace("\0", "...")
-                    why = f"{name} depends on a branch: {first!r} (line {taken[name].line}) is taken"
+                old = before.get(name)
+                if old == word:
+                    continue
+                stays = old is not None and old.known and not (sure and arm is order[0])
+                kept = taken.setdefault(name, old if stays and old is not None else word)
+                if kept.text != word.text:
+                    first = kept.text.replace("\0", "...")
+                    why = f"{name} depends on a branch: {first!r} (line {kept.line}) is taken"
                     self.shell.unread.append((word, why))
         self.shell.variables = before | taken
+
+    def named(self, node: Node, arms: list[Node]) -> Node | None:
+        """The branch of a `case` that its word, where that is known, names; the one of `*` where none does."""
+        subject = node.child_by_field_name("value")
+        if node.type != "case_statement" or subject is None:
+            return None
+        text, known = self.value(subject)
+        if not known:
+            return None
+        for wanted in (text, "*"):
+            for arm in arms:
+                patterns = arm.children_by_field_name("value")
+                if any((part.text or b"").decode(errors="replace").strip("\"'") == wanted for part in patterns):
+                    return arm
+        return None
 
     def word(self, node: Node, text: str, known: bool) -> Word:
         return Word(text, self.name, node.start_point[0] + 1, known)

@@ -57,7 +57,8 @@ def durations_table(result: ThroughputResult) -> dict[str, Any]:
     found = residuals(result)
     engines: dict[str, dict[str, Any]] = defaultdict(dict)
     for (engine, generation), groups in found.items():
-        if (engine, generation) != RL and sum(map(len, groups.values())) >= LEAST_ROWS:
+        several = len(groups) > 1  # one group cannot be left out of itself: such runs count as never scored
+        if (engine, generation) != RL and several and sum(map(len, groups.values())) >= LEAST_ROWS:
             engines[engine][generation] = entry(groups)
     pooled = {
         name: np.concatenate(list(found[name, "all"].values())) for name in sorted(engines) if "all" in engines[name]

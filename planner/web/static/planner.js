@@ -47,7 +47,12 @@
     if (name === "htmx:sendAbort" || name === "htmx:afterRequest") delete detail.error;
   };
   document.body.addEventListener("htmx:configRequest", (event) => {
-    for (const [name, value] of [...event.detail.formData]) if (value === "") event.detail.formData.delete(name);
+    const asked = event.detail.formData;
+    for (const name of new Set(asked.keys())) {
+      const kept = asked.getAll(name).filter((value) => value !== "");
+      asked.delete(name); // all of that name: a comparison has several sides
+      for (const value of kept) asked.append(name, value);
+    }
     if (event.detail.elt === form) history.replaceState(null, "", `?${query()}`);
   });
 })();

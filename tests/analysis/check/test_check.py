@@ -40,6 +40,12 @@ FORMS = {
     "perf/cpu_memory_used_gb:200.0": [
         ("allocated", 41.5, 3, None), ("reserved", 50.25, 3, None), ("host", 200.0, 3, None),
     ],
+    "[Rank 0] (after 2 iterations) memory (GB) | mem-max-allocated-gigabytes: 53.6870912 "
+    "| mem-max-reserved-gigabytes: 64.42450944 | mem-alloc-retires: 0": [
+        ("allocated", 50.0, 2, 0), ("reserved", 60.0, 2, 0),
+    ],
+    "Training epoch 0, iteration 8/29 | global_step: 8 | max_memory_reserved: 57982058496 | max_memory_allocated: "
+    "53687091200 | train_step_timing in s: 27.01": [("allocated", 50.0, 8, None), ("reserved", 54.0, 8, None)],
     "After update_actor, memory allocated (GB): 12.5, memory reserved (GB): 14.0, device memory used/total (GB): "
     "61.0/79.1": [("allocated", 12.5, None, None), ("reserved", 14.0, None, None), ("device", 61.0, None, None)],
     "GPU Memory after optimizer offload: 12.30GB allocated, 13.40GB reserved": [

@@ -1,0 +1,90 @@
+"""NeMo-RL's own loader of configurations on every plan: `python -m pytest -m engines`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawn import PLANS, written
+
+pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
+
+
+def test_nemo_rl_loads_every_plan_over_its_own_configuration(tmp_path: Path) -> None:
+    """examples/run_grpo.py loads with load_config; every key of ours must be one that its own files have."""
+    root = Path(os.environ.get("PLANNER_NEMO_RL", "none"))
+    examples = root / "examples/configs"
+    if not examples.is_dir():
+        pytest.skip("PLANNER_NEMO_RL names no checkout of NeMo-RL")
+    pytest.importorskip("omegaconf")
+    pytest.importorskip("hydra")
+    sys.path.insert(0, str(root / "nemo_rl/utils"))
+    import config as loader
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
+    for file in examples.glob("*.yaml"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    base = plain(loader.load_config(tmp_path / "grpo_math_1B_megatron.yaml"))
+    for plan, files in written("nemo-rl", "nemo-rl", PLANS):
+        path = tmp_path / "ours.yaml"
+        path.write_text(files["nemo_rl.yaml"])
+        loaded = loader.load_config(path)
+        whole = OmegaConf.to_container(loaded, resolve=True)
+        assert isinstance(whole, dict)
+        assert set(plain(loaded)) - set(base) <= KNOWN, set(plain(loaded)) - set(base)
+        read, lay, policy = plain(loaded), plan.layout, "policy."
+        own = policy + "megatron_cfg."
+        degrees = [read[own + f"{name}_model_parallel_size"] for name in ("tensor", "pipeline", "expert")]
+        assert degrees == [lay[f"{name}_parallel"] for name in ("tensor", "pipeline", "expert")]
+        assert read[own + "context_parallel_size"] == lay["context_parallel"]
+        assert read[own + "sequence_parallel"] == bool(lay["sequence_parallel"])
+        assert read[policy + "train_global_batch_size"] == lay["global_batch_size"]
+        assert read[policy + "max_total_sequence_length"] == lay["sequence_length"]
+        assert read["grpo.num_prompts_per_step"] == plan.wish.rollout_batch_size
+        rl = plan.problem.scenario.rl
+        assert rl is not None
+        assert (read["loss_fn.reference_policy_kl_penalty"] > 0) == rl.reference_model
+        again = read[own + "activation_checkpointing"]
+        assert again == (any(plan.recomputed) or bool(plan.problem.scenario.layout.recompute_modules))
+        if lay["max_tokens"]:
+            assert read[policy + "sequence_packing.train_mb_tokens"] == lay["max_tokens"]
+        else:
+            assert read[policy + "train_micro_batch_size"] == lay["micro_batch_size"]
+            assert not read[policy + "sequence_packing.enabled"]
+        if rl.placement == "asynchronous":  # algorithms/grpo.py:4121-4130
+            assert read["policy.generation.vllm_cfg.async_engine"]
+            assert read["loss_fn.use_importance_sampling_correction"]
+        gpus = read["cluster.num_nodes"] * read["cluster.gpus_per_node"]
+        if read["policy.generation.colocated.enabled"]:
+            assert gpus == lay["num_gpus"]
+        else:
+            beside = "policy.generation.colocated.resources."
+            nodes, each = read[beside + "num_nodes"], read[beside + "gpus_per_node"]
+            assert plan.rollout is not None
+            assert nodes * each == plan.rollout.num_gpus
+            assert gpus - nodes * each == lay["num_gpus"], files["nemo_rl.yaml"]
+
+
+KNOWN: set[str] = set()
+"""Keys that NeMo-RL's code reads and its own example lacks."""
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Leaves by dotted names, resolved."""
+    from omegaconf import OmegaConf
+
+    out: dict[str, Any] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(inner, f"{name}.{key}" if name else key)
+        else:
+            out[name] = value
+
+    walk(OmegaConf.to_container(config, resolve=True), "")
+    return out
