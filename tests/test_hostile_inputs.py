@@ -44,3 +44,20 @@ def test_damaged_files_are_refused_with_their_place(kind: Kind, tmp_path_factory
 def test_every_value_is_reached() -> None:
     texts = {damaged("a: 1\n", [("number", 0, index)]) for index in range(len(VALUES))}
     assert len(texts) == len(set(VALUES))
+
+
+FOUND = {
+    "an RL stack whose file ends before what generates": (
+        "catalog engines", [("number", 10392132, 10039318), ("end", 3163727, 16522509), ("number", 7120295, 8720916)],
+    ),
+    "a word that is no number is quoted": (
+        "launch script", [("number", 16707078, 11146637), ("number", 7971147, 2530268), ("number", 2369164, 1529967)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_the_benchmark_once_found(name: str, tmp_path: Path) -> None:
+    kind_name, changes = FOUND[name]
+    kind = next(kind for kind in KINDS if kind.name == kind_name)
+    assert attack(kind, kind.texts()[0], changes, tmp_path) == []

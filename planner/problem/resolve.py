@@ -106,7 +106,7 @@ def _shared(names: Names, scenario: Scenario) -> dict[str, Any]:
     out["optimizers"] = tuple(names.find("optimizers", name, "optimizer") for name in wanted)
     out["rollout_engine"] = None
     if scenario.rl is not None and engine is not None:
-        if engine.colocation is None:
+        if engine.colocation is None or engine.generation is None:
             what, attempt = f"engine {engine.id} has no rollout engine", "engine: slime"
             because = "task: rl needs an engine that also generates samples"
             names.wrong.append(Mistake(what, names.document.place(("engine",)), because, attempt))
