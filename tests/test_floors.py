@@ -246,3 +246,14 @@ def test_no_test_of_the_main_suite_looks_at_a_clock() -> None:
     for path in sorted((ROOT / "tests").rglob("*.py")):
         if "slow" not in path.parts and path.name != "test_floors.py":
             assert not re.search(r"perf_counter|time\.time\(|monotonic\(", path.read_text()), path
+
+
+def test_no_class_of_ours_is_named_in_a_sentence() -> None:
+    """A renamed class once took a printed word with it."""
+    classes = {node.name for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)}
+    names = {name for name in classes if len(re.findall("[A-Z][a-z]+", name)) > 1}
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            parts = node.values if isinstance(node, ast.JoinedStr) else ()
+            said = " ".join(part.value for part in parts if isinstance(part, ast.Constant))
+            assert not names & set(re.findall(r"\w+", said)), f"{path}:{node.lineno}: {said}"

@@ -314,7 +314,7 @@ def proof_blocks(outcome: Outcome) -> list[Block]:
     missing = [entry.text for entry in proof.removed if entry.rule == NOT_TRIED]
     status += f" Not tried: {'; '.join(missing)}." if missing else ""
     beside = held_text(proof.held)
-    status += f" KeptDefault at defaults: {beside}." if beside is not None else ""
+    status += f" Held at defaults: {beside}." if beside is not None else ""
     if proof.enumerated == 0:
         checked = "No point was left to enumerate as a second check."
     elif proof.enumerated is not None:

@@ -125,7 +125,9 @@ def test_half_a_node_is_the_better_half(tmp_path: Path) -> None:
     cluster = problem(tmp_path, f"node: {PAIRS}, num_gpus: 2, topology: topo.txt", topo__txt=CROSSED).clusters[2]
     assert isinstance(cluster, OwnCluster)
     assert cluster.order == (0, 2)
-    assert cluster.group(2, 1).slowest.kind == "nvlink"  # type: ignore[union-attr]
+    slowest = cluster.group(2, 1).slowest
+    assert slowest is not None
+    assert slowest.kind == "nvlink"
 
 
 def test_the_matrix_of_the_catalogs_own_node_changes_nothing(tmp_path: Path) -> None:
@@ -147,7 +149,9 @@ def test_a_dead_link_slows_the_groups_that_need_it(tmp_path: Path) -> None:
     lines[2:] = [line.replace("NV18", "NV9", 1) for line in lines[2:]]
     hurt = problem(tmp_path, cluster, topo__txt="\n".join(lines)).clusters[8]
     assert isinstance(hurt, OwnCluster)
-    assert hurt.group(8, 1).slowest.gb_per_s == 225  # type: ignore[union-attr]
+    slowest = hurt.group(8, 1).slowest
+    assert slowest is not None
+    assert slowest.gb_per_s == 225
     whole = problem(tmp_path, cluster, topo__txt=SWITCHED).clusters[8]
     assert hurt.collective_seconds("all_reduce", hurt.group(8, 1), 1e9) > whole.collective_seconds(
         "all_reduce", whole.group(8, 1), 1e9

@@ -60,7 +60,7 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     if headroom <= 0:
         missing = tuple(f"Not tried: {entry.text}." for entry in untried(question))
         beside = held_text(held(question))
-        missing += (f"KeptDefault at defaults: {beside}.",) if beside is not None else ()
+        missing += (f"Held at defaults: {beside}.",) if beside is not None else ()
         return Nearest((*said, "It does not fit even where no memory is kept free.", *missing), least, None)
     less = dict(less_headroom(question.first, headroom))
     again = plan(override(question.document, less), catalog, check_points=0, time_limit_s=time_limit_s)

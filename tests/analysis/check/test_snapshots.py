@@ -17,6 +17,7 @@ import pytest
 
 from planner.analysis.check.check import OUTSIDE, check
 from planner.analysis.check.grouping import grouped
+from planner.costs.item_names import ItemName
 from planner.errors import InputError
 from planner.inputs.document import load, override
 from planner.inputs.snapshot import Snapshot, read_snapshot, snapshot_of
@@ -67,12 +68,12 @@ def without_stacks(name: str) -> Any:
 
 def misplaced(snapshot: Snapshot, name: str) -> float:
     """Share of the bytes that lie on another item than the one they belong to, or on none."""
-    owners = {int(address, 16): item for address, item in truth(name)["owners"]}
-    own = Counter[str]()
+    owners = {int(address, 16): ItemName(item) for address, item in truth(name)["owners"]}
+    own = Counter[ItemName]()
     for each in snapshot.peak:
         own[owners[each.address]] += each.size
     ours = grouped(snapshot, planned(name), 0).bytes
-    right = sum(min(own[item], ours.get(item, 0)) for item in own)  # type: ignore[call-overload]
+    right = sum(min(own[item], ours.get(item, 0)) for item in own)
     return 1 - right / snapshot.peak_bytes
 
 
@@ -105,8 +106,8 @@ def test_without_events_sizes_alone_tell_state_from_the_rest() -> None:
     assert snapshot.events == 0
     assert found.explained_share > 0.99
     state = {row.name: row.amount for row in planned(name).memory[0].items}
-    for item in ("weights", "optimizer"):
-        assert found.bytes[item] / GIB == pytest.approx(state[item], rel=0.01)  # type: ignore[index]
+    for item in (ItemName.WEIGHTS, ItemName.OPTIMIZER):
+        assert found.bytes[item] / GIB == pytest.approx(state[item], rel=0.01)
 
 
 def test_what_no_item_wants_is_unexplained() -> None:
