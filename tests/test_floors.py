@@ -249,11 +249,11 @@ def test_no_test_of_the_main_suite_looks_at_a_clock() -> None:
 
 
 def test_no_class_of_ours_is_named_in_a_sentence() -> None:
-    """A renamed class once took a printed word with it."""
+    """A renamed class once took a printed word with it; only a `__repr__` says <Class ...>."""
     classes = {node.name for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)}
     names = {name for name in classes if len(re.findall("[A-Z][a-z]+", name)) > 1}
     for path in FILES:
         for node in ast.walk(tree(path)):
             parts = node.values if isinstance(node, ast.JoinedStr) else ()
             said = " ".join(part.value for part in parts if isinstance(part, ast.Constant))
-            assert not names & set(re.findall(r"\w+", said)), f"{path}:{node.lineno}: {said}"
+            assert not names & set(re.findall(r"(?<!<)\b\w+", said)), f"{path}:{node.lineno}: {said}"
