@@ -60,7 +60,7 @@ class _Sheet:
 
 
 @lru_cache(maxsize=1024)
-def _checked(sheet: _Sheet) -> Any:
+def _checked(sheet: _Sheet) -> BaseModel:
     """The record of an entry: a process that asks several questions checks each file once. Raises InputError."""
     return validate(sheet.document, schema_of(sheet.kind))
 

@@ -7,7 +7,6 @@ over which ranks it is cut (`shard`). `costs/memory.py` multiplies these out; it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -314,7 +313,7 @@ class Engine(Stated):
     @model_validator(mode="after")
     def _options_are_valid(self) -> Engine:
         for name in self.options:
-            _configured(self, (name,), ())
+            configured(self, [name])
         return self
 
 
@@ -345,29 +344,6 @@ def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = 
     An option may also be the name of a precision; it then needs no entry in `engine.options`. Single modules are
     recomputed instead of whole layers, never beside them: engines take one granularity.
     """
-    return _known(_Same(engine), tuple(options), tuple(modules))
-
-
-class _Same:
-    """An engine by its identity: to compare two by their fields takes as long as what is to be saved."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.engine is self.engine
-
-    def __hash__(self) -> int:
-        return id(self.engine)
-
-
-@lru_cache(maxsize=256)
-def _known(same: _Same, options: tuple[str, ...], modules: tuple[str, ...]) -> Engine:
-    """What questions about the same engine file share."""
-    return _configured(same.engine, options, modules)
-
-
-def _configured(engine: Engine, options: Sequence[str], modules: Sequence[str]) -> Engine:
     data = engine.model_dump(exclude={"options"}) if engine.options or options or modules else {}
     # What waits on the host is what is left of the other options' tensors.
     for name in sorted(options, key=lambda name: name in engine.options and engine.options[name].decides is not None):
