@@ -73,6 +73,9 @@ ROUND = [
     ("fsdp2", "axolotl", {}, ()),
     ("deepspeed", "axolotl", {}, ("cluster.num_gpus=16", "batch.global_batch_size=64")),
     ("fsdp2", "llama-factory", {}, ()),
+    ("fsdp2", "axolotl", {"engine_options": ["hybrid_sharding"], "cluster.num_gpus": 16}, ()),
+    ("fsdp2", "accelerate", {"engine_options": ["hybrid_sharding"], "cluster.num_gpus": 16}, ("model=llama3-8b", LENGTH)),
+    ("verl-fsdp2", "verl", {"engine_options": ["hybrid_sharding"], "cluster.num_gpus": 16}, ()),
 ]
 """Engine, launcher, decisions, and what the format has no word for."""
 
