@@ -16,6 +16,8 @@ Setting = str | int | float | bool | None | list[str] | list[int]
 Words = dict[str, Setting]
 HYBRID = "hybrid_sharding"
 """The engine option of copies of sharded state, one a node."""
+OFFLOADED_PARAMETERS = "parameter_offload"
+"""The engine option of shards that wait on the host."""
 
 NEUTRAL: Words = {
     "tensor_parallel": 1,
@@ -64,8 +66,8 @@ def said(plan: Plan) -> Words:
 
     tokens_per_gpu: the cap up to which samples are packed (dynamic), else fixed_micro_batch_size; prompts_per_step:
     prompts of one optimizer step; training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout
-    engine of its own; all_nodes: both; shard_ranks: of one copy of the state; state_copies, ranks_of_a_copy: where there
-    may be several (hybrid sharding).
+    engine of its own; all_nodes: both; shard_ranks: of one copy of the state; state_copies, ranks_of_a_copy: where
+    there may be several (hybrid sharding).
     """
     lay, problem = plan.layout, plan.problem
     out: Words = layout_document(plan)
@@ -82,6 +84,7 @@ def said(plan: Plan) -> Words:
         "dynamic": bool(lay["max_tokens"]),
         "fixed_micro_batch_size": None if lay["max_tokens"] else lay["micro_batch_size"],
         "shard_ranks": ranks // copies,
+        "parameters_offloaded": OFFLOADED_PARAMETERS in settled(plan).engine_options,
         "state_copies": copies if hybrid else None,
         "ranks_of_a_copy": ranks // copies if hybrid else None,
         "reshard": lay["zero_stage"] == 3,
