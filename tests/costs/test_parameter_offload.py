@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from planner.analysis.infeasible.repairs import playbook
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.host import host_ledger
@@ -118,3 +119,9 @@ def test_deepspeed_takes_it_at_stage_3_alone() -> None:
 def test_an_engine_without_it_says_so() -> None:
     with pytest.raises(InputError, match="parameter_offload"):
         question_of(asked(engine="openrlhf", engine_options=ON))
+
+
+@pytest.mark.parametrize(("engine", "offered"), [("fsdp2", True), ("deepspeed", True), ("megatron-core", False)])
+def test_it_is_a_repair_where_the_engine_has_it(engine: str, offered: bool) -> None:
+    changes = [one.changes for kind in playbook(question_of(asked(engine=engine))) for one in kind.attempts]
+    assert ((("engine_options", ON),) in changes) == offered

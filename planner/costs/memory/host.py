@@ -52,8 +52,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
         items.append(Item(ItemName.WEIGHTS_ON_THE_HOST, shards, problem.engine.zero_three.source))
     if problem.optimizer_on_host:
         items.append(Item(ItemName.OPTIMIZER_ON_THE_HOST, ranks * held, "state of this node's ranks"))
-        each = problem.gradient_bytes if problem.gradients_on_host else states.host_gradient_bytes
-        gradients = ranks * state * each
+        width = problem.gradient_bytes if problem.gradients_on_host else states.host_gradient_bytes
+        gradients = np.asarray(ranks * state * width)
         items.append(Item(ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST, gradients, states.source))
     elif asleep:
         items.append(Item(ItemName.SLEEPING_TRAINERS_OPTIMIZER, ranks * held, "state of this node's ranks"))
