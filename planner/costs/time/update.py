@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.costs.memory.optimizer import optimizer_bytes, over_layers, paged
 from planner.costs.memory.stage_memory import StageMemory
-from planner.costs.time.layer import LayerTime
+from planner.costs.time.layer import COPY_SHARE, HOST_GB_PER_S, LayerTime
 from planner.costs.time.strides import data_strides
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
@@ -16,8 +16,6 @@ from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
 from planner.units import GB
 
-HOST_GB_PER_S = 200.0
-"""Host memory bandwidth of one node that a CPU optimizer reaches (two sockets of DDR5, about half of peak; assumed)."""
 MS = 1e-3
 MB = 1e6
 
@@ -111,14 +109,17 @@ class UpdateTime:
         cut = lay.zero_stage >= 1
         dense, expert = memory.trainable
         local = dense / np.where(cut, memory.shards[0], 1.0) + expert / np.where(cut, memory.shards[1], 1.0)
-        if problem.scenario.layout.optimizer_offload:
+        rate = COPY_SHARE * problem.gpu.pcie_gb_per_s * GB
+        weights_there = problem.weights_on_host & (lay.zero_stage >= 3)
+        if problem.optimizer_on_host:
             ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
-            pcie = (problem.gradient_bytes + problem.weight_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
-            return np.asarray(pcie + local * moved * ranks / (HOST_GB_PER_S * GB))
+            sent = np.where(weights_there, 0.0, problem.weight_bytes)
+            sent = sent + problem.gradient_bytes * (not problem.gradients_on_host)
+            return np.asarray(sent * local / rate + local * moved * ranks / (HOST_GB_PER_S * GB))
         moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
         fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
-        fetched = fetched / (0.8 * problem.gpu.pcie_gb_per_s * GB)
-        return np.asarray(fetched + moving)
+        fetched = fetched + np.where(weights_there, problem.weight_bytes * local, 0.0)
+        return np.asarray(fetched / rate + moving)
 
     def _products(self, memory: StageMemory) -> Floats:
         """Matrix products inside the optimizer, of the layers' matrices that one rank updates. [s]
