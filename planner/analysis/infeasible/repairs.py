@@ -185,7 +185,7 @@ def playbook(question: Question) -> Iterator[Kind]:
     yield from _same_work(problem)
     on = problem.scenario.engine_options
     for name in to_the_host(question):
-        yield Kind((Attempt("shards of the weights to the host", (("engine_options", [*on, name]),)),))
+        yield Kind((Attempt("shards of the weights to the host", (("engine_options", (*on, name)),)),))
     yield from _degrees(problem)
     yield from _rollout(problem)
     for kind in (*_shorter(problem), *_other_work(problem)):
