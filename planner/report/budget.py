@@ -10,13 +10,13 @@ from planner.analysis.budget.budget import Booking, BudgetAnswer
 from planner.analysis.budget.budget_file import windows
 from planner.analysis.budget.front import CostFront
 from planner.analysis.budget.options import JobOption
-from planner.analysis.budget.rates import STALE_DAYS, Terms
 from planner.analysis.budget.sensitivity import Sensitivity
 from planner.analysis.whatif import compact
 from planner.inputs.examples import typed_beside
 from planner.report.blocks import Bar, Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, Timeline
+from planner.report.budget_assumptions import assumptions, of_offer
 from planner.report.screen import Screen, screen_blocks
-from planner.report.short import LEGEND, short_layout, short_wishes
+from planner.report.short import short_layout, short_wishes
 from planner.schema.budget import Job
 from planner.search.plan import degrees
 from planner.units import number, percent, span
@@ -63,7 +63,7 @@ def budget_screen(answer: BudgetAnswer) -> list[Block]:
         rows.append((what, name, f"{number(each.start / 24, 1)} on", "", number(each.cents / 100, 0)))
     columns = ("job", "machines", "days booked", "in time", "USD")
     table = Grid(columns, tuple(rows), left=frozenset({0, 1}))
-    doubts = [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
+    doubts = [text for place, terms in enumerate(answer.terms) for text in of_offer(answer, place, terms)]
     changed = [row for row in answer.sensitivities if row.late or row.picks is not None or row.cents is None]
     notes = [f"{row.name}: {_consequence(answer, row)}" for row in changed] + doubts
     knee = answer.front.knee if answer.front is not None else None
@@ -341,70 +341,6 @@ def _options(answer: BudgetAnswer, job: Job) -> list[Block]:
 
 def _days(hours: float) -> str:
     return number(hours / 24, 1 if hours >= 240 else 2)
-
-
-def assumptions(answer: BudgetAnswer) -> tuple[str, ...]:
-    """Everything that the figures rest on, with dates."""
-    budget, lines = answer.budget, []
-    spreads = [o.duration.spread.sentence for o in answer.options if o.duration is not None]
-    lines += list(dict.fromkeys(spreads))
-    lines.append(
-        f"a deadline must hold with {percent(budget.confidence, 0)}: that much of the known error of the speed is "
-        "booked; what shares scenario and GPU is fast or slow together"
-    )
-    lines.append(f"goodput {budget.goodput:g} (share of the time that is really trained, as the file states)")
-    if any(o.plan is not None and o.plan.goodput is not None for o in answer.options):
-        lines[-1] += ", times the goodput of faults: in the scenario on each number of GPUs"
-    limits = [f"max_usd {number(budget.max_usd, 0)}, also if all booked hours are used"] if budget.max_usd else []
-    limits += [f"max_nodes_at_once {budget.max_nodes_at_once}"] if budget.max_nodes_at_once is not None else []
-    lines += [f"limits: {'; '.join(limits)}"] if limits else []
-    lines += [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
-    of = "the first day of the schedule" if budget.starts_on is not None else "the newest price; or starts_on"
-    lines.append(f"ages of prices are counted to {answer.today.isoformat()} ({of})")
-    lines += [*_sources(answer), "US dollars, list prices without tax; use is billed to the second while training"]
-    lines.append("the schedule counts whole hours: what is booked is rounded up, a deadline is rounded down")
-    return (*lines, LEGEND)
-
-
-def _of_offer(answer: BudgetAnswer, place: int, terms: Terms) -> list[str]:
-    """What the file says of an offer and nobody checked."""
-    offer, lines = terms.offer, []
-    chosen = any(booking.option.offer == place for booking in answer.bookings)
-    if offer.mean_hours_between_interruptions_per_node is not None:
-        lines.append(
-            f"{terms.name}: a node is taken away every {offer.mean_hours_between_interruptions_per_node:g} h on "
-            f"average, {offer.restart_minutes:g} min to train again, half of {offer.checkpoint_interval_minutes:g} min "
-            "lost (as the file states)"
-        )
-    if offer.minimum_days is not None:
-        lines.append(f"{terms.name}: paid from the first job on it to the last, at least {offer.minimum_days:g} days")
-    if chosen and offer.terms != "purchase":
-        if offer.confirmed_on is not None:
-            lines.append(
-                f"{terms.name}: {offer.capacity_nodes} nodes confirmed by the provider on {offer.confirmed_on}"
-            )
-        else:
-            lines.append(f"{terms.name}: nobody has confirmed that the provider has these nodes")
-    age = terms.age_days(answer.today)
-    if age > STALE_DAYS and offer.purchase is None:
-        lines.append(f"{terms.name}: the price is {age} days old ({terms.price_date}); ask for a new one")
-    return lines
-
-
-def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
-    """One line a source, with its date and the offers that rest on it."""
-    by_source: dict[tuple[str, str], list[str]] = {}
-    for terms in answer.terms:
-        if terms.offer.purchase is not None:
-            source = ("purchase: of the budget file", "as stated")
-        elif terms.offer.quoted_on is not None:
-            source = ("your own quote", terms.offer.quoted_on)
-        else:
-            source = (terms.price.sources[0].ref, terms.price.sources[0].date)
-        names = by_source.setdefault(source, [])
-        if terms.price.id not in names:
-            names.append(terms.price.id)
-    return tuple(f"{', '.join(names)}: {ref}, {date}" for (ref, date), names in by_source.items())
 
 
 def _next(answer: BudgetAnswer) -> Command:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.analysis.budget.budget import Booking, BudgetAnswer
 from planner.analysis.budget.options import JobOption
-from planner.report.budget import assumptions
+from planner.report.budget_assumptions import assumptions
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.search.decisions import layout_document
