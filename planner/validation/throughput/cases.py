@@ -24,6 +24,8 @@ FASTER_NODES = 435.0
 """Bus bandwidth of an all-reduce inside a node that parts jobs of the nanotron sweep before its nodes were repaired
 (449 to 461 GB/s, one 439) from those after (390 to 432): other machines for a choice between layouts. [GB/s]"""
 VTRAIN = ("vtrain-1-node", "vtrain-several")
+_READ_CLASSES = {"mlperf_lora": "adapters", "primus": "amd", "torchtune": "one-gpu", "dgxc_later": "unseen"}
+"""Classes of rows whose configurations were read, by source."""
 CLASSES: dict[str, str] = {
     "dense-bf16": "dense, bf16, full layout, FlashAttention stated or known",
     "nanotron-slow": "nanotron on a degraded network",
@@ -37,6 +39,8 @@ CLASSES: dict[str, str] = {
     "adapters": "LoRA of 70 billion parameters in fp8, Megatron; nothing chosen with them in view",
     "amd": "AMD's GPUs: the H100's grid scaled; nothing chosen with them in view",
     "one-gpu": "one A100: full training, LoRA and QLoRA; nothing chosen with them in view",
+    "unseen": "networks of dgxc that no development row has, 16 to 2,048 GPUs, bf16 and fp8: scored before anything was "
+    "chosen with them in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -88,7 +92,7 @@ class Speed:
         """The class in which its tokens/s count; see CLASSES."""
         eight = self.run.precision in ("fp8", "mxfp8", "nvfp4")
         if READ in self.run.tags:
-            return {"mlperf_lora": "adapters", "primus": "amd"}.get(self.source, "one-gpu")
+            return _READ_CLASSES[self.source]
         if self.run.engine == "torchtitan":
             return "torchtitan"
         if self.moe:
@@ -148,7 +152,9 @@ class Speed:
 
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
     """All throughput rows of a data folder. Raises InputError where the first file is missing or one is broken."""
-    first = read_rows(folder / CASES, speed_of) + tuple(speed_of(row) for row in more_rows(folder))
+    first = read_rows(folder / CASES, speed_of)
+    networks = {speed.run.model: speed.run.arch for speed in first}
+    first += tuple(speed_of(row) for row in more_rows(folder, networks))
     later = folder / CASES_2
     if not later.is_file():
         return first
