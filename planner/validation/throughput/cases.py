@@ -39,8 +39,8 @@ CLASSES: dict[str, str] = {
     "adapters": "LoRA of 70 billion parameters in fp8, Megatron; nothing chosen with them in view",
     "amd": "AMD's GPUs: the H100's grid scaled; nothing chosen with them in view",
     "one-gpu": "one A100: full training, LoRA and QLoRA; nothing chosen with them in view",
-    "unseen": "networks of dgxc that no development row has, 16 to 2,048 GPUs, bf16 and fp8: scored before anything was "
-    "chosen with them in view",
+    "unseen": "networks of dgxc in no development row, 16 to 2,048 GPUs: scored before anything was chosen with "
+    "them in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -180,7 +180,7 @@ def speed_of(row: dict[str, Any]) -> Speed:
     )
 
 
-def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
+def _flags(detail: dict[str, Any], *, dense: bool) -> tuple[str, ...]:
     """Switches that the source states, as engine files name them."""
     words = f"{detail.get('dispatcher') or ''} {detail.get('kernel') or ''}".lower()
     graph = f"{detail.get('cuda_graph') or ''} {detail.get('overlap') or ''}".lower()
@@ -192,7 +192,7 @@ def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
         "cuda_graphs": "full_iteration" in graph,
         "compile": str(detail.get("compile")) == "True",
         "async_tp": str(detail.get("async_tp")) == "True",
-        "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
+        "mlp_cuda_graphs" if dense else "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
     }
     return (*(name for name, on in stated.items() if on), *detail.get("options", ()))
 
@@ -207,7 +207,7 @@ def _run(row: dict[str, Any]) -> Case:
         "kind": row["kind"],
         "engine": row["engine"],
         "framework": " ".join(str(detail.get(name) or "") for name in ("framework", "kernel", "mp_mode", "compile")),
-        "flags": _flags(detail),
+        "flags": _flags(detail, dense=row["kind"] == "dense"),
         "notes": detail.get("notes") or "",
         "version_date": "",
         "gpu": row["gpu"],
