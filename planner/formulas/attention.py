@@ -57,7 +57,8 @@ MEASURED = {
 }
 """Measured forward rates, aiconfigurator at 095f58a5 (2026-08-21); B200 and L40S kernels are not named there.
 FlashAttention 2 on H100 is read off the figures of the FlashAttention 3 paper (arXiv:2407.08608), from memory. On
-Blackwell it runs the instructions of Ampere as on Hopper: H100's rates times the multiprocessors (148 / 132), assumed."""
+Blackwell it runs the instructions of Ampere as on Hopper: H100's rates times the multiprocessors (148 / 132), assumed;
+prime-rl's LoRA of Qwen3 4B on B200 at 16,384 and 65,536 tokens asks for 370 to 540."""
 WIDEST_HEAD = {"sm_100": 128, "sm_103": 128}
 """Widest head that the newest kernels of a chip train, but for queries of 192 beside values of 128; FlashAttention 2
 takes over beyond. Source: TransformerEngine common/fused_attn/fused_attn.cpp, backends by cuDNN's release: up to 256 in

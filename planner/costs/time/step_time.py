@@ -364,8 +364,7 @@ class StepTime:
     @cached_property
     def slower(self) -> Floats:
         """Times as long as on few GPUs: slow nodes and jitter, unless the scenario states its slowest rank, or RL."""
-        faults = self.problem.scenario.faults
-        if self.problem.is_rl or (faults is not None and faults.straggler_factor != 1):
+        if self.problem.is_rl or self.problem.slowest_rank_stated:
             return np.ones_like(self.layouts.num_gpus, dtype=float)
         return factor_at_scale(self.layouts.num_gpus, per_doubling=self.problem.engine.timing.slower_per_doubling)
 

@@ -24,7 +24,13 @@ FASTER_NODES = 435.0
 """Bus bandwidth of an all-reduce inside a node that parts jobs of the nanotron sweep before its nodes were repaired
 (449 to 461 GB/s, one 439) from those after (390 to 432): other machines for a choice between layouts. [GB/s]"""
 VTRAIN = ("vtrain-1-node", "vtrain-several")
-_READ_CLASSES = {"mlperf_lora": "adapters", "primus": "amd", "torchtune": "one-gpu", "dgxc_later": "unseen"}
+_READ_CLASSES = {
+    "mlperf_lora": "adapters",
+    "primus": "amd",
+    "torchtune": "one-gpu",
+    "dgxc_later": "unseen",
+    "lora_later": "adapters-unseen",
+}
 """Classes of rows whose configurations were read, by source."""
 CLASSES: dict[str, str] = {
     "dense-bf16": "dense, bf16, full layout, FlashAttention stated or known",
@@ -40,6 +46,8 @@ CLASSES: dict[str, str] = {
     "amd": "AMD's GPUs: the H100's grid scaled; nothing chosen with them in view",
     "one-gpu": "one A100: full training, LoRA and QLoRA; nothing chosen with them in view",
     "unseen": "networks of dgxc in no development row, 16 to 2,048 GPUs: scored before anything was chosen with "
+    "them in view",
+    "adapters-unseen": "LoRA in bf16 and fp8, AutoModel and Megatron-Bridge: scored before anything was chosen with "
     "them in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
@@ -153,7 +161,7 @@ class Speed:
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
     """All throughput rows of a data folder. Raises InputError where the first file is missing or one is broken."""
     first = read_rows(folder / CASES, speed_of)
-    networks = {speed.run.model: speed.run.arch for speed in first}
+    networks = {speed.run.model: dict(speed.run.arch) for speed in first}
     first += tuple(speed_of(row) for row in more_rows(folder, networks))
     later = folder / CASES_2
     if not later.is_file():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.report.json_text import JsonObject
@@ -24,7 +23,7 @@ _OF_THE_NETWORK = (
 )
 
 
-def more_rows(folder: Path, networks: Mapping[str, Mapping[str, Any]]) -> list[JsonObject]:
+def more_rows(folder: Path, networks: Mapping[str, JsonObject]) -> list[JsonObject]:
     """The rows of a data folder in the shape of the others; none where it has no such file.
 
     `networks` holds shapes by name, of other rows, for what the catalog lacks.
@@ -36,7 +35,7 @@ def more_rows(folder: Path, networks: Mapping[str, Mapping[str, Any]]) -> list[J
         return [_row(cells, _network(cells["model"], networks, default_catalog())) for cells in csv.DictReader(stream)]
 
 
-def _network(name: str, networks: Mapping[str, Mapping[str, Any]], catalog: Catalog) -> dict[str, Any]:
+def _network(name: str, networks: Mapping[str, JsonObject], catalog: Catalog) -> JsonObject:
     """The shape of a network: the catalog's, else that of another row."""
     if name not in catalog.ids("models"):
         return dict(networks[name])
@@ -44,7 +43,7 @@ def _network(name: str, networks: Mapping[str, Mapping[str, Any]], catalog: Cata
     return {field: getattr(known, field) for field in _OF_THE_NETWORK}
 
 
-def _row(c: dict[str, str], network: dict[str, Any]) -> JsonObject:
+def _row(c: dict[str, str], network: JsonObject) -> JsonObject:
     degrees = {name: int(c[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
     layers, num_gpus = int(c["recomputed_layers"]), int(c["num_gpus"])
     return {
