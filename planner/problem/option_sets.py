@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from planner.errors import Mistake
 from planner.inputs.document import Document
+from planner.problem.problem import Question
 from planner.problem.variants import MOST_VARIANTS, Setting, Variant
 from planner.schema.catalog import Architecture, Precision
 from planner.schema.engine import Engine
@@ -50,6 +51,12 @@ def lacking(
         "all weights trained": scenario.adapter is None,
     }
     return next((need for need in engine.options[name].needs if not here[need]), None)
+
+
+def to_the_host(question: Question) -> list[str]:
+    """Options that are off and would let shards of the weights wait on the host."""
+    engine, on = question.offered or question.first.engine, question.scenario.engine_options
+    return [n for n, o in engine.options.items() if "on_host" in o.set.get("zero_three", {}) and n not in on]
 
 
 def without_experts(

@@ -19,6 +19,8 @@ from planner.analysis.budget.offers import (
     check,
 )
 from planner.errors import InternalError
+from planner.search.solver.loaded import solver_module
+from planner.search.solver.selftest import refuse_broken_solver
 
 CpTerm: TypeAlias = Any
 """A variable or an expression of CP-SAT, which is imported late and has no types."""
@@ -98,10 +100,7 @@ class _Model:
     """The CP-SAT model of one choice."""
 
     def __init__(self, problem: BudgetProblem, left: Sequence[Sequence[int]], unit: int) -> None:
-        from ortools.sat.python import cp_model
-
-        from planner.search.solver.selftest import refuse_broken_solver
-
+        cp_model = solver_module()
         refuse_broken_solver(cp_model)
         self.module: CpTerm = cp_model
         self.model: CpTerm = cp_model.CpModel()
