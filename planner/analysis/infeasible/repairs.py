@@ -25,8 +25,8 @@ from planner.inputs.document import Document, override
 from planner.problem.defaults import roomier
 from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
+from planner.schema.choices import IntWish, NameWish
 from planner.schema.engine import can_name
-from planner.schema.scenario import IntWish, NameWish
 from planner.search.plan import Plan
 from planner.search.search import plan
 
