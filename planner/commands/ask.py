@@ -184,17 +184,19 @@ def _sequences(
 ) -> None:
     """Solve again for each length of a sequence; the first is what the others are compared with."""
     from planner.analysis.whatif import what_if
+    from planner.report.blocks import Headline
     from planner.report.solve import assumed_text
     from planner.report.whatif import whatif_blocks, whatif_document, whatif_screen
 
     rows = what_if(_named(document, save), [f"batch.sequence_length={','.join(map(str, values))}"], progress=progress)
     fitting = [value for value, row in zip(values, rows[1:], strict=True) if row.plan is not None]
     again = _again(context, "sequence", fitting, values) if save is None else None
-    first = replace(rows[1], changes=(), name=rows[1].label)
+    shown, name = [replace(rows[1], changes=(), name=rows[1].label), *rows[2:]], document.data["name"]
+    head = Headline(f"{name}: {len(fitting)} of {len(values)} lengths of sequences fit", good=bool(fitting))
     output.write(
-        lambda: _ended(whatif_blocks([first, *rows[2:]]), again),
+        lambda: [head, *_ended(whatif_blocks(shown), again)[1:]],
         lambda: whatif_document(rows),
-        screen=lambda: _ended(whatif_screen([first, *rows[2:]], (assumed_text(assumed),)), again),
+        screen=lambda: [head, *_ended(whatif_screen(shown, (assumed_text(assumed),)), again)[1:]],
     )
     _exit(context, [row.status for row in rows])
 
