@@ -17,9 +17,9 @@ def schedule_blocks(plan: Plan) -> list[Block]:
         return []
     low, high = LARGEST_DIFFERENCE["one chunk" if plan.layout["virtual_pipeline"] == 1 else "several chunks"]
     text = (
-        f"Schedule simulated ({report.name}): {report.difference * 100:+.1f} % on the step above, over which the search "
-        f"is proved (random pipelines: {low * 100:+.0f} to {high * 100:+.0f} %); stages wait {percent(report.bubble)} of "
-        f"forward and backward."
+        f"Schedule simulated ({report.name}): {report.difference * 100:+.1f} % on the step above, over which the "
+        f"search is proved (random pipelines: {low * 100:+.0f} to {high * 100:+.0f} %); stages wait "
+        f"{percent(report.bubble)} of forward and backward."
     )
     if report.zero_bubble_seconds is not None:
         saved = report.zero_bubble_seconds / report.step_seconds - 1
