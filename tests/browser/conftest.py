@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 PATIENCE_MS = 240_000
-"""How long a test waits for what must come: it passes on a machine that is busy too; benchmarks/web_load.py has clocks."""
+"""How long a test waits for what must come, on a busy machine too; benchmarks/web_load.py looks at clocks."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
