@@ -121,7 +121,7 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
     train = _chunks(plan, time, "train")
     waiting = plan.problem.scenario.layout.schedule == "zb-h1"
     seconds, idle = train.run("zb-h1" if waiting else "1f1b")
-    longer, scored = (float(np.reshape(time.waits(visit), -1)[0]) for visit in ("train", "score"))
+    longer, scored = (float(np.reshape(time.waits(visit) * time.slower, -1)[0]) for visit in ("train", "score"))
     phases = dict(plan.phases)
     rest = plan.step_seconds - phases["training"]
     if time.score:

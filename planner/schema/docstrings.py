@@ -7,20 +7,22 @@ import inspect
 import sys
 from functools import cache
 
+from pydantic import BaseModel
+
 
 def field_docstrings(record: type) -> dict[str, str]:
     """Docstrings of a record's fields by name, those of its bases where it does not say them again."""
     found: dict[str, str | None] = {}
     for each in reversed(record.__mro__):
+        if each is BaseModel or not issubclass(each, BaseModel):
+            continue
         found |= _of_module(each.__module__).get(each.__name__, {})
     return {name: text for name, text in found.items() if text is not None}
 
 
 @cache
 def _of_module(name: str) -> dict[str, dict[str, str | None]]:
-    """By class and field; None for a field with nothing under it. Empty for a module without source of this package."""
-    if not name.startswith("planner."):
-        return {}
+    """By class and field; None for a field with nothing under it. Empty for a module without source."""
     try:
         source = inspect.getsource(sys.modules[name])
     except OSError:
