@@ -37,6 +37,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
+from planner.costs.memory.weights import sharded_weights, shards_in_transit
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
@@ -58,29 +59,16 @@ class StageMemory(StageTensors):
         """Weights, gradients, optimizer state and standing buffers."""
         problem, engine = self.problem, self.problem.engine
         states, trainable = engine.states, self.trainable
-        items = []
-        weights = self.sharded(trainable, 3) * problem.weight_bytes
-        if states.fp8_weights and problem.precision.compute == "fp8":
-            wider = problem.precision.weight_bytes - problem.weight_bytes
-            weights = weights + self.sharded((self.ends, 0.0 * self.layers), 3) * wider
+        away = self.layouts.zero_stage >= 3 if problem.weights_on_host else False
+        items = [Item(i.name, np.where(away, 0.0, i.amount), i.source) for i in sharded_weights(self)]
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
-            base = problem.base_precision
-            embedding, head = self._end_parameters
-            ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
-            inner = self.parameters[0] - ends[0], self.parameters[1]
-            outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
-            frozen = self.sharded(inner, 3) * problem.base_weight_bytes + self.sharded(ends, 3) * outer_bytes
-            items.append(Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, f"catalogs/precisions/{base.id}.yaml"))
             zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
             adapters, untrained = self.adapters
-            weights = self.sharded((adapters, zero), 3) * problem.adapter_weight_bytes
-            weights = weights + self.sharded(tables, 3) * problem.weight_bytes
             gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
-        items.append(Item(ItemName.WEIGHTS, weights, states.source))
-        items.append(Item(ItemName.GRADIENTS, gradients, states.source))
-        elsewhere = problem.scenario.layout.optimizer_offload | paged(problem)[self.layouts.optimizer]
+        items.append(Item(ItemName.GRADIENTS, gradients * (not problem.gradients_on_host), states.source))
+        elsewhere = problem.optimizer_on_host | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
             chosen += f", moments in the weights' own format: {states.source}"
@@ -132,7 +120,7 @@ class StageMemory(StageTensors):
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation", END_OF_BACKWARD):
             unreduced = layer if zero.root_gradient_bytes or name == END_OF_BACKWARD else largest
             each = each + unreduced * zero.reduced_units * zero.reduced_bytes + head * zero.root_gradient_bytes
-        on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
+        on = (self.layouts.zero_stage >= 3) & ((self.shards[0] > 1) | (zero.on_host != "nothing"))
         several = {
             "never": np.zeros_like(self.layouts.num_micro_batches),
             "between micro-batches": self.layouts.num_micro_batches > 1,
@@ -147,6 +135,7 @@ class StageMemory(StageTensors):
         return (
             Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
             Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
+            *shards_in_transit(self, largest),
         )
 
     @cached_property
@@ -261,7 +250,8 @@ class StageMemory(StageTensors):
         made = name != "loss" or self.problem.engine.fused_head
         none = self.layers * 0.0
         head, tied = ((each * made, none) for each in (self.is_last * self._end_parameters[1], self.tied_table))
-        early, waiting = (self.sharded(each, 2) * self.problem.gradient_bytes for each in (head, tied))
+        here = self.problem.gradient_bytes * (not self.problem.gradients_on_host)
+        early, waiting = (self.sharded(each, 2) * here for each in (head, tied))
         several = self.layouts.num_micro_batches > 1
         waiting = waiting * (not self.problem.engine.reserve.gradients_apart)  # else the room kept for gradients has it
         return tuple(
@@ -272,11 +262,9 @@ class StageMemory(StageTensors):
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         shard = self.sharded(self.trainable, 1)
-        made = (temporary_bytes(self) + shard * states.step_bytes) * (
-            not self.problem.scenario.layout.optimizer_offload
-        )
+        made = (temporary_bytes(self) + shard * states.step_bytes) * (not self.problem.optimizer_on_host)
         items = [Item(ItemName.OPTIMIZER_TEMPORARIES, made * stepped_at_once(self), "catalogs/optimizers")]
-        returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
+        returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.optimizer_on_host)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
             items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, brought, "catalogs/optimizers: paged"))
