@@ -89,6 +89,8 @@ def explain_screen(explanation: Explanation) -> list[Block]:
         command = Command(f"planner solve {scenario}", "the first repair in full (-v: all of them, to type)")
     elif conflict is not None:
         command = Command(f"planner explain {typed(outcome.question.document)} -v", "the rules that are broken")
+    elif explanation.nearest is not None:
+        command = next_command(outcome.question, explanation.nearest.feasible_headroom_gib, outcome.status)
     return screen_blocks(Screen(headline(outcome), rows=rows, table=table, notes=tuple(notes), command=command))
 
 
