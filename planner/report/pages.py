@@ -17,13 +17,13 @@ Emit = Callable[[str, "str | None", bool], None]
 
 def page(blocks: Sequence[Block], figures: Sequence[Block], summary: Sequence[Block], typed: str) -> str:
     """The summary, then the figures, then everything, and the command that makes it again."""
-    first = [_on_paper(block) for block in summary]
+    first = [on_paper(block) for block in summary]
     rest = [Heading("In full") if first and block == first[0] else block for block in blocks]
     last: list[Block] = [Heading("This report again"), Text(typed)]
     return render([*figures, *rest, *last], first)
 
 
-def _on_paper(block: Block) -> Block:
+def on_paper(block: Block) -> Block:
     """A block of a screen where all the rest stands below: nothing to type for more of it."""
     if isinstance(block, Command):
         return replace(block, purpose=block.purpose.partition(" (-v")[0])

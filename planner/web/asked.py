@@ -15,7 +15,7 @@ from planner.inputs.examples import EXAMPLE
 from planner.report.blocks import Block, Command, Figure, Grid, Headline, Plot
 from planner.report.html import fragment
 from planner.report.json_text import JsonObject
-from planner.report.pages import page
+from planner.report.pages import on_paper, page
 from planner.web.answers import MOST_SIDES, Answer, Asked
 from planner.web.base import scenarios
 from planner.web.closed_catalog import ClosedCatalog, closed_catalog, refuse_files
@@ -124,7 +124,7 @@ def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
     drawn: list[Figure] = [memory_figure(found), time_figure(found)] if found is not None else []
     figures = plan_figures(found) if found is not None else []
     told = PageAnswer(solve_blocks(solved), solve_document(solved), figures, screen)
-    told.parts["plan"] = [*screen, *drawn]
+    told.parts["plan"] = [*(on_paper(block) for block in screen), *drawn]  # the proof stands below on a page too
     told.parts |= {"timeline": timeline_blocks(outcome), "topology": topology_blocks(outcome)}
     return told
 

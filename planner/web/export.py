@@ -35,7 +35,11 @@ def exported(
         found, said = (_budget if name in budgets() else _plan)(name, catalog)
         links = ", ".join(f'<a href="{file}">{_title(name, file)}</a>' for file in found)
         rows.append(f"<li>{html.escape(said)}: {links}</li>")
-        files |= found
+        ways = f'<p><a href="index.html">all answers</a>; of this one: {links}</p>'
+        files |= {
+            file: text.replace("<h1", f"{ways}<h1", 1) if file.endswith(".html") else text
+            for file, text in found.items()
+        }
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>planner</title><style>{STYLE}</style>'
     size = '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
     body = f"<body><h1>planner: the shipped scenarios and their answers</h1><ul>{''.join(rows)}</ul></body></html>\n"
