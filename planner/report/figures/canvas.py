@@ -12,9 +12,8 @@ WIDTH = 480
 """Of every figure in its own units; pages scale it."""
 LETTER = 6.1
 """Mean width of a letter of 11 px."""
-BOLD_LETTER = 6.9
-"""The same of a title."""
-TITLE_LINE = 14.0
+BOLD_LETTER = 6.8
+"""The same, bold."""
 KINDS = 8
 """Colours before they repeat."""
 STYLE = (
@@ -42,15 +41,6 @@ class Canvas:
     height: float
     parts: list[str] = field(default_factory=list)
     role: str = "img"
-    top: float = 0.0
-    """Where the drawing begins: above 0 stands what a long title needs more than one line for."""
-
-    def heading(self) -> None:
-        """The title, its last line where that of one line stands."""
-        lines = textwrap.wrap(self.title, int((WIDTH - 16) / BOLD_LETTER)) or [""]
-        self.top = -TITLE_LINE * (len(lines) - 1)
-        for place, line in enumerate(reversed(lines)):
-            self.text(8, 14 - TITLE_LINE * place, line, name="t")
 
     def text(self, x: float, y: float, said: str, *, at: str = "start", name: str = "", turn: bool = False) -> None:
         """Words; `at` is start, middle or end."""
@@ -58,6 +48,14 @@ class Canvas:
         turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
         anchor = "" if at == "start" else f' text-anchor="{at}"'
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{kind}{anchor}{turned}>{html.escape(said)}</text>')
+
+    def head(self) -> float:
+        """The title, wrapped; returns the y of its last line."""
+        y = -1.0
+        for line in textwrap.wrap(self.title, int((WIDTH - 16) / BOLD_LETTER)) or [""]:
+            y += 15
+            self.text(8, y, line, name="t")
+        return y
 
     def box(self, x: float, y: float, wide: float, high: float, name: str, said: str = "") -> None:
         """A filled rectangle; `said` is shown where the mouse rests."""
@@ -94,9 +92,8 @@ class Canvas:
         """The drawing; `alone` puts its style inside."""
         style = f"<style>{STYLE}svg.pf{{background:var(--paper)}}</style>" if alone else ""
         space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ""
-        high = f"{self.height - self.top:.0f}"
-        size = f' width="{WIDTH}" height="{high}"' if alone else ""
-        head = f'<svg{space} class="pf" viewBox="0 {self.top:.0f} {WIDTH} {high}"{size} role="{self.role}">'
+        size = f' width="{WIDTH}" height="{self.height:.0f}"' if alone else ""
+        head = f'<svg{space} class="pf" viewBox="0 0 {WIDTH} {self.height:.0f}"{size} role="{self.role}">'
         return f"{head}<title>{html.escape(self.title)}</title>{style}{''.join(self.parts)}</svg>"
 
 
