@@ -37,7 +37,7 @@ def command(context: click.Context, scenario: str, values: tuple[str, ...], outp
         lambda: whatif_blocks(rows),
         lambda: whatif_document(rows),
         screen=lambda: whatif_screen(rows),
-        figures=lambda: [*whatif_figures(rows, rents), *([Text(rent_text(rents))] if rents else [])],
+        figures=lambda: [*whatif_figures(rows, rents), *([Text(rent_text(rents, tuple(found)))] if rents else [])],
     )
     statuses = {row.status for row in rows[1:]}
     if not statuses & {"optimal", "feasible"}:

@@ -121,9 +121,11 @@ def _day(answer: BudgetAnswer, hour: int) -> str:
 
 def _choice(answer: BudgetAnswer) -> Block:
     rows: list[tuple[str, str]] = []
+    last: list[int] = []
     for booking in answer.bookings:
         rows += _booking(answer, booking)
-    return Grid((), tuple(rows), left=frozenset({0, 1}))
+        last.append(len(rows) - 1)
+    return Grid((), tuple(rows), left=frozenset({0, 1}), rules=frozenset(last[:-1]))
 
 
 def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
@@ -253,7 +255,7 @@ def schedule_figure(answer: BudgetAnswer) -> Timeline:
         lines.append((f"{job.name} ({_nodes(booking.option.nodes)})", tuple(bars)))
         if job.repeat is None:
             marks.append((job.deadline_days, f"{job.name} due"))
-    return Timeline("Schedule", "day", tuple(lines), tuple(marks))
+    return Timeline("Jobs and their deadlines", "day", tuple(lines), tuple(marks))
 
 
 def front_figure(front: CostFront) -> Plot:

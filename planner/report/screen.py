@@ -70,7 +70,7 @@ def _blocks(screen: Screen) -> list[Block]:
         shown = _shown(screen, screen.table)
         blocks.append(shown)
         left_out = len(screen.table.rows) - len(shown.rows)
-        blocks += [Text(f"and {left_out} more rows{MORE_ROWS}")] if left_out else []
+        blocks += [Text(f"and {left_out} more row{'s' if left_out > 1 else ''}{MORE_ROWS}")] if left_out else []
     blocks += [Bullets(screen.notes)] if screen.notes else []
     blocks += [Text(f"and {screen.notes_cut} more{MORE_ROWS}")] if screen.notes_cut else []
     blocks += [pairs(screen.after)] if screen.after else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from planner.analysis.two_plans import Side, compare, plan_side
 from planner.analysis.whatif import Rent, Variation
@@ -107,7 +107,9 @@ def whatif_figures(rows: list[Variation], rents: Mapping[str, Rent]) -> list[Fig
     return figures
 
 
-def rent_text(rents: Mapping[str, Rent]) -> str:
-    """Where the dollars come from."""
+def rent_text(rents: Mapping[str, Rent], labels: Sequence[str]) -> str:
+    """Where the dollars come from, and which of these variations have none."""
     ids = dict.fromkeys(f"{rent.price.id} ({rent.price.sources[0].date})" for rent in rents.values())
-    return f"dollars: the lowest list price on demand of each node type, without tax: {', '.join(ids)}"
+    text = f"dollars: the lowest list price on demand of each node type, without tax: {', '.join(ids)}"
+    unknown = [label for label in labels if label not in rents]
+    return text + (f"; the catalog has no price of the machines of: {', '.join(unknown)}" if unknown else "")
