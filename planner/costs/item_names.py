@@ -69,6 +69,7 @@ class ItemName(StrEnum):
     ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS = "rollout activations and CUDA graphs"
     ROLLOUT_WEIGHTS = "rollout weights"
     ROOM_KEPT_FOR_GRADIENTS = "room kept for gradients"
+    SLOW_NODES_AND_JITTER = "slow nodes and jitter"
     SHARDS_BETWEEN_HOST_AND_GPU = "shards between host and GPU"
     SLEEPING_ROLLOUT_ENGINE = "sleeping rollout engine"
     SLEEPING_TRAINER = "sleeping trainer"

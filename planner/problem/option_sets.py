@@ -43,6 +43,7 @@ def lacking(
     """The first thing that an option needs and that is not here; None where it does something."""
     here: Mapping[Need, bool] = {
         "experts": architecture.is_moe,
+        "no experts": not architecture.is_moe,
         "latent attention": architecture.is_mla,
         "fp8": precision.compute == "fp8",
         "16-bit weights": precision.weight_bytes <= 2,
@@ -61,17 +62,21 @@ def to_the_host(question: Question) -> list[str]:
 def without_experts(
     document: Document, scenario: Scenario, engine: Engine, architecture: Architecture
 ) -> list[Mistake]:
-    """Options that are switched on and need experts, of a network that has none: the engine stops, or ignores them."""
-    known = [name for name in scenario.engine_options if name in engine.options and not architecture.is_moe]
+    """Options that are switched on and need experts, of a network that has none: the engine stops, or ignores them.
+
+    Those of a network without experts likewise.
+    """
+    missing: Need = "no experts" if architecture.is_moe else "experts"
+    known = [name for name in scenario.engine_options if name in engine.options]
     return [
         Mistake(
-            f"{name} needs a network with experts",
+            f"{name} needs a network with{'out' if architecture.is_moe else ''} experts",
             document.place((OPTIONS,)),
             engine.options[name].text,
             f"leave {name} out of {OPTIONS}",
         )
         for name in known
-        if "experts" in engine.options[name].needs
+        if missing in engine.options[name].needs
     ]
 
 

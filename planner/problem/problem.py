@@ -99,6 +99,12 @@ class Problem(StateBytes):
         return self.machines.node
 
     @property
+    def slowest_rank_stated(self) -> bool:
+        """Whether the scenario says how much longer steps take for their slowest rank."""
+        faults = self.scenario.faults
+        return faults is not None and faults.straggler_factor != 1
+
+    @property
     def num_gpus(self) -> tuple[int, ...]:
         """GPU counts that may train, ascending."""
         return self.machines.num_gpus

@@ -124,4 +124,4 @@ def test_an_engine_without_it_says_so() -> None:
 @pytest.mark.parametrize(("engine", "offered"), [("fsdp2", True), ("deepspeed", True), ("megatron-core", False)])
 def test_it_is_a_repair_where_the_engine_has_it(engine: str, offered: bool) -> None:
     changes = [one.changes for kind in playbook(question_of(asked(engine=engine))) for one in kind.attempts]
-    assert ((("engine_options", ON),) in changes) == offered
+    assert ((("engine_options", tuple(ON)),) in changes) == offered

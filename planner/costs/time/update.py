@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class UpdateTime:
     layouts: Layouts
     stage: Ints
     layer: LayerTime
+    _known: dict[int, tuple[Floats, Floats, Floats]] = field(default_factory=dict, repr=False, compare=False)
 
     def reduce(
         self,
@@ -48,33 +49,44 @@ class UpdateTime:
             share = np.where(lay.zero_stage == 0, share, engine.overlap.data_sharded)
         late = share if timing.gather_overlap is None else timing.gather_overlap
         each = self.layer.reduce_bytes
-        reduce_bytes = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
-        reduced, gathered = reduce_bytes * 0.0, reduce_bytes * 0.0
-        strides = data_strides(problem, lay)
-        copies = np.maximum(sharded_copies(problem, lay), 1).astype(np.int64)
-        for count, ranks, step in zip(parameters, shards, strides, strict=True):
+        none = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
+        reduced, gathered = none, none
+        for kind, (count, ranks) in enumerate(zip(parameters, shards, strict=True)):
             if not np.any(count) or not np.any(ranks > 1):
                 continue
-            group = ranks.astype(np.int64) + np.zeros(reduce_bytes.shape, dtype=np.int64)
-            message = at_once = self._stage_bytes()
-            if timing.reduce_bucket_mb is not None:
-                message = np.minimum(message, timing.reduce_bucket_mb * MB)
-            plain = self._rate("all_reduce", group, step, message)
-            if timing.sharded_all_reduce:
-                cut = self._rate("all_reduce", group, step, at_once)
-            else:
-                cut = self._rate("reduce_scatter", group, step, message)
-            reduced = reduced + np.where(lay.zero_stage == 0, plain, cut) * count * each
-            if np.any(copies > 1):
-                # Instances of the optimizer add up the shards that each has reduced.
-                beside = self._rate("all_reduce", copies + 0 * group, step * group, message / group)
-                reduced = reduced + np.where(lay.zero_stage == 0, 0.0, beside) * count * each / group
-            whole = self._rate("all_gather", group, step, at_once)
-            partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
-            gathered = gathered + np.where(partial, whole, 0.0) * count * self._gathered_bytes
+            group = ranks.astype(np.int64) + none.astype(np.int64)
+            reduce, beside, gather = self._rates(kind, group)
+            reduced = reduced + reduce * count * each + beside * count * each / group
+            gathered = gathered + gather * count * self._gathered_bytes
         seconds = reduced - np.minimum(share * reduced, free[1])
         seconds = seconds + gathered - np.minimum(late * gathered, free[0])
         return np.where(lay.zero_stage >= 3, 0.0, seconds)
+
+    def _rates(self, kind: int, group: Ints) -> tuple[Floats, Floats, Floats]:
+        """Seconds a byte of (dense, expert) weights by kind, over groups of so many ranks: (of reducing, of adding up
+        what each instance of the optimizer has reduced, of gathering weights). [s/B]"""
+        if kind in self._known:
+            return self._known[kind]
+        lay, timing = self.layouts, self.problem.engine.timing
+        step, none = data_strides(self.problem, lay)[kind], np.zeros(group.shape)
+        message = at_once = self._stage_bytes()
+        if timing.reduce_bucket_mb is not None:
+            message = np.minimum(message, timing.reduce_bucket_mb * MB)
+        whole, partial = lay.zero_stage == 0, (lay.zero_stage == 1) | (lay.zero_stage == 2)
+        plain = self._rate("all_reduce", group, step, message) if np.any(whole) else none
+        cut = gather = beside = none
+        if not np.all(whole):
+            op: Collective = "all_reduce" if timing.sharded_all_reduce else "reduce_scatter"
+            cut = self._rate(op, group, step, at_once if timing.sharded_all_reduce else message)
+        copies = np.maximum(sharded_copies(self.problem, lay), 1).astype(np.int64)
+        if np.any(copies > 1):
+            # Instances of the optimizer add up the shards that each has reduced.
+            beside = self._rate("all_reduce", copies + 0 * group, step * group, message / group)
+            beside = np.where(whole, 0.0, beside)
+        if np.any(partial):
+            gather = np.where(partial, self._rate("all_gather", group, step, at_once), 0.0)
+        self._known[kind] = np.where(whole, plain, cut), beside, gather
+        return self._known[kind]
 
     @property
     def _gathered_bytes(self) -> float:

@@ -365,7 +365,7 @@ def _settle(found: Found) -> None:
         words["recompute_modules"] = ["op"] if "selective" in modes else []
     if words.get("fused_loss") is True:
         _switch_on(found, "native_cross_entropy_fusion", "fused_loss")
-    if words.pop("parameters_offloaded", None) is True:
+    if words.get("parameters_offloaded") is True:
         _switch_on(found, "parameter_offload", "parameters_offloaded")
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
