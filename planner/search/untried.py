@@ -56,8 +56,7 @@ def _other_than(question: Question) -> Iterator[Removed]:
     lists: list[tuple[str, str | None]] = [
         ("layout.recompute_group", _groups(question)),
         ("batch.max_tokens_per_gpu", _caps(question)),
-        ("rl.rollout.gpu_memory_utilization", _fractions(question)),
-        ("rl.rollout.max_concurrency", _concurrency(question)),
+        *_of_rollouts(question),
     ]
     for path, tried in lists:
         if tried is not None:
@@ -68,7 +67,7 @@ def _groups(question: Question) -> str | None:
     """What `recompute_group: any` opened; a list or a range says itself what it opens."""
     tried = {value for p in question.problems for path, value in p.settings if path == "layout.recompute_group"}
     opened = ["1", *map(str, USUAL_GROUPS)]
-    asked = question.document.data.get("layout", {}).get("recompute_group")
+    asked = (question.document.data.get("layout") or {}).get("recompute_group")
     if isinstance(asked, dict) and (asked.get("max") or MOST_IN_A_GROUP + 1) > MOST_IN_A_GROUP:
         return f"sizes up to {MOST_IN_A_GROUP}"
     return ", ".join(opened) if tried == set(opened) else None
@@ -82,18 +81,14 @@ def _caps(question: Question) -> str | None:
     return f"{', '.join(f'{cap:,}' for cap in choose(asked, list(TOKEN_CAPS)))} and the longest sample"
 
 
-def _fractions(question: Question) -> str | None:
+def _of_rollouts(question: Question) -> Iterator[tuple[str, str]]:
     rl, engine = question.scenario.rl, question.first.rollout_engine
-    if rl is None or engine is None or rl.rollout.gpu_memory_utilization != "any":
-        return None
-    return ", ".join(f"{share:g}" for share in engine.fractions)
-
-
-def _concurrency(question: Question) -> str | None:
-    rl, engine = question.scenario.rl, question.first.rollout_engine
-    if rl is None or engine is None or isinstance(rl.rollout.max_concurrency, int | list | None):
-        return None
-    return f"powers of two and {engine.max_concurrency}"
+    if rl is None or engine is None:
+        return
+    if rl.rollout.gpu_memory_utilization == "any":
+        yield "rl.rollout.gpu_memory_utilization", ", ".join(f"{share:g}" for share in engine.fractions)
+    if not isinstance(rl.rollout.max_concurrency, int | list | None):
+        yield "rl.rollout.max_concurrency", f"powers of two and {engine.max_concurrency}"
 
 
 def _ends_alone(problem: Problem) -> Iterable[int]:
