@@ -1,16 +1,19 @@
 """Random small problems: the solver against exhaustive enumeration.
 
-    python benchmarks/differential.py [COUNT] [--seed N]
+    python benchmarks/differential.py [COUNT] [--seed N] [--log FILE]
 
-Exit 5 when a single plan differs; each difference is printed with the texts that reproduce it.
+Exit 5 when a single plan differs; each difference is printed with the texts that reproduce it. With --log each problem
+is a line of FILE as soon as it is compared, and a second call goes on where the first one ended, counting both.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -97,26 +100,60 @@ def difference(case: Case) -> tuple[str, str | None, Outcome | None]:
     return "decided by rounding", f"in floats {best}, on the grid {outcome.plan and outcome.plan.layout}", outcome
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One problem after its comparison."""
+
+    seed: int
+    verdict: str
+    points: int
+    kinds: list[str]
+    what: str | None
+    """What differs, with the texts that reproduce it."""
+
+
+def compared(seed: int, most_points: int) -> Compared:
+    """Draw the problem of a seed, solve it, enumerate it."""
+    case = random_case(seed, most_points=most_points)
+    verdict, what, outcome = difference(case)
+    seen = kinds(case, outcome) if outcome is not None else []
+    return Compared(seed, verdict, case.points, seen, what and f"{what}\n{case.text}")
+
+
+def logged(path: Path | None) -> dict[int, Compared]:
+    """Problems that an earlier call has compared, by seed; a line that was cut off is not one."""
+    found = {}
+    for line in path.read_text().splitlines() if path is not None and path.exists() else ():
+        try:
+            each = Compared(**json.loads(line))
+        except ValueError:
+            continue
+        found[each.seed] = each
+    return found
+
+
 def main() -> int:
     """Run the problems, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", nargs="?", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=10_000, help="first seed; the suite uses 0 to 149")
     parser.add_argument("--most-points", type=int, default=20_000)
+    parser.add_argument("--log", type=Path, help="file of the problems compared so far, to go on from")
     arguments = parser.parse_args()
     verdicts: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    points, started, bad = 0, time.monotonic(), 0
+    points, bad, known = 0, 0, logged(arguments.log)
     for seed in range(arguments.seed, arguments.seed + arguments.count):
-        case = random_case(seed, most_points=arguments.most_points)
-        verdict, what, outcome = difference(case)
-        verdicts[verdict] += 1
-        points += case.points
-        if outcome is not None:
-            seen.update(kinds(case, outcome))
-        if what is not None:
-            bad += verdict != "decided by rounding"
-            print(f"{verdict}: {what}\n{case.text}\n", flush=True)
+        each = known.get(seed) or compared(seed, arguments.most_points)
+        if arguments.log is not None and seed not in known:
+            with arguments.log.open("a") as log:
+                log.write(json.dumps(asdict(each)) + "\n")
+        verdicts[each.verdict] += 1
+        points += each.points
+        seen.update(each.kinds)
+        if each.what is not None:
+            bad += each.verdict != "decided by rounding"
+            print(f"{each.verdict}: {each.what}\n", flush=True)
     print(f"{arguments.count} problems from seed {arguments.seed}, {points:,} points enumerated")
     for verdict, number in sorted(verdicts.items()):
         print(f"  {number:6d}  {verdict}")
@@ -124,7 +161,7 @@ def main() -> int:
     for kind, number in sorted(seen.items()):
         print(f"  {number:6d}  {kind}")
     print(f"{bad} differences")
-    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(f"{time.process_time():.0f} CPU s, {len(known)} problems from the log", file=sys.stderr)
     return 5 if bad else 0
 
 

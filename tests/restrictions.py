@@ -59,7 +59,7 @@ def _restrictions(layout: dict[str, Any], plan: Plan | None, rng: random.Random)
         yield "layout.recomputed_layers", "all", False
         if plan is not None and len(set(plan.recomputed)) == 1:
             yield "layout.recomputed_layers", plan.recomputed[0], True
-    if layout.get("layers_per_stage") in ("free", "auto"):
+    if layout.get("layers_per_stage", "auto") in ("free", "auto"):
         yield "layout.layers_per_stage", "even", False
         if plan is not None:
             yield "layout.layers_per_stage", list(plan.layers), True
@@ -87,10 +87,10 @@ def _batches(scenario: dict[str, Any], plan: Plan) -> Iterator[tuple[str, Any, b
         yield "batch.micro_batch_size", 1, False
     if plan.rollout is None:
         return
-    asked = scenario["rl"]["rollout"]
+    asked = scenario["rl"].get("rollout", {})
     yield "rl.rollout.tensor_parallel", plan.rollout.tensor_parallel, True
     yield "rl.rollout.tensor_parallel", 1, False
-    if asked.get("gpu_memory_utilization") == "any":
+    if asked.get("gpu_memory_utilization", "any") == "any":
         yield "rl.rollout.gpu_memory_utilization", plan.rollout.gpu_memory_utilization, True
     if "max_concurrency" in asked and plan.rollout.max_concurrency:
         yield "rl.rollout.max_concurrency", plan.rollout.max_concurrency, True
@@ -126,24 +126,34 @@ def breaches(seed: int) -> tuple[int, list[str]]:
     """(restrictions tried, texts of those that break the law) of one random problem, near ties told apart."""
     rng, case = random.Random(seed), random_case(seed, most_points=5000)
     document = override(case.question().document, {"search.near_tie": 0})
+    return broken_laws(document, case.scenario, case.text, rng)
+
+
+def broken_laws(
+    document: Document, scenario: dict[str, Any], text: str, rng: random.Random, most: int | None = None
+) -> tuple[int, list[str]]:
+    """(restrictions tried, texts of those that break the law) of one problem without near ties.
+
+    `scenario` is what the document says, `text` what reproduces it; `most` restrictions are drawn of more.
+    """
     base = _solved(document)
     if base is None or base.status not in ("optimal", "infeasible"):
         return 0, []
     tried, found, (wish, seconds) = 0, [], _rank(base)
-    every = list(_restrictions(case.scenario["layout"], base.plan, rng))
-    every += [] if base.plan is None else _batches(case.scenario, base.plan)
+    every = list(_restrictions(scenario["layout"], base.plan, rng))
+    every += [] if base.plan is None else _batches(scenario, base.plan)
+    if most is not None and len(every) > most:
+        every = rng.sample(every, most)
     for path, value, own in every:
         asked = _solved(override(document, {path: value}))
-        if asked is None or _has_ends_alone(path, asked.plan):
+        if asked is None or asked.status not in ("optimal", "infeasible") or _has_ends_alone(path, asked.plan):
             continue
         tried += 1
         other, theirs = _rank(asked)
         better = (other, theirs * (1 + NOISE)) < (wish, seconds)
         worse = own and (other, theirs) > (wish, seconds * (1 + NOISE))
         if better or worse:
-            found.append(
-                f"{case.text}\n{path}: {value!r} {'(own) ' * own}{seconds!r} -> {theirs!r}, wish {wish} {other}"
-            )
+            found.append(f"{text}\n{path}: {value!r} {'(own) ' * own}{seconds!r} -> {theirs!r}, wish {wish} {other}")
     for one in _openings(base, rng):
         asked = _solved(override(document, {one.path: one.opened}))
         if asked is None or asked.status not in ("optimal", "infeasible"):
@@ -151,5 +161,5 @@ def breaches(seed: int) -> tuple[int, list[str]]:
         tried += 1
         other, theirs = _rank(asked)
         if (other, theirs) > (wish, seconds * (1 + NOISE)):
-            found.append(f"{case.text}\n{one.path} opened: {seconds!r} -> {theirs!r}, wish {wish} {other}")
+            found.append(f"{text}\n{one.path} opened: {seconds!r} -> {theirs!r}, wish {wish} {other}")
     return tried, found

@@ -135,6 +135,11 @@ class Problem(StateBytes):
         return self.machines.clusters
 
     @property
+    def trains_all_weights(self) -> bool:
+        """No adapter trains in their place."""
+        return self.scenario.adapter is None
+
+    @property
     def weights_on_host(self) -> bool:
         """Shards of the weights wait in host memory wherever ZeRO-3 makes any."""
         zero = self.engine.zero_three

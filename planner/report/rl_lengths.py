@@ -34,9 +34,10 @@ NAMES = (
 )
 """Rows of the table, as `_cells` fills them."""
 ON_SCREEN = (
-    *("degrees", "step s", "trained samples/s", "free GiB", "peak GiB", "rollout engine", "memory fraction"),
-    *("recomputed layers a stage", "samples a micro-batch", "pool over mean demand"),
+    *("degrees", "step s", "free GiB", "rollout engine", "memory fraction", "samples a micro-batch"),
+    *("longest sample, tokens", "recomputed layers a stage", "pool over mean demand", "host GiB of a node"),
 )
+"""Those that people ask for first, as many as one screen holds."""
 
 
 def rl_length_screen(document: Document, answers: list[LengthAnswer], lead: tuple[str, ...] = ()) -> list[Block]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.inputs.document import Document
-from planner.problem.option_sets import chosen_options
 from planner.problem.variants import Setting
 from planner.schema.scenario import Scenario
 from planner.search.named_layout import NamedLayout
@@ -55,7 +54,7 @@ def layout_line(layout: NamedLayout, rollout: NamedRollout | None = None, settin
     if len(set(layout.layers_per_stage)) > 1:
         first += f" layers {_counts(layout.layers_per_stage)}"
     engine = _engine(rollout) if rollout else ()
-    return ", ".join([first, *_unusual(layout), *engine, *chosen_options(settings), *_machines(settings)])
+    return ", ".join([first, *_unusual(layout), *engine, *_machines(settings)])
 
 
 def _sharding(layout: NamedLayout) -> str:

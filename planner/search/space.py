@@ -47,6 +47,7 @@ class Removed:
     rule: str
     text: str
     count: int
+    """0 where nobody counts them: values that a list of candidates does not have."""
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from planner.problem.choices import choose, divisors
 from planner.problem.problem import Problem, Question
+from planner.problem.racks import divides
 from planner.problem.stage_choices import is_free
+from planner.problem.variants import MOST_IN_A_GROUP, USUAL_GROUPS
 from planner.search.axes import context, pipeline
+from planner.search.axes.data import TOKEN_CAPS, micro_batch_candidates
 from planner.search.space import Removed
 
 NOT_TRIED = "not_tried"
@@ -32,7 +35,60 @@ def untried(question: Question) -> tuple[Removed, ...]:
             f"layout.layers_per_stage whose ends have a chunk of embedding or loss alone, for {_listed(alone)} chunks"
         )
         found.append(Removed(NOT_TRIED, f"{text}; tried where it is listed", len(alone)))
-    return tuple(found)
+    return (*found, *_shares_of_a_node(question), *_other_than(question))
+
+
+def _shares_of_a_node(question: Question) -> Iterator[Removed]:
+    """Numbers of GPUs below a maximum that are neither whole nodes nor an even share of one."""
+    cluster = question.scenario.cluster
+    for machines in cluster.pools or (cluster,):
+        problem = next((p for p in question.problems if machines.node in (None, p.node.id)), None)
+        if machines.max_gpus is None or problem is None:
+            continue
+        left_out = [n for n in range(1, machines.max_gpus + 1) if not divides(n, problem.node.gpus_per_node)]
+        if left_out:
+            why = f"neither whole nodes of {problem.node.id} nor an even share of one: not planned"
+            yield Removed(NOT_TRIED, f"cluster.num_gpus {_listed(left_out)} ({why})", len(left_out))
+
+
+def _other_than(question: Question) -> Iterator[Removed]:
+    """Decisions of which an open choice tries a list of values; how many others there are is not counted."""
+    lists: list[tuple[str, str | None]] = [
+        ("layout.recompute_group", _groups(question)),
+        ("batch.max_tokens_per_gpu", _caps(question)),
+        *_of_rollouts(question),
+    ]
+    for path, tried in lists:
+        if tried is not None:
+            yield Removed(NOT_TRIED, f"{path} other than {tried}; tried where it is listed", 0)
+
+
+def _groups(question: Question) -> str | None:
+    """What `recompute_group: any` opened; a list or a range says itself what it opens."""
+    tried = {value for p in question.problems for path, value in p.settings if path == "layout.recompute_group"}
+    opened = ["1", *map(str, USUAL_GROUPS)]
+    asked = (question.document.data.get("layout") or {}).get("recompute_group")
+    if isinstance(asked, dict) and (asked.get("max") or MOST_IN_A_GROUP + 1) > MOST_IN_A_GROUP:
+        return f"sizes up to {MOST_IN_A_GROUP}"
+    return ", ".join(opened) if tried == set(opened) else None
+
+
+def _caps(question: Question) -> str | None:
+    asked = question.scenario.batch.max_tokens_per_gpu
+    packed = any(cap > 0 for problem in question.problems for _, cap in micro_batch_candidates(problem, 1, 0))
+    if not question.is_rl or not packed or isinstance(asked, int | list):
+        return None
+    return f"{', '.join(f'{cap:,}' for cap in choose(asked, list(TOKEN_CAPS)))} and the longest sample"
+
+
+def _of_rollouts(question: Question) -> Iterator[tuple[str, str]]:
+    rl, engine = question.scenario.rl, question.first.rollout_engine
+    if rl is None or engine is None:
+        return
+    if rl.rollout.gpu_memory_utilization == "any":
+        yield "rl.rollout.gpu_memory_utilization", ", ".join(f"{share:g}" for share in engine.fractions)
+    if not isinstance(rl.rollout.max_concurrency, int | list | None):
+        yield "rl.rollout.max_concurrency", f"powers of two and {engine.max_concurrency}"
 
 
 def _ends_alone(problem: Problem) -> Iterable[int]:

@@ -14,6 +14,7 @@ from planner.inputs.document import Document, parse_document
 from planner.problem.option_sets import chosen_options, options_off
 from planner.problem.resolve import question_of
 from planner.report.options import option_line
+from planner.report.short import short_layout
 from planner.search.plan import Plan
 from planner.search.search import plan
 from planner.search.space import build_space
@@ -127,3 +128,23 @@ def test_the_next_change_after_a_chosen_option_is_to_drop_it() -> None:
     changes = {each.text: dict(each.changes) for each in neighbours(outcome, default_catalog())}
     name = "engine_options.bf16_gradients true to false"
     assert changes[name] == {"engine_options": [], "options_to_try": []}
+
+
+ONCE = """
+name: once
+task: pretrain
+model: llama3-8b
+engine: fsdp2
+options_to_try: [parameter_offload]
+cluster: {node: hgx-h100-8, num_gpus: 8, usable_gib: 16}
+limits: {headroom_gib: 0}
+batch: {global_batch_size: 32, sequence_length: 2048, micro_batch_size: 1}
+layout: {recomputed_layers: all}
+"""
+
+
+def test_a_layout_line_names_an_option_that_was_open_once() -> None:
+    found = plan(parse_document(ONCE, "once.yaml"), check_points=0).plan
+    assert found is not None
+    assert chosen_options(found.problem.settings) == ("parameter_offload",)
+    assert short_layout(found).count("parameter_offload") == 1

@@ -37,3 +37,28 @@ def test_what_a_scenario_lists_is_tried() -> None:
 def test_a_range_names_only_what_lies_in_it() -> None:
     (of_context,) = texts(context_parallel={"min": 2, "max": 32}, virtual_pipeline=1)
     assert of_context.startswith("layout.context_parallel 16, 32 (")
+
+
+def of_rl(**changes: object) -> list[str]:
+    asked = override(load("scenarios/qwen7b_rl.yaml"), {path.replace("__", "."): v for path, v in changes.items()})
+    return [entry.text for entry in untried(question_of(asked, default_catalog()))]
+
+
+def test_lists_of_candidates_are_named_where_the_choice_is_open() -> None:
+    texts = of_rl(batch__max_tokens_per_gpu="any", rl__rollout__max_concurrency="any")
+    assert any(t.startswith("batch.max_tokens_per_gpu other than 4,096, 8,192, ") for t in texts)
+    assert any(t.startswith("rl.rollout.gpu_memory_utilization other than 0.3, 0.35, ") for t in texts)
+    assert any(t.startswith("rl.rollout.max_concurrency other than powers of two and ") for t in texts)
+
+
+def test_what_the_scenario_names_is_no_list_of_ours() -> None:
+    named = {"batch__max_tokens_per_gpu": 9216, "rl__rollout__gpu_memory_utilization": [0.5, 0.6]}
+    assert not [t for t in of_rl(**named) if " other than " in t and "chunks" not in t]
+
+
+def test_groups_and_odd_numbers_of_gpus_are_named() -> None:
+    scenario = {"cluster.num_gpus": None, "cluster.max_gpus": 8, "layout.recompute_group": "any"}
+    question = question_of(override(load("scenarios/llama70b_64xh100.yaml"), scenario), default_catalog())
+    texts = [entry.text for entry in untried(question)]
+    assert "layout.recompute_group other than 1, sqrt, 2, 4; tried where it is listed" in texts
+    assert any(t.startswith("cluster.num_gpus 3, 5, 6, 7 (neither whole nodes of hgx-h100-8") for t in texts)

@@ -14,7 +14,7 @@ def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
     """Weights that a rank holds, on the GPU or on the host: of a frozen base, and those that train. [bytes]"""
     problem, states = stage.problem, stage.problem.engine.states
     nothing, ends = 0.0 * stage.layers, stage.all_ends
-    if problem.scenario.adapter is None:
+    if problem.trains_all_weights:
         weights = stage.sharded(stage.trainable, 3) * problem.weight_bytes
         if states.fp8_weights and problem.precision.compute == "fp8":
             wider = problem.precision.weight_bytes - problem.weight_bytes
@@ -38,7 +38,7 @@ def shards_in_transit(stage: StageParameters, unit: Floats) -> tuple[Item, ...]:
     problem, zero = stage.problem, stage.problem.engine.zero_three
     if zero is None or not problem.weights_on_host:
         return ()
-    trains = problem.scenario.adapter is None
+    trains = problem.trains_all_weights
     held = problem.weight_bytes if trains else problem.base_weight_bytes
     out = problem.gradient_bytes * (problem.gradients_on_host and trains)
     moved = np.where(stage.layouts.zero_stage >= 3, unit / stage.shards[0] * (held + out), 0.0)

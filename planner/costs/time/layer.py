@@ -313,7 +313,7 @@ class LayerTime:
             size = np.maximum(every // copies, 1)
             gathered = gathered + self.collective("all_gather", size, stride, elements * timing.gather_bytes)
             gathered = gathered + self._from_host(elements / size)
-            if self.problem.scenario.adapter is None:
+            if self.problem.trains_all_weights:
                 sent = elements * self.reduce_bytes
                 reduced = reduced + self.collective("reduce_scatter", size, stride, sent)
                 if np.any(copies > 1):
@@ -332,7 +332,7 @@ class LayerTime:
     def _from_host(self, shard: Floats) -> Floats:
         """Copying so many weights in over PCIe before they are gathered, where their shards wait on the host. [s]"""
         problem = self.problem
-        held = problem.base_weight_bytes if problem.scenario.adapter is not None else problem.weight_bytes
+        held = problem.weight_bytes if problem.trains_all_weights else problem.base_weight_bytes
         return shard * held * problem.weights_on_host / self._host_rate
 
     def gradients_out(self, shard: Floats) -> tuple[Floats, Floats]:

@@ -33,6 +33,9 @@ LOOKING, LAST_LOOK, LATE_LOOK = 0.5, 0.6, 0.8
 not suffice for all bounds, so that nothing comes after."""
 BLOCK, FEW_BLOCKS = 1_000, 20
 """Rows tried at once; of more blocks than these, some rows of all kinds come first."""
+EACH_VARIANT, MOST_AT_ONCE, UNHURRIED_S = 100, 8_000, 20.0
+"""Rows of each variant that are worth what it takes to begin with one; so many rows of all are tried at once at most,
+and only where this much time is left."""
 MODULES = "layout.recompute_modules"
 
 
@@ -80,7 +83,9 @@ def first_look(question: Question, layouts: Layouts, unit: float, deadline: Dead
     tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
     order = np.argsort(bound, kind="stable")[: int(np.isfinite(bound).sum())]
     tried, floor = np.zeros(len(layouts), dtype=bool), bound.copy()
-    for rows in _samples_then_all(order, tried, floor, longest):
+    block = min(max(BLOCK, EACH_VARIANT * len(question.problems)), MOST_AT_ONCE)
+    block = block if deadline.left_s > UNHURRIED_S else BLOCK
+    for rows in _samples_then_all(order, tried, floor, longest, block):
         if floor[rows[0]] > best * tie or _is_over(deadline, every, bound <= best * tie):
             break
         found, bound[rows] = _tried(question, layouts.take(rows), unit, best * tie)
@@ -103,7 +108,7 @@ def _is_over(deadline: Deadline, every: bool, likely: np.ndarray) -> bool:
     return deadline.past(LATE_LOOK) or (every and deadline.past(LAST_LOOK) and int(likely.sum()) <= LARGE)
 
 
-def _samples_then_all(order: Ints, tried: np.ndarray, floor: Floats, longest: Floats) -> Iterator[Ints]:
+def _samples_then_all(order: Ints, tried: np.ndarray, floor: Floats, longest: Floats, block: int) -> Iterator[Ints]:
     """Blocks of rows: of many rows a few of all kinds first, again and again as long as that leaves fewer likely ones,
     because the fastest hardly ever fit; then all that are not tried yet, the fastest first.
 
@@ -115,9 +120,9 @@ def _samples_then_all(order: Ints, tried: np.ndarray, floor: Floats, longest: Fl
         if not len(left):
             break
         before = many
-        yield left[:: max(1, len(left) // BLOCK)]
-    for start in range(0, len(order), BLOCK):
-        rows = order[start : start + BLOCK]
+        yield left[:: max(1, len(left) // block)]
+    for start in range(0, len(order), block):
+        rows = order[start : start + block]
         if not tried[rows].all():
             yield rows[~tried[rows]]
 
@@ -191,7 +196,14 @@ def _tried(question: Question, layouts: Layouts, unit: float, beyond: float) -> 
     if not len(some):
         return None, bound
     costs = RowCosts(question, layouts.take(some))
-    bound[some[to_spare(costs, costs.memory, limit_bytes(question)) < 0]] = math.inf
+    holds = to_spare(costs, costs.memory, limit_bytes(question)) >= 0
+    bound[some[~holds]] = math.inf
+    if not holds.any():
+        return None, bound
+    if not holds.all():
+        # Of the fastest rows hardly any has room: the rest need no time.
+        some = some[holds]
+        costs = RowCosts(question, layouts.take(some))
     full = _FullestStages(question, Rounded(costs, None, 1.0, unit))
     seconds, stages = full.seconds(), costs.layouts.pipeline_parallel
     total = question.architecture.num_hidden_layers

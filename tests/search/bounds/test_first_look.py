@@ -56,11 +56,13 @@ def test_a_variant_without_its_plain_one_has_its_own_bound() -> None:
     np.testing.assert_array_equal(bound, cheap_bound(asked, RowCosts(asked, layouts)))
 
 
-def test_a_space_that_is_looked_at_first_has_the_same_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("of_each", [0, 5])
+def test_a_space_that_is_looked_at_first_has_the_same_plan(of_each: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = question("llama3.1-8b")
     whole = search(asked, check_points=0)
     monkeypatch.setattr("planner.search.bounds.first_look.LARGE", 100)
     monkeypatch.setattr("planner.search.bounds.first_look.BLOCK", 10)
+    monkeypatch.setattr("planner.search.bounds.first_look.EACH_VARIANT", of_each)
     calls: list[int] = []
     monkeypatch.setattr(
         "planner.search.bounds.first_look.plain_bounds", lambda *given: calls.append(1) or plain_bounds(*given)
