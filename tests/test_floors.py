@@ -17,7 +17,7 @@ PACKAGE = ROOT / "planner"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = (
-    {"units", "errors"},
+    {"units", "errors", "clock"},
     {"schema"},
     {"formulas"},
     {"inputs"},

@@ -50,6 +50,14 @@ TYPED = frozenset({"gpus", "nodes", "models", "engines"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
 
 
+class _Extending(BaseModel):
+    """What must be so of an entry before another one can be laid over it."""
+
+    extends: str | None = None
+    keeps_options: list[str] = []
+    options: dict[str, Any] = {}
+
+
 class Catalog:
     """Entries of every kind, found by name in one or more folders."""
 
@@ -191,7 +199,10 @@ class Catalog:
             document = self._read(kind, name)
             if isinstance(document.data, dict):
                 document = replace(document, data=self._whole(kind, name))
-            self._entries[key] = (validate(document, schema_of(kind)), document)
+            entry = validate(document, schema_of(kind))
+            if entry.id != name:
+                raise InputError(Mistake(f"id `{entry.id}` is not the file name `{name}`", document.place(("id",))))
+            self._entries[key] = (entry, document)
         return self._entries[key]
 
     def _whole(self, kind: str, name: str) -> dict[str, Any]:
@@ -204,7 +215,7 @@ class Catalog:
             for index, option in enumerate(kept):
                 if option not in options:
                     place = document.place(("keeps_options", index))
-                    raise InputError(_unknown("options", str(option), sorted(options), place))
+                    raise InputError(_unknown("options", option, sorted(options), place))
             data = {**{key: value for key, value in data.items() if key != "aliases"}, **own}
             if kept:
                 data["options"] = {**{option: options[option] for option in kept}, **own.get("options", {})}
@@ -213,7 +224,10 @@ class Catalog:
     def _read(self, kind: str, name: str) -> Document:
         """One file as it stands."""
         if (kind, name) not in self._documents:
-            self._documents[kind, name] = read_document(self._index(kind)[name])
+            document = read_document(self._index(kind)[name])
+            if isinstance(document.data, dict) and not document.data.keys().isdisjoint(_Extending.model_fields):
+                validate(document, _Extending)
+            self._documents[kind, name] = document
         return self._documents[kind, name]
 
     def _lineage(self, kind: str, name: str) -> list[str]:
@@ -226,7 +240,7 @@ class Catalog:
                 return names
             where = document.place(("extends",))
             if base not in self._index(kind):
-                raise InputError(_unknown(kind, str(base), self.ids(kind), where))
+                raise InputError(_unknown(kind, base, self.ids(kind), where))
             if base in names:
                 raise InputError(Mistake(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
             names.append(base)

@@ -46,12 +46,14 @@ class Doubt:
 def doubts(fitted: FittedFactors, catalog: Catalog) -> tuple[Doubt, ...]:
     """Doubtful rows of a fit: training, rollout, the whole step and memory, as far as the log states them."""
     problem = fitted.before.problem
-    found = []
-    for row in fitted.rows:
-        known = known_error(problem, row.name)
-        if abs(math.log(row.before / row.measured.value)) > math.log1p(TIMES_KNOWN * known):
-            found.append(Doubt(row, known, _explanations(fitted.before, row, catalog)))
-    return tuple(found)
+    known = [(row, known_error(problem, row.name)) for row in fitted.rows]
+    far = [(row, of) for row, of in known if _distance(row) > math.log1p(TIMES_KNOWN * of)]
+    others = _other_plans(fitted.before, catalog) if far else ()
+    return tuple(Doubt(row, of, _explanations(row, others)) for row, of in far)
+
+
+def _distance(row: FactorRow) -> float:
+    return abs(math.log(row.before / row.measured.value))
 
 
 def known_error(problem: Problem, name: str) -> float:
@@ -64,20 +66,24 @@ def known_error(problem: Problem, name: str) -> float:
     return known.time.median if known.time is not None and not known.time.missing else UNSCORED
 
 
-def _explanations(before: Plan, row: FactorRow, catalog: Catalog) -> tuple[FittingChange, ...]:
-    """Single changes that bring the prediction nearer than half the distance it has now."""
-    now = abs(math.log(row.before / row.measured.value))
-    tried = []
+def _other_plans(before: Plan, catalog: Catalog) -> tuple[tuple[str, Plan], ...]:
+    """(setting, what it gives) of each single change that the scenario allows."""
+    found = []
     for path, value in _changes(before, catalog):
         try:
-            document = override(before.problem.document, {path: value})
-            predicted = _quantity(estimate(document, catalog), row.name)
+            plan = estimate(override(before.problem.document, {path: value}), catalog)
         except InputError:
             continue
-        if predicted is not None and abs(math.log(predicted / row.measured.value)) < now / 2:
-            said = ",".join(value) if isinstance(value, list) else value
-            setting = f"{path}=[{said}]" if isinstance(value, list) else f"{path}={said}"
-            tried.append(FittingChange(setting, predicted / row.measured.value - 1))
+        said = f"[{','.join(value)}]" if isinstance(value, list) else value
+        found.append((f"{path}={said}", plan))
+    return tuple(found)
+
+
+def _explanations(row: FactorRow, others: tuple[tuple[str, Plan], ...]) -> tuple[FittingChange, ...]:
+    """Single changes that bring the prediction nearer than half the distance it has now."""
+    predicted = [(setting, _quantity(plan, row.name)) for setting, plan in others]
+    ratios = [(setting, value / row.measured.value) for setting, value in predicted if value is not None]
+    tried = [FittingChange(name, ratio - 1) for name, ratio in ratios if abs(math.log(ratio)) < _distance(row) / 2]
     return tuple(sorted(tried, key=lambda one: abs(one.error))[:MOST_EXPLANATIONS])
 
 
