@@ -12,19 +12,16 @@ suffice.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import random
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import process_time
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from resumed import ROOT, Line, keep, lines_of, tree
+
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from hostile_inputs import KINDS, Kind, attack, edits  # noqa: E402
@@ -34,8 +31,6 @@ DEAR = ("scenario, solved", "scenario, explained", "budget", "log of pretraining
 SHARE = {True: 9, False: 15}
 """Weight of a dear kind and of any other."""
 FAULTS = ("internal error", "prints", "over the deadline", "no place", "no line")
-Line = dict[str, Any]
-"""One file tried: tree, seed, kind, index, exit code, CPU seconds, faults."""
 
 
 def shares(count: int, kinds: Sequence[Kind]) -> dict[str, int]:
@@ -54,17 +49,6 @@ def turns(dealt: dict[str, int]) -> Iterator[tuple[str, int]]:
     return ((name, index) for _, name, index in sorted(places))
 
 
-def tree() -> str:
-    """The commit that is tried, and a mark of what differs from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True).stdout
-
-    changed = git("diff", "HEAD", "--", "planner", "catalogs", "scenarios", "tests/hostile_inputs.py")
-    mark = f"+{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else ""
-    return git("rev-parse", "HEAD").strip()[:12] + mark
-
-
 def tried(kind: Kind, seed: int, index: int) -> Line:
     """Damage one file and read it."""
     rng, texts = random.Random(f"{seed} {kind.name} {index}"), kind.texts()
@@ -75,28 +59,6 @@ def tried(kind: Kind, seed: int, index: int) -> Line:
         spent = process_time() - before
     line = {"kind": kind.name, "index": index, "code": code, "cpu_s": round(spent, 4), "faults": found}
     return {**line, "text": which, "edits": changes} if found else line
-
-
-def lines_of(log: Path | None, same: Line) -> dict[tuple[str, int], Line]:
-    """What a log holds of this tree and seed; a last line that an interrupt cut is left out."""
-    if log is None or not log.exists():
-        return {}
-    found = []
-    for text in log.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(text))
-        except ValueError:
-            print(f"{log}: a line is no JSON and is left out", file=sys.stderr)
-    return {(line["kind"], line["index"]): line for line in found if same.items() <= line.items()}
-
-
-def kept(line: Line, log: Path) -> None:
-    """Add what was tried to a log, also behind a line that an interrupt cut."""
-    with log.open("a+b") as out:
-        if size := out.seek(0, 2):
-            out.seek(size - 1)
-            out.write(b"" if out.read(1) == b"\n" else b"\n")
-        out.write(f"{json.dumps(line)}\n".encode())
 
 
 def table(lines: Sequence[Line], dealt: dict[str, int]) -> str:
@@ -128,7 +90,8 @@ def main() -> int:
     kinds = {kind.name: kind for kind in KINDS if args.kind in kind.name}
     dealt = shares(args.count, list(kinds.values()))
     same: Line = {"tree": tree(), "seed": args.seed}
-    done, shown = lines_of(args.log, same), Counter[str]()
+    done = {(line["kind"], line["index"]): line for line in lines_of(args.log, same)}
+    shown = Counter[str]()
     print(f"tree {same['tree']}, seed {args.seed}, {len(done):,} files of it in the log", flush=True)
     lines = [done[turn] for turn in turns(dealt) if turn in done]
     for name, index in turns(dealt):
@@ -138,8 +101,7 @@ def main() -> int:
             break
         line = {**same, **tried(kinds[name], args.seed, index)}
         lines.append(line)
-        if args.log is not None:
-            kept(line, args.log)
+        keep(line, args.log)
         if line["faults"] and shown[name] < args.show:
             shown[name] += 1
             print(f"  {name} {index}: {', '.join(line['faults'])}: text {line['text']}, {line['edits']}", flush=True)
