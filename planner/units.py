@@ -14,6 +14,7 @@ TERA = 1e12
 US_PER_S = 1e6
 MS_PER_S = 1e3
 
+_TOKENS = re.compile(r"\s*([0-9]{1,9})\s*([kKmM]?)\s*\Z")
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB|B)\s*$")
 _FACTOR = {
     "B": 1,
@@ -65,6 +66,21 @@ def parse_size_bytes(text: str) -> float:
     return float(match.group(1)) * _FACTOR[match.group(2)]
 
 
+def parse_tokens(text: str) -> int:
+    """Read a number of tokens: k is 1,024 and m 1,024 times that, as context lengths are named.
+
+    Raises ValueError for anything else, and for none.
+
+    >>> parse_tokens("8k")
+    8192
+    """
+    match = _TOKENS.match(text)
+    count = int(match[1]) * {"k": 1024, "m": 1024**2}.get(match[2].lower(), 1) if match else 0
+    if not count:
+        raise ValueError(f"{text!r} is no number of tokens such as 8192 or 8k")
+    return count
+
+
 def format_gib(size_bytes: float) -> str:
     """Bytes as GiB with two decimals and the unit."""
     return f"{size_bytes / GIB:.2f} GiB"
@@ -93,6 +109,11 @@ def signed(value: float, digits: int = 2) -> str:
     """A difference with its sign."""
     text = number(value, digits)
     return text if text.startswith("-") or float(text.replace(",", "")) == 0 else f"+{text}"
+
+
+def span(hours: float) -> str:
+    """A duration in days, or in hours where it is less than two days."""
+    return f"{number(hours, 1)} hours" if hours < 48 else f"{number(hours / 24, 1)} days"
 
 
 def percent(share: float, digits: int = 1) -> str:

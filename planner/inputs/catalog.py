@@ -13,8 +13,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,6 +56,21 @@ class _Extending(BaseModel):
     extends: str | None = None
     keeps_options: list[str] = []
     options: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """What an entry is checked from: equal where its file and those that it extends hold the same bytes."""
+
+    kind: str
+    hashes: tuple[str, ...]
+    document: Document = field(compare=False)
+
+
+@lru_cache(maxsize=1024)
+def _checked(sheet: _Sheet) -> BaseModel:
+    """The record of an entry: a process that asks several questions checks each file once. Raises InputError."""
+    return validate(sheet.document, schema_of(sheet.kind))
 
 
 class Catalog:
@@ -199,7 +214,8 @@ class Catalog:
             document = self._read(kind, name)
             if isinstance(document.data, dict):
                 document = replace(document, data=self._whole(kind, name))
-            entry = validate(document, schema_of(kind))
+            hashes = tuple(self._read(kind, each).sha256 for each in self._lineage(kind, name))
+            entry: Any = _checked(_Sheet(kind, hashes, document))
             if entry.id != name:
                 raise InputError(Mistake(f"id `{entry.id}` is not the file name `{name}`", document.place(("id",))))
             self._entries[key] = (entry, document)

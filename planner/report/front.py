@@ -6,7 +6,7 @@ from planner.analysis.near import Front
 from planner.report.blocks import Block, Grid, Headline, Plot, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
-from planner.report.screen import Screen, model_text, risk_text, screen_blocks
+from planner.report.screen import Screen, error_text, model_text, screen_blocks
 from planner.report.short import short_layout
 from planner.report.summary import next_command, plan_error_blocks
 from planner.units import number
@@ -36,7 +36,7 @@ def front_screen(name: str, front: Front) -> list[Block]:
             table=_without_twins(_grid(front), front.over),
             spread=True,
             notes=(_proved(front),),
-            after=(("model", model_text(first)), ("risk", risk_text(first))),
+            after=(("model", model_text(first)), ("risk", error_text(first))),
             command=next_command(front.question, None, "optimal"),
         )
     )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from planner.errors import visible
+from planner.units import parse_tokens
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 GbPerSecond = Annotated[float, Field(ge=1e-3, le=1e7)]
 """A bandwidth, decimal. [GB/s]"""
@@ -48,9 +55,25 @@ OneLine = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_one
 
 
 class Frozen(BaseModel):
-    """An immutable record; an unknown key is an error, never ignored."""
+    """An immutable record; an unknown key is an error, never ignored.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    Its validator is built when the first one is read: most commands read few of the many kinds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The JSON Schema with the docstrings of fields as descriptions."""
+        from planner.schema.docstrings import field_docstrings
+
+        found = handler(core)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        said = field_docstrings(cls)
+        for name, info in cls.model_fields.items():
+            if name in said and (key := properties.get(info.alias or name)) is not None:
+                key.setdefault("description", said[name])
+        return found
 
 
 class Source(Frozen):
@@ -62,6 +85,25 @@ class Source(Frozen):
     """When it was published or read, YYYY-MM-DD or YYYY-MM."""
     note: str | None = None
     """What to beware of."""
+
+
+_THOUSANDS = r"^[0-9]{1,6} ?[kKmM]$"
+
+
+def as_tokens(value: object) -> object:
+    """8k as the tokens that it means; a number in quotes stays a text, which is refused."""
+    return parse_tokens(value) if isinstance(value, str) and re.match(_THOUSANDS, value) else value
+
+
+Tokens = Annotated[
+    int,
+    Field(ge=1, le=2**31, strict=True),
+    BeforeValidator(
+        as_tokens,
+        json_schema_input_type=Annotated[int, Field(ge=1, le=2**31)] | Annotated[str, Field(pattern=_THOUSANDS)],
+    ),
+]
+"""A number of tokens: 8192, or 8k."""
 
 
 def as_name(value: object) -> object:

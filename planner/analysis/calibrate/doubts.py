@@ -46,14 +46,14 @@ class Doubt:
 def doubts(fitted: FittedFactors, catalog: Catalog) -> tuple[Doubt, ...]:
     """Doubtful rows of a fit: training, rollout, the whole step and memory, as far as the log states them."""
     problem = fitted.before.problem
-    known = [(row, known_error(problem, row.name)) for row in fitted.rows]
-    far = [(row, of) for row, of in known if _distance(row) > math.log1p(TIMES_KNOWN * of)]
-    others = _other_plans(fitted.before, catalog) if far else ()
-    return tuple(Doubt(row, of, _explanations(row, others)) for row, of in far)
-
-
-def _distance(row: FactorRow) -> float:
-    return abs(math.log(row.before / row.measured.value))
+    doubtful = [
+        (row, known)
+        for row in fitted.rows
+        for known in [known_error(problem, row.name)]
+        if abs(math.log(row.before / row.measured.value)) > math.log1p(TIMES_KNOWN * known)
+    ]
+    others = _other_plans(fitted.before, catalog) if doubtful else []
+    return tuple(Doubt(row, known, _explanations(row, others)) for row, known in doubtful)
 
 
 def known_error(problem: Problem, name: str) -> float:
@@ -66,24 +66,27 @@ def known_error(problem: Problem, name: str) -> float:
     return known.time.median if known.time is not None and not known.time.missing else UNSCORED
 
 
-def _other_plans(before: Plan, catalog: Catalog) -> tuple[tuple[str, Plan], ...]:
-    """(setting, what it gives) of each single change that the scenario allows."""
+def _other_plans(before: Plan, catalog: Catalog) -> list[tuple[str, Plan]]:
+    """(PATH=VALUE, the same plan with it) of each single change that can be said."""
     found = []
     for path, value in _changes(before, catalog):
         try:
             plan = estimate(override(before.problem.document, {path: value}), catalog)
         except InputError:
             continue
-        said = f"[{','.join(value)}]" if isinstance(value, list) else value
+        said = f"[{','.join(value)}]" if isinstance(value, list) else f"{value}"
         found.append((f"{path}={said}", plan))
-    return tuple(found)
+    return found
 
 
-def _explanations(row: FactorRow, others: tuple[tuple[str, Plan], ...]) -> tuple[FittingChange, ...]:
+def _explanations(row: FactorRow, others: list[tuple[str, Plan]]) -> tuple[FittingChange, ...]:
     """Single changes that bring the prediction nearer than half the distance it has now."""
-    predicted = [(setting, _quantity(plan, row.name)) for setting, plan in others]
-    ratios = [(setting, value / row.measured.value) for setting, value in predicted if value is not None]
-    tried = [FittingChange(name, ratio - 1) for name, ratio in ratios if abs(math.log(ratio)) < _distance(row) / 2]
+    now = abs(math.log(row.before / row.measured.value))
+    tried = []
+    for setting, plan in others:
+        predicted = _quantity(plan, row.name)
+        if predicted is not None and abs(math.log(predicted / row.measured.value)) < now / 2:
+            tried.append(FittingChange(setting, predicted / row.measured.value - 1))
     return tuple(sorted(tried, key=lambda one: abs(one.error))[:MOST_EXPLANATIONS])
 
 
