@@ -55,7 +55,7 @@ class _Extending(BaseModel):
 
     extends: str | None = None
     keeps_options: list[str] = []
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,11 @@ class Catalog:
                 self._note(relative, hashlib.sha256(read_bytes(path, most_bytes=MOST_BYTES)).hexdigest())
                 return path
         raise InputError(
-            Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
+            Mistake(
+                f"no file {relative} in the catalogs",
+                where=Place(relative),
+                because=some_of([str(f) for f in self.folders]),
+            )
         )
 
     def flags(self, file: str) -> FlagTable:
@@ -215,10 +219,9 @@ class Catalog:
             if isinstance(document.data, dict):
                 document = replace(document, data=self._whole(kind, name))
             hashes = tuple(self._read(kind, each).sha256 for each in self._lineage(kind, name))
-            entry: Any = _checked(_Sheet(kind, hashes, document))
-            if entry.id != name:
-                raise InputError(Mistake(f"id `{entry.id}` is not the file name `{name}`", document.place(("id",))))
-            self._entries[key] = (entry, document)
+            self._entries[key] = (_checked(_Sheet(kind, hashes, document)), document)
+            if (own := document.data["id"]) != name:
+                raise InputError(Mistake(f"id `{own}` is not the file name `{name}`", document.place(("id",))))
         return self._entries[key]
 
     def _whole(self, kind: str, name: str) -> dict[str, Any]:
@@ -313,7 +316,11 @@ def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
     for folder in extra:
         if not folder.is_dir():
             raise InputError(
-                Mistake(f"{folder} is not a folder", because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders")
+                Mistake(
+                    f"{folder} is not a folder",
+                    where=Place(ENVIRONMENT_VARIABLE),
+                    because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders",
+                )
             )
     return Catalog([*extra, shipped_folder()])
 
