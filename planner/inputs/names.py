@@ -42,7 +42,7 @@ def meant(name: str, known: Mapping[str, Sequence[str]], *, parts: bool) -> list
         return plain
     if name[-1:].isalpha():
         found += [each for each in known if flat(each).startswith(flat(name)) and each not in found]
-    return sorted(found or [each for each in known if flat(name) in flat(each)])
+    return sorted(found or [each for each in known if flat(each).startswith(flat(name))])
 
 
 def _says(typed: str, word: str) -> bool:

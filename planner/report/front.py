@@ -17,11 +17,11 @@ def front_blocks(name: str, front: Front) -> list[Block]:
     if not front.points:
         return [_headline(name, front)]
     grid = _grid(front)
-    blocks: list[Block] = [_headline(name, front), grid]
+    blocks: list[Block] = [_headline(name, front), _without_twins(grid, front.over)]
     if len(grid.rows) > 1:
         points = tuple((p.value, p.plan.tokens_per_second) for p in front.points)
         labels = tuple(f"{row[0]} {front.unit}, {row[1]} tokens/s, {row[5]}" for row in grid.rows)
-        blocks.append(Plot(f"tokens/s against {front.over}", front.unit, "tokens/s", points, labels))
+        blocks.append(Plot(f"tokens/s against {_over(front)}", front.unit, "tokens/s", points, labels))
     return [*blocks, Text(_proved(front)), *plan_error_blocks(front.points[0].plan)]
 
 
@@ -58,7 +58,12 @@ def _headline(name: str, front: Front) -> Headline:
         return Headline(f"{name}: no layout fits anywhere on this front (proved)", good=False)
     count = len(front.points)
     plans = f"{count} plans of which none is" if count > 1 else "one plan, and none is"
-    return Headline(f"{name}: {plans} better in both throughput and {front.over}")
+    return Headline(f"{name}: {plans} better in both throughput and {_over(front)}")
+
+
+def _over(front: Front) -> str:
+    """The other axis in words."""
+    return "GPUs" if front.over == "gpus" else front.over.replace("_", " ")
 
 
 def _proved(front: Front) -> str:
