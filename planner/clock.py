@@ -1,4 +1,4 @@
-"""The seconds that time limits are given in: a wall clock's, unless a test lets them pass more slowly."""
+"""The seconds that people wait and limits are given in: wall seconds, unless a test lets them pass more slowly."""
 
 from __future__ import annotations
 
