@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO, TypeVar
 
+from planner import clock
 from planner.errors import InputError, Mistake, Place
 
 STANDARD_OUTPUT = Place("standard output")
@@ -116,12 +117,12 @@ def deadline(seconds: float) -> Iterator[None]:
     def ring(_: int, __: object) -> None:
         raise DeadlinePassed(seconds)
 
-    left, started = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
-    if 0 < left <= seconds:
+    left, started, wall_s = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic(), clock.wall_s(seconds)
+    if 0 < left <= wall_s:
         yield
         return
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, wall_s)
     try:
         yield
     finally:

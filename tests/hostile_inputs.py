@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import pickle
 import random
 import re
-import resource
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from time import process_time
 
 from run_cli import Result, run
 
@@ -32,26 +35,33 @@ VALUES = (
     "{a: 1}", "any", "all", "x", "x" * 300, "\u202e", "\u200b", "\0", "\x1b[2J", "\ud7ff", "é", "%s{}", "../..",
     "/dev/zero", "~", "&a", "*a", "!!python/object x", "- ", ": ", "\t", "\n", "\r", '"', "}", "]", "GPU0", "Process",
     "1,000", "1.2.3", "0x10", "-", "1e5", "1024 GiB", "0 B", "NaN GiB", "TB",
+    "9" * 400, "-" + "9" * 400, "1e308", "-1e308", "0777", "0o17", "1_000", "2026-11-22", "1:30", "<<", "!!float 1",
+    "!!binary aGk=", "\ufeff", "|", ">", "yes", "[[[[]]]]", "? ", "{a: {a: {a: }}}", "--", "$(id)", "1e-400",
 )  # fmt: skip
+"""New ones go to the end: cases that are replayed say a place in this list."""
 EDITS = (
     "number", "number", "number", "number", "word", "word", "insert", "cut", "drop line", "repeat line", "swap lines",
-    "end", "byte", "two lines as one",
+    "end", "byte", "two lines as one", "times",
 )  # fmt: skip
+TIMES = (2, 2, 2, 0.5, 0.5, 3, 10, 1e3, 1e6, 1e12, 0.1, 1e-3, 1e-6, -1)
+"""What a number that stands in the file may be multiplied by: most results are still of its type."""
 Edit = tuple[str, int, int]
-"""What to do, where (of what there is, round and round), and which of VALUES."""
+"""What to do, where (of what there is, round and round), and which of VALUES or TIMES."""
+NUMBER = r"\d[\d.,]*(?:e[+-]?\d+)?"
 
 
 def edits(rng: random.Random) -> list[Edit]:
-    """A few random edits; most often one."""
+    """A few random edits, most often one; of some files only numbers change, so that more is read than refused."""
     count = rng.choice((1, 1, 1, 2, 3, 6))
-    return [(rng.choice(EDITS), rng.randrange(2**24), rng.randrange(2**24)) for _ in range(count)]
+    words = EDITS if rng.random() < 0.6 else ("times",)
+    return [(rng.choice(words), rng.randrange(2**24), rng.randrange(2**24)) for _ in range(count)]
 
 
-def damaged(text: str, changes: Sequence[Edit]) -> bytes:
+def damaged(text: str, changes: Sequence[Edit], encoding: str = "utf-8") -> bytes:
     """A text after some edits."""
     for what, at, which in changes:
-        text = _edited(text, what, at, VALUES[which % len(VALUES)])
-    raw = text.encode("utf-8", errors="surrogatepass")
+        text = _edited(text, what, at, which)
+    raw = text.encode(encoding, errors="surrogatepass" if encoding == "utf-8" else "replace")
     for what, at, which in changes:
         if what == "byte" and raw:
             place = at % len(raw)
@@ -59,12 +69,15 @@ def damaged(text: str, changes: Sequence[Edit]) -> bytes:
     return raw
 
 
-def _edited(text: str, what: str, at: int, value: str) -> str:
-    if what in ("number", "word"):
-        found = list(re.finditer(r"\d[\d.,]*(?:e[+-]?\d+)?" if what == "number" else r"[A-Za-z_][\w.-]*", text))
+def _edited(text: str, what: str, at: int, which: int) -> str:
+    value = VALUES[which % len(VALUES)]
+    if what in ("number", "word", "times"):
+        found = list(re.finditer(r"[A-Za-z_][\w.-]*" if what == "word" else NUMBER, text))
         if not found:
             return text + value
         match = found[at % len(found)]
+        if what == "times":
+            value = _times(match.group(), TIMES[which % len(TIMES)])
         return text[: match.start()] + value + text[match.end() :]
     place = at % (len(text) + 1)
     if what == "insert":
@@ -87,6 +100,16 @@ def _edited(text: str, what: str, at: int, value: str) -> str:
     return "\n".join(lines)
 
 
+def _times(number: str, factor: float) -> str:
+    """A number of a file multiplied, whole where it was whole and can stay so."""
+    bare = number.replace(",", "").rstrip(".")
+    try:
+        value = float(bare) * factor
+    except ValueError:
+        return bare * 2
+    return f"{value:.0f}" if bare.isdigit() and value.is_integer() else f"{value:.6g}"
+
+
 @dataclass(frozen=True)
 class Kind:
     """One sort of file."""
@@ -102,13 +125,15 @@ class Kind:
     """Other files of the folder."""
     catalog: bool = False
     """The folder stands before the shipped catalogs."""
+    encoding: str = "utf-8"
+    """latin-1 for bytes that are no text."""
 
 
-def attack(kind: Kind, text: str, changes: Sequence[Edit], folder: Path) -> list[str]:
-    """What one damaged file makes of its command; nothing where all is well. The folder must be new."""
-    before = _cpu()
-    result = answer(kind, damaged(text, changes), folder)
-    return wrong(result, _cpu() - before, folder / kind.file)
+def attack(kind: Kind, text: str, changes: Sequence[Edit], folder: Path) -> tuple[int, list[str]]:
+    """(exit code, what is wrong with the answer) of one damaged file's command. The folder must be new."""
+    before = process_time()
+    result = answer(kind, damaged(text, changes, kind.encoding), folder)
+    return result.code, wrong(result, process_time() - before, folder / kind.file)
 
 
 def answer(kind: Kind, raw: bytes, folder: Path) -> Result:
@@ -174,13 +199,9 @@ def _whole(error: str) -> bool:
             "states no",
             "nothing in ",
             "no row of ",
+            ", at byte ",
         )
     )
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def _scenario(name: str) -> str:
@@ -206,10 +227,22 @@ def _calibration() -> str:
     return run("calibrate", pinned, "--log", str(SCENARIOS / "qwen7b_dapo_h20.log"), "--out", "-").out
 
 
+def _own_launch_files(*endings: str) -> list[str]:
+    """Launch files as people wrote them."""
+    paths = sorted((ROOT / "tests/fixtures/launch").iterdir())
+    return [path.read_text(encoding="utf-8") for path in paths if path.suffix in endings]
+
+
 @cache
-def _launch_files() -> Sequence[str]:
-    small = ("--set", "cluster.num_gpus=64")
-    return [run("launch", str(SCENARIOS / PINNED), "--to", to, *small).out for to in ("megatron",)]
+def _scripts() -> Sequence[str]:
+    ours = run("launch", str(SCENARIOS / PINNED), "--to", "megatron", "--set", "cluster.num_gpus=64").out
+    return [ours, *_own_launch_files(".sh")]
+
+
+@cache
+def _slime_scripts() -> Sequence[str]:
+    ours = run("launch", str(SCENARIOS / RL), "--to", "slime").out
+    return [ours, *(text for text in _own_launch_files(".sh") if "--rollout-num-gpus-per-engine" in text)]
 
 
 @cache
@@ -305,7 +338,40 @@ DS_CONFIG = """{"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_step
 
 @cache
 def _settings() -> Sequence[str]:
-    return [run("launch", str(SCENARIOS / "llama8b_sft_a100.yaml"), "--to", "axolotl").out, DS_CONFIG]
+    ours = run("launch", str(SCENARIOS / "llama8b_sft_a100.yaml"), "--to", "axolotl").out
+    return [ours, DS_CONFIG, *_own_launch_files(".yaml", ".json")]
+
+
+@cache
+def _snapshots() -> Sequence[str]:
+    """The beginning of a real memory snapshot, a character a byte."""
+    packed = ROOT / "tests/fixtures/snapshots/qwen2.5-0.5b.pickle.gz"
+    whole = pickle.loads(gzip.decompress(packed.read_bytes()))
+    events = [{**event, "frames": event["frames"][:3]} for event in whole["device_traces"][0][:12]]
+    part = {**whole, "segments": whole["segments"][:6], "device_traces": [events]}
+    return [pickle.dumps(part).decode("latin-1")]
+
+
+WHAT_IF = (
+    OWN % "topology: null"
+    + """what_if:
+  - name: longer
+    set: {batch.sequence_length: 4096, batch.global_batch_size: 4}
+  - name: roomier
+    set: {limits.headroom_gib: 12, layout.recomputed_layers: 14}
+"""
+)
+SWEPT = ("--set", "limits.headroom_gib=1,70", "--workers", "1")
+
+
+@cache
+def _rows() -> Sequence[str]:
+    """What a sweep of two variants has stored."""
+    with tempfile.TemporaryDirectory() as folder:
+        scenario, rows = Path(folder, "run.yaml"), Path(folder, "rows.jsonl")
+        scenario.write_text(OWN % "topology: null", encoding="utf-8")
+        run("sweep", str(scenario), *SWEPT, "--out", str(rows))
+        return [rows.read_text(encoding="utf-8")]
 
 
 @cache
@@ -381,6 +447,16 @@ KINDS = (
          lambda folder: ["catalog", "import-prices", str(folder / "vms.csv"), "--read-on", "2026-11",
                          "--provider", "x"]),
     Kind("launch settings", "settings.yaml", _settings, lambda folder: ["lint", str(folder / "settings.yaml")]),
-    Kind("launch script", "run.sh", _launch_files, lambda folder: ["lint", str(folder / "run.sh")]),
+    Kind("launch script", "run.sh", _scripts, lambda folder: ["lint", str(folder / "run.sh")]),
+    Kind("launch script, mended", "run.sh", _slime_scripts,
+         lambda folder: ["launch", str(folder / "plan.json"), "--to", "slime", "--like", str(folder / "run.sh")],
+         beside=lambda: {"plan.json": _plan()}),
+    Kind("memory snapshot", "snapshot.pickle", _snapshots,
+         lambda folder: ["check", str(folder / "run.yaml"), str(folder / "snapshot.pickle")],
+         beside=lambda: {"run.yaml": OWN % "topology: null"}, encoding="latin-1"),
+    Kind("what-if", "run.yaml", lambda: [WHAT_IF], _of_scenario("whatif")),
+    Kind("sweep, gone on with", "rows.jsonl", _rows,
+         lambda folder: ["sweep", str(folder / "run.yaml"), *SWEPT, "--out", str(folder / "rows.jsonl"), "--resume"],
+         beside=lambda: {"run.yaml": OWN % "topology: null"}),
 )  # fmt: skip
 """Every sort of file that a command reads, with the cheapest command that reads all of it."""

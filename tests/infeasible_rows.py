@@ -62,12 +62,23 @@ def edited(document: Document, changes: Iterable[tuple[str, Any]], folder: Path)
     return load(str(file))
 
 
+ANY_PLAN_S = 3.0
+"""Where something fits, a plan is mostly found within this; its proof takes longer, and is not asked for. [s]"""
+NO_PLAN_S = 600.0
+"""Longest search for one, or for the proof that there is none. [s]"""
+
+
 def status(document: Document, catalog: Catalog) -> str:
     """How solving a scenario ends; what contradicts itself fits nothing."""
-    try:
-        return plan(document, catalog, check_points=0).status
-    except InputError:
-        return "infeasible"
+    said = "unknown"
+    for limit in (ANY_PLAN_S, NO_PLAN_S):
+        try:
+            said = plan(document, catalog, check_points=0, time_limit_s=limit).status
+        except InputError:
+            return "infeasible"
+        if said != "unknown":
+            break
+    return said
 
 
 def false_sentences(document: Document, catalog: Catalog, folder: Path) -> tuple[Conflict, list[str], int]:

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "planner"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = (
-    {"units", "errors"},
+    {"units", "errors", "clock"},
     {"schema"},
     {"formulas"},
     {"inputs"},
@@ -150,10 +150,18 @@ def test_no_private_name_crosses_a_file() -> None:
                 assert not private, f"{path}: {private}"
 
 
+def test_every_mistake_says_where() -> None:
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Mistake":
+                said = len(node.args) > 1 or any(word.arg == "where" for word in node.keywords)
+                assert said, f"{path}:{node.lineno}"
+
+
 def test_the_solver_reads_tables_only() -> None:
     for module, below in graph().items():
         if module.startswith("planner.search.solver"):
-            allowed = {"planner.search.tables", "planner.units", "planner.errors"}
+            allowed = {"planner.search.tables", "planner.units", "planner.errors", "planner.clock"}
             assert all(other in allowed or other.startswith("planner.search.solver") for other in below), module
 
 

@@ -15,7 +15,7 @@ from planner.analysis.two_plans import (
     read_side,
     side_of,
 )
-from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict
+from planner.errors import InputError, Mistake, NoLayoutFits, NoVerdict, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.inputs.saved import load
@@ -83,14 +83,23 @@ def compare_many(
         raise InputError(
             Mistake(
                 "nothing to compare with",
+                where=Place("the command line"),
                 because="only one scenario is given and neither --set-a, --set-b nor --also",
                 attempt=f"planner compare {paths[0]} --set-b limits.headroom_gib=10  or  planner compare A B C",
             )
         )
     if len(paths) > MAX_SIDES:
-        raise InputError(Mistake(f"{len(paths)} sides are more than {MAX_SIDES}", attempt="planner sweep"))
+        raise InputError(
+            Mistake(
+                f"{len(paths)} sides are more than {MAX_SIDES}",
+                where=Place("the command line"),
+                attempt="planner sweep",
+            )
+        )
     if list(paths).count("-") > 1:
-        raise InputError(Mistake("standard input can be read once", because="several sides are -"))
+        raise InputError(
+            Mistake("standard input can be read once", where=Place("the command line"), because="several sides are -")
+        )
     sides = []
     for place, (path, changes) in enumerate(zip(paths, overrides, strict=True)):
         progress(f"side {chr(ord('A') + place)}: {' '.join([path, *changes])}")

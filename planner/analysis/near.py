@@ -123,13 +123,15 @@ def front(
         return Front(over, "GPUs", False, _best(points, more_is_better=False), start.question)
     if over == "dollars":
         if price_usd_per_gpu_hour is None:
-            raise InputError(Mistake("a front over dollars needs a price", attempt="--price aws-p5-48xlarge"))
+            raise InputError(
+                Mistake("a front over dollars needs a price", where=Place("--price"), attempt="--price aws-p5-48xlarge")
+            )
         points = [
             Point(_usd_per_million_tokens(point.plan, price_usd_per_gpu_hour), point.plan, point.status)
             for point in _gpus(document, catalog, start.question, progress)
         ]
         return Front(over, "USD per million tokens", False, _best(points, more_is_better=False), start.question)
-    raise InputError(Mistake(f"no front over {over!r}", attempt=f"one of {', '.join(FRONTS)}"))
+    raise InputError(Mistake(f"no front over {over!r}", where=Place("--over"), attempt=f"one of {', '.join(FRONTS)}"))
 
 
 def usd_per_gpu_hour(offer: str, question: Question, catalog: Catalog) -> float:
@@ -147,7 +149,13 @@ def usd_per_gpu_hour(offer: str, question: Question, catalog: Catalog) -> float:
         )
     asked = price.on_demand_usd_per_gpu_hour or price.reserved_usd_per_gpu_hour or price.spot_usd_per_gpu_hour
     if asked is None:
-        raise InputError(Mistake(f"price {price.id} states no price of a GPU and hour", attempt=list_them))
+        raise InputError(
+            Mistake(
+                f"price {price.id} states no price of a GPU and hour",
+                where=catalog.document("prices", price.id).place(()),
+                attempt=list_them,
+            )
+        )
     return asked
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
 from planner.problem.resolve import question_of
@@ -26,7 +26,12 @@ def robust_document(document: Document, catalog: Catalog) -> Document:
     if share is None:
         because = "no published step of such a run was scored, so that no error is known"
         raise InputError(
-            Mistake("--robust has no band to choose in", because=because, attempt="--set search.near_tie=0.05")
+            Mistake(
+                "--robust has no band to choose in",
+                where=Place("--robust"),
+                because=because,
+                attempt="--set search.near_tie=0.05",
+            )
         )
     changes: dict[str, object] = {"search.near_tie": round(min(LARGEST, share / (1 + share)), 4)}
     if prefers_even(question.first):

@@ -110,6 +110,7 @@ def combinations(arguments: Sequence[str]) -> list[Changes]:
         raise InputError(
             Mistake(
                 "nothing to vary",
+                where=Place("the command line"),
                 because="no --set is given and the scenario has no what_if:",
                 attempt="--set cluster.num_gpus=4,8 (try values)",
             )
@@ -122,6 +123,7 @@ def combinations(arguments: Sequence[str]) -> list[Changes]:
         raise InputError(
             Mistake(
                 f"{count} combinations are more than {MAX_COMBINATIONS}",
+                where=Place("the command line"),
                 because=f"the values make {product} of them, and each is solved",
                 attempt="fewer values, or one --set after the other",
             )

@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.cluster.node_graph import NETWORK_EDGE_US, PCIE_EDGE_US, Link, NodeGraph, nic_count
 from planner.cluster.rank_group import RankGroup
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.formulas import collectives as formulas
 from planner.formulas.collectives import Curve, Operation, Values
 from planner.inputs.measured import MeasuredTables
@@ -366,7 +366,13 @@ class Cluster:
     def _wired(self, gb_per_s: float) -> float:
         if gb_per_s <= 0:
             what = f"node {self.node.id} has no network adapters, but a group spans several of them"
-            raise InputError(Mistake(what=what, attempt=f"at most {self.node.gpus_per_node} GPUs, or a node with nics"))
+            raise InputError(
+                Mistake(
+                    what=what,
+                    where=Place(f"node type {self.node.id}"),
+                    attempt=f"at most {self.node.gpus_per_node} GPUs, or a node with nics",
+                )
+            )
         return gb_per_s
 
 

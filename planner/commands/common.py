@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from planner import streams
+from planner import clock, streams
 from planner.commands import completing
 from planner.inputs.files import refuse_target, write_folder, write_text
 
@@ -245,7 +245,7 @@ class _Waiting:
     def __init__(self) -> None:
         self._stage = ""
         self._said = self._drawn = False
-        self._started = time.monotonic()
+        self._started = clock.now()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -270,7 +270,7 @@ class _Waiting:
     def restart(self) -> None:
         """A new command: its time starts now."""
         self.clear()
-        self._started = time.monotonic()
+        self._started = clock.now()
 
     def _tick(self) -> None:
         while True:
@@ -279,7 +279,7 @@ class _Waiting:
                 self._say()
 
     def _say(self) -> None:
-        elapsed = time.monotonic() - self._started
+        elapsed = clock.now() - self._started
         if not self._stage or elapsed < QUIET_SECONDS:
             return
         try:

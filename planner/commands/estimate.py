@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
+from planner import clock
 from planner.commands import completing
 from planner.commands.common import Output, answer_options, one_layout, print_timings, set_option, timings_option
 from planner.errors import InputError, Mistake, Place
@@ -45,7 +44,7 @@ def command(
     output: Output,
 ) -> None:
     """Cost the one layout that SCENARIO pins, without a search and whether it fits or not (the verdict says so)."""
-    started = time.monotonic()
+    started = clock.now()
     if scenario is not None and model is None:
         _estimate(scenario, overrides, output)
     elif model is not None and scenario is None:
@@ -59,7 +58,7 @@ def command(
             )
         )
     if timings:
-        print_timings([("estimate", time.monotonic() - started)])
+        print_timings([("estimate", clock.now() - started)])
 
 
 def _estimate(scenario: str, overrides: tuple[str, ...], output: Output) -> None:

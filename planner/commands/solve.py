@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
-from planner import streams
+from planner import clock, streams
 from planner.commands.common import (
     Output,
     answer_options,
@@ -76,19 +74,19 @@ def command(
     from planner.search.search import plan
 
     context.with_resource(streams.deadline(WHOLE_S if time_limit is None else 2 * time_limit + 5))
-    started = time.monotonic()
+    started = clock.now()
 
     def left() -> float:
-        return started + (WHOLE_S if time_limit is None else time_limit * (1 + SLACK)) - time.monotonic()
+        return started + (WHOLE_S if time_limit is None else time_limit * (1 + SLACK)) - clock.now()
 
     catalog = default_catalog()
     document = load(scenario, overrides)
     document = robust_document(document, catalog) if robust else document
-    read = time.monotonic() - started
+    read = clock.now() - started
     progress(f"searching {scenario}")
     points = 0 if no_check else DEFAULT_POINTS
     outcome = plan(document, catalog, check_points=points, time_limit_s=time_limit, ties=True)
-    searched = time.monotonic() - started
+    searched = clock.now() - started
     limit = outcome.question.scenario.search.time_limit_s
     seconds = (limit if time_limit is None else time_limit) - searched
     progress("what it is compared with")
@@ -105,7 +103,7 @@ def command(
     )
     if left() <= 0:
         note("time is up: what the answer is compared with, or what would fit, may be missing")
-    compared = time.monotonic() - started
+    compared = clock.now() - started
     output.write(
         lambda: solve_blocks(solved),
         lambda: solve_document(solved),
@@ -115,7 +113,7 @@ def command(
     )
     if timings:
         resolve = searched - read - sum(seconds for _, seconds in outcome.timings)
-        rest = [("compare", compared - searched), ("render", time.monotonic() - started - compared)]
+        rest = [("compare", compared - searched), ("render", clock.now() - started - compared)]
         print_timings([("read", read), ("resolve", resolve), *outcome.timings, *rest])
     if outcome.status == "infeasible":
         context.exit(NoLayoutFits.exit_code)

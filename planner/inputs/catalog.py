@@ -50,6 +50,14 @@ TYPED = frozenset({"gpus", "nodes", "models", "engines"})
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
 
 
+class _Extending(BaseModel):
+    """What must be so of an entry before another one can be laid over it."""
+
+    extends: str | None = None
+    keeps_options: list[str] = []
+    options: dict[str, object] = {}
+
+
 @dataclass(frozen=True)
 class _Sheet:
     """What an entry is checked from: equal where its file and those that it extends hold the same bytes."""
@@ -139,7 +147,11 @@ class Catalog:
                 self._note(relative, hashlib.sha256(read_bytes(path, most_bytes=MOST_BYTES)).hexdigest())
                 return path
         raise InputError(
-            Mistake(f"no file {relative} in the catalogs", because=some_of([str(f) for f in self.folders]))
+            Mistake(
+                f"no file {relative} in the catalogs",
+                where=Place(relative),
+                because=some_of([str(f) for f in self.folders]),
+            )
         )
 
     def flags(self, file: str) -> FlagTable:
@@ -208,6 +220,8 @@ class Catalog:
                 document = replace(document, data=self._whole(kind, name))
             hashes = tuple(self._read(kind, each).sha256 for each in self._lineage(kind, name))
             self._entries[key] = (_checked(_Sheet(kind, hashes, document)), document)
+            if (own := document.data["id"]) != name:
+                raise InputError(Mistake(f"id `{own}` is not the file name `{name}`", document.place(("id",))))
         return self._entries[key]
 
     def _whole(self, kind: str, name: str) -> dict[str, Any]:
@@ -220,7 +234,7 @@ class Catalog:
             for index, option in enumerate(kept):
                 if option not in options:
                     place = document.place(("keeps_options", index))
-                    raise InputError(_unknown("options", str(option), sorted(options), place))
+                    raise InputError(_unknown("options", option, sorted(options), place))
             data = {**{key: value for key, value in data.items() if key != "aliases"}, **own}
             if kept:
                 data["options"] = {**{option: options[option] for option in kept}, **own.get("options", {})}
@@ -229,7 +243,10 @@ class Catalog:
     def _read(self, kind: str, name: str) -> Document:
         """One file as it stands."""
         if (kind, name) not in self._documents:
-            self._documents[kind, name] = read_document(self._index(kind)[name])
+            document = read_document(self._index(kind)[name])
+            if isinstance(document.data, dict) and not document.data.keys().isdisjoint(_Extending.model_fields):
+                validate(document, _Extending)
+            self._documents[kind, name] = document
         return self._documents[kind, name]
 
     def _lineage(self, kind: str, name: str) -> list[str]:
@@ -242,7 +259,7 @@ class Catalog:
                 return names
             where = document.place(("extends",))
             if base not in self._index(kind):
-                raise InputError(_unknown(kind, str(base), self.ids(kind), where))
+                raise InputError(_unknown(kind, base, self.ids(kind), where))
             if base in names:
                 raise InputError(Mistake(f"{kind}/{name} extends itself", where, because=" -> ".join([*names, base])))
             names.append(base)
@@ -299,7 +316,11 @@ def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
     for folder in extra:
         if not folder.is_dir():
             raise InputError(
-                Mistake(f"{folder} is not a folder", because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders")
+                Mistake(
+                    f"{folder} is not a folder",
+                    where=Place(ENVIRONMENT_VARIABLE),
+                    because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders",
+                )
             )
     return Catalog([*extra, shipped_folder()])
 

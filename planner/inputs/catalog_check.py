@@ -22,8 +22,6 @@ def check_catalog(catalog: Catalog) -> list[Mistake]:
                 problems += error.problems
                 continue
             document = catalog.document(kind, name)
-            if entry.id != name:
-                problems.append(Mistake(f"id `{entry.id}` is not the file name `{name}`", document.place(("id",))))
             for number, source in enumerate(entry.sources):
                 if not is_dated(source.date):
                     place = document.place(("sources", number, "date"))

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.formulas.collectives import Curve
 from planner.formulas.gemm import SIZEOF_BF16, GemmGrid, scaled_grid
 from planner.inputs.json_document import read_json_record
@@ -49,10 +49,21 @@ class MeasuredTables:
         """
         owner = gpu if gpu.gemm_grid is not None else relative
         if owner is None or owner.gemm_grid is None:
-            raise InputError(Mistake(what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one"))
+            raise InputError(
+                Mistake(
+                    what=f"GPU {gpu.id} has neither a measured GEMM grid nor a relative with one",
+                    where=Place(f"gpus/{gpu.id}.yaml"),
+                )
+            )
         if compute not in gpu.dense_tflops:
             known = ", ".join(gpu.dense_tflops)
-            raise InputError(Mistake(what=f"GPU {gpu.id} has no peak for {compute!r}", attempt=f"one of {known}"))
+            raise InputError(
+                Mistake(
+                    what=f"GPU {gpu.id} has no peak for {compute!r}",
+                    where=Place(f"gpus/{gpu.id}.yaml"),
+                    attempt=f"one of {known}",
+                )
+            )
         grid, peak = self.gemm_grid(owner.gemm_grid), gpu.dense_tflops[compute]
         if owner is gpu and peak == gpu.dense_tflops.get("bf16"):
             return grid
@@ -116,4 +127,6 @@ def _read(path: Path) -> CurveTable:
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> InputError:
-    return InputError(Mistake(what=f"no {what} {name!r}", attempt=f"one of {', '.join(known)}"))
+    return InputError(
+        Mistake(what=f"no {what} {name!r}", where=Place("measured tables"), attempt=f"one of {', '.join(known)}")
+    )

@@ -79,10 +79,10 @@ def _network(found: Found, catalog: Catalog) -> Iterator[Finding]:
         old = found.options["--rotary-base"].text if "--rotary-base" in found.options else None
         fix = (f"--rotary-base {old}", f"--rotary-base {model.rope_theta:.0f}") if old is not None else None
         yield Finding("warning", "other_rotary_base", text, _at(found, name), fix)
-    written = found.text("--norm-epsilon", "1e-5")
-    if model.norm_epsilon is not None and written is not None and abs(float(written) - model.norm_epsilon) > 1e-12:
+    written = found.real("--norm-epsilon", 1e-5)
+    if model.norm_epsilon is not None and written is not None and abs(written - model.norm_epsilon) > 1e-12:
         name = "--norm-epsilon" if "--norm-epsilon" in found.options else "--num-layers"
-        text = f"--norm-epsilon is {written}; the configuration of {model.id} says {model.norm_epsilon:g}"
+        text = f"--norm-epsilon is {written:g}; the configuration of {model.id} says {model.norm_epsilon:g}"
         yield Finding("warning", "other_norm_epsilon", text, _at(found, name))
 
 
@@ -99,8 +99,7 @@ def _slime(found: Found) -> Iterator[Finding]:
             "sample gets a micro-batch of its own above the cap, which then bounds nothing (slime issues 1839, 1237)"
         )
         yield Finding("warning", "cap_below_sample", text, _at(found, "--max-tokens-per-gpu"))
-    coefficient = found.text("--kl-loss-coef")
-    if found.has("--use-kl-loss") and coefficient is not None and float(coefficient) == 0:
+    if found.has("--use-kl-loss") and found.real("--kl-loss-coef") == 0:
         text = "a reference is loaded and run for a KL term whose coefficient is 0"
         yield Finding("warning", "idle_reference", text, _at(found, "--use-kl-loss"))
     batch, prompts, samples = (

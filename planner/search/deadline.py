@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from planner import clock
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,10 @@ class Deadline:
     started: float
     """By the clock below. [s]"""
     limit_s: float
-    now: Callable[[], float] = clock.monotonic
+    now: Callable[[], float] = clock.now
 
     @staticmethod
-    def of(limit_s: float, now: Callable[[], float] = clock.monotonic) -> Deadline:
+    def of(limit_s: float, now: Callable[[], float] = clock.now) -> Deadline:
         """One that starts here."""
         return Deadline(now(), limit_s, now)
 

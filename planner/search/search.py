@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner import clock
 from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.inputs.catalog import Catalog
@@ -106,7 +106,7 @@ def search(
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
     ties: float | None = None,
-    now: Callable[[], float] = clock.monotonic,
+    now: Callable[[], float] = clock.now,
 ) -> Outcome:
     """Find, prove and re-cost the best plan of a question.
 
@@ -345,11 +345,11 @@ def plan(
 
     `ties`: and which layouts lie within the known error of its step.
     """
-    started = clock.monotonic()
+    started = clock.now()
     question = question_of(document, catalog)
     limit = _limit_s(question, time_limit_s)
     share = known_share(question) if ties else None
-    left_s = max(1e-9, limit - clock.monotonic() + started)
+    left_s = max(1e-9, limit - clock.now() + started)
     return search(question, check_points=check_points, time_limit_s=left_s, ties=share)
 
 

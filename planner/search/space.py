@@ -14,7 +14,7 @@ from planner.costs.ledger import total
 from planner.costs.memory.host import host_ledger
 from planner.costs.micro_batches import packed_micro_batches
 from planner.costs.rollout import RolloutCosts
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem, Question, host_memory_gib
@@ -154,7 +154,11 @@ def rules_of(problem: Problem) -> list[Rule]:
     for name in problem.engine.rules:
         if name not in known:
             raise InputError(
-                Mistake(f"engine {problem.engine.id} names an unknown rule {name!r}", attempt=f"one of {sorted(known)}")
+                Mistake(
+                    f"engine {problem.engine.id} names an unknown rule {name!r}",
+                    where=Place(f"engines/{problem.engine.id}.yaml"),
+                    attempt=f"one of {sorted(known)}",
+                )
             )
         if name in named:
             rules.append(named[name].of(problem.engine))

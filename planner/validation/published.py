@@ -45,6 +45,7 @@ def read_rows(path: Path, row_of: Callable[[dict[str, Any]], Row]) -> tuple[Row,
         raise InputError(
             Mistake(
                 f"{path}: no such file",
+                where=Place(str(path)),
                 because="all published measurements stand in validation/data of a checkout, a sample inside the wheel",
                 attempt="--data FOLDER",
             )

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 from random_problems import random_case
 
 from planner.costs.coefficients import RolloutTable, RowCosts
@@ -259,26 +261,63 @@ def test_a_faster_gpu_never_slows_a_layout(
     assert (after <= before * (1 + 1e-12)).all()
 
 
-def test_faster_links_never_slow_a_layout() -> None:
-    """NVLink or network at twice the rate, nodes without measured curves, every layout of three cluster sizes."""
-    problem = some_problem(cluster={"node": "hgx-a100-4", "num_gpus": [4, 8, 16]})
-    layouts = build_space(problem.alone).layouts
-    node = problem.node
-    plain = {"measured_as": None}
-    base = node.model_copy(update={"links": node.links.model_copy(update=plain)})
-    quick = {
-        name: getattr(node.links, name) * 2
-        for name in ("gb_per_s_per_gpu", "gb_per_s_per_pair", "gb_per_s_per_link", "pcie_gb_per_s")
-        if getattr(node.links, name) is not None
-    }
-    nvlink = base.model_copy(update={"links": node.links.model_copy(update=plain | quick)})
-    wide = {"gbit_per_s_each": node.nics.gbit_per_s_each * 2, "gb_per_s_per_gpu": node.nics.gb_per_s_per_gpu * 2}
-    network = base.model_copy(update={"nics": node.nics.model_copy(update=wide)})
-    before = step_seconds(on(problem, node=base, own=None), layouts)
-    for faster in (nvlink, network):
-        after = step_seconds(on(problem, node=faster, own=None), layouts)
-        assert (after <= before * (1 + 1e-12)).all()
-        assert (after < before * 0.999).any()
+@cache
+def layouts_of(model: str, engine: str, node: str, length: int) -> tuple[Problem, Layouts]:
+    """A problem on machines without measured curves, and every layout of two cluster sizes."""
+    problem = some_problem(
+        model=model,
+        engine=engine,
+        cluster={"node": node, "num_gpus": [4, 16]},
+        batch={"global_batch_size": 32, "sequence_length": length},
+    )
+    links = problem.node.links.model_copy(update={"measured_as": None})
+    plain = on(problem, node=problem.node.model_copy(update={"links": links}), own=None)
+    return plain, build_space(problem.alone).layouts
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(("llama3.1-8b", "mixtral-8x7b")),
+    st.sampled_from(("megatron-core", "torchtitan")),
+    st.sampled_from(("hgx-a100-4", "l40s-pcie-8", "hgx-h100-8")),
+    st.sampled_from((2048, 8192)),
+    st.floats(1.01, 16),
+    st.booleans(),
+)
+@example("llama3.1-8b", "megatron-core", "hgx-a100-4", 4096, 2.0, False)
+@example("llama3.1-8b", "megatron-core", "hgx-a100-4", 4096, 2.0, True)
+def test_faster_links_never_slow_a_layout(
+    model: str, engine: str, node: str, length: int, times: float, network: bool
+) -> None:
+    """NVLink and PCIe, or the network. What fits does not hang on links: so no optimum gets worse either."""
+    before, after = with_faster_links(*layouts_of(model, engine, node, length), times, network)
+    assert (after <= before * (1 + 1e-12)).all()
+    assert (after < before).any()
+
+
+@pytest.mark.xfail(
+    strict=True, reason="leading dense layers wait for launches as long as those with experts: step_time"
+)
+def test_faster_links_never_slow_a_layout_with_leading_dense_layers() -> None:
+    """A known breach of the law above, by up to 0.2 %, where the host is what is waited for."""
+    before, after = with_faster_links(*layouts_of("deepseek-v2-lite", "megatron-core", "hgx-a100-4", 2048), 2.0, False)
+    assert (after <= before * (1 + 1e-12)).all()
+
+
+def with_faster_links(problem: Problem, layouts: Layouts, times: float, network: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Step of every layout before and after. [s]"""
+    if network:
+        nics = problem.node.nics
+        assume(nics is not None)
+        rates = ("gbit_per_s_each", "gb_per_s_per_gpu")
+        changed = {"nics": nics.model_copy(update={name: getattr(nics, name) * times for name in rates})}
+    else:
+        links = problem.node.links
+        rates = ("gb_per_s_per_gpu", "gb_per_s_per_pair", "gb_per_s_per_link", "pcie_gb_per_s")
+        quick = {name: value * times for name in rates if (value := getattr(links, name)) is not None}
+        changed = {"links": links.model_copy(update=quick)}
+    faster = on(problem, node=problem.node.model_copy(update=changed))
+    return step_seconds(problem, layouts), step_seconds(faster, layouts)
 
 
 def test_the_bubble_vanishes_as_micro_batches_grow() -> None:

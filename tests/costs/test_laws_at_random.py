@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from planner.analysis.near import front
+from planner.analysis.near import Point, front
 from planner.costs.item_names import ItemName
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
@@ -182,7 +182,9 @@ def test_more_memory_and_more_allowed_values_never_make_the_optimum_worse(
     assert best(changed(scenario, batch={"micro_batch_size": [1, 2, 4]})) >= base
 
 
-def test_prices_scale_costs() -> None:
+@cache
+def bought(usd: float) -> tuple[Point, ...]:
+    """The front of throughput over dollars at a price of a GPU hour."""
     scenario: Document = {
         "name": "law",
         "task": "sft",
@@ -192,8 +194,12 @@ def test_prices_scale_costs() -> None:
         "batch": {"global_batch_size": 16, "sequence_length": 2048, "micro_batch_size": 1},
         "layout": {"tensor_parallel": 4, "pipeline_parallel": 1},
     }
-    once, thrice = (
-        front(document_of(scenario), catalog(), "dollars", price_usd_per_gpu_hour=usd).points for usd in (2.0, 6.0)
-    )
-    assert [point.plan.layout for point in once] == [point.plan.layout for point in thrice]
-    assert [3 * point.value for point in once] == pytest.approx([point.value for point in thrice])
+    return front(document_of(scenario), catalog(), "dollars", price_usd_per_gpu_hour=usd).points
+
+
+@settings(FEWER, max_examples=3)
+@given(st.floats(0.01, 100))
+def test_prices_scale_costs(usd: float) -> None:
+    once, more = bought(2.0), bought(usd)
+    assert [point.plan.layout for point in once] == [point.plan.layout for point in more]
+    assert [usd / 2.0 * point.value for point in once] == pytest.approx([point.value for point in more])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from planner import clock
 from planner.analysis.budget.budget_file import check_budget, deadline_hours, windows
 from planner.analysis.budget.front import CostFront, cost_front
 from planner.analysis.budget.known_layouts import KnownLayouts
@@ -248,9 +248,9 @@ def answer_budget(
         searched=layouts.searched - before[0],
         timings=spent,
     )
-    started = clock.monotonic()
+    started = clock.now()
     answer = _chosen(empty, time_limit_s)
-    return replace(answer, timings=(*spent, ("choice of offers", clock.monotonic() - started)))
+    return replace(answer, timings=(*spent, ("choice of offers", clock.now() - started)))
 
 
 def _chosen(answer: BudgetAnswer, time_limit_s: float) -> BudgetAnswer:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time as clock
 from collections.abc import Callable
 from typing import Any
 
+from planner import clock
 from planner.errors import InputError, NoVerdict
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, override
@@ -18,7 +18,7 @@ from planner.search.search import Outcome, search
 class KnownLayouts:
     """The best layouts found so far; jobs, offers and budgets that ask the same on the same machines share one."""
 
-    def __init__(self, time_limit_s: float | None = None, now: Callable[[], float] = clock.monotonic) -> None:
+    def __init__(self, time_limit_s: float | None = None, now: Callable[[], float] = clock.now) -> None:
         """`time_limit_s`: longest search, instead of the scenario's own. [s]"""
         self._found: dict[str, Outcome] = {}
         self._time_limit_s = time_limit_s

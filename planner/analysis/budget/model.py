@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time as clock
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from planner import clock
 from planner.analysis.budget.offers import (
     BY_TERM,
     BY_USE,
@@ -228,14 +228,15 @@ class _Model:
     def solve(self, goals: list[CpTerm], time_limit_s: float, *, settle: bool) -> Picked:
         """Goal after goal, each fixed at its optimum before the next; the later ones never undo what is proved."""
         goals = [*goals, sum(priority * end for priority, end in self.ends)]
-        started, answer = clock.monotonic(), Picked("unknown")
+        started, answer = clock.now(), Picked("unknown")
         for place, expression in enumerate(goals if settle else goals[:-1]):
             settling = place == len(goals) - 1
             solver = self.module.CpSolver()
             solver.parameters.catch_sigint_signal = False
             solver.parameters.num_workers = 1
             solver.parameters.random_seed = 0
-            solver.parameters.max_time_in_seconds = max(0.01, time_limit_s - (clock.monotonic() - started))
+            left = time_limit_s - (clock.now() - started)
+            solver.parameters.max_time_in_seconds = clock.wall_s(max(0.01, left))
             if settling:
                 solver.parameters.max_deterministic_time = SETTLING
             self.model.minimize(expression)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.units import GB, MIB
 
 Job = Callable[[int], list[float]]
@@ -195,6 +195,7 @@ def measure(
             raise InputError(
                 Mistake(
                     f"{place - 1} of {len(shapes)} matrix products took {limit_s:g} s",
+                    where=Place("--time-limit"),
                     because="a grid with holes would be wrong in between",
                     attempt="an idle GPU, or a larger --time-limit",
                 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.analysis.calibrate.device import GRAPH_REPEATS, Job, fastest, queued
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 
 
 class TorchDevice:
@@ -27,6 +27,7 @@ class TorchDevice:
             raise InputError(
                 Mistake(
                     "calibrate --device needs torch",
+                    where=Place("--device"),
                     because="it is not installed in this environment",
                     attempt="pip install 'planner[calibrate]' on the machine with the GPU",
                 )
@@ -36,6 +37,7 @@ class TorchDevice:
             raise InputError(
                 Mistake(
                     "calibrate --device needs a GPU",
+                    where=Place("--device"),
                     because=f"torch {torch.__version__} finds no CUDA device here",
                     attempt="the same command on a machine with one, or --log FILE of a run made there",
                 )

@@ -53,6 +53,7 @@ def grid(document: Document, arguments: Sequence[str]) -> list[GridPoint]:
             raise InputError(
                 Mistake(
                     "nothing to vary",
+                    where=Place("the command line"),
                     because="no --set is given and the scenario has no what_if:",
                     attempt="--set cluster.num_gpus=8,16,32 --set batch.micro_batch_size=1,2,4",
                 )

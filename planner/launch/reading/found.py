@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from planner.errors import Place
@@ -68,9 +70,20 @@ class Found:
         text = self.text(name)
         if text is None:
             return default
-        if re.fullmatch(r"[0-9]+(\.0)?", text):
-            return int(float(text))
+        if re.fullmatch(r"[0-9]{1,18}(\.0)?", text):
+            return int(text.removesuffix(".0"))
         self.unread.append((self.options[name].place, f"{name} {text!r} is not a whole number"))
+        return default
+
+    def real(self, name: str, default: float | None = None) -> float | None:
+        """The same as a finite number; what is none is listed."""
+        text = self.text(name)
+        if text is None:
+            return default
+        with suppress(ValueError):
+            if math.isfinite(value := float(text)):
+                return value
+        self.unread.append((self.options[name].place, f"{name} {text!r} is not a number"))
         return default
 
     def has(self, name: str) -> bool:

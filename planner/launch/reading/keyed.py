@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 
 from planner.launch.keyed import Key, KeyTable, written
 from planner.launch.reading.found import Found, Spelling
@@ -82,11 +84,9 @@ def plain(text: str) -> Setting:
         return None if low != "none" else "none"
     if text.startswith("[") and text.endswith("]"):
         return [item.strip().strip("'\"") for item in text[1:-1].split(",") if item.strip()]
-    try:
+    with suppress(ValueError):
         return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text.strip("'\"")
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    return text.strip("'\"")

@@ -50,8 +50,7 @@ def say_megatron(found: Found, catalog: Catalog) -> None:
     precision = "fp8" if fp8 else "bf16" if found.has("--bf16") else "fp16" if found.has("--fp16") else "fp32"
     found.say("precision", precision, "--fp8-format", "--bf16", "--fp16")
     optimizer = found.text("--optimizer", "adam")
-    momentum = found.text("--sgd-momentum", "0.9")
-    sgd = "sgd" if momentum is not None and float(momentum) == 0 else "sgd-momentum"
+    sgd = "sgd" if found.real("--sgd-momentum", 0.9) == 0 else "sgd-momentum"
     found.say("optimizer", {"adam": "adamw", "sgd": sgd}.get(str(optimizer), optimizer), "--optimizer")
     found.say("zero_stage", int(found.has("--use-distributed-optimizer")), "--use-distributed-optimizer")
     found.say("optimizer_offload", found.has("--optimizer-cpu-offload"), "--optimizer-cpu-offload")
@@ -96,12 +95,12 @@ def _model(found: Found, catalog: Catalog) -> None:
     models: list[Architecture] = catalog.all("models")
     alike = [model for model in models if all(getattr(model, field) == value for field, value in said.items())]
     alike = [model for model in alike if model.is_moe == ("num_experts" in said)] or alike
-    scaled = found.text("--rope-scaling-factor", "8") if found.has("--use-rope-scaling") else None
+    scaled = found.real("--rope-scaling-factor", 8.0) if found.has("--use-rope-scaling") else None
     base = found.number("--rotary-base", 10000)
 
     def strange(model: Architecture) -> tuple[bool, bool, str]:
         factor = model.rope_scaling.factor if model.rope_scaling and model.rope_scaling.rope_type == "llama3" else None
-        return (model.rope_theta or 10000) != base, (None if scaled is None else float(scaled)) != factor, model.id
+        return (model.rope_theta or 10000) != base, scaled != factor, model.id
 
     if alike:
         found.say("model", min(alike, key=strange).id, "--num-layers")

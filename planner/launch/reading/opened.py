@@ -279,9 +279,9 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
         value = found.number(name)
         if value is not None or name == "--rollout-max-context-len":
             found.say(word, value, name)
-    share = found.text("--sglang-mem-fraction-static")
+    share = found.real("--sglang-mem-fraction-static")
     if share is not None:
-        found.say("gpu_memory_utilization", float(share), "--sglang-mem-fraction-static")
+        found.say("gpu_memory_utilization", share, "--sglang-mem-fraction-static")
     found.say("dynamic", found.has("--use-dynamic-batch-size"), "--use-dynamic-batch-size")
     found.say("colocated", found.has("--colocate"), "--colocate")
     found.say("reference", found.has("--use-kl-loss"), "--use-kl-loss")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time as clock
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from planner import clock
 from planner.errors import InternalError
 from planner.search.solver.constraints import GROUPS
 from planner.search.solver.loaded import solver_module
@@ -61,7 +61,7 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> An
     refuse_broken_solver(cp_model)
     if not tables.rows or tables.capacity < tables.headroom:
         return NOTHING
-    run = _Run(cp_model, clock.monotonic(), time_limit_s, seed, workers)
+    run = _Run(cp_model, clock.now(), time_limit_s, seed, workers)
     model = run.build(tables)
     run.climb(model, first_goals(model))
     if run.best is None:
@@ -111,7 +111,7 @@ class _Run:
 
     @property
     def spent(self) -> float:
-        return clock.monotonic() - self.started
+        return clock.now() - self.started
 
     def build(self, tables: Tables) -> Model:
         """The model of these rows with all constraint groups."""
@@ -156,7 +156,7 @@ class _Run:
             solver = cp_model.CpSolver()
             solver.parameters.num_workers = self.workers
             solver.parameters.random_seed = self.seed
-            solver.parameters.max_time_in_seconds = max(0.05, self.seconds - self.spent)
+            solver.parameters.max_time_in_seconds = clock.wall_s(max(0.05, self.seconds - self.spent))
             solver.parameters.max_deterministic_time = effort
             solver.parameters.catch_sigint_signal = False  # it would end this solve alone, and the command would go on
             for name, value in changes.items():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from planner.costs.coefficients import RowCosts
-from planner.errors import InputError, Mistake
+from planner.errors import InputError, Mistake, Place
 from planner.formulas.stages import cost_balanced_stages, equal_stages
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, read_document, validate
@@ -109,7 +109,7 @@ def load_sources(folder: Path) -> Mapping[str, Any]:
         return {}
     data = read_document(str(path)).data
     if not isinstance(data, dict):
-        raise InputError(Mistake(f"{path} is no mapping of sources"))
+        raise InputError(Mistake(f"{path} is no mapping of sources", where=Place(str(path))))
     return data
 
 
