@@ -38,6 +38,8 @@ PLAIN = {
 }
 OF_RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
 LENGTH = "batch.sequence_length=4096"
+ONE_GPU = {"model": "llama3.2-1b", "cluster.num_gpus": 1}
+SIZES = ("cluster.num_gpus=1", "batch.global_batch_size=64")
 ROUND = [
     ("megatron-core", "megatron", {}, ()),
     ("megatron-core", "megatron", {"layout.pipeline_parallel": 4, "layout.layers_per_stage": [7, 9, 9, 7]}, ()),
@@ -70,6 +72,23 @@ ROUND = [
     ("deepspeed", "accelerate", {}, ("model=llama3-8b", LENGTH)),
     ("fsdp2", "accelerate", {}, ("model=llama3-8b", LENGTH)),
     ("transformers-ddp", "accelerate", {"model": "llama3.2-1b"}, ("model=llama3.2-1b", LENGTH)),
+    (
+        "transformers-ddp",
+        "accelerate",
+        {"model": "llama3.2-1b", "engine_options": ["autocast_16bit_weights"]},
+        ("model=llama3.2-1b", LENGTH),
+    ),
+    *(
+        ("transformers", launcher, {**ONE_GPU, "engine_options": options}, filled)
+        for launcher, options, filled in (
+            ("accelerate", [], ("model=llama3.2-1b", LENGTH)),
+            ("llama-factory", [], SIZES),
+            ("accelerate", ["autocast_16bit_weights"], ("model=llama3.2-1b", LENGTH)),
+            ("llama-factory", ["autocast"], SIZES),
+            ("llama-factory", ["autocast_16bit_weights"], SIZES),
+            ("axolotl", ["autocast_16bit_weights"], SIZES),
+        )
+    ),
     ("fsdp2", "axolotl", {}, ()),
     ("deepspeed", "axolotl", {}, ("cluster.num_gpus=16", "batch.global_batch_size=64")),
     ("fsdp2", "llama-factory", {}, ()),
