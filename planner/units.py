@@ -95,6 +95,11 @@ def signed(value: float, digits: int = 2) -> str:
     return text if text.startswith("-") or float(text.replace(",", "")) == 0 else f"+{text}"
 
 
+def span(hours: float) -> str:
+    """A duration in days, or in hours where it is less than two days."""
+    return f"{number(hours, 1)} hours" if hours < 48 else f"{number(hours / 24, 1)} days"
+
+
 def percent(share: float, digits: int = 1) -> str:
     """0.715 as 71.5 %."""
     return f"{share * 100:.{digits}f} %"

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from sources import nodes, tree
 
 from planner.inputs.catalog import default_catalog
 
@@ -48,16 +49,10 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path) for path in FILES}
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    """A file as Python reads it; one test after the other asks."""
-    return ast.parse(path.read_text())
-
-
 def imports(path: Path) -> set[str]:
     """Modules of this package that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "planner":
             assert node.level == 0, f"{path}: relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
@@ -112,7 +107,7 @@ def test_modules_are_short() -> None:
 def test_a_class_name_means_one_thing() -> None:
     classes: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 classes.setdefault(node.name, []).append(name_of(path))
     twice = {name: where for name, where in classes.items() if len(where) > 1}
@@ -128,7 +123,7 @@ SCENARIO_READERS = 140
 def test_any_becomes_rarer() -> None:
     count = 0
     for path in FILES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             count += isinstance(node, ast.Name) and node.id == "Any"
     assert count <= ANY_IN_ANNOTATIONS, count
 
@@ -139,7 +134,7 @@ def test_fewer_read_the_raw_scenario_behind_a_problem() -> None:
     for path in FILES:
         if part(name_of(path)) in ("problem", "analysis"):
             continue
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute) and node.attr == "scenario":
                 owner = node.value
                 name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
@@ -149,7 +144,7 @@ def test_fewer_read_the_raw_scenario_behind_a_problem() -> None:
 
 def test_no_private_name_crosses_a_file() -> None:
     for path in FILES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("planner"):
                 private = [alias.name for alias in node.names if alias.name.startswith("_")]
                 assert not private, f"{path}: {private}"
@@ -172,7 +167,7 @@ def test_the_solver_is_imported_inside_functions_of_two_rooms_only() -> None:
     for path in FILES:
         module, allowed = tree(path), name_of(path)
         top = set(module.body)
-        for node in ast.walk(module):
+        for node in nodes(path):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.startswith("ortools") for name in names):
@@ -189,7 +184,7 @@ def test_no_branch_on_an_engine() -> None:
     for path in FILES:
         if part(name_of(path)) == "validation":
             continue
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Compare):
                 sides = [node.left, *node.comparators]
                 words = {c.value for side in sides for c in ast.walk(side) if isinstance(c, ast.Constant)}
@@ -250,10 +245,10 @@ def test_no_test_of_the_main_suite_looks_at_a_clock() -> None:
 
 def test_no_class_of_ours_is_named_in_a_sentence() -> None:
     """A renamed class once took a printed word with it; only a `__repr__` says <Class ...>."""
-    classes = {node.name for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)}
+    classes = {node.name for path in FILES for node in nodes(path) if isinstance(node, ast.ClassDef)}
     names = {name for name in classes if len(re.findall("[A-Z][a-z]+", name)) > 1}
     for path in FILES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             parts = node.values if isinstance(node, ast.JoinedStr) else ()
             said = " ".join(part.value for part in parts if isinstance(part, ast.Constant))
             assert not names & set(re.findall(r"(?<!<)\b\w+", said)), f"{path}:{node.lineno}: {said}"

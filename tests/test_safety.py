@@ -6,11 +6,11 @@ import ast
 import importlib.metadata
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from run_cli import run
+from sources import nodes
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "planner").rglob("*.py"))
@@ -41,15 +41,10 @@ RUNS = {"eval", "exec", "compile", "__import__"}
 LICENCES = ROOT / ".ci" / "licences.txt"
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    for path in FILES:
-        yield path, ast.parse(path.read_text(encoding="utf-8"))
-
-
-def imported(tree: ast.Module) -> set[str]:
+def imported(path: Path) -> set[str]:
     """First names of the modules that a file imports, anywhere in it."""
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -58,11 +53,11 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_nothing_is_unpickled_run_or_handed_to_a_shell() -> None:
-    for path, tree in trees():
+    for path in FILES:
         starts = set() if path.name in STARTS else {"subprocess"}
         spread = {"joblib"} if path.name in SPREADS else set()
-        assert not imported(tree) & ((SERIALISERS | starts | {"pty", "ctypes"}) - spread), path
-        for node in ast.walk(tree):
+        assert not imported(path) & ((SERIALISERS | starts | {"pty", "ctypes"}) - spread), path
+        for node in nodes(path):
             if not isinstance(node, ast.Call):
                 continue
             called = node.func
@@ -76,9 +71,9 @@ def test_nothing_is_unpickled_run_or_handed_to_a_shell() -> None:
 
 
 def test_no_module_can_fetch() -> None:
-    for path, tree in trees():
+    for path in FILES:
         allowed = {"http", "socket", "urllib"} if path.relative_to(ROOT / "planner").parts[0] in SERVES else set()
-        assert not imported(tree) & (NETWORK - allowed), path
+        assert not imported(path) & (NETWORK - allowed), path
 
 
 @pytest.mark.parametrize(

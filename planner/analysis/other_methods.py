@@ -10,6 +10,7 @@ from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
+from planner.problem.option_sets import to_the_host
 from planner.problem.resolve import question_of
 from planner.schema.engine import can_name
 from planner.search.plan import Plan
@@ -69,9 +70,8 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
     """What may be tried, what changes the training least first."""
     problem = outcome.question.first
     scenario, engine = problem.scenario, problem.engine
-    for option, detail in engine.options.items():
-        if option not in scenario.engine_options and detail.decides is None:
-            yield f"the option {option}", {"engine_options": [*scenario.engine_options, option]}
+    for option in to_the_host(outcome.question):
+        yield f"the option {option}", {"engine_options": [*scenario.engine_options, option]}
     if scenario.layout.optimizer_offload is False and engine.optimizer_offload:
         yield "the optimizer on the host", {"layout.optimizer_offload": True}
     if scenario.layout.activation_offload is False:

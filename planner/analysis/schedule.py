@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +19,22 @@ END_FORWARD = 1 / 3
 """Share of the forward pass in a stage's ends: the head is one product forward and two backward."""
 MOST_PASSES = 30_000
 """Forward passes of chunks that are run one by one; further micro-batches cost what the last turn did. 40 ms."""
+
+
+Found = TypeVar("Found")
+
+
+def _once(find: Callable[[Plan], Found]) -> Callable[[Plan], Found]:
+    """What is found of a plan is kept in it, as a cached property keeps it: its page, its views and its data ask."""
+
+    @wraps(find)
+    def kept(plan: Plan) -> Found:
+        found: dict[str, Found] = vars(plan)
+        if find.__name__ not in found:
+            found[find.__name__] = find(plan)
+        return found[find.__name__]
+
+    return kept
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,7 @@ class _Chunks:
         )
 
 
+@_once
 def schedule_report(plan: Plan) -> ScheduleReport | None:
     """Simulate a plan's pipeline; None where it has only one stage, or stages on two kinds of machines.
 
@@ -102,7 +121,7 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
     train = _chunks(plan, time, "train")
     waiting = plan.problem.scenario.layout.schedule == "zb-h1"
     seconds, idle = train.run("zb-h1" if waiting else "1f1b")
-    longer, scored = (float(np.reshape(time.waits(visit), -1)[0]) for visit in ("train", "score"))
+    longer, scored = (float(np.reshape(time.waits(visit) * time.slower, -1)[0]) for visit in ("train", "score"))
     phases = dict(plan.phases)
     rest = plan.step_seconds - phases["training"]
     if time.score:
@@ -121,6 +140,7 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
     )
 
 
+@_once
 def schedule_passes(plan: Plan) -> tuple[int, tuple[tuple[Pass, ...], ...]] | None:
     """(micro-batches drawn, passes of each stage) of the beginning and end of one step, with as few micro-batches as
     show the schedule; None where there is no pipeline, or one over two kinds of machines.

@@ -121,7 +121,7 @@ class RowCosts:
             # What recomputation saves of offloading may equal what it costs: their difference is noise then.
             noise = (recomputed < 0) & (recomputed > -FLOAT_NOISE * np.abs(layer))
             parts = (layer, np.where(noise, 0.0, recomputed), end)
-            waits = step.waits(name)
+            waits = step.waits(name) * step.slower
             weights = (np.broadcast_to((w * waits)[..., 0], (len(layouts),)) for w in step.weights(name))
             out[name] = (*(np.broadcast_to(part, shape) for part in parts), *weights)
         return out

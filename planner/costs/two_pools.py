@@ -104,3 +104,8 @@ class TwoPoolTime:
     def waits(self, name: str) -> Floats:
         """As `StepTime.waits`."""
         return self.first.waits(name)
+
+    @property
+    def slower(self) -> Floats:
+        """As `StepTime.slower`."""
+        return self.first.slower

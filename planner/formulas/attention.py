@@ -52,10 +52,17 @@ MEASURED = {
     "h100": AttentionCurve("H100, FlashAttention 3", _LENGTHS, (398, 511, 589, 676), 989),
     "b200": AttentionCurve("B200", _LENGTHS, (803, 1019, 1164, 1351), 2250),
     "h100-flash2": AttentionCurve("H100, FlashAttention 2", _LENGTHS, (255, 310, 345, 370), 989),
+    "b200-flash2": AttentionCurve("B200, FlashAttention 2", _LENGTHS, (286, 348, 387, 415), 2250),
     "l40s": AttentionCurve("L40S", _LENGTHS, (156, 179, 194, 207), 362),
 }
 """Measured forward rates, aiconfigurator at 095f58a5 (2026-08-21); B200 and L40S kernels are not named there.
-FlashAttention 2 on H100 is read off the figures of the FlashAttention 3 paper (arXiv:2407.08608), from memory."""
+FlashAttention 2 on H100 is read off the figures of the FlashAttention 3 paper (arXiv:2407.08608), from memory. On
+Blackwell it runs the instructions of Ampere as on Hopper: H100's rates times the multiprocessors (148 / 132), assumed;
+prime-rl's LoRA of Qwen3 4B on B200 at 16,384 and 65,536 tokens asks for 370 to 540."""
+WIDEST_HEAD = {"sm_100": 128, "sm_103": 128}
+"""Widest head that the newest kernels of a chip train, but for queries of 192 beside values of 128; FlashAttention 2
+takes over beyond. Source: TransformerEngine common/fused_attn/fused_attn.cpp, backends by cuDNN's release: up to 256 in
+training on Hopper alone."""
 TRITON_SHARE = 0.66
 """Rate of the Triton kernel of 2023 over FlashAttention 2: MPT at 32k and 64k tokens, A100 0.68, H100 0.65."""
 OLDER_NARROW_HEAD = 0.15
@@ -72,16 +79,25 @@ _BY_CAPABILITY = {
 
 
 def attention_curve(
-    *, chip: str, peak_tflops: float, forward_tflops: float | None = None, kernel: str = "newest"
+    *,
+    chip: str,
+    peak_tflops: float,
+    forward_tflops: float | None = None,
+    kernel: str = "newest",
+    head_dim: float = 128,
+    value_head_dim: float | None = None,
 ) -> AttentionCurve:
     """The curve of a device: its generation's measured one, scaled by the dense bf16 peak. [TFLOP/s]
 
     `chip` ends in the compute capability ('Hopper sm_90'); anything unknown borrows the A100's share of peak.
     `forward_tflops`, the device's own measured peak rate, replaces the scaled rate at the longest length. `kernel` is
-    newest, flash2 or triton.
+    newest, flash2 or triton; heads that the newest cannot train take flash2.
     """
     capability = next((word for word in chip.split() if word in _BY_CAPABILITY), "sm_80")
     name = _BY_CAPABILITY[capability]
+    wide = head_dim > WIDEST_HEAD.get(capability, head_dim) and (head_dim, value_head_dim) != (192, 128)
+    if wide and kernel == "newest":
+        kernel = "flash2"
     older = kernel != "newest"
     curve = MEASURED[f"{name}-flash2" if older and f"{name}-flash2" in MEASURED else name]
     if older:

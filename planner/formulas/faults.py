@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def mean_minutes_between_failures(*, hours_per_gpu: float, num_gpus: int) -> float:
     """Mean time between failures of a job that any of its GPUs stops: independent, exponential. [min]"""
@@ -61,12 +64,11 @@ def simumax_straggler_factor(num_nodes: int) -> float:
 
 LARGEST_USUAL = 512
 """GPUs up to which published steps show no trend beside what is predicted."""
-PER_DOUBLING = 0.0066
-"""Longer steps by each doubling of GPUs beyond: median over 15 series of published runs that differ in data parallelism
-alone (dgxc: Grok 1 314B, Llama 3.1 405B, GPT-3 175B on 128 to 2,304 H100; MLPerf: GPT-3 on 3,584 to 10,752), by what
-predictions drift. Eight in ten series 0.001 to 0.018; 0.0062 to 0.0071 with any of the three networks left out."""
 
 
-def factor_at_scale(num_gpus: int) -> float:
-    """Times as long as predicted that steps of so many GPUs took: 1 + 0.0066 log2(n / 512), 1 up to 512."""
-    return 1.0 + PER_DOUBLING * math.log2(max(num_gpus, LARGEST_USUAL) / LARGEST_USUAL)
+def factor_at_scale(num_gpus: NDArray[np.int64], *, per_doubling: float) -> NDArray[np.float64]:
+    """Times as long as on few GPUs that steps of so many take: 1 + per_doubling log2(n / 512), 1 up to 512.
+
+    Source: `slower_per_doubling` of the engine's timing says which runs.
+    """
+    return 1.0 + per_doubling * np.log2(np.maximum(num_gpus, LARGEST_USUAL) / LARGEST_USUAL)

@@ -56,6 +56,12 @@ class GemmGrid:
         return np.asarray(np.log(table), dtype=np.float64)
 
     @cached_property
+    def log_steps(self) -> tuple[Array, Array, Array]:
+        """Natural logarithm of each extent over the one before it, of m, n and k."""
+        of_m, of_n, of_k = (np.log(axis[1:] / axis[:-1]) for axis in (self.m, self.n, self.k))
+        return of_m, of_n, of_k
+
+    @cached_property
     def floor_seconds(self) -> float:
         """The fastest product of the sweep: launch and one tile. [s]"""
         return float(np.exp(self.log_seconds.min()))
@@ -92,23 +98,21 @@ def grid_gemm_seconds(grid: GemmGrid, *, m: Values, n: Values, k: Values) -> Val
     never faster. Source: aiconfigurator sweeps at 095f58a5 (2026-08-21). Published number: H100 reaches 0.77 of 989
     TFLOP/s at m = 2048 to 4096 (median over n, k of 2048 to 16384).
     """
-    shape_m, shape_n, shape_k = np.broadcast_arrays(
-        np.asarray(m, dtype=np.float64), np.asarray(n, dtype=np.float64), np.asarray(k, dtype=np.float64)
-    )
-    if shape_m.size and min(shape_m.min(), shape_n.min(), shape_k.min()) < 1:
+    shape_m, shape_n, shape_k = (np.asarray(each, dtype=np.float64) for each in (m, n, k))
+    if min(each.min(initial=1.0) for each in (shape_m, shape_n, shape_k)) < 1:
         raise ValueError(NO_SHAPE)
-    inside_m, low_m, at_m = _cell(grid.m, shape_m)
-    inside_n, low_n, at_n = _cell(grid.n, shape_n)
-    inside_k, low_k, at_k = _cell(grid.k, shape_k)
-    table = grid.log_seconds
-    log_seconds = np.zeros(shape_m.shape)
-    for step_m in (0, 1):
-        weight_m = at_m if step_m else 1 - at_m
-        for step_n in (0, 1):
-            weight_mn = weight_m * (at_n if step_n else 1 - at_n)
-            plane = table[low_m + step_m, low_n + step_n, low_k]
-            above = table[low_m + step_m, low_n + step_n, low_k + 1]
-            log_seconds += weight_mn * (plane + at_k * (above - plane))
+    inside_m, low_m, at_m = _cell(grid.m, grid.log_steps[0], shape_m)
+    inside_n, low_n, at_n = _cell(grid.n, grid.log_steps[1], shape_n)
+    inside_k, low_k, at_k = _cell(grid.k, grid.log_steps[2], shape_k)
+    # The eight corners lie in the flat table at fixed distances from the lowest one.
+    table, along_m, along_n = grid.log_seconds.reshape(-1), len(grid.n) * len(grid.k), len(grid.k)
+    lowest = low_m * along_m + low_n * along_n + low_k
+    log_seconds: Values = 0.0
+    for step_m, weight_m in ((0, 1 - at_m), (along_m, at_m)):
+        for step_n, weight_n in ((0, 1 - at_n), (along_n, at_n)):
+            plane = table[lowest + (step_m + step_n)]
+            above = table[lowest + (step_m + step_n + 1)]
+            log_seconds = log_seconds + weight_m * weight_n * (plane + at_k * (above - plane))
     raised_m = np.maximum(shape_m, grid.m[0])
     raised_n = np.maximum(shape_n, grid.n[0])
     raised_k = np.maximum(shape_k, grid.k[0])
@@ -200,11 +204,11 @@ def grouped_gemm_seconds(grid: GemmGrid, *, experts: Values, tokens_per_expert: 
     return _like(floor + experts * (one - floor), experts, tokens_per_expert, n, k)
 
 
-def _cell(axis: Array, extent: Array) -> tuple[Array, NDArray[np.intp], Array]:
+def _cell(axis: Array, log_steps: Array, extent: Array) -> tuple[Array, NDArray[np.intp], Array]:
     """The extent clamped to the axis, the index below it, and where it lies between the two in log space."""
-    inside = np.clip(extent, axis[0], axis[-1])
-    low = np.clip(np.searchsorted(axis, inside, side="right") - 1, 0, len(axis) - 2)
-    at = np.log(inside / axis[low]) / np.log(axis[low + 1] / axis[low])
+    inside = np.minimum(np.maximum(extent, axis[0]), axis[-1])
+    low = np.minimum(np.maximum(np.searchsorted(axis, inside, side="right") - 1, 0), len(axis) - 2)
+    at = np.log(inside / axis[low]) / log_steps[low]
     return inside, low, at
 
 

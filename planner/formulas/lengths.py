@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -101,12 +101,18 @@ class LengthLaw:
         return float((drawn**2).mean() / drawn.mean())
 
 
+@lru_cache(maxsize=256)
 def draw_lengths(law: LengthLaw, count: int, seed: int) -> NDArray[np.float64]:
-    """So many lengths of samples, one from each of as many equal shares of the law, in drawn order. [tokens]"""
+    """So many lengths of samples, one from each of as many equal shares of the law, in drawn order. [tokens]
+
+    The array is shared and cannot be written.
+    """
     mu, sigma = lognormal_parameters(mean=law.mean, p99=law.p99)
     normal = NormalDist()
     shares = (np.arange(count) + 0.5) / count
     ending = np.minimum(shares / max(1e-12, 1 - law.at_cap), 1.0 - 1e-12)
     response = np.exp(mu + sigma * np.array([normal.inv_cdf(share) for share in ending.tolist()]))
     response = np.where(shares > 1 - law.at_cap, law.maximum, np.clip(np.round(response), 1, law.maximum))
-    return np.random.default_rng(seed).permutation(law.prompt + response)
+    drawn = np.random.default_rng(seed).permutation(law.prompt + response)
+    drawn.flags.writeable = False
+    return drawn

@@ -13,8 +13,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -48,6 +48,21 @@ TYPED = frozenset({"gpus", "nodes", "models", "engines"})
 """Kinds of which a part of a name may stand for it."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """What an entry is checked from: equal where its file and those that it extends hold the same bytes."""
+
+    kind: str
+    hashes: tuple[str, ...]
+    document: Document = field(compare=False)
+
+
+@lru_cache(maxsize=1024)
+def _checked(sheet: _Sheet) -> BaseModel:
+    """The record of an entry: a process that asks several questions checks each file once. Raises InputError."""
+    return validate(sheet.document, schema_of(sheet.kind))
 
 
 class Catalog:
@@ -191,7 +206,8 @@ class Catalog:
             document = self._read(kind, name)
             if isinstance(document.data, dict):
                 document = replace(document, data=self._whole(kind, name))
-            self._entries[key] = (validate(document, schema_of(kind)), document)
+            hashes = tuple(self._read(kind, each).sha256 for each in self._lineage(kind, name))
+            self._entries[key] = (_checked(_Sheet(kind, hashes, document)), document)
         return self._entries[key]
 
     def _whole(self, kind: str, name: str) -> dict[str, Any]:

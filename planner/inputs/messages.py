@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from planner.errors import Mistake, Place
 from planner.inputs.yaml_builder import PathKey
+from planner.schema.docstrings import field_docstrings
 
 PlaceOf = Callable[[tuple[PathKey, ...]], Place]
 
@@ -307,7 +308,7 @@ def _description(model: type[BaseModel], path: tuple[PathKey, ...], labels: set[
     if not path or not isinstance(path[-1], str):
         return None
     for owner in _models_at(model, path[:-1], labels):
-        info = owner.model_fields.get(path[-1])
-        if info is not None and info.description:
-            return info.description.split("\n\n")[0].replace("\n", " ")
+        said = field_docstrings(owner).get(path[-1])
+        if said:
+            return said.split("\n\n")[0].replace("\n", " ")
     return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.problem.copies import copies_of
 from planner.problem.problem import ASYNCHRONOUS
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan
@@ -13,6 +14,10 @@ from planner.search.plan import Plan
 Setting = str | int | float | bool | None | list[str] | list[int]
 """A value of one of the words below, as it is before it is text."""
 Words = dict[str, Setting]
+HYBRID = "hybrid_sharding"
+"""The engine option of copies of sharded state, one a node."""
+OFFLOADED_PARAMETERS = "parameter_offload"
+"""The engine option of shards that wait on the host."""
 
 NEUTRAL: Words = {
     "tensor_parallel": 1,
@@ -61,12 +66,15 @@ def said(plan: Plan) -> Words:
 
     tokens_per_gpu: the cap up to which samples are packed (dynamic), else fixed_micro_batch_size; prompts_per_step:
     prompts of one optimizer step; training_nodes * gpus_per_node: GPUs that train; generating_nodes: of a rollout
-    engine of its own; all_nodes: both.
+    engine of its own; all_nodes: both; shard_ranks: of one copy of the state; state_copies, ranks_of_a_copy: where
+    there may be several (hybrid sharding).
     """
     lay, problem = plan.layout, plan.problem
     out: Words = layout_document(plan)
     each = min(lay["num_gpus"], problem.node.gpus_per_host or problem.node.gpus_per_node)
     even = len(set(plan.layers)) == 1
+    hybrid = HYBRID in settled(plan).engine_options
+    ranks, copies = lay["data_parallel"] * lay["context_parallel"], copies_of(problem, lay) if hybrid else 1
     out |= {
         "model": problem.architecture.hf_id or problem.architecture.id,
         "training_nodes": lay["num_gpus"] // each,
@@ -75,7 +83,10 @@ def said(plan: Plan) -> Words:
         "tokens_per_gpu": lay["max_tokens"] or None,
         "dynamic": bool(lay["max_tokens"]),
         "fixed_micro_batch_size": None if lay["max_tokens"] else lay["micro_batch_size"],
-        "shard_ranks": lay["data_parallel"] * lay["context_parallel"],
+        "shard_ranks": ranks // copies,
+        "parameters_offloaded": OFFLOADED_PARAMETERS in settled(plan).engine_options,
+        "state_copies": copies if hybrid else None,
+        "ranks_of_a_copy": ranks // copies if hybrid else None,
         "reshard": lay["zero_stage"] == 3,
         "all_recomputed": plan.recomputed == plan.layers,
         "adapter": settled(plan).adapts,

@@ -64,6 +64,7 @@ SWITCHES: dict[str, Switch] = {
     "fine_grained_offloading": OFFLOADED,
     "hybrid_ep": Switch((("--moe-token-dispatcher-type", "flex"), ("--moe-flex-dispatcher-backend", "hybridep"))),
     "interleaved_groups_of_five": Switch((("--microbatch-group-size-per-virtual-pipeline-stage", "5"),)),
+    "mlp_cuda_graphs": Switch((("--cuda-graph-impl", "transformer_engine"), ("--cuda-graph-modules", ("mlp",)))),
     "moe_a2a_overlap": Switch((("--overlap-moe-expert-parallel-comm", None),)),
     "multi_token_prediction": Switch(),
     "native_cross_entropy_fusion": Switch((("--cross-entropy-loss-fusion", None),)),

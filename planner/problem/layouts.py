@@ -78,7 +78,10 @@ def distinct(*columns: Ints) -> tuple[list[tuple[int, ...]], Ints]:
 
     Rows are numbered in a mixed radix and sorted as plain integers, ten times as fast as NumPy sorts rows.
     """
-    flat = [np.ravel(column).astype(np.int64) for column in np.broadcast_arrays(*columns)]
+    alike = len({np.shape(column) for column in columns}) == 1
+    flat = [np.ravel(column).astype(np.int64) for column in (columns if alike else np.broadcast_arrays(*columns))]
+    if flat[0].size == 1:
+        return [tuple(int(column[0]) for column in flat)], np.zeros(1, dtype=np.int64)
     code = np.zeros(flat[0].shape, dtype=np.int64)
     for column in flat:
         span = int(column.max(initial=0)) + 1

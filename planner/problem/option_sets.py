@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from planner.errors import Mistake
 from planner.inputs.document import Document
+from planner.problem.problem import Question
 from planner.problem.variants import MOST_VARIANTS, Setting, Variant
 from planner.schema.catalog import Architecture, Precision
 from planner.schema.engine import Engine
@@ -42,6 +43,7 @@ def lacking(
     """The first thing that an option needs and that is not here; None where it does something."""
     here: Mapping[Need, bool] = {
         "experts": architecture.is_moe,
+        "no experts": not architecture.is_moe,
         "latent attention": architecture.is_mla,
         "fp8": precision.compute == "fp8",
         "16-bit weights": precision.weight_bytes <= 2,
@@ -51,20 +53,30 @@ def lacking(
     return next((need for need in engine.options[name].needs if not here[need]), None)
 
 
+def to_the_host(question: Question) -> list[str]:
+    """Options that are off and would let shards of the weights wait on the host."""
+    engine, on = question.offered or question.first.engine, question.scenario.engine_options
+    return [n for n, o in engine.options.items() if "on_host" in o.set.get("zero_three", {}) and n not in on]
+
+
 def without_experts(
     document: Document, scenario: Scenario, engine: Engine, architecture: Architecture
 ) -> list[Mistake]:
-    """Options that are switched on and need experts, of a network that has none: the engine stops, or ignores them."""
-    known = [name for name in scenario.engine_options if name in engine.options and not architecture.is_moe]
+    """Options that are switched on and need experts, of a network that has none: the engine stops, or ignores them.
+
+    Those of a network without experts likewise.
+    """
+    missing: Need = "no experts" if architecture.is_moe else "experts"
+    known = [name for name in scenario.engine_options if name in engine.options]
     return [
         Mistake(
-            f"{name} needs a network with experts",
+            f"{name} needs a network with{'out' if architecture.is_moe else ''} experts",
             document.place((OPTIONS,)),
             engine.options[name].text,
             f"leave {name} out of {OPTIONS}",
         )
         for name in known
-        if "experts" in engine.options[name].needs
+        if missing in engine.options[name].needs
     ]
 
 

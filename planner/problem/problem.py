@@ -99,6 +99,12 @@ class Problem(StateBytes):
         return self.machines.node
 
     @property
+    def slowest_rank_stated(self) -> bool:
+        """Whether the scenario says how much longer steps take for their slowest rank."""
+        faults = self.scenario.faults
+        return faults is not None and faults.straggler_factor != 1
+
+    @property
     def num_gpus(self) -> tuple[int, ...]:
         """GPU counts that may train, ascending."""
         return self.machines.num_gpus
@@ -127,6 +133,23 @@ class Problem(StateBytes):
     def clusters(self) -> dict[int, Cluster]:
         """A cluster for each GPU count."""
         return self.machines.clusters
+
+    @property
+    def weights_on_host(self) -> bool:
+        """Shards of the weights wait in host memory wherever ZeRO-3 makes any."""
+        zero = self.engine.zero_three
+        return zero is not None and zero.on_host != "nothing"
+
+    @property
+    def gradients_on_host(self) -> bool:
+        """The same of gradients, which brings the optimizer along."""
+        zero = self.engine.zero_three
+        return zero is not None and zero.on_host == "everything"
+
+    @property
+    def optimizer_on_host(self) -> bool:
+        """The optimizer's state lies in host memory, where it steps."""
+        return self.scenario.layout.optimizer_offload is True or self.gradients_on_host
 
     def _on(self, machines: Machines, trains_on: Node | None = None) -> Problem:
         """This problem on other machines of the scenario."""

@@ -15,6 +15,7 @@ from planner.inputs.messages import did_you_mean, some_of
 from planner.inputs.run_kind import run_kind
 from planner.problem.choices import choose
 from planner.problem.conditions import modules_that_free
+from planner.problem.configured import configured_once
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
@@ -26,7 +27,7 @@ from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modu
 from planner.problem.wishes import wish_combinations
 from planner.problem.work import Work
 from planner.schema.catalog import Gpu, Node, Precision
-from planner.schema.engine import Engine, RolloutEngine, configured
+from planner.schema.engine import Engine, RolloutEngine
 from planner.schema.scenario import ClusterSpec, IntRange, NameWish, Pool, Scenario
 
 DEFAULT_GRID_GPU = "h100-sxm5-80gb"
@@ -178,7 +179,8 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
         catalog.data_file(measured)
     wishes = wish_combinations(scenario, len(shared["optimizers"]))
     kind = run_kind(scenario, engine, shared["architecture"], precision, base, wishes[0].sequence_length)
-    engine = configured(engine, _switched_on(scenario, engine, precision.id), list(scenario.layout.recompute_modules))
+    on = _switched_on(scenario, engine, precision.id)
+    engine = configured_once(engine, on, scenario.layout.recompute_modules)
     usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from, demanded = _headroom(scenario, engine, usable)
     calibration, calibrated_by = load_calibration(document.name, scenario.calibration)

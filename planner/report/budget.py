@@ -10,15 +10,16 @@ from planner.analysis.budget.budget import Booking, BudgetAnswer
 from planner.analysis.budget.budget_file import windows
 from planner.analysis.budget.front import CostFront
 from planner.analysis.budget.options import JobOption
-from planner.analysis.budget.rates import STALE_DAYS, Terms
 from planner.analysis.budget.sensitivity import Sensitivity
 from planner.analysis.whatif import compact
 from planner.inputs.examples import typed_beside
 from planner.report.blocks import Bar, Block, Bullets, Command, Grid, Heading, Headline, Plot, Text, Timeline
+from planner.report.budget_assumptions import assumptions, of_offer
 from planner.report.screen import Screen, screen_blocks
-from planner.report.short import LEGEND, short_layout, short_wishes
+from planner.report.short import short_layout, short_wishes
 from planner.schema.budget import Job
-from planner.units import number
+from planner.search.plan import degrees
+from planner.units import number, percent, span
 
 
 def budget_blocks(answer: BudgetAnswer) -> list[Block]:
@@ -62,8 +63,8 @@ def budget_screen(answer: BudgetAnswer) -> list[Block]:
         rows.append((what, name, f"{number(each.start / 24, 1)} on", "", number(each.cents / 100, 0)))
     columns = ("job", "machines", "days booked", "in time", "USD")
     table = Grid(columns, tuple(rows), left=frozenset({0, 1}))
-    doubts = [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
-    changed = [row for row in answer.sensitivities if row.late or row.picks is not None]
+    doubts = [text for place, terms in enumerate(answer.terms) for text in of_offer(answer, place, terms)]
+    changed = [row for row in answer.sensitivities if row.late or row.picks is not None or row.cents is None]
     notes = [f"{row.name}: {_consequence(answer, row)}" for row in changed] + doubts
     knee = answer.front.knee if answer.front is not None else None
     after = []
@@ -78,6 +79,8 @@ def budget_screen(answer: BudgetAnswer) -> list[Block]:
 
 def _consequence(answer: BudgetAnswer, row: Sensitivity) -> str:
     late = ", ".join(answer.budget.jobs[job].name for job in row.late)
+    if row.cents is None:
+        return "no choice keeps every limit"
     return f"late: {late}" if late else "another choice is the best"
 
 
@@ -130,13 +133,13 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
     times = len(booking.starts)
     deadline = windows(job)[-1][1]
     each = f"{times} times, first " if times > 1 else ""
-    usd = option.usd * times
-    cost = f"{number(usd, 2)} USD, {number(option.usd / option.tokens * 1e6, 4)} USD a million tokens"
-    cost += f", {number(option.usd, 2)} USD each time" if times > 1 else ""
+    usd = answer.usd_each(booking)
+    cost = f"{number(usd * times, 2)} USD, {number(usd / option.tokens * 1e6, 4)} USD a million tokens"
+    cost += f", {number(usd, 2)} USD each time" if times > 1 else ""
     if option.terms == "purchase":
-        cost += " (energy; the machines below)"
-    elif option.terms_of_offer.offer.minimum_days is not None:
-        cost = "in the term below"
+        cost += f" ({number(option.usd * times, 2)} USD of energy, its share by node-hours of the machines below)"
+    elif option.held_machines:
+        cost += " (its share by node-hours of the term below)"
     rows = [
         (f"{job.name}: offer", _offer(option)),
         ("  machines", f"{_nodes(option.nodes)}, {option.num_gpus} x {plan.problem.gpu.name}{_rate(option)}"),
@@ -145,10 +148,10 @@ def _booking(answer: BudgetAnswer, booking: Booking) -> list[tuple[str, str]]:
         (
             "  when",
             f"{each}{_day(answer, booking.start_hour)} to {_day(answer, booking.start_hour + option.whole_hours)}: "
-            f"{number((option.hours or 0) / 24, 1)} days expected, {number(option.whole_hours / 24, 1)} booked; "
-            f"{number((deadline - booking.finish_hour) / 24, 1)} days before the deadline",
+            f"{span(option.hours or 0)} expected, {span(option.whole_hours)} booked; "
+            f"{span(deadline - booking.finish_hour)} before the deadline",
         ),
-        ("  how sure", f"in time with {_share(booking.sure)}; {answer.budget.confidence:.0%} asked"),
+        ("  how sure", f"in time with {_share(booking.sure)}; {percent(answer.budget.confidence, 0)} asked"),
         ("  cost", cost),
     ]
     if option.energy_kwh is not None:
@@ -177,11 +180,19 @@ def _rate(option: JobOption) -> str:
 
 def _energy(option: JobOption, times: int) -> str:
     kwh = (option.energy_kwh or 0.0) * times
-    text = f"{number(kwh / 1000, 1)} MWh"
+    text = _kwh(kwh)
     if not option.terms_of_offer.power_is_stated:
         text += " of GPUs at their power limit alone"
     grams = option.terms_of_offer.offer.grams_co2_per_kwh
-    return text + (f", {number(kwh * grams / 1e6, 1)} t CO2" if grams is not None else "")
+    return text + (f", {_co2(kwh * grams)}" if grams is not None else "")
+
+
+def _kwh(kwh: float) -> str:
+    return f"{number(kwh, 0)} kWh" if kwh < 10_000 else f"{number(kwh / 1000, 1)} MWh"
+
+
+def _co2(grams: float) -> str:
+    return f"{number(grams / 1000, 0)} kg CO2" if grams < 1e7 else f"{number(grams / 1e6, 1)} t CO2"
 
 
 def _shared(answer: BudgetAnswer) -> list[Block]:
@@ -194,7 +205,7 @@ def _shared(answer: BudgetAnswer) -> list[Block]:
             bought = terms.offer.purchase
             text = f"{_nodes(each.nodes)} bought: {number(bought.usd_per_node * each.nodes, 0)} USD to pay, "
             text += f"{number(each.cents / 100, 2)} USD charged to this period (straight-line over "
-            text += f"{bought.lifetime_years:g} years, {bought.resale_share:.0%} resale, hosting)"
+            text += f"{bought.lifetime_years:g} years, {percent(bought.resale_share, 0)} resale, hosting)"
         else:
             text = f"{_nodes(each.nodes)} from {_day(answer, each.start)} for {number(each.hours / 24, 1)} days: "
             text += f"{number(each.cents / 100, 2)} USD"
@@ -207,7 +218,23 @@ def _totals(answer: BudgetAnswer) -> Block:
         f"In all {number(answer.usd, 2)} USD expected, {number(answer.most_usd, 2)} USD if all booked hours are used."
     )
     tokens = sum(b.option.tokens * len(b.starts) for b in answer.bookings)
-    return Text(text + f" {number(answer.usd / tokens * 1e6, 4)} USD a million tokens over all jobs.")
+    text += f" {number(answer.usd / tokens * 1e6, 4)} USD a million tokens over all jobs."
+    return Text(text + _all_energy(answer))
+
+
+def _all_energy(answer: BudgetAnswer) -> str:
+    """Energy of all runs, and its carbon where every chosen offer states one; nothing where some power is not known."""
+    options = [booking.option for booking in answer.bookings]
+    each = [(b.option.energy_kwh or 0.0) * len(b.starts) for b in answer.bookings]
+    if len(options) < 2 or any(option.energy_kwh is None for option in options):
+        return ""
+    text = f" {_kwh(sum(each))}"
+    stated = [option.terms_of_offer.power_is_stated for option in options]
+    if not all(stated):
+        text += ", " + ("in part " if any(stated) else "") + "of GPUs at their power limit alone"
+    grams = [option.terms_of_offer.offer.grams_co2_per_kwh for option in options]
+    known = [kwh * each_grams for kwh, each_grams in zip(each, grams, strict=True) if each_grams is not None]
+    return text + (f", {_co2(sum(known))}" if len(known) == len(each) else "") + "."
 
 
 def schedule_figure(answer: BudgetAnswer) -> Timeline:
@@ -232,7 +259,7 @@ def schedule_figure(answer: BudgetAnswer) -> Timeline:
 def front_figure(front: CostFront) -> Plot:
     """Cost against the end of all work."""
     points = sorted(front.points, key=lambda point: point.hours)
-    labels = tuple(f"{point.hours / 24:,.1f} days, {point.cents / 100:,.0f} USD" for point in points)
+    labels = tuple(f"{point.hours / 24:,.2f} days, {point.cents / 100:,.0f} USD" for point in points)
     pairs = tuple((point.hours / 24, point.cents / 100) for point in points)
     knee = front.points[front.knee] if front.knee is not None else None
     named = tuple((place, "knee") for place, point in enumerate(points) if point == knee)
@@ -250,7 +277,7 @@ def _front(answer: BudgetAnswer) -> list[Block]:
     for place, point in enumerate(front.points):
         picked = ", ".join(_pick(answer, job, pick) for job, pick in enumerate(point.picked.picks))
         name = "knee" if place == knee else ""
-        rows.append((f"{number(point.hours / 24, 1)}", number(point.cents / 100, 0), picked, name))
+        rows.append((number(point.hours / 24, 2), number(point.cents / 100, 0), picked, name))
     strong = frozenset() if knee is None else frozenset({knee})
     grid = Grid(("done by day", "USD", "choice", ""), tuple(rows), left=frozenset({2, 3}), strong=strong)
     text = "Every row is the cheapest choice that ends no later (proved)."
@@ -298,8 +325,10 @@ def _options(answer: BudgetAnswer, job: Job) -> list[Block]:
             continue
         if verdict == "chosen":
             chosen.add(len(rows))
-        cells = (name, str(option.nodes), str(option.num_gpus), short_layout(plan), number(hours / 24, 1))
-        rows.append((*cells, number(option.whole_hours / 24, 1), number(option.usd, 0), verdict))
+        cells = (name, str(option.nodes), str(option.num_gpus), degrees(vars(plan.named)), _days(hours))
+        own = number(option.usd, 0) if option.terms_of_offer.offer.minimum_days is None else ""
+        held = (" + " if own else "") + ("machines" if option.terms == "purchase" else "term")
+        rows.append((*cells, _days(option.whole_hours), own + (held if option.held_machines else ""), verdict))
     columns = ("offer", "nodes", "GPUs", "layout", "days", "booked", "USD", "verdict")
     blocks: list[Block] = []
     if rows:
@@ -310,66 +339,8 @@ def _options(answer: BudgetAnswer, job: Job) -> list[Block]:
     return blocks
 
 
-def assumptions(answer: BudgetAnswer) -> tuple[str, ...]:
-    """Everything that the figures rest on, with dates."""
-    budget, lines = answer.budget, []
-    spreads = [o.duration.spread.sentence for o in answer.options if o.duration is not None]
-    lines += list(dict.fromkeys(spreads))
-    lines.append(
-        f"a deadline must hold with {budget.confidence:.0%}: that much of the known error of the speed is booked; "
-        "what shares scenario and GPU is fast or slow together"
-    )
-    lines.append(f"goodput {budget.goodput:g} (share of the time that is really trained, as the file states)")
-    if any(o.plan is not None and o.plan.goodput is not None for o in answer.options):
-        lines[-1] += ", times the goodput of faults: in the scenario on each number of GPUs"
-    limits = [f"max_usd {number(budget.max_usd, 0)}, also if all booked hours are used"] if budget.max_usd else []
-    limits += [f"max_nodes_at_once {budget.max_nodes_at_once}"] if budget.max_nodes_at_once is not None else []
-    lines += [f"limits: {'; '.join(limits)}"] if limits else []
-    lines += [text for place, terms in enumerate(answer.terms) for text in _of_offer(answer, place, terms)]
-    lines += [*_sources(answer), "US dollars, list prices without tax; use is billed to the second while training"]
-    lines.append("the schedule counts whole hours: what is booked is rounded up, a deadline is rounded down")
-    return (*lines, LEGEND)
-
-
-def _of_offer(answer: BudgetAnswer, place: int, terms: Terms) -> list[str]:
-    """What the file says of an offer and nobody checked."""
-    offer, lines = terms.offer, []
-    chosen = any(booking.option.offer == place for booking in answer.bookings)
-    if offer.mean_hours_between_interruptions_per_node is not None:
-        lines.append(
-            f"{terms.name}: a node is taken away every {offer.mean_hours_between_interruptions_per_node:g} h on "
-            f"average, {offer.restart_minutes:g} min to train again, half of {offer.checkpoint_interval_minutes:g} min "
-            "lost (as the file states)"
-        )
-    if offer.minimum_days is not None:
-        lines.append(f"{terms.name}: paid from the first job on it to the last, at least {offer.minimum_days:g} days")
-    if chosen and offer.terms != "purchase":
-        if offer.confirmed_on is not None:
-            lines.append(
-                f"{terms.name}: {offer.capacity_nodes} nodes confirmed by the provider on {offer.confirmed_on}"
-            )
-        else:
-            lines.append(f"{terms.name}: nobody has confirmed that the provider has these nodes")
-    age = terms.age_days(answer.today)
-    if age > STALE_DAYS and offer.purchase is None:
-        lines.append(f"{terms.name}: the price is {age} days old ({terms.price_date}); ask for a new one")
-    return lines
-
-
-def _sources(answer: BudgetAnswer) -> tuple[str, ...]:
-    """One line a source, with its date and the offers that rest on it."""
-    by_source: dict[tuple[str, str], list[str]] = {}
-    for terms in answer.terms:
-        if terms.offer.purchase is not None:
-            source = ("purchase: of the budget file", "as stated")
-        elif terms.offer.quoted_on is not None:
-            source = ("your own quote", terms.offer.quoted_on)
-        else:
-            source = (terms.price.sources[0].ref, terms.price.sources[0].date)
-        names = by_source.setdefault(source, [])
-        if terms.price.id not in names:
-            names.append(terms.price.id)
-    return tuple(f"{', '.join(names)}: {ref}, {date}" for (ref, date), names in by_source.items())
+def _days(hours: float) -> str:
+    return number(hours / 24, 1 if hours >= 240 else 2)
 
 
 def _next(answer: BudgetAnswer) -> Command:

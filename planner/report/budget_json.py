@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.analysis.budget.budget import Booking, BudgetAnswer
 from planner.analysis.budget.options import JobOption
-from planner.report.budget import assumptions
+from planner.report.budget_assumptions import assumptions
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.search.decisions import layout_document
@@ -21,7 +21,7 @@ def budget_document(answer: BudgetAnswer) -> JsonObject:
         "usd": round(answer.usd, 2) if answer.bookings else None,
         "most_usd": round(answer.most_usd, 2) if answer.bookings else None,
         "bound_usd": bound / 100 if bound is not None and cheapest and answer.bookings else None,
-        "jobs": [_booking(booking) for booking in answer.bookings],
+        "jobs": [_booking(answer, booking) for booking in answer.bookings],
         "machines": _machines(answer),
         "conflict": list(answer.conflict),
         "would_do": list(answer.remedies),
@@ -75,16 +75,17 @@ def _front(answer: BudgetAnswer) -> list[JsonObject]:
     ]
 
 
-def _booking(booking: Booking) -> JsonObject:
+def _booking(answer: BudgetAnswer, booking: Booking) -> JsonObject:
     option = booking.option
-    energy = option.energy_kwh
+    energy, usd = option.energy_kwh, answer.usd_each(booking)
     return {
         **_facts(option, "chosen"),
         "start_hours": list(booking.starts),
         "finish_hour": booking.finish_hour,
         "in_time_share": round(booking.sure, 4),
         "energy_kwh": None if energy is None else round(energy * len(booking.starts), 3),
-        "usd_per_million_tokens": round(option.usd / option.tokens * 1e6, 9),
+        "usd_with_machines": round(usd, 2),
+        "usd_per_million_tokens": round(usd / option.tokens * 1e6, 9),
     }
 
 

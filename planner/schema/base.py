@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from planner.errors import visible
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 GbPerSecond = Annotated[float, Field(ge=1e-3, le=1e7)]
 """A bandwidth, decimal. [GB/s]"""
@@ -48,9 +53,25 @@ OneLine = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_one
 
 
 class Frozen(BaseModel):
-    """An immutable record; an unknown key is an error, never ignored."""
+    """An immutable record; an unknown key is an error, never ignored.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    Its validator is built when the first one is read: most commands read few of the many kinds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The JSON Schema with the docstrings of fields as descriptions."""
+        from planner.schema.docstrings import field_docstrings
+
+        found = handler(core)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        said = field_docstrings(cls)
+        for name, info in cls.model_fields.items():
+            if name in said and (key := properties.get(info.alias or name)) is not None:
+                key.setdefault("description", said[name])
+        return found
 
 
 class Source(Frozen):

@@ -55,7 +55,10 @@ class BookedOption(OfferOption):
     in_time_share: float
     """Share of drawn schedules in which its deadline holds."""
     energy_kwh: float | None
+    usd_with_machines: float
+    """Expected each time, with its share by booked node-hours of the term or of the bought machines. [USD]"""
     usd_per_million_tokens: float
+    """The same."""
 
 
 class HeldMachines(Frozen):

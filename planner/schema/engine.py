@@ -92,6 +92,8 @@ class ZeroThree(Frozen):
     """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
+    on_host: Literal["nothing", "weights", "everything"] = "nothing"
+    """Shards in host memory: weights, copied in before each gather; all, so that the optimizer steps there."""
     source: str
 
 
@@ -239,8 +241,7 @@ class Engine(Stated):
     left_behind: list[Tensor] = Field(default_factory=list)
     """Freed only as the backward pass ends, of each recomputed layer that has run backward; its stub stays as long."""
     offloaded: list[Tensor] = Field(default_factory=list)
-    """Waits in host memory between both passes, of a layer that is not recomputed; filled in by the option that decides
-    activation_offload: what it takes out of `saved` and `stub`."""
+    """Waits on the host between passes, of a layer kept: what the option that decides activation_offload takes out."""
     offloaded_stub: list[Tensor] = Field(default_factory=list)
     """The same of a layer that is recomputed in full."""
     backward: list[Tensor] = Field(min_length=1)
@@ -262,8 +263,7 @@ class Engine(Stated):
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
     made_logits_stay: bool = False
-    """Logits as the head made them are there at the peak of the loss: the caller holds the outputs until the backward
-    pass is over, or the loss peaks inside the network's forward pass."""
+    """Logits as made are there at the peak of the loss: the caller holds them, or it peaks inside the forward pass."""
     fused_head: bool = False
     """Head and loss are one function, which makes the gradients of head and head input on its way forward."""
     quantised_base_keeps_inputs: bool = False

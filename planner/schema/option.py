@@ -8,7 +8,7 @@ from pydantic import Field
 
 from planner.schema.base import Frozen
 
-Need = Literal["experts", "latent attention", "fp8", "16-bit weights", "adapters", "all weights trained"]
+Need = Literal["experts", "no experts", "latent attention", "fp8", "16-bit weights", "adapters", "all weights trained"]
 """What a network, a precision or a method must be for an option to do anything."""
 
 

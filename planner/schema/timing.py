@@ -84,6 +84,11 @@ class Timing(Frozen):
     expert_sync_us: Micros = 0
     """Time of such a pass in which the GPU idles because the host waited for the number of tokens of each expert and
     only then launches on. [us]"""
+    slower_per_doubling: float = Field(default=0.0066, ge=0, le=1)
+    """Longer steps of pretraining by each doubling of GPUs beyond 512, for slow nodes and jitter: the median over 15
+    series of published runs that differ in data parallelism alone (dgxc: Grok 1 314B, Llama 3.1 405B, GPT-3 175B on 128
+    to 2,304 H100; MLPerf: GPT-3 on 3,584 to 10,752), by what predictions drift. Eight in ten series 0.001 to 0.018;
+    0.0062 to 0.0071 with any of the three networks left out; 0.006 in six series of other networks that came later."""
     step_ms: Millis = 0
     """Fixed time of one step: gradient norm, loss, logging. [ms]"""
     source: str = "defaults, not fitted"

@@ -20,7 +20,7 @@ from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombina
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
 from planner.search.plan_ledgers import Entry as Entry
-from planner.search.plan_ledgers import MemoryLedgers, TimeLedger
+from planner.search.plan_ledgers import MemoryLedgers, TimeLedger, summed
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
 from planner.search.shown import Shown
 from planner.units import GIB, number, percent
@@ -300,6 +300,7 @@ def make_plan(
         prefix = "" if name != "score" else "log-probabilities: "
         entries += [Entry(prefix + e.name, e.amount, e.source) for e in _entries(items, 0, 1.0)]
         seconds.append((names[name], float(whole[0])))
+    entries = summed(entries)
     return Plan(
         problem=problem,
         layout=one.row(0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from planner.search.shown import data_frame
@@ -55,3 +55,12 @@ class TimeLedger(tuple[Entry, ...]):
     def to_frame(self) -> DataFrame:
         """One row a cause: item, seconds, source. Raises InputError where pandas is not installed."""
         return data_frame(("item", "seconds", "source"), [(e.name, e.amount, e.source) for e in self])
+
+
+def summed(entries: list[Entry]) -> list[Entry]:
+    """Entries of the same name as one, where the first of them stood."""
+    amounts: dict[str, float] = {}
+    for entry in entries:
+        amounts[entry.name] = amounts.get(entry.name, 0.0) + entry.amount
+    first = {entry.name: entry for entry in reversed(entries)}
+    return [replace(first[name], amount=amount) for name, amount in amounts.items()]

@@ -106,7 +106,7 @@ def api(workers: Workers) -> APIRouter:
 
 def _answering(workers: Workers, kind: str, body: type[BaseModel]) -> Any:
     async def answered(request: Request, ask: Ask | AskCompare) -> JSONResponse:
-        found = await while_wanted(request, workers.ask(kind, ask.question()))
+        found = await while_wanted(request, workers.ask(kind, {**ask.question(), "data": True}))
         return JSONResponse(found if "problems" in found else _body(found), _status(found))
 
     answered.__annotations__ = {"request": Request, "ask": body, "return": JSONResponse}

@@ -39,7 +39,11 @@ class PageAnswer:
     """Plain data that a page needs besides."""
 
     def plain(self, asked: Asked) -> Answer:
-        """As data: a whole page where `report` gives the command that makes it again, else its parts."""
+        """As data: a whole page where `report` gives the command that makes it again, the envelope alone where only
+        `data` is asked for, else its parts.
+        """
+        if asked.get("data"):
+            return {"document": self.document}
         blocks = _uncommanded(self.blocks)
         if asked.get("report") is not None:
             summary = _uncommanded(self.screen) or blocks[:1]
@@ -114,6 +118,8 @@ def _solve(asked: Asked, catalog: ClosedCatalog, seconds: float) -> PageAnswer:
 
     outcome = plan(document_asked(asked), catalog, check_points=0, time_limit_s=seconds)
     found, solved = outcome.plan, Solved(outcome)
+    if asked.get("data"):
+        return PageAnswer((), solve_document(solved))
     screen = solve_screen(solved)
     drawn: list[Figure] = [memory_figure(found), time_figure(found)] if found is not None else []
     figures = plan_figures(found) if found is not None else []

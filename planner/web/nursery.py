@@ -30,6 +30,7 @@ class Nursery:
         # One thread each: the processes share the cores, and only a process of one thread is forked safely.
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        env["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # looking for some opens every installed package
         command = [sys.executable, "-P", "-m", "planner.web.nursery", str(theirs.fileno()), str(worker_bytes)]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, stdin=subprocess.DEVNULL)
         theirs.close()
@@ -104,10 +105,10 @@ def _end(child: int) -> None:
 def _load() -> None:
     """Import what the first answer needs."""
     from planner.report import plan_figures, solve, timeline, topology  # noqa: F401
-    from planner.search.solver import loaded
+    from planner.search.solver.loaded import solver_module
     from planner.web import asked  # noqa: F401
 
-    loaded.load()
+    solver_module()
 
 
 def _in_waiting() -> Iterator[str]:

@@ -43,10 +43,11 @@ def test_the_way_out_is_printed_and_saved() -> None:
 
 
 def test_an_optimizer_that_the_engine_cannot_be_told_is_not_offered_and_is_marked() -> None:
-    document = load("scenarios/llama70b_64xh100.yaml", ["optimizer=adamw-8bit"])
+    narrow = "layout.tensor_parallel=8"
+    document = load("scenarios/llama70b_64xh100.yaml", ["optimizer=adamw-8bit", narrow])
     on = screen.machines_text(plan(document, CATALOG, check_points=0).plan)
     assert "adamw-8bit (no setting of megatron-core names it)" in on
-    tight = load("scenarios/llama70b_64xh100.yaml", ["cluster.usable_gib=14"])
+    tight = load("scenarios/llama70b_64xh100.yaml", ["cluster.usable_gib=14", narrow])
     outcome = plan(tight, CATALOG, check_points=0)
     assert outcome.status == "infeasible"
     named = [dict(each.changes).get("optimizer") for each in other_methods(outcome, CATALOG)]

@@ -10,6 +10,7 @@ from planner.analysis.option_gains import option_gains
 from planner.costs.item_names import ItemName
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, parse_document
+from planner.launch import accelerate, axolotl
 from planner.launch.torchtitan import fragment
 from planner.problem.copies import copies_of
 from planner.search.estimate import estimate
@@ -60,6 +61,24 @@ def test_state_is_that_of_one_node() -> None:
     assert copies_of(hybrid.problem, hybrid.layout) == 4
     assert copies_of(whole.problem, whole.layout) == 1
     assert broken(hybrid.problem, hybrid.layout, hybrid.layers, hybrid.recomputed) == ()
+
+
+@pytest.mark.parametrize("engine", ["fsdp1", "fsdp2"])
+def test_the_same_holds_of_torch_sharding_elsewhere(engine: str) -> None:
+    whole, hybrid = (estimated(engine=engine, engine_options=on) for on in ([], ["hybrid_sharding"]))
+    assert gib(hybrid, ItemName.OPTIMIZER) == pytest.approx(4 * gib(whole, ItemName.OPTIMIZER))
+    assert copies_of(hybrid.problem, hybrid.layout) == 4
+    assert broken(hybrid.problem, hybrid.layout, hybrid.layers, hybrid.recomputed) == ()
+
+
+def test_each_launcher_says_how_many_copies() -> None:
+    outcome = plan(asked(engine="fsdp2", engine_options=["hybrid_sharding"]), check_points=0)
+    config = accelerate.files(outcome, default_catalog())["accelerate.yaml"]
+    assert "parallelism_config_dp_replicate_size: 4" in config
+    assert "parallelism_config_dp_shard_size: 8" in config
+    own = axolotl.files(outcome, default_catalog())["axolotl.yaml"]
+    assert "dp_replicate_size: 4" in own
+    assert "dp_shard_size: 8" in own
 
 
 def test_inside_one_node_it_changes_nothing() -> None:

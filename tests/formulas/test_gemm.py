@@ -229,6 +229,16 @@ def test_attention_backward_and_scaling() -> None:
         assert seconds - 3e-6 == pytest.approx(2 * (forward - 3e-6))
 
 
+def test_blackwell_trains_wide_heads_by_flash_attention_2() -> None:
+    narrow = att.attention_curve(chip="Blackwell sm_100", peak_tflops=2250)
+    assert att.attention_curve(chip="Blackwell sm_100", peak_tflops=2250, head_dim=192, value_head_dim=128) == narrow
+    wide = att.attention_curve(chip="Blackwell sm_100", peak_tflops=2250, head_dim=192)
+    assert wide == att.attention_curve(chip="Blackwell sm_100", peak_tflops=2250, kernel="flash2")
+    assert max(wide.tflops) < min(narrow.tflops)
+    hopper = att.attention_curve(chip="Hopper sm_90", peak_tflops=989, head_dim=256)
+    assert hopper == att.attention_curve(chip="Hopper sm_90", peak_tflops=989)
+
+
 def test_attention_laws() -> None:
     curve = att.attention_curve(chip="unknown", peak_tflops=312)
     length = np.array([1.0, 128, 512, 1024, 3000, 8192, 65536, 1_000_000])

@@ -92,6 +92,21 @@ ROUND = [
     ("fsdp2", "axolotl", {}, ()),
     ("deepspeed", "axolotl", {}, ("cluster.num_gpus=16", "batch.global_batch_size=64")),
     ("fsdp2", "llama-factory", {}, ()),
+    ("fsdp2", "axolotl", {"engine_options": ["hybrid_sharding"], "cluster.num_gpus": 16}, ()),
+    (
+        "fsdp2",
+        "accelerate",
+        {"engine_options": ["hybrid_sharding"], "cluster.num_gpus": 16},
+        ("model=llama3-8b", LENGTH),
+    ),
+    ("fsdp2", "accelerate", {"engine_options": ["parameter_offload"]}, ("model=llama3-8b", LENGTH)),
+    (
+        "deepspeed",
+        "axolotl",
+        {"engine_options": ["parameter_offload"], "layout.zero_stage": 3},
+        ("cluster.num_gpus=16", "batch.global_batch_size=64"),
+    ),
+    ("verl-fsdp2", "verl", {"engine_options": ["hybrid_sharding"], "cluster.num_gpus": 16}, ()),
 ]
 """Engine, launcher, decisions, and what the format has no word for."""
 

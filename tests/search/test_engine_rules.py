@@ -117,6 +117,7 @@ CASES = {
     "optimizer_instances_divide": Case({**switch("two_optimizer_instances"), **pins(tensor_parallel=8)}),
     "precision_aware_needs_sharding": Case(pins(optimizer_offload=True)),
     "precision_aware_needs_adam": Case({"optimizer": "sgd-momentum", **pins(optimizer_offload=True)}),
+    "offloaded_parameters_need_zero3": Case({**switch("parameter_offload"), **pins(zero_stage=2)}, "deepspeed"),
     "samples_divide_gpus": Case(
         {
             "rl.rollout_batch_size": 10,

@@ -132,7 +132,7 @@ def test_every_linear_range_is_safe(path: str, overrides: tuple[str, ...]) -> No
 
 
 def test_too_wide_a_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    question = question_of(load("scenarios/llama70b_64xh100.yaml"))
+    question = question_of(load("scenarios/llama70b_64xh100.yaml", ["layout.tensor_parallel=8"]))
     monkeypatch.setattr("planner.search.tables.SAFE_RANGE", 2**20)
     with pytest.raises(RangeTooWide, match="2\\^33"):
         search(question)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sources import nodes
 
 from planner.costs.memory.tensor_widths import tensor_bytes
 from planner.costs.memory.weight_copies import layer_copies_bytes
@@ -173,7 +174,7 @@ def test_torch_stays_out_of_the_product_and_the_tests() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             if path.name == "torch_device.py":
                 continue  # `planner calibrate --device`: imports torch inside the functions that measure, nowhere else
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in nodes(path):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
                 assert not {n.split(".")[0] for n in names} & {"torch", "transformers", "peft"}, path

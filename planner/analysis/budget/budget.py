@@ -6,7 +6,7 @@ import datetime
 import json
 import math
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from planner.analysis.budget.budget_file import check_budget, deadline_hours, windows
@@ -25,6 +25,7 @@ from planner.inputs.document import Document, load, validate
 from planner.schema.budget import Budget
 from planner.search.search import why_nothing_fits
 from planner.search.shown import Shown
+from planner.units import percent, span
 
 MAX_HOURS = 36_500 * 24
 """A century; also keeps hours in the model small."""
@@ -99,7 +100,8 @@ class BudgetAnswer(Shown):
         days = max(booking.finish_hour for booking in self.bookings) / 24
         sure = min(booking.sure for booking in self.bookings)
         what = "proved optimal" if self.status == "optimal" else "not proved optimal"
-        return f"{self.budget.name}: {self.usd:,.2f} USD, done by day {days:.1f}, in time with {sure:.0%}; {what}"
+        in_time = f"in time with {percent(sure, 0)}"
+        return f"{self.budget.name}: {self.usd:,.2f} USD, done by day {days:.1f}, {in_time}; {what}"
 
     def __repr__(self) -> str:
         return f"<BudgetAnswer {self}>"
@@ -129,16 +131,35 @@ class BudgetAnswer(Shown):
             return "meets this job's own limits"
         if booking.option == option:
             return "chosen"
-        if option.terms == "purchase" or option.terms_of_offer.offer.minimum_days is not None:
-            return "not in the best choice of all jobs together"
-        dearer = (option.cents - booking.option.cents) * len(booking.starts)
+        longer = option.whole_hours - booking.option.whole_hours
+        if self.budget.objective == "earliest" and longer:
+            return f"takes {span(longer)} longer" if longer > 0 else "faster, but all work does not end earlier with it"
+        dearer = self._dearer(option)
+        machines = option.held_machines or booking.option.held_machines
         if dearer > 0:
-            return f"dearer by {dearer / 100:,.2f} USD"
+            return f"dearer by {dearer / 100:,.2f} USD" + (" with the machines held for it" if machines else "")
+        if dearer < 0 and machines:
+            return "not in the best choice of all jobs together"
         if dearer < 0:
             return f"cheaper by {-dearer / 100:,.2f} USD, but not together with the other jobs"
-        if option.whole_hours > booking.option.whole_hours:
-            return "costs the same, takes longer"
-        return "costs the same, lost the tie"
+        return "costs the same, takes longer" if longer > 0 else "costs the same, lost the tie"
+
+    def _dearer(self, option: JobOption) -> int:
+        """What all costs more with this option at the same starts, terms and bought machines included. [cents]"""
+        assert self.problem is not None
+        job = next(place for place, job in enumerate(self.budget.jobs) if job.name == option.job)
+        picks = list(self.picked.picks)
+        picks[job] = next(place for place, each in enumerate(_left(self.options, option.job)) if each is option)
+        return bill(self.problem, replace(self.picked, picks=tuple(picks))) - bill(self.problem, self.picked)
+
+    def usd_each(self, booking: Booking) -> float:
+        """What one time of a job costs, with its share by booked node-hours of term or bought machines. [USD]"""
+        held = self.rented[booking.option.offer]
+        if held is None:
+            return booking.option.usd
+        same = [other for other in self.bookings if other.option.offer == booking.option.offer]
+        hours = sum(other.option.nodes * other.option.whole_hours * len(other.starts) for other in same)
+        return booking.option.usd + held.cents / 100 * booking.option.nodes * booking.option.whole_hours / hours
 
     def _unfit(self, option: JobOption) -> str | None:
         """Why this option is out of the question whatever the other jobs do."""
@@ -154,8 +175,9 @@ class BudgetAnswer(Shown):
             expected = math.ceil((option.hours or 0.0) - 1e-9)
             if expected <= room:
                 sure = option.duration.chance_within(room) if option.duration is not None else 0.0
-                return f"in time with {sure:.0%} only: {late / 24:,.1f} days short of {self.budget.confidence:.0%}"
-            return f"late by {(expected - room) / 24:,.1f} days"
+                asked = percent(self.budget.confidence, 0)
+                return f"in time with {percent(sure, 0)} only: {span(late)} short of {asked}"
+            return f"late by {span(expected - room)}"
         most = self.budget.max_nodes_at_once
         if most is not None and option.nodes > most:
             return f"needs {option.nodes} nodes, max_nodes_at_once is {most}"
@@ -234,13 +256,12 @@ def answer_budget(
 def _chosen(answer: BudgetAnswer, time_limit_s: float) -> BudgetAnswer:
     """The same with the choice, or with what stands in its way."""
     budget = answer.budget
-    left = [o for o in answer.options if o.hours is not None and o.booked <= MAX_HOURS]
-    by_job = {job.name: [o for o in left if o.job == job.name] for job in budget.jobs}
+    by_job = {job.name: _left(answer.options, job.name) for job in budget.jobs}
     empty = [name for name, fitting in by_job.items() if not fitting]
     if empty:
         sentence = "no layout of {} fits any offer: list more nodes, larger GPUs, or leave its scenario more freedom"
         return replace(answer, remedies=tuple(sentence.format(name) for name in empty))
-    goal = LATEST if budget.objective == "earliest" else COST
+    goal = _goal(budget)
     levels = {job.name: budget.confidence for job in budget.jobs}
     best: BudgetAnswer | None = None
     for _ in range(ROUNDS):
@@ -262,6 +283,15 @@ def _chosen(answer: BudgetAnswer, time_limit_s: float) -> BudgetAnswer:
         levels |= {name: (1 + levels[name]) / 2 for name in unsure}
     assert best is not None
     return _with_outlook(best, time_limit_s)
+
+
+def _left(options: Sequence[JobOption], job: str) -> list[JobOption]:
+    """Options of a job that can be laid out and end within a century: those that are chosen from."""
+    return [o for o in options if o.job == job and o.hours is not None and o.booked <= MAX_HOURS]
+
+
+def _goal(budget: Budget) -> str:
+    return LATEST if budget.objective == "earliest" else COST
 
 
 def _less_sure(
@@ -311,7 +341,9 @@ def _with_outlook(answer: BudgetAnswer, time_limit_s: float) -> BudgetAnswer:
     return replace(
         answer,
         front=cost_front(problem, time_limit_s=time_limit_s) if few else None,
-        sensitivities=sensitivities(problem, answer.picked, durations, price, time_limit_s=time_limit_s),
+        sensitivities=sensitivities(
+            problem, answer.picked, durations, price, _goal(answer.budget), time_limit_s=time_limit_s
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -19,6 +19,8 @@ from planner.analysis.budget.offers import (
     check,
 )
 from planner.errors import InternalError
+from planner.search.solver.loaded import solver_module
+from planner.search.solver.selftest import refuse_broken_solver
 
 CpTerm: TypeAlias = Any
 """A variable or an expression of CP-SAT, which is imported late and has no types."""
@@ -98,10 +100,7 @@ class _Model:
     """The CP-SAT model of one choice."""
 
     def __init__(self, problem: BudgetProblem, left: Sequence[Sequence[int]], unit: int) -> None:
-        from ortools.sat.python import cp_model
-
-        from planner.search.solver.selftest import refuse_broken_solver
-
+        cp_model = solver_module()
         refuse_broken_solver(cp_model)
         self.module: CpTerm = cp_model
         self.model: CpTerm = cp_model.CpModel()
@@ -177,11 +176,19 @@ class _Model:
         held = model.new_int_var(0, most, "nodes held")
         model.add(held == nodes)
         model.add_cumulative(intervals, demands, held)
-        for choice, picked, _, _ in work:
-            model.add(held >= choice.nodes).only_enforce_if(picked)
+        for own in self._of_jobs(place):
+            # Of one job one choice at most is picked, each time the same: as a sum, so that the relaxation sees it.
+            model.add(held >= sum(choice.nodes * picked for choice, picked in own))
         if supply.paid == OWNED:
             return [sum(units(size * supply.cents_per_node, self.unit) * b for size, b in chosen.items())]
         return [self._term(place, work, chosen)]
+
+    def _of_jobs(self, place: int) -> Iterator[list[tuple[OfferChoice, CpTerm]]]:
+        """(choice, chosen) of each job on one offer."""
+        for need, left, picked in zip(self.problem.needs, self.left, self.picked, strict=True):
+            own = [(need.choices[i], b) for i, b in zip(left, picked, strict=True) if need.choices[i].supply == place]
+            if own:
+                yield own
 
     def _term(
         self, place: int, work: Sequence[tuple[OfferChoice, CpTerm, CpTerm, CpTerm]], chosen: dict[int, CpTerm]

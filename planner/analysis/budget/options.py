@@ -53,6 +53,11 @@ class JobOption:
         return self.terms_of_offer.offer.terms
 
     @property
+    def held_machines(self) -> bool:
+        """Whether its machines are paid for a term or bought, beside what the job pays for its own hours."""
+        return self.terms == "purchase" or self.terms_of_offer.offer.minimum_days is not None
+
+    @property
     def num_gpus(self) -> int:
         """On all its nodes."""
         return self.nodes * self.price.gpus_per_instance

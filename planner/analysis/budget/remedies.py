@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from planner.analysis.budget.model import choose
-from planner.analysis.budget.offers import BudgetProblem
+from planner.analysis.budget.offers import BudgetProblem, bill
 from planner.analysis.budget.repairs import NearestOffer, conflict, limits_of, nearest
 from planner.schema.budget import Budget
+from planner.units import number
 
 Conflict = tuple[str, ...]
 
@@ -21,35 +23,51 @@ def remedies_of(
         return bool(choose(other, time_limit_s=time_limit_s, settle=False).picks)
 
     against = conflict(problem, limits_of(problem, [job.name for job in budget.jobs], offers), feasible)
-    return tuple(against), _sentences(problem, budget, nearest(problem, time_limit_s=time_limit_s), offers)
-
-
-def _sentences(problem: BudgetProblem, budget: Budget, near: NearestOffer, offers: list[str]) -> tuple[str, ...]:
+    near = nearest(problem, time_limit_s=time_limit_s)
     lines = []
+    for said, changed in _ways(near):
+        what = _all(problem, budget, changed, offers)
+        lines.append(said.format(what) + _then(changed.applied(problem), budget, offers, time_limit_s))
+    return tuple(against), tuple(lines)
+
+
+def _ways(near: NearestOffer) -> Iterator[tuple[str, NearestOffer]]:
+    """Each change, with the sentence that it stands in."""
     if near.cents is not None:
-        lines.append(f"max_usd: {math.ceil(near.cents / 100)} alone would do")
+        yield "{} alone would do", NearestOffer(cents=near.cents)
     if near.deadlines is not None:
-        lines.append(f"later deadlines alone would do, fewest days in all: {_later(problem, budget, near.deadlines)}")
+        yield "later deadlines alone would do, fewest days in all: {}", NearestOffer(deadlines=near.deadlines)
+    if near.cheaper is not None:
+        yield "still later deadlines, for about the least money: {}", NearestOffer(deadlines=near.cheaper)
     if near.nodes is not None:
-        lines.append(f"max_nodes_at_once: {near.nodes} alone would do")
-    for place, nodes in near.capacities:
-        lines.append(f"capacity_nodes: {nodes} of {offers[place]} alone would do")
-    if near.together is not None:
-        lines.append(
-            "no limit alone is enough; together these would do: " + _all(problem, budget, near.together, offers)
-        )
-    return tuple(lines)
+        yield "{} alone would do", NearestOffer(nodes=near.nodes)
+    for each in near.capacities:
+        yield "{} alone would do", NearestOffer(capacities=(each,))
+    for place, changed in enumerate(near.together):
+        first = "no limit alone is enough; together these would do, fewest days in all: {}"
+        yield ("or, for about the least money: {}" if place else first), changed
+
+
+def _then(changed: BudgetProblem, budget: Budget, offers: list[str], time_limit_s: float) -> str:
+    """What is bought under the changed limits, solved again."""
+    picked = choose(changed, time_limit_s=time_limit_s, settle=False)
+    if not picked.picks:
+        return ""
+    chosen = [need.choices[place] for need, place in zip(changed.needs, picked.picks, strict=True)]
+    said = [f"{c.nodes} x {offers[c.supply]} for {job.name}" for c, job in zip(chosen, budget.jobs, strict=True)]
+    cost, most = bill(changed, picked) / 100, bill(changed, picked, most=True) / 100
+    return f" ({', '.join(said)}: {number(cost, 0)} USD, at most {number(most, 0)} as booked)"
 
 
 def _all(problem: BudgetProblem, budget: Budget, changed: NearestOffer, offers: list[str]) -> str:
     parts = []
-    if budget.max_usd is not None and changed.cents is not None:
+    if changed.cents is not None:
         parts.append(f"max_usd: {math.ceil(changed.cents / 100)}")
-    moved = _later(problem, budget, changed.deadlines or ())
-    parts += [moved] if moved else []
+    if changed.deadlines is not None:
+        parts.append(_later(problem, budget, changed.deadlines))
     parts += [f"max_nodes_at_once: {changed.nodes}"] if changed.nodes is not None else []
     parts += [f"capacity_nodes: {nodes} of {offers[place]}" for place, nodes in changed.capacities]
-    return ", ".join(parts)
+    return ", ".join(part for part in parts if part)
 
 
 def _later(problem: BudgetProblem, budget: Budget, deadlines: tuple[tuple[int, ...], ...]) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from planner.analysis.budget.model import LATENESS, MOST, choose
 from planner.analysis.budget.offers import BudgetProblem, Need, Picked, bill, busiest, runs
+
+THRIFT = 0.1
+"""Later deadlines that save less than this share of the money are not worth a sentence."""
+ABOUT = 0.01
+"""Of the least money, spent where it brings the end forward."""
+Deadlines = tuple[tuple[int, ...], ...]
+"""Of each job and time. [h]"""
 
 
 @dataclass(frozen=True)
@@ -14,14 +22,33 @@ class NearestOffer:
     """The least change of one limit that makes a choice possible, each solved; None where that alone does not help."""
 
     cents: int | None = None
-    deadlines: tuple[tuple[int, ...], ...] | None = None
+    deadlines: Deadlines | None = None
     """Of each job and time, moved by the fewest hours in all."""
     nodes: int | None = None
     """Of `max_nodes_at_once`."""
     capacities: tuple[tuple[int, int], ...] = ()
     """(offer, nodes of it) where more of one offer would do."""
-    together: NearestOffer | None = None
-    """Where no limit alone is enough: what changes at once, None and empty for what may stay."""
+    cheaper: Deadlines | None = None
+    """Deadlines moved by more hours where that saves at least THRIFT of the money: the earliest for about the least."""
+    together: tuple[NearestOffer, ...] = ()
+    """Where no limit alone is enough: what changes at once, None and empty for what may stay; by the fewest hours late
+    and, where that saves at least THRIFT of the money, for about the least of it."""
+
+    def applied(self, problem: BudgetProblem) -> BudgetProblem:
+        """The problem with these limits."""
+        limits, needs, supplies = problem.limits, problem.needs, list(problem.supplies)
+        if self.cents is not None:
+            limits = replace(limits, max_cents=self.cents)
+        if self.nodes is not None:
+            limits = replace(limits, max_nodes=self.nodes)
+        for place, nodes in self.capacities:
+            supplies[place] = replace(supplies[place], capacity=nodes)
+        if self.deadlines is not None:
+            needs = tuple(
+                replace(need, windows=tuple((r, due) for (r, _), due in zip(need.windows, dues, strict=True)))
+                for need, dues in zip(needs, self.deadlines, strict=True)
+            )
+        return BudgetProblem(needs, tuple(supplies), limits)
 
 
 def conflict(
@@ -118,12 +145,25 @@ def nearest(problem: BudgetProblem, *, time_limit_s: float) -> NearestOffer:
         more = _least(supply.capacity, most, with_capacity)
         if more is not None:
             capacities.append((place, more))
-    moved = _moved(problem, time_limit_s)
+    moved = _moved(problem, LATENESS, time_limit_s)
     deadlines = moved[1] if moved is not None else None
-    together = None
+    cheaper = _cheaper(problem, moved[0], time_limit_s) if moved is not None else None
+    together: tuple[NearestOffer, ...] = ()
     if cents is None and nodes is None and deadlines is None and not capacities:
         together = _together(problem, time_limit_s)
-    return NearestOffer(cents, deadlines, nodes, tuple(capacities), together)
+    return NearestOffer(cents, deadlines, nodes, tuple(capacities), cheaper[1] if cheaper else None, together)
+
+
+def _cheaper(problem: BudgetProblem, picked: Picked, time_limit_s: float) -> tuple[Picked, Deadlines] | None:
+    """The fewest hours late for at most ABOUT more than the least money; None where that saves too little."""
+    found = _moved(problem, MOST, time_limit_s)
+    if found is None:
+        return None
+    least = bill(problem, found[0], most=True)
+    if least > (1 - THRIFT) * bill(problem, picked, most=True):
+        return None
+    limits = replace(problem.limits, max_cents=math.ceil((1 + ABOUT) * least))
+    return _moved(replace(problem, limits=limits), LATENESS, time_limit_s) or found
 
 
 def _least(low: int, most: int, fits: Callable[[int], bool]) -> int | None:
@@ -137,7 +177,7 @@ def _least(low: int, most: int, fits: Callable[[int], bool]) -> int | None:
     return high
 
 
-def _together(problem: BudgetProblem, time_limit_s: float) -> NearestOffer | None:
+def _together(problem: BudgetProblem, time_limit_s: float) -> tuple[NearestOffer, ...]:
     """Money, deadlines and, only where even those are not enough, machines: as many as the choice then uses."""
     limits = replace(problem.limits, max_cents=None)
     unbound = tuple(replace(supply, capacity=None) for supply in problem.supplies)
@@ -147,29 +187,37 @@ def _together(problem: BudgetProblem, time_limit_s: float) -> NearestOffer | Non
         replace(problem, limits=limits, supplies=unbound),
         replace(problem, limits=replace(limits, max_nodes=None), supplies=unbound),
     ):
-        found = _moved(free, time_limit_s)
-        if found is None:
-            continue
-        picked, deadlines = found
-        work = runs(free, picked)
-        most = problem.limits.max_nodes
-        used = [busiest([run for run in work if run.choice.supply == place]) for place in range(len(unbound))]
-        more = [
-            (place, nodes)
-            for place, (nodes, supply) in enumerate(zip(used, problem.supplies, strict=True))
-            if supply.capacity is not None and nodes > supply.capacity
-        ]
-        nodes = busiest(work) if most is not None and busiest(work) > most else None
-        return NearestOffer(bill(free, picked, most=True), deadlines, nodes, tuple(more))
-    return None
+        found = _moved(free, LATENESS, time_limit_s)
+        if found is not None:
+            cheaper = _cheaper(free, found[0], time_limit_s)
+            return tuple(_changed(problem, *each) for each in (found, cheaper) if each is not None)
+    return ()
 
 
-def _moved(problem: BudgetProblem, time_limit_s: float) -> tuple[Picked, tuple[tuple[int, ...], ...]] | None:
-    """The choice with the fewest late hours, then the cheapest, and the deadlines that it needs."""
+def _changed(problem: BudgetProblem, picked: Picked, deadlines: Deadlines) -> NearestOffer:
+    """Every limit that this choice needs changed."""
+    work, limits = runs(problem, picked), problem.limits
+    used = [busiest([run for run in work if run.choice.supply == place]) for place in range(len(problem.supplies))]
+    more = [
+        (place, nodes)
+        for place, (nodes, supply) in enumerate(zip(used, problem.supplies, strict=True))
+        if supply.capacity is not None and nodes > supply.capacity
+    ]
+    cents, nodes = bill(problem, picked, most=True), busiest(work)
+    return NearestOffer(
+        cents if limits.max_cents is not None and cents > limits.max_cents else None,
+        deadlines,
+        nodes if limits.max_nodes is not None and nodes > limits.max_nodes else None,
+        tuple(more),
+    )
+
+
+def _moved(problem: BudgetProblem, goal: str, time_limit_s: float) -> tuple[Picked, Deadlines] | None:
+    """The choice with the fewest late hours (LATENESS) or the least money (MOST), and the deadlines that it needs."""
     extra = longest(problem)
     free = replace(problem, needs=tuple(later(need, extra) for need in problem.needs))
     wanted = [[deadline for _, deadline in need.windows] for need in problem.needs]
-    answer = choose(free, LATENESS, time_limit_s=time_limit_s, settle=False, wanted=wanted)
+    answer = choose(free, goal, time_limit_s=time_limit_s, settle=False, wanted=wanted)
     if not answer.picks:
         return None
     ended: list[list[int]] = [[] for _ in problem.needs]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.analysis.budget.duration import Duration
-from planner.analysis.budget.model import choose
+from planner.analysis.budget.model import LATEST, choose
 from planner.analysis.budget.offers import BY_TERM, BY_USE, BudgetProblem, Picked, bill, latest
 from planner.analysis.budget.played import Hours, ends
 
@@ -38,10 +39,12 @@ def sensitivities(
     picked: Picked,
     durations: Sequence[Duration],
     price: Callable[[int, int, float], int],
+    goal: str,
     *,
     time_limit_s: float,
 ) -> tuple[Sensitivity, ...]:
-    """Rents 20 % higher and lower (chosen again), speed at its 10th and 90th percentile, a node lost each week.
+    """Rents 20 % higher and lower (chosen again by the same `goal`; where that is the earliest end, within the same
+    money), speed at its 10th and 90th percentile, a node lost in each week that a job runs, begun ones included.
 
     `durations`: of the chosen option of each job; `price(job, choice, hours)`: cents that a chosen option pays for so
     many hours of its own.
@@ -49,8 +52,8 @@ def sensitivities(
     rows = []
     for percent in (PRICE_STEP_PERCENT, -PRICE_STEP_PERCENT):
         changed = dearer(problem, percent)
-        free = replace(changed, limits=replace(changed.limits, max_cents=None))
-        answer = choose(free, time_limit_s=time_limit_s, settle=False)
+        free = changed if goal == LATEST else replace(changed, limits=replace(changed.limits, max_cents=None))
+        answer = choose(free, goal, time_limit_s=time_limit_s, settle=False)
         if answer.picks:
             moved = answer.picks if answer.picks != picked.picks else None
             rows.append(
@@ -60,11 +63,11 @@ def sensitivities(
             rows.append(Sensitivity(f"rents {percent:+d} %", None, None))
     slow = [d.hours * d.spread.ratio(0.9) for d in durations]
     fast = [d.hours * d.spread.ratio(0.1) for d in durations]
-    lost = [d.hours + LOST_NODE_HOURS * (d.hours // HOURS_PER_WEEK) for d in durations]
+    lost = [d.hours + LOST_NODE_HOURS * math.ceil(d.hours / HOURS_PER_WEEK) for d in durations]
     for name, hours in (
         ("speed as slow as 1 run in 10", slow),
         ("speed as fast as 1 run in 10", fast),
-        (f"a node lost each week, {LOST_NODE_HOURS} h to replace it (assumed)", lost),
+        (f"a node lost each week of a run, {LOST_NODE_HOURS} h to replace it (assumed)", lost),
     ):
         rows.append(_played(name, problem, picked, hours, price))
     return tuple(rows)

@@ -46,12 +46,14 @@ class Doubt:
 def doubts(fitted: FittedFactors, catalog: Catalog) -> tuple[Doubt, ...]:
     """Doubtful rows of a fit: training, rollout, the whole step and memory, as far as the log states them."""
     problem = fitted.before.problem
-    found = []
-    for row in fitted.rows:
-        known = known_error(problem, row.name)
-        if abs(math.log(row.before / row.measured.value)) > math.log1p(TIMES_KNOWN * known):
-            found.append(Doubt(row, known, _explanations(fitted.before, row, catalog)))
-    return tuple(found)
+    doubtful = [
+        (row, known)
+        for row in fitted.rows
+        for known in [known_error(problem, row.name)]
+        if abs(math.log(row.before / row.measured.value)) > math.log1p(TIMES_KNOWN * known)
+    ]
+    others = _other_plans(fitted.before, catalog) if doubtful else []
+    return tuple(Doubt(row, known, _explanations(row, others)) for row, known in doubtful)
 
 
 def known_error(problem: Problem, name: str) -> float:
@@ -64,19 +66,26 @@ def known_error(problem: Problem, name: str) -> float:
     return known.time.median if known.time is not None and not known.time.missing else UNSCORED
 
 
-def _explanations(before: Plan, row: FactorRow, catalog: Catalog) -> tuple[FittingChange, ...]:
+def _other_plans(before: Plan, catalog: Catalog) -> list[tuple[str, Plan]]:
+    """(PATH=VALUE, the same plan with it) of each single change that can be said."""
+    found = []
+    for path, value in _changes(before, catalog):
+        try:
+            plan = estimate(override(before.problem.document, {path: value}), catalog)
+        except InputError:
+            continue
+        said = f"[{','.join(value)}]" if isinstance(value, list) else f"{value}"
+        found.append((f"{path}={said}", plan))
+    return found
+
+
+def _explanations(row: FactorRow, others: list[tuple[str, Plan]]) -> tuple[FittingChange, ...]:
     """Single changes that bring the prediction nearer than half the distance it has now."""
     now = abs(math.log(row.before / row.measured.value))
     tried = []
-    for path, value in _changes(before, catalog):
-        try:
-            document = override(before.problem.document, {path: value})
-            predicted = _quantity(estimate(document, catalog), row.name)
-        except InputError:
-            continue
+    for setting, plan in others:
+        predicted = _quantity(plan, row.name)
         if predicted is not None and abs(math.log(predicted / row.measured.value)) < now / 2:
-            said = ",".join(value) if isinstance(value, list) else value
-            setting = f"{path}=[{said}]" if isinstance(value, list) else f"{path}={said}"
             tried.append(FittingChange(setting, predicted / row.measured.value - 1))
     return tuple(sorted(tried, key=lambda one: abs(one.error))[:MOST_EXPLANATIONS])
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from planner.costs.item_names import ItemName
-from planner.costs.ledger import Item
+from planner.costs.ledger import Item, total
 from planner.costs.memory.optimizer import optimizer_bytes, paged
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
+from planner.costs.memory.weights import sharded_weights
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 
@@ -46,9 +47,13 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
     asleep = problem.is_rl and problem.colocated
     states = problem.engine.states
-    if problem.scenario.layout.optimizer_offload:
+    if problem.weights_on_host and problem.engine.zero_three is not None:
+        shards = np.where(layouts.zero_stage >= 3, ranks * total(sharded_weights(memory)), 0.0)
+        items.append(Item(ItemName.WEIGHTS_ON_THE_HOST, shards, problem.engine.zero_three.source))
+    if problem.optimizer_on_host:
         items.append(Item(ItemName.OPTIMIZER_ON_THE_HOST, ranks * held, "state of this node's ranks"))
-        gradients = ranks * state * states.host_gradient_bytes
+        width = problem.gradient_bytes if problem.gradients_on_host else states.host_gradient_bytes
+        gradients = np.asarray(ranks * state * width)
         items.append(Item(ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST, gradients, states.source))
     elif asleep:
         items.append(Item(ItemName.SLEEPING_TRAINERS_OPTIMIZER, ranks * held, "state of this node's ranks"))

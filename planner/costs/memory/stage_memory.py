@@ -16,7 +16,6 @@ layers keep is the larger of two affine functions (`leading.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +24,6 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
-from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
 from planner.costs.memory.optimizer import (
@@ -36,9 +34,10 @@ from planner.costs.memory.optimizer import (
     temporary_bytes,
 )
 from planner.costs.memory.run_ahead import run_ahead
-from planner.costs.memory.stage_parameters import StageParameters
-from planner.costs.memory.tensor_widths import elements, tensor_bytes, tokens_per_rank
+from planner.costs.memory.stage_tensors import StageTensors
+from planner.costs.memory.tensor_widths import tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
+from planner.costs.memory.weights import sharded_weights, shards_in_transit
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
@@ -49,7 +48,7 @@ MOMENTS = ("backward", "recomputation", "loss", END_OF_BACKWARD, "optimizer", "l
 
 
 @dataclass(frozen=True)
-class StageMemory(StageParameters):
+class StageMemory(StageTensors):
     """Memory of stages; `stage`, `layers` and `recomputed` broadcast against the layouts' columns."""
 
     line: Line = None
@@ -60,29 +59,16 @@ class StageMemory(StageParameters):
         """Weights, gradients, optimizer state and standing buffers."""
         problem, engine = self.problem, self.problem.engine
         states, trainable = engine.states, self.trainable
-        items = []
-        weights = self.sharded(trainable, 3) * problem.weight_bytes
-        if states.fp8_weights and problem.precision.compute == "fp8":
-            wider = problem.precision.weight_bytes - problem.weight_bytes
-            weights = weights + self.sharded((self.ends, 0.0 * self.layers), 3) * wider
+        away = self.layouts.zero_stage >= 3 if problem.weights_on_host else False
+        items = [Item(i.name, np.where(away, 0.0, i.amount), i.source) for i in sharded_weights(self)]
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
-            base = problem.base_precision
-            embedding, head = self._end_parameters
-            ends = self.is_first * embedding + self.is_last * head, 0.0 * self.layers
-            inner = self.parameters[0] - ends[0], self.parameters[1]
-            outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
-            frozen = self.sharded(inner, 3) * problem.base_weight_bytes + self.sharded(ends, 3) * outer_bytes
-            items.append(Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, f"catalogs/precisions/{base.id}.yaml"))
             zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
             adapters, untrained = self.adapters
-            weights = self.sharded((adapters, zero), 3) * problem.adapter_weight_bytes
-            weights = weights + self.sharded(tables, 3) * problem.weight_bytes
             gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
-        items.append(Item(ItemName.WEIGHTS, weights, states.source))
-        items.append(Item(ItemName.GRADIENTS, gradients, states.source))
-        elsewhere = problem.scenario.layout.optimizer_offload | paged(problem)[self.layouts.optimizer]
+        items.append(Item(ItemName.GRADIENTS, gradients * (not problem.gradients_on_host), states.source))
+        elsewhere = problem.optimizer_on_host | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
             chosen += f", moments in the weights' own format: {states.source}"
@@ -134,7 +120,7 @@ class StageMemory(StageParameters):
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation", END_OF_BACKWARD):
             unreduced = layer if zero.root_gradient_bytes or name == END_OF_BACKWARD else largest
             each = each + unreduced * zero.reduced_units * zero.reduced_bytes + head * zero.root_gradient_bytes
-        on = (self.layouts.zero_stage >= 3) & (self.shards[0] > 1)
+        on = (self.layouts.zero_stage >= 3) & ((self.shards[0] > 1) | (zero.on_host != "nothing"))
         several = {
             "never": np.zeros_like(self.layouts.num_micro_batches),
             "between micro-batches": self.layouts.num_micro_batches > 1,
@@ -149,23 +135,8 @@ class StageMemory(StageParameters):
         return (
             Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
             Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
+            *shards_in_transit(self, largest),
         )
-
-    def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
-        """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank."""
-        usual = tensor_bytes(self.problem, self.layouts, tensors, moe_layer=self._moe)
-        if not self._moe or not self.problem.parameters.num_dense_layers:
-            return usual, usual * 0.0
-        return usual, tensor_bytes(self.problem, self.layouts, tensors, moe_layer=False) - usual
-
-    @cached_property
-    def layer_activations(self) -> tuple[Floats, Floats]:
-        """(bytes that one layer keeps, extra of each leading dense layer) for one micro-batch."""
-        engine = self.problem.engine
-        saved = engine.saved
-        if self.problem.scenario.adapter is not None:
-            saved = [*saved, *engine.saved_by_adapter]
-        return self._layer_bytes(saved)
 
     @cached_property
     def in_flight(self) -> Floats:
@@ -189,7 +160,7 @@ class StageMemory(StageParameters):
             stage=self.stage, pipeline_parallel=lay.pipeline_parallel, num_micro_batches=lay.num_micro_batches
         )
         leading = self.is_first * self.problem.parameters.num_dense_layers * self._moe
-        logits = self.is_last * tokens_per_rank(lay) * elements(self.problem, lay, "vocab") / lay.tensor_parallel
+        logits = self.is_last * tokens_per_rank(lay) * self._sizes.elements("vocab") / lay.tensor_parallel
         held = waiting * ((self.layers + self._further) * kept + leading * extra)
         return (
             Item(ItemName.ACTIVATIONS_AWAITING_WEIGHT_GRADIENTS, held, source),
@@ -199,13 +170,12 @@ class StageMemory(StageParameters):
     def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
         """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
         kept, extra = self.layer_activations
-        stub, _ = self._layer_bytes(self.problem.engine.stub)
         dense = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
         leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
         alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
         whole = alive + self._short_chunk(kept) + self._further * kept
-        size, more = group_of_layers(self.problem, self.layouts)
-        return whole, in_flight * (self.recomputed / size + more) * stub
+        size, more = self._group
+        return whole, in_flight * (self.recomputed / size + more) * self._stub
 
     def _short_chunk(self, kept: Floats) -> Floats:
         """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
@@ -235,18 +205,18 @@ class StageMemory(StageParameters):
         if name == "recomputation":
             stubs = stubs + self._activations(np.ones_like(flight))[1]
             rebuilt, _ = self.layer_activations
-            rebuilt = rebuilt * group_of_layers(self.problem, self.layouts)[0]
+            rebuilt = rebuilt * self._group[0]
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
                 items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
         items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, _source(engine.stub)))
         if name == "loss":
-            once = tensor_bytes(self.problem, self.layouts, engine.loss, moe_layer=False)
+            once = self._sizes.of(engine.loss, moe_layer=False)
             logits = (self.is_last + self._further) * once
             items.append(Item(ItemName.LOGITS_AND_LOSS, logits, _source(engine.loss)))
         else:
-            running, _ = self._layer_bytes(engine.backward)
+            running = self._running
             if name == "recomputation":
                 # The gradient of the running layer's output is one of those left behind.
                 running = running - self._layer_bytes(engine.left_behind)[0]
@@ -261,8 +231,8 @@ class StageMemory(StageParameters):
         engine = self.problem.engine
         kept, extra = self.layer_activations
         dense = self.is_first * float(self.problem.parameters.num_dense_layers > 0 and self._moe)
-        layer = kept + dense * extra + self._layer_bytes(engine.stub)[0]
-        running = layer + self._layer_bytes(engine.backward)[0]
+        layer = kept + dense * extra + self._stub
+        running = layer + self._running
         last = first_layer_or_tied_table(self, running, _source(engine.backward))
         copies = weight_copies(self, "recomputation")
         return self.state + copies + self._gathered(END_OF_BACKWARD) + last + self._postponed()
@@ -280,7 +250,8 @@ class StageMemory(StageParameters):
         made = name != "loss" or self.problem.engine.fused_head
         none = self.layers * 0.0
         head, tied = ((each * made, none) for each in (self.is_last * self._end_parameters[1], self.tied_table))
-        early, waiting = (self.sharded(each, 2) * self.problem.gradient_bytes for each in (head, tied))
+        here = self.problem.gradient_bytes * (not self.problem.gradients_on_host)
+        early, waiting = (self.sharded(each, 2) * here for each in (head, tied))
         several = self.layouts.num_micro_batches > 1
         waiting = waiting * (not self.problem.engine.reserve.gradients_apart)  # else the room kept for gradients has it
         return tuple(
@@ -291,11 +262,9 @@ class StageMemory(StageParameters):
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         shard = self.sharded(self.trainable, 1)
-        made = (temporary_bytes(self) + shard * states.step_bytes) * (
-            not self.problem.scenario.layout.optimizer_offload
-        )
+        made = (temporary_bytes(self) + shard * states.step_bytes) * (not self.problem.optimizer_on_host)
         items = [Item(ItemName.OPTIMIZER_TEMPORARIES, made * stepped_at_once(self), "catalogs/optimizers")]
-        returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.scenario.layout.optimizer_offload)
+        returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.optimizer_on_host)
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
             items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, brought, "catalogs/optimizers: paged"))
@@ -309,7 +278,7 @@ class StageMemory(StageParameters):
         engine = self.problem.engine
         if not engine.log_prob:
             return ()
-        logits = self.is_last * tensor_bytes(self.problem, self.layouts, engine.log_prob, moe_layer=False)
+        logits = self.is_last * self._sizes.of(engine.log_prob, moe_layer=False)
         running, _ = self.layer_activations
         return (
             Item(ItemName.LOG_PROBABILITY_LOGITS, logits, engine.log_prob[0].source),
@@ -352,7 +321,7 @@ class StageMemory(StageParameters):
             kept, live = (total([i for i in part if i.name == ItemName.GRADIENTS]) for part in (self.state, allocated))
             items.append(Item(ItemName.ROOM_KEPT_FOR_GRADIENTS, kept - live, reserve.source))
         if cached := self.problem.engine.cached:
-            blocks = self.is_last * tensor_bytes(self.problem, self.layouts, cached, moe_layer=False)
+            blocks = self.is_last * self._sizes.of(cached, moe_layer=False)
             items.append(Item(ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS, blocks, cached[0].source))
         known = self.problem.calibration
         if known is not None and known.memory is not None:

@@ -162,12 +162,15 @@ class StageParameters:
         return np.asarray((first + self.is_last * ("lm_head" in saved)) * table + self.layers * 0.0)
 
     @property
-    def ends(self) -> Floats:
-        """Trainable parameters of embedding and head on one rank of their stage, final norm and positions with them."""
-        if self.problem.scenario.adapter is not None:
-            return self.trained_tables
+    def all_ends(self) -> Floats:
+        """Parameters of embedding and head on one rank of their stage, final norm and positions with them."""
         embedding, head = self._end_parameters
         return np.asarray(self.is_first * embedding + self.is_last * head + self.layers * 0.0)
+
+    @property
+    def ends(self) -> Floats:
+        """Those of them that train."""
+        return self.trained_tables if self.problem.scenario.adapter is not None else self.all_ends
 
     @property
     def vectors(self) -> Floats:

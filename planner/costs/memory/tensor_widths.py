@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -54,22 +56,14 @@ def fused_head_chunk(problem: Problem, layouts: Layouts) -> Floats:
 
 def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
     """Elements a token of a tensor before it is cut over ranks. `key_value` counts a replicated head once a rank."""
+    return TensorSizes(problem, layouts).elements(width)
+
+
+def _of_network(problem: Problem) -> dict[str, float]:
+    """Widths that the network alone decides. [elements]"""
     a = problem.architecture
-    if width == "key_value":
-        heads = np.maximum(a.num_key_value_heads, layouts.tensor_parallel)
-        return 2 * heads * a.head_dim
-    if width == "vocab":
-        return padded_vocab_size(
-            vocab_size=a.vocab_size,
-            divisible_by=problem.engine.vocab_divisible_by,
-            tensor_parallel=layouts.tensor_parallel,
-        )
-    if width == "fused_head_chunk":
-        return fused_head_chunk(problem, layouts)
-    if width == "attention_scores":
-        return a.num_attention_heads * layouts.sequence_length
     top_k = a.num_experts_per_tok or 0
-    simple: dict[str, float] = {
+    return {
         "hidden": a.hidden_size,
         "query": a.query_width,
         "attention_out": a.attention_out_width,
@@ -96,7 +90,6 @@ def elements(problem: Problem, layouts: Layouts, width: str) -> float | Floats:
         "latent_up": a.num_attention_heads * (a.qk_nope_head_dim or 0) + a.attention_out_width,
         "one": 1,
     }
-    return simple[width] if width in simple else _adapted(problem, width)
 
 
 def _attention_readers(a: Architecture) -> int:
@@ -153,21 +146,65 @@ def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
     return factor
 
 
+@dataclass(frozen=True)
+class TensorSizes:
+    """Sizes of an engine's tensors on one rank; what many of them share is looked up once."""
+
+    problem: Problem
+    layouts: Layouts
+
+    @cached_property
+    def _tokens(self) -> Floats:
+        return tokens_per_rank(self.layouts)
+
+    @cached_property
+    def _fixed(self) -> dict[str, float]:
+        return _of_network(self.problem)
+
+    @cached_property
+    def _kinds(self) -> dict[bool, dict[str, bool]]:
+        """What holds in a layer of experts and in one without; filled when one is asked for."""
+        return {}
+
+    def elements(self, width: str) -> float | Floats:
+        """Elements a token of a tensor of that width, before it is cut over ranks."""
+        problem, a, layouts = self.problem, self.problem.architecture, self.layouts
+        if width == "key_value":
+            heads = np.maximum(a.num_key_value_heads, layouts.tensor_parallel)
+            return 2 * heads * a.head_dim
+        if width == "vocab":
+            return padded_vocab_size(
+                vocab_size=a.vocab_size,
+                divisible_by=problem.engine.vocab_divisible_by,
+                tensor_parallel=layouts.tensor_parallel,
+            )
+        if width == "fused_head_chunk":
+            return fused_head_chunk(problem, layouts)
+        if width == "attention_scores":
+            return a.num_attention_heads * layouts.sequence_length
+        return self._fixed[width] if width in self._fixed else _adapted(problem, width)
+
+    def of(self, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
+        """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]"""
+        if moe_layer not in self._kinds:
+            self._kinds[moe_layer] = what_applies(self.problem, moe_layer=moe_layer)
+        holds = self._kinds[moe_layer]
+        none: Floats = np.zeros(np.shape(self.layouts.tensor_parallel))
+        moments: dict[str | None, Floats] = {None: none}
+        for tensor in tensors:
+            if all(holds[when] for when in conditions(tensor)):
+                at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
+                times = at_once if tensor.each == "token" else 1.0
+                share = shard_factor(self.layouts, tensor)
+                amount = element_bytes(self.problem, tensor) * self.elements(tensor.width) * share * times
+                moments[tensor.at] = moments.get(tensor.at, none) + amount
+        always = moments.pop(None)
+        return np.asarray(always + np.maximum.reduce([none, *moments.values()]))
+
+
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
     """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]"""
-    none: Floats = np.zeros(np.shape(layouts.tensor_parallel))
-    moments: dict[str | None, Floats] = {None: none}
-    tokens = tokens_per_rank(layouts)
-    holds = what_applies(problem, moe_layer=moe_layer)
-    for tensor in tensors:
-        if all(holds[when] for when in conditions(tensor)):
-            width = elements(problem, layouts, tensor.width)
-            at_once = tokens if tensor.most_tokens is None else np.minimum(tokens, tensor.most_tokens)
-            times = at_once if tensor.each == "token" else 1.0
-            amount = element_bytes(problem, tensor) * width * shard_factor(layouts, tensor) * times
-            moments[tensor.at] = moments.get(tensor.at, none) + amount
-    always = moments.pop(None)
-    return np.asarray(always + np.maximum.reduce([none, *moments.values()]))
+    return TensorSizes(problem, layouts).of(tensors, moe_layer=moe_layer)
 
 
 def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:

@@ -142,6 +142,8 @@ class Kernels:
             peak_tflops=gpu.dense_tflops.get("bf16", self.peak_tflops),
             forward_tflops=gpu.attention_forward_tflops,
             kernel=engine.timing.attention_kernel,
+            head_dim=a.head_dim,
+            value_head_dim=a.v_head_dim,
         )
         windowed = a.sliding_window_layers / a.num_hidden_layers if a.sliding_window else 0.0
         seconds = np.asarray(0.0)

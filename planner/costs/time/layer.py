@@ -32,6 +32,8 @@ UNGATED_SHARE = 2 / 3
 PASSES: tuple[Pass, Pass] = ("forward", "backward")
 COPY_SHARE = 0.8
 """Share of the PCIe rate that copies from and to pinned host memory reach (assumed)."""
+HOST_GB_PER_S = 200.0
+"""Host memory bandwidth of one node that a CPU optimizer reaches (two sockets of DDR5, about half of peak; assumed)."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +209,9 @@ class LayerTime:
 
     def to_the_host(self) -> tuple[Floats, Floats]:
         """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
-        lay, rate = self.layouts, COPY_SHARE * self.problem.gpu.pcie_gb_per_s * GB
+        lay = self.layouts
         seen = self.tokens / tokens_at_most(lay)
-        kept, stub = (amount * seen / rate for amount in offloaded_bytes(self.problem, lay))
+        kept, stub = (amount * seen / self._host_rate for amount in offloaded_bytes(self.problem, lay))
         return kept, stub
 
     def host(self, more: float = 0.0, *, moe_layer: bool = False) -> Floats:
@@ -306,15 +308,18 @@ class LayerTime:
         groups = [(dense, ranks, apart[0])]
         if self.problem.architecture.is_moe:
             groups.append((expert, np.maximum(ranks * lay.tensor_parallel // grid, 1), apart[1]))
-        gathered, reduced = np.asarray(0.0), np.asarray(0.0)
+        gathered, reduced, added = np.asarray(0.0), np.asarray(0.0), np.asarray(0.0)
         for elements, every, stride in groups:
             size = np.maximum(every // copies, 1)
             gathered = gathered + self.collective("all_gather", size, stride, elements * timing.gather_bytes)
+            gathered = gathered + self._from_host(elements / size)
             if self.problem.scenario.adapter is None:
                 sent = elements * self.reduce_bytes
                 reduced = reduced + self.collective("reduce_scatter", size, stride, sent)
                 if np.any(copies > 1):
                     reduced = reduced + self.collective("all_reduce", copies, stride * size, sent / size)
+                beside, after = self.gradients_out(elements / size)
+                reduced, added = reduced + beside, added + after
 
         def exposed(comm: Floats, window: Floats) -> Floats:
             hidden = np.minimum(share * comm, window)
@@ -322,7 +327,33 @@ class LayerTime:
 
         on = lay.zero_stage >= 3
         forward = np.where(on, exposed(gathered, free[0]), 0.0)
-        return forward, np.where(on, exposed(gathered + reduced, free[1]), 0.0)
+        return forward, np.where(on, exposed(gathered + reduced, free[1]) + added, 0.0)
+
+    def _from_host(self, shard: Floats) -> Floats:
+        """Copying so many weights in over PCIe before they are gathered, where their shards wait on the host. [s]"""
+        problem = self.problem
+        held = problem.base_weight_bytes if problem.scenario.adapter is not None else problem.weight_bytes
+        return shard * held * problem.weights_on_host / self._host_rate
+
+    def gradients_out(self, shard: Floats) -> tuple[Floats, Floats]:
+        """(hidden like the reduction, in sight) of copying so many gradients to the host: of one micro-batch. [s]
+
+        Those of the first micro-batch of a step are copied beside the backward pass; each later one waits for its copy
+        and is added on the host, which reads two fp32 numbers and writes one.
+
+        Source: torch 2.13.0 distributed/fsdp/_fully_shard/_fsdp_collectives.py, foreach_reduce.
+        """
+        problem, lay = self.problem, self.layouts
+        copied = shard * problem.gradient_bytes * problem.gradients_on_host / self._host_rate
+        ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
+        summed = 12.0 * shard * ranks * problem.gradients_on_host / (HOST_GB_PER_S * GB)
+        later = (lay.num_micro_batches - 1) / np.maximum(lay.num_micro_batches, 1)
+        return copied * (1 - later), (copied + summed) * later
+
+    @property
+    def _host_rate(self) -> float:
+        """Of copies between pinned host memory and one GPU. [B/s]"""
+        return COPY_SHARE * self.problem.gpu.pcie_gb_per_s * GB
 
     @property
     def reduce_bytes(self) -> float:

@@ -25,6 +25,10 @@ class Visits(Protocol):
     def waits(self, name: str) -> Floats:
         """Times as long as with micro-batches of equal length, per row."""
 
+    @property
+    def slower(self) -> Floats:
+        """Times as long as on few GPUs, per row."""
+
 
 def step_items(
     time: Visits, *, layers: Ints, recomputed: Ints, stages: Floats
@@ -59,5 +63,9 @@ def step_items(
         if np.any(longer):
             source = "planner/formulas/packing.py: drawn lengths"
             items.append(Item(ItemName.WAITING_FOR_LONGER_SAMPLES, longer, source))
-        out[name] = (tuple(items), seconds + longer)
+        seconds = seconds + longer
+        at_scale = (time.slower[..., 0] - 1) * seconds
+        if np.any(at_scale):
+            items.append(Item(ItemName.SLOW_NODES_AND_JITTER, at_scale, "engine file: slower_per_doubling"))
+        out[name] = (tuple(items), seconds + at_scale)
     return out

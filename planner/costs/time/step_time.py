@@ -30,6 +30,7 @@ from planner.costs.time.rl_passes import loss_by_sample, seconds_to_swap_an_elem
 from planner.costs.time.selective import selective_seconds
 from planner.costs.time.strides import hops_between_nodes, pipeline_stride, seams_beside
 from planner.costs.time.update import MS, UpdateTime
+from planner.formulas.faults import factor_at_scale
 from planner.formulas.schedule import WEIGHT_SHARE
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
@@ -359,6 +360,13 @@ class StepTime:
     def waits(self, name: str) -> Floats:
         """Times as long as a visit of equal micro-batches: samples of unequal length keep stages and ranks waiting."""
         return self._unequal.wait(name)
+
+    @cached_property
+    def slower(self) -> Floats:
+        """Times as long as on few GPUs: slow nodes and jitter, unless the scenario states its slowest rank, or RL."""
+        if self.problem.is_rl or self.problem.slowest_rank_stated:
+            return np.ones_like(self.layouts.num_gpus, dtype=float)
+        return factor_at_scale(self.layouts.num_gpus, per_doubling=self.problem.engine.timing.slower_per_doubling)
 
     @cached_property
     def _unequal(self) -> UnequalSamples:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from planner.costs.memory.optimizer import optimizer_bytes, over_layers, paged
 from planner.costs.memory.stage_memory import StageMemory
-from planner.costs.time.layer import LayerTime
+from planner.costs.time.layer import COPY_SHARE, HOST_GB_PER_S, LayerTime
 from planner.costs.time.strides import data_strides
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
@@ -16,8 +16,6 @@ from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
 from planner.units import GB
 
-HOST_GB_PER_S = 200.0
-"""Host memory bandwidth of one node that a CPU optimizer reaches (two sockets of DDR5, about half of peak; assumed)."""
 MS = 1e-3
 MB = 1e6
 
@@ -30,6 +28,7 @@ class UpdateTime:
     layouts: Layouts
     stage: Ints
     layer: LayerTime
+    _known: dict[int, tuple[Floats, Floats, Floats]] = field(default_factory=dict, repr=False, compare=False)
 
     def reduce(
         self,
@@ -50,33 +49,44 @@ class UpdateTime:
             share = np.where(lay.zero_stage == 0, share, engine.overlap.data_sharded)
         late = share if timing.gather_overlap is None else timing.gather_overlap
         each = self.layer.reduce_bytes
-        reduce_bytes = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
-        reduced, gathered = reduce_bytes * 0.0, reduce_bytes * 0.0
-        strides = data_strides(problem, lay)
-        copies = np.maximum(sharded_copies(problem, lay), 1).astype(np.int64)
-        for count, ranks, step in zip(parameters, shards, strides, strict=True):
+        none = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
+        reduced, gathered = none, none
+        for kind, (count, ranks) in enumerate(zip(parameters, shards, strict=True)):
             if not np.any(count) or not np.any(ranks > 1):
                 continue
-            group = ranks.astype(np.int64) + np.zeros(reduce_bytes.shape, dtype=np.int64)
-            message = at_once = self._stage_bytes()
-            if timing.reduce_bucket_mb is not None:
-                message = np.minimum(message, timing.reduce_bucket_mb * MB)
-            plain = self._rate("all_reduce", group, step, message)
-            if timing.sharded_all_reduce:
-                cut = self._rate("all_reduce", group, step, at_once)
-            else:
-                cut = self._rate("reduce_scatter", group, step, message)
-            reduced = reduced + np.where(lay.zero_stage == 0, plain, cut) * count * each
-            if np.any(copies > 1):
-                # Instances of the optimizer add up the shards that each has reduced.
-                beside = self._rate("all_reduce", copies + 0 * group, step * group, message / group)
-                reduced = reduced + np.where(lay.zero_stage == 0, 0.0, beside) * count * each / group
-            whole = self._rate("all_gather", group, step, at_once)
-            partial = (lay.zero_stage == 1) | (lay.zero_stage == 2)
-            gathered = gathered + np.where(partial, whole, 0.0) * count * self._gathered_bytes
+            group = ranks.astype(np.int64) + none.astype(np.int64)
+            reduce, beside, gather = self._rates(kind, group)
+            reduced = reduced + reduce * count * each + beside * count * each / group
+            gathered = gathered + gather * count * self._gathered_bytes
         seconds = reduced - np.minimum(share * reduced, free[1])
         seconds = seconds + gathered - np.minimum(late * gathered, free[0])
         return np.where(lay.zero_stage >= 3, 0.0, seconds)
+
+    def _rates(self, kind: int, group: Ints) -> tuple[Floats, Floats, Floats]:
+        """Seconds a byte of (dense, expert) weights by kind, over groups of so many ranks: (of reducing, of adding up
+        what each instance of the optimizer has reduced, of gathering weights). [s/B]"""
+        if kind in self._known:
+            return self._known[kind]
+        lay, timing = self.layouts, self.problem.engine.timing
+        step, none = data_strides(self.problem, lay)[kind], np.zeros(group.shape)
+        message = at_once = self._stage_bytes()
+        if timing.reduce_bucket_mb is not None:
+            message = np.minimum(message, timing.reduce_bucket_mb * MB)
+        whole, partial = lay.zero_stage == 0, (lay.zero_stage == 1) | (lay.zero_stage == 2)
+        plain = self._rate("all_reduce", group, step, message) if np.any(whole) else none
+        cut = gather = beside = none
+        if not np.all(whole):
+            op: Collective = "all_reduce" if timing.sharded_all_reduce else "reduce_scatter"
+            cut = self._rate(op, group, step, at_once if timing.sharded_all_reduce else message)
+        copies = np.maximum(sharded_copies(self.problem, lay), 1).astype(np.int64)
+        if np.any(copies > 1):
+            # Instances of the optimizer add up the shards that each has reduced.
+            beside = self._rate("all_reduce", copies + 0 * group, step * group, message / group)
+            beside = np.where(whole, 0.0, beside)
+        if np.any(partial):
+            gather = np.where(partial, self._rate("all_gather", group, step, at_once), 0.0)
+        self._known[kind] = np.where(whole, plain, cut), beside, gather
+        return self._known[kind]
 
     @property
     def _gathered_bytes(self) -> float:
@@ -99,14 +109,17 @@ class UpdateTime:
         cut = lay.zero_stage >= 1
         dense, expert = memory.trainable
         local = dense / np.where(cut, memory.shards[0], 1.0) + expert / np.where(cut, memory.shards[1], 1.0)
-        if problem.scenario.layout.optimizer_offload:
+        rate = COPY_SHARE * problem.gpu.pcie_gb_per_s * GB
+        weights_there = problem.weights_on_host & (lay.zero_stage >= 3)
+        if problem.optimizer_on_host:
             ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
-            pcie = (problem.gradient_bytes + problem.weight_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
-            return np.asarray(pcie + local * moved * ranks / (HOST_GB_PER_S * GB))
+            sent = np.where(weights_there, 0.0, problem.weight_bytes)
+            sent = sent + problem.gradient_bytes * (not problem.gradients_on_host)
+            return np.asarray(sent * local / rate + local * moved * ranks / (HOST_GB_PER_S * GB))
         moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
         fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
-        fetched = fetched / (0.8 * problem.gpu.pcie_gb_per_s * GB)
-        return np.asarray(fetched + moving)
+        fetched = fetched + np.where(weights_there, problem.weight_bytes * local, 0.0)
+        return np.asarray(fetched / rate + moving)
 
     def _products(self, memory: StageMemory) -> Floats:
         """Matrix products inside the optimizer, of the layers' matrices that one rank updates. [s]

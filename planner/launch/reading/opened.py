@@ -83,7 +83,7 @@ OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", 
 """Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
 CRITICS = frozenset(("gae",))
 """Estimators of advantages that take a second network."""
-DEGREES_APART = ("tensor_parallel_size", "context_parallel_size", "dp_replicate_size")
+DEGREES_APART = ("tensor_parallel_size", "context_parallel_size")
 """Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
 OFFLOADS = (
     "actor_rollout_ref.actor.fsdp_config.param_offload", "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
@@ -301,6 +301,22 @@ def _switch_on(found: Found, option: str, word: str) -> None:
         found.places["engine_options"] = found.places[word]
 
 
+def _count_copies(found: Found) -> None:
+    """Hybrid sharding where a file says it: copies of the state, the ranks of one copy, or both."""
+    words = found.words
+    copies, each = words.get("state_copies"), words.get("ranks_of_a_copy") or words.get("shard_ranks")
+    several = isinstance(copies, int) and copies > 1
+    if found.launcher == "verl":
+        gpus, nodes = words.get("gpus_per_node"), words.get("training_nodes")
+        ranks = gpus * nodes if isinstance(gpus, int) and isinstance(nodes, int) else None
+        several = isinstance(each, int) and ranks is not None and 0 < each < ranks
+    if not several:
+        return
+    _switch_on(found, "hybrid_sharding", "state_copies" if copies is not None else "ranks_of_a_copy")
+    if isinstance(copies, int) and isinstance(each, int):
+        words["shard_ranks"] = copies * each
+
+
 def _settle(found: Found) -> None:
     """Words that follow from others, engine by engine's own units."""
     words = found.words
@@ -320,6 +336,7 @@ def _settle(found: Found) -> None:
     if words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None:
         place = found.places.get("algorithm", found.places.get("model", Place("?")))
         found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
+    _count_copies(found)
     degrees = [name for name in DEGREES_APART if (found.number(name) or 1) > 1]
     for name in degrees:
         place = found.options[name].place
@@ -352,6 +369,8 @@ def _settle(found: Found) -> None:
         _switch_on(found, autocast, "precision")
     if words.get("fused_loss") is True:
         _switch_on(found, "native_cross_entropy_fusion", "fused_loss")
+    if words.get("parameters_offloaded") is True:
+        _switch_on(found, "parameter_offload", "parameters_offloaded")
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
         if "reshard" in found.places:

@@ -141,6 +141,12 @@ ENGINE_RULES = (
         "Megatron-LM megatron/training/arguments.py:1803-1812; core/optimizer/optimizer_config.py, __post_init__",
     ),
     Rule(
+        "offloaded_parameters_need_zero3",
+        "parameter_offload needs zero_stage 3",
+        lambda problem, layouts: np.asarray((layouts.zero_stage == 3) | (not problem.weights_on_host)),
+        "DeepSpeed 0.19.8 runtime/zero/config.py, offload_param: valid only with stage 3",
+    ),
+    Rule(
         "samples_divide_gpus",
         "samples of a rollout are a multiple of the GPU count",
         _samples,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from planner.search.solver.loaded import solver_module
 from planner.search.solver.model import Model
 from planner.search.tables import Row
 
@@ -122,10 +123,9 @@ def _recompute_levels(model: Model) -> None:
 
 
 def _within(model: Model, value: Any, allowed: list[int], conditions: list[Any]) -> None:
-    from ortools.sat.python.cp_model import Domain
-
     if allowed:
-        model.cp.add_linear_expression_in_domain(value, Domain.from_values(allowed)).only_enforce_if(conditions)
+        domain = solver_module().Domain.from_values(allowed)
+        model.cp.add_linear_expression_in_domain(value, domain).only_enforce_if(conditions)
     else:
         model.cp.add_bool_or([literal.negated() for literal in conditions])
 

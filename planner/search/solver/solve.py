@@ -10,6 +10,7 @@ from typing import Any
 
 from planner.errors import InternalError
 from planner.search.solver.constraints import GROUPS
+from planner.search.solver.loaded import solver_module
 from planner.search.solver.model import Model, declare
 from planner.search.solver.objective import Goal, first_goals, last_goals
 from planner.search.solver.selftest import refuse_broken_solver
@@ -56,8 +57,7 @@ def solve(tables: Tables, *, time_limit_s: float, seed: int, workers: int) -> An
 
     Raises InternalError for a solver that fails its self-test or calls the model invalid.
     """
-    from ortools.sat.python import cp_model
-
+    cp_model = solver_module()
     refuse_broken_solver(cp_model)
     if not tables.rows or tables.capacity < tables.headroom:
         return NOTHING

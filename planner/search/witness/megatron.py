@@ -197,6 +197,11 @@ MEGATRON = (
         lambda t: "scoped_cuda_graphs" not in t.options or (t.experts > 0 and not any(t.recomputed)),
     ),
     Check(
+        "graphs of the MLP alone: no layer is recomputed whole",
+        "megatron/core/transformer/transformer_config.py:2521-2525",
+        lambda t: "mlp_cuda_graphs" not in t.options or not any(t.recomputed),
+    ),
+    Check(
         "a deferred weight gradient of the head needs pp > 1 and fused accumulation",
         "megatron/core/model_parallel_config.py:545-552",
         lambda t: (

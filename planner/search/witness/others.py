@@ -113,6 +113,16 @@ TORCH = (
         lambda t: t.tensor * t.data * t.context == t.world_size,
     ),
     Check(
+        "parameters wait on the host only where they are sharded",
+        "DeepSpeed @edaa72212 deepspeed/runtime/zero/config.py, offload_param: valid only with stage 3",
+        lambda t: "parameter_offload" not in t.options or t.zero_stage == 3,
+    ),
+    Check(
+        "copies of sharded state are whole: a mesh of two dimensions, one copy a row",
+        "verl 0.9.1 workers/engine/fsdp/utils.py:47-52; accelerate 1.15.0 parallelism_config.py:169,372-377",
+        lambda t: t.replicas <= 1 or divides(t.replicas, t.data * t.context),
+    ),
+    Check(
         "Ulysses: context ranks take whole heads",
         "verl @b178a3cd models/transformers/monkey_patch.py:333; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
         lambda t: not t.whole_heads or divides(t.context, t.heads),

@@ -24,6 +24,14 @@ FASTER_NODES = 435.0
 """Bus bandwidth of an all-reduce inside a node that parts jobs of the nanotron sweep before its nodes were repaired
 (449 to 461 GB/s, one 439) from those after (390 to 432): other machines for a choice between layouts. [GB/s]"""
 VTRAIN = ("vtrain-1-node", "vtrain-several")
+_READ_CLASSES = {
+    "mlperf_lora": "adapters",
+    "primus": "amd",
+    "torchtune": "one-gpu",
+    "dgxc_later": "unseen",
+    "lora_later": "adapters-unseen",
+}
+"""Classes of rows whose configurations were read, by source."""
 CLASSES: dict[str, str] = {
     "dense-bf16": "dense, bf16, full layout, FlashAttention stated or known",
     "nanotron-slow": "nanotron on a degraded network",
@@ -37,6 +45,10 @@ CLASSES: dict[str, str] = {
     "adapters": "LoRA of 70 billion parameters in fp8, Megatron; nothing chosen with them in view",
     "amd": "AMD's GPUs: the H100's grid scaled; nothing chosen with them in view",
     "one-gpu": "one A100: full training, LoRA and QLoRA; nothing chosen with them in view",
+    "unseen": "networks of dgxc in no development row, 16 to 2,048 GPUs: scored before anything was chosen with "
+    "them in view",
+    "adapters-unseen": "LoRA in bf16 and fp8, AutoModel and Megatron-Bridge: scored before anything was chosen with "
+    "them in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -88,7 +100,7 @@ class Speed:
         """The class in which its tokens/s count; see CLASSES."""
         eight = self.run.precision in ("fp8", "mxfp8", "nvfp4")
         if READ in self.run.tags:
-            return {"mlperf_lora": "adapters", "primus": "amd"}.get(self.source, "one-gpu")
+            return _READ_CLASSES[self.source]
         if self.run.engine == "torchtitan":
             return "torchtitan"
         if self.moe:
@@ -148,7 +160,9 @@ class Speed:
 
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
     """All throughput rows of a data folder. Raises InputError where the first file is missing or one is broken."""
-    first = read_rows(folder / CASES, speed_of) + tuple(speed_of(row) for row in more_rows(folder))
+    first = read_rows(folder / CASES, speed_of)
+    networks = {speed.run.model: dict(speed.run.arch) for speed in first}
+    first += tuple(speed_of(row) for row in more_rows(folder, networks))
     later = folder / CASES_2
     if not later.is_file():
         return first
@@ -174,7 +188,7 @@ def speed_of(row: dict[str, Any]) -> Speed:
     )
 
 
-def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
+def _flags(detail: dict[str, Any], *, dense: bool) -> tuple[str, ...]:
     """Switches that the source states, as engine files name them."""
     words = f"{detail.get('dispatcher') or ''} {detail.get('kernel') or ''}".lower()
     graph = f"{detail.get('cuda_graph') or ''} {detail.get('overlap') or ''}".lower()
@@ -186,7 +200,7 @@ def _flags(detail: dict[str, Any]) -> tuple[str, ...]:
         "cuda_graphs": "full_iteration" in graph,
         "compile": str(detail.get("compile")) == "True",
         "async_tp": str(detail.get("async_tp")) == "True",
-        "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
+        "mlp_cuda_graphs" if dense else "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
     }
     return (*(name for name, on in stated.items() if on), *detail.get("options", ()))
 
@@ -201,7 +215,7 @@ def _run(row: dict[str, Any]) -> Case:
         "kind": row["kind"],
         "engine": row["engine"],
         "framework": " ".join(str(detail.get(name) or "") for name in ("framework", "kernel", "mp_mode", "compile")),
-        "flags": _flags(detail),
+        "flags": _flags(detail, dense=row["kind"] == "dense"),
         "notes": detail.get("notes") or "",
         "version_date": "",
         "gpu": row["gpu"],

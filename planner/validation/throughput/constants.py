@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from planner.formulas.faults import LARGEST_USUAL
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.problem.problem import Problem
+from planner.schema.timing import Timing
 
 STEPS = (0.64, 1.0, 1.5625)
 """Multiples of the shipped value at which rows are predicted; a refit chooses between the first and the last."""
@@ -29,6 +31,9 @@ class FittedConstant:
         """Owner and field."""
         return f"{self.owner} {'.'.join(self.path)}"
 
+
+EVERY_ENGINE = "every engine"
+"""Owner of what no engine's file states: a default of all."""
 
 FITTED: tuple[FittedConstant, ...] = (
     FittedConstant("h100-sxm5-80gb", ("sustained_rate", "bf16"), "dgxc, Llama 3 8B and 405B", "gpus"),
@@ -54,12 +59,15 @@ FITTED: tuple[FittedConstant, ...] = (
     FittedConstant("megatron-deepspeed", ("timing", "host_us"), "vTrain, one node, micro-batch 1"),
     FittedConstant("megatron-deepspeed", ("elementwise_factor",), "vTrain, one node, micro-batch 8"),
     FittedConstant("llm-foundry", ("elementwise_factor",), "llm-foundry A100 and H100"),
+    FittedConstant(EVERY_ENGINE, ("timing", "slower_per_doubling"), "dgxc, MLPerf: series in data parallelism"),
 )
 """TRITON_SHARE of planner/formulas/attention.py was set on llm-foundry too; all else is counted or assumed."""
 
 
 def value_of(fitted: FittedConstant, catalog: Catalog) -> float:
     """The shipped value."""
+    if fitted.owner == EVERY_ENGINE:
+        return float(getattr(Timing(), fitted.path[-1]))
     entry: Any = catalog.find(fitted.kind, fitted.owner)
     return _number(entry.options[fitted.path[1]].set if fitted.path[0] == "options" else entry, _place(fitted))
 
@@ -78,6 +86,8 @@ def rests_on(fitted: FittedConstant, problem: Problem) -> bool:
     if fitted.kind == "gpus":
         eight = problem.precision.compute == "fp8"
         return problem.gpu.id == fitted.owner and eight == (fitted.path[-1] == "fp8")
+    if fitted.owner == EVERY_ENGINE:
+        return max(problem.num_gpus) > LARGEST_USUAL
     if problem.engine.id != fitted.owner or ("expert" in fitted.path[-1] and not problem.architecture.is_moe):
         return False
     if fitted.path[0] == "options" and fitted.path[1] not in problem.scenario.engine_options:

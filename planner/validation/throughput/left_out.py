@@ -24,7 +24,7 @@ from planner.validation.throughput.constants import (
 )
 from planner.validation.throughput.express import Estimate, timed_again
 
-UNFITTED = ("other", "nanotron-slow", "adapters", "amd", "one-gpu")
+UNFITTED = ("other", "nanotron-slow", "adapters", "amd", "one-gpu", "unseen", "adapters-unseen")
 """Classes on which nothing is fitted; they are predicted without their own group all the same."""
 LEAST_CHANGE = 0.005
 """A row rests on a constant where its prediction moves by at least this share between the ends of the span."""
@@ -73,7 +73,7 @@ def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: C
     changes: dict[str, list[tuple[FittedConstant, float]]] = defaultdict(list)
     for fitted in FITTED:
         shipped = value_of(fitted, base)
-        values, told, under = _over_span(fitted, shipped, estimates)
+        values, told, under = _over_span(fitted, shipped, estimates, group)
         fit = [row for row, e in enumerate(under) if e.speed.accuracy not in UNFITTED]
         names = [group[under[row].speed.id] for row in fit]
         measured = [under[row].speed.tokens_per_s_per_gpu or 0.0 for row in fit]
@@ -102,11 +102,15 @@ def _with_all(problem: Problem, constants: Sequence[tuple[FittedConstant, float]
 
 
 def _over_span(
-    fitted: FittedConstant, shipped: float, estimates: Sequence[Estimate]
+    fitted: FittedConstant, shipped: float, estimates: Sequence[Estimate], group: Mapping[str, str]
 ) -> tuple[np.ndarray, np.ndarray, list[Estimate]]:
-    """(values, tokens/s of shape [rows, values], the rows that rest on the constant)."""
+    """(values, tokens/s of shape [rows, values], the rows that rest on the constant).
+
+    Where all rows are of one group nothing can be fitted without it: one other value shows which rows rest on it.
+    """
     able = [e for e in estimates if rests_on(fitted, e.problem)]
-    values = np.unique([allowed(fitted, shipped * step) for step in STEPS])
+    alone = len({group[e.speed.id] for e in able}) == 1
+    values = np.unique([allowed(fitted, shipped * step) for step in (STEPS[:2] if alone else STEPS)])
     columns = []
     for value in values:
         done = (

@@ -1,5 +1,5 @@
-"""Published speeds whose networks are the catalog's own and whose configurations were read: LoRA, AMD's GPUs,
-and one GPU by torchtune.
+"""Published speeds whose configurations were read: LoRA, AMD's GPUs, one GPU by torchtune, and networks of dgxc that no
+other row of it has.
 
 No constant and no mechanism was chosen with these rows in view.
 """
@@ -7,9 +7,10 @@ No constant and no mechanism was chosen with these rows in view.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
-from planner.inputs.catalog import default_catalog
+from planner.inputs.catalog import Catalog, default_catalog
 from planner.report.json_text import JsonObject
 
 ROWS = "throughput_more.csv"
@@ -22,25 +23,35 @@ _OF_THE_NETWORK = (
 )
 
 
-def more_rows(folder: Path) -> list[JsonObject]:
-    """The rows of a data folder in the shape of the others; none where it has no such file."""
+def more_rows(folder: Path, networks: Mapping[str, JsonObject]) -> list[JsonObject]:
+    """The rows of a data folder in the shape of the others; none where it has no such file.
+
+    `networks` holds shapes by name, of other rows, for what the catalog lacks.
+    """
     path = folder / ROWS
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        return [_row(cells) for cells in csv.DictReader(stream)]
+        return [_row(cells, _network(cells["model"], networks, default_catalog())) for cells in csv.DictReader(stream)]
 
 
-def _row(c: dict[str, str]) -> JsonObject:
-    network = default_catalog().find("models", c["model"])
+def _network(name: str, networks: Mapping[str, JsonObject], catalog: Catalog) -> JsonObject:
+    """The shape of a network: the catalog's, else that of another row."""
+    if name not in catalog.ids("models"):
+        return dict(networks[name])
+    known = catalog.find("models", name)
+    return {field: getattr(known, field) for field in _OF_THE_NETWORK}
+
+
+def _row(c: dict[str, str], network: JsonObject) -> JsonObject:
     degrees = {name: int(c[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
     layers, num_gpus = int(c["recomputed_layers"]), int(c["num_gpus"])
     return {
         "id": c["id"],
         "source": c["source"],
         "model": c["model"],
-        "kind": "moe" if network.is_moe else "dense",
-        "arch": {name: getattr(network, name) for name in _OF_THE_NETWORK},
+        "kind": "moe" if network.get("num_experts") else "dense",
+        "arch": network,
         "engine": c["engine"],
         "engine_detail": {"notes": c["note"], "options": c["options"].split()},
         "gpu": c["gpu"],

@@ -8,6 +8,7 @@ import pytest
 
 from planner import cli
 from planner.analysis.budget.budget import BudgetAnswer, solve_budget
+from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.report.budget import budget_blocks
@@ -17,6 +18,12 @@ from planner.report.markdown import render
 SPOT = {"terms": "spot", "mean_hours_between_interruptions_per_node": 200, "restart_minutes": 30}
 CONFIRMED = {"capacity_nodes": 8, "confirmed_on": "2027-02-21"}
 SCENARIO = Path("scenarios/llama70b_64xh100.yaml").resolve()
+KNOWN = KnownLayouts()
+"""Of all tests here: what one has searched the next does not."""
+
+
+def solved(path: str, overrides: tuple[str, ...] = ()) -> BudgetAnswer:
+    return solve_budget(path, overrides, layouts=KNOWN)
 
 
 def budget_file(folder: Path, **changes: Any) -> str:
@@ -69,7 +76,7 @@ def test_every_option_says_why_it_lost(answer: BudgetAnswer) -> None:
 
 
 def test_goodput_lengthens_a_job(tmp_path: Path, answer: BudgetAnswer) -> None:
-    slower = solve_budget(budget_file(tmp_path, goodput=0.5))
+    slower = solved(budget_file(tmp_path, goodput=0.5))
     assert slower.options[1].hours == pytest.approx(2 * (answer.options[1].hours or 0.0))
     assert slower.verdict(slower.options[1]).startswith("late by ")
 
@@ -81,13 +88,13 @@ def test_an_option_that_is_in_time_only_by_luck_is_not_in_time(answer: BudgetAns
     days = (option.hours + option.whole_hours) / 2 / 24
     job = {"name": "a", "scenario": str(SCENARIO), "tokens": 1e10, "deadline_days": days}
     path = budget_file(tmp_path, jobs=[job], offers=[{"price": "lambda-8x-h100", "nodes": [8]}])
-    refused = solve_budget(path)
+    refused = solved(path)
     assert refused.status == "infeasible"
     assert "in time with " in refused.verdict(refused.options[0])
     level = next(line for line in refused.remedies if line.startswith("confidence: ")).split()[1]
-    again = solve_budget(path, (f"confidence={level}",))
+    again = solved(path, (f"confidence={level}",))
     assert again.bookings[0].sure >= float(level)
-    assert solve_budget(path, (f"confidence={float(level) + 0.05:g}",)).status == "infeasible"
+    assert solved(path, (f"confidence={float(level) + 0.05:g}",)).status == "infeasible"
 
 
 def test_work_is_tokens_epochs_or_steps_and_may_come_again(tmp_path: Path, answer: BudgetAnswer) -> None:
@@ -100,7 +107,7 @@ def test_work_is_tokens_epochs_or_steps_and_may_come_again(tmp_path: Path, answe
         {"name": "epochs", "epochs": 2, "data_set_tokens": 5e8, **base},
         {"name": "steps", "steps": 1e9 / step, **base, "repeat": {"every_days": 7, "times": 3}},
     ]
-    found = solve_budget(budget_file(tmp_path, jobs=jobs, offers=[{"price": "lambda-8x-h100", "nodes": [8]}]))
+    found = solved(budget_file(tmp_path, jobs=jobs, offers=[{"price": "lambda-8x-h100", "nodes": [8]}]))
     assert [round(option.tokens) for option in found.options] == [10**9] * 3
     weekly = found.bookings[2]
     assert [start // 168 for start in weekly.starts] == [0, 1, 2]
@@ -117,7 +124,7 @@ def test_terms_and_bought_machines_are_paid_as_they_are(tmp_path: Path) -> None:
         "hosting_usd_per_node_month": 730,
     }
     own = [{"price": "lambda-8x-h100", "terms": "purchase", "nodes": [8], "purchase": bought}]
-    found = solve_budget(budget_file(tmp_path, offers=own))
+    found = solved(budget_file(tmp_path, offers=own))
     (held,) = found.rented
     assert held is not None
     each = 300_000 * 0.8 * (6 * 24) / (4 * 8760) + 6 * 24
@@ -125,9 +132,30 @@ def test_terms_and_bought_machines_are_paid_as_they_are(tmp_path: Path) -> None:
     option = found.bookings[0].option
     assert option.usd == pytest.approx(12 * 8 * (option.hours or 0) * 0.1)
     term = [{"price": "hyperstack-8x-h100", "terms": "reserved", "nodes": [8], "minimum_days": 10}]
-    (held,) = solve_budget(budget_file(tmp_path, offers=term)).rented
+    found = solved(budget_file(tmp_path, offers=term))
+    (held,) = found.rented
     assert held is not None
     assert (held.hours, held.cents) == (240, 8 * 240 * 8 * 272)
+    assert found.bookings[0].option.usd == 0
+    assert found.usd_each(found.bookings[0]) == pytest.approx(held.cents / 100), "all of the term is this job's"
+    rented = [*term, {"price": "lambda-8x-h100", "nodes": [8]}]
+    found = solved(budget_file(tmp_path, offers=rented))
+    reserved, by_use = found.options
+    assert found.bookings[0].option is by_use
+    dearer = 8 * 240 * 8 * 2.72 - by_use.cents / 100
+    assert found.verdict(reserved) == f"dearer by {dearer:,.2f} USD with the machines held for it"
+
+
+def test_the_earliest_end_within_the_money_is_not_beaten_by_a_cheaper_one(tmp_path: Path) -> None:
+    found = solved(budget_file(tmp_path, objective="earliest", max_usd=11_000))
+    chosen = found.bookings[0].option
+    assert chosen.whole_hours == min(o.whole_hours for o in found.options if o.hours and o.most_cents <= 1_100_000)
+    verdicts = {found.verdict(o) for o in found.options if o.hours and o.cents < chosen.cents}
+    assert verdicts
+    assert all(text.startswith("takes ") and text.endswith(" longer") for text in verdicts)
+    dearer, cheaper = found.sensitivities[:2]
+    assert cheaper.hours == chosen.whole_hours, "rents that fall leave the earliest end where it is"
+    assert dearer.cents is None or dearer.cents <= 1_100_000, "the money stays what it is"
 
 
 def test_old_prices_and_unconfirmed_machines_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,11 +213,11 @@ def test_infeasible_is_exit_1_and_says_what_would_do(tmp_path: Path, capsys: pyt
 )
 def test_bad_input_is_told_with_its_place(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        solve_budget(budget_file(tmp_path, **changes))
+        solved(budget_file(tmp_path, **changes))
 
 
 def test_two_jobs_take_turns() -> None:
-    found = solve_budget("scenarios/budget_two_jobs.yaml")
+    found = solved("scenarios/budget_two_jobs.yaml")
     answer = budget_document(found)
     first, second = sorted(answer["jobs"], key=lambda job: job["start_hours"][0])
     assert first["start_hours"][0] + first["booked_hours"] <= second["start_hours"][0]

@@ -8,7 +8,7 @@ import pytest
 from budget_problems import by_the_hour, random_budget
 
 from planner.analysis.budget.front import cost_front, ending_by
-from planner.analysis.budget.model import LATEST, choose, cost_unit
+from planner.analysis.budget.model import LATEST, MOST, choose, cost_unit
 from planner.analysis.budget.offers import (
     BudgetLimits,
     BudgetProblem,
@@ -22,7 +22,7 @@ from planner.analysis.budget.offers import (
     rented,
     runs,
 )
-from planner.analysis.budget.repairs import conflict, limits_of, nearest
+from planner.analysis.budget.repairs import NearestOffer, conflict, limits_of, nearest
 from planner.errors import InternalError
 
 USE = Supply("use")
@@ -124,6 +124,12 @@ def test_what_would_do_does_and_less_does_not(seed: int) -> None:
         ]
         assert choose(replace(tight, needs=tuple(needs)), time_limit_s=20).picks
     assert near != type(near)()
+    deadlines = [NearestOffer(deadlines=each) for each in (near.deadlines, near.cheaper) if each is not None]
+    found = [choose(each.applied(tight), MOST, time_limit_s=20) for each in (*deadlines, *near.together)]
+    assert all(picked.picks for picked in found)
+    if len(found) > 1:
+        first, other = (bill(tight, picked, most=True) for picked in found)
+        assert other <= first, "what comes later is no dearer"
 
 
 def test_a_conflict_needs_each_of_its_limits() -> None:

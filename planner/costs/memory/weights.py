@@ -1,0 +1,45 @@
+"""Weights of one rank of a pipeline stage: what it holds of them, and what of it is under way from and to the host."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.item_names import ItemName
+from planner.costs.ledger import Item
+from planner.costs.memory.stage_parameters import StageParameters
+from planner.problem.layouts import Floats
+
+
+def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
+    """Weights that a rank holds, on the GPU or on the host: of a frozen base, and those that train. [bytes]"""
+    problem, states = stage.problem, stage.problem.engine.states
+    nothing, ends = 0.0 * stage.layers, stage.all_ends
+    if problem.scenario.adapter is None:
+        weights = stage.sharded(stage.trainable, 3) * problem.weight_bytes
+        if states.fp8_weights and problem.precision.compute == "fp8":
+            wider = problem.precision.weight_bytes - problem.weight_bytes
+            weights = weights + stage.sharded((stage.ends, nothing), 3) * wider
+        return (Item(ItemName.WEIGHTS, weights, states.source),)
+    base = problem.base_precision
+    inner = stage.parameters[0] - ends, stage.parameters[1]
+    outer_bytes = base.weight_bytes if base.trainable else problem.precision.weight_bytes
+    frozen = stage.sharded(inner, 3) * problem.base_weight_bytes + stage.sharded((ends, nothing), 3) * outer_bytes
+    weights = stage.sharded((stage.adapters[0], nothing), 3) * problem.adapter_weight_bytes
+    weights = weights + stage.sharded((stage.trained_tables, nothing), 3) * problem.weight_bytes
+    return (
+        Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, f"catalogs/precisions/{base.id}.yaml"),
+        Item(ItemName.WEIGHTS, weights, states.source),
+    )
+
+
+def shards_in_transit(stage: StageParameters, unit: Floats) -> tuple[Item, ...]:
+    """The shard of one unit's weights on its way in, and of its gradients on their way out, where shards wait on the
+    host. [bytes]"""
+    problem, zero = stage.problem, stage.problem.engine.zero_three
+    if zero is None or not problem.weights_on_host:
+        return ()
+    trains = problem.scenario.adapter is None
+    held = problem.weight_bytes if trains else problem.base_weight_bytes
+    out = problem.gradient_bytes * (problem.gradients_on_host and trains)
+    moved = np.where(stage.layouts.zero_stage >= 3, unit / stage.shards[0] * (held + out), 0.0)
+    return (Item(ItemName.SHARDS_BETWEEN_HOST_AND_GPU, moved, zero.source),)
