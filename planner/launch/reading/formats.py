@@ -6,6 +6,10 @@ from planner.launch.reading.found import Found
 
 SWITCHES = ("bf16", "fp16")
 FAMILY = ("accelerate", "deepspeed", "axolotl", "llama-factory")
+UPCASTS = frozenset(("llama-factory",))
+"""Launchers that make trained weights fp32 unless told not to."""
+CASTS_ITSELF = frozenset(("deepspeed", "fsdp2"))
+"""Engines whose shards are cast by the engine: a Trainer's switch says the precision there, and no autocast."""
 AUTOCAST = {True: "autocast", False: "autocast_16bit_weights"}
 """Engine option, by whether the weights under autocast are fp32."""
 
@@ -24,12 +28,12 @@ def say_formats(found: Found) -> str | None:
     names = [*SWITCHES, "mixed_precision", *(f"{name}.enabled" for name in SWITCHES)]
     cast = _computed(found)
     pure = found.has("pure_bf16") or (found.text("bf16") or "").lower() == "full"
-    if found.engine in ("deepspeed", "fsdp2"):
+    if found.engine in CASTS_ITSELF:
         found.say("precision", cast or ("bf16" if pure else "fp32"), *names)
         return None
     if cast is not None:
         found.say("precision", cast, *names)
-        return AUTOCAST[found.launcher == "llama-factory" and not pure]
+        return AUTOCAST[found.launcher in UPCASTS and not pure]
     if pure or found.launcher == "accelerate":
         found.say("precision", "bf16", "pure_bf16", *names)
         if not pure:
