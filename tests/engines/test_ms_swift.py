@@ -73,6 +73,8 @@ def test_ms_swift_takes_every_plan(tmp_path: Path) -> None:
         assert (bool(args.bf16), bool(args.fp16)) == (precision in ("bf16", "fp8"), precision == "fp16")
         assert (args.fp8 is not None) == (precision == "fp8")
         assert args.optimizer_cpu_offload == plan.named.optimizer_offload
+        several = lay["data_parallel"] * lay["context_parallel"] > 1
+        assert (args.overlap_grad_reduce, args.overlap_param_gather) == (several, several)
         again = "full" if any(plan.recomputed) else "selective" if plan.named.recompute_modules else None
         assert args.recompute_granularity == again, files["plan.sh"]
         if lay["expert_parallel"] > 1:
