@@ -6,6 +6,8 @@ last kind is named with where.
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import sys
 from collections import Counter
@@ -26,11 +28,8 @@ from planner.search.search import Outcome
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 LATER = {
-    "sequence_divides_tensor": "core/tensor_parallel/mappings.py:74",
     "projections_divide_tensor": "Transformer Engine's LayerNormLinear, divide(out_features, tp_size)",
     "positions_divide_context": "the yarn cache, cut over context ranks in its first forward pass",
-    "moe_needs_sequence_parallel": "core/transformer/moe/moe_layer.py:629",
-    "virtual_pipeline_schedule": "core/pipeline_parallel/schedules.py:1132-1153",
 }
 """Rules that no argument check has: where Megatron stops instead."""
 
@@ -58,13 +57,16 @@ def draw(rng: random.Random) -> dict[str, Any]:
         modules = rng.sample(["mla_up_proj", "moe_act", "layernorm", "mlp", "core_attn"], 1)
         pins |= {"layout.recompute_modules": modules, "precision": rng.choice(["bf16", "fp8"])}
     if rng.random() < 0.4:
-        pins |= {"layout.expert_parallel": rng.choice([1, 2, 3, 5, 8]), "layout.expert_tensor_parallel": rng.choice([1, 2])}
+        pins |= {
+            "layout.expert_parallel": rng.choice([1, 2, 3, 5, 8]),
+            "layout.expert_tensor_parallel": rng.choice([1, 2]),
+        }
     return pins
 
 
 def refused_by_one(rng: random.Random) -> tuple[str, Outcome] | None:
     """(rule, a plan that it alone refuses); none where the draw breaks no rule, or several."""
-    document = override(parse_document(__import__("json").dumps(PLAIN), "asked.yaml"), draw(rng))
+    document = override(parse_document(json.dumps(PLAIN), "asked.yaml"), draw(rng))
     try:
         question = question_of(document, catalog())
     except PlannerError:
@@ -88,9 +90,21 @@ def refused_by_one(rng: random.Random) -> tuple[str, Outcome] | None:
             stages = found.layouts.row(row)["pipeline_parallel"]
             whole, rest = divmod(question.architecture.num_hidden_layers, stages)
             layers = tuple(whole + (stage < rest) for stage in range(stages))
-            plan = make_plan(question, found.layouts, row, layers, (0,) * stages, None, None)
+            try:
+                plan = make_plan(question, found.layouts, row, layers, (0,) * stages, None, None)
+            except (ValueError, PlannerError):  # ranks that fall on no machines cannot be costed
+                continue
             return rule.name, Outcome(question, "optimal", plan, proof_of_anything(), ())
     return None
+
+
+ENDS = ("--decoder-first-pipeline-num-layers", "--decoder-last-pipeline-num-layers", "--pipeline-model-parallel-layout")
+"""Flags of uneven stages, each with a value: stages that were asked to be even are asked without them."""
+
+
+def evenly(words: list[str]) -> list[str]:
+    """The command without what would make its stages uneven."""
+    return [word for at, word in enumerate(words) if word not in ENDS and (at == 0 or words[at - 1] not in ENDS)]
 
 
 def answer(text: str, gpus: int) -> str | None:
@@ -98,10 +112,8 @@ def answer(text: str, gpus: int) -> str | None:
     arguments = megatron()
     words, exports = words_of(text)
     world = {"WORLD_SIZE": str(gpus), "RANK": "0", "LOCAL_RANK": "0", **exports}
-    import os
-
     try:
-        with mock.patch.dict(os.environ, world), mock.patch.object(sys, "argv", ["x", *words, *OF_THE_USER]):
+        with mock.patch.dict(os.environ, world), mock.patch.object(sys, "argv", ["x", *evenly(words), *OF_THE_USER]):
             args = arguments.parse_args()
             args = arguments.validate_args(args) or args
             arguments.core_transformer_config_from_args(args)
@@ -115,9 +127,7 @@ def answer(text: str, gpus: int) -> str | None:
 def batches(args: Any) -> None:
     from megatron.core.num_microbatches_calculator import ConstantNumMicroBatchesCalculator
 
-    ConstantNumMicroBatchesCalculator(
-        args.global_batch_size, args.micro_batch_size, args.data_parallel_size, False, 0
-    )
+    ConstantNumMicroBatchesCalculator(args.global_batch_size, args.micro_batch_size, args.data_parallel_size, False, 0)
 
 
 def groups(args: Any) -> None:
@@ -144,7 +154,7 @@ def groups(args: Any) -> None:
 
 
 def test_what_a_rule_alone_refuses_megatron_refuses_too() -> None:
-    rng, asked, silent = random.Random(11), Counter[str](), Counter[str]()
+    rng, asked, silent = random.Random(12), Counter[str](), Counter[str]()
     unwritten: Counter[str] = Counter()
     while sum(asked.values()) < PLANS:
         found = refused_by_one(rng)
@@ -162,6 +172,6 @@ def test_what_a_rule_alone_refuses_megatron_refuses_too() -> None:
         if why is None:
             silent[rule] += 1
             if rule not in LATER:
-                print("NOT REFUSED", rule, {k: v for k, v in outcome.plan.layout.items() if k.endswith("parallel")}, outcome.plan.problem.architecture.id)
+                print(f"not refused: {rule}, {outcome.plan.problem.architecture.id}, {outcome.plan}")
     print(f"asked {dict(asked)}; not refused by arguments or groups {dict(silent)}; not written {dict(unwritten)}")
     assert set(silent) <= set(LATER), silent

@@ -262,7 +262,7 @@ def test_weights_and_autocast_that_a_trainer_cannot_have_are_refused() -> None:
 
 
 def test_ms_swift_hides_the_communication_that_the_plan_hides() -> None:
-    """Both are off by default (swift/megatron/arguments/megatron_args.py), where Megatron's own script turns them on."""
+    """Both are off by default (swift/megatron/arguments/megatron_args.py); Megatron's script turns them on."""
     written = files("megatron-core", "ms-swift")["plan.sh"]
     assert "--overlap_grad_reduce true" in written
     assert "--overlap_param_gather true" in written
