@@ -121,7 +121,8 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: planner ask qwen2.5-7b --gpus 4xh100 --task rl   or: planner solve example:qwen7b_rl",
+    epilog="\b\nStart with: planner ask qwen2.5-7b --gpus 4xh100 --task rl\n"
+    "        or: planner solve example:qwen7b_rl",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."

@@ -14,6 +14,7 @@ TERA = 1e12
 US_PER_S = 1e6
 MS_PER_S = 1e3
 
+_TOKENS = re.compile(r"\s*([0-9]{1,9})\s*([kKmM]?)\s*\Z")
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB|B)\s*$")
 _FACTOR = {
     "B": 1,
@@ -63,6 +64,21 @@ def parse_size_bytes(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a size with a unit such as '20GiB' or '80GB'")
     return float(match.group(1)) * _FACTOR[match.group(2)]
+
+
+def parse_tokens(text: str) -> int:
+    """Read a number of tokens: k is 1,024 and m 1,024 times that, as context lengths are named.
+
+    Raises ValueError for anything else, and for none.
+
+    >>> parse_tokens("8k")
+    8192
+    """
+    match = _TOKENS.match(text)
+    count = int(match[1]) * {"k": 1024, "m": 1024**2}.get(match[2].lower(), 1) if match else 0
+    if not count:
+        raise ValueError(f"{text!r} is no number of tokens such as 8192 or 8k")
+    return count
 
 
 def format_gib(size_bytes: float) -> str:

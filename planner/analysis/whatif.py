@@ -49,10 +49,10 @@ class Variation:
     @property
     def label(self) -> str:
         """`cluster.num_gpus=8 batch.micro_batch_size=1`."""
-        if not self.changes:
-            return "as it stands"
         if self.name:
             return self.name
+        if not self.changes:
+            return "as it stands"
         return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
 
 

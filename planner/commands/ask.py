@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from planner.errors import NoLayoutFits, NoVerdict
 
 if TYPE_CHECKING:
     from planner.inputs.document import Document
+    from planner.report.blocks import Block
 
 EPILOG = "Example: planner ask qwen2.5-7b --gpus 4xh100 --task rl --response 16k"
 
@@ -59,12 +61,12 @@ def command(
 
     What is not said is assumed, and the answer says what. Exit codes are those of solve.
     """
-    from planner.inputs.asked import Wanted, template, tokens
+    from planner.inputs.asked import Wanted, template
     from planner.inputs.catalog import default_catalog
     from planner.inputs.document import parse_document, with_overrides
 
-    sequences = [tokens(part, "--sequence") for part in (sequence or "").split(",") if part.strip()]
-    responses = [tokens(part, "--response") for part in (response or "").split(",") if part.strip()]
+    sequences = _lengths(sequence, "--sequence")
+    responses = _lengths(response, "--response")
     catalog = default_catalog()
     length, longest = (next(iter(values), None) for values in (sequences, responses))
     first = Wanted(model, gpus, task, engine, length, longest, batch, headroom)
@@ -76,9 +78,9 @@ def command(
         document = parse_document(text, save)
     progress(f"searching layouts of {model}")
     if len(sequences) > 1:
-        _several(context, document, "batch.sequence_length", sequences, output)
+        _sequences(context, document, sequences, made.assumed, save, output)
     elif len(responses) > 1:
-        _several(context, document, "rl.response_length", responses, output)
+        _responses(context, document, responses, made.assumed, save, output)
     else:
         _solve(context, document, made.assumed, save, output)
 
@@ -128,9 +130,9 @@ def _solve(
         context.exit(NoVerdict.exit_code)
 
 
-def _typed(context: click.Context) -> str:
-    """The command as it was typed, without how the answer is printed."""
-    given = {name: value for name, value in context.params.items() if value not in (None, ())}
+def _typed(context: click.Context, **instead: int) -> str:
+    """The command as it was typed, without how the answer is printed, or with other values `instead`."""
+    given = {name: value for name, value in {**context.params, **instead}.items() if value not in (None, ())}
     parts = ["planner", "ask", str(given["model"])]
     for name in ("gpus", "task", "engine", "sequence", "response", "batch", "headroom"):
         if name in given:
@@ -140,24 +142,86 @@ def _typed(context: click.Context) -> str:
     return shlex.join(parts)
 
 
-def _several(context: click.Context, document: Document, path: str, values: list[int], output: Output) -> None:
-    """Solve again for each length; the responses of RL keep their shape."""
+def _lengths(text: str | None, where: str) -> list[int]:
+    """`8k,32k` as tokens, each once."""
+    from planner.inputs.asked import tokens
+
+    return list(dict.fromkeys(tokens(part, where) for part in (text or "").split(",") if part.strip()))
+
+
+def _responses(
+    context: click.Context,
+    document: Document,
+    values: list[int],
+    assumed: tuple[str, ...],
+    save: str | None,
+    output: Output,
+) -> None:
+    """Solve again for each longest response; the distribution keeps its shape."""
     from planner.analysis.rl_lengths import rl_lengths
-    from planner.analysis.whatif import what_if
     from planner.report.rl_lengths import rl_length_blocks, rl_length_document, rl_length_screen
+    from planner.report.solve import assumed_text
+
+    answers = rl_lengths(document, values, progress=progress)
+    fitting = [answer.response_length for answer in answers if answer.plan is not None]
+    again = _again(context, "response", fitting, values) if save is None else None
+    shown, lead = _named(document, save), (assumed_text(assumed),)
+    output.write(
+        lambda: _ended(rl_length_blocks(shown.name, answers), again),
+        lambda: rl_length_document(document, answers),
+        screen=lambda: _ended(rl_length_screen(shown, answers, lead), again),
+    )
+    _exit(context, [answer.outcome.status for answer in answers])
+
+
+def _sequences(
+    context: click.Context,
+    document: Document,
+    values: list[int],
+    assumed: tuple[str, ...],
+    save: str | None,
+    output: Output,
+) -> None:
+    """Solve again for each length of a sequence; the first is what the others are compared with."""
+    from planner.analysis.whatif import what_if
+    from planner.report.blocks import Headline
+    from planner.report.solve import assumed_text
     from planner.report.whatif import whatif_blocks, whatif_document, whatif_screen
 
-    if path == "rl.response_length":
-        answers = rl_lengths(document, values, progress=progress)
-        output.write(
-            lambda: rl_length_blocks(document.name, answers),
-            lambda: rl_length_document(document, answers),
-            screen=lambda: rl_length_screen(document, answers),
-        )
-        found = [answer.outcome.status for answer in answers]
-    else:
-        rows = what_if(document, [f"{path}={','.join(map(str, values))}"], progress=progress)
-        output.write(lambda: whatif_blocks(rows), lambda: whatif_document(rows), screen=lambda: whatif_screen(rows))
-        found = [row.status for row in rows]
+    rows = what_if(_named(document, save), [f"batch.sequence_length={','.join(map(str, values))}"], progress=progress)
+    fitting = [value for value, row in zip(values, rows[1:], strict=True) if row.plan is not None]
+    again = _again(context, "sequence", fitting, values) if save is None else None
+    shown, name = [replace(rows[1], changes=(), name=rows[1].label), *rows[2:]], document.data["name"]
+    head = Headline(f"{name}: {len(fitting)} of {len(values)} lengths of sequences fit", good=bool(fitting))
+    output.write(
+        lambda: [head, *_ended(whatif_blocks(shown), again)[1:]],
+        lambda: whatif_document(rows),
+        screen=lambda: [head, *_ended(whatif_screen(shown, (assumed_text(assumed),)), again)[1:]],
+    )
+    _exit(context, [row.status for row in rows])
+
+
+def _named(document: Document, save: str | None) -> Document:
+    """The scenario under the name that is in it, where no file has one."""
+    return document if save is not None else replace(document, name=str(document.data["name"]))
+
+
+def _again(context: click.Context, option: str, fitting: list[int], values: list[int]) -> tuple[str, str]:
+    """The command that answers one of several lengths in full, and what for."""
+    if fitting:
+        return _typed(context, **{option: max(fitting)}), "the longest that fits in full (-v here: more of each)"
+    return _typed(context, **{option: min(values)}), "what would make the shortest fit"
+
+
+def _ended(blocks: list[Block], again: tuple[str, str] | None) -> list[Block]:
+    """The report with that command at its end instead of its own."""
+    from planner.report.blocks import Command
+
+    if again is None:
+        return blocks
+    return [*(block for block in blocks if not isinstance(block, Command)), Command(*again)]
+
+
+def _exit(context: click.Context, found: list[str]) -> None:
     if not set(found) & {"optimal", "feasible"}:
         context.exit(NoVerdict.exit_code if "unknown" in found else NoLayoutFits.exit_code)

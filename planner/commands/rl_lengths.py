@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
-from planner.errors import Mistake, NoLayoutFits, NoVerdict, Place
+from planner.errors import NoLayoutFits, NoVerdict
 
 
-@click.command(epilog="Example: planner rl-lengths example:qwen7b_rl --lengths 8192,16384,32768")
+@click.command(epilog="Example: planner rl-lengths example:qwen7b_rl --lengths 8k,16k,32k")
 @scenario_argument
 @set_option
 @click.option(
@@ -16,19 +16,20 @@ from planner.errors import Mistake, NoLayoutFits, NoVerdict, Place
     default="8192,16384,32768",
     show_default=True,
     metavar="N,N",
-    help="Largest responses to plan for [tokens].",
+    help="Largest responses to plan for [tokens]; 8k is 8,192.",
 )
 @answer_options
 @click.pass_context
 def command(context: click.Context, scenario: str, overrides: tuple[str, ...], lengths: str, output: Output) -> None:
     """Solve the RL step of SCENARIO for several largest responses, its distribution of lengths scaled with them."""
     from planner.analysis.rl_lengths import rl_lengths
+    from planner.inputs.asked import tokens
     from planner.inputs.saved import load
     from planner.report.plan_figures import several_figures
     from planner.report.rl_lengths import rl_length_blocks, rl_length_document, rl_length_screen
 
     document = load(scenario, overrides)
-    answers = rl_lengths(document, _lengths(lengths), progress=progress)
+    answers = rl_lengths(document, [tokens(part, "--lengths") for part in lengths.split(",")], progress=progress)
     output.write(
         lambda: rl_length_blocks(document.name, answers),
         lambda: rl_length_document(document, answers),
@@ -38,19 +39,3 @@ def command(context: click.Context, scenario: str, overrides: tuple[str, ...], l
     if all(answer.plan is None for answer in answers):
         proved = all(answer.outcome.status == "infeasible" for answer in answers)
         context.exit(NoLayoutFits.exit_code if proved else NoVerdict.exit_code)
-
-
-def _lengths(text: str) -> list[int]:
-    """`8192,16384`. Raises InputError for anything else."""
-    from planner.errors import InputError
-
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise InputError(
-            Mistake(
-                f"--lengths {text}: expected whole numbers of tokens, separated by commas",
-                Place("--lengths"),
-                attempt="--lengths 8192,16384,32768",
-            )
-        )
-    return [int(part) for part in parts]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
+from planner.units import gib_to_bytes, parse_tokens
 
 if TYPE_CHECKING:
-    from planner.schema.catalog import Gpu
+    from planner.schema.catalog import Architecture, Gpu
 
 TASKS = ("rl", "sft", "lora", "qlora", "pretrain")
 TASK_NAMES = {
@@ -32,6 +33,10 @@ ENGINES = {
     "pretrain": ("megatron-core", "megatron-core"),
 }
 """Engine that is assumed for a task on one GPU, and on several."""
+SHARDS_ADAPTERS = "fsdp1"
+"""Engine that is assumed for adapters where one GPU does not hold the frozen base."""
+BASE_BYTES = {"lora": 2.0, "qlora": 0.6}
+"""Bytes a parameter of the frozen base: 16 bits; 4 bits, their scales, and tables in 16 bits."""
 SEQUENCES = {"sft": 4096, "lora": 2048, "qlora": 2048, "pretrain": 4096}
 """Tokens of a sequence, where none are asked for."""
 BATCHES = {"sft": 64, "lora": 16, "qlora": 16}
@@ -45,7 +50,6 @@ MEAN_SHARE, P99_SHARE = 2500 / 8192, 9000 / 8192
 RANK = 16
 SCHEMA_FILE = "planner.schema.json"
 _COUNT = re.compile(r"\s*(\d{1,6})\s*[x*]\s*", re.IGNORECASE)
-_TOKENS = re.compile(r"\s*(\d{1,9})\s*([kK]?)\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,11 @@ class Template:
 
 def tokens(text: str, where: str) -> int:
     """`8192` or `8k` as tokens; k is 1,024. Raises InputError for anything else."""
-    match = _TOKENS.match(text)
-    if match is None or not int(match[1]):
-        raise InputError(Mistake(f"{where} {text}: expected tokens", Place(where), attempt=f"{where} 8192, or 8k"))
-    return int(match[1]) * (1024 if match[2] else 1)
+    try:
+        return parse_tokens(text)
+    except ValueError:
+        wrong = Mistake(f"{where} {text}: expected tokens", Place(where), attempt=f"{where} 8192, or 8k")
+        raise InputError(wrong) from None
 
 
 def template(asked: Wanted, catalog: Catalog) -> Template:
@@ -92,14 +97,17 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     count, gpu = counted_gpu(asked.gpus, catalog)
     model = catalog.find("models", asked.model, Place("MODEL"))
     name = asked.model if asked.model.endswith((".json", ".yaml")) or "/" in asked.model else model.id
-    engine = catalog.find("engines", asked.engine or ENGINES[asked.task][count > 1], Place("--engine"))
+    usual = ENGINES[asked.task][count > 1]
+    split = asked.task in BASE_BYTES and count > 1 and BASE_BYTES[asked.task] * _parameters(model) > _room_bytes(gpu)
+    engine = catalog.find("engines", asked.engine or (SHARDS_ADAPTERS if split else usual), Place("--engine"))
     _wrong_lengths(asked)
     lines = _Lines()
     lines.add("name", f"{model.id}-{asked.task}-{count}x{gpu.id}"[:80])
     lines.add("question", _question(asked))
     lines.add("task", {"lora": "sft", "qlora": "sft"}.get(asked.task, asked.task))
     lines.add("model", name)
-    lines.add("engine", engine.id, None if asked.engine else f"engine {engine.id}")
+    because = ", which shards the base: no GPU holds all of it" if split else ""
+    lines.add("engine", engine.id, None if asked.engine else f"engine {engine.id}{because}")
     lines.block("cluster")
     lines.add("  gpu", gpu.id, comment=f"in its usual box: {usual_node(catalog, gpu.id, Place('--gpus'))}")
     lines.add("  num_gpus", count)
@@ -116,6 +124,17 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")
     head = [f"# yaml-language-server: $schema={SCHEMA_FILE}", f"# ({SCHEMA_FILE}: planner schema --out {SCHEMA_FILE})"]
     return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
+
+
+def _parameters(model: Architecture) -> int:
+    from planner.formulas.parameters import count_parameters
+
+    return count_parameters(model).total
+
+
+def _room_bytes(gpu: Gpu) -> float:
+    """What a frozen base may take of a GPU, so that something is left to train with."""
+    return gib_to_bytes(0.85 * gpu.usable_gib)
 
 
 def counted_gpu(text: str, catalog: Catalog) -> tuple[int, Gpu]:
@@ -184,7 +203,7 @@ def _batch(asked: Wanted, count: int, positions: int | None, lines: _Lines) -> N
     batch = asked.batch or _multiple(usual, count)
     lines.block("batch")
     lines.add("  sequence_length", length, None if asked.sequence else f"sequences of {length:,} tokens", "[tokens]")
-    said = None if asked.batch else f"{batch:,} of them a step"
+    said = None if asked.batch else f"{batch:,} {'sequences' if asked.sequence else 'of them'} a step"
     lines.add("  global_batch_size", batch, said, "sequences of one optimizer step")
     if asked.task == "pretrain":
         lines.block("layout")

@@ -9,6 +9,8 @@ TUNED = re.compile(r"[-_](?:instruct|base|chat|it|hf|pt)\Z", re.IGNORECASE)
 """Endings of model names that say how a network was tuned, and not what it is."""
 VENDOR = re.compile(r"\b(?:nvidia|geforce|amd|instinct)\b", re.IGNORECASE)
 """Words of a GPU's full name that tell nothing apart."""
+SIZED = re.compile(r"([a-z]{3,})([0-9.]+b)\b", re.IGNORECASE)
+"""A family and a size in one word: qwen7b."""
 SHORTEST_PART = 3
 """Characters from which a part of a name may stand for it."""
 
@@ -22,7 +24,8 @@ def meant(name: str, known: Mapping[str, Sequence[str]], *, parts: bool) -> list
     """Ids that a typed name may mean: one where it is clear, several to choose from, or none.
 
     `known`: other names by id. An id or another name, case and punctuation aside, is clear, also behind an owner
-    (`Qwen/...`) and before an ending such as -Instruct. With `parts`, words or a piece of an id may stand for it.
+    (`Qwen/...`) and before an ending such as -Instruct. With `parts`, words or a piece of an id may stand for it; of
+    several, an id whose words stand in all the others is the plain one, and meant.
     """
     name = VENDOR.sub("", name).strip()
     bare = TUNED.sub("", name.rpartition("/")[2])
@@ -32,11 +35,19 @@ def meant(name: str, known: Mapping[str, Sequence[str]], *, parts: bool) -> list
             return sorted(exact)
     if not parts or "/" in name or len(flat(name)) < SHORTEST_PART:
         return []
-    words = set(_words(name))
-    found = [each for each in known if words <= set(_words(each))]
+    words = set(_words(SIZED.sub(r"\1-\2", name)))
+    found = [each for each in known if all(any(_says(word, other) for other in _words(each)) for word in words)]
+    plain = [each for each in found if all(set(_words(each)) <= set(_words(other)) for other in found)]
+    if len(found) > 1 and len(plain) == 1:
+        return plain
     if name[-1:].isalpha():
         found += [each for each in known if flat(each).startswith(flat(name)) and each not in found]
-    return sorted(found or [each for each in known if flat(name) in flat(each)])
+    return sorted(found or [each for each in known if flat(each).startswith(flat(name))])
+
+
+def _says(typed: str, word: str) -> bool:
+    """Whether a word of an id is the typed one, or the typed family in one of its versions: qwen of qwen2.5."""
+    return word == typed or (typed.isalpha() and word.startswith(typed) and not word[len(typed)].isalpha())
 
 
 def _words(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.schema.scenario import IntRange
+from planner.schema.choices import IntRange
 
 
 def divisors(number: int, limit: int) -> list[int]:

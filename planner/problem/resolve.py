@@ -27,8 +27,9 @@ from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modu
 from planner.problem.wishes import wish_combinations
 from planner.problem.work import Work
 from planner.schema.catalog import Gpu, Node, Precision
+from planner.schema.choices import IntRange, NameWish
 from planner.schema.engine import Engine, RolloutEngine
-from planner.schema.scenario import ClusterSpec, IntRange, NameWish, Pool, Scenario
+from planner.schema.scenario import ClusterSpec, Pool, Scenario
 
 DEFAULT_GRID_GPU = "h100-sxm5-80gb"
 """Whose GEMM grid is scaled for a GPU that names no relative."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from planner.schema.choices import IntRange
 from planner.schema.engine import Engine
-from planner.schema.scenario import IntRange, Scenario
+from planner.schema.scenario import Scenario
 
 MOST_VARIANTS = 512
 """Combinations that are searched together."""

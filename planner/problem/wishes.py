@@ -6,7 +6,8 @@ import itertools
 from dataclasses import dataclass
 
 from planner.formulas.lengths import LengthLaw
-from planner.schema.scenario import WISH_ORDER, IntWish, Rl, Scenario
+from planner.schema.choices import IntWish
+from planner.schema.scenario import WISH_ORDER, Rl, Scenario
 
 AT_CAP = {"short_answers": 0.0, "math": 0.002, "reasoning": 0.01, "agents": 0.01}
 """Share of responses that run to the maximum whatever it is, by workload (assumed). A 70B with a mean of 749 tokens ran

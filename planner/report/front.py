@@ -6,7 +6,7 @@ from planner.analysis.near import Front
 from planner.report.blocks import Block, Grid, Headline, Plot, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
-from planner.report.screen import Screen, model_text, risk_text, screen_blocks
+from planner.report.screen import Screen, error_text, model_text, screen_blocks
 from planner.report.short import short_layout
 from planner.report.summary import next_command, plan_error_blocks
 from planner.units import number
@@ -17,11 +17,11 @@ def front_blocks(name: str, front: Front) -> list[Block]:
     if not front.points:
         return [_headline(name, front)]
     grid = _grid(front)
-    blocks: list[Block] = [_headline(name, front), grid]
+    blocks: list[Block] = [_headline(name, front), _without_twins(grid, front.over)]
     if len(grid.rows) > 1:
         points = tuple((p.value, p.plan.tokens_per_second) for p in front.points)
         labels = tuple(f"{row[0]} {front.unit}, {row[1]} tokens/s, {row[5]}" for row in grid.rows)
-        blocks.append(Plot(f"tokens/s against {front.over}", front.unit, "tokens/s", points, labels))
+        blocks.append(Plot(f"tokens/s against {_over(front)}", front.unit, "tokens/s", points, labels))
     return [*blocks, Text(_proved(front)), *plan_error_blocks(front.points[0].plan)]
 
 
@@ -36,7 +36,7 @@ def front_screen(name: str, front: Front) -> list[Block]:
             table=_without_twins(_grid(front), front.over),
             spread=True,
             notes=(_proved(front),),
-            after=(("model", model_text(first)), ("risk", risk_text(first))),
+            after=(("model", model_text(first)), ("risk", error_text(first))),
             command=next_command(front.question, None, "optimal"),
         )
     )
@@ -58,7 +58,12 @@ def _headline(name: str, front: Front) -> Headline:
         return Headline(f"{name}: no layout fits anywhere on this front (proved)", good=False)
     count = len(front.points)
     plans = f"{count} plans of which none is" if count > 1 else "one plan, and none is"
-    return Headline(f"{name}: {plans} better in both throughput and {front.over}")
+    return Headline(f"{name}: {plans} better in both throughput and {_over(front)}")
+
+
+def _over(front: Front) -> str:
+    """The other axis in words."""
+    return "GPUs" if front.over == "gpus" else front.over.replace("_", " ")
 
 
 def _proved(front: Front) -> str:

@@ -7,7 +7,7 @@ from planner.inputs.document import Document
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
-from planner.report.screen import Screen, model_text, risk_text, screen_blocks
+from planner.report.screen import Screen, error_text, model_text, screen_blocks
 from planner.report.short import short_wishes, typed
 from planner.report.summary import plan_error_blocks
 from planner.search.decisions import layout_document
@@ -34,15 +34,15 @@ NAMES = (
 )
 """Rows of the table, as `_cells` fills them."""
 ON_SCREEN = (
-    *("degrees", "samples a micro-batch", "recomputed layers a stage", "rollout engine", "memory fraction"),
-    *("pool over mean demand", "peak GiB", "free GiB", "step s", "trained samples/s"),
+    *("degrees", "step s", "trained samples/s", "free GiB", "peak GiB", "rollout engine", "memory fraction"),
+    *("recomputed layers a stage", "samples a micro-batch", "pool over mean demand"),
 )
 
 
-def rl_length_screen(document: Document, answers: list[LengthAnswer]) -> list[Block]:
-    """The same on one screen."""
+def rl_length_screen(document: Document, answers: list[LengthAnswer], lead: tuple[str, ...] = ()) -> list[Block]:
+    """The same on one screen, under sentences about all of them."""
     plans = [answer.plan for answer in answers if answer.plan is not None]
-    rows = (("model", model_text(plans[0])), ("risk", risk_text(plans[0]))) if plans else ()
+    rows = (("model", model_text(plans[0])), ("risk", error_text(plans[0]))) if plans else ()
     command = Command(f"planner rl-lengths {typed(document)} -v", "every row, and what they mean")
     if plans:
         longest = max((a for a in answers if a.plan is not None), key=lambda a: a.response_length)
@@ -50,7 +50,9 @@ def rl_length_screen(document: Document, answers: list[LengthAnswer]) -> list[Bl
         command = Command(f"planner solve {scenario}", "the longest that fits in full (-v here: every row)")
     grid = _grid(answers, ON_SCREEN)
     return screen_blocks(
-        Screen(_headline(document.name, answers), table=grid, notes=_reasons(answers), after=rows, command=command)
+        Screen(
+            _headline(document.name, answers), lead, table=grid, notes=_reasons(answers), after=rows, command=command
+        )
     )
 
 

@@ -166,6 +166,8 @@ def memory_text(plan: Plan) -> str:
     if plan.headroom_gib < 0:
         return f"{text}; {number(-plan.headroom_gib, 1)} GiB missing"
     text += f"; {number(plan.headroom_gib, 1)} free"
+    if plan.usual_gib > plan.demanded_gib:
+        return f"{text}, {number(plan.usual_gib, 1)} usual"
     return f"{text}, {number(plan.demanded_gib, 1)} wanted" if plan.demanded_gib > 0 else text
 
 
@@ -209,9 +211,18 @@ def risk_text(plan: Plan) -> str:
     kept = plan.machines(plan.binding).machines.demanded_headroom_gib
     if kept and plan.keep_probability is not None and plan.headroom_gib >= kept:
         said[-1] += f" ({number(kept, 1)} GiB stay free with {chance_words(plan.keep_probability)})"
-    if plan.problem.calibration is not None:
-        said.append(f"calibrated with {plan.problem.calibration.source} of {plan.problem.calibration.date}")
-    return "; ".join([*said, plan.problem.known_errors.in_short(rollout=plan.problem.is_rl)])
+    return "; ".join([*said, error_text(plan)])
+
+
+def error_text(plan: Plan) -> str:
+    """How wrong such figures are known to be."""
+    known, own = plan.problem.known_errors.in_short(rollout=plan.problem.is_rl), plan.problem.calibration
+    return known if own is None else f"calibrated with {own.source} of {own.date}; {known}"
+
+
+def chance_text(plan: Plan) -> str:
+    """The chance that it fits, as a cell of a table."""
+    return "-" if plan.fit_probability is None else chance_words(plan.fit_probability).replace("over ", "> ")
 
 
 def seconds_text(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planner.analysis.infeasible.nearest import Nearest
@@ -57,7 +58,7 @@ def solve_screen(solved: Solved) -> list[Block]:
     outcome, nearest = solved.outcome, solved.nearest
     asked = outcome.question.scenario.question
     lead = [asked.strip()] if asked else []
-    lead += [_assumed(solved)] if solved.assumed else []
+    lead += [assumed_text(solved.assumed)] if solved.assumed else []
     if solved.comparison is not None:
         lead += comparison_result(solved.comparison)
     command = _next(solved)
@@ -80,7 +81,7 @@ def solve_ledgers(solved: Solved) -> list[Block]:
     question = outcome.question.scenario.question
     if question:
         blocks.append(Text(question.strip()))
-    blocks += [Text(_assumed(solved))] if solved.assumed else []
+    blocks += [Text(assumed_text(solved.assumed))] if solved.assumed else []
     if outcome.plan is not None:
         blocks += [Text(f"Robust: {robust_text(outcome.plan)}.")] if solved.robust else []
         blocks += [*plan_blocks(outcome.plan), *placement_blocks(solved.placements), *option_blocks(solved.options)]
@@ -110,8 +111,9 @@ def robust_text(plan: Plan) -> str:
     return f"most memory free of the near ties; at worst (95 of 100) {' and '.join(said)}"
 
 
-def _assumed(solved: Solved) -> str:
-    return f"Assumed: {'; '.join(solved.assumed)}. Change any with --set."
+def assumed_text(assumed: Sequence[str]) -> str:
+    """What nobody asked for, as a sentence."""
+    return f"Assumed: {'; '.join(assumed)}. Change any with --set."
 
 
 def _next(solved: Solved) -> Command:

@@ -7,7 +7,7 @@ from planner.problem.problem import Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
-from planner.report.screen import Screen, screen_blocks
+from planner.report.screen import Screen, chance_text, error_text, screen_blocks
 from planner.report.short import LEGEND, granted, short_binding, short_layout, short_wishes, typed
 from planner.report.whatif_terms import decision_changes, term_blocks, term_document
 from planner.search.decisions import layout_document
@@ -114,14 +114,15 @@ def _next(rows: list[Variation]) -> Command:
     return Command(f"planner solve {typed(_question(rows).document, changes)}", purpose)
 
 
-def whatif_screen(rows: list[Variation]) -> list[Block]:
-    """The variations on one screen."""
+def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Block]:
+    """The variations on one screen, under sentences about all of them."""
     base, cells = rows[0].plan, []
-    shared = in_all(rows)
+    shared, path = in_all(rows), _one_path(rows)
     for row in rows:
         plan, label = row.plan, " ".join(text for text in _texts(row) if text not in shared) or row.label
+        label = label.removeprefix(f"{path}=")
         if plan is None:
-            cells.append((label, "-", "-", "-", row.status))
+            cells.append((label, "-", "-", "-", "-", row.status))
             continue
         relative = _relative(plan, base)
         star = "" if _same_wishes(plan, base) else "*"
@@ -131,21 +132,34 @@ def whatif_screen(rows: list[Variation]) -> list[Block]:
                 number(plan.samples_per_second, 2) if plan.problem.is_rl else number(plan.tokens_per_second, 0),
                 "-" if relative is None else percent(relative, 0) + star,
                 number(plan.headroom_gib, 1),
+                chance_text(plan),
                 short_layout(plan),
             )
         )
     speed = "samples/s" if any(row.plan is not None and row.plan.problem.is_rl for row in rows) else "tokens/s"
-    grid = Grid(("what if", speed, "relative", "free GiB", "layout"), tuple(cells), left=frozenset({0, 4}))
+    what = path.rpartition(".")[2] or "what if"
+    grid = Grid((what, speed, "relative", "free GiB", "fits", "layout"), tuple(cells), left=frozenset({0, 5}))
     command = _next(rows)
     shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
-    notes = (*reasons(rows), *stayed(rows), *(f"{name}: {text}" for name, text in decision_changes(rows)))
-    lead = (f"With {' and '.join(shared)} in each but the first row.",) if shared else ()
-    return screen_blocks(Screen(_headline(rows), lead, table=grid, notes=notes, command=shown))
+    other = any("*" in cell[2] for cell in cells)
+    starred = ("* other lengths or batches: samples are not the same work",) if other else ()
+    notes = (*reasons(rows), *stayed(rows), *starred, *(f"{name}: {text}" for name, text in decision_changes(rows)))
+    best = next((row.plan for row in rows if row.plan is not None), None)
+    after = (("risk", error_text(best)),) if best is not None else ()
+    lead += (f"With {' and '.join(shared)} in each but the first row.",) if shared else ()
+    return screen_blocks(Screen(_headline(rows), lead, table=grid, notes=notes, after=after, command=shown))
 
 
 def _texts(row: Variation) -> list[str]:
     """Its changes as one would type them; none where it has a name of its own."""
     return [] if row.name else [f"{path}={compact(value)}" for path, value in row.changes]
+
+
+def _one_path(rows: list[Variation]) -> str:
+    """The path that alone is changed, so that a table names it once; nothing where several are."""
+    paths = {tuple(path for path, _ in row.changes) for row in rows[1:]}
+    named = any(row.name for row in rows[1:])
+    return next(iter(paths))[0] if len(paths) == 1 and len(next(iter(paths))) == 1 and not named else ""
 
 
 def in_all(rows: list[Variation]) -> list[str]:

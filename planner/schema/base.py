@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from planner.errors import visible
+from planner.units import parse_tokens
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -83,6 +85,25 @@ class Source(Frozen):
     """When it was published or read, YYYY-MM-DD or YYYY-MM."""
     note: str | None = None
     """What to beware of."""
+
+
+_THOUSANDS = r"^[0-9]{1,6} ?[kKmM]$"
+
+
+def as_tokens(value: object) -> object:
+    """8k as the tokens that it means; a number in quotes stays a text, which is refused."""
+    return parse_tokens(value) if isinstance(value, str) and re.match(_THOUSANDS, value) else value
+
+
+Tokens = Annotated[
+    int,
+    Field(ge=1, le=2**31, strict=True),
+    BeforeValidator(
+        as_tokens,
+        json_schema_input_type=Annotated[int, Field(ge=1, le=2**31)] | Annotated[str, Field(pattern=_THOUSANDS)],
+    ),
+]
+"""A number of tokens: 8192, or 8k."""
 
 
 def as_name(value: object) -> object:

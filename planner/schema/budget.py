@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from planner.schema.base import Frozen, OneLine
-from planner.schema.scenario import PositiveInt, one_line
+from planner.schema.choices import PositiveInt
+from planner.schema.scenario import one_line
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

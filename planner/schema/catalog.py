@@ -168,6 +168,8 @@ class Architecture(Frozen):
 
     id: str
     hf_id: str | None = None
+    aliases: list[str] = Field(default_factory=list)
+    """Other names of the same network: releases whose weights differ and nothing else."""
     model_type: str
     hidden_size: int = Field(gt=0, le=2**26)
     num_hidden_layers: int = Field(gt=0, le=MOST_LAYERS)

@@ -1,8 +1,4 @@
-"""Shape of a question: a scenario file.
-
-`IntChoice` is a pin (4), a list ([1, 2, 4]), a range ({min: 1, max: 8}) or `any`.
-`Wish` is a pin (8192) or {want: 8192, allow: [8192, 4096]}: given up only when nothing fits otherwise.
-"""
+"""Shape of a question: a scenario file; planner/schema/choices.py has how it states one value or several."""
 
 from __future__ import annotations
 
@@ -10,63 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from planner.schema.base import Frozen, Millis, OneLine, SomeGib, as_name
+from planner.schema.base import Frozen, Millis, OneLine, SomeGib, Tokens, as_name
+from planner.schema.choices import (
+    CountChoice,
+    GpuCount,
+    IntChoice,
+    IntWish,
+    NameChoice,
+    NameWish,
+    NonNegativeInt,
+    PositiveInt,
+    TokenChoice,
+    TokenWish,
+)
 from planner.schema.comparison import Comparison, NamedVariation
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
 
-PositiveInt = Annotated[int, Field(ge=1, le=2**31, strict=True)]
-GpuCount = Annotated[int, Field(ge=1, le=2**20, strict=True)]
-"""GPUs of a cluster: up to a million."""
-NonNegativeInt = Annotated[int, Field(ge=0, le=2**31, strict=True)]
-
-
-class IntRange(Frozen):
-    """Every legal value between two bounds, both included."""
-
-    min: PositiveInt | None = None
-    max: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> IntRange:
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
-
-
-IntChoice = PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] | IntRange | Literal["any"]
-CountChoice = NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)] | IntRange | Literal["any", "all"]
-
-
-class IntWish(Frozen):
-    """A value one wants, and those one would take when nothing fits otherwise, best first."""
-
-    want: PositiveInt
-    allow: Annotated[list[PositiveInt], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _wanted_is_allowed(self) -> IntWish:
-        if self.want not in self.allow:
-            raise ValueError(f"want {self.want} is not among allow {self.allow}")
-        return self
-
-
-class NameWish(Frozen):
-    """A name one wants, and those one would take when nothing fits otherwise, best first."""
-
-    want: str
-    allow: Annotated[list[str], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _wanted_is_allowed(self) -> NameWish:
-        if self.want not in self.allow:
-            raise ValueError(f"want {self.want} is not among allow {self.allow}")
-        return self
-
-
-NameChoice = str | Annotated[list[str], Field(min_length=1)]
-"""One name, or several to choose from."""
 Flag = bool | Literal["any"]
 RankOrder = Literal["default", "tp_pp_dp"]
 ScheduleName = Literal["1f1b", "interleaved", "zb-h1"]
@@ -153,14 +110,14 @@ class Batch(Frozen):
 
     global_batch_size: PositiveInt | None = None
     """Sequences. In RL it follows from rollout_batch_size * n_samples_per_prompt / steps_per_rollout."""
-    sequence_length: PositiveInt | IntWish | None = None
+    sequence_length: Tokens | TokenWish | None = None
     """Tokens. In RL it is prompt_length + the response maximum."""
     micro_batch_size: IntChoice = "any"
     """Sequences one pipeline pass works on."""
-    max_tokens_per_gpu: IntChoice | Literal["none"] | None = None
+    max_tokens_per_gpu: TokenChoice | Literal["none"] | None = None
     """In RL: tokens a GPU up to which samples are packed into a micro-batch, instead of micro_batch_size; `none` for
     fixed sizes. By default open where the engine's own scripts pack, unless micro_batch_size is given."""
-    mean_sequence_length: PositiveInt | None = None
+    mean_sequence_length: Tokens | None = None
     """Tokens really in a sequence where lengths vary and padding is removed; times follow it, memory the maximum."""
 
 
@@ -168,8 +125,8 @@ class Distribution(Frozen):
     """Lengths of responses before the maximum cuts them: log-normal with this mean and 99th percentile, in tokens or as
     shares of the largest response."""
 
-    mean: PositiveInt | None = None
-    p99: PositiveInt | None = None
+    mean: Tokens | None = None
+    p99: Tokens | None = None
     mean_share: Annotated[float, Field(gt=0, le=10)] | None = None
     """Instead of mean: share of response_length, so that lengths grow with it."""
     p99_share: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -232,8 +189,8 @@ class Rl(Frozen):
     """One step of reinforcement learning with grouped samples (GRPO and its relatives)."""
 
     algorithm: Literal["grpo"] = "grpo"
-    prompt_length: PositiveInt
-    response_length: PositiveInt | IntWish
+    prompt_length: Tokens
+    response_length: Tokens | TokenWish
     """Largest response [tokens]."""
     response_distribution: Distribution
     rollout_batch_size: PositiveInt | IntWish

@@ -82,6 +82,8 @@ IntRange.min | that of the key | 1 | Least value, itself included.
 IntRange.max | that of the key | 8 | Largest value, itself included.
 IntWish.want | that of the key | 8192 | The value one wants.
 IntWish.allow | that of the key | [8192, 4096] | Values one would take, best first; the wanted one among them.
+TokenWish.want | tokens | 16384 | The length one wants; 16k is 16,384.
+TokenWish.allow | tokens | [16384, 8192] | Lengths one would take, best first; the wanted one among them.
 LayoutSpec.tensor_parallel | GPUs | [1, 2, 4] | GPUs that each layer's matrices are cut over.
 LayoutSpec.pipeline_parallel | stages | "any" | Stages that the layers are dealt to.
 LayoutSpec.virtual_pipeline | chunks | [1, 2]

@@ -26,6 +26,14 @@ class Control:
     low: float | None = None
     high: float | None = None
     """Both given: a slider beside the number."""
+    step: int = 1
+    """Of the slider."""
+
+    @property
+    def at(self) -> str:
+        """Where the slider stands: at what was typed, what the scenario says (or wishes first), or its low end."""
+        said = self.value or self.stands.partition(",")[0]
+        return said if said.replace(".", "", 1).isdigit() else str(self.low)
 
 
 DECISIONS = (
@@ -45,6 +53,8 @@ COUNTS = frozenset({"layout.zero_stage"})
 """Kinds rather than amounts: no limit makes sense of them."""
 MOST_JOBS = 12
 """Whose deadlines have a control."""
+MOST_POOLS = 8
+"""Whose GPUs have a control."""
 LENGTHS = {"rl": ("rl.response_length", "response length"), "": ("batch.sequence_length", "sequence length")}
 BATCHES = {"rl": ("rl.rollout_batch_size", "prompts a rollout"), "": ("batch.global_batch_size", "global batch")}
 
@@ -79,23 +89,43 @@ def main_controls(state: State, document: Document, catalog: Catalog) -> list[Co
         hint: str = "",
         low: float | None = None,
         high: float | None = None,
+        step: int = 1,
     ) -> Control:
-        return Control(path, label, state.value(path), stands(document, path), tuple(choices), hint, low, high)
+        known = stands(document, path)
+        return Control(path, label, state.value(path), known, tuple(choices), hint, low, high, step)
 
     if by_words:
         words = [Control(MODEL, "model", state.model, "", models), Control(GPUS, "GPUs", state.gpus, "", hint="4xh100")]
     else:
-        words = [
-            control("model", "model", models),
-            control("cluster.node", "machines", catalog.ids("nodes")),
-            control("cluster.num_gpus", "GPUs", hint="a number or a list such as [8, 16]"),
-        ]
+        words = [control("model", "model", models)]
+        pools = _pools(document)
+        if not pools:
+            words.append(control("cluster.node", "machines", catalog.ids("nodes")))
+        for path, label in pools or [("cluster", "GPUs")]:
+            if stands(document, f"{path}.max_gpus"):
+                words.append(control(f"{path}.max_gpus", label, hint="at most"))
+            else:
+                words.append(control(f"{path}.num_gpus", label, hint="a number or a list such as [8, 16]"))
     return [
         *words,
-        control(*length, hint="tokens", low=1024, high=131072),
+        control(*length, hint="tokens", low=1024, high=131072, step=1024),
         control(*batch, hint="sequences a step"),
         control("engine", "engine", catalog.ids("engines")),
         control("limits.headroom_gib", "headroom", hint="GiB kept free", low=0, high=40),
+    ]
+
+
+def _pools(document: Document) -> list[tuple[str, str]]:
+    """(path, label) of each pool of machines of a scenario that names several."""
+    try:
+        pools = value_at(document, "cluster.pools")
+    except (KeyError, IndexError, TypeError):
+        return []
+    listed = pools if isinstance(pools, list) else []
+    return [
+        (f"cluster.pools[{place}]", f"{pool.get('node', 'pool')}: GPUs")
+        for place, pool in enumerate(listed[:MOST_POOLS])
+        if isinstance(pool, dict)
     ]
 
 

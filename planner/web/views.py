@@ -130,6 +130,12 @@ class Pages:
 
     def _render(self, request: Request, template: str, view: View, name: str, **more: Any) -> HTMLResponse:
         state, is_budget = view.state, name == "budget"
+        controls = (
+            budget_controls(state, view.document) if is_budget else
+            main_controls(state, view.document, view.catalog)
+        )  # fmt: skip
+        decisions = [] if is_budget else decision_controls(state, view.document)
+        known = {control.path for control in (*controls, *decisions)}
         context = {
             "name": name,
             "state": state,
@@ -138,9 +144,11 @@ class Pages:
             "links": {key: "" if is_budget != (key == "budget") else state.query() for key in VIEWS},
             "examples": budgets() if is_budget else scenarios(),
             "tasks": () if is_budget else TASKS,
-            "controls": (budget_controls(state, view.document) if is_budget else
-                         main_controls(state, view.document, view.catalog)),
-            "decisions": () if is_budget else decision_controls(state, view.document),
+            "controls": controls,
+            "decisions": decisions,
+            "others": [
+                (path, value, state.without(path).query()) for path, value in state.changes if path not in known
+            ],
             "axes": AXES,
             "base": "",
             "figures": FIGURES,

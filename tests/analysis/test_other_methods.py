@@ -55,7 +55,7 @@ def test_an_optimizer_that_the_engine_cannot_be_told_is_not_offered_and_is_marke
 
 
 def test_a_base_that_no_gpu_holds_alone_is_sharded() -> None:
-    wanted = Wanted("llama3.1-70b", "8xh100", task="lora", sequence=4096)
+    wanted = Wanted("llama3.1-70b", "8xh100", task="lora", sequence=4096, engine="transformers-ddp")
     document = parse_document(template(wanted, CATALOG).text, "lora")
     found = {each.name: each for each in other_methods(plan(document, CATALOG, check_points=0), CATALOG)}
     assert found["FSDP, which shards weights"].plan.problem.engine.id == "fsdp1"

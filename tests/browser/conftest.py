@@ -19,6 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
+PATIENCE_MS = 240_000
+"""How long a test waits for what must come, on a busy machine too; benchmarks/web_load.py looks at clocks."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
@@ -65,13 +67,13 @@ class Seen:
 
     def wait(self) -> None:
         """Until the answer that was asked for stands."""
-        self.page.wait_for_selector(".htmx-request", state="detached", timeout=60_000)
-        self.page.wait_for_selector("#answer h1", timeout=60_000)
+        self.page.wait_for_selector(".htmx-request", state="detached", timeout=PATIENCE_MS)
+        self.page.wait_for_selector("#answer h1", timeout=PATIENCE_MS)
 
     def settle(self) -> None:
         """Until what follows an answer by itself stands too: near ties, or what contradicts what."""
         self.page.wait_for_timeout(700)
-        self.page.wait_for_selector(".htmx-request", state="detached", timeout=120_000)
+        self.page.wait_for_selector(".htmx-request", state="detached", timeout=PATIENCE_MS)
 
     def act(self, name: str, selector: str, *arguments: Any) -> None:
         """One thing that a person does; counted."""
@@ -90,6 +92,7 @@ def seen(opened_browser: Browser, address: str, request: pytest.FixtureRequest) 
     width, scheme = getattr(request, "param", (1280, "light"))
     context = opened_browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     found = Seen(page, address)
 
     def ask(asked: Request) -> None:

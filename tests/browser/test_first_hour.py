@@ -58,6 +58,6 @@ def test_what_32k_context_would_cost(seen: Seen) -> None:
     seen.open("compare?example=llama70b_64xh100")
     seen.act("fill", "#side-1", "batch.sequence_length=32768")
     seen.act("click", "#ask > button")
-    seen.page.wait_for_selector('#answer h1:has-text("against")', timeout=60_000)
+    seen.page.wait_for_selector('#answer h1:has-text("against")')
     assert "32,768" in seen.answer or "32768" in seen.answer
     assert seen.actions <= MOST_ACTIONS

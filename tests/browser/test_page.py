@@ -95,7 +95,7 @@ def test_dragging_answers(seen: Seen) -> None:
 def test_a_layout_of_two_pools_opens_exactly(seen: Seen) -> None:
     """Every decision of a near tie over several machines is in the link that opens it."""
     seen.open(f"?{State(text=json.dumps(TWO_POOLS)).query()}")
-    seen.page.wait_for_selector("#near table", timeout=120_000)
+    seen.page.wait_for_selector("#near table")
     layout = seen.page.inner_text("#near tbody tr:nth-child(2) td:nth-child(2)").partition(" of its own")[0]
     seen.page.click("#near tbody tr:nth-child(2) >> text=open")
     seen.page.wait_for_url("**cluster.pools=**")
@@ -106,16 +106,16 @@ def test_why_not_is_answered_beside_the_plan(seen: Seen) -> None:
     seen.open(f"?{SMALL}")
     seen.page.fill('[name="why"]', "layout.tensor_parallel=8")
     seen.page.click(".ask-why button")
-    seen.page.wait_for_selector("#why h2", timeout=60_000)
+    seen.page.wait_for_selector("#why h2")
     assert "tensor_parallel" in seen.page.inner_text("#why")
 
 
 def test_a_near_tie_says_why_not_and_opens(seen: Seen) -> None:
     seen.open(f"?{State(text=json.dumps(TIED)).query()}")
-    seen.page.wait_for_selector("#near table", timeout=60_000)
+    seen.page.wait_for_selector("#near table")
     layout = seen.page.inner_text("#near tbody tr:nth-child(2) td:nth-child(2)")
     seen.page.click("#near tbody tr:nth-child(2) >> text=why not")
-    seen.page.wait_for_selector("#why h1", timeout=60_000)
+    seen.page.wait_for_selector("#why h1")
     assert "B against A" in seen.page.inner_text("#why h1")
     seen.page.click("#near tbody tr:nth-child(2) >> text=open")
     assert layout in seen.answer
@@ -145,7 +145,7 @@ def test_decisions_are_pinned_and_let_go_of_by_clicks(seen: Seen) -> None:
 
 def test_a_repair_is_applied_by_a_click(seen: Seen) -> None:
     seen.open(f"?{SMALL}&limits.headroom_gib=79")
-    seen.page.wait_for_selector("#why .button", timeout=120_000)
+    seen.page.wait_for_selector("#why .button")
     seen.page.click("#why .button >> nth=-1")
     assert "fits on 16 GPUs" in seen.answer
 

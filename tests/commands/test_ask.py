@@ -66,6 +66,43 @@ def test_several_lengths_are_compared() -> None:
     ]
 
 
+def test_the_command_behind_several_lengths_works_where_no_file_is() -> None:
+    """What is printed at the end asks for one of them; each row says how likely it fits."""
+    done = run("ask", "qwen2.5-0.5b", "--gpus", "h100", "--sequence", "2k,4k,2048")
+    assert done.out.startswith("qwen2.5-0.5b-sft-1xh100-sxm5-80gb: 2 of 2 lengths of sequences fit")
+    assert " fits " in done.out
+    assert "planner ask qwen2.5-0.5b --gpus h100 --task sft --sequence 4096" in done.out
+    assert "Assumed: engine transformers; 64 sequences a step" in done.out
+    told = run("ask", "qwen2.5-0.5b", "--gpus", "h100", "--task", "rl", "--response", "1k,2k").out
+    assert "Next: planner ask qwen2.5-0.5b --gpus h100 --task rl --response 2048" in told
+
+
+def test_k_is_understood_wherever_tokens_are_typed(catalog: Catalog) -> None:
+    """In a scenario, in a wish, after --set and in lists of values; a word that is no number is refused as before."""
+    base = "name: n\ntask: sft\nmodel: qwen2.5-0.5b\nengine: hf\ncluster: {gpu: 4090, num_gpus: 1}\n"
+    text = base + "batch: {global_batch_size: 8, sequence_length: {want: 8k, allow: [8K, 1 k]}}\n"
+    wish = question_of(parse_document(text, "a"), catalog).scenario.batch.sequence_length
+    assert (wish.want, wish.allow) == (8192, [8192, 1024])
+    rl = ("rl.prompt_length=1k", "rl.response_length=1M", "rl.response_distribution={mean: 2k, p99: 7k}")
+    scenario = question_of(load("example:qwen7b_rl", rl), catalog).scenario.rl
+    assert (scenario.prompt_length, scenario.response_length) == (1024, 1024**2)
+    assert scenario.response_distribution.lengths(1) == (2048, 7168)
+    for wrong in ("8q", "0k", "'8192'", "k"):
+        with pytest.raises(InputError, match=r"rl\.prompt_length"):
+            question_of(load("example:qwen7b_rl", [f"rl.prompt_length={wrong}"]), catalog)
+    varied = run("whatif", "example:llama8b_lora_4090", "--set", "batch.sequence_length=1k,2k", "--format", "json")
+    assert [row["plan"] is not None for row in json.loads(varied.out)["rows"]] == [True, True]
+
+
+def test_adapters_of_a_base_that_no_gpu_holds_get_an_engine_that_shards_it(catalog: Catalog) -> None:
+    big, small = (template(Wanted(name, "4xh100", "lora"), catalog) for name in ("llama3.3-70b", "llama3.1-8b"))
+    assert "engine: fsdp1" in big.text
+    assert "engine fsdp1, which shards the base: no GPU holds all of it" in big.assumed
+    assert "engine: transformers-ddp" in small.text
+    assert "engine: transformers-ddp" in template(Wanted("llama3.3-70b", "4xh100", "qlora"), catalog).text
+    assert "engine: deepspeed" in template(Wanted("llama3.3-70b", "4xh100", "lora", "deepspeed"), catalog).text
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -163,6 +200,16 @@ def test_shipped_scenarios_are_found_anywhere(
         ("models", "Qwen/Qwen2.5-7B", ["qwen2.5-7b"]),
         ("models", "meta-llama/Llama-3.1-8B-Instruct", ["llama3.1-8b"]),
         ("models", "google/gemma-2-9b-it", ["gemma2-9b"]),
+        ("models", "deepseek-ai/DeepSeek-R1", ["deepseek-r1"]),
+        ("models", "deepseek-r1-distill-qwen-32b", ["deepseek-r1-distill-qwen-32b"]),
+        ("models", "llama3.3", ["llama3.3-70b"]),
+        ("models", "llama-3.3-70b-instruct", ["llama3.3-70b"]),
+        ("models", "deepseek-v3.1", ["deepseek-v3"]),
+        ("models", "qwen3-coder", ["qwen3-coder-30b-a3b", "qwen3-coder-480b-a35b"]),
+        ("models", "Qwen/Qwen3-4B-Instruct-2507", ["qwen3-4b-2507"]),
+        ("models", "qwen3-30b", ["qwen3-30b-a3b"]),
+        ("models", "qwen7b", ["deepseek-r1-distill-qwen-7b", "qwen2.5-7b", "qwen2.5-coder-7b", "qwen2.5-math-7b"]),
+        ("models", "llama-405b", ["llama3.1-405b"]),
         ("models", "nobody/knows-this", []),
         ("precisions", "BF16", ["bf16"]),
         ("precisions", "int", []),

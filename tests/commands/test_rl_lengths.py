@@ -39,7 +39,7 @@ def test_the_table_has_a_column_for_each_length() -> None:
 
 
 def test_what_is_no_list_of_lengths_is_said() -> None:
-    for given, said in (("8k", "whole numbers"), ("8192,8192", "different lengths"), ("0", "from 1 to")):
+    for given, said in (("8q", "expected tokens"), ("8k,8192", "different lengths"), ("0", "expected tokens")):
         result = run("rl-lengths", STORY, "--lengths", given)
         assert result.code == 2
         assert said in result.err

@@ -10,7 +10,7 @@ from planner.analysis.changes import less_headroom, more_gpus, round_batch
 from planner.inputs.document import json_value
 from planner.problem.problem import CLIFF_TEXT, Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
-from planner.schema.scenario import IntRange, IntWish, NameWish
+from planner.schema.choices import IntRange, IntWish, NameWish
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from planner.problem.defaults import roomier
 from planner.problem.option_sets import to_the_host
 from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
+from planner.schema.choices import IntWish, NameWish
 from planner.schema.engine import can_name
-from planner.schema.scenario import IntWish, NameWish
 from planner.search.plan import Plan
 from planner.search.search import plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ WIDTH = 480
 """Of every figure in its own units; pages scale it."""
 LETTER = 6.1
 """Mean width of a letter of 11 px."""
+BOLD_LETTER = 6.8
+"""The same, bold."""
 KINDS = 8
 """Colours before they repeat."""
 STYLE = (
@@ -45,6 +48,14 @@ class Canvas:
         turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
         anchor = "" if at == "start" else f' text-anchor="{at}"'
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{kind}{anchor}{turned}>{html.escape(said)}</text>')
+
+    def head(self) -> float:
+        """The title, wrapped; returns the y of its last line."""
+        y = -1.0
+        for line in textwrap.wrap(self.title, int((WIDTH - 16) / BOLD_LETTER)) or [""]:
+            y += 15
+            self.text(8, y, line, name="t")
+        return y
 
     def box(self, x: float, y: float, wide: float, high: float, name: str, said: str = "") -> None:
         """A filled rectangle; `said` is shown where the mouse rests."""

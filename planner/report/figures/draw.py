@@ -64,7 +64,7 @@ def _plot(figure: Plot) -> Canvas:
 
 
 def _upright_axis(canvas: Canvas, name: str, top: float, up: Callable[[float], float]) -> None:
-    canvas.text(8, 14, canvas.title, name="t")
+    canvas.head()
     canvas.text(8, 30, name, name="s")
     for tick in ticks(0.0, top):
         canvas.line(LEFT, up(tick), WIDTH - RIGHT, up(tick))
@@ -124,16 +124,15 @@ def _folded(amounts: Iterable[tuple[str, float]], parts: list[str]) -> list[tupl
 
 def _timeline(figure: Timeline) -> Canvas:
     row, margin = 20.0, min(200.0, 10 + LETTER * max((len(name) for name, _ in figure.lines), default=0))
-    top = 30.0
-    bottom = top + row * len(figure.lines)
     ends = [bar.end for _, bars in figure.lines for bar in bars] + [at for at, _ in figure.marks]
     last = max(ends, default=0.0) or 1.0
-    canvas = Canvas(figure.title, bottom + 60)
+    canvas = Canvas(figure.title, 0)
+    top = canvas.head() + 16
+    bottom = top + row * len(figure.lines)
 
     def across(at: float) -> float:
         return margin + at / last * (WIDTH - margin - RIGHT)
 
-    canvas.text(8, 14, figure.title, name="t")
     for tick in ticks(0.0, last, 6):
         canvas.line(across(tick), top - 4, across(tick), bottom)
         canvas.text(across(tick), bottom + 14, tick_text(tick), at="middle", name="s")
@@ -166,7 +165,7 @@ def _network(figure: Network) -> Canvas:
     side = min(34.0, (room - 14) / max(most, 1))
     high = side + 34
     canvas = Canvas(figure.title, 0)
-    canvas.text(8, 14, figure.title, name="t")
+    canvas.head()
     kinds = list(dict.fromkeys(group for groups in figure.groups for group in groups))
     y = 24.0
     for place, ((name, gpus), groups) in enumerate(zip(figure.nodes, figure.groups, strict=True)):
