@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import MODELS, PLAIN, PLANS, catalog, proof_of_anything, words_of
+from drawn import MODELS, PLAIN, PLANS, catalog, proof_of_anything, words_of, written
 from test_parsers import OF_THE_USER, megatron
 
 from planner.errors import PlannerError
@@ -175,3 +175,11 @@ def test_what_a_rule_alone_refuses_megatron_refuses_too() -> None:
                 print(f"not refused: {rule}, {outcome.plan.problem.architecture.id}, {outcome.plan}")
     print(f"asked {dict(asked)}; not refused by arguments or groups {dict(silent)}; not written {dict(unwritten)}")
     assert set(silent) <= set(LATER), silent
+
+
+def test_what_no_rule_refuses_is_not_refused() -> None:
+    """The control of the test above: the same questions let legal plans pass."""
+    for plan, files in written("megatron-core", "megatron", max(PLANS // 5, 1)):
+        if plan.problem.scenario.cluster.rank_order == "default" and not any(plan.recomputed):
+            split = len(set(plan.layers)) > 1
+            assert split or answer(files["plan.sh"], plan.layout["num_gpus"]) is None, files["plan.sh"]
