@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import math
 import os
 import signal
 import sys
@@ -128,6 +129,12 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def seconds_left() -> float:
+    """Until the deadline that this process keeps; endless without one. [s]"""
+    left = signal.getitimer(signal.ITIMER_REAL)[0] if os.name == "posix" else 0.0
+    return left or math.inf
+
+
 _Answer = TypeVar("_Answer")
 
 
@@ -135,6 +142,8 @@ def within(seconds: float, ask: Callable[[], _Answer]) -> _Answer | None:
     """What is asked; None, and the command goes on, where so many seconds do not suffice or are not there."""
     if seconds <= 0:
         return None
+    if seconds == math.inf:
+        return ask()
     try:
         with deadline(seconds):
             return ask()

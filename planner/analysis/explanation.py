@@ -32,7 +32,7 @@ class Explanation(Shown):
 
     outcome: Outcome
     conflict: Conflict | None
-    """A minimal set of limits that contradict each other, where nothing fits."""
+    """A minimal set of limits that contradict each other, where nothing fits; None too where time was up."""
     nearest: Nearest | None
     """The nearest thing that would fit, where nothing does."""
     neighbours: tuple[Alternative, ...]
@@ -52,17 +52,21 @@ def explain(
     why_not: Sequence[str] = (),
     around: bool = True,
     progress: Callable[[str], None] = lambda text: None,
+    in_time: Callable[[Callable[[], Conflict]], Conflict | None] = lambda asked: asked(),
 ) -> Explanation:
-    """Solve a scenario and say what binds; `why_not` holds PATH=VALUE texts, refused before anything is solved."""
+    """Solve a scenario and say what binds; `why_not` holds PATH=VALUE texts, refused before anything is solved.
+
+    Which limits contradict each other may take long; it is asked `in_time`, which gives None where that was too short.
+    """
     changes = [(text, _change(document, text)) for text in why_not]
     outcome = plan(document, catalog, check_points=0)
-    conflict = missing = None
-    if outcome.status == "infeasible":
-        conflict = explain_conflict(document, catalog, progress=progress)
-        missing = nearest(outcome, catalog)
+    missing = nearest(outcome, catalog) if outcome.status == "infeasible" else None
     others = neighbours(outcome, catalog, progress) if around else []
     asked = [_asked(ask(outcome, text, change, catalog), catalog) for text, change in changes]
     methods = other_methods(outcome, catalog, progress)
+    conflict = None
+    if outcome.status == "infeasible":
+        conflict = in_time(lambda: explain_conflict(document, catalog, progress=progress))
     gains = option_gains(outcome.plan, catalog) if around and outcome.plan is not None else ()
     return Explanation(outcome, conflict, missing, tuple(others), tuple(asked), methods, gains)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import click
 
+from planner import streams
 from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
 from planner.errors import NoLayoutFits
+
+CONFLICT_SHARE = 0.5
+"""Of the time that is left, for finding which limits contradict each other and what would resolve it."""
 
 
 @click.command(epilog="Example: planner explain example:qwen7b_rl --why-not layout.tensor_parallel=4")
@@ -40,7 +44,12 @@ def command(
     from planner.report.plan_figures import plan_figures
 
     explanation = explain(
-        load(scenario, overrides), default_catalog(), why_not=questions, around=not no_neighbours, progress=progress
+        load(scenario, overrides),
+        default_catalog(),
+        why_not=questions,
+        around=not no_neighbours,
+        progress=progress,
+        in_time=lambda asked: streams.within(CONFLICT_SHARE * streams.seconds_left(), asked),
     )
     output.write(
         lambda: explain_blocks(explanation),

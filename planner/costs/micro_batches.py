@@ -7,7 +7,17 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.formulas.packing import Packed, forward_wait, lockstep_wait, packed, pipeline_wait, rank_wait
+from planner.formulas.lengths import LengthLaw
+from planner.formulas.packing import (
+    Packed,
+    Packing,
+    forward_wait,
+    lockstep_wait,
+    packed,
+    per_rank,
+    pipeline_wait,
+    rank_wait,
+)
 from planner.problem.layouts import Floats, Ints, Layouts, distinct
 from planner.problem.problem import Problem
 
@@ -53,18 +63,27 @@ def packed_micro_batches(problem: Problem, columns: dict[str, Ints]) -> Ints:
     each = []
     for wanted, batch, ranks, capacity, multiple in rows:
         fits = batch >= ranks
-        each.append(_packed(problem, wanted, batch, ranks, capacity, multiple).per_rank if fits else 0)
+        each.append(_per_rank(problem, wanted, batch, ranks, capacity, multiple) if fits else 0)
     count[some] = np.array(each, dtype=np.int64)[inverse] if each else 0
     return count
+
+
+def _per_rank(problem: Problem, wish: int, samples: int, ranks: int, capacity: int, multiple: int) -> int:
+    law, method = _law(problem, wish)
+    return per_rank(law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple)
 
 
 def _packed(
     problem: Problem, wish: int, samples: int, ranks: int, capacity: int, multiple: int, size: int = 1
 ) -> Packed:
+    law, method = _law(problem, wish)
+    return packed(law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple, size=size)
+
+
+def _law(problem: Problem, wish: int) -> tuple[LengthLaw, Packing]:
     law, packing = problem.wishes[wish].law, problem.engine.packing
     assert law is not None
-    method = packing.method if packing is not None else "first_fit"
-    return packed(law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple, size=size)
+    return law, packing.method if packing is not None else "first_fit"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 from statistics import NormalDist
 from typing import Literal, TypeAlias
 
@@ -60,17 +61,26 @@ def packed(
 
     Every rank gets the same number, a multiple of `multiple`. A sample longer than the capacity stands alone.
     """
-    drawn = draw_lengths(law, min(samples, MOST_SAMPLES), SEED)
+    drawn = min(samples, MOST_SAMPLES)
+    each = per_rank(law, samples=samples, ranks=ranks, capacity=capacity, packing=packing, multiple=multiple, size=size)
     if not capacity:
-        whole = len(drawn) // size * size
-        sums = drawn[:whole].reshape(-1, size).sum(axis=1) if whole else drawn.sum(keepdims=True)
-        return Packed(max(1, samples // (ranks * size)), tuple(sums.tolist()))
-    bins = _filled(law, len(drawn), capacity, packing)
-    count = len(bins) * samples / len(drawn)
+        lengths, whole = draw_lengths(law, drawn, SEED), drawn // size * size
+        sums = lengths[:whole].reshape(-1, size).sum(axis=1) if whole else lengths.sum(keepdims=True)
+        return Packed(each, tuple(sums.tolist()))
+    return Packed(each, tuple(_split(_filled(law, drawn, capacity, packing), round(each * ranks * drawn / samples))))
+
+
+@lru_cache(maxsize=65536)
+def per_rank(
+    law: LengthLaw, *, samples: int, ranks: int, capacity: int, packing: Packing, multiple: int = 1, size: int = 1
+) -> int:
+    """Micro-batches of one rank alone, as `packed` has them: where nobody asks how large they are."""
+    if not capacity:
+        return max(1, samples // (ranks * size))
+    drawn = min(samples, MOST_SAMPLES)
+    count = len(_filled(law, drawn, capacity, packing)) * samples / drawn
     each = max(1, -(-round(count) // (ranks * multiple))) * multiple
-    each = min(each, max(1, samples // ranks))
-    wanted = round(each * ranks * len(drawn) / samples)
-    return Packed(each, tuple(_split(bins, wanted)))
+    return min(each, max(1, samples // ranks))
 
 
 @lru_cache(maxsize=1024)
@@ -110,15 +120,28 @@ def _balanced(lengths: NDArray[np.float64], count: int) -> list[list[float]]:
 def _split(bins: Sequence[Sequence[float]], wanted: int) -> list[float]:
     """Sizes after the largest micro-batches of several samples are halved until there are so many."""
     parts = [list(part) for part in bins]
-    while len(parts) < wanted:
-        several = [index for index, part in enumerate(parts) if len(part) > 1]
-        if not several:
-            break
-        place = max(several, key=lambda index: sum(parts[index]))
-        first, second = _balanced(np.array(parts[place]), 2)
-        parts[place] = first
-        parts.append(second)
+    largest = [(-sum(part), index) for index, part in enumerate(parts) if len(part) > 1]
+    heapify(largest)
+    while len(parts) < wanted and largest:
+        place = heappop(largest)[1]
+        halves = _halves(parts[place])
+        parts[place] = halves[0]
+        parts.append(halves[1])
+        for index, part in zip((place, len(parts) - 1), halves, strict=True):
+            if len(part) > 1:
+                heappush(largest, (-sum(part), index))
     return [sum(part) for part in parts]
+
+
+def _halves(lengths: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Two micro-batches, each next longest sample into the emptier one."""
+    halves: tuple[list[float], list[float]] = ([], [])
+    sums = [0.0, 0.0]
+    for length in sorted(lengths, reverse=True):
+        place = int(sums[1] < sums[0])
+        halves[place].append(length)
+        sums[place] += length
+    return halves
 
 
 def pipeline_wait(sizes: tuple[float, ...], *, stages: int, micro_batches: int) -> float:

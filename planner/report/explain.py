@@ -23,6 +23,8 @@ from planner.search.search import Outcome, why_nothing_fits
 from planner.search.untried import NOT_TRIED
 from planner.units import number, percent, signed
 
+UNFINISHED = "The time was up before it was known which limits contradict each other (--time-limit gives it more)."
+
 
 def explain_blocks(explanation: Explanation) -> list[Block]:
     """What binds, what was asked, and where nothing fits the limits that contradict each other with their repairs."""
@@ -30,6 +32,8 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
     blocks: list[Block] = [headline(outcome)]
     if explanation.conflict is not None:
         blocks += _conflict_blocks(explanation.conflict)
+    elif outcome.status == "infeasible":
+        blocks.append(Text(UNFINISHED))
     if explanation.methods:
         blocks += [Heading("Other methods"), Bullets(method_notes(explanation.methods))]
     if explanation.nearest is not None:
@@ -74,6 +78,8 @@ def explain_screen(explanation: Explanation) -> list[Block]:
         notes.append(f"why not {question.alternative.text}? {' '.join(_why_not(plan, question))}")
     if explanation.nearest is not None:
         notes += explanation.nearest.sentences
+    if conflict is None and outcome.status == "infeasible":
+        notes.append(UNFINISHED)
     notes = [*method_notes(explanation.methods), *notes]
     command = next_command(outcome.question, None, outcome.status)
     if explanation.methods:
@@ -83,6 +89,8 @@ def explain_screen(explanation: Explanation) -> list[Block]:
         command = Command(f"planner solve {scenario}", "the first repair in full (-v: all of them, to type)")
     elif conflict is not None:
         command = Command(f"planner explain {typed(outcome.question.document)} -v", "the rules that are broken")
+    elif explanation.nearest is not None:
+        command = next_command(outcome.question, explanation.nearest.feasible_headroom_gib, outcome.status)
     return screen_blocks(Screen(headline(outcome), rows=rows, table=table, notes=tuple(notes), command=command))
 
 

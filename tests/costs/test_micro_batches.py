@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from planner.formulas.lengths import LengthLaw, draw_lengths, lognormal_parameters
-from planner.formulas.packing import forward_wait, lockstep_wait, packed, pipeline_wait, rank_wait
+from planner.formulas.packing import Packing, forward_wait, lockstep_wait, packed, per_rank, pipeline_wait, rank_wait
 from planner.inputs.document import load, override
 from planner.search.estimate import estimate
 
@@ -156,3 +156,16 @@ def test_memory_follows_the_cap_and_the_longest_sample() -> None:
     ]
     assert logits[1] == pytest.approx(2 * logits[0])
     assert one.step_seconds > longest.step_seconds
+
+
+@pytest.mark.parametrize("packing", ["first_fit", "balanced", "first_fit_decreasing"])
+def test_micro_batches_are_halved_at_the_largest_and_counted_alike_alone(packing: Packing) -> None:
+    """More ranks than micro-batches: the largest is halved again and again, and the count needs no sizes."""
+    for ranks, capacity in ((1, 40_000), (4, 40_000), (32, 20_000), (128, 60_000)):
+        asked = {"samples": SAMPLES, "ranks": ranks, "capacity": capacity}
+        whole = packed(STORY, **asked, packing=packing)
+        assert per_rank(STORY, **asked, packing=packing) == whole.per_rank
+        assert len(whole.sizes) >= min(whole.per_rank * ranks, SAMPLES)
+        fewer = packed(STORY, samples=SAMPLES, ranks=1, capacity=capacity, packing=packing)
+        assert sum(whole.sizes) == pytest.approx(sum(fewer.sizes))
+        assert max(whole.sizes) <= max(fewer.sizes)

@@ -95,6 +95,17 @@ def test_explain_prints_conflict_and_repairs_and_exits_1() -> None:
     assert document["conflict"]["repairs"]
 
 
+def test_explain_answers_where_the_conflict_is_not_found_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no time for the conflict the rest of the answer stands, and what to type next makes the scenario fit."""
+    monkeypatch.setattr("planner.streams.seconds_left", lambda: 0.0)
+    arguments = ("scenarios/llama8b_lora_4090.yaml", "--set", "limits.headroom_gib=20")
+    done = run("explain", *arguments)
+    assert done.code == 1
+    assert "The time was up before it was known which limits contradict" in " ".join(done.out.split())
+    assert re.search(r"planner solve scenarios/llama8b_lora_4090.yaml .* limits.headroom_gib=[0-9.]+\n", done.out, re.S)
+    assert json.loads(run("explain", *arguments, "--format", "json").out)["conflict"] is None
+
+
 def test_why_not_says_slower_or_infeasible() -> None:
     arguments = ["--why-not", "layout.tensor_parallel=8", "--why-not", "layout.recomputed_layers=[0]"]
     arguments += ["--why-not", "limits.headroom_gib=70", "--no-neighbours", "--set", NARROW]
