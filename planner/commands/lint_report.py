@@ -13,7 +13,7 @@ from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headli
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.report.plan_json import plan_document
-from planner.report.screen import Screen, memory_text, screen_blocks
+from planner.report.screen import Screen, memory_text, risk_text, screen_blocks
 from planner.report.short import short_layout
 from planner.report.summary import memory_blocks
 
@@ -54,7 +54,8 @@ def lint_screen(linted: Linted, before: Linted | None = None) -> list[Block]:
     plan = linted.plan
     rows = tuple((_spot(linted, one.where), one.severity, one.text) for one in linted.findings)
     table = Grid(("line", "severity", "what"), rows, left=frozenset({0, 1, 2})) if rows else None
-    after = () if plan is None else (("layout", short_layout(plan)), ("memory", memory_text(plan)))
+    rows_of_plan = {"layout": short_layout, "memory": memory_text, "risk": risk_text}
+    after = () if plan is None else tuple((name, text(plan)) for name, text in rows_of_plan.items())
     lead = () if before is None else (change_text(before, linted),)
     return screen_blocks(
         Screen(

@@ -6,7 +6,7 @@ from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
-from planner.launch.said import said
+from planner.launch.script import refuse
 from planner.search.search import Outcome
 
 NAME = "axolotl"
@@ -19,7 +19,16 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     plan = outcome.plan
     assert plan is not None
     family.refuse_untrained(plan, NAME)
-    words, sharding = said(plan), family.kind(plan)
+    words, sharding = family.spoken(plan), family.kind(plan)
+    if words["weights_format"] != family.FORMATS["fp32"]:
+        # Without it embeddings, norms and routers are left in fp32 (axolotl 0.19.0 loaders/model.py:440-492).
+        words["attention"] = "flash_attention_2"
+        if words["autocast"] == "no":
+            raise refuse(
+                plan, f"{NAME} has no word for 16-bit weights without autocast",
+                "its schema takes bf16: true, false or auto, and true is autocast (core/builders/base.py:273-278)",
+                "engine_options: [autocast_16bit_weights]", "engine_options",
+            )  # fmt: skip
     common, own = (key_table(catalog, TABLE, part) for part in ("common", sharding))
     values = settings(plan, common, words, NAME, family.ALSO | own.spoken)
     values |= settings(plan, own, words, NAME, family.ALSO | common.spoken)

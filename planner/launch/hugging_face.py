@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import json_document, yaml_document
 from planner.launch.keyed import key_table, optional, settings
-from planner.launch.said import said
+from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
 from planner.search.plan import Plan
@@ -13,8 +13,10 @@ from planner.search.search import Outcome
 
 TABLE = "hf_trainer_523.yaml"
 ARGUMENTS, ZERO, ACCELERATE = "training_arguments.yaml", "ds_config.json", "accelerate.yaml"
-ALSO = {"recompute_granularity", "optimizer_offload", "optimizer"}
+ALSO = {"recompute_granularity", "optimizer_offload", "optimizer", "precision"}
 """Said by TrainingArguments, or by a trainer's own file, beside the file at hand."""
+FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""Precisions that a Trainer computes in, and torch's name of each."""
 
 
 def kind(plan: Plan) -> str:
@@ -24,8 +26,39 @@ def kind(plan: Plan) -> str:
     return "zero" if {1, 2} & set(engine.zero_stages) else "fsdp" if 3 in engine.zero_stages else whole
 
 
+def spoken(plan: Plan) -> Words:
+    """Decisions of a plan, and the two that a Trainer takes apart: what it casts to, and the format of the weights.
+
+    autocast: the precision, or `no`: on a GPU of its own, and under DDP, `bf16: true` is autocast over weights as they
+    were loaded (accelerate 1.15.0 accelerator.py:1824, Accelerator.prepare_model), which the plan counts with an engine
+    option alone; FSDP2 casts by its own policy (accelerator.py:1677, _prepare_fsdp2) and DeepSpeed itself.
+    weights_format: torch's name of the format in which the trained weights lie. FSDP2's are cast to fp32 in any case
+    (utils/fsdp_utils.py:820).
+    """
+    words, engine, sharding = said(plan), plan.problem.engine, kind(plan)
+    precision = plan.problem.precision.id
+    sixteen = FORMATS.get(precision, precision)
+    casts = sharding in ("zero", "fsdp") or engine.autocast
+    single = sharding == "fsdp" or engine.states.weight_bytes == 4
+    words["autocast"] = precision if casts and precision != "fp32" else "no"
+    words["weights_format"] = FORMATS["fp32"] if single else sixteen
+    return words
+
+
 def refuse_untrained(plan: Plan, launcher: str) -> None:
-    """Raise InputError for adapters and for layers of which only some are recomputed."""
+    """Raise InputError for adapters, layers of which only some are recomputed, and what no Trainer computes in."""
+    precision = plan.problem.precision.id
+    if precision not in FORMATS:
+        raise refuse(
+            plan, f"{launcher} has no word for precision {precision}", f"it takes {', '.join(FORMATS)}",
+            "precision: bf16", "precision",
+        )  # fmt: skip
+    if precision == "fp16" and kind(plan) in ("ddp", "alone") and spoken(plan)["weights_format"] == FORMATS["fp16"]:
+        raise refuse(
+            plan, f"{launcher} does not train weights in fp16",
+            "loss scaling refuses their gradients (torch 2.13.0 amp/grad_scaler.py:274)",
+            "precision: bf16, or engine_options: [autocast]", "precision",
+        )  # fmt: skip
     if settled(plan).adapts:
         raise refuse(
             plan, f"{launcher} files are written for full training", "the scenario trains an adapter",
@@ -42,11 +75,13 @@ def training_arguments(outcome: Outcome, catalog: Catalog, launcher: str) -> str
     """TrainingArguments as YAML, which HfArgumentParser reads."""
     plan = _plan(outcome)
     table = key_table(catalog, TABLE, "training_arguments")
-    values = settings(plan, table, said(plan), launcher, ALSO) | optional(plan, table, launcher)
+    words = spoken(plan)
+    values = settings(plan, table, words, launcher, ALSO) | optional(plan, table, launcher)
     if kind(plan) == "zero":
         values["deepspeed"] = ZERO
     remarks = (
         f"The length of {plan.layout['sequence_length']} tokens is the data's: TrainingArguments have no key for it.",
+        f"The plan counts weights loaded with dtype={words['weights_format']}, for which they have no key.",
     )
     return yaml_document(outcome, table.engine, values, remarks)
 
@@ -62,10 +97,10 @@ def accelerate_config(outcome: Outcome, catalog: Catalog, launcher: str) -> str:
     plan = _plan(outcome)
     table = key_table(catalog, TABLE, "accelerate")
     own = key_table(catalog, TABLE, kind(plan))
-    words = said(plan)
+    words = spoken(plan)
     values = settings(plan, own, words, launcher, ALSO | table.spoken)
     if kind(plan) == "zero":
-        del words["precision"]  # the DeepSpeed file says it, and accelerate refuses it twice
+        del words["autocast"]  # the DeepSpeed file says it, and accelerate refuses it twice
     values |= settings(plan, table, words, launcher, ALSO | own.spoken)
     remarks = ("machine_rank, main_process_ip and main_process_port are each machine's own.",)
     values = {"compute_environment": "LOCAL_MACHINE", **values}

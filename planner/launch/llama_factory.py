@@ -6,7 +6,6 @@ from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
-from planner.launch.said import said
 from planner.search.search import Outcome
 
 NAME = "llama-factory"
@@ -19,7 +18,8 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     plan = outcome.plan
     assert plan is not None
     family.refuse_untrained(plan, NAME)
-    words, sharding = said(plan), family.kind(plan)
+    words, sharding = family.spoken(plan), family.kind(plan)
+    words["pure_16bit"] = sharding == "alone" and words["weights_format"] == family.FORMATS["bf16"]
     common, own = (key_table(catalog, TABLE, part) for part in ("common", sharding))
     values = settings(plan, common, words, NAME, family.ALSO | own.spoken)
     values |= settings(plan, own, words, NAME, family.ALSO | common.spoken)

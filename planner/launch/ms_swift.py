@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, optional, settings
-from planner.launch.parallel import machines, one_number
+from planner.launch.parallel import machines, one_number, optimizer
 from planner.launch.said import said
 from planner.launch.settled import settled
 from planner.search.search import Outcome
@@ -13,6 +13,8 @@ from planner.search.search import Outcome
 NAME = "ms-swift"
 FILE = "plan.sh"
 TABLE = "ms_swift_460.yaml"
+OVERLAPS = {"--overlap-grad-reduce": "--overlap_grad_reduce", "--overlap-param-gather": "--overlap_param_gather"}
+"""Megatron's names of what ms-swift has under its own."""
 
 
 def fragment(outcome: Outcome, catalog: Catalog) -> str:
@@ -26,6 +28,9 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     values |= optional(plan, table, NAME)
     if settled(plan).optimizer_offload:
         values |= {"--use_precision_aware_optimizer": True}
+    # Off by default, and the plan counts communication behind computation (arguments: overlap_grad_reduce).
+    hidden = {name for name, _ in optimizer(plan, overlap=True).flags} & set(OVERLAPS)
+    values |= {OVERLAPS[name]: True for name in OVERLAPS if name in hidden}
     hosts, each = machines(plan)
     verb = "pt" if settled(plan).task == "pretrain" else "sft"
     run = (

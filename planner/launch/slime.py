@@ -80,6 +80,7 @@ def _run(plan: Plan) -> tuple[str, ...]:
         ")",
         "DATA_ARGS=(",
         '  --prompt-data "${PROMPT_DATA:?FIXME: file of prompts}"',
+        '  --num-rollout "${NUM_ROLLOUT:?FIXME: rollouts of the run}"',
         ")",
         f'# On every other node first: ray start --address "$MASTER_ADDR:6379" --num-gpus {gpus}',
         f'ray start --head --node-ip-address "${{MASTER_ADDR:?FIXME: address of this node}}" --num-gpus {gpus}',

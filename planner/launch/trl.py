@@ -6,11 +6,16 @@ from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
-from planner.launch.said import said
+from planner.launch.settled import settled
 from planner.search.search import Outcome
 
 NAME = "trl"
 FILE = "trl_sft.yaml"
+TABLE = "trl_116.yaml"
+NO_LOGITS = (
+    "This release never makes the logits of all tokens (trl/trainer/sft_trainer.py:1142), which the plan counts: the "
+    "peak is lower where they are at it. engine_options: [fused_head] counts the loss in chunks."
+)
 
 
 def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
@@ -18,16 +23,11 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     plan = outcome.plan
     assert plan is not None
     family.refuse_untrained(plan, NAME)
-    table = key_table(catalog, family.TABLE, "training_arguments")
-    words = said(plan)
-    values = {
-        "model_name_or_path": words["model"],
-        "max_length": plan.layout["sequence_length"],
-        **settings(plan, table, words, NAME, family.ALSO),
-        **optional(plan, table, NAME),
-    }
+    table = key_table(catalog, TABLE, "sft")
+    values = settings(plan, table, family.spoken(plan), NAME, family.ALSO) | optional(plan, table, NAME)
+    remarks = () if "fused_head" in settled(plan).engine_options else (NO_LOGITS,)
     out = {
-        FILE: yaml_document(outcome, f"TRL's SFTConfig over {table.engine}", values),
+        FILE: yaml_document(outcome, table.engine, values, remarks),
         family.ACCELERATE: family.accelerate_config(outcome, catalog, NAME),
     }
     return out | ({family.ZERO: family.zero_config(outcome, catalog, NAME)} if family.kind(plan) == "zero" else {})

@@ -9,7 +9,9 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
+from unittest import mock
 
 from planner.errors import PlannerError
 from planner.inputs.catalog import Catalog, default_catalog
@@ -43,6 +45,17 @@ PLAIN = {
 OPTIMIZERS = ("adamw", "adamw", "adamw", "adamw-8bit", "adafactor", "sgd", "lion", "muon")
 
 
+class Anything(ModuleType):
+    """A module in which every name is something: stands in for what only runs on GPUs."""
+
+    __path__: ClassVar[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return mock.MagicMock(name=name)
+
+
 @cache
 def catalog() -> Catalog:
     return default_catalog()
@@ -58,6 +71,7 @@ def draw(rng: random.Random, engine: str) -> dict[str, Any]:
     pins: dict[str, Any] = {"engine": engine, "cluster.num_gpus": rng.choice([8, 16, 32, 64])}
     if engine == "transformers":
         pins["cluster.num_gpus"] = 1
+        pins["engine_options"] = rng.choice([[], ["autocast"], ["autocast_16bit_weights"]])
     pins["model"] = rng.choice(OF_RL if engine in RL else MODELS)
     if engine not in RL:
         pins["batch.sequence_length"] = rng.choice([1024, 2048, 4096, 8192, 16384])

@@ -6,11 +6,10 @@ import importlib.util
 import runpy
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
-from drawn import PLANS, words_of, written
+from drawn import PLANS, Anything, words_of, written
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 OF_THE_USER = ("--data.prompt_dataset", "d", "--reward.remote_url", "http://localhost")
@@ -25,15 +24,6 @@ class Parsed(Exception):
 
     def __init__(self, args: SimpleNamespace) -> None:
         self.told = args
-
-
-class Anything(ModuleType):
-    """A module in which every name is something."""
-
-    __path__: ClassVar[list[str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return mock.MagicMock(name=name)
 
 
 def parsed(words: list[str]) -> SimpleNamespace:

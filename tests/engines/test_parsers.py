@@ -118,4 +118,7 @@ def test_training_arguments_and_accelerate_take_every_plan(tmp_path: Path) -> No
             assert arguments.per_device_train_batch_size == lay["micro_batch_size"]
             assert arguments.gradient_accumulation_steps == lay["num_micro_batches"]
             assert arguments.gradient_checkpointing == any(plan.recomputed)
-            assert (arguments.bf16, arguments.fp16) == (precision == "bf16", precision == "fp16")
+            cast = precision if engine in ("fsdp2", "deepspeed") or plan.problem.engine.autocast else "no"
+            assert (arguments.bf16, arguments.fp16) == (cast == "bf16", cast == "fp16")
+            if engine != "deepspeed":
+                assert config.mixed_precision == ("no" if precision == "fp32" else cast)

@@ -76,6 +76,7 @@ if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
   )
   DATA_ARGS=(
     --prompt-data "${PROMPT_DATA:?FIXME: file of prompts}"
+    --num-rollout "${NUM_ROLLOUT:?FIXME: rollouts of the run}"
   )
   # On every other node first: ray start --address "$MASTER_ADDR:6379" --num-gpus 4
   ray start --head --node-ip-address "${MASTER_ADDR:?FIXME: address of this node}" --num-gpus 4

@@ -193,7 +193,6 @@ def test_an_optimizer_that_training_arguments_name_is_no_matter_of_the_deepspeed
     ("engine", "launcher", "option", "setting"),
     [
         ("deepspeed", "deepspeed", "fused_head", "liger_kernel_config"),
-        ("fsdp2", "trl", "fused_head", "use_liger_kernel"),
         ("fsdp2", "axolotl", "fused_head", "liger_fused_linear_cross_entropy"),
         ("verl-fsdp2", "verl", "fused_kernels", "actor_rollout_ref.model.use_fused_kernels"),
         ("megatron-core", "ms-swift", "a2a_context_parallel", "--cp_comm_type"),
@@ -224,6 +223,61 @@ def test_a_decision_without_a_word_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=words):
         files(engine, launcher, **changes)
+
+
+ONE_GPU = {"model": "llama3.2-1b", "cluster.num_gpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "options", "said"),
+    [
+        ("accelerate", [], {"bf16": None, "mixed_precision": "no"}),
+        ("accelerate", ["autocast_16bit_weights"], {"bf16": True, "mixed_precision": "bf16"}),
+        ("axolotl", ["autocast_16bit_weights"], {"bf16": True, "attn_implementation": "flash_attention_2"}),
+        ("llama-factory", [], {"pure_bf16": True, "bf16": None}),
+        ("llama-factory", ["autocast"], {"pure_bf16": None, "bf16": True}),
+        ("llama-factory", ["autocast_16bit_weights"], {"pure_bf16": True, "bf16": True}),
+        ("trl", [], {"dtype": "bfloat16", "bf16": False}),
+        ("trl", ["autocast"], {"dtype": None, "bf16": True}),
+    ],
+)
+def test_weights_and_autocast_of_one_gpu_are_what_the_plan_counts(
+    launcher: str, options: list[str], said: dict[str, Any]
+) -> None:
+    """`bf16: true` is autocast, over weights that LLaMA-Factory and TRL make fp32 by default: 16 bytes a parameter."""
+    written = files("transformers", launcher, engine_options=options, **ONE_GPU)
+    found: dict[str, Any] = {}
+    for text in written.values():
+        found |= read(text)
+    assert {name: found.get(name) for name in said} == said
+
+
+def test_weights_and_autocast_that_a_trainer_cannot_have_are_refused() -> None:
+    with pytest.raises(InputError, match="does not train weights in fp16"):
+        files("transformers", "accelerate", precision="fp16", **ONE_GPU)
+    with pytest.raises(InputError, match="no word for 16-bit weights without autocast"):
+        files("transformers", "axolotl", **ONE_GPU)
+    written = files("transformers", "accelerate", precision="fp16", engine_options=["autocast"], **ONE_GPU)
+    assert read(written["training_arguments.yaml"])["fp16"] is True
+
+
+def test_ms_swift_hides_the_communication_that_the_plan_hides() -> None:
+    """Both are off by default (swift/megatron/arguments/megatron_args.py); Megatron's script turns them on."""
+    written = files("megatron-core", "ms-swift")["plan.sh"]
+    assert "--overlap_grad_reduce true" in written
+    assert "--overlap_param_gather true" in written
+
+
+TINY = {"model": "qwen2.5-0.5b", "layout.recomputed_layers": 0, "batch.sequence_length": 512}
+
+
+def test_trl_is_told_what_its_own_defaults_would_set_otherwise() -> None:
+    """trl/trainer/base_config.py: recomputation is on, and bf16 where fp16 is off."""
+    written = read(files("deepspeed", "trl", precision="fp32", **TINY)["trl_sft.yaml"])
+    assert written["gradient_checkpointing"] is False
+    assert written["bf16"] is False
+    again = files("fsdp2", "trl", engine_options=["fused_head"])["trl_sft.yaml"]
+    assert "liger" not in again
 
 
 def test_several_files_want_a_folder_and_nothing_is_overwritten(

@@ -9,6 +9,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
+from planner.launch.reading.formats import say_formats
 from planner.launch.reading.found import Found, Spelling, options_of
 from planner.launch.reading.joined import Unread, read_keys, settings_of
 from planner.launch.reading.keyed import say_keyed, say_options
@@ -363,6 +364,9 @@ def _settle(found: Found) -> None:
         modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
         words["all_recomputed"] = "full" in modes
         words["recompute_modules"] = ["op"] if "selective" in modes else []
+    autocast = say_formats(found)
+    if autocast is not None:
+        _switch_on(found, autocast, "precision")
     if words.get("fused_loss") is True:
         _switch_on(found, "native_cross_entropy_fusion", "fused_loss")
     if words.get("parameters_offloaded") is True:

@@ -1,0 +1,53 @@
+"""Number formats of the Hugging Face family: what its switches say together about weights and autocast."""
+
+from __future__ import annotations
+
+from planner.launch.reading.found import Found
+
+SWITCHES = ("bf16", "fp16")
+FAMILY = ("accelerate", "deepspeed", "axolotl", "llama-factory")
+UPCASTS = frozenset(("llama-factory",))
+"""Launchers that make trained weights fp32 unless told not to."""
+CASTS_ITSELF = frozenset(("deepspeed", "fsdp2"))
+"""Engines whose shards are cast by the engine: a Trainer's switch says the precision there, and no autocast."""
+AUTOCAST = {True: "autocast", False: "autocast_16bit_weights"}
+"""Engine option, by whether the weights under autocast are fp32."""
+
+
+def say_formats(found: Found) -> str | None:
+    """Say the precision of a family's file; returns the engine option of autocast where that is on.
+
+    How each loads and casts is told in planner.launch.hugging_face.spoken, and in the launchers of axolotl and
+    LLaMA-Factory.
+    """
+    if found.launcher not in FAMILY:
+        return None
+    for word in ("autocast", "pure_16bit", "attention"):
+        found.words.pop(word, None)
+        found.places.pop(word, None)
+    names = [*SWITCHES, "mixed_precision", *(f"{name}.enabled" for name in SWITCHES)]
+    cast = _computed(found)
+    pure = found.has("pure_bf16") or (found.text("bf16") or "").lower() == "full"
+    if found.engine in CASTS_ITSELF:
+        found.say("precision", cast or ("bf16" if pure else "fp32"), *names)
+        return None
+    if cast is not None:
+        found.say("precision", cast, *names)
+        return AUTOCAST[found.launcher in UPCASTS and not pure]
+    if pure or found.launcher == "accelerate":
+        found.say("precision", "bf16", "pure_bf16", *names)
+        if not pure:
+            found.assumed["precision"] = "bf16: weights in the format of a bf16 checkpoint, no autocast"
+    else:
+        found.say("precision", "fp32", *names)
+    return None
+
+
+def _computed(found: Found) -> str | None:
+    """The 16-bit format that products are taken in by a switch; none where no switch is on."""
+    for name in SWITCHES:
+        own, zero = (found.text(option, "") or "" for option in (name, f"{name}.enabled"))
+        if own.lower() in ("true", "auto") or zero.lower() == "true":
+            return name
+    mixed = (found.text("mixed_precision") or "").lower()
+    return mixed if mixed in SWITCHES else None

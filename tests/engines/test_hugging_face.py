@@ -1,0 +1,150 @@
+"""Trainers of the Hugging Face family by their own parsers on every plan: `python -m pytest -m engines`."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+from drawn import PLANS, written
+
+from planner.inputs.document import parse_document
+from planner.launch.registry import engines_of
+from planner.search.plan import Plan
+
+pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
+
+
+def keys_of(files: dict[str, str], name: str, folder: Path) -> dict[str, Any]:
+    """Settings of one file as its reader gets them; files that it names are beside it."""
+    for file, text in files.items():
+        (folder / file).write_text(text)
+    keys = dict(parse_document(files[name], name).data)
+    if "deepspeed" in keys:
+        keys["deepspeed"] = str(folder / keys["deepspeed"])
+    return keys
+
+
+def casts(plan: Plan) -> str:
+    """What a Trainer must be told to compute in: nothing where weights in 16 bits are used as they are."""
+    sharded = {1, 2, 3} & set(plan.problem.engine.zero_stages)
+    precision = plan.problem.precision.id
+    return precision if precision != "fp32" and (sharded or plan.problem.engine.autocast) else "no"
+
+
+def agrees(arguments: Any, plan: Plan) -> None:
+    """What TrainingArguments, or a class made from them, hold is the plan's."""
+    lay = plan.layout
+    assert arguments.per_device_train_batch_size == lay["micro_batch_size"]
+    assert arguments.gradient_accumulation_steps == lay["num_micro_batches"]
+    assert (arguments.bf16 is True, arguments.fp16) == (casts(plan) == "bf16", casts(plan) == "fp16")
+
+
+@pytest.mark.parametrize("mixed", ["no", "bf16"])
+def test_a_trainer_casts_where_its_file_says_so(mixed: str) -> None:
+    """Accelerator.prepare_model over weights in 16 bits, which stay as they are."""
+    torch = pytest.importorskip("torch")
+    accelerate = pytest.importorskip("accelerate")
+    from accelerate.state import AcceleratorState
+
+    class Layer(torch.nn.Linear):  # type: ignore[name-defined, misc, unused-ignore]
+        def forward(self, values: Any) -> Any:
+            assert torch.is_autocast_enabled("cpu") == (mixed == "bf16")
+            return super().forward(values)
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    made = accelerate.Accelerator(mixed_precision=mixed, cpu=True).prepare_model(Layer(4, 4, dtype=torch.bfloat16))
+    out = made(torch.ones(1, 4, dtype=torch.bfloat16))
+    assert out.dtype == (torch.float32 if mixed == "bf16" else torch.bfloat16)
+    assert made.weight.dtype == torch.bfloat16
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_trl_takes_every_plan(tmp_path: Path) -> None:
+    """trl/scripts/sft.py makes its arguments with this parser."""
+    pytest.importorskip("trl")
+    from drawn import catalog
+    from trl.scripts.sft import make_parser
+
+    for engine in engines_of("trl", catalog()):
+        for plan, files in written(engine, "trl", PLANS):
+            keys_of(files, "trl_sft.yaml", tmp_path)
+            ask = ["--config", str(tmp_path / "trl_sft.yaml"), "--use_cpu", "--output_dir", str(tmp_path)]
+            made = make_parser().parse_args_and_config(ask, fail_with_unknown_args=True)
+            training, model = made[1], made[2]
+            agrees(training, plan)
+            assert training.gradient_checkpointing == any(plan.recomputed)
+            if not plan.problem.engine.zero_stages or plan.problem.engine.id.startswith("transformers"):
+                wide = plan.problem.engine.states.weight_bytes == 4 or plan.problem.precision.id == "fp32"
+                assert model.dtype == ("float32" if wide else "bfloat16"), files["trl_sft.yaml"]
+            assert training.max_length == plan.layout["sequence_length"]
+            assert model.model_name_or_path
+
+
+def test_llama_factory_takes_every_plan(tmp_path: Path) -> None:
+    parser = pytest.importorskip("llamafactory.hparams.parser")
+    from drawn import catalog
+    from transformers.training_args import ParallelMode
+
+    for engine in engines_of("llama-factory", catalog()):
+        for plan, files in written(engine, "llama-factory", PLANS):
+            keys = keys_of(files, "llama_factory.yaml", tmp_path)
+            keys |= {"dataset": "alpaca_en_demo", "output_dir": str(tmp_path), "use_cpu": True}
+            with (
+                mock.patch.object(parser.TrainingArguments, "parallel_mode", ParallelMode.DISTRIBUTED),
+                mock.patch.object(parser, "is_torch_bf16_gpu_available", return_value=True),
+            ):
+                model, data, training, tuning, _ = parser.get_train_args(keys)
+            lay = plan.layout
+            assert data.cutoff_len == lay["sequence_length"]
+            agrees(training, plan)
+            if engine == "transformers":
+                wide = plan.problem.engine.states.weight_bytes == 4 or plan.problem.precision.id == "fp32"
+                assert tuning.pure_bf16 != wide
+            assert model.disable_gradient_checkpointing != any(plan.recomputed), files
+
+
+def method_of(file: str, name: str) -> Any:
+    """One method of axolotl by its own text, of a module that imports all trainers."""
+    spec = importlib.util.find_spec("axolotl")
+    assert spec is not None
+    tree = ast.parse((Path(next(iter(spec.submodule_search_locations or []))) / file).read_text())
+    found = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
+    space: dict[str, Any] = {}
+    exec(compile(ast.Module([found], []), file, "exec"), space)
+    return space[name]
+
+
+def test_axolotl_takes_every_plan(tmp_path: Path) -> None:
+    config = pytest.importorskip("axolotl.utils.config")
+    from axolotl.utils.dict import DictDefault
+    from drawn import catalog
+
+    precision = method_of("core/builders/base.py", "_configure_precision_settings")
+    for engine in engines_of("axolotl", catalog()):
+        for plan, files in written(engine, "axolotl", PLANS):
+            keys = keys_of(files, "axolotl.yaml", tmp_path)
+            keys |= {"datasets": [{"path": "mhenrichsen/alpaca_2k_test", "type": "alpaca"}], "learning_rate": 1e-5}
+            gpus = plan.layout["num_gpus"]
+            told = config.validate_config(
+                DictDefault(keys),
+                capabilities={"bf16": True, "fp8": True, "tf32": True, "n_gpu": gpus, "compute_capability": "sm_90"},
+                env_capabilities={"torch_version": "2.13.0"},
+            )
+            lay = plan.layout
+            assert told.sequence_len == lay["sequence_length"]
+            assert told.micro_batch_size == lay["micro_batch_size"]
+            assert told.gradient_accumulation_steps == lay["num_micro_batches"]
+            assert bool(told.gradient_checkpointing) == any(plan.recomputed)
+            trainer: dict[str, Any] = {}
+            precision(SimpleNamespace(cfg=told), trainer)
+            assert (trainer.get("bf16") is True, bool(trainer["fp16"])) == (
+                casts(plan) == "bf16",
+                casts(plan) == "fp16",
+            )
+            config.resolve_dtype(told)
+            assert (str(told.torch_dtype) == "torch.float32") == (plan.problem.precision.id == "fp32")
