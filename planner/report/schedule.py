@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from planner.analysis.schedule import schedule_report
+from planner.formulas.schedule import LARGEST_DIFFERENCE
 from planner.report.blocks import Block, Text
 from planner.report.json_text import JsonObject
 from planner.search.plan import Plan
-from planner.units import number, percent
+from planner.units import percent
 
 
 def schedule_blocks(plan: Plan) -> list[Block]:
@@ -14,13 +15,15 @@ def schedule_blocks(plan: Plan) -> list[Block]:
     report = schedule_report(plan)
     if report is None:
         return []
+    low, high = LARGEST_DIFFERENCE["one chunk" if plan.layout["virtual_pipeline"] == 1 else "several chunks"]
     text = (
-        f"Schedule simulated ({report.name}): {_seconds(report.step_seconds)} s, closed form "
-        f"{_seconds(report.closed_form_seconds)} s, {report.difference * 100:+.1f} %; "
-        f"stages wait {percent(report.bubble)} of forward and backward."
+        f"Schedule simulated ({report.name}): {report.difference * 100:+.1f} % on the step above, over which the "
+        f"search is proved (random pipelines: {low * 100:+.0f} to {high * 100:+.0f} %); stages wait "
+        f"{percent(report.bubble)} of forward and backward."
     )
     if report.zero_bubble_seconds is not None:
-        text += f" A zero-bubble schedule (ZB-H1) would take {_seconds(report.zero_bubble_seconds)} s."
+        saved = report.zero_bubble_seconds / report.step_seconds - 1
+        text += f" A zero-bubble schedule (ZB-H1) would change that by {saved * 100:+.1f} %."
     return [Text(text)]
 
 
@@ -39,7 +42,3 @@ def schedule_document(plan: Plan) -> JsonObject:
             "zero_bubble_step_seconds": None if zero_bubble is None else round(zero_bubble, 9),
         },
     }
-
-
-def _seconds(value: float) -> str:
-    return number(value, 3 if value < 10 else 2)

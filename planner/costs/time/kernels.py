@@ -20,6 +20,9 @@ FP8_SHARE = 0.85
 CAST_BYTES = 8.0
 """Bytes an element that an fp8 cast and its transpose take of the bandwidth: 2 read and 2 written, at half the rate of
 a plain copy; fitted with the rates of H100 in fp8."""
+FROZEN_CAST_BYTES = 3.0
+"""The same where the weight is frozen: no weight gradient asks for a transpose, so a plain cast, 2 read and 1 written.
+Source: TransformerEngine @d0067d0da transformer_engine/pytorch/module/linear.py lines 303 and 388."""
 GROUPED_FACTOR = 1.04
 """Seconds of a grouped product over those of its products one by one, weight gradients' accumulation apart: median of
 108 shapes with 20 to 256 experts that SimuMax measured on B200 (configs/system/b200_bf16_ceperm.json @4dcaae51), over
@@ -104,7 +107,8 @@ class Kernels:
 
     def _cast(self, elements: Floats) -> Floats | float:
         """Seconds of an fp8 cast and its transpose. [s]"""
-        return self.elementwise(CAST_BYTES * elements) if self._fp8 else 0.0
+        frozen = self.problem.scenario.adapter is not None
+        return self.elementwise((FROZEN_CAST_BYTES if frozen else CAST_BYTES) * elements) if self._fp8 else 0.0
 
     def experts(self, *, experts: Floats, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
         """The same for a group of experts that each work on `tokens`. [s]"""
