@@ -88,5 +88,8 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
                 yield name, {"adapter": adapter, "optimizer": "adamw-no-master"}
     elif scenario.adapter.base_precision != ADAPTERS[1][1]:
         yield ADAPTERS[1][0], {"adapter.base_precision": ADAPTERS[1][1]}
+    has_fp8 = "fp8" in problem.generating.gpu.dense_tflops
+    if scenario.rl is not None and scenario.rl.rollout.precision is None and has_fp8:
+        yield "a rollout engine with weights in fp8", {"rl.rollout.precision": "fp8"}
     if scenario.rl is None:
         yield "DeepSpeed with its optimizer on the host", {"engine": "deepspeed", "layout.optimizer_offload": True}

@@ -65,7 +65,7 @@ def command(
     gpus = gpus or _ask(ask, "GPUs, as in 8xh100", "8xh100", numbered, catalog.ids("gpus"))
     task = task or _ask(ask, "Task", "sft", functools.partial(_one_of, list(TASK.choices)), TASK.choices)
     task = TASK_NAMES.get(task, task)
-    engine = engine or _engine(ask, task, catalog)
+    engine = engine or _engine(ask, task, (gpus, model), catalog)
     usual = RESPONSE if task == "rl" else SEQUENCES[task]
     words = "Longest response [tokens]" if task == "rl" else "Sequence length [tokens]"
     count = tokens(length or _ask(ask, words, str(usual), lambda given: tokens(given, "length"), ()), "--length")
@@ -127,10 +127,10 @@ def _one_of(choices: Sequence[str], given: str) -> None:
         raise InputError(Mistake(f"no choice is called {given}", None, None, hint))
 
 
-def _engine(ask: bool, task: str, catalog: Catalog) -> str | None:
-    """One of the engines that do the task; None for the usual one."""
+def _engine(ask: bool, task: str, run: tuple[str, str], catalog: Catalog) -> str | None:
+    """One of the engines that do the task with (GPUs, model); None for the usual one."""
     from planner.errors import Place
-    from planner.inputs.asked import ENGINES, templates
+    from planner.inputs.asked import counted_gpu, templates, usual_engine
 
     if not ask:
         return None
@@ -139,4 +139,6 @@ def _engine(ask: bool, task: str, catalog: Catalog) -> str | None:
     def check(given: str) -> None:
         _one_of(choices, given if given in choices else catalog.find("engines", given, Place("Engine")).id)
 
-    return _ask(ask, "Engine", ENGINES[task][1], check, choices)
+    count, gpu = counted_gpu(run[0], catalog)
+    usual = usual_engine(task, count, catalog.find("models", run[1]), gpu)
+    return _ask(ask, "Engine", usual, check, choices)

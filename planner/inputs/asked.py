@@ -97,16 +97,15 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     count, gpu = counted_gpu(asked.gpus, catalog)
     model = catalog.find("models", asked.model, Place("MODEL"))
     name = asked.model if asked.model.endswith((".json", ".yaml")) or "/" in asked.model else model.id
-    usual = ENGINES[asked.task][count > 1]
-    split = asked.task in BASE_BYTES and count > 1 and BASE_BYTES[asked.task] * _parameters(model) > _room_bytes(gpu)
-    engine = catalog.find("engines", asked.engine or (SHARDS_ADAPTERS if split else usual), Place("--engine"))
+    usual = usual_engine(asked.task, count, model, gpu)
+    engine = catalog.find("engines", asked.engine or usual, Place("--engine"))
     _wrong_lengths(asked)
     lines = _Lines()
     lines.add("name", f"{model.id}-{asked.task}-{count}x{gpu.id}"[:80])
     lines.add("question", _question(asked))
     lines.add("task", {"lora": "sft", "qlora": "sft"}.get(asked.task, asked.task))
     lines.add("model", name)
-    because = ", which shards the base: no GPU holds all of it" if split else ""
+    because = ", which shards the base: no GPU holds all of it" if usual == SHARDS_ADAPTERS else ""
     lines.add("engine", engine.id, None if asked.engine else f"engine {engine.id}{because}")
     lines.block("cluster")
     lines.add("  gpu", gpu.id, comment=f"in its usual box: {usual_node(catalog, gpu.id, Place('--gpus'))}")
@@ -126,15 +125,15 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
 
 
-def _parameters(model: Architecture) -> int:
+def usual_engine(task: str, count: int, model: Architecture, gpu: Gpu) -> str:
+    """Id of the engine that is assumed: of adapters one that shards, where the frozen base leaves a GPU no room."""
     from planner.formulas.parameters import count_parameters
 
-    return count_parameters(model).total
-
-
-def _room_bytes(gpu: Gpu) -> float:
-    """What a frozen base may take of a GPU, so that something is left to train with."""
-    return gib_to_bytes(0.85 * gpu.usable_gib)
+    if count > 1 and task in BASE_BYTES:
+        base_bytes = BASE_BYTES[task] * count_parameters(model).total
+        if base_bytes > gib_to_bytes(0.85 * gpu.usable_gib):
+            return SHARDS_ADAPTERS
+    return ENGINES[task][count > 1]
 
 
 def counted_gpu(text: str, catalog: Catalog) -> tuple[int, Gpu]:

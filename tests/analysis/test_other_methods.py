@@ -59,3 +59,14 @@ def test_a_base_that_no_gpu_holds_alone_is_sharded() -> None:
     document = parse_document(template(wanted, CATALOG).text, "lora")
     found = {each.name: each for each in other_methods(plan(document, CATALOG, check_points=0), CATALOG)}
     assert found["FSDP, which shards weights"].plan.problem.engine.id == "fsdp1"
+
+
+def test_a_rollout_engine_that_cannot_hold_16_bit_weights_is_offered_fp8() -> None:
+    """A share of memory that 16-bit weights fill alone; GPUs without fp8 are not told so."""
+    pins = ["rl.rollout.tensor_parallel=1", "rl.rollout.gpu_memory_utilization=0.18"]
+    outcome = plan(load("scenarios/qwen7b_rl_8gpu.yaml", pins), CATALOG, check_points=0)
+    assert outcome.status == "infeasible"
+    offered = "a rollout engine with weights in fp8"
+    assert offered in [each.name for each in other_methods(outcome, CATALOG)]
+    old = plan(load("scenarios/qwen7b_rl_8gpu.yaml", [*pins, "cluster.node=hgx-a100-8"]), CATALOG, check_points=0)
+    assert offered not in [each.name for each in other_methods(old, CATALOG)]
