@@ -64,7 +64,11 @@ def budget_screen(answer: BudgetAnswer) -> list[Block]:
     columns = ("job", "machines", "days booked", "in time", "USD")
     table = Grid(columns, tuple(rows), left=frozenset({0, 1}))
     doubts = [text for place, terms in enumerate(answer.terms) for text in of_offer(answer, place, terms)]
-    changed = [row for row in answer.sensitivities if row.late or row.picks is not None or row.cents is None]
+    changed = [
+        row
+        for row in answer.sensitivities
+        if row.late or row.picks is not None or row.cents is None or _over(answer, row)
+    ]
     notes = [f"{row.name}: {_consequence(answer, row)}" for row in changed] + doubts
     knee = answer.front.knee if answer.front is not None else None
     after = []
@@ -81,7 +85,14 @@ def _consequence(answer: BudgetAnswer, row: Sensitivity) -> str:
     late = ", ".join(answer.budget.jobs[job].name for job in row.late)
     if row.cents is None:
         return "no choice keeps every limit"
-    return f"late: {late}" if late else "another choice is the best"
+    said = [f"late: {late}"] if late else []
+    said += ["over max_usd"] if _over(answer, row) else []
+    return ", ".join(said) or "another choice is the best"
+
+
+def _over(answer: BudgetAnswer, row: Sensitivity) -> bool:
+    most = answer.budget.max_usd
+    return most is not None and row.cents is not None and row.cents > most * 100
 
 
 def _headline(answer: BudgetAnswer) -> Headline:
@@ -305,6 +316,7 @@ def _sensitivity(answer: BudgetAnswer) -> list[Block]:
         if row.picks is not None:
             moved = ", ".join(_pick(answer, job, place) for job, place in enumerate(row.picks))
         cost = "-" if row.cents is None else number(row.cents / 100, 0)
+        cost += " over max_usd" if _over(answer, row) else ""
         end = "-" if row.hours is None else number(row.hours / 24, 1)
         rows.append((row.name, cost, end, late, moved))
     columns = ("if", "USD", "done by day", "late", "choice")
