@@ -87,15 +87,15 @@ def test_trl_takes_every_plan(tmp_path: Path) -> None:
 
 def test_llama_factory_takes_every_plan(tmp_path: Path) -> None:
     parser = pytest.importorskip("llamafactory.hparams.parser")
+    modes = pytest.importorskip("transformers.training_args").ParallelMode
     from drawn import catalog
-    from transformers.training_args import ParallelMode
 
     for engine in engines_of("llama-factory", catalog()):
         for plan, files in written(engine, "llama-factory", PLANS):
             keys = keys_of(files, "llama_factory.yaml", tmp_path)
             keys |= {"dataset": "alpaca_en_demo", "output_dir": str(tmp_path), "use_cpu": True}
             with (
-                mock.patch.object(parser.TrainingArguments, "parallel_mode", ParallelMode.DISTRIBUTED),
+                mock.patch.object(parser.TrainingArguments, "parallel_mode", modes.DISTRIBUTED),
                 mock.patch.object(parser, "is_torch_bf16_gpu_available", return_value=True),
             ):
                 model, data, training, tuning, _ = parser.get_train_args(keys)

@@ -50,7 +50,7 @@ def test_a_large_space_that_is_not_looked_at_to_its_end_gives_a_plan_and_no_proo
     monkeypatch.setattr("planner.search.bounds.first_look.BLOCK", 200)
     monkeypatch.setattr("planner.search.in_time.MANY", 100)
     monkeypatch.setattr("planner.search.in_time.SAMPLE", 50)
-    for name, limit in (("llama70b_64xh100", 8), ("qwen7b_rl", 30)):
+    for name, limit in (("llama70b_64xh100", 10), ("qwen7b_rl", 30)):
         ticks = itertools.count()
         question = question_of(load(f"scenarios/{name}.yaml"), default_catalog())
         outcome = search(question, check_points=0, time_limit_s=limit, now=lambda ticks=ticks: float(next(ticks)))  # type: ignore[misc]
