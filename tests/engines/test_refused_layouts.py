@@ -132,11 +132,12 @@ def batches(args: Any) -> None:
 
 def groups(args: Any) -> None:
     """Its process groups over ranks that are only said to be there."""
-    import torch.distributed as dist
+    dist = pytest.importorskip("torch.distributed")
     from megatron.core import parallel_state
-    from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=args.world_size)
+    store = pytest.importorskip("torch.testing._internal.distributed.fake_pg").FakeStore
+
+    dist.init_process_group("fake", store=store(), rank=0, world_size=args.world_size)
     try:
         parallel_state.initialize_model_parallel(
             args.tensor_model_parallel_size,
