@@ -136,6 +136,10 @@ def written(value: object) -> str:
     return str(value)
 
 
+OTHER_VALUES = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null"])
+"""Words that YAML 1.1, which PyYAML reads, takes for truth values or nothing unless they are quoted."""
+
+
 def yaml_lines(tree: Mapping[str, object], indent: int = 0) -> list[str]:
     """A tree as block YAML; scalars as `written`."""
     out = []
@@ -144,6 +148,7 @@ def yaml_lines(tree: Mapping[str, object], indent: int = 0) -> list[str]:
             out += [" " * indent + f"{name}:", *yaml_lines(value, indent + 2)]
         else:
             text = written(value)
-            plain = not isinstance(value, str) or (bool(text) and text[0].isalpha() and ": " not in text)
+            word = bool(text) and text[0].isalpha() and ": " not in text and text.lower() not in OTHER_VALUES
+            plain = not isinstance(value, str) or word
             out.append(" " * indent + f"{name}: " + (text if plain else f'"{text}"'))
     return out

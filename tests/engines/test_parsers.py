@@ -112,6 +112,7 @@ def test_training_arguments_and_accelerate_take_every_plan(tmp_path: Path) -> No
             config = loader.load_config_from_file(str(tmp_path / "accelerate.yaml"))
             lay, precision = plan.layout, plan.problem.precision.id
             assert config.num_processes == lay["num_gpus"]
+            assert isinstance(config.distributed_type, str)
             keys = dict(parse_document(files["training_arguments.yaml"], "a").data)
             keys.pop("deepspeed", None)
             (arguments,) = parser.parse_dict({**keys, "output_dir": str(tmp_path), "use_cpu": True})

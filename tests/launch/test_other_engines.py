@@ -252,6 +252,13 @@ def test_weights_and_autocast_of_one_gpu_are_what_the_plan_counts(
     assert {name: found.get(name) for name in said} == said
 
 
+def test_a_word_that_yaml_would_take_for_no_is_quoted() -> None:
+    """accelerate reads with PyYAML, to which a bare no is false: its launcher stops at False.lower()."""
+    written = files("transformers", "accelerate", **ONE_GPU)["accelerate.yaml"]
+    assert 'mixed_precision: "no"' in written
+    assert 'distributed_type: "NO"' in written
+
+
 def test_weights_and_autocast_that_a_trainer_cannot_have_are_refused() -> None:
     with pytest.raises(InputError, match="does not train weights in fp16"):
         files("transformers", "accelerate", precision="fp16", **ONE_GPU)
