@@ -54,6 +54,14 @@ FOUND = {
     "a word that is no number is quoted": (
         "launch script", 0, [("number", 16707078, 47), ("number", 7971147, 62), ("number", 2369164, 12)],
     ),
+    "a log's memory without end": ("log, checked", 3, [("number", 2483206, 16)]),
+    "a GPU's number of 5,000 digits": ("edge list", 0, [("number", 1825401, 16)]),
+    "a region that pandas left out": (
+        "vms.csv", 0, [
+            ("insert", 896125, 7), ("insert", 7323073, 61), ("number", 2394742, 7), ("number", 11588105, 36),
+            ("word", 9161016, 9), ("drop line", 2223673, 43),
+        ],
+    ),
 }  # fmt: skip
 
 

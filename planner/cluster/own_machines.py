@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -44,10 +45,19 @@ LATENCY_WEIGHT = 1e-6
 """GB/s that a microsecond of latency counts, so that of equal links the nearer GPU is taken."""
 
 
+End = Annotated[str, Field(min_length=1, max_length=40)]
+"""Name of one end of a link."""
+
+
+def _gpu(end: str) -> int | None:
+    """Which GPU an end is; None for anything else."""
+    return int(found[1]) if (found := re.fullmatch("gpu([0-9]+)", end)) else None
+
+
 class LinkSpec(Frozen):
     """One link of an edge list."""
 
-    between: tuple[str, str]
+    between: tuple[End, End]
     """Its two ends: gpu0, gpu1, ..., or any other name (a switch, a socket) that further links share."""
     gb_per_s: float = Field(gt=0)
     """One direction, decimal GB/s, all parallel links of the pair together."""
@@ -58,7 +68,7 @@ class LinkSpec(Frozen):
 class TopologySpec(Frozen):
     """An edge list: the links inside one node."""
 
-    gpus: int = Field(ge=1)
+    gpus: int = Field(ge=1, le=2**16)
     links: list[LinkSpec]
 
 
@@ -219,7 +229,7 @@ def _links(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple[Edge,
         first, second = link.between
         place = document.place(("links", index))
         for end in link.between:
-            if end.startswith("gpu") and end[3:].isdigit() and int(end[3:]) >= spec.gpus:
+            if (_gpu(end) or 0) >= spec.gpus:
                 raise InputError(
                     Mistake(f"{end} does not exist", place, f"gpus: {spec.gpus} are gpu0 to gpu{spec.gpus - 1}")
                 )
@@ -232,7 +242,7 @@ def _links(text: str, name: str, node: Node, gpu: Gpu) -> tuple[int, tuple[Edge,
     hop = {"nvlink": NVLINK_HOP_US, "xgmi": NVLINK_HOP_US, "pcie": PCIE_EDGE_US, "socket": PCIE_EDGE_US}
     edges = []
     for link in spec.links:
-        ends = [end for end in link.between if end.startswith("gpu") and end[3:].isdigit()]
+        ends = [end for end in link.between if _gpu(end) is not None]
         latency = hop[link.kind] / (2 if len(ends) < 2 and link.kind in ("nvlink", "xgmi") else 1)
         edges.append(Edge(link.between, link.kind, link.gb_per_s, latency))
     return spec.gpus, tuple(edges)
@@ -249,7 +259,7 @@ def _all_joined(count: int, links: Sequence[Edge], name: str) -> None:
         while frontier:
             fresh = [x for x in near.get(frontier.pop(), ()) if x not in reached]
             reached.update(fresh)
-            frontier += [x for x in fresh if not (x.startswith("gpu") and x[3:].isdigit())]
+            frontier += [x for x in fresh if _gpu(x) is None]
         for second in range(count):
             if f"gpu{second}" not in reached:
                 because = "data does not travel through a third GPU"

@@ -32,6 +32,8 @@ NO_ACCELERATOR = "no accelerator"
 NO_INSTANCE = "the price of accelerators without their host machine, which is another row (Google Cloud)"
 NO_PRICE = "neither a price nor a spot price"
 NO_REGION = "no region"
+NONE = ("", "nan")
+"""A cell without a value; nan is how pandas writes one."""
 DUPLICATE = "the same row again"
 
 
@@ -144,7 +146,7 @@ def _row(line: int, columns: list[str], cells: list[str]) -> VmRow | SkippedRow:
         return no(NO_ACCELERATOR)
     if not instance:
         return no(NO_INSTANCE)
-    if not row["Region"]:
+    if row["Region"].lower() in NONE:
         return no(NO_REGION)
     if max(len(instance), len(accelerator), len(row["Region"])) > LONGEST_NAME:
         return no(f"a name of more than {LONGEST_NAME} characters")

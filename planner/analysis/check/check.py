@@ -112,14 +112,16 @@ def check(plan: Plan, run: Sequence[str], stage: int | None = None) -> Checked:
         raise InputError(Mistake(f"stage {stage} is not one of the plan's {len(plan.layers)}", Place("--stage")))
     snapshots: list[Snapshot] = []
     lines: list[str] = []
+    amounts: list[Amount] = []
     files = _files(run)
     for path in files:
         data = read_bytes(path, most_bytes=MAX_SNAPSHOT_BYTES)
         if data.startswith(MAGIC):
             snapshots.append(snapshot_of(read_plain(data, str(path)), str(path)))
         else:
-            lines += [line[:LONGEST_LINE] for line in data.decode("utf-8", errors="replace").splitlines()]
-    amounts = read_amounts(lines)
+            found = [line[:LONGEST_LINE] for line in data.decode("utf-8", errors="replace").splitlines()]
+            amounts += read_amounts(found, str(path))
+            lines += found
     log = parse_log(lines)
     held = tuple(_held(snapshot, plan, stage) for snapshot in snapshots)
     quantities = (*_memory(plan, amounts, held), *_times(plan, log))
@@ -135,7 +137,7 @@ def check(plan: Plan, run: Sequence[str], stage: int | None = None) -> Checked:
         )
     room, said = _room(plan, quantities)
     names = tuple(path.name for path in files)
-    return Checked(plan, names, tuple(quantities), held, growth(amounts), amounts, room, said)
+    return Checked(plan, names, tuple(quantities), held, growth(amounts), tuple(amounts), room, said)
 
 
 def _files(run: Sequence[str]) -> list[Path]:

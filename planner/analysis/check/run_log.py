@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from planner.errors import InputError, Mistake, Place
 from planner.units import GIB
 
 Kind = Literal["allocated", "reserved", "device", "host"]
@@ -60,14 +61,17 @@ _TRAINER = (
     "train_mem_gpu_alloc_delta",
     "train_mem_gpu_peaked_delta",
 )
-_RANK = re.compile(r"\[Rank (\d+)\]|\brank[ =:]?(\d+)\b")
+_RANK = re.compile(r"\[Rank (\d{1,9})\]|\brank[ =:]?(\d{1,9})\b")
 _STEP = re.compile(
-    r"\biteration:?\s+(\d+)\s*/|\bstep['\"]?:\s*(\d+)|\(after (\d+) iterations\)|\bperf (\d+):|\bStep (\d+)/"
+    r"\biteration:?\s+(\d{1,12})\s*/|\bstep['\"]?:\s*(\d{1,12})\b|\(after (\d{1,12}) iterations\)"
+    r"|\bperf (\d{1,12}):|\bStep (\d{1,12})/"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_CELL = re.compile(r"^\s*([0-9.]+)\s*(?:MiB)?\s*$")
-_TABLE = re.compile(r"\|\s*([0-9]+)MiB\s*/\s*([0-9]+)MiB\s*\|")
-_DMON = re.compile(r"^\s*([0-9]+)\s+([0-9]+)\s+[0-9]+(?:\s+[0-9]+)*\s*$")
+_CELL = re.compile(r"^\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(?:MiB)?\s*$")
+_TABLE = re.compile(r"\|\s*([0-9]{1,9})MiB\s*/\s*([0-9]{1,9})MiB\s*\|")
+_DMON = re.compile(r"^\s*([0-9]{1,9})\s+([0-9]{1,9})\s+[0-9]+(?:\s+[0-9]+)*\s*$")
+MOST_GIB = 2.0**24
+"""More than this, 16 PiB, is no amount of memory. [GiB]"""
 
 
 @dataclass(frozen=True)
@@ -82,29 +86,40 @@ class Amount:
     """Rank, or index of the GPU."""
 
 
-def read_amounts(lines: Iterable[str]) -> tuple[Amount, ...]:
-    """Every amount of memory that a log or a table of samples states, in its order."""
+def read_amounts(lines: Iterable[str], name: str = "log") -> tuple[Amount, ...]:
+    """Every amount of memory that a log or a table of samples states, in its order; `name` is the file's.
+
+    Raises InputError for a number that no memory has.
+    """
     out: list[Amount] = []
     step: int | None = None
     trainer: dict[str, float] = {}
     samples = _Samples()
-    for line in lines:
-        text = _COLOUR.sub("", line)
+    for number, line in enumerate(lines, start=1):
+        text, place = _COLOUR.sub("", line), Place(name, number)
         if found := _STEP.search(text):
             step = next(int(group) for group in found.groups() if group)
         named = _RANK.search(text)
         rank = next((int(group) for group in named.groups() if group), None) if named else None
         for kind, unit, form in FORMS:
-            if (stated := form.search(text)) and (gib := float(stated.group(1).replace(",", "")) * unit) > 0:
+            if (stated := form.search(text)) and (gib := _gib(stated.group(1), unit, place)) > 0:
                 out.append(Amount(kind, gib, step, rank))
-        for name in _TRAINER:
-            if stated := re.search(rf"\b{name}['\"]?\s*[:=]\s*" + _N + r"(MB)?", text):
+        for word in _TRAINER:
+            if stated := re.search(rf"\b{word}['\"]?\s*[:=]\s*" + _N + r"(MB)?", text):
                 scale = MIB_IN_GIB if stated.group(2) else BYTE_IN_GIB
-                trainer[name] = float(stated.group(1).replace(",", "")) * scale
+                trainer[word] = _gib(stated.group(1), scale, place)
         out += samples.read(text)
     if _TRAINER[-1] in trainer:
         out.append(Amount("allocated", sum(trainer.values()), step, None))
     return tuple(out)
+
+
+def _gib(number: str, unit: float, place: Place) -> float:
+    gib = float(number.replace(",", "")) * unit
+    if gib > MOST_GIB:
+        said = f"{number[:40]}... of them" if len(number) > 40 else number
+        raise InputError(Mistake("the log names no amount of memory", place, said, "amounts up to 16 PiB"))
+    return gib
 
 
 class _Samples:

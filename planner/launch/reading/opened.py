@@ -242,9 +242,9 @@ def _machines(found: Found, shell: Bash) -> None:
         for name in names:
             if found.number(name) is not None:
                 found.say(word, found.number(name), name)
-        for variable in variables:
-            value = shell.variables.get(variable)
-            if word not in found.words and value is not None and value.known and value.text.isdigit():
+        for value in filter(None, map(shell.variables.get, variables)):
+            whole = value.known and len(value.text) < 10 and value.text.isdecimal()
+            if word not in found.words and whole:
                 found.words[word] = int(value.text)
                 found.places[word] = Place(value.file, value.line)
     if "gpus_per_node" in found.words and found.words.get("training_nodes") is None:
