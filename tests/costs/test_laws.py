@@ -295,11 +295,8 @@ def test_faster_links_never_slow_a_layout(
     assert (after < before).any()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="leading dense layers wait for launches as long as those with experts: step_time"
-)
 def test_faster_links_never_slow_a_layout_with_leading_dense_layers() -> None:
-    """A known breach of the law above, by up to 0.2 %, where the host is what is waited for."""
+    """They wait for launches by their own kernels; charged as layers of experts, 53 of 1,677 layouts got slower."""
     before, after = with_faster_links(*layouts_of("deepseek-v2-lite", "megatron-core", "hgx-a100-4", 2048), 2.0, False)
     assert (after <= before * (1 + 1e-12)).all()
 
