@@ -55,6 +55,7 @@ FOUND = {
         "launch script", 0, [("number", 16707078, 47), ("number", 7971147, 62), ("number", 2369164, 12)],
     ),
     "a log's memory without end": ("log, checked", 3, [("number", 2483206, 16)]),
+    "a title that is not alone in its cell": ("log, checked", 3, [("insert", 362337, 31)]),
     "a GPU's number of 5,000 digits": ("edge list", 0, [("number", 1825401, 16)]),
     "a region that pandas left out": (
         "vms.csv", 0, [

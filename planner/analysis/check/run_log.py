@@ -131,8 +131,9 @@ class _Samples:
         self.in_table = 0
 
     def read(self, text: str) -> list[Amount]:
-        if "memory.used" in text:
-            self.columns = [cell.strip().split(" ")[0] for cell in text.split(",")]
+        titles = [cell.strip().split(" ")[0] for cell in text.split(",")] if "memory.used" in text else []
+        if "memory.used" in titles:
+            self.columns = titles
             return []
         if re.match(r"#\s*gpu\s+fb\b", text):
             self.dmon = True
