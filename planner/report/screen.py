@@ -6,6 +6,7 @@ Headline, layout, one line of memory and one of time, what binds, the risk, and 
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, replace
 
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
@@ -22,8 +23,8 @@ LINES = 24
 """Of a terminal as it was always sold."""
 CUT, MORE_ROWS = " ... (-v)", ": -v"
 """What is said of a cut text, and of a cut table or list."""
-ONE_LINE, TWO_LINES = WIDTH - 12, 2 * (WIDTH - 12)
-"""Characters that one line and two lines of a row hold beside its name."""
+ONE_LINE = WIDTH - 12
+"""Characters that one line of a row holds beside its name."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -102,12 +103,25 @@ def _shorter(screen: Screen) -> Screen | None:
             return replace(screen, most_rows=rows - 1)
         if len(screen.lead) > single:
             return replace(screen, lead=screen.lead[1:])
-    longest = max(range(len(screen.rows)), key=lambda place: len(screen.rows[place][1]), default=None)
-    if longest is not None and len(screen.rows[longest][1]) > TWO_LINES:
-        name, text = screen.rows[longest]
-        cut = (name, text[: text.rfind(" ", 0, TWO_LINES - len(CUT))].rstrip(",;:") + CUT)
+    beside = WIDTH - 4 - max((len(name) for name, _ in screen.rows), default=0)
+    cuts = [_in_two_lines(text, beside) for _, text in screen.rows]
+    longer = [place for place, cut in enumerate(cuts) if cut != screen.rows[place][1]]
+    if longer:
+        longest = max(longer, key=lambda place: len(screen.rows[place][1]))
+        cut = (screen.rows[longest][0], cuts[longest])
         return replace(screen, rows=(*screen.rows[:longest], cut, *screen.rows[longest + 1 :]))
     return replace(screen, lead=()) if screen.lead else None
+
+
+def _in_two_lines(text: str, width: int) -> str:
+    """As much of a text as two lines of so many characters hold, and word of what was left out."""
+    lines = textwrap.wrap(text, width)
+    if len(lines) <= 2:
+        return text
+    text = " ".join(lines[:2])
+    while len(textwrap.wrap(text + CUT, width)) > 2:
+        text = text.rpartition(" ")[0]
+    return text.rstrip(",;:") + CUT
 
 
 def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:
