@@ -25,6 +25,8 @@ CUT, MORE_ROWS = " ... (-v)", ": -v"
 """What is said of a cut text, and of a cut table or list."""
 ONE_LINE = WIDTH - 12
 """Characters that one line of a row holds beside its name."""
+LONGEST_NAME = 40
+"""Characters of a network's name; of a longer path its end is shown."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -142,7 +144,8 @@ def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:
 def model_text(plan: Plan) -> str:
     """The architecture as it was understood, with its exact parameter count."""
     a, p = plan.problem.architecture, plan.problem.parameters
-    said = [f"{a.id}: {number(p.total / 1e9, 3)} B parameters"]
+    name = a.id if len(a.id) <= LONGEST_NAME else "/".join(["...", *a.id.split("/")[-2:]])[-LONGEST_NAME:]
+    said = [f"{name}: {number(p.total / 1e9, 3)} B parameters"]
     if p.active_per_token != p.total:
         said.append(f"{number(p.active_per_token / 1e9, 3)} B active")
     said.append(f"{a.num_hidden_layers} layers of {a.hidden_size}")
