@@ -23,8 +23,8 @@ SEARCHES: tuple[tuple[float, dict[str, Any]], ...] = (
     (math.inf, {}),
 )
 """(deterministic effort, parameters). The objective's variables have wide domains, and the default search may close a
-gap unit by unit, even in a problem of two rows; starting from the lower bound it does not. What pruning leaves is mostly
-a few dozen variables, and presolving them takes ten times as long as the search."""
+gap unit by unit, even in a problem of two rows; starting from the lower bound it does not. What pruning leaves is
+mostly a few dozen variables, and presolving them takes ten times as long as the search."""
 
 
 @dataclass(frozen=True)
