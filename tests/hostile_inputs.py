@@ -28,7 +28,7 @@ PINNED, RL = "llama70b_64xh100.yaml", "qwen7b_rl_8gpu.yaml"
 DEADLINE_S = 10.0
 """CPU seconds that a case may take. [s]"""
 CODES = {0, 1, 2, 3, 5}
-NOT_FINITE = re.compile(r"(?<![\w./`-])-?(?:nan|inf|infinity)(?![\w-])", re.IGNORECASE)
+NOT_FINITE = re.compile(r"(?<![\w./`:-])-?(?:nan|inf|infinity)(?![\w-])", re.IGNORECASE)
 VALUES = (
     "0", "-1", "1", "-0.0", "0.5", "1e-300", "1e300", "1e999", "-1e999", "nan", "inf", ".inf", "NaN", "2147483648",
     "9223372036854775808", "9" * 60, "9" * 5000, "1e-9", "1000000", "null", "true", "", "''", "[]", "{}", "[1, 2]",

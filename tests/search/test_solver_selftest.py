@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,13 @@ FREE = ("layout.layers_per_stage=free", "layout.recompute=per_stage")
 def test_installed_solver_passes_the_proof() -> None:
     refuse_broken_solver(cp_model)
     assert proved_minimum(cp_model) == TRUTH
+
+
+def test_an_interrupt_still_reaches_us_after_the_proof() -> None:
+    """The solver's own handler, once set, leaves none behind: the command would die without a word."""
+    refuse_broken_solver(cp_model)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("wrong", [19_196_559_360, TRUTH - 1, TRUTH + 1, 0])

@@ -27,6 +27,7 @@ def proved_minimum(cp_model: Any) -> int:
         model.add(time >= base + each * recomputed).only_enforce_if(pick)
     model.minimize(time)
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # it would leave the process without a handler of interrupts
     solver.parameters.num_workers = 1
     solver.solve(model)
     return int(solver.objective_value)
