@@ -91,7 +91,7 @@ def _filled(law: LengthLaw, samples: int, capacity: int, packing: Packing) -> tu
 
 def _bins(lengths: NDArray[np.float64], capacity: int, packing: Packing) -> list[list[float]]:
     if packing == "balanced":
-        return _balanced(lengths, -(-int(lengths.sum()) // capacity))
+        return _balanced(lengths, min(len(lengths), -(-int(lengths.sum()) // capacity)))
     order = np.sort(lengths)[::-1] if packing == "first_fit_decreasing" else lengths
     room = np.zeros(len(order))
     bins: list[list[float]] = []
@@ -107,7 +107,7 @@ def _bins(lengths: NDArray[np.float64], capacity: int, packing: Packing) -> list
 
 
 def _balanced(lengths: NDArray[np.float64], count: int) -> list[list[float]]:
-    """So many micro-batches, each next longest sample into the emptiest one."""
+    """So many micro-batches, none of them empty, each next longest sample into the emptiest one."""
     bins: list[list[float]] = [[] for _ in range(count)]
     sums = np.zeros(count)
     for length in np.sort(lengths)[::-1].tolist():

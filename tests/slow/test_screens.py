@@ -13,12 +13,13 @@ from run_cli import run
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "scenarios").glob("*.yaml"))
 PLANS = [name for name in NAMES if not name.startswith("budget")]
+ON_A_4090 = ("llama8b_lora_4090", "whatif_lora_or_full")
 CASES = [
     *(("solve", name) for name in PLANS),
     *(("near", name) for name in PLANS),
     *(("pareto", name) for name in PLANS),
     *(("explain", name) for name in PLANS),
-    *(("explain", name, "--set", "limits.headroom_gib=70") for name in PLANS),
+    *(("explain", name, "--set", f"limits.headroom_gib={20 if name in ON_A_4090 else 70}") for name in PLANS),
     *(("whatif", name, "--set", "limits.headroom_gib=5,10,70") for name in PLANS),
     *(("compare", name, "--set-b", "limits.headroom_gib=12") for name in PLANS),
     *(("budget", name) for name in NAMES if name.startswith("budget")),
