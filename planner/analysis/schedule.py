@@ -178,8 +178,10 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
             head = head + ends
     share = END_FORWARD if training else 1.0
     wire, host = (hops * np.tile(np.broadcast_to(x, (1, p))[0], v)[:-1] for x in time.seams)
+    turn = 0.0
     if v > 1:
-        wire, host = 0.0 * wire, host + wire
+        seen, turn = plan.problem.engine.timing.chunk_send_share, hops * time.chunk_seconds
+        wire, host = (1 - seen) * wire, host + seen * wire
 
     def spread(layered: Floats, ends: Floats) -> Floats:
         """Stages to chunks: layers evenly, the last stage's ends on its last chunk, others' on their first."""
@@ -192,8 +194,8 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
         stages=p,
         micro_batches=plan.layout["num_micro_batches"],
         group_size=plan.problem.engine.pipeline.group_size,
-        forward=spread(forward, share * end) + np.append(host, 0.0),
-        backward=spread(backward, (1 - share) * end) + np.insert(host, 0, 0.0),
+        forward=spread(forward, share * end) + np.append(host, 0.0) + turn,
+        backward=spread(backward, (1 - share) * end) + np.insert(host, 0, 0.0) + turn,
         weight=spread(weight, WEIGHT_SHARE * (1 - share) * head),
         send=wire.tolist(),
     )

@@ -71,6 +71,13 @@ class Timing(Frozen):
     """Host time of one pipeline send and receive that nothing hides. [us]"""
     send_across_ms: Millis = 0
     """The same between nodes, for each tensor-parallel rank beyond the first. [ms]"""
+    chunk_send_share: float = Field(default=1, ge=0, le=1)
+    """Share of the sends between interleaved chunks that stays in sight where they run beside the passes."""
+    chunk_us: Micros = 0
+    """Time that each pass of an interleaved chunk takes beside its kernels and sends: the host's turn of the schedule,
+    what it launches for them, and stages that wait for each other. [us]"""
+    fp8_gathers: bool = False
+    """Sequence-parallel ranks cast what they hold to fp8 before it is gathered, and turn it after."""
     tensor_across_us: Micros = 0
     """Time of each tensor-parallel collective on top, for each node beyond the first that its group spans. [us]"""
     expert_deduplication: bool = False

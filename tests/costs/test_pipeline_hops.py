@@ -66,4 +66,8 @@ def test_interleaved_stages_send_round() -> None:
     time = StepTime(whole, first_row(whole), np.arange(4)[None, :])
     near, far, _, back = time.seams[0][0]
     assert back == far
-    np.testing.assert_allclose(time.sends[0], 2 * np.full(4, near + far), rtol=1e-12)
+    timing = whole.engine.timing
+    assert 0 < timing.chunk_send_share < 1
+    turns = 2 * timing.chunk_us * 1e-6
+    seen = timing.chunk_send_share * (near + far) + turns
+    np.testing.assert_allclose(time.sends[0], 2 * np.full(4, seen), rtol=1e-12)

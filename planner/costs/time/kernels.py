@@ -27,6 +27,8 @@ GROUPED_FACTOR = 1.04
 """Seconds of a grouped product over those of its products one by one, weight gradients' accumulation apart: median of
 108 shapes with 20 to 256 experts that SimuMax measured on B200 (configs/system/b200_bf16_ceperm.json @4dcaae51), over
 our grid at the rate of its dense shapes; quartiles 0.95 and 1.15. Other GPUs are taken alike."""
+TRANSPOSE_BYTES = 4.0
+"""Bytes an element that turning an fp8 tensor takes: 1 read and 1 written, at half the rate like CAST_BYTES."""
 LARGE_GEMM_SHARE = 0.75
 """Share of the peak for the products inside unfused attention."""
 
@@ -82,14 +84,25 @@ class Kernels:
         )
         return np.asarray(seconds)
 
-    def linear(self, *, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
+    def linear(
+        self,
+        *,
+        tokens: Floats,
+        out: Floats,
+        into: Floats,
+        which: Pass,
+        gathered: Pass | None = None,
+        ranks: Ints | None = None,
+    ) -> Floats:
         """A linear layer forward, or both products of its backward pass (input and weight gradient). [s]
 
-        Under adapters there is no weight gradient.
+        Under adapters there is no weight gradient. `gathered` is the pass whose operand `ranks` sequence-parallel ranks
+        hold in parts: the input of a product that is cut by columns, the gradient behind one that is cut by rows.
         """
+        parts = ranks if gathered == which else None
         if which == "forward":
-            return self.gemm(m=tokens, n=out, k=into) + self._cast(tokens * into)
-        inputs = self.gemm(m=tokens, n=into, k=out) + self._cast(tokens * out)
+            return self.gemm(m=tokens, n=out, k=into) + self._cast(tokens * into, parts)
+        inputs = self.gemm(m=tokens, n=into, k=out) + self._cast(tokens * out, parts)
         if self.problem.scenario.adapter is not None:
             return inputs
         return inputs + self.gemm(m=out, n=into, k=tokens)
@@ -105,10 +118,27 @@ class Kernels:
         inputs = self.gemm(m=tokens, n=into, k=out, halves=True)
         return inputs + self.gemm(m=out, n=into, k=tokens, halves=True) if trained else inputs
 
-    def _cast(self, elements: Floats) -> Floats | float:
-        """Seconds of an fp8 cast and its transpose. [s]"""
-        frozen = self.problem.scenario.adapter is not None
-        return self.elementwise((FROZEN_CAST_BYTES if frozen else CAST_BYTES) * elements) if self._fp8 else 0.0
+    def _cast(self, elements: Floats, parts: Ints | None = None) -> Floats | float:
+        """Seconds of an fp8 cast and its transpose, where `parts` ranks each cast their own before the gather. [s]
+
+        Source: TransformerEngine @d0067d0da transformer_engine/pytorch/distributed.py lines 1011 to 1063 (an fp8 tensor
+        is cast by its owner, gathered, never gathered turned), module/layernorm_linear.py lines 990 and 997 and
+        module/base.py line 1746 (it is turned whole, before the weight gradient).
+        """
+        if not self._fp8:
+            return 0.0
+        if self.problem.scenario.adapter is not None:
+            return self.elementwise(FROZEN_CAST_BYTES * elements)
+        at_once = self.elementwise(CAST_BYTES * elements)
+        if parts is None or not np.any(parts > 1):
+            return at_once
+        turned = self.elementwise(TRANSPOSE_BYTES * elements)
+        return np.where(parts > 1, self.elementwise(FROZEN_CAST_BYTES * elements / parts) + turned, at_once)
+
+    @property
+    def gathers_fp8(self) -> bool:
+        """Whether sequence-parallel ranks cast before they gather; frozen weights beside adapters gather 16 bits."""
+        return self._fp8 and self.problem.engine.timing.fp8_gathers and self.problem.scenario.adapter is None
 
     def experts(self, *, experts: Floats, tokens: Floats, out: Floats, into: Floats, which: Pass) -> Floats:
         """The same for a group of experts that each work on `tokens`. [s]"""

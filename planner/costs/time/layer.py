@@ -85,11 +85,31 @@ class LayerTime:
             kv = np.maximum(a.num_key_value_heads / tp, 1.0) * a.head_dim
             apart = [(a.query_width / tp, h), (kv, h), (kv, h)]
             parts = [(a.query_width / tp + 2 * kv, h)] if self.problem.engine.fused_projections else apart
-        parts.append((h, a.attention_out_width / tp))
-        seconds = np.asarray(0.0)
+        gathered: Pass | None = None if a.is_mla else "forward"
+        seconds = k.linear(
+            tokens=t,
+            out=np.asarray(h),
+            into=a.attention_out_width / tp,
+            which=which,
+            gathered="backward",
+            ranks=self.cast_ranks,
+        )
         for out, into in parts:
-            seconds = seconds + k.linear(tokens=t, out=np.asarray(out), into=np.asarray(into), which=which)
+            seconds = seconds + k.linear(
+                tokens=t,
+                out=np.asarray(out),
+                into=np.asarray(into),
+                which=which,
+                gathered=gathered,
+                ranks=self.cast_ranks,
+            )
         return seconds
+
+    @cached_property
+    def cast_ranks(self) -> Ints | None:
+        """Ranks that each cast their part of a sequence to fp8 before it is gathered; none where it is gathered first."""
+        lay = self.layouts
+        return np.where(lay.sequence_parallel == 1, lay.tensor_parallel, 1) if self.kernels.gathers_fp8 else None
 
     def mlp_products(self, which: Pass, *, moe_layer: bool) -> Floats:
         """Dense MLP, or routed and shared experts. [s]"""
@@ -99,8 +119,10 @@ class LayerTime:
         if not moe_layer:
             ffn = a.intermediate_size / tp
             together = wide if self.problem.engine.fused_projections else 1
-            up = k.linear(tokens=t, out=together * ffn, into=h, which=which)
-            return wide // together * up + k.linear(tokens=t, out=h, into=ffn, which=which)
+            cut = self.cast_ranks
+            up = k.linear(tokens=t, out=together * ffn, into=h, which=which, gathered="forward", ranks=cut)
+            down = k.linear(tokens=t, out=h, into=ffn, which=which, gathered="backward", ranks=cut)
+            return wide // together * up + down
         experts, each = self.routed
         ffn = (a.moe_intermediate_size or 1) / lay.expert_tensor_parallel
         seconds = k.experts(experts=experts, tokens=each, out=wide * ffn, into=h, which=which)
@@ -230,10 +252,11 @@ class LayerTime:
         one = np.ones_like(lay.tensor_parallel)
         further = np.ceil(lay.tensor_parallel / self.problem.node.gpus_per_node) - 1
         across = 2 * self.problem.engine.timing.tensor_across_us / US_PER_S * further
-        whole = self.tokens * self.problem.architecture.hidden_size * self.problem.precision.activation_bytes
-        cut = self.collective("all_gather", lay.tensor_parallel, one, whole) + self.collective(
-            "reduce_scatter", lay.tensor_parallel, one, whole
-        )
+        hidden = self.tokens * self.problem.architecture.hidden_size
+        whole = hidden * self.problem.precision.activation_bytes
+        cut = self.collective(
+            "all_gather", lay.tensor_parallel, one, hidden if self.kernels.gathers_fp8 else whole
+        ) + self.collective("reduce_scatter", lay.tensor_parallel, one, whole)
         seconds = cut
         if not bool(np.all(lay.sequence_parallel == 1)):
             reduced = self.collective("all_reduce", lay.tensor_parallel, one, whole)

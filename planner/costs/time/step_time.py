@@ -116,13 +116,21 @@ class StepTime(BusyTime):
         """What a stage waits for its sends to and from its neighbours, activations or gradients of its chunks. [s]
 
         One chunk a stage: of the seams before and behind it the slower one counts, for each micro-batch once, because
-        forward and backward passes of neighbours alternate. Interleaved: both seams and the ends' outer one for each
-        chunk, in full: 105 published runs with 4 to 20 chunks show no share of them hidden.
+        forward and backward passes of neighbours alternate. Interleaved: of both seams and the ends' outer one what the
+        engine's overlap leaves, and the turn of each of a chunk's two passes.
         """
         lay, wraps = self.layouts, self.layouts.virtual_pipeline > 1
         wire, host = (seams_beside(each, lay, self.stage) for each in self.seams)
-        around = np.where(wraps, wire[0] + wire[1], np.maximum(*wire)) + host[0] + host[1]
+        share = self.problem.engine.timing.chunk_send_share
+        chunked = share * (wire[0] + wire[1]) + 2 * self.chunk_seconds
+        around = np.where(wraps, chunked, np.maximum(*wire)) + host[0] + host[1]
         return np.asarray(around * lay.virtual_pipeline * (lay.pipeline_parallel > 1))
+
+    @property
+    def chunk_seconds(self) -> float:
+        """Of one pass of an interleaved chunk, beside its kernels and sends. [s]"""
+        timing = self.problem.engine.timing
+        return timing.launched_share * timing.chunk_us / US_PER_S
 
     @cached_property
     def score(self) -> tuple[Affine, ...]:

@@ -30,6 +30,8 @@ _READ_CLASSES = {
     "torchtune": "one-gpu",
     "dgxc_later": "unseen",
     "lora_later": "adapters-unseen",
+    "bigscience": "sweep-unseen",
+    "bigscience_early": "sweep-unseen",
 }
 """Classes of rows whose configurations were read, by source."""
 CLASSES: dict[str, str] = {
@@ -49,6 +51,8 @@ CLASSES: dict[str, str] = {
     "them in view",
     "adapters-unseen": "LoRA in bf16 and fp8, AutoModel and Megatron-Bridge: scored before anything was chosen with "
     "them in view",
+    "sweep-unseen": "BLOOM's sweep of 16 to 48 pipelines and TP 1 to 8 on 384 A100: scored before anything was chosen "
+    "with it in view",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 

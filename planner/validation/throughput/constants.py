@@ -50,6 +50,7 @@ FITTED: tuple[FittedConstant, ...] = (
         ("options", "moe_a2a_overlap", "timing.expert_host_us"),
         "experts, exchange overlapped",
     ),
+    FittedConstant("megatron-core", ("timing", "chunk_us"), "dgxc, MLPerf, NeMo: 4 to 20 chunks a stage"),
     FittedConstant("nanotron", ("timing", "host_us"), "sweep, micro-batch 1, TP 2 to 8"),
     FittedConstant("nanotron", ("timing", "host_tensor_parallel_us"), "sweep, micro-batch 1, TP 2 to 8"),
     FittedConstant("nanotron", ("timing", "send_across_ms"), "sweep, TP and PP above 1"),

@@ -1,5 +1,5 @@
-"""Published speeds whose configurations were read: LoRA, AMD's GPUs, one GPU by torchtune, and networks of dgxc that no
-other row of it has.
+"""Published speeds whose configurations were read: LoRA, AMD's GPUs, one GPU by torchtune, networks of dgxc that no
+other row of it has, and the sweep of layouts from which BLOOM's was chosen.
 
 No constant and no mechanism was chosen with these rows in view.
 """
@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.document import read_document
 from planner.report.json_text import JsonObject
 
 ROWS = "throughput_more.csv"
+NETWORKS = "networks.yaml"
+"""Shapes by name of networks that neither the catalog nor another row has."""
 READ = "configuration_read"
 """Tag of a row whose layout, recomputation and switches are those of the configuration it names."""
 _OF_THE_NETWORK = (
@@ -31,6 +34,8 @@ def more_rows(folder: Path, networks: Mapping[str, JsonObject]) -> list[JsonObje
     path = folder / ROWS
     if not path.is_file():
         return []
+    own = folder / NETWORKS
+    networks = {**networks, **(read_document(str(own)).data if own.is_file() else {})}
     with path.open(encoding="utf-8", newline="") as stream:
         return [_row(cells, _network(cells["model"], networks, default_catalog())) for cells in csv.DictReader(stream)]
 
@@ -71,7 +76,7 @@ def _row(c: dict[str, str], network: JsonObject) -> JsonObject:
         "grads_fp32": None,
         "optimizer": None,
         "recompute": {"granularity": "full" if layers else "none", "method": "block", "num_layers": layers},
-        "sequence_parallel": degrees["tp"] > 1,
+        "sequence_parallel": degrees["tp"] > 1 and _cuts_sequences(c["engine"]),
         "flash_attention": None,
         "peft": ("qlora" if c["lora_base"] == "nf4" else "lora") if c["lora_rank"] else None,
         "lora": _adapter(c) if c["lora_rank"] else None,
@@ -82,6 +87,12 @@ def _row(c: dict[str, str], network: JsonObject) -> JsonObject:
         "inferred": [],
         "missing": [],
     }
+
+
+def _cuts_sequences(engine: str) -> bool:
+    """Whether tensor parallelism of an engine can cut norms and residuals along the sequence."""
+    catalog = default_catalog()
+    return engine not in catalog.ids("engines") or catalog.find("engines", engine).sequence_parallel != "never"
 
 
 def _adapter(c: dict[str, str]) -> JsonObject:
