@@ -107,7 +107,7 @@ class LayerTime:
 
     @cached_property
     def cast_ranks(self) -> Ints | None:
-        """Ranks that each cast their part of a sequence to fp8 before it is gathered; none where it is gathered first."""
+        """Ranks that each cast their part of a sequence to fp8 before the gather; none where it is gathered first."""
         lay = self.layouts
         return np.where(lay.sequence_parallel == 1, lay.tensor_parallel, 1) if self.kernels.gathers_fp8 else None
 
