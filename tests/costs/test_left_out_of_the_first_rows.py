@@ -93,6 +93,39 @@ def test_fused_layers_keep_norm_inputs_gate_and_up_alone() -> None:
     assert loss[()] - loss[("fused_layers",)] == pytest.approx((2 + 2) * HIDDEN * TOKENS)
 
 
+RL = {
+    "prompt_length": 1024,
+    "response_length": 7168,
+    "response_distribution": {"mean": 3000, "p99": 7168},
+    "rollout_batch_size": 8,
+    "n_samples_per_prompt": 8,
+    "rollout": {"tensor_parallel": 1, "gpu_memory_utilization": 0.5},
+}
+
+
+def test_nemo_rl_takes_log_probabilities_in_chunks() -> None:
+    """Logits in 16 bits and one chunk of 2,048 positions, with and without gradient, instead of whole fp32 ones."""
+    tokens, vocabulary = 8192, 128256
+
+    def logits(engine: str, moment: str, name: str, **changes: Any) -> float:
+        batch = {"micro_batch_size": 1}
+        layout = {"recomputed_layers": "all", "data_parallel": 8}
+        cluster = {"node": "hgx-h100-8", "num_gpus": 8}
+        whole = problem(task="rl", engine=engine, cluster=cluster, batch=batch, layout=layout, rl=RL, **changes)
+        layouts = build_space(whole.alone).layouts.take(0)
+        one = np.zeros((1, 1), dtype=np.int64)
+        memory = StageMemory(whole, layouts.expand(), one, one + LAYERS, one + LAYERS)
+        return {item.name: float(np.ravel(item.amount)[0]) for item in memory.moment(moment)}[name]
+
+    chunked = {"engine_options": ["chunked_log_probs"]}
+    log_prob = ("log_prob", "log-probability logits")
+    assert logits("nemo-rl", *log_prob, **chunked) == pytest.approx((2 * tokens + 12 * 2048) * vocabulary, rel=1e-3)
+    assert logits("nemo-rl", *log_prob) == pytest.approx(12 * tokens * vocabulary, rel=1e-3)
+    assert logits("nemo-rl-fsdp2", *log_prob, **chunked) == pytest.approx((2 * tokens + 8 * 2048) * vocabulary)
+    trained = logits("nemo-rl", "loss", "logits and loss", **chunked)
+    assert trained == pytest.approx((4 * tokens + 24 * 2048) * vocabulary, rel=0.02)
+
+
 def test_fsdp1_leaves_a_gradient_of_every_recomputed_layer_under_adapters() -> None:
     name = "left until the backward pass ends"
     option = ["checkpoint_around_units"]
