@@ -164,7 +164,7 @@ class KnownErrors:
                 "framework left out of the fit in turn; planner calibrate fits the phases to a log of yours"
             )
             if apart:
-                out.append(f"shared against separate GPUs: {rl.gains}")
+                out.append(rl.gains)
         elif rollout:
             out.append("rollout, weight sync and what sleeping engines leave: constants with sources, not scored")
         if two_pools:
