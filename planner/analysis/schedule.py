@@ -13,7 +13,8 @@ from planner.costs.item_names import ItemName
 from planner.costs.time.step_time import StepTime
 from planner.formulas.schedule import WEIGHT_SHARE, Pass, Schedule, Simulated, simulate
 from planner.problem.layouts import Floats, Layouts
-from planner.search.plan import SCORED, Plan
+from planner.search.plan import Plan
+from planner.search.plan_ledgers import SCORED
 
 END_FORWARD = 1 / 3
 """Share of the forward pass in a stage's ends: the head is one product forward and two backward."""

@@ -20,7 +20,7 @@ from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombina
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
 from planner.search.plan_ledgers import Entry as Entry
-from planner.search.plan_ledgers import MemoryLedgers, TimeLedger, summed
+from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, summed
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
 from planner.search.shown import Shown
 from planner.units import GIB, number, percent
@@ -36,9 +36,6 @@ PHASES = {
     "rollout": "rollout",
     "weight_sync": "weight sync",
 }
-SCORED = "log-probabilities"
-PHASE_OF = {"train": "training", "score": SCORED, "swap": SCORED, "update": "update"}
-"""The phase of a step that a visit belongs to."""
 
 
 @dataclass(frozen=True)
