@@ -19,8 +19,8 @@ from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
-from planner.search.plan_ledgers import Entry as Entry
 from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, summed
+from planner.search.plan_ledgers import Entry as Entry
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
 from planner.search.shown import Shown
 from planner.units import GIB, number, percent
