@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
@@ -134,6 +134,32 @@ class Catalog:
     def ids(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
         return sorted(self._index(kind))
+
+    def may_state(self, kind: str, key: str, fits: Callable[[str], bool]) -> list[str]:
+        """Ids of the entries that may state a fitting value of a top-level key, sorted.
+
+        An entry whose file, or the file that it extends, has another value on a line of its own is not read as YAML.
+        """
+        return [name for name in self.ids(kind) if (text := self._stated(kind, name, key)) is None or fits(text)]
+
+    def extends(self, kind: str, name: str) -> int:
+        """How many entries this one is stated by: 0 where it stands alone."""
+        return len(self._lineage(kind, name)) - 1
+
+    def _stated(self, kind: str, name: str, key: str) -> str | None:
+        """The text after a top-level key, or that of what it extends; none where lines alone cannot tell it."""
+        files, seen = self._index(kind), set[str]()
+        while name in files and name not in seen:
+            seen.add(name)
+            text = files[name].read_text(encoding="utf-8", errors="replace")
+            line = re.search(rf"^{key}: *([^ #\n][^#\n]*)", text, re.MULTILINE)
+            if line is not None:
+                return line[1].strip().strip("'\"")
+            base = re.search(r"^extends: *([\w.-]+) *$", text, re.MULTILINE)
+            if base is None:
+                return None if key in text else ""
+            name = base[1]
+        return None
 
     def all(self, kind: str) -> list[Any]:
         """All entries of a kind, by name."""
@@ -290,7 +316,7 @@ class Catalog:
             raise InputError(Mistake(f"{name}: no such file", where, folders))
         if len(self.meant("models", name)) == 1:
             return None
-        for known in self.ids("models"):
+        for known in self.may_state("models", "hf_id", lambda text: text.lower() == name.lower()):
             hf_id = self._load("models", known)[0].hf_id
             if hf_id is not None and hf_id.lower() == name.lower():
                 return self.find("models", known)

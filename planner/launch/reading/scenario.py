@@ -64,8 +64,7 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
 def _ends(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
     """Layers of each stage from those of the first and the last; chunks from the layers of one."""
     assert callable(put)
-    ids = {model.id: model for model in catalog.all("models")}
-    model = ids.get(str(flat.get("model")))
+    model = known_model(str(flat.get("model")), catalog)
     first, last = found.words.get("first_stage_layers"), found.words.get("last_stage_layers")
     stages = _number(found, "pipeline_parallel", 1)
     ends = [count for count in (first, last) if isinstance(count, int)]
@@ -183,15 +182,26 @@ def _recomputation(found: Found, put: object) -> None:
         put("layout.recomputed_layers", 0, "recompute_granularity")
 
 
+def known_model(name: str, catalog: Catalog) -> Architecture | None:
+    """The catalog's model of that id."""
+    model: Architecture | None = catalog.find("models", name) if name in catalog.ids("models") else None
+    return model
+
+
 def model_of(name: str, catalog: Catalog) -> str | None:
     """Id of the catalog's model with this id, or this Hugging Face name, its tuned variants and folders included."""
     last = name.rstrip("/").rpartition("/")[2].lower()
-    models: list[Architecture] = catalog.all("models")
+
+    def own(hf_id: str | None) -> str:
+        return (hf_id or "").rpartition("/")[2].lower()
+
+    ids = catalog.may_state("models", "hf_id", lambda text: bool(own(text)) and f"{last}-".startswith(f"{own(text)}-"))
+    named = {name, last}.intersection(catalog.ids("models"))
+    models: list[Architecture] = [catalog.find("models", each) for each in sorted(named.union(ids))]
     for model in models:
-        own = (model.hf_id or "").rpartition("/")[2].lower()
-        if name == model.id or last == model.id or (own and last == own):
+        if model.id in named or own(model.hf_id) == last:
             return model.id
-    tuned = [model for model in models if model.hf_id and last.startswith(model.hf_id.rpartition("/")[2].lower() + "-")]
+    tuned = [model for model in models if model.hf_id and last.startswith(own(model.hf_id) + "-")]
     return max(tuned, key=lambda model: len(model.hf_id or "")).id if tuned else None
 
 
