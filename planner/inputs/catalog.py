@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, named_in, read_document, validate
+from planner.inputs.entry_lines import stated
 from planner.inputs.files import read_bytes
 from planner.inputs.json_document import MOST_BYTES, read_json
 from planner.inputs.messages import some_of
@@ -136,30 +137,13 @@ class Catalog:
         return sorted(self._index(kind))
 
     def may_state(self, kind: str, key: str, fits: Callable[[str], bool]) -> list[str]:
-        """Ids of the entries that may state a fitting value of a top-level key, sorted.
-
-        An entry whose file, or the file that it extends, has another value on a line of its own is not read as YAML.
-        """
-        return [name for name in self.ids(kind) if (text := self._stated(kind, name, key)) is None or fits(text)]
+        """Ids of the entries that may state a fitting value of a top-level key; those whose lines say otherwise are
+        not read as YAML."""
+        return [name for name in self.ids(kind) if (text := stated(self._index(kind), name, key)) is None or fits(text)]
 
     def extends(self, kind: str, name: str) -> int:
         """How many entries this one is stated by: 0 where it stands alone."""
         return len(self._lineage(kind, name)) - 1
-
-    def _stated(self, kind: str, name: str, key: str) -> str | None:
-        """The text after a top-level key, or that of what it extends; none where lines alone cannot tell it."""
-        files, seen = self._index(kind), set[str]()
-        while name in files and name not in seen:
-            seen.add(name)
-            text = files[name].read_text(encoding="utf-8", errors="replace")
-            line = re.search(rf"^{key}: *([^ #\n][^#\n]*)", text, re.MULTILINE)
-            if line is not None:
-                return line[1].strip().strip("'\"")
-            base = re.search(r"^extends: *([\w.-]+) *$", text, re.MULTILINE)
-            if base is None:
-                return None if key in text else ""
-            name = base[1]
-        return None
 
     def all(self, kind: str) -> list[Any]:
         """All entries of a kind, by name."""

@@ -29,6 +29,8 @@ PINS = (
     ("model", "model"),
 )
 NODE = "hgx-h100-8"
+EXPERTS_AS_DENSE = frozenset(("torchtitan",))
+"""Launchers without a degree for it: experts are cut as the dense layers are, unless they lie on several ranks."""
 Tree = dict[str, object]
 
 
@@ -55,16 +57,19 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     flat["layout.layers_per_stage"] = flat.get("layout.layers_per_stage", "even")
     _ends(found, flat, catalog, put)
     _work(found, flat, put)
-    _recomputation(found, put)
+    _recomputation(found, flat, put)
     if flat.get("cluster.num_gpus") is None:
         found.assumed["cluster.num_gpus"] = "no line says how many GPUs there are"
     return _tree(flat), places
 
 
 def _ends(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
-    """Layers of each stage from those of the first and the last; chunks from the layers of one."""
+    """Layers of each stage from those of the first and the last; chunks from the layers of one; how experts are cut."""
     assert callable(put)
     model = known_model(str(flat.get("model")), catalog)
+    if found.launcher in EXPERTS_AS_DENSE and model is not None and model.is_moe:
+        whole = _number(found, "expert_parallel", 1) > 1
+        put("layout.expert_tensor_parallel", 1 if whole else _number(found, "tensor_parallel", 1), "tensor_parallel")
     first, last = found.words.get("first_stage_layers"), found.words.get("last_stage_layers")
     stages = _number(found, "pipeline_parallel", 1)
     ends = [count for count in (first, last) if isinstance(count, int)]
@@ -160,13 +165,16 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         put("batch.max_tokens_per_gpu", tokens, "tokens_per_gpu")
 
 
-def _recomputation(found: Found, put: object) -> None:
+def _recomputation(found: Found, flat: Tree, put: object) -> None:
     assert callable(put)
     words = found.words
     granularity = words.get("recompute_granularity")
     if granularity == "full":
         if words.get("recompute_method") == "block":
-            number = _number(found, "recompute_num_layers", 1) * _number(found, "virtual_pipeline", 1)
+            chunks, each = _number(found, "virtual_pipeline", 1), _number(found, "recompute_num_layers", 1)
+            number, split = each * chunks, flat.get("layout.layers_per_stage")
+            if isinstance(split, list) and each <= -(-max(split) // chunks):
+                number = min(number, max(split))  # it covers the largest chunk, and chunks differ
             put("layout.recompute_method", "block", "recompute_method")
             put("layout.recomputed_layers", number, "recompute_num_layers")
         else:
