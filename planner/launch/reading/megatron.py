@@ -88,19 +88,24 @@ def _matches(found: Found, option: str, value: str | tuple[str, ...] | None) -> 
 
 
 def _model(found: Found, catalog: Catalog) -> None:
-    """The catalog's model of this shape; with several, the one whose rotary base and scaling are written too."""
+    """The catalog's model of this shape; with several, the one whose rotary base and scaling are written too.
+
+    Of those that still are the same network, the one that others are tuned from.
+    """
     said = {field: found.number(name) for name, field in SHAPE if name in found.options}
     if not {"num_hidden_layers", "hidden_size"} <= set(said):
         return
-    models: list[Architecture] = catalog.all("models")
+    sizes = ("num_hidden_layers", "hidden_size")
+    ids = set.intersection(*(set(catalog.may_state("models", size, str(said[size]).__eq__)) for size in sizes))
+    models: list[Architecture] = [catalog.find("models", name) for name in sorted(ids)]
     alike = [model for model in models if all(getattr(model, field) == value for field, value in said.items())]
     alike = [model for model in alike if model.is_moe == ("num_experts" in said)] or alike
     scaled = found.real("--rope-scaling-factor", 8.0) if found.has("--use-rope-scaling") else None
     base = found.number("--rotary-base", 10000)
 
-    def strange(model: Architecture) -> tuple[bool, bool, str]:
+    def strange(model: Architecture) -> tuple[bool, bool, int, str]:
         factor = model.rope_scaling.factor if model.rope_scaling and model.rope_scaling.rope_type == "llama3" else None
-        return (model.rope_theta or 10000) != base, scaled != factor, model.id
+        return (model.rope_theta or 10000) != base, scaled != factor, catalog.extends("models", model.id), model.id
 
     if alike:
         found.say("model", min(alike, key=strange).id, "--num-layers")
