@@ -47,6 +47,16 @@ def decode_kernels(problem: Problem) -> int:
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts
 
 
+def tokens_of_a_check(drafted: int, accepted: float) -> float:
+    """Tokens that one decode step makes of a sequence when it checks so many drafted ones.
+
+        1 + a + a^2 + ... + a^drafted        (a: chance of a draft whose predecessors were accepted)
+
+    Source: Leviathan et al. 2022, arXiv:2211.17192, equation 1.
+    """
+    return sum(accepted**position for position in range(drafted + 1))
+
+
 @dataclass(frozen=True)
 class RolloutCosts:
     """Memory and time of every rollout choice."""
@@ -228,8 +238,8 @@ class RolloutCosts:
             + kernels * 3 us + overhead
 
         The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel. With
-        drafted tokens a step checks 1 + drafted of each sequence, makes 1 + drafted * accepted of them, and each draft
-        takes one more layer (a layer that predicts further tokens, or EAGLE's).
+        drafted tokens a step checks 1 + drafted of each sequence, in products, experts and messages alike, and each
+        draft takes one more layer (a layer that predicts further tokens, or EAGLE's).
         """
         problem, engine, tp = self.problem, self._engine, self.choices.tensor_parallel[:, None]
         bandwidth = engine.bandwidth_fraction * problem.gpu.memory_bandwidth_gb_per_s * GB
@@ -237,13 +247,15 @@ class RolloutCosts:
         p = problem.parameters
         looked_up = p.beside_embedding + (0 if problem.architecture.tie_word_embeddings else p.embedding)
         read, active = self._held(p.total) - 2.0 * looked_up, p.active_per_token - looked_up
-        touched = np.minimum(read, (self._held(p.active_per_token) - 2.0 * looked_up) * np.maximum(batch, 1.0)) / tp
+        rollout = self._rl.rollout
+        drafted = rollout.speculative_tokens
+        checked = batch * (1 + drafted)
+        touched = np.minimum(read, (self._held(p.active_per_token) - 2.0 * looked_up) * np.maximum(checked, 1.0)) / tp
         if not problem.architecture.is_moe:
             touched = read / tp * np.ones_like(batch)
-        drafted = self._rl.rollout.speculative_tokens
-        products = 2.0 * active * batch * (1 + drafted) / tp / (GEMM_SHARE * self._peak_flop_per_s)
+        products = 2.0 * active * checked / tp / (GEMM_SHARE * self._peak_flop_per_s)
         cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
-        message = batch * problem.architecture.hidden_size * problem.precision.activation_bytes
+        message = checked * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
             "all_reduce",
             num_gpus=self._cluster_gpus[:, None],
@@ -251,11 +263,12 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        each = np.where(batch > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
+        each = np.where(checked > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
         fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         layers = problem.architecture.num_hidden_layers
         whole = np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed
-        return np.asarray(whole * (1 + drafted / layers) / (1 + drafted * self._rl.rollout.speculative_accepted))
+        made = tokens_of_a_check(drafted, rollout.speculative_accepted)
+        return np.asarray(whole * (1 + drafted / layers) / made)
 
     @property
     def _goes_on(self) -> bool:

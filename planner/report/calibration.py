@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from planner.analysis.calibrate.doubts import TIMES_KNOWN, Doubt
 from planner.analysis.calibrate.fit import FittedFactors
+from planner.analysis.calibrate.lengths import LoggedLengths
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
 from planner.report.envelope import ANSWERED, enveloped
 from planner.report.json_text import JsonObject
@@ -46,6 +47,7 @@ def calibration_document(fitted: FittedFactors, doubtful: Sequence[Doubt]) -> Js
             for doubt in doubtful
         ],
     }
+    document["lengths"] = None if fitted.lengths is None else _lengths_document(fitted.lengths)
     return enveloped("calibrate", ANSWERED, document, asked=[question], catalog=question.provenance)
 
 
@@ -74,6 +76,7 @@ def calibration_blocks(fitted: FittedFactors, out: str | None, scenario: str, do
             ),
         ),
     ]
+    blocks += _lengths(fitted.lengths)
     if known.other_seconds:
         blocks.append(Text(f"No phase explains {number(known.other_seconds, 3)} s a step; kept as a fixed time."))
     blocks.append(Text("Medians over the lines. The factors are of this run; other layouts and machines may differ."))
@@ -86,6 +89,33 @@ def calibration_blocks(fitted: FittedFactors, out: str | None, scenario: str, do
         text = f"planner estimate {name} --set calibration={shlex.quote(path)}"
         blocks.append(Command(text, "the plan with them; the path is relative to the scenario"))
     return blocks
+
+
+def _lengths(found: LoggedLengths | None) -> list[Block]:
+    """What the log says of lengths, and the share at the maximum as a setting."""
+    if found is None:
+        return []
+    said, would = [], ""
+    if found.mean is not None:
+        said.append(f"mean {number(found.mean.value, 0)} tokens (the scenario's {number(found.expected_mean, 0)})")
+    if found.at_maximum is not None:
+        said.append(
+            f"{percent(found.at_maximum.value)} at the maximum of {found.maximum:,} (the scenario's "
+            f"{percent(found.expected_at_maximum)})"
+        )
+    if found.at_cap is not None:
+        would = f": --set rl.response_distribution.at_cap={found.at_cap:.4g}, with mean and p99 as they are"
+    return [Text(f"Responses in the log: {', '.join(said)}{would}.")]
+
+
+def _lengths_document(found: LoggedLengths) -> JsonObject:
+    return {
+        "mean_tokens": None if found.mean is None else round(found.mean.value, 9),
+        "expected_mean_tokens": round(found.expected_mean, 9),
+        "share_at_maximum": None if found.at_maximum is None else round(found.at_maximum.value, 9),
+        "expected_share_at_maximum": round(found.expected_at_maximum, 9),
+        "at_cap": None if found.at_cap is None else round(found.at_cap, 9),
+    }
 
 
 def _doubts(doubtful: Sequence[Doubt]) -> list[Block]:

@@ -115,6 +115,17 @@ class FitDoubt(Frozen):
     explanations: list[FitExplanation]
 
 
+class FitLengths(Frozen):
+    """Lengths of responses, as the log states them and as the scenario expects them."""
+
+    mean_tokens: float | None
+    expected_mean_tokens: float
+    share_at_maximum: float | None
+    expected_share_at_maximum: float
+    at_cap: float | None
+    """`rl.response_distribution.at_cap` with which the scenario would expect the log's share at the maximum."""
+
+
 class CalibrateAnswer(Envelope):
     """`planner calibrate SCENARIO --log FILE --format json`."""
 
@@ -126,6 +137,8 @@ class CalibrateAnswer(Envelope):
     rows: list[FittedPhase]
     doubts: list[FitDoubt]
     """Rows so far from the prediction that the log may be of another run."""
+    lengths: FitLengths | None
+    """None where the log states none."""
 
 
 class DeviceAnswer(Envelope):

@@ -178,7 +178,7 @@ class Rollout(Frozen):
     speculative_tokens: Annotated[int, Field(ge=0, le=16)] = 0
     """Tokens drafted in one decode step (layers that predict further tokens, or EAGLE); 0 without drafts."""
     speculative_accepted: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Share of them that is accepted."""
+    """Chance that a drafted token is accepted where those before it were; of one drafted token, the share accepted."""
     num_gpus: IntChoice = "any"
     """GPUs that only generate, where placement is not colocated."""
     node: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from planner.analysis.calibrate.lengths import LoggedLengths, logged_lengths
 from planner.analysis.calibrate.rl_log import Log, Reading
 from planner.costs.item_names import ItemName
 from planner.errors import InputError, Mistake, Place
@@ -49,6 +50,7 @@ class FittedFactors:
     before: Plan
     after: Plan
     rows: tuple[FactorRow, ...]
+    lengths: LoggedLengths | None = None
 
 
 def phase_seconds(plan: Plan) -> dict[str, float]:
@@ -101,7 +103,8 @@ def fit(document: Document, log: Log, *, source: str, date: str, catalog: Catalo
         lines=max([reading.lines for reading in measured.values()] + ([memory.lines] if memory else [])),
     )
     after = estimate_question(Question((replace(problem, calibration=calibration),)))
-    return FittedFactors(calibration, before, after, _rows(calibration, measured, log, before, after))
+    rows = _rows(calibration, measured, log, before, after)
+    return FittedFactors(calibration, before, after, rows, logged_lengths(log, before))
 
 
 def _check(problem: Problem, log: Log) -> None:

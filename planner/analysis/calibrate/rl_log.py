@@ -72,6 +72,17 @@ _MEMORY: tuple[tuple[float, re.Pattern[str]], ...] = (
     (1 / 1024, re.compile(r"max reserved:\s*" + _NUMBER)),
 )
 """GiB of one unit, and the form: verl (which divides by 2^30), torchtitan, Megatron-LM (MiB)."""
+_LENGTHS: Mapping[str, re.Pattern[str]] = {
+    "mean": re.compile(
+        r"(?:response_length/mean|rollout/response_len/mean|mean_gen_tokens_per_sample|Mean Generation Length)"
+        r"['\"]?\s*[:=]\s*(?:[\w.]+\()?" + _NUMBER
+    ),
+    "at the maximum": re.compile(
+        r"(?:response_length/clip_ratio|rollout/truncated_ratio)['\"]?\s*[:=]\s*(?:[\w.]+\()?" + _NUMBER
+    ),
+}
+"""Of responses: verl trainer/ppo/metric_utils.py, slime observability/rollout_metrics.py, NeMo-RL algorithms/grpo.py
+(which states no share that was cut)."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SCALE = {"": 1.0, "K": 1e3, "M": 1e6}
 
@@ -102,6 +113,8 @@ class Log:
     tokens_per_second_per_gpu: Reading | None
     reserved_gib: Reading | None
     """What the allocator of the fullest GPU reserved at most. [GiB]"""
+    lengths: Mapping[str, Reading] = field(default_factory=dict)
+    """RL: `mean` of responses [tokens], and the share of them `at the maximum`."""
 
 
 def read_log(path: str) -> Log:
@@ -126,6 +139,7 @@ def parse_log(lines: Iterable[str], name: str = "the log") -> Log:
     named: dict[str, list[Stated]] = {}
     speed: dict[str, list[Stated]] = {}
     memory: list[Stated] = []
+    lengths: dict[str, list[Stated]] = {}
     for number, line in enumerate(lines, start=1):
         where = Place(name, number)
         text = _COLOUR.sub("", line)
@@ -144,6 +158,9 @@ def parse_log(lines: Iterable[str], name: str = "the log") -> Log:
             if found := form.search(text):
                 _keep(memory, _float(found.group(1)) * unit, where)
                 break
+        for kind, form in _LENGTHS.items():
+            if found := form.search(text):
+                _keep(lengths.setdefault(kind, []), _float(found.group(1)), where, least=0.0)
     framework, phases = _phases(named)
     seconds = _reading([(ms / 1e3, line) for ms, line in speed.get("seconds", [])])
     apart = any(name in named for name in REFERENCE | OLD)
@@ -155,6 +172,7 @@ def parse_log(lines: Iterable[str], name: str = "the log") -> Log:
         tokens_per_second=_reading(speed.get("all", [])),
         tokens_per_second_per_gpu=_reading(speed.get("per_gpu", [])),
         reserved_gib=Reading(max(memory)[0], len(memory), max(memory)[1]) if memory else None,
+        lengths={kind: read for kind, values in lengths.items() if (read := _reading(values)) is not None},
     )
 
 
@@ -182,11 +200,11 @@ def _reading(values: list[Stated]) -> Reading | None:
     return Reading(median(value for value, _ in values), len(values), values[0][1]) if values else None
 
 
-def _keep(values: list[Stated], value: float, where: Place) -> None:
-    """Keep a value above zero. Raises InputError for one that no run has."""
+def _keep(values: list[Stated], value: float, where: Place, least: float | None = None) -> None:
+    """Keep a value above zero, or from `least` on. Raises InputError for one that no run has."""
     if not value <= MOST:
-        raise InputError(Mistake(f"{value:g} is no time, rate or memory of a run", where, f"at most {MOST:g}"))
-    if value > 0:
+        raise InputError(Mistake(f"{value:g} is no time, rate, length or memory of a run", where, f"at most {MOST:g}"))
+    if value > 0 or value == least:
         values.append((value, where.line or 0))
 
 

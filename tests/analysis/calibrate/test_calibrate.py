@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from random_problems import random_case
 from run_cli import run
@@ -14,6 +15,7 @@ from planner.analysis.calibrate.fit import allocator_gib, fit, phase_seconds
 from planner.analysis.calibrate.rl_log import Reading, parse_log
 from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InputError
+from planner.formulas.lengths import draw_lengths
 from planner.inputs.calibration import load_calibration, overlay_text
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
@@ -74,6 +76,31 @@ def test_verl_lines_json_lines_and_the_printed_block_of_nemo_rl() -> None:
     assert {name: r.value for name, r in nemo.phases.items()} == {
         "rollout": 45.2, "log_probs": 10.2, "train": 30.9, "switch": 5.0, "step": 93.2,
     }  # fmt: skip
+
+
+def test_lengths_of_a_log_become_the_share_that_never_ends() -> None:
+    """Drawn from the scenario's own law with 3 % at the cap: that share comes back; below the cut alone it is 0."""
+    assert parse_log(SLIME).lengths == {"mean": Reading(812.0, 1)}
+    nemo = parse_log(["  • Mean Generation Length: 795.25", "  • Total step time: 93.20s"])
+    assert nemo.lengths == {"mean": Reading(795.25, 1)}
+    document = load(RL, PASSES)
+    law = estimate(document).wish.law
+    assert law is not None
+    drawn = draw_lengths(replace(law, at_cap=0.03), 200_000, 0) - law.prompt
+    share, mean = float(np.mean(drawn >= law.maximum)), float(drawn.mean())
+    line = "step:1 - timing_s/gen:80 - timing_s/old_log_prob:9 - timing_s/ref:9 - timing_s/step:200 "
+    verl = line + f"- response_length/mean:np.float64({mean}) - response_length/clip_ratio:{share}"
+    found = fit(document, parse_log([verl]), source="log", date="2026-11-22").lengths
+    assert found is not None
+    assert found.mean is not None
+    assert found.mean.value == pytest.approx(mean)
+    assert found.at_cap == pytest.approx(0.03, abs=1e-3)
+    assert found.expected_mean == pytest.approx(law.mean_tokens - law.prompt)
+    none = fit(
+        document, parse_log([line + "- response_length/clip_ratio:0.0"]), source="log", date="2026-11-22"
+    ).lengths
+    assert none is not None
+    assert (none.mean, none.at_cap) == (None, 0.0)
 
 
 def test_pretraining_lines() -> None:
