@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from planner.errors import Place
 from planner.launch.reading.found import Found
 
@@ -69,7 +71,7 @@ def say_base(found: Found) -> None:
         found.adapter["base_precision"] = precision if precision in ("fp16", "fp32") else "bf16"
 
 
-def _targets(found: Found, words: dict[str, object]) -> list[str]:
+def _targets(found: Found, words: Mapping[str, object]) -> list[str]:
     names = _names(words["adapter_targets"])
     if words["adapter_all"] is True or EVERY.intersection(names) or (not names and found.launcher in WHOLE_LISTS):
         return ["all-linear"]
@@ -87,7 +89,7 @@ def _names(value: object) -> list[str]:
     return [name for item in items if (name := str(item).strip())]
 
 
-def _base(words: dict[str, object], method: str) -> str | None:
+def _base(words: Mapping[str, object], method: str) -> str | None:
     bits = words["base_bits"]
     if words["base_bits_8"] is True or bits == 8:
         return "int8"

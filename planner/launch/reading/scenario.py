@@ -60,8 +60,8 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     _ends(found, flat, catalog, put)
     _work(found, flat, put)
     _recomputation(found, flat, put)
-    for name, value in (found.adapter or {}).items():
-        put(f"adapter.{name}", value, "adapter")
+    for field, part in (found.adapter or {}).items():
+        put(f"adapter.{field}", part, "adapter")
     if flat.get("cluster.num_gpus") is None:
         found.assumed["cluster.num_gpus"] = "no line says how many GPUs there are"
     return _tree(flat), places
