@@ -234,3 +234,16 @@ def words_of(text: str) -> tuple[list[str], dict[str, str]]:
     words, _, variables = ran.partition("\1")
     pairs = (pair.split("=", 1) for pair in variables.split("\0") if "=" in pair)
     return words.split("\0")[:-1], {name: value for name, value in pairs if name.startswith(("CUDA_", "NVTE_"))}
+
+
+def megatron_degrees(args: Any) -> dict[str, int]:
+    """Degrees and batches of Megatron's own arguments, under a plan's names; those of engines that add to them too."""
+    return {
+        "tensor_parallel": args.tensor_model_parallel_size,
+        "pipeline_parallel": args.pipeline_model_parallel_size,
+        "context_parallel": args.context_parallel_size,
+        "expert_parallel": args.expert_model_parallel_size,
+        "data_parallel": args.data_parallel_size,
+        "global_batch_size": args.global_batch_size,
+        "sequence_parallel": int(args.sequence_parallel),
+    }

@@ -13,9 +13,11 @@ from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headli
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.report.plan_json import plan_document
-from planner.report.screen import Screen, memory_text, risk_text, screen_blocks
+from planner.report.screen import Screen, machines_text, memory_text, risk_text, screen_blocks
 from planner.report.short import short_layout
 from planner.report.summary import memory_blocks
+from planner.search.plan import chance_words, spare
+from planner.search.plan import verdict as one_word
 
 SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 SMALL_GIB = 0.05
@@ -23,13 +25,13 @@ SMALL_GIB = 0.05
 
 
 def verdict(linted: Linted) -> str:
-    """Peak, what is usable and what is left, or that it was not costed."""
+    """In a word whether it fits, peak, what is usable and what is left, and the chance that it fits."""
     plan = linted.plan
     if plan is None:
         return "not costed"
-    free = plan.headroom_gib
-    said = f"{free:.1f} GiB free" if free >= 0 else f"{-free:.1f} GiB missing"
-    return f"peak {plan.peak_gib:.1f} of {plan.usable_gib:.1f} GiB usable, {said}"
+    chance = plan.fit_probability
+    fits = "" if chance is None else f" (fits with {chance_words(chance)})"
+    return f"{one_word(plan)}, peak {plan.peak_gib:.1f} of {plan.usable_gib:.1f} GiB usable, {spare(plan)}{fits}"
 
 
 def change_text(before: Linted, after: Linted) -> str:
@@ -54,7 +56,7 @@ def lint_screen(linted: Linted, before: Linted | None = None) -> list[Block]:
     plan = linted.plan
     rows = tuple((_spot(linted, one.where), one.severity, one.text) for one in linted.findings)
     table = Grid(("line", "severity", "what"), rows, left=frozenset({0, 1, 2})) if rows else None
-    rows_of_plan = {"layout": short_layout, "memory": memory_text, "risk": risk_text}
+    rows_of_plan = {"on": machines_text, "layout": short_layout, "memory": memory_text, "risk": risk_text}
     after = () if plan is None else tuple((name, text(plan)) for name, text in rows_of_plan.items())
     lead = () if before is None else (change_text(before, linted),)
     return screen_blocks(
@@ -110,7 +112,7 @@ def lint_sarif(linted: Linted) -> JsonObject:
     """Static Analysis Results Interchange Format 2.1.0, which code hosts show beside the lines."""
     found = [(one.rule, one.severity, one.text, one.where.file, one.where.line or 1) for one in linted.findings]
     if linted.fits is False:
-        found.append(("memory", "error", f"does not fit: {verdict(linted)}", str(linted.path), 1))
+        found.append(("memory", "error", verdict(linted), str(linted.path), 1))
     results = [
         {
             "ruleId": rule,

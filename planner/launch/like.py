@@ -19,7 +19,8 @@ from planner.inputs.catalog import Catalog
 from planner.launch.keyed import key_table, written
 from planner.launch.reading.found import Found, Spelling
 from planner.launch.reading.megatron import SHAPE
-from planner.launch.reading.opened import KINDS, TABLES, opened, text_of
+from planner.launch.reading.opened import opened, text_of
+from planner.launch.reading.tables import KINDS, TABLES
 
 PARALLEL = (
     "--tensor-model-parallel-size", "--pipeline-model-parallel-size", "--context-parallel-size", "--sequence-parallel",

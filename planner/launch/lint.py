@@ -43,6 +43,7 @@ SILENT = frozenset(("slime", "axolotl"))
 """Launchers whose engine drops a setting that it does not know."""
 GROUPED = "groups_need_samples"
 GPUS = "cluster: give exactly one of num_gpus and max_gpus"
+SEVERAL = "estimate needs one layout, and the scenario leaves several open"
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
 RULE_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -89,9 +90,7 @@ class Linted:
 def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: str | None = None) -> Linted:
     """Read a launch file and judge it; nothing in it is run. Raises InputError for files that cannot be read."""
     found = opened(path, catalog, engine)
-    for change in overrides:
-        if (name := change.partition("="))[0] == "model" and "model" not in found.words:
-            found.words["model"] = name[2]  # layers of stages and chunks follow from it
+    _fill(found, overrides)
     tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
     findings = [*misspelt(found, catalog), *traps(found, catalog)]
     document = with_overrides(parse_document(json.dumps(tree), f"{path} (as read)"), overrides)
@@ -117,6 +116,16 @@ def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: st
     return Linted(path, found, tree, tuple(findings), plan, tuple(left))
 
 
+def _fill(found: Found, overrides: Sequence[str]) -> None:
+    """Say the model that --set gives, and the number of GPUs where no line does: other values follow from them."""
+    given = {path.strip(): text.strip() for path, _, text in (change.partition("=") for change in overrides)}
+    if "model" in given:
+        found.words["model"] = given["model"]
+    gpus = given.get("cluster.num_gpus", "")
+    if gpus.isdecimal() and len(gpus) < 10 and not {"num_gpus", "gpus_per_node"} & set(found.words):
+        found.words["num_gpus"] = int(gpus)
+
+
 def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: str) -> Mistake:
     """A mistake of the scenario at the line of the launch file that said the value."""
     if mistake.what == GPUS:
@@ -126,8 +135,13 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
         what = f"no model of the catalog has {' '.join(shape)}" if shape else "no line that can be read names the model"
         place = found.options["--num-layers"].place if "--num-layers" in found.options else Place(name)
         return Mistake(what, place, None, "--set model=NAME, or the path of a config.json")
+    if mistake.what == SEVERAL:
+        return Mistake("no line says which of several layouts it is", Place(name), mistake.because, "--set PATH=VALUE")
     path = mistake.where.path if mistake.where is not None else None
     where = places.get(path or "", Place(name, path=path))
+    if path == "model":
+        close = mistake.attempt if (mistake.attempt or "").startswith("did you mean") else None
+        return Mistake(mistake.what, where, None, close or "--set model=NAME, or the path of its config.json")
     return Mistake(mistake.what, where, mistake.because, mistake.attempt)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import PLANS, Anything, words_of, written
+from drawn import PLANS, Anything, megatron_degrees, words_of, written
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 NEEDS_A_GPU = ("mcore_bridge", "mcore_bridge.model", "swift.megatron.utils", "swift.megatron.init")
@@ -56,16 +56,9 @@ def test_ms_swift_takes_every_plan(tmp_path: Path) -> None:
         words, _ = words_of(files["plan.sh"])
         lay, precision = plan.layout, plan.problem.precision.id
         args = arguments(words, lay["num_gpus"], tmp_path)
-        read = {
-            "tensor_parallel": args.tensor_model_parallel_size,
-            "pipeline_parallel": args.pipeline_model_parallel_size,
-            "context_parallel": args.context_parallel_size,
-            "expert_parallel": args.expert_model_parallel_size,
-            "data_parallel": args.data_parallel_size,
+        read = megatron_degrees(args) | {
             "micro_batch_size": args.micro_batch_size,
             "num_micro_batches": args.num_microbatches,
-            "global_batch_size": args.global_batch_size,
-            "sequence_parallel": int(args.sequence_parallel),
             "virtual_pipeline": args.virtual_pipeline_model_parallel_size or 1,
         }
         assert read == {name: lay[name] for name in read}, files["plan.sh"]

@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import PLANS, words_of, written
+from drawn import PLANS, megatron_degrees, words_of, written
 
 from planner.inputs.document import parse_document
 
@@ -56,16 +56,9 @@ def test_megatron_accepts_every_plan_and_reads_it_back(capsys: pytest.CaptureFix
             config = arguments.core_transformer_config_from_args(args)
         capsys.readouterr()
         lay = plan.layout
-        read = {
-            "tensor_parallel": args.tensor_model_parallel_size,
-            "pipeline_parallel": args.pipeline_model_parallel_size,
-            "context_parallel": args.context_parallel_size,
-            "expert_parallel": args.expert_model_parallel_size,
-            "data_parallel": args.data_parallel_size,
+        read = megatron_degrees(args) | {
             "micro_batch_size": args.micro_batch_size,
-            "global_batch_size": args.global_batch_size,
             "sequence_length": args.seq_length,
-            "sequence_parallel": int(args.sequence_parallel),
         }
         assert read == {name: lay[name] for name in read}, text
         assert config.num_layers == sum(plan.layers)

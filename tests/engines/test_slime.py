@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import PLANS, Anything, words_of, written
+from drawn import PLANS, Anything, megatron_degrees, words_of, written
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 OF_THE_USER = ("--hf-checkpoint", "none", "--prompt-data", "x", "--num-rollout", "10")
@@ -83,16 +83,7 @@ def test_slime_takes_every_plan(tmp_path: Path) -> None:
         ):
             args = own.parse_args()
         lay = plan.layout
-        read = {
-            "tensor_parallel": args.tensor_model_parallel_size,
-            "pipeline_parallel": args.pipeline_model_parallel_size,
-            "context_parallel": args.context_parallel_size,
-            "expert_parallel": args.expert_model_parallel_size,
-            "data_parallel": args.data_parallel_size,
-            "global_batch_size": args.global_batch_size,
-            "sequence_parallel": int(args.sequence_parallel),
-            "num_gpus": args.world_size,
-        }
+        read = megatron_degrees(args) | {"num_gpus": args.world_size}
         assert read == {name: lay[name] for name in read}, text
         assert plan.rollout is not None
         assert args.rollout_num_gpus == plan.rollout.num_gpus

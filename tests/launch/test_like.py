@@ -12,7 +12,8 @@ from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load
 from planner.launch import registry
 from planner.launch.like import DECISIONS, THEIRS, like
-from planner.launch.reading.opened import TABLES, opened
+from planner.launch.reading.opened import opened
+from planner.launch.reading.tables import TABLES
 from planner.problem.resolve import question_of
 from planner.search.search import search
 

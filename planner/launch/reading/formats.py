@@ -37,7 +37,7 @@ def say_formats(found: Found) -> str | None:
         found.say("precision", cast, *names)
         if found.launcher in NAMES_NO_WEIGHTS:
             found.assumed["engine_options"] = f"weights in {cast} under autocast: no line says how they are loaded"
-        return AUTOCAST[found.launcher in UPCASTS and not pure]
+        return AUTOCAST[found.launcher in UPCASTS and not pure and "adapter" not in found.words]
     if pure or found.launcher == "accelerate":
         found.say("precision", "bf16", "pure_bf16", *names)
         if not pure:

@@ -44,6 +44,8 @@ class Found:
     words: dict[str, Setting] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     """Where each word was said; a word without a place is a default of the engine."""
+    adapter: dict[str, object] | None = None
+    """Fields of a scenario's adapter, where one is trained."""
     unread: list[tuple[Place, str]] = field(default_factory=list)
     assumed: dict[str, str] = field(default_factory=dict)
     """Paths of the scenario that no line says: what was taken, and why."""

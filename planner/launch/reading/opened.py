@@ -9,12 +9,14 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
+from planner.launch.reading.adapters import say_adapter, say_base
 from planner.launch.reading.formats import say_formats
 from planner.launch.reading.found import Found, Spelling, options_of
 from planner.launch.reading.joined import Unread, read_keys, settings_of
 from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.shell import Bash, Word, read_script
+from planner.launch.reading.tables import KINDS, TABLES
 
 MAX_BYTES = 2_000_000
 CONFIGURATIONS = (".yaml", ".yml", ".json")
@@ -47,31 +49,10 @@ SIGNS = (
     ("per_device_train_batch_size", "accelerate"),
 )
 """Beginnings of settings that say it where no program does."""
-FAMILY = "hf_trainer_523.yaml"
-ZERO, ARGUMENTS = (FAMILY, "deepspeed"), (FAMILY, "training_arguments")
-TABLES: dict[str, tuple[tuple[str, str], ...]] = {
-    "verl": tuple(("verl_091.yaml", part) for part in ("common", "megatron", "fsdp2")),
-    "nemo-rl": tuple(("nemo_rl_07.yaml", part) for part in ("common", "megatron", "dtensor")),
-    "openrlhf": (("openrlhf_0112.yaml", "flags"),),
-    "ms-swift": (("ms_swift_460.yaml", "flags"),),
-    "torchtitan": tuple(("torchtitan_030.yaml", part) for part in ("common", "pipeline")),
-    "axolotl": (("axolotl_019.yaml", "common"), ("axolotl_019.yaml", "fsdp"), ZERO),
-    "llama-factory": (("llama_factory_095.yaml", "common"), (FAMILY, "accelerate"), (FAMILY, "fsdp"), ZERO),
-    "deepspeed": (ZERO, ARGUMENTS),
-    "accelerate": ((FAMILY, "accelerate"), (FAMILY, "fsdp"), ARGUMENTS, ZERO),
-}
-"""(file, part) of the key tables that a launcher's files are read by, the first word of a kind counting."""
-KINDS: dict[str, set[str]] = {
-    "verl-megatron": {"common", "megatron"},
-    "verl-fsdp2": {"common", "fsdp2"},
-    "nemo-rl": {"common", "megatron"},
-    "nemo-rl-fsdp2": {"common", "dtensor"},
-    "deepspeed": {"common", "accelerate", "deepspeed", "training_arguments"},
-    "fsdp2": {"common", "accelerate", "fsdp", "training_arguments"},
-    "transformers": {"common", "accelerate", "training_arguments"},
-    "transformers-ddp": {"common", "accelerate", "training_arguments"},
-}
-"""Parts that belong to an engine, where a launcher serves several."""
+VERL_MEGATRON = ("actor_rollout_ref.actor.megatron.", "+actor_rollout_ref.actor.megatron.")
+"""Settings that make a trainer which no word names Megatron's: releases before 0.9 named its configuration file."""
+FSDP1 = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
+"""Settings of the first FSDP, which is costed as the second."""
 VERL = {True: "verl-megatron", False: "verl-fsdp2"}
 ZERO_SIGNS = ("zero_optimization.stage", "deepspeed")
 FAMILIES = ("deepspeed", "transformers", "fsdp2")
@@ -214,9 +195,11 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         return options[name].text.lower() if name in options else ""
 
     sharded = "megatron-core" if "--use-distributed-optimizer" in options else "megatron-core-replicated"
-    megatron = text("model_engine") == "megatron" or text("actor_rollout_ref.actor.strategy") == "megatron"
+    trainer = text("model_engine") or text("actor_rollout_ref.actor.strategy") or text("--config-name")
+    megatron = "megatron" in trainer or (not trainer and any(name.startswith(VERL_MEGATRON) for name in options))
     zero = text("distributed_type") in ZERO_SIGNS or any(name in options for name in ZERO_SIGNS)
-    one = text("distributed_type") == "no" or ("distributed_type" not in options and "fsdp_version" not in options)
+    sharded_once = any(text(name) not in ("", "null", "false") for name in (*FSDP1, "fsdp_version"))
+    one = text("distributed_type") == "no" or ("distributed_type" not in options and not sharded_once)
     family = FAMILIES[0 if zero else 1 if one else 2]
     if text("distributed_type") == "multi_gpu":
         family = "transformers-ddp"
@@ -330,6 +313,9 @@ def _settle(found: Found) -> None:
     if words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None:
         place = found.places.get("algorithm", found.places.get("model", Place("?")))
         found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
+    first = next((found.options[name] for name in FSDP1 if name in found.options and found.has(name)), None)
+    if found.engine == FAMILIES[2] and first is not None and "fsdp_version" not in found.options:
+        found.unread.append((first.place, "FSDP of the first kind is costed as FSDP2 is"))
     _count_copies(found)
     degrees = [name for name in DEGREES_APART if (found.number(name) or 1) > 1]
     for name in degrees:
@@ -358,7 +344,9 @@ def _settle(found: Found) -> None:
         modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
         words["all_recomputed"] = "full" in modes
         words["recompute_modules"] = ["op"] if "selective" in modes else []
+    say_adapter(found)
     autocast = say_formats(found)
+    say_base(found)
     if autocast is not None:
         found.switch_on(autocast, "precision")
     if words.get("fused_loss") is True:

@@ -28,6 +28,8 @@ PINS = (
     ("engine_options", "engine_options"),
     ("model", "model"),
 )
+RENAMED = "meta-"
+"""Beginning of names that their publisher has dropped since."""
 NODE = "hgx-h100-8"
 EXPERTS_AS_DENSE = frozenset(("torchtitan",))
 """Launchers without a degree for it: experts are cut as the dense layers are, unless they lie on several ranks."""
@@ -58,6 +60,8 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     _ends(found, flat, catalog, put)
     _work(found, flat, put)
     _recomputation(found, flat, put)
+    for field, part in (found.adapter or {}).items():
+        put(f"adapter.{field}", part, "adapter")
     if flat.get("cluster.num_gpus") is None:
         found.assumed["cluster.num_gpus"] = "no line says how many GPUs there are"
     return _tree(flat), places
@@ -198,10 +202,11 @@ def known_model(name: str, catalog: Catalog) -> Architecture | None:
 
 def model_of(name: str, catalog: Catalog) -> str | None:
     """Id of the catalog's model with this id, or this Hugging Face name, its tuned variants and folders included."""
-    last = name.rstrip("/").rpartition("/")[2].lower()
 
     def own(hf_id: str | None) -> str:
-        return (hf_id or "").rpartition("/")[2].lower()
+        return (hf_id or "").rstrip("/").rpartition("/")[2].lower().removeprefix(RENAMED)
+
+    last = own(name)
 
     ids = catalog.may_state("models", "hf_id", lambda text: bool(own(text)) and f"{last}-".startswith(f"{own(text)}-"))
     named = {name, last}.intersection(catalog.ids("models"))

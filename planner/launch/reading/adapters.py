@@ -1,0 +1,98 @@
+"""Low-rank adapters in a launch file: what is trained, on which matrices, and how the frozen base lies in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.errors import Place
+from planner.launch.reading.found import Found
+
+FULL = frozenset(("full", "none", "null", "false", ""))
+LOW_RANK = frozenset(("lora", "qlora", "dora", "canonical_lora"))
+EVERY = frozenset(("all", "all-linear"))
+SAVED = frozenset(("embed_tokens", "lm_head"))
+USUAL = ("q_proj", "v_proj")
+"""Targets of peft 0.21.2 (utils/constants.py) for Llama, Qwen and Mistral where a file names none."""
+WHOLE_LISTS = frozenset(("nemo-rl",))
+"""Launchers to which an empty list of targets is every linear layer."""
+OWN_REFERENCE = frozenset(("verl",))
+"""Launchers whose reference is the base without its adapter, of which no copy lies anywhere."""
+WORDS = (
+    "tuner", "adapter_rank", "adapter_targets", "adapter_all", "adapter_dropout", "adapter_saved", "adapter_dora",
+    "adapter_rslora", "adapter_kind", "base_bits", "base_bits_8", "quantised_twice",
+)  # fmt: skip
+"""Words of the parts of tables that adapters are read by."""
+
+
+def say_adapter(found: Found) -> None:
+    """Say the adapter of a file that trains one: word `adapter` (fields of a scenario's), at the place of its rank."""
+    words = {word: found.words.pop(word, None) for word in WORDS}
+    places = {word: found.places.pop(word) for word in WORDS if word in found.places}
+    rank = words["adapter_rank"]
+    method = str(words["tuner"] if words["tuner"] is not None else "lora" if rank else "full").lower()
+    where = next((places[word] for word in ("adapter_rank", "tuner") if word in places), None)
+    if method in FULL or not isinstance(rank, int) or rank < 1:
+        return
+    if method not in LOW_RANK:
+        found.unread.append((where or Place("?"), f"{method} is not costed: as if every weight were trained"))
+        return
+    adapter: dict[str, object] = {"rank": rank, "targets": _targets(found, words)}
+    if words["adapter_dora"] is True or "dora" in (words["adapter_kind"], method):
+        adapter["variant"] = "dora"
+    elif words["adapter_rslora"] is True:
+        adapter["variant"] = "rslora"
+    dropout = words["adapter_dropout"]
+    if isinstance(dropout, (int, float)) and dropout > 0:
+        adapter["dropout"] = float(dropout)
+    saved = _names(words["adapter_saved"])
+    if SAVED.intersection(saved):
+        adapter["modules_to_save"] = [name for name in saved if name in SAVED]
+    for name in saved:
+        if name not in SAVED:
+            found.unread.append((places["adapter_saved"], f"{name}, trained whole beside the adapter, is not counted"))
+    quantised = _base(words, method)
+    if quantised is not None:
+        adapter["base_precision"] = quantised
+    found.adapter = adapter
+    found.words["adapter"] = method
+    if where is not None:
+        found.places["adapter"] = where
+    if found.launcher in OWN_REFERENCE and found.words.get("reference") is True:
+        found.words["reference"] = False
+        found.unread.append(
+            (where or Place("?"), "the reference is the base without its adapter: its pass is not timed")
+        )
+
+
+def say_base(found: Found) -> None:
+    """Say the format of a frozen base that no line quantises: that in which products are taken."""
+    if found.adapter is not None and "base_precision" not in found.adapter:
+        precision = found.words.get("precision")
+        found.adapter["base_precision"] = precision if precision in ("fp16", "fp32") else "bf16"
+
+
+def _targets(found: Found, words: Mapping[str, object]) -> list[str]:
+    names = _names(words["adapter_targets"])
+    if words["adapter_all"] is True or EVERY.intersection(names) or (not names and found.launcher in WHOLE_LISTS):
+        return ["all-linear"]
+    if not names:
+        found.assumed["adapter.targets"] = f"{', '.join(USUAL)}: no line names the adapted matrices"
+        return list(USUAL)
+    return names
+
+
+def _names(value: object) -> list[str]:
+    """A list, or words between commas; an empty list is read as a switch is."""
+    if value is None or value is True:
+        return []
+    items = value if isinstance(value, list) else str(value).split(",")
+    return [name for item in items if (name := str(item).strip())]
+
+
+def _base(words: Mapping[str, object], method: str) -> str | None:
+    bits = words["base_bits"]
+    if words["base_bits_8"] is True or bits == 8:
+        return "int8"
+    if bits == 4 or method == "qlora":
+        return "nf4-single" if words["quantised_twice"] is False else "nf4"
+    return None

@@ -1,0 +1,38 @@
+"""Which tables of catalogs/flags a launcher's files are read by."""
+
+from __future__ import annotations
+
+FAMILY = "hf_trainer_523.yaml"
+ZERO, ARGUMENTS, PROGRAM = (FAMILY, "deepspeed"), (FAMILY, "training_arguments"), (FAMILY, "program")
+TABLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "verl": tuple(
+        ("verl_091.yaml", part) for part in ("common", "megatron", "fsdp2", "megatron_adapter", "fsdp2_adapter")
+    ),
+    "nemo-rl": tuple(
+        ("nemo_rl_07.yaml", part) for part in ("common", "megatron", "dtensor", "megatron_adapter", "dtensor_adapter")
+    ),
+    "openrlhf": (("openrlhf_0112.yaml", "flags"), ("openrlhf_0112.yaml", "adapter")),
+    "ms-swift": (("ms_swift_460.yaml", "flags"), ("ms_swift_460.yaml", "adapter")),
+    "torchtitan": tuple(("torchtitan_030.yaml", part) for part in ("common", "pipeline")),
+    "axolotl": (*(("axolotl_019.yaml", part) for part in ("common", "fsdp", "older", "adapter")), ZERO),
+    "llama-factory": (
+        *(("llama_factory_095.yaml", part) for part in ("common", "adapter")),
+        *((FAMILY, part) for part in ("accelerate", "fsdp")),
+        ZERO,
+    ),
+    "deepspeed": (ZERO, ARGUMENTS, PROGRAM),
+    "accelerate": ((FAMILY, "accelerate"), (FAMILY, "fsdp"), ARGUMENTS, PROGRAM, ZERO),
+}
+"""(file, part) of the key tables that a launcher's files are read by, the first word of a kind counting."""
+OF_TRAINERS = {"common", "accelerate", "training_arguments", "program", "adapter"}
+KINDS: dict[str, set[str]] = {
+    "verl-megatron": {"common", "megatron", "megatron_adapter"},
+    "verl-fsdp2": {"common", "fsdp2", "fsdp2_adapter"},
+    "nemo-rl": {"common", "megatron", "megatron_adapter"},
+    "nemo-rl-fsdp2": {"common", "dtensor", "dtensor_adapter"},
+    "deepspeed": OF_TRAINERS | {"deepspeed"},
+    "fsdp2": OF_TRAINERS | {"fsdp", "older"},
+    "transformers": OF_TRAINERS,
+    "transformers-ddp": OF_TRAINERS,
+}
+"""Parts that belong to an engine, where a launcher serves several."""
