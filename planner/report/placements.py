@@ -42,7 +42,7 @@ def placement_blocks(placed: Sequence[Placed]) -> list[Block]:
 
 def _step(one: Placed) -> str:
     if one.plan is None:
-        return "does not fit"
+        return "does not fit" if one.none_fits else "none found in time"
     count = len(one.plan.wish.given_up)
     given = f", {count} wish{'es' * (count > 1)} given up" if count else ""
     return format_seconds(one.plan.step_seconds) + given
