@@ -265,6 +265,8 @@ class RolloutCosts:
         )
         each = np.where(checked > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
         fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
+        spans = tp > (problem.node.gpus_per_host or problem.node.gpus_per_node)
+        fixed = fixed + spans * (problem.node.gpus_per_host is not None) * engine.across_hosts_us / US_PER_S
         layers = problem.architecture.num_hidden_layers
         whole = np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed
         made = tokens_of_a_check(drafted, rollout.speculative_accepted)

@@ -123,6 +123,8 @@ class RolloutEngine(Frozen):
     """Prompts shared by several samples are prefilled once."""
     step_overhead_us: Micros
     """Scheduler time of one decode step that no kernel hides. [us]"""
+    across_hosts_us: Micros = 0
+    """Time of one decode step on top where the engine spans several hosts of one NVLink domain. [us]"""
     sequence_us: Micros = 0
     """Host time of one sequence in one decode step: scheduling, sampling, detokenising. [us]"""
     log_prob_sequence_us: Micros = 0

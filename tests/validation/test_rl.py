@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from statistics import median
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_placements_are_all_reported_with_finite_numbers() -> None:
     # 13.8 million tokens of 7.6 billion weights, 8 FLOP each with recomputation, on 16 H20 of 148 TFLOP/s in 313.81 s
     assert asked["verl-7b-32-async"] == pytest.approx(8 * 13.84e6 * 7.6e9 / (16 * 148e12 * 313.81), rel=0.05)
     assert {name for name, share in asked.items() if share > 1} == {"verl-7b-32-async", "verl-7b-64-async"}
+
+
+def test_engines_over_several_trays_are_as_slow_as_published() -> None:
+    """Fitted to the asynchronous steps of GB200 with more than one tray an engine; the colocated ones are the check."""
+    result = run_placements(FOLDER)
+    assert result is not None
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for score in result.scores:
+        if "gb200" in score.row.cells["node"] and int(score.row.cells["rollout_tp"]) > 4:
+            errors[score.row.colocated].append(abs(score.step_error))
+    assert [len(rows) for rows in errors.values()] == [6, 4]
+    assert max(errors[False]) < 0.05
+    assert median(errors[True]) < 0.2
 
 
 def test_pairs_are_compared_by_what_they_differ_in() -> None:
