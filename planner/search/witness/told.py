@@ -102,8 +102,8 @@ def _replicas(problem: Problem, lay: Mapping[str, int]) -> int:
 def _padded(problem: Problem, lay: Mapping[str, int]) -> int:
     """Length of a sequence as ranks cut it: engines that pack pad each to pieces of one length for all ranks.
 
-    slime v0.3.1 backends/megatron_utils/cp_utils.py:307-312, data.py:97-101; verl 0.9.1 models/mcore/util.py:77-83; NeMo-RL
-    @7ea279ab data/llm_message_utils.py:355-358.
+    slime v0.3.1 backends/megatron_utils/cp_utils.py:307-312, data.py:97-101; verl 0.9.1 models/mcore/util.py:77-83;
+    NeMo-RL @7ea279ab data/llm_message_utils.py:355-358.
     """
     if problem.engine.packing is None:
         return lay["sequence_length"]
