@@ -23,7 +23,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     assert plan is not None
     if settled(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
-    words = _on_one_cluster(plan, said(plan))
+    words = _in_pieces(plan, _on_one_cluster(plan, said(plan)))
     common, own = (key_table(catalog, TABLE, part) for part in ("common", "megatron"))
     also = {"uneven_stages"} | ({"placement"} if not words["colocated"] else set())
     values = settings(plan, common, words, NAME, own.spoken | also)
@@ -31,6 +31,26 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     values |= optional(plan, common, NAME)
     remarks = ("defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path.",)
     return yaml_document(outcome, common.engine, {"defaults": BASE, **values}, remarks)
+
+
+def _in_pieces(plan: Plan, words: Words) -> Words:
+    """Words with what sequences are padded to, so that context and tensor ranks get pieces of one length.
+
+    Raises InputError for sequences cut over context ranks that are not packed (nemo_rl/models/megatron/setup.py:880).
+    """
+    cp = plan.layout["context_parallel"]
+    if cp == 1:
+        return words
+    if not words["dynamic"]:
+        raise refuse(
+            plan,
+            f"{NAME} cuts sequences over context ranks only where it packs them",
+            f"context_parallel {cp} with micro-batches of {plan.layout['micro_batch_size']}",
+            "batch.max_tokens_per_gpu: any, or layout.context_parallel: 1",
+            "batch",
+            "max_tokens_per_gpu",
+        )
+    return words | {"sequence_multiple": 2 * cp * plan.layout["tensor_parallel"]}
 
 
 def _on_one_cluster(plan: Plan, words: Words) -> Words:

@@ -149,15 +149,19 @@ def _rollout(plan: Plan) -> Array:
 
 
 def _batch(plan: Plan) -> Array:
-    """Micro-batches, packed or fixed; slime sets the position limit to the sequence length itself."""
+    """Micro-batches, packed or fixed; slime sets the position limit to the sequence length itself.
+
+    Megatron wants that length in 2 * context_parallel pieces; slime pads sequences to them.
+    """
     lay = plan.layout
+    pieces = 2 * lay["context_parallel"] if lay["context_parallel"] > 1 else 1
     flags: tuple[Flag, ...] = (("--micro-batch-size", str(lay["micro_batch_size"])),)
     if lay["max_tokens"]:
         flags = (("--use-dynamic-batch-size", None), ("--max-tokens-per-gpu", str(lay["max_tokens"])))
     flags = (
         *flags,
         ("--global-batch-size", str(lay["global_batch_size"])),
-        ("--seq-length", str(lay["sequence_length"])),
+        ("--seq-length", str(-(-lay["sequence_length"] // pieces) * pieces)),
     )
     return Array("BATCH_ARGS", flags)
 

@@ -1,7 +1,7 @@
-"""Rules the other way: a layout that one rule of ours alone refuses is refused by Megatron too.
+"""Rules the other way: a layout that one rule of ours alone refuses is refused by the engine too.
 
-Megatron checks in three places: its arguments, its process groups, and in what is built or run later; a rule of the
-last kind is named with where.
+An engine checks in several places: its arguments, its process groups, and in what is built or run later; a rule that
+nothing asked here checks is named with the line of the engine that stops, or goes wrong, instead.
 """
 
 from __future__ import annotations
@@ -11,91 +11,45 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import MODELS, PLAIN, PLANS, catalog, proof_of_anything, words_of, written
+from drawn import MODELS, PLANS, words_of, written
+from megatron_model import built
+from refused import Draw, degrees, experts, lengths, refused, rollouts
+from test_deepspeed import Ranks
+from test_openrlhf import parsed
 from test_parsers import OF_THE_USER, megatron
+from torchtitan_trainer import parts
 
-from planner.errors import PlannerError
-from planner.inputs.document import override, parse_document
-from planner.launch import registry
-from planner.problem.resolve import question_of
-from planner.search import space as spaces
-from planner.search.plan import make_plan
-from planner.search.search import Outcome
+from planner.search.plan import Plan
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
-LATER = {
-    "projections_divide_tensor": "Transformer Engine's LayerNormLinear, divide(out_features, tp_size)",
-    "positions_divide_context": "the yarn cache, cut over context ranks in its first forward pass",
-}
-"""Rules that no argument check has: where Megatron stops instead."""
+LATER: dict[str, dict[str, str]] = {}
+"""Rules that nothing asked here checks: where the engine stops instead."""
+REFUSALS = (AssertionError, ValueError, RuntimeError, SystemExit, ZeroDivisionError, TypeError, NotImplementedError)
 
 
-def draw(rng: random.Random) -> dict[str, Any]:
-    """A scenario whose degrees need not divide anything."""
-    pins: dict[str, Any] = {
-        "model": rng.choice(MODELS),
-        "cluster.node": "gb200-nvl72",
-        "cluster.num_gpus": rng.choice([4, 8, 12, 16, 24, 36, 48]),
-        "batch.global_batch_size": rng.choice([48, 96, 100, 144]),
-        "batch.micro_batch_size": rng.choice([1, 2]),
-        "batch.sequence_length": rng.choice([1024, 1020, 2048, 4100]),
-        "layout.tensor_parallel": rng.choice([1, 2, 3, 4, 6, 8, 12]),
-        "layout.pipeline_parallel": rng.choice([1, 1, 2, 3, 4]),
-        "layout.context_parallel": rng.choice([1, 1, 2, 3]),
-        "layout.virtual_pipeline": rng.choice([1, 1, 2, 3]),
-        "layout.layers_per_stage": "even",
-        "layout.recomputed_layers": 0,
-        "layout.sequence_parallel": rng.choice([True, True, False]),
-        "limits.tensor_parallel_inside_domain": False,
-        "limits.host_memory": False,
-    }
-    if rng.random() < 0.4:
-        modules = rng.sample(["mla_up_proj", "moe_act", "layernorm", "mlp", "core_attn"], 1)
-        pins |= {"layout.recompute_modules": modules, "precision": rng.choice(["bf16", "fp8"])}
-    if rng.random() < 0.4:
-        pins |= {
-            "layout.expert_parallel": rng.choice([1, 2, 3, 5, 8]),
-            "layout.expert_tensor_parallel": rng.choice([1, 2]),
-        }
-    return pins
+def ask(engine: str, launcher: str, draw: Draw, why: Callable[[Plan, dict[str, str]], str | None]) -> None:
+    """Every layout that one rule alone refuses is refused, or its rule is named in LATER; at least one was asked."""
+    asked, silent = Counter[str](), Counter[str]()
+    for rule, plan, files in refused(engine, launcher, draw, PLANS):
+        asked[rule] += 1
+        if why(plan, files) is None:
+            silent[rule] += 1
+            if rule not in LATER.get(engine, {}):
+                print(f"not refused: {rule}, {plan.problem.architecture.id}, {plan.layout}")
+    print(f"{engine}: asked {asked.total()} {dict(asked)}; not refused {dict(silent)}")
+    assert asked
+    assert set(silent) <= set(LATER.get(engine, {})), silent
 
 
-def refused_by_one(rng: random.Random) -> tuple[str, Outcome] | None:
-    """(rule, a plan that it alone refuses); none where the draw breaks no rule, or several."""
-    document = override(parse_document(json.dumps(PLAIN), "asked.yaml"), draw(rng))
-    try:
-        question = question_of(document, catalog())
-    except PlannerError:
-        return None
-    rules = spaces.rules_of(question.first)
-    for rule in rng.sample(rules, len(rules)):
-        if rule.name not in question.first.engine.rules:
-            continue
-        others = [other for other in rules if other is not rule]
-        with mock.patch.object(spaces, "rules_of", return_value=others):
-            try:
-                found = spaces.build_space(question)
-            except PlannerError:
-                continue
-        if not len(found.layouts):
-            continue
-        keeps = rule.keeps(question.first, found.layouts)
-        broken = [row for row in range(len(found.layouts)) if not keeps[row]]
-        if broken:
-            row = rng.choice(broken)
-            stages = found.layouts.row(row)["pipeline_parallel"]
-            whole, rest = divmod(question.architecture.num_hidden_layers, stages)
-            layers = tuple(whole + (stage < rest) for stage in range(stages))
-            try:
-                plan = make_plan(question, found.layouts, row, layers, (0,) * stages, None, None)
-            except (ValueError, PlannerError):  # ranks that fall on no machines cannot be costed
-                continue
-            return rule.name, Outcome(question, "optimal", plan, proof_of_anything(), ())
-    return None
+def said(error: BaseException) -> str:
+    """One line of a refusal."""
+    return f"{type(error).__name__}: {str(error)[:100]}"
 
 
 ENDS = ("--decoder-first-pipeline-num-layers", "--decoder-last-pipeline-num-layers", "--pipeline-model-parallel-layout")
@@ -108,7 +62,7 @@ def evenly(words: list[str]) -> list[str]:
 
 
 def answer(text: str, gpus: int) -> str | None:
-    """Why Megatron's arguments, its configuration, micro-batches or process groups refuse a script; none if nothing."""
+    """Why Megatron's arguments, configuration, micro-batches, groups or model refuse a script; none if nothing."""
     arguments = megatron()
     words, exports = words_of(text)
     world = {"WORLD_SIZE": str(gpus), "RANK": "0", "LOCAL_RANK": "0", **exports}
@@ -118,7 +72,7 @@ def answer(text: str, gpus: int) -> str | None:
             args = arguments.validate_args(args) or args
             arguments.core_transformer_config_from_args(args)
             batches(args)
-            groups(args)
+            built(arguments, args, 0)
     except (AssertionError, ValueError, RuntimeError, SystemExit, ZeroDivisionError, TypeError) as error:
         return f"{type(error).__name__}: {str(error)[:100]}"
     return None
@@ -130,52 +84,19 @@ def batches(args: Any) -> None:
     ConstantNumMicroBatchesCalculator(args.global_batch_size, args.micro_batch_size, args.data_parallel_size, False, 0)
 
 
-def groups(args: Any) -> None:
-    """Its process groups over ranks that are only said to be there."""
-    dist = pytest.importorskip("torch.distributed")
-    from megatron.core import parallel_state
-
-    store = pytest.importorskip("torch.testing._internal.distributed.fake_pg").FakeStore
-
-    dist.init_process_group("fake", store=store(), rank=0, world_size=args.world_size)
-    try:
-        parallel_state.initialize_model_parallel(
-            args.tensor_model_parallel_size,
-            args.pipeline_model_parallel_size,
-            args.virtual_pipeline_model_parallel_size,
-            context_parallel_size=args.context_parallel_size,
-            expert_model_parallel_size=args.expert_model_parallel_size,
-            expert_tensor_parallel_size=args.expert_tensor_parallel_size,
-            order="tp-cp-ep-pp-dp" if args.use_tp_pp_dp_mapping else "tp-cp-ep-dp-pp",
-            create_gloo_process_groups=False,
-        )
-    finally:
-        parallel_state.destroy_model_parallel()
-        dist.destroy_process_group()
+def of_megatron(rng: random.Random) -> dict[str, Any]:
+    """A scenario of Megatron whose degrees need not divide anything."""
+    pins = {**degrees(rng), **lengths(rng), "model": rng.choice(MODELS)}
+    pins["layout.sequence_parallel"] = rng.choice([True, True, False])
+    if rng.random() < 0.4:
+        modules = rng.sample(["mla_up_proj", "moe_act", "layernorm", "mlp", "core_attn"], 1)
+        pins |= {"layout.recompute_modules": modules, "precision": rng.choice(["bf16", "fp8"])}
+    return pins | (experts(rng) if rng.random() < 0.4 else {})
 
 
 def test_what_a_rule_alone_refuses_megatron_refuses_too() -> None:
-    rng, asked, silent = random.Random(12), Counter[str](), Counter[str]()
-    unwritten: Counter[str] = Counter()
-    while sum(asked.values()) < PLANS:
-        found = refused_by_one(rng)
-        if found is None:
-            continue
-        rule, outcome = found
-        assert outcome.plan is not None
-        try:
-            text = registry.files("megatron", outcome, catalog())["plan.sh"]
-        except PlannerError as error:
-            unwritten[f"{rule}: {str(error).splitlines()[0][:60]}"] += 1
-            continue
-        asked[rule] += 1
-        why = answer(text, outcome.plan.layout["num_gpus"])
-        if why is None:
-            silent[rule] += 1
-            if rule not in LATER:
-                print(f"not refused: {rule}, {outcome.plan.problem.architecture.id}, {outcome.plan}")
-    print(f"asked {dict(asked)}; not refused by arguments or groups {dict(silent)}; not written {dict(unwritten)}")
-    assert set(silent) <= set(LATER), silent
+    megatron()
+    ask("megatron-core", "megatron", of_megatron, lambda plan, f: answer(f["plan.sh"], plan.layout["num_gpus"]))
 
 
 def test_what_no_rule_refuses_is_not_refused() -> None:
@@ -184,3 +105,117 @@ def test_what_no_rule_refuses_is_not_refused() -> None:
         if plan.problem.scenario.cluster.rank_order == "default" and not any(plan.recomputed):
             split = len(set(plan.layers)) > 1
             assert split or answer(files["plan.sh"], plan.layout["num_gpus"]) is None, files["plan.sh"]
+
+
+TITANS = ("llama3-8b", "qwen3-0.6b", "qwen3-14b", "qwen3-30b-a3b", "deepseek-v2-lite")
+
+
+def of_torchtitan(rng: random.Random) -> dict[str, Any]:
+    """A scenario of torchtitan, over networks that it has functions for."""
+    pins = {**degrees(rng), **lengths(rng), **(experts(rng) if rng.random() < 0.5 else {}), "model": rng.choice(TITANS)}
+    if pins["layout.pipeline_parallel"] == 1:  # torchtitan has no word for chunks of no pipeline
+        pins["layout.virtual_pipeline"] = 1
+    return pins
+
+
+def torchtitan(plan: Plan, files: dict[str, str]) -> str | None:
+    """Why torchtitan's parser, meshes, trainer or schedules refuse a script; none if nothing."""
+    try:
+        parts(words_of(files["plan.sh"])[0], plan.problem.architecture.id, plan.layout["num_gpus"])
+    except REFUSALS as error:
+        return said(error)
+    return None
+
+
+def test_what_a_rule_alone_refuses_torchtitan_refuses_too(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torchtitan")
+    with capsys.disabled():
+        ask("torchtitan", "torchtitan", of_torchtitan, torchtitan)
+
+
+def deepspeed(keys: dict[str, Any], ranks: int) -> str | None:
+    """Why DeepSpeed's configuration refuses batches; it is left to find the micro-batches itself."""
+    config = pytest.importorskip("deepspeed.runtime.config")
+    keys.pop("gradient_accumulation_steps", None)
+    try:
+        with mock.patch("deepspeed.runtime.config.dist.get_rank", return_value=0):
+            config.DeepSpeedConfig(keys, mpu=Ranks(ranks))
+    except REFUSALS as error:
+        return said(error)
+    return None
+
+
+def test_what_a_rule_alone_refuses_deepspeed_refuses_too() -> None:
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+    def why(plan: Plan, files: dict[str, str]) -> str | None:
+        lay, keys = plan.layout, json.loads(files["ds_config.json"])
+        keys["train_batch_size"] = lay["global_batch_size"]  # its file says micro-batches, of which there is no number
+        return deepspeed(keys, lay["data_parallel"] * lay["context_parallel"])
+
+    ask("deepspeed", "deepspeed", lambda rng: {**degrees(rng), **lengths(rng)}, why)
+
+
+def test_what_a_rule_alone_refuses_openrlhf_refuses_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its command, then DeepSpeed with the two sizes that it hands on (utils/deepspeed/deepspeed.py:455-456)."""
+    pytest.importorskip("openrlhf")
+
+    def why(plan: Plan, files: dict[str, str]) -> str | None:
+        try:
+            args = parsed(words_of(files["plan.sh"])[0])
+        except REFUSALS as error:
+            return said(error)
+        sizes = {
+            "train_batch_size": args.train.batch_size,
+            "train_micro_batch_size_per_gpu": args.train.micro_batch_size,
+        }
+        return deepspeed({**sizes, "optimizer": {"type": "Adam"}}, plan.layout["data_parallel"])
+
+    with capsys.disabled():
+        ask("openrlhf", "openrlhf", lambda rng: {**degrees(rng), **rollouts(rng)}, why)
+
+
+def verl_said(words: list[str]) -> Any:
+    """verl's own configuration of a script."""
+    hydra = pytest.importorskip("hydra")
+    folder = os.path.join(next(iter(pytest.importorskip("verl").__path__)), "trainer/config")
+    with hydra.initialize_config_dir(folder, version_base=None):
+        return hydra.compose("ppo_trainer", overrides=words)
+
+
+def cut(actor: Any, lay: dict[str, int]) -> None:
+    """The samples of a step over data ranks, and those of a rank into micro-batches, as verl's engines cut them."""
+    torch = pytest.importorskip("torch")
+    from verl.utils import tensordict_utils
+    from verl.workers.engine.utils import prepare_micro_batches
+
+    samples = tensordict_utils.get_tensordict({"x": torch.zeros(lay["global_batch_size"], 1)})
+    mine = tensordict_utils.chunk_tensordict(samples, lay["data_parallel"])[0]
+    if not actor.use_dynamic_bsz:
+        size = actor.ppo_micro_batch_size_per_gpu
+        prepare_micro_batches(
+            tensordict_utils.assign_non_tensor(mine, use_dynamic_bsz=False, micro_batch_size_per_gpu=size)
+        )
+
+
+def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too() -> None:
+    """Its checks, the patch that it lays over a network for Ulysses, and its cut of a rank's samples."""
+    validate = pytest.importorskip("verl.utils.config").validate_config
+
+    def why(plan: Plan, files: dict[str, str]) -> str | None:
+        from verl.models.transformers.monkey_patch import apply_monkey_patch
+
+        network, composed = plan.problem.architecture, verl_said(words_of(files["plan.sh"])[0])
+        heads = {"num_attention_heads": network.num_attention_heads, "num_key_value_heads": network.num_key_value_heads}
+        model = mock.MagicMock(config=SimpleNamespace(**heads, model_type="qwen2"), __module__=__name__)
+        try:
+            validate(composed, use_reference_policy=True, use_critic=False)
+            size = composed.actor_rollout_ref.actor.ulysses_sequence_parallel_size
+            if size > 1:
+                apply_monkey_patch(model, ulysses_sp_size=size)
+            cut(composed.actor_rollout_ref.actor, plan.layout)
+        except REFUSALS as error:
+            return said(error)
+        return None
+
+    ask("verl-fsdp2", "verl", lambda rng: {**degrees(rng), **rollouts(rng)}, why)

@@ -303,6 +303,29 @@ def test_nemo_rl_recomputes_all_layers_or_none() -> None:
     assert engine.recompute.methods == ["uniform"]
 
 
+def nemo_rl(*overrides: str) -> dict[str, Any]:
+    said = ("engine=nemo-rl", "layout.context_parallel=2", "cluster.max_gpus=null", "cluster.num_gpus=8", *overrides)
+    outcome = search(question_of(load("scenarios/qwen7b_rl.yaml", said), catalog()), check_points=0)
+    return dict(parse_document(registry.find("nemo-rl").fragment(outcome, catalog()), "written").data["policy"])
+
+
+def test_nemo_rl_pads_sequences_so_that_context_ranks_get_pieces_of_one_length() -> None:
+    """models/megatron/data.py:1290 stops where make_sequence_length_divisible_by is tensor_parallel, as in the base."""
+    policy = nemo_rl("layout.tensor_parallel=2", "batch.max_tokens_per_gpu=16384", "rl.response_length=5001")
+    assert policy["make_sequence_length_divisible_by"] == 8
+    assert policy["max_total_sequence_length"] % 8
+    with pytest.raises(InputError, match="only where it packs them"):
+        nemo_rl("layout.tensor_parallel=2", "batch.max_tokens_per_gpu=none", "batch.micro_batch_size=1")
+
+
+def test_slime_takes_lengths_that_do_not_divide_and_says_one_that_does() -> None:
+    """cp_utils.py:308 pads each sequence; Megatron's arguments.py:817 wants the length that is said to divide."""
+    more = ("cluster.max_gpus=null", "cluster.num_gpus=8", "layout.context_parallel=2", "layout.tensor_parallel=2")
+    written = slime(*more, "rl.prompt_length=1000", "rl.response_length=5001")
+    assert "--seq-length 6004" in written
+    assert "sequence_divides_tensor" in catalog().find("engines", "megatron-core").rules
+
+
 def test_verl_with_dynamic_batches_takes_any_number_of_samples() -> None:
     """validate_config of verl 0.9.1 binds samples to GPUs only without use_dynamic_bsz."""
     engine: Engine = catalog().find("engines", "verl-fsdp2")

@@ -230,7 +230,7 @@ def _regions(model: Any, recorder: Recorder, step: Step) -> None:
         if out.requires_grad:
             out.register_hook(reached)
 
-    decoder = model.model
+    decoder = (model.get_base_model() if step.adapter else model).model
     for layer in decoder.layers:
         layer.register_forward_pre_hook(enter)
         layer.register_forward_hook(leave)
@@ -251,7 +251,8 @@ def record(step: Step, whole_history: bool) -> tuple[dict[str, Any], dict[str, A
         recorder = Recorder(allocator)
         allocator.recording = recorder.keeps_frames = whole_history
         for tensor in (*model.parameters(), *model.buffers()):
-            recorder.add(tensor, "weights")
+            frozen = step.adapter and not tensor.requires_grad
+            recorder.add(tensor, "frozen base weights" if frozen else "weights")
         recorder.parameters = {p.untyped_storage()._cdata for p in model.parameters()}
         _regions(model, recorder, step)
         stack.enter_context(recorder)

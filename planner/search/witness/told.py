@@ -24,6 +24,7 @@ class Told:
     global_batch: int
     micro_batch: int
     sequence: int
+    """Its length as it is cut, padding with it."""
     sequence_parallel: bool
     layers: tuple[int, ...]
     """Of each stage."""
@@ -98,6 +99,18 @@ def _replicas(problem: Problem, lay: Mapping[str, int]) -> int:
     return max(1, spanned // problem.node.gpus_per_node)
 
 
+def _padded(problem: Problem, lay: Mapping[str, int]) -> int:
+    """Length of a sequence as ranks cut it: engines that pack pad each to pieces of one length for all ranks.
+
+    slime v0.3.1 backends/megatron_utils/cp_utils.py:307-312, data.py:97-101; verl 0.9.1 models/mcore/util.py:77-83;
+    NeMo-RL @7ea279ab data/llm_message_utils.py:355-358.
+    """
+    if problem.engine.packing is None:
+        return lay["sequence_length"]
+    pieces = 2 * lay["context_parallel"] * lay["tensor_parallel"]
+    return -(-lay["sequence_length"] // pieces) * pieces
+
+
 def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomputed: Sequence[int]) -> Told:
     """What the engine is told of a row of `Layouts` with these layers and recomputed layers of its stages."""
     a, spec = problem.architecture, problem.scenario.layout
@@ -113,7 +126,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         zero_stage=lay["zero_stage"],
         global_batch=lay["global_batch_size"],
         micro_batch=lay["micro_batch_size"],
-        sequence=lay["sequence_length"],
+        sequence=_padded(problem, lay),
         sequence_parallel=bool(lay["sequence_parallel"]),
         layers=tuple(layers),
         recomputed=tuple(recomputed),

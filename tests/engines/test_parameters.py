@@ -1,0 +1,98 @@
+"""Parameters of a rank: the engines' own modules on the meta device, over ranks only said to be there, against ours.
+
+The plan says how many bytes of weights lie on a rank; the engine's arguments, process groups and builders of models say
+how many parameters they make there.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import Counter
+from unittest import mock
+
+import drawn
+import pytest
+from drawn import PLANS, words_of, written
+from megatron_model import built
+from test_parsers import OF_THE_USER, megatron
+from torchtitan_trainer import FUNCTIONS, parts
+
+from planner.analysis.check.check import stage_of
+from planner.costs.item_names import ItemName
+from planner.problem.copies import copies_of
+from planner.search.plan import Plan
+from planner.units import GIB
+
+pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
+MOST_EXPERTS = 1200
+"""Experts of one rank, over its layers: each is two modules of Python, and thousands take a minute to build."""
+
+
+def counted(plan: Plan, stage: int) -> float:
+    """Parameters of a rank, from the bytes of weights in its ledger."""
+    found = {
+        round(item.amount * GIB / plan.problem.weight_bytes, 3)
+        for phase in plan.memory
+        if phase.stage == stage
+        for item in phase.items
+        if item.name == ItemName.WEIGHTS
+    }
+    assert len(found) == 1, found
+    return found.pop()
+
+
+def test_megatron_builds_the_parameters_that_the_plan_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, rng = megatron(), random.Random(7)
+    equal, left, different = Counter[str](), Counter[str](), []
+    for plan, files in written("megatron-core", "megatron", PLANS):
+        lay, network = plan.layout, plan.problem.architecture
+        fused = network.is_mla and not network.q_lora_rank  # a norm that Transformer Engine's layers alone can hold
+        if fused or (network.num_experts or 0) // lay["expert_parallel"] * max(plan.layers) > MOST_EXPERTS:
+            left[network.id] += 1
+            continue
+        words, exports = words_of(files["plan.sh"])
+        world = {"WORLD_SIZE": str(lay["num_gpus"]), "RANK": "0", "LOCAL_RANK": "0", **exports}
+        with mock.patch.dict(os.environ, world), mock.patch.object(sys, "argv", ["x", *words, *OF_THE_USER]):
+            args = arguments.parse_args()
+            args = arguments.validate_args(args) or args
+            for stage in range(lay["pipeline_parallel"]):
+                rank = rng.choice([rank for rank in range(lay["num_gpus"]) if stage_of(rank, plan) == stage])
+                made, wanted = built(arguments, args, rank), counted(plan, stage)
+                equal[network.id] += made == wanted
+                if made != wanted:
+                    different.append((network.id, lay, plan.layers, stage, made, wanted))
+    with capsys.disabled():
+        print(f"\nranks with equal parameters: {equal.total()} {dict(equal)}; different: {len(different)}")
+        print(f"plans left out, for the number of their experts or a norm of Transformer Engine's: {dict(left)}")
+    assert not different, different[0]
+
+
+def test_torchtitan_builds_the_parameters_that_the_plan_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its trainer builds and cuts the modules; the data ranks that share them are divided out as FSDP2 shards."""
+    pytest.importorskip("torchtitan")
+    equal, different, rng = Counter[str](), [], random.Random(8)
+    with mock.patch.object(drawn, "MODELS", tuple(FUNCTIONS)):
+        found = list(written("torchtitan", "torchtitan", PLANS))
+    for plan, files in found:
+        lay, name = plan.layout, plan.problem.architecture.id
+        rank = rng.randrange(lay["num_gpus"])
+        with capsys.disabled():
+            modules = parts(words_of(files["plan.sh"])[0], name, lay["num_gpus"], rank)
+        sizes = Counter[bool]()
+        for module in modules:
+            if module.enable_weight_tying:  # as Decoder.init_states does next: cutting made two of one
+                module.tok_embeddings.weight = module.lm_head.weight
+            for called, weight in module.named_parameters():
+                sizes["routed_experts" in called] += weight.numel()
+        shards = lay["data_parallel"] * lay["context_parallel"] // copies_of(plan.problem, lay)
+        apart = lay["expert_parallel"] > 1
+        sharing = shards * lay["tensor_parallel"] // lay["expert_parallel"] if apart else shards
+        made, wanted = sizes[False] / shards + sizes[True] / sharing, counted(plan, stage_of(rank, plan))
+        equal[name] += abs(made - wanted) < 0.5
+        if abs(made - wanted) >= 0.5:
+            different.append((name, lay, rank, made, wanted))
+    with capsys.disabled():
+        print(f"\nranks with equal parameters: {equal.total()} {dict(equal)}; different: {len(different)}")
+    assert not different, different[0]
