@@ -253,14 +253,22 @@ def test_a_faster_gpu_never_slows_a_layout() -> None:
         assert (b200 <= h100).all()
 
 
+BLOOM = "bs-84x13312-h64-tp4-pp12-b2-g2048-226"
+
+
 def test_lora_and_amd_are_scored_on_their_own_and_fit_nothing() -> None:
     """Frozen fp8 weights are read by fp8 products as they are; nothing is unpacked."""
-    names = ("adapters", "amd", "one-gpu")
+    names = ("adapters", "amd", "one-gpu", "sweep-unseen")
     rows = [s for s in speeds() if s.accuracy in names]
-    assert [sum(s.accuracy == name for s in rows) for name in names] == [17, 5, 6]
+    assert [sum(s.accuracy == name for s in rows) for name in names] == [17, 5, 6, 33]
     assert set(names) <= set(UNFITTED)
-    done, failed = express([s for s in rows if s.id in ("lora-h200-8-cp2", "amd-8b-fp8-8")], load_sources(FOLDER))
+    done, failed = express(
+        [s for s in rows if s.id in ("lora-h200-8-cp2", "amd-8b-fp8-8", BLOOM)], load_sources(FOLDER)
+    )
     assert not failed
+    (bloom,) = (e for e in done if e.speed.id == BLOOM)
+    assert bloom.offered
+    assert not bloom.layouts.take(bloom.row).sequence_parallel[0]
     assert all(abs(e.error) < 0.1 for e in done)
     (lora,) = (e for e in done if e.problem.scenario.adapter is not None)
     time = StepTime(lora.problem, lora.layouts.take(lora.row).expand(), np.zeros((1, 1), dtype=np.int64))
