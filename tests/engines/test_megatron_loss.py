@@ -19,12 +19,12 @@ MOVE_NOTHING = ("aten::view", "aten::detach", "aten::index", "aten::index_put_")
 def test_the_plain_loss_moves_as_many_bytes_a_logit_as_the_engine_file_says() -> None:
     torch = pytest.importorskip("torch")
     loss = pytest.importorskip("megatron.core.tensor_parallel.cross_entropy")
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_flatten
+    mode = pytest.importorskip("torch.utils._python_dispatch").TorchDispatchMode
+    tree_flatten = pytest.importorskip("torch.utils._pytree").tree_flatten
 
     moved: list[int] = []
 
-    class Counting(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+    class Counting(mode):  # type: ignore[misc, valid-type, unused-ignore]
         """Whole tensors of logits that an operator reads and writes; what it writes in place it reads as well."""
 
         def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
