@@ -145,3 +145,14 @@ def test_which_ranks_send_how_much_over_which_links() -> None:
         ("all_reduce", 4, 8, 4.0 * layer / 8),
     ]
     assert messages() == [("all_gather", 32, 1, 2.0 * layer), ("reduce_scatter", 32, 1, 4.0 * layer)]
+
+
+def test_where_it_is_chosen_every_layout_was_enumerated_too() -> None:
+    """Two nodes on a slow network: the solver's plan is that of all points, and has the state of one node."""
+    layout = {"tensor_parallel": 1, "pipeline_parallel": 1, "context_parallel": 1}
+    batch = {"global_batch_size": 64, "sequence_length": 2048}
+    two = {"cluster": {"node": "aws-p4d", "num_gpus": 16}, "layout": layout, "batch": batch}
+    outcome = plan(asked(engine="fsdp2", options_to_try=["hybrid_sharding"], **two), check_points=1000)
+    assert outcome.plan is not None
+    assert outcome.plan.named.engine_options == ("hybrid_sharding",)
+    assert outcome.proof.enumerated
