@@ -15,7 +15,7 @@ from planner.schema.choices import IntRange
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 
-MOST_VARIANTS = 512
+MOST_VARIANTS = 1024
 """Combinations that are searched together."""
 
 USUAL_GROUPS: tuple[int | str, ...] = ("sqrt", 2, 4)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from planner.analysis.option_gains import option_gains
 from planner.costs.item_names import ItemName
+from planner.costs.time.layer import LayerTime
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, parse_document
 from planner.launch import accelerate, axolotl
 from planner.launch.torchtitan import fragment
 from planner.problem.copies import copies_of
+from planner.problem.layouts import Floats, Ints
+from planner.problem.resolve import question_of
+from planner.schema.catalog import Collective
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.search.search import plan
+from planner.search.space import build_space
 from planner.search.witness.witness import broken
 
 SCENARIO = """
@@ -108,3 +114,45 @@ def test_nothing_is_gathered_between_nodes() -> None:
     spread = estimated(**frozen)
     assert gathers(hybrid) == pytest.approx(gathers(alone))
     assert gathers(spread) > gathers(hybrid)
+
+
+def messages(**changes: object) -> list[tuple[str, int, int, float]]:
+    """(operation, ranks, how far apart, bytes as nccl-tests counts them) of one layer and micro-batch."""
+    problem = question_of(asked(**changes)).first
+    seen: list[tuple[str, int, int, float]] = []
+
+    class Heard(LayerTime):
+        def collective(self, op: Collective, size: Ints, stride: Ints, size_bytes: Floats) -> Floats:
+            first = [float(np.asarray(one).reshape(-1)[0]) for one in (size, stride, size_bytes)]
+            seen.append((op, int(first[0]), int(first[1]), first[2]))
+            return super().collective(op, size, stride, size_bytes)
+
+    rows = build_space(problem.alone).layouts
+    zero_three = rows.take(int(np.flatnonzero(rows.zero_stage == 3)[0])).expand()
+    Heard(problem, zero_three).zero_three((np.asarray(1.0), np.asarray(1.0)))
+    return [each for each in seen if each[1] > 1]
+
+
+def test_which_ranks_send_how_much_over_which_links() -> None:
+    """A layer of Llama 3 8B, by hand: query and output 2 x 4096^2, key and value 2 x 4096 x 1024, MLP 3 x 4096 x 14336,
+    two norms of 4096. Gathered in bf16 and scattered in fp32 between the eight of a node; a shard of fp32 is added up
+    over the four nodes, by ranks eight apart. Without copies both go over all 32. torch's own messages are these:
+    tests/engines/test_sharding_messages.py."""
+    layer = 2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336 + 2 * 4096
+    assert messages(engine_options=["hybrid_sharding"]) == [
+        ("all_gather", 8, 1, 2.0 * layer),
+        ("reduce_scatter", 8, 1, 4.0 * layer),
+        ("all_reduce", 4, 8, 4.0 * layer / 8),
+    ]
+    assert messages() == [("all_gather", 32, 1, 2.0 * layer), ("reduce_scatter", 32, 1, 4.0 * layer)]
+
+
+def test_where_it_is_chosen_every_layout_was_enumerated_too() -> None:
+    """Two nodes on a slow network: the solver's plan is that of all points, and has the state of one node."""
+    layout = {"tensor_parallel": 1, "pipeline_parallel": 1, "context_parallel": 1}
+    batch = {"global_batch_size": 64, "sequence_length": 2048}
+    two = {"cluster": {"node": "aws-p4d", "num_gpus": 16}, "layout": layout, "batch": batch}
+    outcome = plan(asked(engine="fsdp2", options_to_try=["hybrid_sharding"], **two), check_points=1000)
+    assert outcome.plan is not None
+    assert outcome.plan.named.engine_options == ("hybrid_sharding",)
+    assert outcome.proof.enumerated

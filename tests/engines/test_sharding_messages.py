@@ -1,0 +1,54 @@
+"""Messages that torch's own fully_shard sends over a mesh of two dimensions: `python -m pytest -m engines`.
+
+One process stands for rank 0 of 32 with a back end that sends nothing; what is asked of it is written down.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
+WIDTH = 64
+
+
+def test_gathers_and_scatters_stay_in_a_node_and_shards_are_added_up_over_nodes() -> None:
+    """What tests/costs/test_hybrid_sharding.py expects of the planner: 2, 4 and 4 / 8 bytes a parameter."""
+    torch = pytest.importorskip("torch")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_flatten
+
+    sent: list[tuple[str, list[int]]] = []
+
+    class Listening(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+        """Bytes of the tensors of each collective."""
+
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if op._schema.name.startswith("c10d::"):
+                tensors = [one for one in tree_flatten(args)[0] if isinstance(one, torch.Tensor)]
+                sent.append((op._schema.name, sorted(t.numel() * t.element_size() for t in tensors)))
+            return op(*args, **(kwargs or {}))
+
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=32)
+    try:
+        mesh = init_device_mesh("cpu", (4, 8), mesh_dim_names=("replicate", "shard"))
+        layer = torch.nn.Linear(WIDTH, WIDTH, bias=False)
+        model = torch.nn.Sequential(layer)
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fully_shard(model, mesh=mesh, mp_policy=policy)
+        with Listening():
+            model(torch.randn(2, WIDTH)).float().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    parameters = WIDTH**2
+    assert sent == [
+        ("c10d::_allgather_base_", [2 * parameters // 8, 2 * parameters]),
+        ("c10d::_allgather_base_", [2 * parameters // 8, 2 * parameters]),
+        ("c10d::_reduce_scatter_base_", [4 * parameters // 8, 4 * parameters]),
+        ("c10d::allreduce_", [4 * parameters // 8]),
+    ]
