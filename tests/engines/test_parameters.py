@@ -10,6 +10,7 @@ import os
 import random
 import sys
 from collections import Counter
+from pathlib import Path
 from unittest import mock
 
 import drawn
@@ -21,11 +22,13 @@ from torchtitan_trainer import FUNCTIONS, parts
 
 from planner.analysis.check.check import stage_of
 from planner.costs.item_names import ItemName
+from planner.formulas.parameters import count_parameters
 from planner.problem.copies import copies_of
 from planner.search.plan import Plan
 from planner.units import GIB
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
+AUTOGRAD = Path(__file__).resolve().parents[2] / "validation" / "autograd"
 MOST_EXPERTS = 1200
 """Experts of one rank, over its layers: each is two modules of Python, and thousands take a minute to build."""
 
@@ -96,3 +99,36 @@ def test_torchtitan_builds_the_parameters_that_the_plan_counts(capsys: pytest.Ca
     with capsys.disabled():
         print(f"\nranks with equal parameters: {equal.total()} {dict(equal)}; different: {len(different)}")
     assert not different, different[0]
+
+
+def test_transformers_builds_the_parameters_that_the_catalog_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every network of the catalog in full depth, as the engines of the Hugging Face family load it."""
+    torch = pytest.importorskip("torch")
+    models = pytest.importorskip("transformers").AutoModelForCausalLM
+    with mock.patch.object(sys, "path", [str(AUTOGRAD), *sys.path]):
+        networks = pytest.importorskip("networks")
+    equal, unknown, different = 0, [], []
+    for name in drawn.catalog().ids("models"):
+        network = drawn.catalog().find("models", name, None)
+        layers = network.num_hidden_layers
+        try:
+            config = networks.configuration(network, layers=layers, moe_layer=network.is_moe, dropout=False)
+            if network.learned_positions:
+                config.n_positions = network.learned_positions
+            leading = network.first_k_dense_replace
+            config.first_k_dense_replace = leading
+            config.mlp_layer_types = ["dense"] * leading + ["sparse"] * (layers - leading)
+            config._attn_implementation = "eager"
+            with torch.device("meta"):
+                made = models.from_config(config)
+        except (ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+            unknown.append(f"{name}: {type(error).__name__} {str(error)[:60]}")
+            continue
+        count = sum(weight.numel() for weight in made.parameters())
+        wanted = count_parameters(network).total
+        equal += count == wanted
+        if count != wanted:
+            different.append((name, count, wanted, count - wanted))
+    with capsys.disabled():
+        print(f"\nnetworks with equal parameters: {equal}; different: {different}; not built: {unknown}")
+    assert not different

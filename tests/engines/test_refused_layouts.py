@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import MODELS, PLANS, words_of, written
+from drawn import MODELS, PLANS, Anything, words_of, written
 from megatron_model import built
 from refused import Draw, degrees, experts, lengths, refused, rollouts
 from test_deepspeed import Ranks
@@ -28,7 +28,11 @@ from torchtitan_trainer import parts
 from planner.search.plan import Plan
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
-LATER: dict[str, dict[str, str]] = {}
+LATER = {
+    "verl-megatron": {
+        "experts_divide": "megatron/core/transformer/moe/moe_layer.py:185, as a layer of experts is built"
+    },
+}
 """Rules that nothing asked here checks: where the engine stops instead."""
 REFUSALS = (AssertionError, ValueError, RuntimeError, SystemExit, ZeroDivisionError, TypeError, NotImplementedError)
 
@@ -56,18 +60,25 @@ ENDS = ("--decoder-first-pipeline-num-layers", "--decoder-last-pipeline-num-laye
 """Flags of uneven stages, each with a value: stages that were asked to be even are asked without them."""
 
 
-def evenly(words: list[str]) -> list[str]:
-    """The command without what would make its stages uneven."""
-    return [word for at, word in enumerate(words) if word not in ENDS and (at == 0 or words[at - 1] not in ENDS)]
+CHUNKS = "--num-virtual-stages-per-pipeline-rank"
 
 
-def answer(text: str, gpus: int) -> str | None:
+def evenly(words: list[str], chunks: int) -> list[str]:
+    """The command without what would make its stages uneven; a layout string says chunks too, which are said again."""
+    out = [word for at, word in enumerate(words) if word not in ENDS and (at == 0 or words[at - 1] not in ENDS)]
+    return out if chunks == 1 or CHUNKS in out else [*out, CHUNKS, str(chunks)]
+
+
+def answer(text: str, gpus: int, chunks: int) -> str | None:
     """Why Megatron's arguments, configuration, micro-batches, groups or model refuse a script; none if nothing."""
     arguments = megatron()
     words, exports = words_of(text)
     world = {"WORLD_SIZE": str(gpus), "RANK": "0", "LOCAL_RANK": "0", **exports}
     try:
-        with mock.patch.dict(os.environ, world), mock.patch.object(sys, "argv", ["x", *evenly(words), *OF_THE_USER]):
+        with (
+            mock.patch.dict(os.environ, world),
+            mock.patch.object(sys, "argv", ["x", *evenly(words, chunks), *OF_THE_USER]),
+        ):
             args = arguments.parse_args()
             args = arguments.validate_args(args) or args
             arguments.core_transformer_config_from_args(args)
@@ -96,15 +107,19 @@ def of_megatron(rng: random.Random) -> dict[str, Any]:
 
 def test_what_a_rule_alone_refuses_megatron_refuses_too() -> None:
     megatron()
-    ask("megatron-core", "megatron", of_megatron, lambda plan, f: answer(f["plan.sh"], plan.layout["num_gpus"]))
+
+    def why(plan: Plan, files: dict[str, str]) -> str | None:
+        return answer(files["plan.sh"], plan.layout["num_gpus"], plan.layout["virtual_pipeline"])
+
+    ask("megatron-core", "megatron", of_megatron, why)
 
 
 def test_what_no_rule_refuses_is_not_refused() -> None:
     """The control of the test above: the same questions let legal plans pass."""
     for plan, files in written("megatron-core", "megatron", max(PLANS // 5, 1)):
-        if plan.problem.scenario.cluster.rank_order == "default" and not any(plan.recomputed):
-            split = len(set(plan.layers)) > 1
-            assert split or answer(files["plan.sh"], plan.layout["num_gpus"]) is None, files["plan.sh"]
+        lay, even = plan.layout, len(set(plan.layers)) == 1
+        if plan.problem.scenario.cluster.rank_order == "default" and not any(plan.recomputed) and even:
+            assert answer(files["plan.sh"], lay["num_gpus"], lay["virtual_pipeline"]) is None, files["plan.sh"]
 
 
 TITANS = ("llama3-8b", "qwen3-0.6b", "qwen3-14b", "qwen3-30b-a3b", "deepseek-v2-lite")
@@ -219,3 +234,65 @@ def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too() -> None:
         return None
 
     ask("verl-fsdp2", "verl", lambda rng: {**degrees(rng), **rollouts(rng)}, why)
+
+
+def mcore(plan: Plan, own: Any) -> None:
+    """verl's own TransformerConfig of a network over its groups, and Megatron's count of a stage's layers."""
+    dist = pytest.importorskip("torch.distributed")
+    from megatron.core import parallel_state
+    from megatron.core.transformer.transformer_block import get_num_layers_to_build
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+    from verl.models.mcore import config_converter as converter
+
+    network = plan.problem.architecture
+    fields = {name: getattr(network, name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    fields |= {name: getattr(network, name) for name in ("num_key_value_heads", "head_dim", "num_experts_per_tok")}
+    fields |= {"intermediate_size": network.intermediate_size, "moe_intermediate_size": network.moe_intermediate_size}
+    fields |= {"num_experts": network.num_experts, "rms_norm_eps": 1e-6, "attention_dropout": 0.0, "rope_theta": 1e6}
+    kind = "Qwen3MoeForCausalLM" if network.is_moe else "Qwen2ForCausalLM"
+    config = SimpleNamespace(**fields, architectures=[kind], router_aux_loss_coef=0.0, max_position_embeddings=8192)
+    made = converter.hf_to_mcore_config_qwen3moe if network.is_moe else converter.hf_to_mcore_config_dense
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=plan.layout["num_gpus"])
+    try:
+        parallel_state.initialize_model_parallel(
+            own.tensor_model_parallel_size,
+            own.pipeline_model_parallel_size,
+            own.virtual_pipeline_model_parallel_size,
+            context_parallel_size=own.context_parallel_size,
+            expert_model_parallel_size=own.expert_model_parallel_size,
+            expert_tensor_parallel_size=own.expert_tensor_parallel_size,
+            create_gloo_process_groups=False,
+        )
+        chunks = own.virtual_pipeline_model_parallel_size
+        get_num_layers_to_build(made(config, pytest.importorskip("torch").bfloat16), 0 if chunks else None, 0)
+    finally:
+        parallel_state.destroy_model_parallel()
+        dist.destroy_process_group()
+
+
+def of_verl(rng: random.Random) -> dict[str, Any]:
+    """A scenario of verl's Megatron, without latent attention, which its conversion is told apart."""
+    pins = {**degrees(rng), **rollouts(rng), **(experts(rng) if rng.random() < 0.5 else {})}
+    return pins | {"model": rng.choice(["qwen2.5-7b", "qwen2.5-14b", "qwen3-30b-a3b"])}
+
+
+def test_what_a_rule_alone_refuses_verl_with_megatron_refuses_too() -> None:
+    """Its checks, its process groups and configuration of Megatron, and its cut of a rank's samples."""
+    validate = pytest.importorskip("verl.utils.config").validate_config
+    megatron()
+    package = "verl.models.mcore"
+    stand_ins = {f"{package}.{name}": Anything(name) for name in ("model_forward", "model_forward_fused", "patch")}
+
+    def why(plan: Plan, files: dict[str, str]) -> str | None:
+        composed = verl_said([word for word in words_of(files["plan.sh"])[0] if "pipeline_stage" not in word])
+        actor = composed.actor_rollout_ref.actor
+        try:
+            validate(composed, use_reference_policy=True, use_critic=False)
+            with mock.patch.dict(sys.modules, stand_ins):
+                mcore(plan, actor.megatron)
+            cut(actor, plan.layout)
+        except REFUSALS as error:
+            return said(error)
+        return None
+
+    ask("verl-megatron", "verl", of_verl, why)

@@ -94,7 +94,7 @@ class _Grouping:
         self.tokens = max(lengths, plan.layout["max_tokens"]) * 1.5
         self.recomputes = any(plan.recomputed)
         self.known: dict[Stack, str] = {}
-        made = [e.made for e in snapshot.peak if e.made is not None and e.freed is not None and self.is_logits(e.size)]
+        made = [e.made for e in snapshot.peak if e.made is not None and e.freed is not None and self.is_loss(e)]
         self.first_logits = min(made, default=-1)
         """Event that begins the loss: what passes and was made before it is of the forward pass."""
 
@@ -201,6 +201,14 @@ class _Grouping:
                 if 64 <= tokens <= self.tokens and size - tokens * width * each < BLOCK:
                     return True
         return False
+
+    def is_loss(self, each: Allocation) -> bool:
+        """Logits that the forward pass makes: a gradient of the table is as large as those of hidden_size tokens.
+
+        Gradients are made by autograd's own thread, without Python frames; without any frames sizes must tell.
+        """
+        by_hand = bool(each.stack) if self.stacks_known else block_bytes(each.size) not in self.wanted
+        return by_hand and self.is_logits(each.size)
 
     def is_of_tokens(self, size: int) -> bool:
         """Tokens of a micro-batch times a width of a layer, in 16 or 32 bits."""

@@ -20,7 +20,7 @@ from planner.analysis.check.grouping import grouped
 from planner.costs.item_names import ItemName
 from planner.errors import InputError
 from planner.inputs.document import load, override
-from planner.inputs.snapshot import Snapshot, read_snapshot, snapshot_of
+from planner.inputs.snapshot import Allocation, Snapshot, read_snapshot, snapshot_of
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.units import GIB
@@ -96,6 +96,21 @@ def test_at_least_95_percent_of_the_bytes_land_on_their_own_item(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_life_and_size_are_enough_where_no_stacks_were_recorded(name: str) -> None:
     assert misplaced(snapshot_of(without_stacks(name), name), name) < 0.05
+
+
+def test_a_tables_gradient_is_not_taken_for_logits_of_as_many_tokens() -> None:
+    """Found on Qwen3-1.7B: what was made before it, all gradients of layers, was taken for activations."""
+    plan = planned("qwen3-0.6b-autocast")
+    a = plan.problem.architecture
+    matrix, table = a.hidden_size * a.intermediate_size * 4, a.hidden_size * a.vocab_size * 4
+    passing = [
+        Allocation(1 << 20, matrix, (), 10, 100),
+        Allocation(1 << 30, table, (), 50, 100),
+        Allocation(1 << 32, matrix, ("torch/optim/adamw.py:step",), 60, 70),
+    ]
+    total = sum(each.size for each in passing)
+    found = grouped(Snapshot("x", 0, tuple(passing), total, 65, 100, total, None, ((65, total / GIB),)), plan, 0)
+    assert found.bytes == {ItemName.GRADIENTS: matrix + table, ItemName.OPTIMIZER_TEMPORARIES: matrix}
 
 
 def test_without_events_sizes_alone_tell_state_from_the_rest() -> None:
