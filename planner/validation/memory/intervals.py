@@ -162,7 +162,7 @@ class ErrorPool:
         left = {g: [row for row in own if row.brought != g] for g in {row.brought for row in own}}
         kinds = {g: seen_kinds(row.kind for row in rows) for g, rows in left.items() if rows}
         scales: dict[object, float] = {}
-        out = []
+        out: list[tuple[object, float]] = []
         for row in own:
             seen, _ = _seen(left[row.brought], row.live)
             if not seen or kinds[row.brought].missing(row.kind):
