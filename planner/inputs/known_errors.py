@@ -12,7 +12,7 @@ from pathlib import Path
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.json_document import read_json_record
-from planner.inputs.memory_spread import MemorySpread
+from planner.inputs.memory_spread import TOY_GIB, MemorySpread
 from planner.inputs.run_kind import RunKind, SeenKinds
 from planner.schema.engine import Engine
 from planner.schema.tables import ErrorTable, SeenRow
@@ -200,7 +200,10 @@ def _table(path: Path, changed_ns: int, size: int) -> ErrorTable:
 def _memory(engine: Engine, table: ErrorTable, kind: RunKind | None) -> MemorySpread | None:
     """The engine's own runs where one is like this one; else all engines' runs."""
     own = table.memory.get(engine.id)
-    missing: tuple[str, ...] = () if own is not None else (f"engine {engine.id}",)
+    small = table.small_gib.get(engine.id)
+    missing: tuple[str, ...] = ()
+    if own is None:
+        missing = (f"engine {engine.id}",) if small is None else (f"{TOY_GIB:g} GiB and more with engine {engine.id}",)
     if own is not None and own.seen is not None and kind is not None:
         missing = _seen(own.seen).missing(kind)
     known = table.memory_like_none if missing else own
@@ -219,6 +222,8 @@ def _memory(engine: Engine, table: ErrorTable, kind: RunKind | None) -> MemorySp
         in_sample_rows=known.in_sample_rows,
         missing=missing,
         residual_gib=kind.residual_gib if kind is not None else 0.0,
+        small_gib=table.small_gib_like_none if small is None else small,
+        small_own=small is not None,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 Z90 = 1.6448536269514722
 """95th percentile of the standard normal: a two-sided interval of 90 %."""
+TOY_GIB = 5.0
+"""Runs below this are toys: their errors are counted in GiB, not as shares. [GiB]"""
 ASSUMED_SHARE = 0.5
 """What an assumed number may be off by within 90 %, a share of the memory that rests on it: by convention."""
 
@@ -48,6 +50,11 @@ class MemorySpread:
     residual_gib: float = 0.0
     """What trainer and rollout engine on the same GPUs leave behind beyond what is counted, either way. [GiB]"""
 
+    small_gib: float = 0.0
+    """What a run under 5 GiB is off by with 90 %, either way. [GiB]"""
+    small_own: bool = False
+    """The engine has such runs of its own, which then speak alone."""
+
     @property
     def whose(self) -> str:
         """Which runs it is the spread of."""
@@ -66,15 +73,20 @@ class MemorySpread:
 
     def interval_gib(self, predicted_gib: float, assumed_gib: float = 0.0) -> tuple[float, float]:
         """Bounds between which the card lies with 90 %, where so much of the prediction is assumed. [GiB]"""
-        middle = predicted_gib * math.exp(self.centre)
+        middle = self._middle_gib(predicted_gib)
+        below, above = middle * -math.expm1(-Z90 * self.below), middle * math.expm1(Z90 * self.above)
+        if predicted_gib < TOY_GIB:
+            below, above = (self.small_gib if self.small_own else max(side, self.small_gib) for side in (below, above))
         off = math.hypot(ASSUMED_SHARE * assumed_gib, self.residual_gib)
-        low = middle - math.hypot(middle * -math.expm1(-Z90 * self.below), off)
-        high = middle + math.hypot(middle * math.expm1(Z90 * self.above), off)
-        return max(0.0, low), high
+        return max(0.0, middle - math.hypot(below, off)), middle + math.hypot(above, off)
+
+    def _middle_gib(self, predicted_gib: float) -> float:
+        alone = predicted_gib < TOY_GIB and self.small_own
+        return predicted_gib if alone else predicted_gib * math.exp(self.centre)
 
     def fit_probability(self, predicted_gib: float, usable_gib: float, assumed_gib: float = 0.0) -> float:
         """Chance that the real peak stays within usable memory."""
-        middle = predicted_gib * math.exp(self.centre)
+        middle = self._middle_gib(predicted_gib)
         low, high = self.interval_gib(predicted_gib, assumed_gib)
         distance = math.log(usable_gib / middle)
         side = math.log(high / middle) if distance > 0 else math.log(middle / max(low, 1e-6 * middle))

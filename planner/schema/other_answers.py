@@ -319,20 +319,24 @@ class IntervalCoverage(Frozen):
     """How many rows of an engine lie in the 90 % interval that is made without their network and date."""
 
     engine: str
+    under_5_gib: bool
+    """Of its runs under 5 GiB, else of the others."""
     rows: int
     inside: float
     below: int
     """Rows under its lower end."""
     like_none: int
     """Rows like no other once their own are left out."""
+    inside_of_others: float | None
+    """Share inside of the rows that are like another; null where none is."""
     width: float
     """Median of upper over lower end."""
     groups: int
     """Networks of a source and date."""
     inside_by_group: float
     """Share inside, each group the same."""
-    most_expected: float
-    """Largest share that so few groups can be expected to give at 90 %."""
+    chance_at_90_percent: float
+    """Chance that as many groups lie inside as do, were the interval one of 90 % exactly."""
     reached: bool
 
 

@@ -168,6 +168,10 @@ class ErrorTable(Frozen):
     memory: dict[str, MemoryErrorRow]
     memory_like_none: MemoryErrorRow | None = None
     """Of a run like no published one of its engine: all engines' runs, each engine weighing the same."""
+    small_gib: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """What a run under 5 GiB is off by with 90 %, by engine that has such runs."""
+    small_gib_like_none: Annotated[float, Field(ge=0)] = 0.0
+    """The same of all engines' runs under 5 GiB."""
     rl: RlErrorRow | None = None
     time: dict[str, TimeErrorRow]
     time_like_none: TimeErrorRow | None = None

@@ -57,6 +57,19 @@ def test_assumed_memory_and_a_colocated_engine_widen_the_interval() -> None:
     assert spread.fit_probability(60.0, 70.0) > shared.fit_probability(60.0, 70.0) > 0.95
 
 
+def test_a_run_under_5_gib_is_off_by_gib() -> None:
+    """Where the engine has small runs they speak alone; else the wider of all engines' small runs and its own share."""
+    spread = MemorySpread("x", 10, "reserved", 0.02, 0.05, centre=0.1, below=0.02, above=0.04, small_gib=0.5)
+    low, high = spread.interval_gib(2.0)
+    assert (low, high) == pytest.approx((2 * math.exp(0.1) - 0.5, 2 * math.exp(0.1) + 0.5))
+    own = dataclasses.replace(spread, small_own=True)
+    assert own.interval_gib(2.0) == pytest.approx((1.5, 2.5))
+    assert own.fit_probability(2.0, 2.5) == pytest.approx(0.95, abs=1e-4)
+    assert own.interval_gib(60.0) == spread.interval_gib(60.0)
+    wide = dataclasses.replace(spread, above=0.4)
+    assert wide.interval_gib(4.0)[1] == pytest.approx(4 * math.exp(0.1 + Z90 * 0.4))
+
+
 def kind(**changes: object) -> RunKind:
     usual = RunKind("full training", False, "16 bits", (), 4096, 128256)
     return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from planner.inputs.memory_spread import TOY_GIB
 from planner.validation.published import read_rows
 
 CASES = "memory_cases.jsonl.gz"
@@ -17,8 +18,6 @@ HARD = "nanotron_hard.csv"
 CORRECTIONS = "corrections.csv"
 FIRST_LOOK = "first_look.csv"
 """Predictions of development rows 2 by the version before anyone had seen them; see the README beside it."""
-TOY_GIB = 5.0
-"""Runs below this are toys: scored in MiB, not in percent."""
 PRIME_RL_DATE = "2026-01-15"
 """The one date whose prime-rl steps are scored; other dates drift by up to 2 times at the same configuration."""
 

@@ -5,32 +5,32 @@ rows, are what one more is drawn beside. The interval is the 90 % quantile of th
 the same; after k groups one more lies beyond all of them with 1 / (k + 1) (hierarchical conformal prediction: Dunn,
 Wasserman and Ramdas 2022, arXiv:1809.07441; Lee, Barber and Willett 2023, arXiv:2306.06342). Where few groups leave
 that method without an end, the next wider pool stands in: after the run's own kind the engine's other kinds, after
-those all other engines. No number in it is chosen. A run like none gets everything, each side by itself.
+those all other engines on this one's scale: how far their groups lay, each left out in turn, in mean errors of the
+groups that were left (normalised scores: Lei et al. 2018, arXiv:1604.04173, section 5.2). No number in it is chosen.
+A run like none gets everything, each side by itself. Under 5 GiB what is fixed outweighs what grows with the run:
+errors there are counted in GiB, the engine's own small runs first and then all others'.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from planner.inputs.memory_spread import Z90, Sides
+from planner.inputs.memory_spread import TOY_GIB, Z90, Sides
 from planner.inputs.run_kind import RunKind, seen_kinds
 from planner.schema.engine import Reserve
-from planner.validation.memory.cases import TOY_GIB, Case, first_look
+from planner.validation.memory.cases import Case, first_look
 from planner.validation.memory.express import ALLOCATED, Prediction
 from planner.validation.memory.left_out import LeftOutRows, network_of
 
 LEAST_ROWS = 6
 """Engines with fewer scored runs are left unscored: a spread of five numbers says nothing."""
-BARRED_ROWS = 20
-"""Rows of 5 GiB and more from which the coverage of an engine's interval has a bar."""
-BAR = (0.85, 0.95)
-"""Share of left-out rows that the 90 % interval of an engine must hold, from BARRED_ROWS rows on."""
 Z99 = 2.3263478740408408
 
 
@@ -53,21 +53,24 @@ class ErrorRow:
         return self.case.metric in ALLOCATED or self.case.metric == "active"
 
     @property
+    def off_gib(self) -> float:
+        """Measured less predicted. [GiB]"""
+        return (self.case.memory_gib or 0.0) * -math.expm1(-self.log)
+
+    @property
     def brought(self) -> tuple[str, str, str]:
         """What a new user brings: a network of a source, of one date."""
         return self.case.source, network_of(self.case), self.case.version_date
 
 
 def error_rows(left_out: LeftOutRows) -> list[ErrorRow]:
-    """Rows of 5 GiB and more, or smaller ones of engines that have no other; no run twice."""
+    """Rows of successes, no run twice."""
     rows = [
         _row(p, left_out.standing[p.case.id] == "in-sample")
         for p in left_out.predictions
         if p.case.memory_gib is not None and p.case.outcome != "oom"
     ]
-    rows = [row for row in rows if row.case.scored_in != "nanotron-sample"]
-    large = {row.engine for row in rows if (row.case.memory_gib or 0) >= TOY_GIB}
-    return [row for row in rows if (row.case.memory_gib or 0) >= TOY_GIB or row.engine not in large]
+    return [row for row in rows if row.case.scored_in != "nanotron-sample"]
 
 
 def _row(p: Prediction, in_sample: bool) -> ErrorRow:
@@ -87,25 +90,31 @@ class ErrorPool:
     """Left-out errors of all engines, and of development rows 2 before they were seen."""
 
     rows: tuple[ErrorRow, ...]
+    """Of 5 GiB and more."""
+    toys: tuple[ErrorRow, ...]
+    """Of less."""
     first_look: tuple[tuple[str, float], ...]
     """(stack, ln(measured / predicted))"""
-    _known: dict[str | None, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _scores: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def everything(self, but: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(errors, weights adding up to 1): each engine but one the same, each stack at first look the same.
+    def everything(self) -> tuple[np.ndarray, np.ndarray]:
+        """(errors, weights adding up to 1): each engine the same, each stack at first look the same.
 
         Of an engine each group of rows weighs the same.
         """
-        if but in self._known:
-            return self._known[but]
-        rows = [row for row in self.rows if row.engine != but]
-        own = {engine: [row for row in rows if row.engine == engine] for engine in {row.engine for row in rows}}
-        shares = {id(row): share for each in own.values() for row, share in zip(each, _shares(each), strict=True)}
+        shares = {
+            id(row): share for own in self._engines.values() for row, share in zip(own, _shares(own), strict=True)
+        }
         stacks = Counter(stack for stack, _ in self.first_look)
-        errors = [row.log for row in rows] + [log for _, log in self.first_look]
-        weights = [shares[id(row)] for row in rows] + [1 / stacks[stack] for stack, _ in self.first_look]
-        self._known[but] = np.array(errors), np.array(weights) / sum(weights)
-        return self._known[but]
+        errors = [row.log for row in self.rows] + [log for _, log in self.first_look]
+        weights = [shares[id(row)] for row in self.rows] + [1 / stacks[stack] for stack, _ in self.first_look]
+        return np.array(errors), np.array(weights) / sum(weights)
+
+    @cached_property
+    def _engines(self) -> dict[str, list[ErrorRow]]:
+        return {
+            name: [row for row in self.rows if row.engine == name] for name in sorted({r.engine for r in self.rows})
+        }
 
     def of_none(self) -> Sides:
         """The spread for a run like no published one."""
@@ -120,27 +129,80 @@ class ErrorPool:
         allocator's own spread on top.
         """
         own = [row for row in (self.rows if rows is None else rows) if row.engine == engine]
-        seen = [row for row in own if row.live == live]
-        on_top = len(seen) < LEAST_ROWS and not live
-        seen = [row for row in own if row.live] if on_top else seen
+        seen, on_top = _seen(own, live)
         if not seen:
             return None
-        picked = [row for row in seen if row.kind.cell == cell] or seen
-        rest = [row for row in seen if row.kind.cell != cell] if len(picked) < len(seen) else []
-        others, weights = self.everything(but=engine)
-        errors, shares, left = [], [], 1.0
-        for nearer in (picked, rest):
-            groups = len({row.brought for row in nearer})
-            errors.append([row.log for row in nearer])
-            shares.append(left * groups / (groups + 1) * _shares(nearer))
-            left /= groups + 1
-        absolute = np.abs(np.concatenate([*errors, others]))
-        either = _quantile(absolute, np.concatenate([*shares, left * weights]), 0.9) / Z90
+        errors, shares = _own(seen, cell)
+        scores, weights = self._of_others(engine)
+        scaled = np.average(errors, weights=shares) * scores
+        absolute = np.concatenate([errors, scaled])
+        either = _quantile(absolute, np.concatenate([shares, (1 - shares.sum()) * weights]), 0.9) / Z90
         if not on_top:
             return Sides(0.0, either, either, len(seen))
-        reserve = picked[0].reserve
+        reserve = seen[0].reserve
         above = math.hypot(either, math.log(reserve.maximum / reserve.median) / Z99)
         return Sides(0.0, math.hypot(either, math.log(reserve.median) / Z99), above, len(seen))
+
+    def _of_others(self, engine: str) -> tuple[np.ndarray, np.ndarray]:
+        """(normalised scores, weights adding up to 1) of all engines but one, each group the same."""
+        if engine not in self._scores:
+            found = [
+                scored for name, own in self._engines.items() if name != engine for scored in self._scored(name, own)
+            ]
+            groups = Counter(group for group, _ in found)
+            self._scores[engine] = (
+                np.array([score for _, score in found]),
+                np.array([1 / groups[group] for group, _ in found]) / max(1, len(groups)),
+            )
+        return self._scores[engine]
+
+    @staticmethod
+    def _scored(name: str, own: Sequence[ErrorRow]) -> list[tuple[object, float]]:
+        """(group, absolute error in mean errors of the engine's other groups) of rows that are like one of theirs."""
+        left = {g: [row for row in own if row.brought != g] for g in {row.brought for row in own}}
+        kinds = {g: seen_kinds(row.kind for row in rows) for g, rows in left.items() if rows}
+        scales: dict[object, float] = {}
+        out: list[tuple[object, float]] = []
+        for row in own:
+            seen, _ = _seen(left[row.brought], row.live)
+            if not seen or kinds[row.brought].missing(row.kind):
+                continue
+            key = row.brought, row.kind.cell, row.live
+            if key not in scales:
+                errors, shares = _own(seen, row.kind.cell)
+                scales[key] = float(np.average(errors, weights=shares))
+            if scales[key]:
+                out.append(((name, row.brought), abs(row.log) / scales[key]))
+        return out
+
+    def small_gib(self, engine: str, rows: Iterable[ErrorRow] | None = None) -> float:
+        """What a run under 5 GiB is off by with 90 %: by the engine's own small runs first, then all others'. [GiB]"""
+        small = list(self.toys if rows is None else rows)
+        own = [row for row in small if row.engine == engine]
+        others = [row for row in small if row.engine != engine]
+        groups = len({row.brought for row in own})
+        off = np.abs([row.off_gib for row in [*own, *others]])
+        shares = [groups / (groups + 1) * _shares(own), _shares(others) / (groups + 1)]
+        return _quantile(off, np.concatenate(shares), 0.9)
+
+
+def _seen(own: Sequence[ErrorRow], live: bool) -> tuple[list[ErrorRow], bool]:
+    """Rows that speak of live tensors or of the card; whether the first stand in for the second."""
+    seen = [row for row in own if row.live == live]
+    on_top = len(seen) < LEAST_ROWS and not live
+    return ([row for row in own if row.live] if on_top else seen), on_top
+
+
+def _own(seen: Sequence[ErrorRow], cell: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """(absolute errors, weights): rows of the kind first, then other kinds; 1 less their sum is other engines'."""
+    picked = [row for row in seen if row.kind.cell == cell] or list(seen)
+    rest = [row for row in seen if row.kind.cell != cell] if len(picked) < len(seen) else []
+    shares, left = [], 1.0
+    for nearer in (picked, rest):
+        groups = len({row.brought for row in nearer})
+        shares.append(left * groups / (groups + 1) * _shares(nearer))
+        left /= groups + 1
+    return np.abs([row.log for row in [*picked, *rest]]), np.concatenate(shares)
 
 
 def _shares(rows: Sequence[ErrorRow]) -> np.ndarray:
@@ -164,86 +226,7 @@ def pool_of(left_out: LeftOutRows, folder: Path) -> ErrorPool:
         case = measured.get(name)
         if case is not None and case.memory_gib:
             first.append((case.stack, math.log(case.memory_gib / gib)))
-    return ErrorPool(tuple(error_rows(left_out)), tuple(first))
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How many left-out rows of an engine lie in their 90 % interval."""
-
-    engine: str
-    rows: int
-    inside: int
-    too_high: int
-    """Rows that took less than the interval's lower end."""
-    unlike: int
-    """Rows like no other once their own were left out."""
-    width: float
-    """Median of upper over lower end."""
-    groups: int
-    """Networks of a source and date among them."""
-    by_group: float
-    """Share inside, each group the same: what the method promises is one more group, not one more row."""
-    toys: bool
-    """Runs under 5 GiB, whose errors are scored in MiB and not in shares."""
-
-    @property
-    def share(self) -> float:
-        """Of rows inside."""
-        return self.inside / self.rows
-
-    @property
-    def most(self) -> float:
-        """Largest share that the method can be expected to hold at 90 %: 0.9 + 1 / (groups + 1).
-
-        Source: Lei et al. 2018, arXiv:1604.04173, theorem 2.1. The upper end of the bar needs 19 groups.
-        """
-        return min(1.0, 0.9 + 1 / (self.groups + 1))
-
-    @property
-    def barred(self) -> bool:
-        """Whether it has rows enough for the bar."""
-        return self.rows >= BARRED_ROWS and not self.toys
-
-    @property
-    def ok(self) -> bool:
-        """Whether it holds as many as the bar wants, or no bar binds; one that holds more is safe, if wide."""
-        return not self.barred or self.share >= BAR[0]
-
-    @property
-    def wide(self) -> bool:
-        """Whether it holds more than the bar wants."""
-        return self.barred and self.share > BAR[1]
-
-
-def coverage(pool: ErrorPool, brought: Callable[[ErrorRow], object] = lambda row: row.brought) -> list[Coverage]:
-    """Each row against the interval made without its own: every row that `brought` says is of the same."""
-    out = []
-    for engine in sorted({row.engine for row in pool.rows}):
-        own = [row for row in pool.rows if row.engine == engine]
-        if len(own) >= LEAST_ROWS:
-            out.append(_coverage(pool, engine, own, brought))
-    return out
-
-
-def _coverage(pool: ErrorPool, engine: str, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> Coverage:
-    known: dict[object, Sides | None] = {}
-    inside, too_high, unlike, widths = 0, 0, 0, []
-    held: dict[tuple[str, str, str], list[bool]] = {}
-    none = pool.of_none()
-    for row in own:
-        key = brought(row), row.kind, row.live
-        if key not in known:
-            left = [other for other in own if brought(other) != brought(row)]
-            like = bool(left) and not seen_kinds(other.kind for other in left).missing(row.kind)
-            known[key] = pool.spread(engine, row.kind.cell, row.live, left) if like else None
-        sides = known[key] or none
-        unlike += known[key] is None
-        low, high = sides.centre - Z90 * sides.below, sides.centre + Z90 * sides.above
-        inside += low <= row.log <= high
-        held.setdefault(row.brought, []).append(low <= row.log <= high)
-        too_high += row.log < low
-        widths.append(math.exp(high - low))
-    toys = max(row.case.memory_gib or 0.0 for row in own) < TOY_GIB
-    by_group = float(np.mean([np.mean(each) for each in held.values()]))
-    return Coverage(engine, len(own), inside, too_high, unlike, float(np.median(widths)), len(held), by_group, toys)
+    by_size: dict[bool, list[ErrorRow]] = {True: [], False: []}
+    for row in error_rows(left_out):
+        by_size[(row.case.memory_gib or 0.0) < TOY_GIB].append(row)
+    return ErrorPool(tuple(by_size[False]), tuple(by_size[True]), tuple(first))

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.inputs.memory_spread import TOY_GIB
 from planner.report.json_text import JsonObject
-from planner.validation.memory.cases import STACKS, TOY_GIB
-from planner.validation.memory.intervals import BAR, BARRED_ROWS, Coverage, ErrorPool, ErrorRow, coverage, pool_of
+from planner.validation.memory.cases import STACKS
+from planner.validation.memory.coverage import BAR, BARRED_ROWS, Coverage, coverage
+from planner.validation.memory.intervals import ErrorPool, ErrorRow, pool_of
 from planner.validation.memory.left_out import LeftOutRows, left_out_errors, scored_left_out
 from planner.validation.memory.score import LATER_BARS, MemoryResult, Score
 from planner.validation.refit import By
@@ -89,18 +91,18 @@ def _left_cells(left: LeftOutReport, stack: str) -> list[str]:
 
 def coverages(left: LeftOutReport) -> Table:
     """How many rows lie in their engine's 90 % interval."""
-    header = ["engine", "rows", "inside", "bar", "reached", "groups", "inside by group", "at most expected", "below it"]
-    header += ["like none", "upper/lower end", "inside, whole source left out"]
-    other = {one.engine: one for one in left.without_source}
+    header = ["engine", "rows", "inside", "bar", "reached", "groups", "inside by group", "as many, were it 90 %"]
+    header += ["below it", "like none", "inside of the others", "upper/lower end", "inside, whole source left out"]
+    other = {one.name: one for one in left.without_source}
     rows = []
     for one in left.coverages:
         bar = f"{BAR[0]:.0%} to {BAR[1]:.0%}" if one.barred else ""
-        said = "" if not one.barred else "NO" if not one.ok else "wide" if one.wide else "yes"
-        row = [one.engine, str(one.rows), percent(one.share), bar, said, str(one.groups), percent(one.by_group)]
-        row += [percent(one.most), str(one.too_high), str(one.unlike)]
-        rows.append([*row, f"{one.width:.2f}", percent(other[one.engine].share)])
-    bar = f"bar from {BARRED_ROWS} rows of {TOY_GIB:g} GiB"
-    return f"Rows in the 90 % interval made without their network and date ({bar})", header, rows
+        row = [one.name, str(one.rows), percent(one.share), bar, one.said, str(len(one.by_group))]
+        row += [percent(one.of_groups), percent(one.chance), str(one.below), str(one.unlike)]
+        row += ["" if one.of_like is None else percent(one.of_like)]
+        rows.append([*row, f"{one.width:.2f}", percent(other[one.name].share)])
+    title = f"Rows in the 90 % interval made without their network and date (bar from {BARRED_ROWS} rows)"
+    return title, header, rows
 
 
 def refits(left: LeftOutReport) -> Table:
@@ -157,14 +159,16 @@ def left_out_data(result: MemoryResult, left: LeftOutReport) -> JsonObject:
         "coverage": [
             {
                 "engine": one.engine,
+                "under_5_gib": one.small,
                 "rows": one.rows,
                 "inside": one.share,
-                "below": one.too_high,
+                "below": one.below,
                 "like_none": one.unlike,
                 "width": one.width,
-                "groups": one.groups,
-                "inside_by_group": one.by_group,
-                "most_expected": one.most,
+                "inside_of_others": one.of_like,
+                "groups": len(one.by_group),
+                "inside_by_group": one.of_groups,
+                "chance_at_90_percent": one.chance,
                 "reached": one.ok,
             }
             for one in left.coverages

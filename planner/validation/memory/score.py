@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from planner.validation.memory.cases import CLASSES, STACKS, TOY_GIB, Case, first_look
+from planner.inputs.memory_spread import TOY_GIB
+from planner.validation.memory.cases import CLASSES, STACKS, Case, first_look
 from planner.validation.memory.express import Prediction, Unexpressed
 
 

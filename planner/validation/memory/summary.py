@@ -13,7 +13,6 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.memory_spread import Sides
 from planner.inputs.run_kind import seen_kinds
 from planner.problem.layouts import Floats
-from planner.validation.memory.cases import TOY_GIB
 from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow, kind_of, pool_of
 from planner.validation.memory.left_out import left_out_errors
 from planner.validation.memory.run import run_memory
@@ -78,6 +77,8 @@ def memory_tables(result: MemoryResult, pool: ErrorPool) -> dict[str, Any]:
     return {
         "memory": {name: row for name in engines if (row := _engine(name, result, pool)) is not None},
         "memory_like_none": _like_none(pool),
+        "small_gib": {name: round(pool.small_gib(name), 3) for name in sorted({row.engine for row in pool.toys})},
+        "small_gib_like_none": round(pool.small_gib(""), 3),
     }
 
 
@@ -92,14 +93,13 @@ def _engine(name: str, result: MemoryResult, pool: ErrorPool) -> dict[str, Any] 
     shipped = {p.case.id: abs(p.error) for p in result.scored}
     errors = np.array([abs(math.expm1(-row.log)) for row in picked])
     sources = {row.case.source for row in picked}
-    toys = {row.case.id for row in own if (row.case.memory_gib or 0) < TOY_GIB}
     every = [kind_of(p) for p in result.predictions if p.case.excluded is None and p.group.problem.engine.id == name]
     seen = seen_kinds(every)
     kinds = {cell: pool.spread(name, cell, live=False) for cell in sorted({row.kind.cell for row in picked})}
     return {
         "rows": len(picked),
         "sources": len(sources),
-        "metric": _metric(picked) + (" (toys under 5 GiB)" if toys else ""),
+        "metric": _metric(picked),
         "median": round(float(np.median(errors)), 4),
         "p90": round(float(np.quantile(errors, 0.9)), 4),
         "median_in_sample": round(float(np.median([shipped[row.case.id] for row in picked])), 4),
