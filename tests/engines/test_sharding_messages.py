@@ -17,14 +17,14 @@ def test_gathers_and_scatters_stay_in_a_node_and_shards_are_added_up_over_nodes(
     """What tests/costs/test_hybrid_sharding.py expects of the planner: 2, 4 and 4 / 8 bytes a parameter."""
     torch = pytest.importorskip("torch")
     fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_flatten
+    init_device_mesh = pytest.importorskip("torch.distributed.device_mesh").init_device_mesh
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    mode = pytest.importorskip("torch.utils._python_dispatch").TorchDispatchMode
+    tree_flatten = pytest.importorskip("torch.utils._pytree").tree_flatten
 
     sent: list[tuple[str, list[int]]] = []
 
-    class Listening(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+    class Listening(mode):  # type: ignore[misc, valid-type, unused-ignore]
         """Bytes of the tensors of each collective."""
 
         def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -38,9 +38,9 @@ def test_gathers_and_scatters_stay_in_a_node_and_shards_are_added_up_over_nodes(
         mesh = init_device_mesh("cpu", (4, 8), mesh_dim_names=("replicate", "shard"))
         layer = torch.nn.Linear(WIDTH, WIDTH, bias=False)
         model = torch.nn.Sequential(layer)
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
-        fully_shard(model, mesh=mesh, mp_policy=policy)
+        policy = fsdp.MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        fsdp.fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        fsdp.fully_shard(model, mesh=mesh, mp_policy=policy)
         with Listening():
             model(torch.randn(2, WIDTH)).float().sum().backward()
     finally:

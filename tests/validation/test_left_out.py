@@ -15,7 +15,7 @@ from planner.commands.validate import command
 from planner.inputs.catalog import default_catalog
 from planner.inputs.memory_spread import Z90
 from planner.validation.memory.constants import fitted_numbers, with_values
-from planner.validation.memory.coverage import BAR, TELLING, Coverage, Held
+from planner.validation.memory.coverage import BAR, TELLING, Coverage, Covered
 from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow
 from planner.validation.memory.left_out_report import LeftOutReport, left_out_of
 from planner.validation.memory.run import Choice, data_folder, run_memory
@@ -82,7 +82,7 @@ def test_what_few_groups_can_tell(left: LeftOutReport, inside: list[int], chance
     row = left.pool.rows[0]
     groups = [replace(row, case=replace(row.case, version_date=str(n))) for n in range(len(inside))]
     held = tuple(
-        Held(group, bool(one), below=False, unlike=False, width=1.0)
+        Covered(group, bool(one), below=False, unlike=False, width=1.0)
         for group, one in zip(groups, inside, strict=True)
         for _ in range(7)
     )

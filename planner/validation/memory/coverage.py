@@ -21,7 +21,7 @@ TELLING = 0.05
 
 
 @dataclass(frozen=True)
-class Held:
+class Covered:
     """One row against its interval."""
 
     row: ErrorRow
@@ -39,7 +39,7 @@ class Coverage:
     """How many left-out rows of an engine lie in their 90 % interval."""
 
     engine: str
-    held: tuple[Held, ...]
+    held: tuple[Covered, ...]
     small: bool
     """Runs under 5 GiB."""
 
@@ -139,7 +139,7 @@ def coverage(pool: ErrorPool, brought: Callable[[ErrorRow], object] = lambda row
     return out
 
 
-def _held(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> list[Held]:
+def _held(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> list[Covered]:
     known: dict[object, Sides | None] = {}
     none = pool.of_none()
     out = []
@@ -151,11 +151,11 @@ def _held(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow]
             known[key] = pool.spread(row.engine, row.kind.cell, row.live, left) if like else None
         sides = known[key] or none
         low, high = sides.centre - Z90 * sides.below, sides.centre + Z90 * sides.above
-        out.append(Held(row, low <= row.log <= high, row.log < low, known[key] is None, math.exp(high - low)))
+        out.append(Covered(row, low <= row.log <= high, row.log < low, known[key] is None, math.exp(high - low)))
     return out
 
 
-def _held_small(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> list[Held]:
+def _held_small(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> list[Covered]:
     known: dict[object, tuple[float, bool]] = {}
     out = []
     for row in own:
@@ -166,5 +166,5 @@ def _held_small(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[Err
         gib, alone = known[key]
         told = (row.case.memory_gib or 0.0) - row.off_gib
         width = (told + gib) / max(told - gib, 0.01)
-        out.append(Held(row, abs(row.off_gib) <= gib, row.off_gib < -gib, alone, width))
+        out.append(Covered(row, abs(row.off_gib) <= gib, row.off_gib < -gib, alone, width))
     return out
