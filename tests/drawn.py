@@ -26,6 +26,8 @@ from planner.search.witness.witness import broken
 
 PLANS = int(os.environ.get("PLANNER_ENGINE_PLANS", "50"))
 """Random plans for each engine."""
+MOST_DRAWN = 15
+"""Plans drawn for each that is to be written: launchers refuse by name up to nine of ten."""
 OF_ONE_QUESTION = 4
 """Plans drawn from one space at most."""
 RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
@@ -209,7 +211,7 @@ def written(engine: str, launcher: str, count: int) -> Iterator[tuple[Plan, dict
     """(plan, its files) of random plans; what the launcher refuses by name is counted and told at the end."""
     refused: Counter[str] = Counter()
     made = 0
-    for outcome in random_plans(engine, count * 3):
+    for outcome in random_plans(engine, count * MOST_DRAWN):
         try:
             files = registry.files(launcher, outcome, catalog())
         except PlannerError as error:

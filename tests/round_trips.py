@@ -10,6 +10,7 @@ from drawn import catalog
 
 from planner.launch import registry
 from planner.launch.lint import Linted, lint
+from planner.launch.script import STATED
 from planner.problem.copies import copies_of
 from planner.search.decisions import layout_document
 from planner.search.plan import Plan
@@ -48,9 +49,7 @@ def decisions(plan: Plan) -> dict[str, Any]:
         "fixed_micro_batches": True,
         # The same flags as layout.activation_offload.
         "fine_grained_offloading": True,
-        # States the routing or the data, which no setting chooses.
-        "unbalanced_routing": True,
-        "variable_lengths": True,
+        **dict.fromkeys(STATED, True),  # the file's header lists them
     }
     out["activation_offload"] |= "fine_grained_offloading" in options
     out["engine_options"] = sorted(name for name in options if not idle.get(name, False))
@@ -102,6 +101,10 @@ def read_back(outcome: Outcome, launcher: str, folder: Path) -> Linted:
         old.unlink()
     for name, text in files.items():
         (folder / name).write_text(text)
+    wide = " ".join("".join(files.values()).split())
+    for name in STATED:
+        if name in outcome.plan.named.engine_options:
+            assert f"The plan counts {name}, which no setting says." in wide.replace(" # ", " ")
     path = folder if len(files) > 1 else folder / next(iter(files))
     first = lint(path, catalog(), ROOM)
     filled = tuple(unsaid(outcome.plan, launcher, first))

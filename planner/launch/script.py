@@ -15,6 +15,8 @@ from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 WIDTH = 110
+STATED = ("unbalanced_routing", "variable_lengths")
+"""Engine options that state what the routing or the data are, which no setting of an engine chooses."""
 
 
 class Shell(str):
@@ -157,6 +159,7 @@ def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: O
         f"step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
         "and logging are yours to add as arguments.",
+        *(f"The plan counts {name}, which no setting says." for name in STATED if name in plan.named.engine_options),
         *remarks,
     ]
     return [f"# {line}" for text in paragraphs for line in _wrapped(text)]

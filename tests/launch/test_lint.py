@@ -420,6 +420,18 @@ def test_deepspeed_json_with_a_key_that_is_dropped(tmp_path: Path) -> None:
     assert found["unequal_batch"] == 5
 
 
+def test_what_deepspeed_leaves_to_the_trainer_is_the_trainers_default_and_listed(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text('{"zero_optimization": {"stage": 2},\n "train_micro_batch_size_per_gpu": "auto"}\n')
+    filled = ("model=llama3-8b", "cluster.num_gpus=8", "batch.sequence_length=2048", "batch.global_batch_size=64")
+    linted = lint(path, catalog(), filled)
+    assert linted.plan is not None
+    assert linted.plan.layout["micro_batch_size"] == 8
+    assert [(at.line, why) for at, why in linted.found.unread] == [
+        (2, "train_micro_batch_size_per_gpu auto: the trainer's own settings say it")
+    ]
+
+
 def test_what_only_a_running_shell_knows_is_listed_and_nothing_is_run(tmp_path: Path) -> None:
     path = tmp_path / "run.sh"
     path.write_text(f"touch {tmp_path}/ran\nTP=$(nvidia-smi | wc -l)\n" + MEGATRON.format(**{**DENSE, "tensor": "$TP"}))

@@ -81,7 +81,8 @@ class Found:
             return default
         if re.fullmatch(r"[0-9]{1,18}(\.0)?", text):
             return int(text.removesuffix(".0"))
-        self.unread.append((self.options[name].place, f"{name} {text!r} is not a whole number"))
+        why = "auto: the trainer's own settings say it" if text == "auto" else f"{text!r} is not a whole number"
+        self.unread.append((self.options[name].place, f"{name} {why}"))
         return default
 
     def real(self, name: str, default: float | None = None) -> float | None:

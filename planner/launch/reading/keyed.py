@@ -10,6 +10,9 @@ from planner.launch.keyed import Key, KeyTable, written
 from planner.launch.reading.found import Found, Spelling
 from planner.launch.said import Setting
 
+AUTO = "auto"
+"""Of DeepSpeed's numbers: the trainer that reads the file sets them by its own."""
+
 
 def say_options(found: Found, table: KeyTable) -> None:
     """The engine options whose settings are all there; those without any cannot be read."""
@@ -44,6 +47,8 @@ def say_keyed(found: Found, tables: list[KeyTable]) -> None:
             if key.says is None:
                 continue
             option = found.options.get(key.name) or found.options.get(f"+{key.name}")
+            if option is not None and option.text == AUTO and key.words is None:
+                continue  # what else names the value says it
             if option is not None and option.known:
                 found.say(key.says, _word(key, option), option.name)
             elif option is not None and key.says == "model" and "/" in option.text and _tail(option.text):
