@@ -16,6 +16,7 @@ from typing import TextIO, TypeVar
 
 from planner import clock
 from planner.errors import InputError, Mistake, Place
+from planner.inputs import pipes
 
 STANDARD_OUTPUT = Place("standard output")
 INTERRUPTED = 130
@@ -53,6 +54,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    pipes.tell = note
 
 
 def answer(text: str) -> None:

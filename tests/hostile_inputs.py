@@ -188,7 +188,9 @@ def _where(error: str) -> str:
 
 
 def _whole(error: str) -> bool:
-    """An error about a file as a whole has no line."""
+    """An error about a file as a whole has no line, and one in a pickle has a path in it instead."""
+    if re.search(r"  where:   \S+\.pickle  \w", error):
+        return True
     return any(
         words in error
         for words in (
@@ -200,6 +202,7 @@ def _whole(error: str) -> bool:
             "nothing in ",
             "no row of ",
             ", at byte ",
+            ", not a mapping",
         )
     )
 

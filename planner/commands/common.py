@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 import shutil
 import sys
@@ -55,6 +56,17 @@ class TaskName(_Choice):
 
 
 TASK = TaskName(["rl", "sft", "lora", "qlora", "pretrain"], case_sensitive=False)
+
+class Number(click.FloatRange):
+    """A finite number of a range; click's own takes `nan`, which is never out of one."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuses `nan` and `inf`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
 
 timings_option = click.option("--timings", is_flag=True, help="Print elapsed times on stderr.")
 """`timings`: bool; see `print_timings`."""
@@ -236,15 +248,20 @@ def render_blocks(blocks: Sequence[Block], style: str, path: str | None = None) 
 
 
 QUIET_SECONDS = 2.0
-"""What takes less than this is not announced."""
+"""What takes less than this is not announced. [s]"""
+SPACED_S = 1.0
+"""Between two lines in a log. [s]"""
 
 
 class _Waiting:
-    """What is being worked on and for how long, on stderr: a running line on a terminal, elsewhere a line a stage."""
+    """What is being worked on and for how long, on stderr: a running line on a terminal, elsewhere a line a stage, and
+    none where the last one is not SPACED_S old.
+    """
 
     def __init__(self) -> None:
         self._stage = ""
         self._said = self._drawn = False
+        self._said_at = -SPACED_S
         self._started = clock.now()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -270,7 +287,7 @@ class _Waiting:
     def restart(self) -> None:
         """A new command: its time starts now."""
         self.clear()
-        self._started = clock.now()
+        self._started, self._said_at = clock.now(), -SPACED_S
 
     def _tick(self) -> None:
         while True:
@@ -287,9 +304,9 @@ class _Waiting:
                 width = shutil.get_terminal_size().columns - 1
                 sys.stderr.write(f"\r\x1b[K{f'{elapsed:4.0f} s  {self._stage}'[:width]}")
                 self._drawn = True
-            elif not self._said:
+            elif not self._said and elapsed - self._said_at >= SPACED_S:
                 sys.stderr.write(f"{elapsed:4.0f} s  {self._stage}\n")
-                self._said = True
+                self._said, self._said_at = True, elapsed
             sys.stderr.flush()
         except (OSError, ValueError):
             self._stage = ""

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from planner.analysis.sweep.rows import Row
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.files import refuse_target
 
 ROWS_PER_PART = 50
 """Of a Parquet folder; a kill loses at most so many rows that were computed but not stored."""
@@ -44,15 +45,19 @@ class Store(Protocol):
 
 def store_at(path: str, *, resume: bool) -> Store:
     """JSON Lines, or Parquet where the name ends so. Raises InputError where something is there already and `resume`
-    is off.
+    is off, and where rows cannot be stored there.
     """
+    parquet = path.endswith(".parquet")
     taken = os.path.lexists(path)
     if taken and not resume:
         what = f"{path} exists already"
         raise InputError(
             Mistake(what, Place("--out"), "a sweep never overwrites its rows", "--resume to go on with it")
         )
-    return ParquetStore(path) if path.endswith(".parquet") else LineStore(path)
+    refuse_target(path, force=True, folder=parquet, attempt="a file that can be read again")
+    if parquet and os.path.isfile(path):
+        raise InputError(Mistake(f"{path} is a file", Place("--out"), "Parquet rows are a folder of files"))
+    return ParquetStore(path) if parquet else LineStore(path)
 
 
 class LineStore:
@@ -82,16 +87,16 @@ class LineStore:
 
     def _whole_bytes(self) -> int:
         """Up to the end of the last line that is a row: a killed sweep may have left half of one."""
-        whole = 0
+        whole = number = 0
         with open(self.path, "rb") as stream:
-            for line in stream:
+            for number, line in enumerate(stream, 1):
                 if not line.endswith(b"\n") or _row(line) is None:
                     break
                 whole += len(line)
             rest = stream.read()
         if rest.strip():
-            what = f"line {whole} bytes into {self.path} is no row of a sweep, and there are lines after it"
-            raise InputError(Mistake(what, Place(self.path), "only the last line may be torn", "another --out"))
+            what = f"line {number} of {self.path} is no row of a sweep, and there are lines after it"
+            raise InputError(Mistake(what, Place(self.path, number), "only the last line may be torn", "another --out"))
         return whole
 
     def rows(self) -> Iterator[Row]:
