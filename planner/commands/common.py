@@ -57,6 +57,7 @@ class TaskName(_Choice):
 
 TASK = TaskName(["rl", "sft", "lora", "qlora", "pretrain"], case_sensitive=False)
 
+
 class Number(click.FloatRange):
     """A finite number of a range; click's own takes `nan`, which is never out of one."""
 

@@ -105,9 +105,7 @@ def snapshot_of(found: Plain, name: str) -> Snapshot:
     return _replayed(own, events, device, name)
 
 
-def _replayed(
-    segments: Placed, events: Placed, device: int, name: str
-) -> Snapshot:
+def _replayed(segments: Placed, events: Placed, device: int, name: str) -> Snapshot:
     final = {address: (size, stack) for segment, at in segments for address, size, stack in _live(segment, at)}
     now, reserved = sum(size for size, _ in final.values()), sum(_int(s, "total_size", at) for s, at in segments)
     steps = [(_text(event, "action"), _address(event, at), _int(event, "size", at)) for event, at in events]
