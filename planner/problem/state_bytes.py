@@ -85,7 +85,9 @@ class StateBytes:
     @property
     def adapter_weight_bytes(self) -> float:
         """Bytes a parameter of adapters."""
-        return self.precision.weight_bytes if self.engine.states.adapters == "as weights" else 4.0
+        stored = self.engine.states.weight_bytes
+        own = self.precision.weight_bytes if stored == "precision" else stored
+        return own if self.engine.states.adapters == "as weights" else 4.0
 
     @property
     def adapter_gradient_bytes(self) -> float:
