@@ -176,7 +176,7 @@ def _not_finite(out: str, file: Path) -> str | None:
         start = out[: match.start()].rpartition(" ")[2].rpartition("\n")[2]
         end = out[match.end() :].partition("\n")[0].partition(" ")[0]
         word = start + match.group() + end
-        bare = word.strip("'`\"")
+        bare = word.strip("'`\":")
         quoted = word != match.group() and (word in said or (bare != word and bare in said))
         if not quoted and f"{' '.join(before)} {word}" not in said and f"{word} {' '.join(after)}" not in said:
             return match.group()

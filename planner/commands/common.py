@@ -108,10 +108,13 @@ class Output(NamedTuple):
         """
         if self.style in ("html", "svg", "png"):
             from planner.report.pages import one_figure, page
+            from planner.report.screen import on_a_sheet
 
             drawn = figures() if figures is not None else ()
             if self.style == "html":
-                emit(page(blocks(), drawn, screen() if screen is not None else (), typed()), self.path, self.force)
+                with on_a_sheet():
+                    summary = screen() if screen is not None else ()
+                emit(page(blocks(), drawn, summary, typed()), self.path, self.force)
             else:
                 one_figure([*drawn, *blocks()], self.figure, self.style, self.path, self.force, emit)
             return

@@ -57,22 +57,32 @@ def read_pipe(name: str, most_bytes: int) -> bytes:
 
 
 def _read(handle: int, name: str, most_bytes: int, *, wait: bool) -> bytes:
-    """Until the end, or b"" where nothing stands there and `wait` is off."""
-    poll, started, said, found = select.poll(), clock.now(), False, bytearray()
+    """Until the end, or b"" where nothing stands there and `wait` is off. Raises OSError where nothing ever comes."""
+    poll, found = select.poll(), bytearray()
     poll.register(handle, select.POLLIN)
+    if wait:
+        _await(poll, name)
     while len(found) < most_bytes:
-        if not poll.poll(_STEP_MS if wait or found else 0):
-            silent_s = clock.now() - started
-            if not found and (not wait or silent_s >= SILENCE_S):
+        try:
+            chunk = os.read(handle, min(_CHUNK_BYTES, most_bytes - len(found)))
+        except BlockingIOError:
+            if not wait and not found:
                 break
-            if not found and silent_s >= SAID_AFTER_S and not said:
-                tell(f"waiting for {name}, a pipe that nothing was written into yet")
-                said = True
+            poll.poll(_STEP_MS)
             continue
-        chunk = os.read(handle, min(_CHUNK_BYTES, most_bytes - len(found)))
         if not chunk:
-            return bytes(found)
+            break
         found += chunk
-    if wait and not found:
-        raise OSError(errno.ETIMEDOUT, f"it is a pipe that nobody wrote into for {SILENCE_S:g} s")
     return bytes(found)
+
+
+def _await(poll: select.poll, name: str) -> None:
+    """Until something comes, or the one who would have written it closes the pipe. Raises OSError after SILENCE_S."""
+    started, said = clock.now(), False
+    while not poll.poll(_STEP_MS):
+        silent_s = clock.now() - started
+        if silent_s >= SILENCE_S:
+            raise OSError(errno.ETIMEDOUT, f"it is a pipe that nobody wrote into for {SILENCE_S:g} s")
+        if silent_s >= SAID_AFTER_S and not said:
+            tell(f"waiting for {name}, a pipe that nothing was written into yet")
+            said = True

@@ -188,7 +188,7 @@ def test_a_pipe_that_nobody_writes_into_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("planner.inputs.pipes.SAID_AFTER_S", 0)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for command in ("solve", "budget", "compare", "whatif"):
+    for command in ("solve", "budget", "near"):
         result = run(command, str(pipe))
         assert result.code == 2
         assert "a pipe that nobody wrote into" in result.err
