@@ -48,7 +48,7 @@ set_option = click.option(
 class TaskName(_Choice):
     """A task, also by the other words that people type for it."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """`grpo` as `rl`."""
         from planner.inputs.asked import TASK_NAMES
 
@@ -61,7 +61,7 @@ TASK = TaskName(["rl", "sft", "lora", "qlora", "pretrain"], case_sensitive=False
 class Number(click.FloatRange):
     """A finite number of a range; click's own takes `nan`, which is never out of one."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Refuses `nan` and `inf`."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
@@ -108,13 +108,10 @@ class Output(NamedTuple):
         """
         if self.style in ("html", "svg", "png"):
             from planner.report.pages import one_figure, page
-            from planner.report.screen import on_a_sheet
 
             drawn = figures() if figures is not None else ()
             if self.style == "html":
-                with on_a_sheet():
-                    summary = screen() if screen is not None else ()
-                emit(page(blocks(), drawn, summary, typed()), self.path, self.force)
+                emit(page(blocks(), drawn, screen, typed()), self.path, self.force)
             else:
                 one_figure([*drawn, *blocks()], self.figure, self.style, self.path, self.force, emit)
             return

@@ -29,7 +29,8 @@ STYLE = FIGURES + (
     + "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
     "body{font-size:10.5pt;max-width:none;padding:0}table{font-size:8.5pt}.wide{overflow:visible}"
     ".summary{break-after:page}figure,tr,h2{break-inside:avoid}h2{break-after:avoid}"
-    ".figures{grid-template-columns:1fr 1fr}figure:only-child{grid-column:1/-1;max-width:125mm}a,code{overflow-wrap:anywhere}}"
+    ".figures{grid-template-columns:1fr 1fr}figure:only-child{grid-column:1/-1;max-width:125mm}"
+    "a,code{overflow-wrap:anywhere}}"
 )
 
 
