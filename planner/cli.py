@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from planner import streams
-from planner.errors import InputError, InternalError, Mistake, Place, PlannerError
+from planner.errors import InputError, InternalError, Mistake, Place, PlannerError, shown
 
 COMMANDS = {
     "ask": "Lay out a run that is told in a few words, without a file",
@@ -64,10 +64,12 @@ def _limited(command: click.Command, seconds: float) -> click.Command:
         for inner in command.commands.values():
             _limited(inner, seconds)
     elif not any(param.name == "time_limit" for param in command.params):
+        from planner.commands.common import Number
+
         limit = click.Option(
             ["--time-limit"],
             metavar="SECONDS",
-            type=click.FloatRange(min=0, min_open=True, max=1e7),
+            type=Number(min=0, min_open=True, max=1e7),
             default=seconds,
             show_default=True,
             expose_value=False,
@@ -214,7 +216,7 @@ def _usage_text(error: click.ClickException) -> str:
     command = context.command_path if context is not None else "planner"
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
         return error.format_message()
-    message = error.format_message().rstrip(".")
+    message = "\n".join(shown(line) for line in error.format_message().rstrip(".").split("\n"))
     return f"Error: {message[:1].lower() + message[1:]}\n  where:   the command line\n  try:     {command} --help"
 
 

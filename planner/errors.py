@@ -20,6 +20,10 @@ _INVISIBLE = re.compile(
 """Characters that count as letters or marks and that no one sees."""
 
 
+LONGEST_WORD, LONGEST_PATH, LONGEST_TEXT = 200, 1000, 2000
+"""Characters that an error shows whole of a word, of a file's name, and of a sentence."""
+
+
 def visible(text: str) -> str:
     """Text that a file or a person gave, on one line: line breaks, controls, characters that change the direction of
     writing or that no one sees become their escapes, so that it cannot pass for a line of ours.
@@ -27,6 +31,18 @@ def visible(text: str) -> str:
     if text.isprintable() and not _INVISIBLE.search(text):
         return text
     return "".join(c if c.isprintable() and not _INVISIBLE.match(c) else _escape(c) for c in text)
+
+
+def shown(text: str, longest_word: int = LONGEST_WORD) -> str:
+    """`visible`, and of a word or a text that is too long the beginning and the end only."""
+    cut = re.sub(rf"\S{{{longest_word + 1},}}", lambda match: _cut(match.group(), longest_word), visible(text))
+    return _cut(cut, LONGEST_TEXT)
+
+
+def _cut(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]}...({len(text):,} characters)...{text[-(longest // 5) :]}"
 
 
 def _escape(character: str) -> str:
@@ -44,7 +60,7 @@ class Place:
     """Dotted path inside the document, such as `cluster.num_gpus`."""
 
     def __str__(self) -> str:
-        text = visible(self.file)
+        text = shown(self.file, LONGEST_PATH)
         if self.line is not None:
             text += f":{self.line}"
             if self.column is not None:
@@ -63,12 +79,12 @@ class Mistake:
 
     def render(self) -> str:
         """The message as a person reads it, without a trailing newline."""
-        lines = [f"Error: {visible(self.what)}"]
+        lines = [f"Error: {shown(self.what)}"]
         if self.where is not None:
-            path = f"  {visible(self.where.path)}" if self.where.path else ""
+            path = f"  {shown(self.where.path)}" if self.where.path else ""
             lines.append(f"  where:   {self.where}{path}")
         if self.because is not None:
-            lines.append(f"  because: {visible(self.because)}")
+            lines.append(f"  because: {shown(self.because)}")
         if self.attempt is not None:
             lines.append(f"  try:     {visible(self.attempt)}")
         return "\n".join(lines)

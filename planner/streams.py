@@ -16,13 +16,17 @@ from typing import TextIO, TypeVar
 
 from planner import clock
 from planner.errors import InputError, Mistake, Place
+from planner.inputs import pipes
 
 STANDARD_OUTPUT = Place("standard output")
 INTERRUPTED = 130
 NO_VERDICT = 3
-_alarms = {"rung": 0, "answered": 0}
 GRACE_S = {signal.SIGINT: 0.6, signal.SIGALRM: 5.0}
 """So long a command may take to end after an interrupt or its deadline; then the process ends where it stands. [s]"""
+AGAIN_S = 2.5
+"""A deadline rings again after so long: Python swallows what is raised while it collects garbage. [s]"""
+_left = {"at": -math.inf}
+"""When a deadline was last left, in time or not. [s]"""
 
 
 class DeadlinePassed(BaseException):
@@ -53,6 +57,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no reason to fail
+    pipes.tell = note
 
 
 def answer(text: str) -> None:
@@ -122,12 +127,14 @@ def deadline(seconds: float) -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, wall_s)
+    signal.setitimer(signal.ITIMER_REAL, wall_s, AGAIN_S)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - started)) if left else 0)
+        rest_s = max(1e-3, left - (time.monotonic() - started)) if left else 0.0
+        signal.setitimer(signal.ITIMER_REAL, rest_s, AGAIN_S if left else 0.0)
         signal.signal(signal.SIGALRM, before)
+        _left["at"] = time.monotonic()
 
 
 def seconds_left() -> float:
@@ -149,7 +156,6 @@ def within(seconds: float, ask: Callable[[], _Answer]) -> _Answer | None:
         with deadline(seconds):
             return ask()
     except DeadlinePassed:
-        _alarms["answered"] += 1
         return None
 
 
@@ -166,17 +172,21 @@ def end_when_interrupted() -> None:
 
 
 def _watch(read_end: int) -> None:
+    first = last = -math.inf
     while number := os.read(read_end, 1):
-        if number[0] in GRACE_S:
-            _alarms["rung"] += number[0] == signal.SIGALRM
-            after = threading.Timer(GRACE_S[signal.Signals(number[0])], _end, (number[0], _alarms["rung"]))
+        if number[0] == signal.SIGINT:
+            after = threading.Timer(GRACE_S[signal.SIGINT], _end, (INTERRUPTED, "interrupted"))
             after.daemon = True
             after.start()
+        elif number[0] == signal.SIGALRM:
+            before, last = last, time.monotonic()
+            if last - before > 2 * AGAIN_S or _left["at"] >= first:
+                first = last
+            elif last - first > GRACE_S[signal.SIGALRM] - AGAIN_S / 2:
+                _end(NO_VERDICT, "Error: no verdict within the time limit")
 
 
-def _end(number: int, rung: int) -> None:
-    """End the process, unless its alarm was answered."""
-    interrupted = number == signal.SIGINT
-    if interrupted or _alarms["answered"] < rung:
-        note("interrupted" if interrupted else "Error: no verdict within the time limit")
-        os._exit(INTERRUPTED if interrupted else NO_VERDICT)
+def _end(code: int, why: str) -> None:
+    """End the process where it stands."""
+    note(why)
+    os._exit(code)

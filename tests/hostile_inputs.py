@@ -176,7 +176,7 @@ def _not_finite(out: str, file: Path) -> str | None:
         start = out[: match.start()].rpartition(" ")[2].rpartition("\n")[2]
         end = out[match.end() :].partition("\n")[0].partition(" ")[0]
         word = start + match.group() + end
-        bare = word.strip("'`\"")
+        bare = word.strip("'`\":")
         quoted = word != match.group() and (word in said or (bare != word and bare in said))
         if not quoted and f"{' '.join(before)} {word}" not in said and f"{word} {' '.join(after)}" not in said:
             return match.group()
@@ -188,7 +188,9 @@ def _where(error: str) -> str:
 
 
 def _whole(error: str) -> bool:
-    """An error about a file as a whole has no line."""
+    """An error about a file as a whole has no line, and one in a pickle has a path in it instead."""
+    if re.search(r"  where:   \S+\.pickle  \w", error):
+        return True
     return any(
         words in error
         for words in (
@@ -200,6 +202,7 @@ def _whole(error: str) -> bool:
             "nothing in ",
             "no row of ",
             ", at byte ",
+            ", not a mapping",
         )
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from planner.commands import completing
-from planner.commands.common import TASK, Output, answer_options, emit, progress, set_option
+from planner.commands.common import TASK, Number, Output, answer_options, emit, progress, set_option
 from planner.errors import NoLayoutFits, NoVerdict
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ EPILOG = "Example: planner ask qwen2.5-7b --gpus 4xh100 --task rl --response 16k
 @click.option("--sequence", metavar="TOKENS", help="Length of sequences, such as 32k; 8k,32k compares them.")
 @click.option("--response", metavar="TOKENS", help="Longest response of RL, such as 16k; 8k,32k compares them.")
 @click.option("--batch", type=click.IntRange(1, 2**24), help="Sequences of a step; in RL prompts of a rollout.")
-@click.option("--headroom", type=click.FloatRange(min=0), metavar="GIB", help="What must stay free on every GPU.")
+@click.option("--headroom", type=Number(min=0), metavar="GIB", help="What must stay free on every GPU.")
 @set_option
 @click.option("--save", metavar="FILE", help="Write the scenario that was assumed, with what each line means.")
 @answer_options

@@ -6,7 +6,7 @@ import click
 
 from planner import streams
 from planner.commands import completing
-from planner.commands.common import Output, emit, output_options, set_option
+from planner.commands.common import Number, Output, emit, output_options, set_option
 from planner.errors import InputError, Mistake, Place
 
 
@@ -21,7 +21,7 @@ from planner.errors import InputError, Mistake, Place
 @click.option(
     "--time-limit",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=600,
     show_default=True,
     help="End without a verdict (exit code 3) after so long; with --device leave out what does not fit.",

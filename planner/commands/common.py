@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 import shutil
 import sys
@@ -47,7 +48,7 @@ set_option = click.option(
 class TaskName(_Choice):
     """A task, also by the other words that people type for it."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """`grpo` as `rl`."""
         from planner.inputs.asked import TASK_NAMES
 
@@ -55,6 +56,18 @@ class TaskName(_Choice):
 
 
 TASK = TaskName(["rl", "sft", "lora", "qlora", "pretrain"], case_sensitive=False)
+
+
+class Number(click.FloatRange):
+    """A finite number of a range; click's own takes `nan`, which is never out of one."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuses `nan` and `inf`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
 
 timings_option = click.option("--timings", is_flag=True, help="Print elapsed times on stderr.")
 """`timings`: bool; see `print_timings`."""
@@ -98,7 +111,7 @@ class Output(NamedTuple):
 
             drawn = figures() if figures is not None else ()
             if self.style == "html":
-                emit(page(blocks(), drawn, screen() if screen is not None else (), typed()), self.path, self.force)
+                emit(page(blocks(), drawn, screen, typed()), self.path, self.force)
             else:
                 one_figure([*drawn, *blocks()], self.figure, self.style, self.path, self.force, emit)
             return
@@ -236,15 +249,20 @@ def render_blocks(blocks: Sequence[Block], style: str, path: str | None = None) 
 
 
 QUIET_SECONDS = 2.0
-"""What takes less than this is not announced."""
+"""What takes less than this is not announced. [s]"""
+SPACED_S = 1.0
+"""Between two lines in a log. [s]"""
 
 
 class _Waiting:
-    """What is being worked on and for how long, on stderr: a running line on a terminal, elsewhere a line a stage."""
+    """What is being worked on and for how long, on stderr: a running line on a terminal, elsewhere a line a stage, and
+    none where the last one is not SPACED_S old.
+    """
 
     def __init__(self) -> None:
         self._stage = ""
         self._said = self._drawn = False
+        self._said_at = -SPACED_S
         self._started = clock.now()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -270,7 +288,7 @@ class _Waiting:
     def restart(self) -> None:
         """A new command: its time starts now."""
         self.clear()
-        self._started = clock.now()
+        self._started, self._said_at = clock.now(), -SPACED_S
 
     def _tick(self) -> None:
         while True:
@@ -287,9 +305,9 @@ class _Waiting:
                 width = shutil.get_terminal_size().columns - 1
                 sys.stderr.write(f"\r\x1b[K{f'{elapsed:4.0f} s  {self._stage}'[:width]}")
                 self._drawn = True
-            elif not self._said:
+            elif not self._said and elapsed - self._said_at >= SPACED_S:
                 sys.stderr.write(f"{elapsed:4.0f} s  {self._stage}\n")
-                self._said = True
+                self._said, self._said_at = True, elapsed
             sys.stderr.flush()
         except (OSError, ValueError):
             self._stage = ""

@@ -9,6 +9,9 @@ from planner.commands import completing
 from planner.commands.common import Output, answer_options, one_layout, print_timings, set_option, timings_option
 from planner.errors import InputError, Mistake, Place
 
+MOST = 2**31
+"""Sequences, or tokens of one."""
+
 
 @click.command()
 @click.argument("scenario", metavar="[SCENARIO]", required=False, shell_complete=completing.scenarios)
@@ -19,9 +22,9 @@ from planner.errors import InputError, Mistake, Place
     shell_complete=completing.models,
     help="Print each rule of thumb beside our own figure for MODEL.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="With --rules: sequences.")
+@click.option("--batch", type=click.IntRange(1, MOST), default=1, show_default=True, help="With --rules: sequences.")
 @click.option(
-    "--seq", type=click.IntRange(min=1), help="With --rules: tokens.  [default: 4096, or all learned positions]"
+    "--seq", type=click.IntRange(1, MOST), help="With --rules: tokens.  [default: 4096, or all learned positions]"
 )
 @click.option(
     "--precision",

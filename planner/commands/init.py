@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from planner.commands import completing
-from planner.commands.common import TASK, emit, note, out_option, render_blocks
+from planner.commands.common import TASK, Number, emit, note, out_option, render_blocks
 
 if TYPE_CHECKING:
     from planner.inputs.catalog import Catalog
@@ -30,7 +30,7 @@ MATTERS = ("speed", "safety")
 @click.option("--task", type=TASK, help="What is done with the model.")
 @click.option("--engine", metavar="NAME", shell_complete=completing.engines, help="The training engine or RL stack.")
 @click.option("--length", metavar="TOKENS", help="Of sequences; in RL of the longest response. 8k is 8,192.")
-@click.option("--headroom", type=click.FloatRange(min=0), metavar="GIB", help="What must stay free on every GPU.")
+@click.option("--headroom", type=Number(min=0), metavar="GIB", help="What must stay free on every GPU.")
 @out_option
 def command(
     listed: bool,

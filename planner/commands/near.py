@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from planner.commands.common import Output, answer_options, progress, scenario_argument, set_option
+from planner.commands.common import Number, Output, answer_options, progress, scenario_argument, set_option
 from planner.errors import NoLayoutFits
 
 
@@ -14,7 +14,7 @@ from planner.errors import NoLayoutFits
 @click.option("--count", type=click.IntRange(1, 50), default=5, show_default=True, help="Layouts at most.")
 @click.option(
     "--within",
-    type=click.FloatRange(0, 10),
+    type=Number(0, 10),
     default=None,
     help="Largest slowdown against the best, as a share.  [default: the known error of such a step; 0.1 where none is]",
 )

@@ -6,6 +6,7 @@ import click
 
 from planner import clock, streams
 from planner.commands.common import (
+    Number,
     Output,
     answer_options,
     note,
@@ -30,7 +31,7 @@ SLACK = 0.1
 @click.option(
     "--time-limit",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    type=Number(min=0, min_open=True, max=1e6),
     help="Stop searching; the command ends by twice that and 5 s.  [default: search.time_limit_s, 60 where it is not "
     "written, and 600 for the command]",
 )

@@ -28,7 +28,7 @@ from planner.commands.common import note, progress, scenario_argument
     help="joblib: processes of this machine; dask and ray: a cluster (local where no --address is given).",
 )
 @click.option("--address", metavar="ADDRESS", help="Of the Dask scheduler (tcp://...) or of the Ray cluster (auto).")
-@click.option("--workers", type=click.IntRange(1), help="Processes on this machine; its processors unless given.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes on this machine; its processors unless given.")
 def command(
     scenario: str,
     values: tuple[str, ...],

@@ -213,7 +213,7 @@ class Catalog:
 
     def _index(self, kind: str) -> dict[str, Path]:
         if kind not in _SCHEMAS:
-            raise InputError(_unknown("kinds", kind, list(KINDS), None))
+            raise InputError(_unknown("kinds", kind, list(KINDS), Place("the command line")))
         if kind not in self._files:
             found: dict[str, Path] = {}
             for folder in reversed(self.folders):
@@ -293,7 +293,7 @@ class Catalog:
             return None
         path = _found([folder / name for folder in (beside, Path()) if folder is not None])
         if path is not None:
-            with named_in(beside or path.parent, path):
+            with named_in(beside or path.parent, path, where):
                 return self._model_of(path, name, where)
         if name.endswith((".json", ".yaml")):
             folders = "looked for beside the scenario, then in the working folder" if beside is not None else None
@@ -319,17 +319,24 @@ def _found(paths: Sequence[Path]) -> Path | None:
     return None
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
     """The shipped catalogs, after the given folders and those in PLANNER_CATALOGS."""
     extra = [Path(folder) for folder in extra_dirs]
     extra += [Path(folder) for folder in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if folder]
     for folder in extra:
-        if not folder.is_dir():
+        if not _is_folder(folder):
             raise InputError(
                 Mistake(
                     f"{folder} is not a folder",
                     where=Place(ENVIRONMENT_VARIABLE),
-                    because=f"--catalog and {ENVIRONMENT_VARIABLE} name folders",
+                    because=f"{ENVIRONMENT_VARIABLE} names folders",
                 )
             )
     return Catalog([*extra, shipped_folder()])

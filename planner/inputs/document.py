@@ -86,20 +86,21 @@ def read_document(path: str | Path, where: Place | None = None) -> Document:
 
 
 @contextmanager
-def named_in(folder: Path, path: Path) -> Iterator[None]:
-    """While a file is read that a file of `folder` names: from outside that folder no message repeats its content."""
+def named_in(folder: Path, path: Path, where: Place | None = None) -> Iterator[None]:
+    """While a file is read that a file of `folder` names, at `where`: from outside that folder no message repeats its
+    content."""
     try:
         yield
     except InputError as error:
         if path.resolve().is_relative_to(folder.resolve()):
             raise
-        raise InputError([_unquoted(problem) for problem in error.problems]) from None
+        raise InputError([_unquoted(problem, where) for problem in error.problems]) from None
 
 
-def _unquoted(problem: Mistake) -> Mistake:
-    """A mistake without a word of the file that it is in."""
+def _unquoted(problem: Mistake, naming: Place | None) -> Mistake:
+    """A mistake without a word of the file that it is in; what is said of the place that names it stays."""
     where = problem.where
-    if where is None or where.line is None:
+    if where is None or where.line is None or where == naming:
         return problem
     place = Place(where.file, where.line, where.column)
     because = "it stands outside the folder of the file that names it, so that its content is not repeated"

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.pipes import is_pipe, read_pipe
 
 OUT = Place("--out")
 STANDARD_INPUT = "<stdin>"
@@ -22,7 +23,8 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 def read_bytes(path: str | os.PathLike[str], where: Place | None = None, *, most_bytes: int) -> bytes:
     """The content of a file; `-` is standard input. `where` is what names it: by default the file itself.
 
-    Raises InputError where it cannot be read, is a folder, or holds more than `most_bytes`.
+    Raises InputError where it cannot be read, is a folder or a pipe that nobody writes into, or holds more than
+    `most_bytes`.
     """
     name = os.fspath(path)
     shown = STANDARD_INPUT if name == "-" else name
@@ -30,6 +32,8 @@ def read_bytes(path: str | os.PathLike[str], where: Place | None = None, *, most
     try:
         if name == "-":
             raw = _standard_input(most_bytes + 1)
+        elif is_pipe(name):
+            raw = read_pipe(name, most_bytes + 1)
         else:
             with open(name, "rb") as stream:
                 raw = stream.read(most_bytes + 1)
@@ -45,6 +49,20 @@ def read_bytes(path: str | os.PathLike[str], where: Place | None = None, *, most
     return raw
 
 
+def beginning(path: str, count: int) -> bytes:
+    """The first bytes of a file; none where it cannot be read. Raises InputError for a pipe that cannot be."""
+    piped = is_pipe(path)
+    try:
+        if piped:
+            return read_pipe(path, count)
+        with open(path, "rb") as stream:
+            return stream.read(count)
+    except (OSError, ValueError) as error:
+        if piped:
+            raise InputError(Mistake(f"cannot read {path}", Place(path), _reason(error))) from None
+        return b""
+
+
 def _standard_input(most_bytes: int) -> bytes:
     """Raises OSError where it is closed."""
     if sys.stdin is None:
@@ -57,11 +75,14 @@ def read_lenient(path: str | os.PathLike[str], where: Place | None = None, *, mo
     return read_bytes(path, where, most_bytes=most_bytes).decode("utf-8-sig", errors="replace")
 
 
-def refuse_target(path: str, force: bool, *, folder: bool = False) -> None:
+def refuse_target(path: str, force: bool, *, folder: bool = False, attempt: str = "without --out: ... > {}") -> None:
     """Raise InputError where `write_text` would, before any work is done: the file exists, or is no file.
 
-    `folder` says that several files may be written into a folder of that name.
+    `folder` says that several files may be written into a folder of that name. `attempt` is what to try in place of a
+    device or a pipe.
     """
+    if not path:
+        raise InputError(_cannot("a file without a name", "--out names none"))
     try:
         kind = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -73,12 +94,12 @@ def refuse_target(path: str, force: bool, *, folder: bool = False) -> None:
             raise InputError(_cannot(path, "it is a folder", "the name of a file"))
         return
     if kind is not None and not stat.S_ISREG(kind):
-        raise InputError(_cannot(path, "it is a device or a pipe, not a file", f"without --out: ... > {path}"))
+        raise InputError(_cannot(path, "it is a device or a pipe, not a file", attempt.format(path)))
     if not force and os.path.lexists(path):
         raise InputError(exists_already(path))
     if kind is not None and not os.access(path, os.W_OK):
         raise InputError(_cannot(path, os.strerror(errno.EACCES)))
-    parent = Path(os.path.realpath(path)).parent
+    parent = Path(_real(path)).parent
     if not folder and not parent.is_dir():
         raise InputError(_cannot(path, f"{parent} is no folder"))
 
@@ -102,7 +123,7 @@ def write_bytes(path: str, content: bytes, *, force: bool = False) -> None:
     import tempfile
 
     refuse_target(path, force)
-    target = os.path.realpath(path)
+    target = _real(path)
     scratch: str | None = None
     try:
         handle, scratch = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".planner.")
@@ -135,6 +156,14 @@ def write_folder(folder: str, texts: dict[str, str], *, force: bool = False) -> 
         except OSError as error:
             raise InputError(_cannot(folder, _reason(error))) from None
         write_text(path, texts[name], force=force)
+
+
+def _real(path: str) -> str:
+    """Where a file truly stands. Raises InputError where the working folder is no more."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        raise InputError(_cannot(path, f"the working folder: {_reason(error)}")) from None
 
 
 def _linked(scratch: str, target: str) -> bool:

@@ -31,15 +31,18 @@ def read_json_record(path: str | os.PathLike[str], model: type[Model], *, most_b
 
 
 def json_document(raw: bytes, name: str) -> Document:
-    """JSON text as a document; `name` stands for the file in messages. Raises InputError like `read_json`."""
+    """JSON text as a document; `name` stands for the file in messages. Raises InputError like `read_json`, and where an
+    object has a key twice."""
     try:
         text = raw.decode("utf-8-sig")
-        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_once)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         _refuse(f"{name} is not UTF-8 text", Place(name, line), f"byte 0x{raw[error.start]:02x} is not UTF-8")
     except json.JSONDecodeError as error:
         _refuse(f"{name} is not JSON", Place(name, error.lineno, error.colno), error.msg)
+    except _Twice as error:
+        _refuse(f"the key {error} stands twice", _second(text, name), "a key stands once in an object")
     except _NotFinite as error:
         _refuse(f"{error} is not a number that can be planned with", _first(text, str(error), name), "it is not finite")
     except RecursionError:
@@ -90,6 +93,18 @@ class _NotFinite(Exception):
     """A number that no file of ours holds."""
 
 
+class _Twice(Exception):
+    """A key that an object has already."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(json.dumps(next(key for key in keys if keys.count(key) > 1)))
+    return found
+
+
 def _refuse_constant(text: str) -> NoReturn:
     raise _NotFinite(text)
 
@@ -101,9 +116,31 @@ def _finite(text: str) -> float:
     return value
 
 
+def _second(text: str, name: str) -> Place:
+    """Where a key first stands that its object has already."""
+    seen: list[set[str]] = []
+    last: re.Match[str] | None = None
+    for match in _TOKEN.finditer(text):
+        token = match.group(1)
+        if token in "[{":
+            seen.append(set())
+        elif token in "]}":
+            seen.pop()
+        elif token == ":" and last is not None:
+            key = json.loads(last.group(1))
+            if key in seen[-1]:
+                return _at(text, last.start(1), name)
+            seen[-1].add(key)
+        last = match
+    return Place(name, 1)
+
+
 def _first(text: str, part: str, name: str) -> Place:
     """Where a literal first stands."""
-    place = max(0, text.find(part))
+    return _at(text, max(0, text.find(part)), name)
+
+
+def _at(text: str, place: int, name: str) -> Place:
     return Place(name, text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place))
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import Document, document_of, read_document, validate, with_overrides
+from planner.inputs.files import beginning
 from planner.inputs.json_document import read_json
 
 
@@ -51,11 +52,7 @@ COMMANDS = ("solve", "estimate")
 
 def looks_like_json(path: str) -> bool:
     """True for a file whose first character opens a JSON object; YAML scenarios start with a comment or a key."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    except (OSError, ValueError):
-        return False
+    return beginning(path, 64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 
 def saved_answer(path: str) -> Document | None:
@@ -70,7 +67,8 @@ def question_asked(answer: Document) -> Document:
     """The scenario that a saved answer answered, as it was asked. Raises InputError where the file does not hold it."""
     command = answer.data.get("command")
     if command not in COMMANDS or "asked" not in answer.data:
-        because = f"it is an answer of planner {command}; those of {' and '.join(COMMANDS)} can be fed back"
+        answered = f"it is an answer of planner {command}" if command else "it does not say what it answers"
+        because = f"{answered}; those of {' and '.join(COMMANDS)} can be fed back"
         attempt = "planner solve SCENARIO --format json --out plan.json"
         raise InputError(Mistake(f"{answer.name} holds no question", Place(answer.name), because, attempt))
     saved = validate(answer, SavedQuestion)

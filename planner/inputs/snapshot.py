@@ -7,11 +7,14 @@ Format: torch 2.13.0, torch/cuda/memory.py (_snapshot) and torch/csrc/cuda/memor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.document import dotted_path
 from planner.inputs.files import read_bytes
 from planner.inputs.pickled import Plain, read_plain
 
@@ -22,6 +25,27 @@ MOST_POINTS = 400
 FREED = "free_completed"
 Stack = tuple[str, ...]
 """`file:function` of each frame, innermost first."""
+
+
+class _At(NamedTuple):
+    """Where a value of a snapshot stands."""
+
+    file: str
+    steps: tuple[str | int, ...] = ()
+
+    def inside(self, step: str | int) -> _At:
+        """The value under a key or at an index of this one."""
+        return _At(self.file, (*self.steps, step))
+
+    def no_snapshot(self, because: str) -> InputError:
+        """What to raise of the value."""
+        place = Place(self.file, path=dotted_path(self.steps))
+        attempt = "a file written by torch.cuda.memory._dump_snapshot, torch 2.1 or later"
+        return InputError(Mistake(f"{self.file} is no memory snapshot", place, because, attempt))
+
+
+Placed = list[tuple[Mapping[Plain, Plain], _At]]
+"""Mappings of a snapshot, each with its place."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +88,27 @@ def read_snapshot(path: Path) -> Snapshot:
 
 def snapshot_of(found: Plain, name: str) -> Snapshot:
     """The fullest GPU of a snapshot's plain data."""
-    whole = _dict(found, "", name)
-    segments = [_dict(each, "segments", name) for each in _list(whole, "segments", name)]
+    whole = _mapping(found, _At(name))
+    segments = _mappings(whole, "segments", _At(name))
     if not segments:
-        raise _shape("no segments", name)
+        raise _At(name, ("segments",)).no_snapshot("there is none")
     used: dict[int, int] = {}
-    for segment in segments:
-        device = _int(segment, "device", name)
-        used[device] = used.get(device, 0) + sum(size for _, size, _ in _live(segment, name))
+    for segment, at in segments:
+        device = _int(segment, "device", at)
+        used[device] = used.get(device, 0) + sum(size for _, size, _ in _live(segment, at))
     device = min(used, key=lambda each: (-used[each], each))
-    traces = _list(whole, "device_traces", name) if "device_traces" in whole else []
-    trace = traces[device] if 0 <= device < len(traces) else []
-    if not isinstance(trace, list):
-        raise _shape("device_traces holds no lists", name)
-    events = [_dict(each, "device_traces", name) for each in trace]
-    own = [segment for segment in segments if segment["device"] == device]
+    traces, at = whole.get("device_traces", []), _At(name, ("device_traces",))
+    if not isinstance(traces, list):
+        raise at.no_snapshot(f"it is {_said(traces)}, not a list")
+    events = _mappings_of(traces[device], at.inside(device)) if device < len(traces) else []
+    own = [(segment, at) for segment, at in segments if segment["device"] == device]
     return _replayed(own, events, device, name)
 
 
-def _replayed(
-    segments: list[Mapping[Plain, Plain]], events: list[Mapping[Plain, Plain]], device: int, name: str
-) -> Snapshot:
-    final = {address: (size, stack) for segment in segments for address, size, stack in _live(segment, name)}
-    now, reserved = sum(size for size, _ in final.values()), sum(_int(s, "total_size", name) for s in segments)
-    steps = [(str(e.get("action")), _address(e, name), _int(e, "size", name)) for e in events]
+def _replayed(segments: Placed, events: Placed, device: int, name: str) -> Snapshot:
+    final = {address: (size, stack) for segment, at in segments for address, size, stack in _live(segment, at)}
+    now, reserved = sum(size for size, _ in final.values()), sum(_int(s, "total_size", at) for s, at in segments)
+    steps = [(_text(event, "action"), _address(event, at), _int(event, "size", at)) for event, at in events]
     freed = FREED if any(action == FREED for action, _, _ in steps) else "free"
     best, best_at, best_reserved = now, len(steps), reserved
     series = [(len(steps), now)]
@@ -106,9 +127,9 @@ def _replayed(
         series.append((index, now))
         if now > best:
             best, best_at, best_reserved = now, index, reserved
-    peak = tuple(_alive(before, final, events, steps, best_at, freed))
+    peak = tuple(_alive(before, final, [event for event, _ in events], steps, best_at, freed))
     last = steps[-1] if steps else ("", 0, 0)
-    seconds = [_seconds(e) for e in events]
+    seconds = [_seconds(event) for event, _ in events]
     return Snapshot(
         name=name,
         device=device,
@@ -152,16 +173,16 @@ def _alive(
         yield Allocation(address, size, stack, made, end)
 
 
-def _live(segment: Mapping[Plain, Plain], name: str) -> Iterator[tuple[int, int, Stack]]:
+def _live(segment: Mapping[Plain, Plain], where: _At) -> Iterator[tuple[int, int, Stack]]:
     """(address, size, stack) of blocks that are not free, those waiting for a stream included."""
-    at = _address(segment, name)
-    for each in _list(segment, "blocks", name):
-        block = _dict(each, "blocks", name)
-        size = _int(block, "size", name)
-        if str(block.get("state", "")).startswith("active"):
-            asked = _int(block, "requested_size", name) if "requested_size" in block else size
-            yield (_address(block, name) if "address" in block else at), min(asked, size), _stack(block.get("frames"))
-        at += size
+    next_address = _address(segment, where)
+    for block, at in _mappings(segment, "blocks", where):
+        size = _int(block, "size", at)
+        if _text(block, "state").startswith("active"):
+            asked = _int(block, "requested_size", at) if "requested_size" in block else size
+            address = _address(block, at) if "address" in block else next_address
+            yield address, min(asked, size), _stack(block.get("frames"))
+        next_address += size
 
 
 def _stack(frames: Plain) -> Stack:
@@ -170,7 +191,7 @@ def _stack(frames: Plain) -> Stack:
     made = []
     for frame in frames[:MOST_FRAMES]:
         if isinstance(frame, dict):
-            made.append(":".join(str(frame.get(key, "")) for key in ("filename", "name")))
+            made.append(":".join(_text(frame, key) for key in ("filename", "name")))
     return tuple(made)
 
 
@@ -190,39 +211,45 @@ def _thinned(series: list[tuple[int, int]], seconds: list[float | None]) -> tupl
 
 def _seconds(event: Mapping[Plain, Plain]) -> float | None:
     found = event.get("time_us")
-    return found / 1e6 if isinstance(found, int | float) else None
+    return found / 1e6 if isinstance(found, int | float) and math.isfinite(found) else None
 
 
-def _shape(what: str, name: str) -> InputError:
-    return InputError(
-        Mistake(
-            f"{name} is no memory snapshot",
-            Place(name),
-            what,
-            "a file written by torch.cuda.memory._dump_snapshot, torch 2.1 or later",
-        )
-    )
-
-
-def _dict(found: Plain, where: str, name: str) -> Mapping[Plain, Plain]:
+def _mapping(found: Plain, at: _At) -> Mapping[Plain, Plain]:
     if not isinstance(found, dict):
-        raise _shape(f"{where or 'the file'} holds {type(found).__name__}, not dict", name)
+        raise at.no_snapshot(f"it is {_said(found)}, not a mapping")
     return found
 
 
-def _list(found: Mapping[Plain, Plain], key: str, name: str) -> list[Plain]:
-    value = found.get(key)
-    if not isinstance(value, list):
-        raise _shape(f"{key} is {type(value).__name__}, not list", name)
-    return value
+def _mappings(owner: Mapping[Plain, Plain], key: str, at: _At) -> Placed:
+    return _mappings_of(owner.get(key), at.inside(key))
 
 
-def _int(found: Mapping[Plain, Plain], key: str, name: str) -> int:
+def _mappings_of(found: Plain, at: _At) -> Placed:
+    if not isinstance(found, list):
+        raise at.no_snapshot(f"it is {_said(found)}, not a list")
+    placed = ((each, at.inside(index)) for index, each in enumerate(found))
+    return [(_mapping(each, place), place) for each, place in placed]
+
+
+def _int(found: Mapping[Plain, Plain], key: str, at: _At) -> int:
     value = found.get(key, 0 if key == "device" else None)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _shape(f"{key} is {value!r:.40}, not a number", name)
+        raise at.inside(key).no_snapshot(f"it is {_said(value)}, not a number of at least 0")
     return value
 
 
-def _address(found: Mapping[Plain, Plain], name: str) -> int:
-    return _int(found, "addr" if "addr" in found else "address", name)
+def _address(found: Mapping[Plain, Plain], at: _At) -> int:
+    return _int(found, "addr" if "addr" in found else "address", at)
+
+
+def _text(found: Mapping[Plain, Plain], key: str) -> str:
+    """The text under a key; nothing where something else stands there."""
+    value = found.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _said(value: Plain) -> str:
+    """A value for a message. One that holds others is named, not written out: they may be shared without end."""
+    if value is None:
+        return "not there"
+    return f"{value!r:.40}" if isinstance(value, str | int | float | bytes) else f"a {type(value).__name__}"

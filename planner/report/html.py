@@ -29,7 +29,8 @@ STYLE = FIGURES + (
     + "@media print{@page{size:A4;margin:14mm}:root{--ink:#000;--paper:#fff;--line:#ccc;--soft:#444}"
     "body{font-size:10.5pt;max-width:none;padding:0}table{font-size:8.5pt}.wide{overflow:visible}"
     ".summary{break-after:page}figure,tr,h2{break-inside:avoid}h2{break-after:avoid}"
-    ".figures{grid-template-columns:1fr 1fr}a,code{overflow-wrap:anywhere}}"
+    ".figures{grid-template-columns:1fr 1fr}figure:only-child{grid-column:1/-1;max-width:125mm}"
+    "a,code{overflow-wrap:anywhere}}"
 )
 
 
@@ -64,9 +65,9 @@ def _block(block: Block) -> str:
     if isinstance(block, Heading):
         return f"<h2>{html.escape(block.text)}</h2>"
     if isinstance(block, Text):
-        return f"<p>{html.escape(block.text)}</p>"
+        return f"<p>{_said(block.text)}</p>"
     if isinstance(block, Bullets):
-        return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in block.items) + "</ul>"
+        return "<ul>" + "".join(f"<li>{_said(item)}</li>" for item in block.items) + "</ul>"
     if isinstance(block, Command):
         return f"<p>Next: <code>{html.escape(block.text)}</code> ({html.escape(block.purpose)})</p>"
     if isinstance(block, Figure):
@@ -74,6 +75,11 @@ def _block(block: Block) -> str:
     if isinstance(block, Scatter):
         return svg(block)
     return _grid(block)
+
+
+def _said(text: str) -> str:
+    """A sentence; its arrows are not broken over two lines."""
+    return html.escape(text).replace("-&gt;", "&rarr;")
 
 
 def _grid(grid: Grid) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from planner.report.blocks import Block, Bullets, Command, Figure, Grid, Heading, Headline, Scatter, Text, shown
 from planner.report.characters import figure_lines
+
+_ACTIVE = re.compile(r"(`[^`]*`)|<|\]\(|\]\[|!\[")
+_ESCAPES = {"<": "&lt;", "](": "]\\(", "][": "]\\[", "![": "!\\["}
 
 
 def render(blocks: Iterable[Block]) -> str:
@@ -16,13 +20,13 @@ def render(blocks: Iterable[Block]) -> str:
 
 def _text(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"## {block.text}"
+        return f"## {escaped(block.text)}"
     if isinstance(block, Headline):
-        return f"**{block.text}**"
+        return f"**{escaped(block.text)}**"
     if isinstance(block, Text):
-        return block.text
+        return escaped(block.text)
     if isinstance(block, Bullets):
-        return "\n".join(f"- {item}" for item in block.items)
+        return "\n".join(f"- {escaped(item)}" for item in block.items)
     if isinstance(block, Command):
         return f"Next: `{block.text}` ({block.purpose})"
     if isinstance(block, Figure):
@@ -30,6 +34,11 @@ def _text(block: Block) -> str:
         return "```text\n" + "\n".join(lines) + "\n```" if lines else ""
     assert isinstance(block, Grid)
     return _grid(block)
+
+
+def escaped(text: str) -> str:
+    """Text in which nothing that a person named becomes an element or a link; what stands in backticks stays."""
+    return _ACTIVE.sub(lambda found: found.group(1) or _ESCAPES[found.group()], text)
 
 
 def _grid(block: Grid) -> str:
@@ -40,4 +49,4 @@ def _grid(block: Grid) -> str:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(escaped(cell).replace("|", "\\|") for cell in cells) + " |"

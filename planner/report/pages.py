@@ -10,14 +10,19 @@ from planner.problem.defaults import IN_THE_PROOF
 from planner.report.blocks import Block, Command, Figure, Grid, Heading, Text
 from planner.report.figures.draw import figure_svg, plain_svg
 from planner.report.html import render
-from planner.report.screen import CUT, MORE_ROWS
+from planner.report.screen import CUT, MORE_ROWS, on_a_sheet
 
 Emit = Callable[[str, "str | None", bool], None]
 
 
-def page(blocks: Sequence[Block], figures: Sequence[Block], summary: Sequence[Block], typed: str) -> str:
-    """The summary, then the figures, then everything, and the command that makes it again."""
-    first = [on_paper(block) for block in summary]
+def page(
+    blocks: Sequence[Block], figures: Sequence[Block], screen: Callable[[], Sequence[Block]] | None, typed: str
+) -> str:
+    """The short answer, with as much of it as the first sheet holds, then the figures, then everything, and the command
+    that makes it again.
+    """
+    with on_a_sheet():
+        first = [on_paper(block) for block in screen()] if screen is not None else []
     rest = [Heading("In full") if first and block == first[0] else block for block in blocks]
     last: list[Block] = [Heading("This report again"), Text(typed)]
     return render([*figures, *rest, *last], first)

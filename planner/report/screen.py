@@ -7,6 +7,9 @@ Headline, layout, one line of memory and one of time, what binds, the risk, and 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
@@ -21,6 +24,9 @@ from planner.units import number, percent
 
 LINES = 24
 """Of a terminal as it was always sold."""
+SHEET_LINES = 36
+"""Of a printed sheet, in the lines that a terminal would need."""
+_lines = ContextVar("lines", default=LINES)
 CUT, MORE_ROWS = " ... (-v)", ": -v"
 """What is said of a cut text, and of a cut table or list."""
 ONE_LINE = WIDTH - 12
@@ -54,14 +60,24 @@ class Screen:
     command: Command | None = None
 
 
+@contextmanager
+def on_a_sheet() -> Iterator[None]:
+    """Short answers made inside are for the first sheet of a report, which holds more lines than a screen."""
+    before = _lines.set(SHEET_LINES)
+    try:
+        yield
+    finally:
+        _lines.reset(before)
+
+
 def screen_blocks(screen: Screen) -> list[Block]:
-    """The blocks of a short answer: as much of it as 24 lines of 80 characters hold, and word of what is left out."""
+    """The blocks of a short answer: as much of it as the screen or sheet holds, and word of what is left out."""
     from planner.report.table import render
 
     while True:
         blocks = _blocks(screen)
         shorter = _shorter(screen)
-        if shorter is None or render(blocks, colour=False, width=WIDTH).count("\n") <= LINES:
+        if shorter is None or render(blocks, colour=False, width=WIDTH).count("\n") <= _lines.get():
             return blocks
         screen = shorter
 

@@ -47,7 +47,7 @@ class PageAnswer:
         blocks = _uncommanded(self.blocks)
         if asked.get("report") is not None:
             summary = _uncommanded(self.screen) or blocks[:1]
-            return {"report": page(blocks, self.figures, summary, str(asked["report"]))}
+            return {"report": page(blocks, self.figures, lambda: summary, str(asked["report"]))}
         html = {name: fragment(_uncommanded(part)) for name, part in self.parts.items()}
         found = {"document": self.document, "html": fragment(blocks), "parts": html}
         return {**found, "headline": _headline(blocks), **self.more}

@@ -57,10 +57,10 @@ def _plan(name: str, catalog: Catalog) -> tuple[dict[str, str], str]:
     solved = Solved(plan(read_document(f"{EXAMPLE}{name}"), catalog, check_points=0))
     found = solved.outcome
     figures = plan_figures(found.plan) if found.plan is not None else []
-    typed, summary = f"planner solve {EXAMPLE}{name}", solve_screen(solved)
-    files = {f"{name}.html": page(solve_blocks(solved), figures, summary, typed)}
+    typed = f"planner solve {EXAMPLE}{name}"
+    files = {f"{name}.html": page(solve_blocks(solved), figures, lambda: solve_screen(solved), typed)}
     for view, blocks in (("timeline", timeline_blocks(found)), ("topology", topology_blocks(found))):
-        files[f"{name}_{view}.html"] = page(blocks, [], [], typed)
+        files[f"{name}_{view}.html"] = page(blocks, [], None, typed)
     return {**files, f"{name}.json": dumps(solve_document(solved))}, outcome_line(found)
 
 
@@ -68,6 +68,6 @@ def _budget(name: str, catalog: Catalog) -> tuple[dict[str, str], str]:
     """The page of one budget, and its headline."""
     found = answer_budget(read_document(f"{EXAMPLE}{name}"), catalog, KnownLayouts())
     blocks = budget_blocks(found)
-    whole = page(blocks, [], budget_screen(found), f"planner budget {EXAMPLE}{name}")
+    whole = page(blocks, [], lambda: budget_screen(found), f"planner budget {EXAMPLE}{name}")
     said = next(block.text for block in blocks if isinstance(block, Headline))
     return {f"{name}.html": whole, f"{name}.json": dumps(budget_document(found))}, said

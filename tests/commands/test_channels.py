@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -109,17 +110,40 @@ def test_the_earlier_of_two_deadlines_holds_and_leaves_nothing_behind() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_what_does_not_suffice_for_an_answer_is_left_out_and_the_command_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    monkeypatch.setattr(streams, "_alarms", {"rung": 0, "answered": 0})
+def test_a_deadline_that_was_swallowed_rings_again() -> None:
+    with streams.deadline(60):
+        with streams.deadline(50):
+            assert signal.getitimer(signal.ITIMER_REAL)[1] == pytest.approx(streams.AGAIN_S)
+        assert signal.getitimer(signal.ITIMER_REAL)[1] == pytest.approx(streams.AGAIN_S)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_what_does_not_suffice_for_an_answer_is_left_out_and_the_command_goes_on() -> None:
     assert streams.within(60, lambda: 7) == 7
     assert streams.within(0, lambda: 7) is None
     assert streams.within(1e-6, lambda: all(True for _ in repeat(0))) is None
-    streams._end(signal.SIGALRM, 1)
-    assert ended == []
-    streams._end(signal.SIGALRM, 2)
-    assert ended == [3]
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rings", "left", "ended"),
+    [
+        ((0.0, 2.5, 5.0), -1.0, [3]),
+        ((0.0, 2.5), -1.0, []),
+        ((0.0, 100.0, 200.0), -1.0, []),  # of three deadlines
+        ((0.0, 2.5, 5.0), 4.0, []),  # the first was left
+    ],
+)
+def test_only_a_deadline_that_rings_on_ends_the_process(
+    rings: tuple[float, ...], left: float, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, ends = iter(rings), list[int]()
+    monkeypatch.setattr(os, "_exit", ends.append)
+    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(streams, "_left", {"at": left})
+    reads, writes = os.pipe()
+    os.write(writes, bytes([signal.SIGALRM] * len(rings)))
+    os.close(writes)
+    streams._watch(reads)
+    os.close(reads)
+    assert ends == ended

@@ -146,6 +146,11 @@ def test_a_file_that_is_not_there(path: str) -> None:
         (("solve", SCENARIO, "--nonsense"), "no such option"),
         (("solve", SCENARIO, "--format", "xml"), "'xml' is not one of"),
         (("solve", SCENARIO, "--time-limit", "0"), "is not in the range"),
+        (("solve", SCENARIO, "--time-limit", "nan"), "no finite number"),
+        (("explain", SCENARIO, "--time-limit", "nan"), "no finite number"),
+        (("near", SCENARIO, "--within", "nan"), "no finite number"),
+        (("estimate", "--rules", "qwen2.5-7b", "--seq", "9" * 4000), "is not in the range"),
+        (("schema", "--out", ""), "cannot write a file without a name"),
         (("slove",), "did you mean solve or serve?"),
         (("nonsense",), "one of ask, init, solve"),
         (("estimate",), "a scenario or --rules MODEL"),
@@ -161,6 +166,7 @@ def test_a_wrong_command_line_exits_2(arguments: tuple[str, ...], said: str) -> 
     assert result.err.startswith("Error: ")
     assert said in result.err
     assert "try:" in result.err or "because:" in result.err
+    assert "where:" in result.err
 
 
 def test_set_overrides_the_scenario(small: str) -> None:

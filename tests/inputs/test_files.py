@@ -12,7 +12,7 @@ from run_cli import run
 from planner.errors import InputError, Mistake, Place, visible
 from planner.inputs.catalog import shipped_folder
 from planner.inputs.document import read_document
-from planner.inputs.files import read_bytes, refuse_target, write_folder, write_text
+from planner.inputs.files import beginning, read_bytes, refuse_target, write_folder, write_text
 from planner.inputs.json_document import json_document
 from planner.problem.resolve import question_of
 
@@ -103,6 +103,7 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
         ('{"a": ' + "9" * 5000 + "}", "t.json:1"),
         ("[1]", "no JSON object"),
         ('{"a": ' + "[" * 100_000, "nested too deep"),
+        ('{"a": {"x": 1},\n "b": {"x": [{"x": 2}],\n  "\\u0078": 3}}', "t.json:3:3"),
     ],
 )
 def test_json_is_refused_with_its_line(text: str, said: str) -> None:
@@ -152,6 +153,53 @@ def test_no_message_repeats_a_file_outside_the_scenarios_folder(key: str, conten
     assert "hunter" not in result.err
     assert "password" not in result.err
     assert "secret.yaml:" in result.err
+
+
+def test_a_pipe_can_be_read_twice(tmp_path: Path) -> None:
+    """As bash's <(...) is, by whoever looks what it is and by whoever reads it."""
+    text = (shipped_folder().parent / "scenarios" / "qwen7b_rl_8gpu.yaml").read_text()
+    reads, writes = os.pipe()
+    os.write(writes, text.encode())
+    os.close(writes)
+    name = f"/dev/fd/{reads}"
+    assert beginning(name, 6) == b"# How "
+    assert read_bytes(name, most_bytes=10_000).decode() == text
+    said = run("estimate", name)
+    os.close(reads)
+    assert said.code == 0, said.err
+    assert said.out.startswith("qwen7b_rl_8gpu: the pinned layout")
+
+
+def test_a_pipe_that_says_something_new_is_read_anew(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for text in (b"one", b"another"):
+        reads = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        writes = os.open(pipe, os.O_WRONLY)
+        os.write(writes, text)
+        os.close(writes)
+        assert read_bytes(pipe, most_bytes=100) == text
+        os.close(reads)
+    assert read_bytes(pipe, most_bytes=100) == b"another"
+
+
+def test_a_pipe_that_nobody_writes_into_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.inputs.pipes.SILENCE_S", 0)
+    monkeypatch.setattr("planner.inputs.pipes.SAID_AFTER_S", 0)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for command in ("solve", "budget", "near"):
+        result = run(command, str(pipe))
+        assert result.code == 2
+        assert "a pipe that nobody wrote into" in result.err
+
+
+def test_a_message_repeats_no_word_of_thousands_of_characters() -> None:
+    long = "x" * 6000
+    text = Mistake(f"no model {long} here", Place(long), f"{'ab ' * 3000}").render()
+    assert len(text) < 5000
+    assert "...(6,000 characters)..." in text
+    assert Mistake("y" * 200, Place("z" * 1000)).render() == f"Error: {'y' * 200}\n  where:   {'z' * 1000}"
 
 
 def test_a_model_file_stands_beside_the_scenario_or_in_the_working_folder(

@@ -64,6 +64,15 @@ def test_no_block_prints_a_line_of_anothers(render: object) -> None:
     assert not {"\x1b", "\u202e", "\u2028", "\x0b", "\r"} & set(text)
 
 
+def test_markdown_makes_no_element_and_no_link_of_a_name() -> None:
+    name = "a[x](javascript:1)<img src=x>![y](z) `<kept>`"
+    blocks = (Heading(name), Headline(name), Text(name), Bullets((name,)), Grid((name,), ((name,),)))
+    text = markdown.render(blocks)
+    assert text.count("`<kept>`") == len(blocks) + 1
+    assert "](" not in text
+    assert "<img" not in text
+
+
 def test_a_file_cannot_print_a_verdict_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / f"a\n{FAKE}.yaml"
     path.write_text(SCENARIO.read_text())

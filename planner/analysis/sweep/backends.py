@@ -12,6 +12,8 @@ from planner.inputs.document import Document
 BACKENDS = ("joblib", "dask", "ray")
 IN_FLIGHT = 4
 """Variants handed out at once for each worker."""
+IDLE_S = 15
+"""A process that is given nothing for so long ends: also where whoever began the sweep was killed. [s]"""
 
 
 def solved(
@@ -36,7 +38,11 @@ def _joblib(document: Document, variants: Sequence[GridPoint], workers: int, _: 
     except ImportError:
         raise _missing("joblib", "joblib") from None
     parallel = Parallel(
-        n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=f"{IN_FLIGHT}*n_jobs"
+        n_jobs=workers,
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch=f"{IN_FLIGHT}*n_jobs",
+        idle_worker_timeout=IDLE_S,
     )
     yield from parallel(delayed(row_of)(document, variant) for variant in variants)
 

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from planner.analysis.sweep.rows import Row
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.files import refuse_target
 
 ROWS_PER_PART = 50
 """Of a Parquet folder; a kill loses at most so many rows that were computed but not stored."""
@@ -44,15 +45,19 @@ class Store(Protocol):
 
 def store_at(path: str, *, resume: bool) -> Store:
     """JSON Lines, or Parquet where the name ends so. Raises InputError where something is there already and `resume`
-    is off.
+    is off, and where rows cannot be stored there.
     """
+    parquet = path.endswith(".parquet")
     taken = os.path.lexists(path)
     if taken and not resume:
         what = f"{path} exists already"
         raise InputError(
             Mistake(what, Place("--out"), "a sweep never overwrites its rows", "--resume to go on with it")
         )
-    return ParquetStore(path) if path.endswith(".parquet") else LineStore(path)
+    refuse_target(path, force=True, folder=parquet, attempt="a file that can be read again")
+    if parquet and os.path.isfile(path):
+        raise InputError(Mistake(f"{path} is a file", Place("--out"), "Parquet rows are a folder of files"))
+    return ParquetStore(path) if parquet else LineStore(path)
 
 
 class LineStore:
@@ -67,7 +72,7 @@ class LineStore:
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             _alone(self._handle, self.path)
         except OSError as error:
-            raise InputError(Mistake(f"cannot write {self.path}", Place("--out"), error.strerror)) from None
+            raise InputError(_unwritten(self.path, error)) from None
         try:
             whole = self._whole_bytes()
         except InputError:
@@ -82,16 +87,16 @@ class LineStore:
 
     def _whole_bytes(self) -> int:
         """Up to the end of the last line that is a row: a killed sweep may have left half of one."""
-        whole = 0
+        whole, number = 0, 1
         with open(self.path, "rb") as stream:
             for line in stream:
                 if not line.endswith(b"\n") or _row(line) is None:
                     break
-                whole += len(line)
+                whole, number = whole + len(line), number + 1
             rest = stream.read()
         if rest.strip():
-            what = f"line {whole} bytes into {self.path} is no row of a sweep, and there are lines after it"
-            raise InputError(Mistake(what, Place(self.path), "only the last line may be torn", "another --out"))
+            what = f"line {number} of {self.path} is no row of a sweep, and there are lines after it"
+            raise InputError(Mistake(what, Place(self.path, number), "only the last line may be torn", "another --out"))
         return whole
 
     def rows(self) -> Iterator[Row]:
@@ -109,9 +114,12 @@ class LineStore:
     def add(self, row: Row) -> None:
         """Append a line and wait until it is on the disk."""
         line = json.dumps(row, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-        while line:
-            line = line[os.write(self._handle, line) :]
-        os.fsync(self._handle)
+        try:
+            while line:
+                line = line[os.write(self._handle, line) :]
+            os.fsync(self._handle)
+        except OSError as error:
+            raise InputError(_unwritten(self.path, error)) from None
 
 
 class ParquetStore:
@@ -130,8 +138,11 @@ class ParquetStore:
         self._pyarrow = pyarrow
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(_unwritten(str(self.path), error)) from None
         _alone(self._lock, str(self.path))
         return self
 
@@ -182,9 +193,18 @@ class ParquetStore:
         table = pa.Table.from_pylist(self._waiting, schema=pa.schema([*text, *numbers]))
         target = self.path / f"part-{len(self.parts()):06d}.parquet"
         scratch = self.path / ".unfinished"
-        pa.parquet.write_table(table, scratch)
-        os.replace(scratch, target)
+        try:
+            pa.parquet.write_table(table, scratch)
+            os.replace(scratch, target)
+        except OSError as error:
+            raise InputError(_unwritten(str(self.path), error)) from None
         self._waiting = []
+
+
+def _unwritten(path: str, error: OSError) -> Mistake:
+    return Mistake(
+        f"cannot write {path}", Place("--out"), error.strerror, "--resume where there is room: rows are kept"
+    )
 
 
 def _row(line: bytes) -> Row | None:

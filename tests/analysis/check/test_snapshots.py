@@ -155,12 +155,23 @@ def test_item_by_item_against_the_ledger(name: str, tmp_path: Path) -> None:
     assert [q.name for q in checked.quantities] == ["allocated memory", "reserved memory"]
 
 
+def _shared() -> list[Any]:
+    """A list that would be endless written out."""
+    inner: list[Any] = []
+    for _ in range(80):
+        inner = [inner, inner]
+    return inner
+
+
 BROKEN = {
     "no dict": [],
     "no segments": {"segments": []},
     "segments of text": {"segments": ["a"]},
     "a size of text": {"segments": [{"device": 0, "address": 1, "total_size": "a", "blocks": []}]},
     "a negative size": {"segments": [{"device": 0, "address": 1, "total_size": -1, "blocks": []}]},
+    "a size that holds itself over and over": {
+        "segments": [{"device": 0, "address": 1, "total_size": _shared(), "blocks": []}]
+    },
     "blocks of nothing": {"segments": [{"device": 0, "address": 1, "total_size": 1, "blocks": None}]},
     "events of text": {
         "segments": [{"device": 0, "address": 1, "total_size": 1, "blocks": []}],
@@ -173,5 +184,6 @@ BROKEN = {
 def test_other_data_is_said_to_be_no_snapshot(data: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.pickle"
     path.write_bytes(pickle.dumps(data))
-    with pytest.raises(InputError, match="no memory snapshot"):
+    with pytest.raises(InputError, match="no memory snapshot") as caught:
         read_snapshot(path)
+    assert ("x.pickle  segments" in str(caught.value)) or data == [] or "  device_traces[0][0]\n" in str(caught.value)

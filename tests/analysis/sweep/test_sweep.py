@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,12 @@ def test_a_key_is_of_everything_that_makes_a_variant() -> None:
 def test_only_the_last_line_may_be_torn_and_one_writes_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"key":"a"}\n{"key"\n{"key":"b"}\n')
-    with pytest.raises(InputError, match="no row of a sweep"), LineStore(str(path)):
+    with pytest.raises(InputError, match=r"line 2 of .* is no row of a sweep"), LineStore(str(path)):
         pass
+    os.mkfifo(tmp_path / "pipe")
+    for device in ("/dev/full", str(tmp_path / "pipe")):
+        with pytest.raises(InputError, match="a device or a pipe"):
+            store_at(device, resume=True)
     path.write_text('{"key":"a"}\n')
     with LineStore(str(path)) as store:
         with pytest.raises(InputError, match="is being written"), store_at(str(path), resume=True):
