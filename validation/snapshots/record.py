@@ -33,6 +33,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 OUT = Path(__file__).resolve().parents[2] / "tests" / "fixtures" / "snapshots"
 SMALL, LARGE, MIB = 1 << 20, 10 << 20, 1 << 20
 MOST_FRAMES = 12
+OF_THE_RECORDER = ("record.py", "steps.py", "_python_dispatch", "torch/_dynamo/eval_frame.py", "torch/_compile.py")
+"""Frames that are there because a dispatch mode looks on; on CUDA there are none in autograd's thread."""
 ROWS = {
     "qwen2.5-0.5b": (Step("qwen2.5-0.5b", "bf16", False, 1, 2048), False),
     "llama3.2-1b-checkpoint": (Step("llama3.2-1b", "bf16", True, 2, 4096), True),
@@ -155,7 +157,7 @@ class Recorder(TorchDispatchMode):
             if code.co_name == "_engine_run_backward":
                 break
             place = code.co_filename.rpartition("site-packages/")[2].rpartition("lib/python3.11/")[2]
-            if "record.py" not in place and "steps.py" not in place and "_python_dispatch" not in place:
+            if not any(part in place for part in OF_THE_RECORDER):
                 key = (place, frame.f_lineno, code.co_name)
                 made = {"filename": place, "line": key[1], "name": key[2]}
                 out.append(self.frames.setdefault(key, made))

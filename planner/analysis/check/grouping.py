@@ -203,12 +203,16 @@ class _Grouping:
         return False
 
     def is_loss(self, each: Allocation) -> bool:
-        """Logits that the forward pass makes: a gradient of the table is as large as those of hidden_size tokens.
+        """Logits that the forward pass makes: what is as large as the table is as large as those of hidden_size tokens.
 
-        Gradients are made by autograd's own thread, without Python frames; without any frames sizes must tell.
+        Its gradient is made by autograd's own thread, without Python frames, and its temporaries by the optimizer;
+        without any frames sizes must tell.
         """
-        by_hand = bool(each.stack) if self.stacks_known else block_bytes(each.size) not in self.wanted
-        return by_hand and self.is_logits(each.size)
+        if not self.is_logits(each.size):
+            return False
+        if self.stacks_known:
+            return bool(each.stack) and not STEPPING.search(self.text(each))
+        return block_bytes(each.size) not in self.wanted
 
     def is_of_tokens(self, size: int) -> bool:
         """Tokens of a micro-batch times a width of a layer, in 16 or 32 bits."""
