@@ -14,6 +14,7 @@ from planner.inputs.catalog import default_catalog
 from planner.schema.engine import Engine, Tensor
 from planner.schema.evidence import Fitted, found_fitted
 from planner.validation.memory.cases import Case, load_cases
+from planner.validation.memory.constants import fitted_numbers
 
 CATALOG = default_catalog()
 ENGINES = CATALOG.ids("engines")
@@ -119,3 +120,17 @@ def test_fields_called_assumed_exist() -> None:
     for engine in CATALOG.all("engines"):
         assert isinstance(engine, Engine)
         assert set(engine.states.assumed) <= set(type(engine.states).model_fields)
+
+
+def test_the_memory_page_has_every_engine_and_every_fitted_number() -> None:
+    """What was fitted stands in the row of the file that states it, with its value and its sources."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "memory.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == set(ENGINES)
+    numbers = fitted_numbers(CATALOG)
+    assert len(numbers) > 20
+    for number in numbers:
+        assert number.fitted.text in rows[number.owner], number.name
+        assert all(source in rows[number.owner] for source in number.fitted.sources), number.name
+        if number.assumed:
+            assert rows[number.owner].rstrip(" |").rsplit(" | ", 1)[-1], number.name

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from statistics import NormalDist
 
 import pytest
 from run_cli import run
 
 from planner.inputs.catalog import default_catalog
+from planner.inputs.document import load, validate
 from planner.inputs.known_errors import FILE, known_errors
 from planner.inputs.memory_spread import Z90, MemorySpread
-from planner.inputs.run_kind import RunKind
+from planner.inputs.run_kind import RunKind, run_kind
+from planner.schema.scenario import Scenario
 from planner.validation.memory.summary import speed_tables
 from planner.validation.throughput.left_out import LeftOutSpeeds
 from planner.validation.throughput.run import run_throughput
@@ -55,6 +58,47 @@ def test_assumed_memory_and_a_colocated_engine_widen_the_interval() -> None:
     shared = MemorySpread("x", 10, "reserved", 0.02, 0.05, centre=0.0, below=0.02, above=0.04, residual_gib=4.0)
     assert shared.interval_gib(60.0) == pytest.approx(wider)
     assert spread.fit_probability(60.0, 70.0) > shared.fit_probability(60.0, 70.0) > 0.95
+
+
+@pytest.mark.parametrize("engine", ["deepspeed", "litgpt-fsdp", "megatron-core", "prime-rl", "torchtitan", "fsdp2"])
+def test_the_chance_to_keep_what_is_demanded_by_hand(engine: str) -> None:
+    """20 GiB demanded of 79.1, 20.01 free: about even, beside the chance not to run out at all.
+
+    By the normal of the standard library on the figures of the shipped file; no plan, no code of the interval.
+    """
+    catalog = default_catalog()
+    shipped = json.loads(catalog.data_file(FILE).read_text())
+    row = shipped["memory"].get(engine, shipped["memory_like_none"])
+    above, below = (NormalDist(math.log(59.09) + row["centre"], row[side]) for side in ("above", "below"))
+    found = known_errors(catalog.find("engines", engine), catalog).memory
+    assert found is not None
+    side = above if math.log(59.1) > above.mean else below
+    keeps, fits = found.fit_probability(59.09, 79.1 - 20.0), found.fit_probability(59.09, 79.1)
+    assert keeps == pytest.approx(side.cdf(math.log(59.1)), abs=1e-6)
+    assert keeps == pytest.approx(0.5, abs=0.02)
+    assert fits == pytest.approx(above.cdf(math.log(79.1)), abs=1e-6)
+    assert fits > 0.75
+
+
+@pytest.mark.parametrize("engine", default_catalog().ids("engines"))
+def test_reinforcement_learning_is_like_no_published_run_and_colocation_leaves_4_gib(engine: str) -> None:
+    catalog = default_catalog()
+    file = catalog.find("engines", engine)
+    colocated = file.colocation is not None
+    path = "scenarios/qwen7b_rl_8gpu.yaml" if colocated else "scenarios/llama8b_sft_a100.yaml"
+    scenario = validate(load(path), Scenario)
+    architecture, bf16 = catalog.find("models", "qwen2.5-7b"), catalog.find("precisions", "bf16")
+    asked = run_kind(scenario, file, architecture, bf16, bf16, 4096)
+    assert asked.rl == colocated
+    assert asked.residual_gib == (4.0 if colocated else 0.0)
+    if colocated:
+        found = known_errors(file, catalog, asked).memory
+        assert found is not None
+        assert found.missing
+        alone = dataclasses.replace(found, residual_gib=0.0)
+        for with_it, without in zip(found.interval_gib(60.0), alone.interval_gib(60.0), strict=True):
+            middle = 60.0 * math.exp(found.centre)
+            assert abs(with_it - middle) == pytest.approx(math.sqrt((without - middle) ** 2 + 4.0**2))
 
 
 def test_a_run_under_5_gib_is_off_by_gib() -> None:

@@ -89,7 +89,7 @@ def test_what_few_groups_can_tell(left: LeftOutReport, inside: list[int], chance
     told = Coverage("x", held, small=False)
     assert told.chance == pytest.approx(chance)
     assert told.share == pytest.approx(sum(inside) / len(inside))
-    assert told.said == ("wide, too few groups to tell" if sum(inside) == 5 else "NO")
+    assert told.said == ("wide, few groups" if sum(inside) == 5 else "NO")
 
 
 def of_logs(left: LeftOutReport, engine: str, logs: list[float]) -> list[ErrorRow]:

@@ -125,7 +125,7 @@ class Coverage:
             return ""
         if not self.wide:
             return "yes" if self.ok else "NO"
-        return "wide" if self.chance < TELLING else "wide, too few groups to tell"
+        return "wide" if self.chance < TELLING else "wide, few groups"
 
 
 def coverage(pool: ErrorPool, brought: Callable[[ErrorRow], object] = lambda row: row.brought) -> list[Coverage]:

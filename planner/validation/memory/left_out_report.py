@@ -91,7 +91,7 @@ def _left_cells(left: LeftOutReport, stack: str) -> list[str]:
 
 def coverages(left: LeftOutReport) -> Table:
     """How many rows lie in their engine's 90 % interval."""
-    header = ["engine", "rows", "inside", "bar", "reached", "groups", "inside by group", "as many, were it 90 %"]
+    header = ["engine", "rows", "inside", "bar", "reached", "groups", "inside by group", "chance at 90 %"]
     header += ["below it", "like none", "inside of the others", "upper/lower end", "inside, whole source left out"]
     other = {one.name: one for one in left.without_source}
     rows = []
