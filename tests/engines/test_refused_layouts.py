@@ -239,9 +239,9 @@ def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too() -> None:
 def mcore(plan: Plan, own: Any) -> None:
     """verl's own TransformerConfig of a network over its groups, and Megatron's count of a stage's layers."""
     dist = pytest.importorskip("torch.distributed")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
     from megatron.core import parallel_state
     from megatron.core.transformer.transformer_block import get_num_layers_to_build
-    from torch.testing._internal.distributed.fake_pg import FakeStore
     from verl.models.mcore import config_converter as converter
 
     network = plan.problem.architecture
@@ -252,7 +252,7 @@ def mcore(plan: Plan, own: Any) -> None:
     kind = "Qwen3MoeForCausalLM" if network.is_moe else "Qwen2ForCausalLM"
     config = SimpleNamespace(**fields, architectures=[kind], router_aux_loss_coef=0.0, max_position_embeddings=8192)
     made = converter.hf_to_mcore_config_qwen3moe if network.is_moe else converter.hf_to_mcore_config_dense
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=plan.layout["num_gpus"])
+    dist.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=plan.layout["num_gpus"])
     try:
         parallel_state.initialize_model_parallel(
             own.tensor_model_parallel_size,
