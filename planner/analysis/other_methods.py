@@ -1,4 +1,4 @@
-"""Where nothing fits: other methods of training the same network on the same GPUs, each solved before it is named."""
+"""Where nothing fits: other methods of training the same network, or more GPUs, each solved before it is named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from planner.analysis.changes import machine_counts, machine_path, machines_of, networked
 from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
@@ -22,6 +23,8 @@ ADAPTERS = (("LoRA", "bf16"), ("QLoRA", "nf4"))
 SHARDING = ("fsdp2", "fsdp1")
 """Engine that shards weights: of full training, and the one with published runs of adapters."""
 RANK = 16
+MOST_DOUBLINGS = 7
+"""Up to 128 times the GPUs are asked about."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,57 @@ def other_methods(
     for name, changes in _methods(outcome):
         if left() <= 0:
             break
-        progress(f"would {name} fit?")
-        try:
-            question = question_of(override(outcome.question.document, changes), catalog)
-            limit = min(question.scenario.search.time_limit_s, left())
-            plan = search(question, check_points=0, time_limit_s=limit).plan
-        except InputError:
-            continue
-        if plan is not None:
-            found.append(Method(name, tuple(changes.items()), plan))
+        method = _tried(outcome, catalog, name, changes, progress, left)
+        if method is not None:
+            found.append(method)
     return tuple(found)
+
+
+def enough_gpus(
+    outcome: Outcome,
+    catalog: Catalog,
+    progress: Callable[[str], None] = lambda text: None,
+    left: Callable[[], float] = lambda: math.inf,
+) -> tuple[Method, ...]:
+    """The same training on more of these GPUs: the count is doubled until a layout fits, and that one is named.
+
+    Empty where a plan was found, where none of the counts has one, and for pools of several kinds.
+    """
+    problem = outcome.question.first
+    if outcome.status != "infeasible" or len(problem.scenario.cluster.pools or ()) > 1:
+        return ()
+    path, per_node, most = machine_path(problem), problem.node.gpus_per_node, max(machine_counts(problem))
+    freed: Changes = {} if machines_of(problem).max_gpus is None else {f"{path}.max_gpus": None}
+    if isinstance(problem.scenario.layout.data_parallel, int):
+        freed["layout.data_parallel"] = "any"
+    for count in (most * 2**i for i in range(1, MOST_DOUBLINGS + 1)):
+        whole = count % per_node == 0 if count > per_node else per_node % count == 0
+        if left() <= 0 or (count > per_node and not networked(problem)):
+            break
+        if whole and (
+            found := _tried(outcome, catalog, f"{count} GPUs", {**freed, f"{path}.num_gpus": count}, progress, left)
+        ):
+            return (found,)
+    return ()
+
+
+def _tried(
+    outcome: Outcome,
+    catalog: Catalog,
+    name: str,
+    changes: Changes,
+    progress: Callable[[str], None],
+    left: Callable[[], float],
+) -> Method | None:
+    """The method, where it is one that can be asked for and a layout fits."""
+    progress(f"would {name} fit?")
+    try:
+        question = question_of(override(outcome.question.document, changes), catalog)
+        limit = min(question.scenario.search.time_limit_s, left())
+        plan = search(question, check_points=0, time_limit_s=limit).plan
+    except InputError:
+        return None
+    return None if plan is None else Method(name, tuple(changes.items()), plan)
 
 
 def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:

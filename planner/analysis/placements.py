@@ -20,6 +20,8 @@ class Placed:
     plan: Plan | None
     """None where none fits, or none was found in time."""
     chosen: bool
+    none_fits: bool = False
+    """Proved: no layout of this placement fits."""
 
 
 def placements(outcome: Outcome, *, time_limit_s: float | None = None) -> tuple[Placed, ...]:
@@ -32,9 +34,9 @@ def placements(outcome: Outcome, *, time_limit_s: float | None = None) -> tuple[
     names = dict.fromkeys(value for variant in variants for path, value in variant.settings if path == PATH)
     out = []
     for name in names:
-        plan = found
+        best = outcome
         if name != chosen:
             kept = Question(tuple(variant for variant in variants if (PATH, name) in variant.settings))
-            plan = search(kept, check_points=0, time_limit_s=time_limit_s).plan
-        out.append(Placed(name, plan, name == chosen))
+            best = search(kept, check_points=0, time_limit_s=time_limit_s)
+        out.append(Placed(name, best.plan, name == chosen, best.status == "infeasible"))
     return tuple(out)

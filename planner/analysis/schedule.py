@@ -14,9 +14,11 @@ from planner.costs.time.step_time import StepTime
 from planner.formulas.schedule import WEIGHT_SHARE, Pass, Schedule, Simulated, simulate
 from planner.problem.layouts import Floats, Layouts
 from planner.search.plan import Plan
+from planner.search.plan_ledgers import SCORED
 
 END_FORWARD = 1 / 3
 """Share of the forward pass in a stage's ends: the head is one product forward and two backward."""
+SWAPPED = f"{SCORED}: {ItemName.REFERENCE_WEIGHTS_SWAPPED}"
 MOST_PASSES = 30_000
 """Forward passes of chunks that are run one by one; further micro-batches cost what the last turn did. 40 ms."""
 
@@ -126,7 +128,8 @@ def schedule_report(plan: Plan) -> ScheduleReport | None:
     rest = plan.step_seconds - phases["training"]
     if time.score:
         passes = scored * _chunks(plan, time, "score").run("forward")[0]
-        rest += time.steps * passes - phases["log-probabilities"]
+        swapped = sum(entry.amount for entry in plan.time if entry.name == SWAPPED)
+        rest += time.steps * passes - (phases[SCORED] - swapped)
     zero_bubble = None
     if lay["virtual_pipeline"] == 1 and plan.problem.scenario.adapter is None and not waiting:
         zero_bubble = rest + time.steps * longer * train.run("zb-h1")[0]

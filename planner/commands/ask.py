@@ -102,7 +102,7 @@ def _solve(
     context: click.Context, document: Document, assumed: tuple[str, ...], save: str | None, output: Output
 ) -> None:
     from planner.analysis.infeasible.nearest import nearest
-    from planner.analysis.other_methods import other_methods
+    from planner.analysis.other_methods import enough_gpus, other_methods
     from planner.inputs.catalog import default_catalog
     from planner.report.blocks import Command
     from planner.report.solve import Solved, solve_blocks, solve_document, solve_ledgers, solve_screen
@@ -113,7 +113,7 @@ def _solve(
     outcome = plan(document, catalog, check_points=DEFAULT_POINTS, ties=True)
     again = Command(f"{_typed(context)} --save run.yaml", "keeps the question, for launch, explain and whatif")
     lacks = nearest(outcome, catalog) if outcome.status == "infeasible" else None
-    methods = other_methods(outcome, catalog, progress)
+    methods = (*other_methods(outcome, catalog, progress), *enough_gpus(outcome, catalog, progress))
     if methods:
         change = " ".join(f"--set {shlex.quote(text)}" for text in methods[0].arguments)
         again = Command(f"{_typed(context)} {change}", f"{methods[0].name} instead: it fits")

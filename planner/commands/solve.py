@@ -61,7 +61,7 @@ def command(
     """
     from planner.analysis.infeasible.nearest import nearest
     from planner.analysis.option_gains import opened_options
-    from planner.analysis.other_methods import other_methods
+    from planner.analysis.other_methods import enough_gpus, other_methods
     from planner.analysis.placements import placements
     from planner.analysis.published_columns import compare_columns
     from planner.analysis.robust import robust_document
@@ -96,7 +96,7 @@ def command(
         None if no_compare else streams.within(left(), lambda: compare_columns(outcome, catalog)),
         streams.within(left(), lambda: nearest(outcome, catalog, time_limit_s=min(limit, left()))) if lacks else None,
         streams.within(seconds, lambda: uniform(outcome, catalog, time_limit_s=seconds)),
-        other_methods(outcome, catalog, progress, left),
+        (*other_methods(outcome, catalog, progress, left), *enough_gpus(outcome, catalog, progress, left)),
         streams.within(left(), lambda: opened_options(outcome, catalog)) or (),
         streams.within(left(), lambda: placements(outcome, time_limit_s=min(limit, left()))) or (),
         robust=robust,

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, named_in, read_document, validate
+from planner.inputs.entry_lines import stated
 from planner.inputs.files import read_bytes
 from planner.inputs.json_document import MOST_BYTES, read_json
 from planner.inputs.messages import some_of
@@ -134,6 +135,15 @@ class Catalog:
     def ids(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
         return sorted(self._index(kind))
+
+    def may_state(self, kind: str, key: str, fits: Callable[[str], bool]) -> list[str]:
+        """Ids of the entries that may state a fitting value of a top-level key; those whose lines say otherwise are
+        not read as YAML."""
+        return [name for name in self.ids(kind) if (text := stated(self._index(kind), name, key)) is None or fits(text)]
+
+    def extends(self, kind: str, name: str) -> int:
+        """How many entries this one is stated by: 0 where it stands alone."""
+        return len(self._lineage(kind, name)) - 1
 
     def all(self, kind: str) -> list[Any]:
         """All entries of a kind, by name."""
@@ -290,7 +300,7 @@ class Catalog:
             raise InputError(Mistake(f"{name}: no such file", where, folders))
         if len(self.meant("models", name)) == 1:
             return None
-        for known in self.ids("models"):
+        for known in self.may_state("models", "hf_id", lambda text: text.lower() == name.lower()):
             hf_id = self._load("models", known)[0].hf_id
             if hf_id is not None and hf_id.lower() == name.lower():
                 return self.find("models", known)

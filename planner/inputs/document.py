@@ -224,7 +224,7 @@ def _refuse_override(argument: str, because: str, attempt: str | None = None) ->
     raise InputError(Mistake(f"--set {argument} cannot be applied", place, because=because, attempt=attempt))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def _parse(raw: bytes, name: str, *, any_key: bool = False) -> Document:
     """The document of these bytes: a process that asks several questions reads each catalog entry once.
 

@@ -71,7 +71,17 @@ class RlErrors:
     """95th percentile of measured over predicted."""
     pairs: int
     ratio_median: float
-    """Of the ratio of a colocated step to an asynchronous one, a share."""
+    """Of the ratio of a colocated step to an asynchronous one on as many GPUs, a share."""
+    ranked: int = 0
+    """Pairs of which the faster one was named."""
+
+    @property
+    def gains(self) -> str:
+        """What is known of the gain of separate GPUs, as a clause."""
+        return (
+            f"what separate GPUs gain is off by {self.ratio_median:.0%} in the median of {self.pairs} published pairs, "
+            f"the faster one named in {self.ranked}"
+        )
 
 
 @dataclass(frozen=True)
@@ -154,10 +164,7 @@ class KnownErrors:
                 "framework left out of the fit in turn; planner calibrate fits the phases to a log of yours"
             )
             if apart:
-                out.append(
-                    f"shared against separate GPUs: median error of the gain {rl.ratio_median:.0%} on {rl.pairs} "
-                    "published pairs, most of them understated"
-                )
+                out.append(rl.gains)
         elif rollout:
             out.append("rollout, weight sync and what sleeping engines leave: constants with sources, not scored")
         if two_pools:

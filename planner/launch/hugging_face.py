@@ -53,6 +53,11 @@ def refuse_untrained(plan: Plan, launcher: str) -> None:
             plan, f"{launcher} has no word for precision {precision}", f"it takes {', '.join(FORMATS)}",
             "precision: bf16", "precision",
         )  # fmt: skip
+    if precision == "fp32" and plan.problem.engine.autocast:
+        raise refuse(
+            plan, f"{launcher} has no autocast to fp32", "autocast takes products in bf16 or fp16",
+            "precision: bf16, or engine_options without autocast", "engine_options",
+        )  # fmt: skip
     if precision == "fp16" and kind(plan) in ("ddp", "alone") and spoken(plan)["weights_format"] == FORMATS["fp16"]:
         raise refuse(
             plan, f"{launcher} does not train weights in fp16",

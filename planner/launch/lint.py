@@ -89,6 +89,9 @@ class Linted:
 def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: str | None = None) -> Linted:
     """Read a launch file and judge it; nothing in it is run. Raises InputError for files that cannot be read."""
     found = opened(path, catalog, engine)
+    for change in overrides:
+        if (name := change.partition("="))[0] == "model" and "model" not in found.words:
+            found.words["model"] = name[2]  # layers of stages and chunks follow from it
     tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
     findings = [*misspelt(found, catalog), *traps(found, catalog)]
     document = with_overrides(parse_document(json.dumps(tree), f"{path} (as read)"), overrides)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from planner.errors import Place
 from planner.inputs.catalog import Catalog
 from planner.launch.reading.found import Found
-from planner.schema.catalog import Architecture
+from planner.launch.reading.scenario import known_model
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def _megatron(found: Found) -> Iterator[Finding]:
 
 def _network(found: Found, catalog: Catalog) -> Iterator[Finding]:
     """A network other than the checkpoint's: Megatron alone never notices."""
-    ids: dict[str, Architecture] = {model.id: model for model in catalog.all("models")}
-    model = ids.get(str(found.words.get("model")))
+    model = known_model(str(found.words.get("model")), catalog)
     if model is None:
         return
     if model.is_mla and "--multi-latent-attention" in found.options and "--qk-layernorm" not in found.options:

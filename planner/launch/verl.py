@@ -16,6 +16,8 @@ from planner.search.search import Outcome
 NAME = "verl"
 FILE = "plan.sh"
 TABLE = "verl_091.yaml"
+FIXED = "fixed_micro_batches"
+"""Engine option of micro-batches that are not packed."""
 
 
 def fragment(outcome: Outcome, catalog: Catalog) -> str:
@@ -83,6 +85,14 @@ def _refuse(plan: Plan) -> None:
             "rl.steps_per_rollout: 1",
             "rl",
             "steps_per_rollout",
+        )
+    if FIXED in settled(plan).engine_options and plan.layout["max_tokens"]:
+        raise refuse(
+            plan,
+            f"{NAME} packs samples or takes a fixed number of them",
+            f"engine option {FIXED} is use_dynamic_bsz false, and the plan packs {plan.layout['max_tokens']} tokens",
+            f"leave {FIXED} out, or batch.max_tokens_per_gpu: none",
+            "engine_options",
         )
     one_number(plan, NAME)
     if max(plan.recomputed) > 0 and _shards_weights(plan) and plan.recomputed != plan.layers:

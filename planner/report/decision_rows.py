@@ -44,8 +44,7 @@ def overlap_blocks(plan: Plan) -> list[Block]:
     chosen, rl = [], plan.problem.known_errors.rl
     if rl is not None and any(path == "rl.placement" for path, _ in plan.problem.settings):
         text = (
-            f"Placement was chosen: what asynchronous steps gain is understated, by {rl.ratio_median:.0%} in the "
-            f"median of {rl.pairs} published pairs. All three: planner whatif with "
+            f"Placement was chosen: {rl.gains}. All three: planner whatif with "
             "--set rl.placement=colocated,disaggregated,asynchronous"
         )
         chosen.append(Text(text))

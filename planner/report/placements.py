@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from planner.analysis.placements import Placed
-from planner.inputs.known_errors import RlErrors
 from planner.report.blocks import Block, Grid, Heading, Text
 from planner.report.short import short_layout
-from planner.units import format_seconds, number, percent
+from planner.units import format_seconds, number
+
+RANKED_TO = 0.25
+"""Largest median error of the gains of separate GPUs with which placements are ranked without a warning."""
 
 
 def placement_line(placed: Sequence[Placed]) -> str:
-    """Every placement with its step, and that the gains of separate GPUs are uncertain; empty where one was pinned."""
+    """Every placement with its step, and what is known of the gains of separate GPUs; empty where one was pinned."""
     if not placed:
         return ""
     steps = ", ".join(f"{one.name}{' (chosen)' * one.chosen} {_step(one)}" for one in placed)
@@ -39,7 +42,7 @@ def placement_blocks(placed: Sequence[Placed]) -> list[Block]:
 
 def _step(one: Placed) -> str:
     if one.plan is None:
-        return "does not fit"
+        return "does not fit" if one.none_fits else "none found in time"
     count = len(one.plan.wish.given_up)
     given = f", {count} wish{'es' * (count > 1)} given up" if count else ""
     return format_seconds(one.plan.step_seconds) + given
@@ -47,11 +50,14 @@ def _step(one: Placed) -> str:
 
 def _doubt(placed: Sequence[Placed]) -> str:
     known = next((one.plan.problem.known_errors.rl for one in placed if one.plan is not None), None)
-    return _understated(known) if known is not None else "No published pair was scored: the choice is uncertain."
+    if known is None:
+        return "No published pair was scored: the choice is uncertain."
+    if known.ratio_median > RANKED_TO or _closest(placed) < 1 + known.ratio_median:
+        return f"The choice is uncertain: {known.gains}."
+    return f"{known.gains[0].upper()}{known.gains[1:]}."
 
 
-def _understated(known: RlErrors) -> str:
-    return (
-        f"The choice is uncertain: what separate GPUs gain is off by {percent(known.ratio_median)} in the median of "
-        f"{known.pairs} published pairs, most of them understated."
-    )
+def _closest(placed: Sequence[Placed]) -> float:
+    """The next placement's step over the chosen one's; infinite where it is the only one that fits."""
+    steps = sorted((not one.chosen, one.plan.step_seconds) for one in placed if one.plan is not None)
+    return steps[1][1] / steps[0][1] if len(steps) > 1 else inf

@@ -158,6 +158,7 @@ class RlErrorRow(Frozen):
     high: Share = 0.0
     pairs: Annotated[int, Field(ge=0)] = 0
     ratio_median: Share = 0.0
+    ranked: Annotated[int, Field(ge=0)] = 0
 
 
 class ErrorTable(Frozen):

@@ -19,8 +19,8 @@ from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
+from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, summed
 from planner.search.plan_ledgers import Entry as Entry
-from planner.search.plan_ledgers import MemoryLedgers, TimeLedger, summed
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
 from planner.search.shown import Shown
 from planner.units import GIB, number, percent
@@ -295,11 +295,10 @@ def make_plan(
             seconds.append(("rollout", chosen.seconds))
         entries += _entries(costs.switch_time, 0, 1.0)
         seconds.append(("weight sync and switching", float(total(costs.switch_time)[0])))
-    names = {"train": "training", "score": "log-probabilities", "update": "update"}
     for name, (items, whole) in visits.items():
-        prefix = "" if name != "score" else "log-probabilities: "
+        prefix = "" if PHASE_OF[name] != SCORED else f"{SCORED}: "
         entries += [Entry(prefix + e.name, e.amount, e.source) for e in _entries(items, 0, 1.0)]
-        seconds.append((names[name], float(whole[0])))
+        seconds.append((PHASE_OF[name], float(whole[0])))
     entries = summed(entries)
     return Plan(
         problem=problem,
@@ -309,7 +308,7 @@ def make_plan(
         rollout=chosen,
         memory=MemoryLedgers(phases),
         time=TimeLedger(entries),
-        phases=tuple(seconds),
+        phases=tuple((name, sum(s for n, s in seconds if n == name)) for name in dict(seconds)),
         host=_entries(host_ledger(problem, one), 0, GIB),
     )
 

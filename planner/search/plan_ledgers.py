@@ -10,6 +10,10 @@ from planner.search.shown import data_frame
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+SCORED = "log-probabilities"
+PHASE_OF = {"train": "training", "score": SCORED, "swap": SCORED, "update": "update"}
+"""The phase of a step that a visit belongs to."""
+
 
 @dataclass(frozen=True)
 class Entry:

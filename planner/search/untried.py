@@ -35,7 +35,7 @@ def untried(question: Question) -> tuple[Removed, ...]:
             f"layout.layers_per_stage whose ends have a chunk of embedding or loss alone, for {_listed(alone)} chunks"
         )
         found.append(Removed(NOT_TRIED, f"{text}; tried where it is listed", len(alone)))
-    return (*found, *_shares_of_a_node(question), *_other_than(question))
+    return (*found, *_shares_of_a_node(question), *_shares_that_generate(question), *_other_than(question))
 
 
 def _shares_of_a_node(question: Question) -> Iterator[Removed]:
@@ -49,6 +49,22 @@ def _shares_of_a_node(question: Question) -> Iterator[Removed]:
         if left_out:
             why = f"neither whole nodes of {problem.node.id} nor an even share of one: not planned"
             yield Removed(NOT_TRIED, f"cluster.num_gpus {_listed(left_out)} ({why})", len(left_out))
+
+
+def _shares_that_generate(question: Question) -> Iterator[Removed]:
+    """Numbers of GPUs of the trainer's own machines that could generate alone, were the trainer's numbers any."""
+    rl = question.scenario.rl
+    if rl is None or isinstance(rl.rollout.num_gpus, int | list):
+        return
+    left_out: set[int] = set()
+    for problem in question.problems:
+        if problem.splits and problem.rollout_machines is None:
+            tried = {generating for _, generating in problem.splits}
+            most = max(sum(split) for split in problem.splits)
+            left_out |= set(choose(rl.rollout.num_gpus, list(range(1, most)))) - tried
+    if left_out:
+        why = "the rest would be neither whole nodes nor an even share of one to train on: not planned"
+        yield Removed(NOT_TRIED, f"rl.rollout.num_gpus {_listed(sorted(left_out))} ({why})", len(left_out))
 
 
 def _other_than(question: Question) -> Iterator[Removed]:

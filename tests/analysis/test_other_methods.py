@@ -7,7 +7,7 @@ import json
 from answer_schemas import violations
 from run_cli import run
 
-from planner.analysis.other_methods import other_methods
+from planner.analysis.other_methods import enough_gpus, other_methods
 from planner.inputs.asked import Wanted, template
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load, parse_document, with_overrides
@@ -70,3 +70,21 @@ def test_a_rollout_engine_that_cannot_hold_16_bit_weights_is_offered_fp8() -> No
     assert offered in [each.name for each in other_methods(outcome, CATALOG)]
     old = plan(load("scenarios/qwen7b_rl_8gpu.yaml", [*pins, "cluster.node=hgx-a100-8"]), CATALOG, check_points=0)
     assert offered not in [each.name for each in other_methods(old, CATALOG)]
+
+
+def test_so_many_gpus_as_would_do_are_named_and_half_of_them_would_not() -> None:
+    document = parse_document(
+        template(Wanted("llama3.1-8b", "1xh100", engine="fsdp2", sequence=2048), CATALOG).text, ""
+    )
+    (found,) = enough_gpus(plan(document, CATALOG, check_points=0), CATALOG)
+    count = found.plan.layout["num_gpus"]
+    assert found.arguments == (f"cluster.num_gpus={count}",)
+    assert count in (2, 4, 8)
+    half = with_overrides(document, [f"cluster.num_gpus={count // 2}"])
+    assert plan(half, CATALOG, check_points=0).status == "infeasible"
+    assert enough_gpus(plan(with_overrides(document, found.arguments), CATALOG, check_points=0), CATALOG) == ()
+
+
+def test_cards_without_a_network_are_asked_up_to_one_node() -> None:
+    document = parse_document(template(Wanted("llama3.1-70b", "4090", engine="fsdp2", sequence=2048), CATALOG).text, "")
+    assert enough_gpus(plan(document, CATALOG, check_points=0), CATALOG) == ()

@@ -1,8 +1,10 @@
-"""Every placement that a scenario leaves open is shown, the chosen one as it is, and the choice is called uncertain."""
+"""Every placement that a scenario leaves open is shown, the chosen one as it is, and what is known of the choice."""
 
 from __future__ import annotations
 
-from planner.analysis.placements import placements
+import pytest
+
+from planner.analysis.placements import Placed, placements
 from planner.inputs.document import load
 from planner.report.placements import placement_blocks, placement_line
 from planner.search.search import plan
@@ -14,7 +16,7 @@ NARROW = (
 )  # fmt: skip
 
 
-def test_all_three_are_shown_and_the_choice_is_uncertain() -> None:
+def test_all_three_are_shown_with_what_is_known_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = plan(load("scenarios/qwen7b_rl.yaml", [*NARROW, "rl.placement=any"]), check_points=0)
     placed = placements(outcome)
     assert [one.name for one in placed] == ["colocated", "disaggregated", "asynchronous"]
@@ -28,8 +30,13 @@ def test_all_three_are_shown_and_the_choice_is_uncertain() -> None:
     line = placement_line(placed)
     assert all(one.name in line for one in placed)
     assert "(chosen)" in line
-    assert "uncertain" in line
+    assert "published pairs" in line
+    assert "uncertain" not in line
     assert len(placement_blocks(placed)) == 3
+    same = [Placed(name, outcome.plan, chosen) for name, chosen in (("colocated", True), ("asynchronous", False))]
+    assert "uncertain" in placement_line(same)
+    monkeypatch.setattr("planner.report.placements.RANKED_TO", 0.01)
+    assert "uncertain" in placement_line(placed)
 
 
 def test_a_pinned_placement_has_nothing_beside_it() -> None:

@@ -14,6 +14,7 @@ from planner.errors import InputError, Place
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import KINDS, Catalog, default_catalog, has_schema, shipped_folder
 from planner.inputs.catalog_check import check_catalog
+from planner.inputs.entry_lines import stated
 from planner.inputs.hf_config import architecture_from_hf_config
 
 FOLDER = shipped_folder()
@@ -330,6 +331,20 @@ def test_bad_json(catalog: Catalog, tmp_path: Path, content: bytes, words: str) 
     with pytest.raises(InputError) as caught:
         catalog.find("models", str(path))
     assert words in str(caught.value)
+
+
+def test_lines_of_an_entry_say_what_its_yaml_does(tmp_path: Path) -> None:
+    models = {path.stem: path for path in (FOLDER / "models").glob("*.yaml")}
+    whole = default_catalog()
+    for name in models:
+        for key in ("hf_id", "num_hidden_layers", "hidden_size"):
+            value = getattr(whole.find("models", name), key)
+            assert stated(models, name, key) == ("" if value is None else str(value)), (name, key)
+    (tmp_path / "flow.yaml").write_text("{id: flow, hidden_size: 64}\n")
+    assert stated({"flow": tmp_path / "flow.yaml"}, "flow", "hidden_size") is None
+    fresh = default_catalog()
+    assert fresh.may_state("models", "hidden_size", "12288".__eq__) == ["gpt3-175b"]
+    assert fresh.used() == {}
 
 
 def test_other_ways_to_name_a_model(catalog: Catalog) -> None:

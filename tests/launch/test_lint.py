@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from round_trips import decisions
 
 from planner import cli
 from planner.errors import InputError
@@ -23,10 +23,7 @@ from planner.launch.lint import Linted, lint
 from planner.launch.reading.megatron import layout_layers
 from planner.launch.reading.shell import read_script, whole
 from planner.problem.resolve import question_of
-from planner.search.decisions import layout_document
-from planner.search.plan import Plan, make_plan
 from planner.search.search import Outcome, search
-from planner.search.space import build_space
 
 PLAIN = {
     "name": "round",
@@ -133,15 +130,6 @@ def place(written: dict[str, str], folder: Path) -> Path:
     return folder if len(written) > 1 else folder / next(iter(written))
 
 
-def decisions(plan: Plan) -> dict[str, Any]:
-    """All but what follows from lengths of responses, which no file says: requests at once, packed micro-batches."""
-    out = layout_document(plan)
-    unsaid = {"mean_sequence_length", "rollout_concurrency"}
-    unsaid |= {"num_micro_batches", "micro_batch_size"} if plan.layout["max_tokens"] else set()
-    out["engine_options"] = sorted(out["engine_options"])
-    return {name: value for name, value in out.items() if name not in unsaid}
-
-
 @pytest.mark.parametrize(("engine", "launcher", "changes", "filled"), ROUND)
 def test_what_is_read_back_is_the_plan(
     engine: str, launcher: str, changes: dict[str, Any], filled: tuple[str, ...], tmp_path: Path
@@ -154,52 +142,6 @@ def test_what_is_read_back_is_the_plan(
     assert decisions(linted.plan) == decisions(outcome.plan)
     if launcher not in ("torchtitan",):
         assert {finding.rule for finding in linted.findings} <= {"cap_below_sample"}
-
-
-def random_plan(rng: random.Random) -> Outcome | None:
-    """A legal layout of Megatron, drawn without a search; None where the draw has none."""
-    model = rng.choice(["llama3-8b", "qwen2.5-7b", "mixtral-8x7b", "deepseek-v2-lite", "qwen3-30b-a3b", "phi-4"])
-    pins: dict[str, Any] = {"model": model, "engine": "megatron-core", "batch.micro_batch_size": rng.choice([1, 2])}
-    pins |= {"cluster.num_gpus": rng.choice([8, 16, 32]), "layout.pipeline_parallel": rng.choice([1, 2, 4])}
-    pins |= {"cluster.host_memory_gib": 100000, "layout.context_parallel": rng.choice([1, 1, 2])}
-    pins |= {"precision": rng.choice(["bf16", "fp16", "fp8"]), "layout.virtual_pipeline": rng.choice([1, 1, 2])}
-    if rng.random() < 0.3:
-        pins["layout.optimizer_offload"] = True
-    if rng.random() < 0.3:
-        pins["layout.layers_per_stage"] = "free"
-    question = question_of(override(parse_document(json.dumps(PLAIN), "round.yaml"), pins), catalog())
-    space = build_space(question)
-    if not len(space.layouts):
-        return None
-    row = rng.randrange(len(space.layouts))
-    lay = space.layouts.row(row)
-    stages, chunks = lay["pipeline_parallel"], lay["virtual_pipeline"]
-    units, rest = divmod(question.architecture.num_hidden_layers, chunks)
-    if rest:
-        return None
-    parts = [units // stages + (stage < units % stages) for stage in range(stages)]
-    if "layout.layers_per_stage" not in pins and len(set(parts)) > 1:
-        return None
-    layers = tuple(part * chunks for part in parts)
-    again = rng.choice([0, 0, rng.randrange(1, units // stages + 1) * chunks])
-    recomputed = tuple(min(again, count) for count in layers)
-    plan = make_plan(question, space.layouts, row, layers, recomputed, None, None)
-    return Outcome(question, "optimal", plan, solved("megatron-core", "{}").proof, ())
-
-
-def test_random_layouts_of_megatron_come_back(tmp_path: Path) -> None:
-    rng, done = random.Random(7), 0
-    while done < 40:
-        outcome = random_plan(rng)
-        if outcome is None or outcome.plan is None:
-            continue
-        path = tmp_path / f"{done}.sh"
-        path.write_text(registry.files("megatron", outcome, catalog())["plan.sh"])
-        linted = lint(path, catalog())
-        assert linted.plan is not None, (linted.findings, linted.open)
-        assert decisions(linted.plan) == decisions(outcome.plan)
-        assert not linted.findings
-        done += 1
 
 
 MEGATRON = """\
@@ -396,6 +338,28 @@ def test_verl_keys_of_another_version_and_batches_that_do_not_divide(tmp_path: P
     assert "no_micro_batch" in found
     assert linted.found.words["model"] == "Qwen/Qwen2.5-7B-Instruct"
     assert linted.scenario["model"] == "qwen2.5-7b"
+
+
+def test_only_the_models_that_a_file_names_are_read(tmp_path: Path) -> None:
+    fresh = default_catalog()
+    assert lint(script(tmp_path, tensor=4, more="--sequence-parallel"), fresh).scenario["model"] == "llama3-8b"
+    assert len([file for file in fresh.used() if file.startswith("models/")]) < 12
+
+
+def test_chunks_that_differ_are_recomputed_whole_by_the_number_of_the_largest(tmp_path: Path) -> None:
+    again = "--recompute-granularity full --recompute-method block --recompute-num-layers"
+    more = "--pipeline-model-parallel-layout 'Et*9|t*8|t*8|t*7L' " + again
+    plan = lint(script(tmp_path, pipeline=2, more=f"{more} 9"), catalog()).plan
+    assert plan is not None
+    assert plan.recomputed == plan.layers == (17, 15)
+    found = rules(lint(script(tmp_path, pipeline=2, more=f"{more} 10"), catalog()))
+    assert "recomputed_layers_exist" in found
+
+
+def test_fixed_micro_batches_are_held_to_their_rule_and_are_no_packed_ones(tmp_path: Path) -> None:
+    outcome = solved("verl-fsdp2", json.dumps({"engine_options": ["fixed_micro_batches"]}))
+    with pytest.raises(InputError, match="packs samples or takes a fixed number"):
+        registry.files("verl", outcome, catalog())
 
 
 def test_deepspeed_json_with_a_key_that_is_dropped(tmp_path: Path) -> None:

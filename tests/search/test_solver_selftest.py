@@ -438,7 +438,7 @@ def test_decisions_of_every_kind_are_proven(name: str, changes: tuple[str, ...],
         assert plan.layers == (9, 11)
     if "virtual" in name:
         assert plan.layout["virtual_pipeline"] == 2
-        assert all(n % 2 == 0 for n in plan.layers)
+        assert all(n >= 2 for n in plan.layers)  # each chunk holds one; they need not be equal
 
 
 def test_leading_dense_layers_stay_on_the_first_stage() -> None:

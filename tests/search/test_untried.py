@@ -62,3 +62,12 @@ def test_groups_and_odd_numbers_of_gpus_are_named() -> None:
     texts = [entry.text for entry in untried(question)]
     assert "layout.recompute_group other than 1, sqrt, 2, 4; tried where it is listed" in texts
     assert any(t.startswith("cluster.num_gpus 3, 5, 6, 7 (neither whole nodes of hgx-h100-8") for t in texts)
+
+
+def test_numbers_of_gpus_that_cannot_generate_alone_are_named() -> None:
+    """Of 16, 1, 2, 4 or 8 may train: a trainer of 12 is neither whole nodes of eight nor an even share of one."""
+    apart = {"cluster__max_gpus": None, "cluster__num_gpus": 16, "rl__placement": "any"}
+    (named,) = [t for t in of_rl(**apart) if t.startswith("rl.rollout.num_gpus")]
+    assert named.startswith("rl.rollout.num_gpus 1, 2, 3, 4, 5, ... 13 (the rest would be neither whole nodes")
+    assert not [t for t in of_rl(**apart, rl__rollout__num_gpus=8) if t.startswith("rl.rollout.num_gpus")]
+    assert not [t for t in of_rl(cluster__max_gpus=None, cluster__num_gpus=16) if t.startswith("rl.rollout.num_gpus")]

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 
 from planner.formulas.lengths import truncated_mean_tokens, uncut_mean_tokens
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document, validate
+from planner.problem.resolve import resolve
 from planner.report import table
+from planner.schema.scenario import Scenario
+from planner.search.estimate import estimate_question
 from planner.validation.published import data_folder
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import PHASES, load_steps, run_steps
 from planner.validation.rl.phases_report import step_blocks, step_document
-from planner.validation.rl.placement import P99_SHARE, load_placements, run_placements
+from planner.validation.rl.placement import (
+    MORE,
+    P99_SHARE,
+    PRECISION,
+    SEPARATE,
+    load_placements,
+    run_placements,
+    scenario_of,
+)
 from planner.validation.rl.placement_report import placement_blocks, placement_document
 from planner.validation.rl.report import rl_bar, rl_document
 from planner.validation.rl.steps import WITHIN, load_rl, run_rl
@@ -53,7 +67,7 @@ def test_placements_are_all_reported_with_finite_numbers() -> None:
     assert result is not None
     scored = {score.row.id for score in result.scores}
     assert scored | {name for name, _ in result.left_out} == {row.id for row in rows}
-    assert len(scored) >= 19
+    assert len(scored) >= 60
     assert all(row.cells["source"] and row.cells["licence"] for row in rows)
     assert all(row.versus == "" or row.versus in {other.id for other in rows} for row in rows)
     document = placement_document(result)
@@ -63,13 +77,37 @@ def test_placements_are_all_reported_with_finite_numbers() -> None:
         assert len(figures) >= 5
         assert all(math.isfinite(v) and v >= 0 for v in figures)
     ratios = [score for score in document["scores"] if score["ratio"] is not None]
-    assert len(ratios) >= 7
+    assert len(ratios) >= 28
     text = table.render(placement_blocks(result))
     assert all(name in text for name in scored)
     asked = {score.row.id: score.asked_of_peak for score in result.scores if score.asked_of_peak is not None}
     # 13.8 million tokens of 7.6 billion weights, 8 FLOP each with recomputation, on 16 H20 of 148 TFLOP/s in 313.81 s
     assert asked["verl-7b-32-async"] == pytest.approx(8 * 13.84e6 * 7.6e9 / (16 * 148e12 * 313.81), rel=0.05)
     assert {name for name, share in asked.items() if share > 1} == {"verl-7b-32-async", "verl-7b-64-async"}
+
+
+def test_pairs_are_compared_by_what_they_differ_in() -> None:
+    rows = {row.id: row for row in load_placements(FOLDER)}
+    kinds = {name: row.beside(rows[row.versus]) for name, row in rows.items() if row.versus}
+    assert kinds["nemo-dsv3-512-async"] == SEPARATE
+    assert kinds["nemo05-dsv3-512-async"] == MORE
+    assert kinds["nemo05-8b-16-async-fp8"] == PRECISION
+    counted = Counter((kind, rows[name].has_length) for name, kind in kinds.items() if not rows[name].cells["left_out"])
+    assert counted == {(SEPARATE, True): 11, (SEPARATE, False): 4, (MORE, True): 10, (PRECISION, True): 3}
+
+
+def test_reference_weights_are_swapped_once_whatever_the_pipeline() -> None:
+    """Half of an 8B, 4.02 billion weights with the table at its end, three times at 10 GB/s on both stages at once."""
+    row = next(row for row in load_placements(FOLDER) if row.id == "nemo04-8b-16-colocated")
+    document = Document("swap", scenario_of(row), "")
+    plan = estimate_question(resolve(document, validate(document, Scenario), default_catalog()))
+    assert plan.layout["pipeline_parallel"] == 2
+    swapped = sum(e.amount for e in plan.time if e.name == "log-probabilities: reference weights swapped")
+    assert swapped == pytest.approx(3 * 2 * 4.015e9 / 10e9, rel=0.01)
+    assert sum(dict(plan.phases).values()) == pytest.approx(plan.step_seconds)
+    assert sum(e.amount for e in plan.time if e.name.startswith("log-prob")) == pytest.approx(
+        dict(plan.phases)["log-probabilities"]
+    )
 
 
 def test_a_published_mean_is_the_one_after_the_cut() -> None:

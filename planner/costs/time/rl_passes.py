@@ -28,15 +28,12 @@ def loss_by_sample(problem: Problem, layer: LayerTime, out: Floats) -> Floats:
     return np.asarray(slices + samples * timing.loss_sample_us / US_PER_S)
 
 
-def seconds_to_swap_an_element(problem: Problem, layouts: Layouts, steps: int) -> Floats:
-    """Seconds of one weight's copies in each micro-batch of the reference pass; 0 where nothing is swapped. [s]
-
-    Weights are swapped once a step, which is spread over its micro-batches so that it stays with the pass.
-    """
+def seconds_to_swap_an_element(problem: Problem) -> float:
+    """Seconds of one weight's copies, once a step and on all stages at once; 0 where nothing is swapped. [s]"""
     rate = problem.generation.swapped_gb_per_s if problem.is_rl else None
     if rate is None or "reference" not in problem.scored_by:
-        return np.zeros(np.shape(layouts.num_micro_batches))
-    return np.asarray(COPIES * problem.weight_bytes / (rate * GB) / (layouts.num_micro_batches * steps))
+        return 0.0
+    return COPIES * problem.weight_bytes / (rate * GB)
 
 
 def swapped_elements(problem: Problem, layouts: Layouts, stage: Ints, layers: int) -> Floats:

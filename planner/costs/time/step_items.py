@@ -9,7 +9,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.affine import Affine
-from planner.costs.time.step_time import VISITS
+from planner.costs.time.step_time import ONCE, VISITS
 from planner.problem.layouts import Floats, Ints
 
 
@@ -51,7 +51,7 @@ def step_items(
             Item(row.name, np.take_along_axis(part, slowest, axis=-1)[..., 0] * (heavy + light), row.source)
             for row, part in zip(rows, each, strict=True)
         ]
-        if name != "update":
+        if name not in ONCE:
             rest = light * (whole.sum(axis=-1) - top)
             items.append(
                 Item(

@@ -32,7 +32,9 @@ from planner.formulas.schedule import WEIGHT_SHARE
 from planner.problem.layouts import Floats, Ints
 from planner.units import US_PER_S
 
-VISITS = ("train", "score", "update")
+VISITS = ("train", "score", "swap", "update")
+ONCE = ("swap", "update")
+"""Visits in which no stage waits for another's micro-batches: as slow as the slowest stage."""
 PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
 
 
@@ -127,7 +129,7 @@ class StepTime(BusyTime):
     @cached_property
     def score(self) -> tuple[Affine, ...]:
         """Forward passes for log-probabilities (reference and old policy) of one micro-batch on one stage, in RL."""
-        passes, lay = float(len(self.problem.scored_by)), self.layouts
+        passes = float(len(self.problem.scored_by))
         if not passes:
             return ()
         rows = []
@@ -145,12 +147,17 @@ class StepTime(BusyTime):
             if row.name == ItemName.PIPELINE_SENDS:
                 end = passes * row.end / 2
             rows.append(Affine(row.name, passes * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
-        each = seconds_to_swap_an_element(self.problem, lay, self.steps)
-        if np.any(each > 0):
-            ends, one = (swapped_elements(self.problem, lay, self.stage, number) for number in (0, 1))
-            name, layer = ItemName.REFERENCE_WEIGHTS_SWAPPED, each * (one - ends)
-            rows.append(Affine(name, layer, ends * 0.0, each * ends, "engine file: swapped_gb_per_s"))
         return tuple(rows)
+
+    @cached_property
+    def swap(self) -> tuple[Affine, ...]:
+        """Once a step: the reference's weights take the place of the policy's on the GPU, and these theirs again."""
+        each = seconds_to_swap_an_element(self.problem)
+        if not each:
+            return ()
+        ends, one = (swapped_elements(self.problem, self.layouts, self.stage, number) for number in (0, 1))
+        source = "engine file: swapped_gb_per_s"
+        return (Affine(ItemName.REFERENCE_WEIGHTS_SWAPPED, each * (one - ends), ends * 0.0, each * ends, source),)
 
     @cached_property
     def update(self) -> tuple[Affine, ...]:
@@ -179,18 +186,19 @@ class StepTime(BusyTime):
 
     def visit(self, name: str) -> tuple[Affine, ...]:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""
-        rows = {"train": self.train, "score": self.score, "update": self.update}[name]
+        rows = {"train": self.train, "score": self.score, "swap": self.swap, "update": self.update}[name]
         slower = self.problem.engine.passes_factor
         if self.problem.is_rl and name == "train" and slower != 1:
             rows = tuple(row.scaled(slower, "engine file: passes_factor") for row in rows)
-        factor = self.problem.factor("log_probs" if name == "score" else "train")
+        factor = self.problem.factor("log_probs" if name in ("score", "swap") else "train")
         return rows if factor == 1 else tuple(row.scaled(factor, "the calibration") for row in rows)
 
     def weights(self, name: str) -> tuple[Floats, Floats]:
         """(weight of the slowest stage, weight of the sum over stages) of a visit, per row."""
         lay = self.layouts
-        if name == "update":
-            return np.ones_like(lay.tensor_parallel) * float(self.steps), np.zeros_like(lay.tensor_parallel) * 1.0
+        if name in ONCE:
+            times = self.steps if name == "update" else 1
+            return np.ones_like(lay.tensor_parallel) * float(times), np.zeros_like(lay.tensor_parallel) * 1.0
         v = lay.virtual_pipeline
         many = lay.num_micro_batches * self.steps
         light = self.steps / v * np.ones_like(many)

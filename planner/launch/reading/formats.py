@@ -8,6 +8,8 @@ SWITCHES = ("bf16", "fp16")
 FAMILY = ("accelerate", "deepspeed", "axolotl", "llama-factory")
 UPCASTS = frozenset(("llama-factory",))
 """Launchers that make trained weights fp32 unless told not to."""
+NAMES_NO_WEIGHTS = frozenset(("accelerate",))
+"""Launchers whose file has no word for the format in which weights are loaded: a program's own argument says it."""
 CASTS_ITSELF = frozenset(("deepspeed", "fsdp2"))
 """Engines whose shards are cast by the engine: a Trainer's switch says the precision there, and no autocast."""
 AUTOCAST = {True: "autocast", False: "autocast_16bit_weights"}
@@ -33,6 +35,8 @@ def say_formats(found: Found) -> str | None:
         return None
     if cast is not None:
         found.say("precision", cast, *names)
+        if found.launcher in NAMES_NO_WEIGHTS:
+            found.assumed["engine_options"] = f"weights in {cast} under autocast: no line says how they are loaded"
         return AUTOCAST[found.launcher in UPCASTS and not pure]
     if pure or found.launcher == "accelerate":
         found.say("precision", "bf16", "pure_bf16", *names)

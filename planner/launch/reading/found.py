@@ -55,6 +55,13 @@ class Found:
         if option is not None:
             self.places[word] = option.place
 
+    def switch_on(self, option: str, word: str) -> None:
+        """Count an engine option that a word of its own says."""
+        on = self.words.get("engine_options")
+        self.words["engine_options"] = [*map(str, on if isinstance(on, list) else ()), option]
+        if word in self.places:
+            self.places["engine_options"] = self.places[word]
+
     def text(self, name: str, default: str | None = None) -> str | None:
         """The value of an option; the default where it is absent, or not known without running the file."""
         option = self.options.get(name)

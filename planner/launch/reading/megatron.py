@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from planner.inputs.catalog import Catalog
+from planner.launch.megatron import TABLE
 from planner.launch.reading.found import Found
 from planner.launch.switches import OFFLOADED, SWITCHES
 from planner.schema.catalog import Architecture
@@ -58,18 +60,21 @@ def say_megatron(found: Found, catalog: Catalog) -> None:
     found.say("activation_offload", offloaded, OFFLOADED.flags[0][0])
     order = "tp_pp_dp" if found.has("--use-tp-pp-dp-mapping") else "default"
     found.say("rank_order", order, "--use-tp-pp-dp-mapping")
-    found.say("engine_options", _switched(found), "--cross-entropy-fusion-impl", "--attention-backend")
+    table = catalog.flags(TABLE).flags
+    found.say("engine_options", _switched(found, table), "--cross-entropy-fusion-impl", "--attention-backend")
 
 
-def _switched(found: Found) -> list[str]:
-    """Engine options whose flags are all there; the refused loss kernel, which has none of ours, by its own."""
+def _switched(found: Found, table: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Engine options whose flags are all there, or absent where that is their default and another one is there; the
+    refused loss kernel, which has none of ours, by its own."""
     on = []
     for name, switch in SWITCHES.items():
         if not switch.flags or switch is OFFLOADED:
             continue
         if name == "bf16_moments" and found.text("--exp-avg-dtype") != "bf16":
             continue
-        if all(_matches(found, option, value) for option, value in switch.flags):
+        there = any(option in found.options for option, _ in switch.flags)
+        if there and all(_matches(found, option, value, table) for option, value in switch.flags):
             on.append(name)
     if found.text("--cross-entropy-fusion-impl") == "te" and found.has("--cross-entropy-loss-fusion"):
         on = [name for name in on if name != "native_cross_entropy_fusion"] + ["te_cross_entropy_fusion"]
@@ -80,27 +85,34 @@ def _switched(found: Found) -> list[str]:
     return sorted(on)
 
 
-def _matches(found: Found, option: str, value: str | tuple[str, ...] | None) -> bool:
+def _matches(
+    found: Found, option: str, value: str | tuple[str, ...] | None, table: Mapping[str, Mapping[str, object]]
+) -> bool:
     if option not in found.options:
-        return False
+        return value is not None and table.get(option, {}).get("default") == value
     wanted = "" if value is None else " ".join(value) if isinstance(value, tuple) else value
     return found.options[option].text == wanted
 
 
 def _model(found: Found, catalog: Catalog) -> None:
-    """The catalog's model of this shape; with several, the one whose rotary base and scaling are written too."""
+    """The catalog's model of this shape; with several, the one whose rotary base and scaling are written too.
+
+    Of those that still are the same network, the one that others are tuned from.
+    """
     said = {field: found.number(name) for name, field in SHAPE if name in found.options}
     if not {"num_hidden_layers", "hidden_size"} <= set(said):
         return
-    models: list[Architecture] = catalog.all("models")
+    sizes = ("num_hidden_layers", "hidden_size")
+    ids = set.intersection(*(set(catalog.may_state("models", size, str(said[size]).__eq__)) for size in sizes))
+    models: list[Architecture] = [catalog.find("models", name) for name in sorted(ids)]
     alike = [model for model in models if all(getattr(model, field) == value for field, value in said.items())]
     alike = [model for model in alike if model.is_moe == ("num_experts" in said)] or alike
     scaled = found.real("--rope-scaling-factor", 8.0) if found.has("--use-rope-scaling") else None
     base = found.number("--rotary-base", 10000)
 
-    def strange(model: Architecture) -> tuple[bool, bool, str]:
+    def strange(model: Architecture) -> tuple[bool, bool, int, str]:
         factor = model.rope_scaling.factor if model.rope_scaling and model.rope_scaling.rope_type == "llama3" else None
-        return (model.rope_theta or 10000) != base, scaled != factor, model.id
+        return (model.rope_theta or 10000) != base, scaled != factor, catalog.extends("models", model.id), model.id
 
     if alike:
         found.say("model", min(alike, key=strange).id, "--num-layers")

@@ -293,14 +293,6 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
     found.say("precision", bf16, "--fp8-format", "--bf16", "--fp16")  # slime trains in bf16 unless told otherwise
 
 
-def _switch_on(found: Found, option: str, word: str) -> None:
-    """An engine option that a word of its own says."""
-    on = found.words.get("engine_options")
-    found.words["engine_options"] = [*map(str, on if isinstance(on, list) else ()), option]
-    if word in found.places:
-        found.places["engine_options"] = found.places[word]
-
-
 def _count_copies(found: Found) -> None:
     """Hybrid sharding where a file says it: copies of the state, the ranks of one copy, or both."""
     words = found.words
@@ -312,7 +304,7 @@ def _count_copies(found: Found) -> None:
         several = isinstance(each, int) and ranks is not None and 0 < each < ranks
     if not several:
         return
-    _switch_on(found, "hybrid_sharding", "state_copies" if copies is not None else "ranks_of_a_copy")
+    found.switch_on("hybrid_sharding", "state_copies" if copies is not None else "ranks_of_a_copy")
     if isinstance(copies, int) and isinstance(each, int):
         words["shard_ranks"] = copies * each
 
@@ -329,6 +321,8 @@ def _settle(found: Found) -> None:
         if trainer is not None and trainer not in ("dp", "megatron"):
             found.unread.append((found.options["model_engine"].place, f"{trainer} is costed as FSDP2 is"))
         words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
+        if found.engine == VERL[False] and words.get("dynamic") is False:
+            found.switch_on("fixed_micro_batches", "dynamic")
         stays = [name for name in OFFLOADS if found.engine == VERL["megatron" in name] and not found.has(name)]
         if words["colocated"] and stays:
             place = found.places.get("model", Place("?"))
@@ -360,17 +354,17 @@ def _settle(found: Found) -> None:
         copies, shards = words.get("replicas"), words.get("data_parallel")
         if isinstance(copies, int) and isinstance(shards, int) and copies > 1:
             words["data_parallel"] = copies * shards
-            _switch_on(found, "hybrid_sharding", "replicas")
+            found.switch_on("hybrid_sharding", "replicas")
         modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
         words["all_recomputed"] = "full" in modes
         words["recompute_modules"] = ["op"] if "selective" in modes else []
     autocast = say_formats(found)
     if autocast is not None:
-        _switch_on(found, autocast, "precision")
+        found.switch_on(autocast, "precision")
     if words.get("fused_loss") is True:
-        _switch_on(found, "native_cross_entropy_fusion", "fused_loss")
+        found.switch_on("native_cross_entropy_fusion", "fused_loss")
     if words.get("parameters_offloaded") is True:
-        _switch_on(found, "parameter_offload", "parameters_offloaded")
+        found.switch_on("parameter_offload", "parameters_offloaded")
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
         if "reshard" in found.places:

@@ -29,6 +29,8 @@ PINS = (
     ("model", "model"),
 )
 NODE = "hgx-h100-8"
+EXPERTS_AS_DENSE = frozenset(("torchtitan",))
+"""Launchers without a degree for it: experts are cut as the dense layers are, unless they lie on several ranks."""
 Tree = dict[str, object]
 
 
@@ -55,17 +57,19 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     flat["layout.layers_per_stage"] = flat.get("layout.layers_per_stage", "even")
     _ends(found, flat, catalog, put)
     _work(found, flat, put)
-    _recomputation(found, put)
+    _recomputation(found, flat, put)
     if flat.get("cluster.num_gpus") is None:
         found.assumed["cluster.num_gpus"] = "no line says how many GPUs there are"
     return _tree(flat), places
 
 
 def _ends(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
-    """Layers of each stage from those of the first and the last; chunks from the layers of one."""
+    """Layers of each stage from those of the first and the last; chunks from the layers of one; how experts are cut."""
     assert callable(put)
-    ids = {model.id: model for model in catalog.all("models")}
-    model = ids.get(str(flat.get("model")))
+    model = known_model(str(flat.get("model")), catalog)
+    if found.launcher in EXPERTS_AS_DENSE and model is not None and model.is_moe:
+        whole = _number(found, "expert_parallel", 1) > 1
+        put("layout.expert_tensor_parallel", 1 if whole else _number(found, "tensor_parallel", 1), "tensor_parallel")
     first, last = found.words.get("first_stage_layers"), found.words.get("last_stage_layers")
     stages = _number(found, "pipeline_parallel", 1)
     ends = [count for count in (first, last) if isinstance(count, int)]
@@ -161,13 +165,16 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         put("batch.max_tokens_per_gpu", tokens, "tokens_per_gpu")
 
 
-def _recomputation(found: Found, put: object) -> None:
+def _recomputation(found: Found, flat: Tree, put: object) -> None:
     assert callable(put)
     words = found.words
     granularity = words.get("recompute_granularity")
     if granularity == "full":
         if words.get("recompute_method") == "block":
-            number = _number(found, "recompute_num_layers", 1) * _number(found, "virtual_pipeline", 1)
+            chunks, each = _number(found, "virtual_pipeline", 1), _number(found, "recompute_num_layers", 1)
+            number, split = each * chunks, flat.get("layout.layers_per_stage")
+            if isinstance(split, list) and each <= -(-max(split) // chunks):
+                number = min(number, max(split))  # it covers the largest chunk, and chunks differ
             put("layout.recompute_method", "block", "recompute_method")
             put("layout.recomputed_layers", number, "recompute_num_layers")
         else:
@@ -183,15 +190,26 @@ def _recomputation(found: Found, put: object) -> None:
         put("layout.recomputed_layers", 0, "recompute_granularity")
 
 
+def known_model(name: str, catalog: Catalog) -> Architecture | None:
+    """The catalog's model of that id."""
+    model: Architecture | None = catalog.find("models", name) if name in catalog.ids("models") else None
+    return model
+
+
 def model_of(name: str, catalog: Catalog) -> str | None:
     """Id of the catalog's model with this id, or this Hugging Face name, its tuned variants and folders included."""
     last = name.rstrip("/").rpartition("/")[2].lower()
-    models: list[Architecture] = catalog.all("models")
+
+    def own(hf_id: str | None) -> str:
+        return (hf_id or "").rpartition("/")[2].lower()
+
+    ids = catalog.may_state("models", "hf_id", lambda text: bool(own(text)) and f"{last}-".startswith(f"{own(text)}-"))
+    named = {name, last}.intersection(catalog.ids("models"))
+    models: list[Architecture] = [catalog.find("models", each) for each in sorted(named.union(ids))]
     for model in models:
-        own = (model.hf_id or "").rpartition("/")[2].lower()
-        if name == model.id or last == model.id or (own and last == own):
+        if model.id in named or own(model.hf_id) == last:
             return model.id
-    tuned = [model for model in models if model.hf_id and last.startswith(model.hf_id.rpartition("/")[2].lower() + "-")]
+    tuned = [model for model in models if model.hf_id and last.startswith(own(model.hf_id) + "-")]
     return max(tuned, key=lambda model: len(model.hf_id or "")).id if tuned else None
 
 

@@ -21,7 +21,7 @@ from planner.validation.memory.score import MemoryResult
 from planner.validation.published import data_folder, sample_text
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
-from planner.validation.rl.placement import PlacementResult
+from planner.validation.rl.placement import SEPARATE, PlacementResult
 from planner.validation.throughput.express import Estimate
 from planner.validation.throughput.left_out import LeftOutSpeeds
 from planner.validation.throughput.run import run_throughput
@@ -145,7 +145,8 @@ def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> di
 
     `low` and `high` are the 5th and 95th percentile of measured over predicted.
     """
-    ratios = [abs(s.ratio_error) for s in placements.scores if s.ratio_error is not None] if placements else []
+    pairs = placements.pairs(SEPARATE) if placements else ()
+    ratios = [abs(s.ratio_error) for s in pairs if s.ratio_error is not None]
     errors = np.array(list(left_out(steps)["step"].errors.values())) if steps is not None else np.zeros(0)
     low, high = np.quantile(1 / (1 + errors), [0.05, 0.95])
     return {
@@ -155,6 +156,7 @@ def rl_table(placements: PlacementResult | None, steps: StepResult | None) -> di
         "high": round(float(high), 4),
         "pairs": len(ratios),
         "ratio_median": round(float(np.median(ratios)), 4),
+        "ranked": sum(s.ranked for s in pairs),
     }
 
 

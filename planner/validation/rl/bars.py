@@ -6,7 +6,7 @@ from statistics import median
 
 from planner.validation.rl.left_out import left_out
 from planner.validation.rl.phases import StepResult
-from planner.validation.rl.placement import PlacementResult
+from planner.validation.rl.placement import MORE, SEPARATE, PlacementResult
 from planner.validation.throughput.score import SpeedBar
 
 LEFT_OUT = {"rollout": 0.20, "log_probs": 0.20, "train": 0.20, "weight_sync": 0.30, "step": 0.25}
@@ -21,7 +21,7 @@ NAMES = {
 IN_SAMPLE = 0.15
 """Largest median error of a step, constants as shipped."""
 GAIN = 0.25
-"""Largest median error of how many times as long a step takes where GPUs are shared."""
+"""Largest median error of how many times as long a step takes where GPUs are shared, as many or fewer."""
 
 
 def step_bars(result: StepResult) -> list[SpeedBar]:
@@ -35,11 +35,14 @@ def step_bars(result: StepResult) -> list[SpeedBar]:
     return out
 
 
-def gain_bar(result: PlacementResult) -> SpeedBar:
+def gain_bars(result: PlacementResult) -> list[SpeedBar]:
     """Of pairs whose lengths are printed; the others are reported beside them."""
-    errors = [abs(s.ratio_error) for s in result.scores if s.row.has_length and s.ratio_error is not None]
-    middle = median(errors) if errors else float("nan")
-    return _bar("RL: gain of separate GPUs, printed lengths, median", GAIN, middle, len(errors))
+    out = []
+    for kind in (SEPARATE, MORE):
+        errors = [abs(s.ratio_error) for s in result.pairs(kind, printed=True) if s.ratio_error is not None]
+        middle = median(errors) if errors else float("nan")
+        out.append(_bar(f"RL: gain of {kind}, printed lengths, median", GAIN, middle, len(errors)))
+    return out
 
 
 def _bar(name: str, limit: float, value: float, rows: int) -> SpeedBar:

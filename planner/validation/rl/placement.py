@@ -1,7 +1,8 @@
 """Published RL steps with trainer and rollout engine on the same GPUs or on GPUs of their own, predicted uncalibrated.
 
 Every row of rl_placement.csv is a pinned scenario. Two things are compared: seconds of a step, and how many times as
-long the step is where one of the same series shares all GPUs. Nothing is fitted to these rows.
+long the step of another row of the same series is: one that shares as many GPUs, one that shares fewer, or one in
+another precision. Nothing is fitted to these rows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
 ROWS = "rl_placement.csv"
+SEPARATE, MORE, PRECISION = "separate GPUs", "separate and more GPUs", "precision"
+"""What a row has that the row it is compared with has not."""
 P99_SHARE = 5.0
 """99th percentile of lengths over their mean before the cut, as in rl_series.yaml (assumed)."""
 
@@ -34,7 +37,7 @@ class PlacementRow:
     id: str
     series: str
     versus: str
-    """Row of the same work with all GPUs shared; empty where there is none."""
+    """Row of the same work that this one is compared with; empty where there is none."""
     cells: Mapping[str, str]
     step_seconds: float
     train_seconds: float | None
@@ -49,6 +52,18 @@ class PlacementRow:
     def has_length(self) -> bool:
         """The mean length of responses is printed."""
         return self.cells["lengths"] == "printed"
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that train and those that generate, each counted once."""
+        train, rollout = int(self.cells["train_gpus"]), int(self.cells["rollout_gpus"])
+        return train if self.colocated else train + rollout
+
+    def beside(self, other: PlacementRow) -> str:
+        """What this row has that the `other` has not."""
+        if self.cells["mode"] == other.cells["mode"]:
+            return PRECISION
+        return SEPARATE if self.num_gpus == other.num_gpus else MORE
 
     @property
     def gpus(self) -> str:
@@ -68,7 +83,9 @@ class PlacementScore:
     switch_seconds: float
     """Weight sync, sleep and wake."""
     versus: tuple[float, float] | None
-    """(predicted, measured) step of the colocated row over this one."""
+    """(predicted, measured) step of the row compared with over this one."""
+    kind: str
+    """What the two differ in; empty where there is no pair."""
     asked_of_peak: float | None
     """Share of the training GPUs' dense peak that the published update would need to be this work, attention at the
     mean length and recomputation counted; None where no update is published."""
@@ -83,6 +100,11 @@ class PlacementScore:
         """(predicted - measured) / measured ratio."""
         return None if self.versus is None else self.versus[0] / self.versus[1] - 1
 
+    @property
+    def ranked(self) -> bool:
+        """The faster one of the pair was named."""
+        return self.versus is not None and (self.versus[0] > 1) == (self.versus[1] > 1)
+
 
 @dataclass(frozen=True)
 class PlacementResult:
@@ -91,6 +113,10 @@ class PlacementResult:
     scores: tuple[PlacementScore, ...]
     left_out: tuple[tuple[str, str], ...]
     """(row, reason)"""
+
+    def pairs(self, kind: str, *, printed: bool | None = None) -> tuple[PlacementScore, ...]:
+        """Scores of rows that have a pair of a kind, all of them or those whose lengths are `printed` or not."""
+        return tuple(s for s in self.scores if s.kind == kind and printed in (None, s.row.has_length))
 
 
 def load_placements(folder: Path) -> tuple[PlacementRow, ...]:
@@ -135,8 +161,9 @@ def run_placements(folder: Path) -> PlacementResult | None:
 def _score(
     row: PlacementRow, plan: Plan, known: Mapping[str, PlacementRow], plans: Mapping[str, Plan]
 ) -> PlacementScore:
-    found, versus = phase_seconds(plan), None
+    found, versus, kind = phase_seconds(plan), None, ""
     if row.versus in plans:
+        kind = row.beside(known[row.versus])
         shared = plans[row.versus].step_seconds / plan.step_seconds
         versus = shared, known[row.versus].step_seconds / row.step_seconds
     assert plan.rollout is not None
@@ -147,6 +174,7 @@ def _score(
         train_seconds=found["train"],
         switch_seconds=dict(plan.phases)["weight sync and switching"],
         versus=versus,
+        kind=kind,
         asked_of_peak=_asked(plan, found["train"], row.train_seconds),
     )
 
@@ -174,10 +202,13 @@ def scenario_of(row: PlacementRow) -> dict[str, Any]:
         "tensor_parallel": int(c["rollout_tp"]),
         "gpu_memory_utilization": float(c["memory_fraction"]),
     }
+    if c["rollout_precision"]:
+        engine["precision"] = c["rollout_precision"]
     return {
         "name": f"step {row.id}",
         "task": "rl",
         "model": c["model"],
+        "precision": c["precision"] or "bf16",
         "engine": c["engine"],
         "engine_options": c["options"].split(),
         "cluster": {"node": c["node"], "num_gpus": train if row.colocated else train + rollout},

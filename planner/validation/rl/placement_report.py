@@ -1,4 +1,4 @@
-"""The table on placements of the throughput report: measured steps of RL with shared and with separate GPUs. No bar."""
+"""The table on placements of the throughput report: measured steps of RL with shared and with separate GPUs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from statistics import median
 from typing import Any
 
 from planner.report.blocks import Block, Grid, Heading, Text
-from planner.validation.rl.placement import PlacementResult, PlacementScore
+from planner.validation.rl.placement import MORE, PRECISION, SEPARATE, PlacementResult, PlacementScore
 
+COMPARED = {SEPARATE: "that shares as many GPUs", MORE: "that shares fewer GPUs", PRECISION: "in bf16"}
+"""What the ratio of each kind of pair is taken to."""
 COLUMNS = (
     "row",
     "GPUs",
@@ -27,24 +29,35 @@ COLUMNS = (
 
 def placement_blocks(result: PlacementResult) -> list[Block]:
     """Every row, the medians, what systematically differs, and what was left out."""
-    printed, assumed = (
-        [s.ratio_error for s in result.scores if s.ratio_error is not None and s.row.has_length is told]
-        for told in (True, False)
-    )
     reasons = Counter(reason for _, reason in result.left_out)
     return [
         Heading("RL steps: trainer and rollout engine on shared and on separate GPUs, not calibrated"),
         Grid(COLUMNS, tuple(_row(score) for score in result.scores), left=frozenset({0, 1})),
         Text(
-            f"Median error of the step: {_middle([s.step_error for s in result.scores])}; of the ratio of a colocated "
-            f"step to an asynchronous one where mean lengths are printed, which has a bar: {_middle(printed)}, and "
-            f"where they are assumed: {_middle(assumed)}. Ratio: the step of the same work colocated on as many GPUs "
-            "over this one. In brackets what was measured. Of peak: what the published update asks of its GPUs at "
-            f"these lengths, recomputation counted; {_refuted(result)}. Lengths are printed by NeMo-RL only (means); "
+            f"Median error of the step: {_middle([s.step_error for s in result.scores])}. Ratio: the step of another "
+            "row of the same work over this one; in brackets what was measured. Of peak: what the published update "
+            f"asks of its GPUs at these lengths, recomputation counted; {_refuted(result)}. Lengths are printed by "
+            "NeMo-RL only (means); "
             "those of verl are assumed, and rollouts that go on across weight syncs have no tail."
+        ),
+        Grid(
+            ("ratio to a row", "lengths", "pairs", "median error", "bias", "worst", "faster one named"),
+            tuple(_pairs(result, kind, printed) for kind in COMPARED for printed in (True, False)),
+            left=frozenset({0, 1}),
         ),
         Grid(("RL placements not scored", "rows"), tuple((reason, str(n)) for reason, n in sorted(reasons.items()))),
     ]
+
+
+def _pairs(result: PlacementResult, kind: str, printed: bool) -> tuple[str, ...]:
+    pairs = result.pairs(kind, printed=printed)
+    errors = [s.ratio_error for s in pairs if s.ratio_error is not None]
+    named = (COMPARED[kind], "printed" if printed else "assumed", str(len(pairs)))
+    if not errors:
+        return (*named, "-", "-", "-", "-")
+    middle, worst = median(abs(e) for e in errors), max(errors, key=abs)
+    figures = (f"{middle:.0%}", f"{median(errors):+.0%}", f"{worst:+.0%}")
+    return (*named, *figures, str(sum(s.ranked for s in pairs)))
 
 
 def _row(score: PlacementScore) -> tuple[str, ...]:
@@ -96,6 +109,7 @@ def placement_document(result: PlacementResult) -> dict[str, Any]:
                 "asked_of_peak": score.asked_of_peak,
                 "sync_seconds": score.switch_seconds,
                 "versus": score.row.versus or None,
+                "pair": score.kind or None,
                 "ratio": None if score.versus is None else score.versus[0],
                 "measured_ratio": None if score.versus is None else score.versus[1],
                 "source": score.row.cells["source"],

@@ -172,10 +172,13 @@ def _options(speed: Speed, source: Mapping[str, Any]) -> list[str]:
 
 
 def _speaks_for(recipe: Mapping[str, Any], speed: Speed) -> bool:
-    """Whether a recipe is the one of this release, model, GPU and precision; a release stands for its patches too."""
-    c = speed.run
-    release = any(speed.version == v or speed.version.startswith(f"{v}.") for v in recipe["versions"])
-    alike = c.model.split(" ")[0] in recipe["models"] and c.gpu in recipe["gpus"]
+    """Whether a recipe is the one of this release, model, GPU and precision, as far as it names them.
+
+    A release stands for its patches too.
+    """
+    c, versions = speed.run, recipe.get("versions", [speed.version])
+    release = any(speed.version == v or speed.version.startswith(f"{v}.") for v in versions)
+    alike = c.model.split(" ")[0] in recipe["models"] and c.gpu in recipe.get("gpus", [c.gpu])
     return release and alike and c.precision in recipe.get("precisions", [c.precision])
 
 

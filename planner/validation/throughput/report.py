@@ -15,7 +15,7 @@ from planner.report.blocks import Block, Command, Grid, Heading, Headline, Scatt
 from planner.report.envelope import enveloped
 from planner.report.html import render as page
 from planner.report.json_text import dumps
-from planner.validation.rl.bars import gain_bar, step_bars
+from planner.validation.rl.bars import gain_bars, step_bars
 from planner.validation.rl.phases import StepResult
 from planner.validation.rl.phases_report import step_blocks, step_document
 from planner.validation.rl.placement import PlacementResult
@@ -62,7 +62,7 @@ class ThroughputResult:
         found = bars(self.estimates, self.groups)
         found += [rl_bar(self.rl)] if self.rl is not None else []
         found += step_bars(self.steps) if self.steps is not None else []
-        return [*found, gain_bar(self.placements)] if self.placements is not None else found
+        return [*found, *gain_bars(self.placements)] if self.placements is not None else found
 
     @cached_property
     def left_out_bars(self) -> list[SpeedBar]:

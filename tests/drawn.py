@@ -18,9 +18,11 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import load, override, parse_document
 from planner.launch import registry
 from planner.problem.resolve import question_of
+from planner.problem.stage_choices import even_middle, layer_step, recompute_levels
 from planner.search.plan import Plan, make_plan
 from planner.search.search import Outcome, search
 from planner.search.space import build_space
+from planner.search.witness.witness import broken
 
 PLANS = int(os.environ.get("PLANNER_ENGINE_PLANS", "50"))
 """Random plans for each engine."""
@@ -42,6 +44,7 @@ PLAIN = {
     "cluster": {"node": "hgx-h100-8", "num_gpus": 16, "usable_gib": 4000, "host_memory_gib": 100000},
     "batch": {"global_batch_size": 256, "sequence_length": 1024},
 }
+MODULES = (["core_attn"], ["mlp"], ["layernorm"], ["mla_up_proj", "layernorm"], ["shared_experts"], ["moe_act"])
 OPTIMIZERS = ("adamw", "adamw", "adamw", "adamw-8bit", "adafactor", "sgd", "lion", "muon")
 
 
@@ -85,6 +88,11 @@ def draw(rng: random.Random, engine: str) -> dict[str, Any]:
         pins["precision"] = rng.choice(["bf16", "bf16", "fp16"])
         if engine != "nemo-rl":
             pins["layout.virtual_pipeline"] = rng.choice([1, 1, 1, 2])
+        again = rng.random()
+        if again < 0.15:
+            pins["layout.recompute_modules"] = rng.choice(MODULES)
+        elif again < 0.3:
+            pins |= {"layout.recompute_method": "uniform", "layout.recompute_group": rng.choice([1, 1, 2])}
     elif rng.random() < 0.3:
         pins["precision"] = rng.choice(["fp16", "fp32", "fp8"])
     if rng.random() < 0.3:
@@ -97,29 +105,35 @@ def draw(rng: random.Random, engine: str) -> dict[str, Any]:
     if engine == "torchtitan":
         pins["layout.virtual_pipeline"] = rng.choice([1, 1, 2])
         pins["layout.recompute_modules"] = rng.choice([[], ["op"]])
+        pins["layout.schedule"] = rng.choice(["auto", "auto", "1f1b"])
     if engine in RL:
-        pins["rl.placement"] = rng.choice(["colocated", "colocated", "asynchronous"])
+        pins["rl.placement"] = rng.choice(["colocated", "colocated", "disaggregated", "asynchronous"])
         pins["rl.steps_per_rollout"] = rng.choice([1, 1, 2, 4])
         pins["rl.reference_model"] = rng.random() < 0.7
     return pins
 
 
+def space_of(engine: str, rng: random.Random) -> tuple[Any, Any] | None:
+    """(question, space) of one random scenario; none where it has no layout. Raises PlannerError for a wrong one."""
+    base = load("scenarios/qwen7b_rl.yaml") if engine in RL else parse_document(json.dumps(PLAIN), "asked.yaml")
+    extra = {"cluster.max_gpus": None, "limits.headroom_gib": None, "cluster.usable_gib": 4000} if engine in RL else {}
+    question = question_of(override(base, {**extra, **draw(rng, engine)}), catalog())
+    space = build_space(question)
+    able = len(space.layouts) and (space.rollouts is None or len(space.rollouts))
+    return (question, space) if able else None
+
+
 def spaces(engine: str, rng: random.Random, skipped: Counter[str] | None = None) -> Iterator[tuple[Any, Any]]:
-    """(question, space) of random scenarios without end; `skipped` counts those that could not be asked."""
+    """The same without end; `skipped` counts those that could not be asked."""
     while True:
-        base = load("scenarios/qwen7b_rl.yaml") if engine in RL else parse_document(json.dumps(PLAIN), "asked.yaml")
-        extra = (
-            {"cluster.max_gpus": None, "limits.headroom_gib": None, "cluster.usable_gib": 4000} if engine in RL else {}
-        )
         try:
-            question = question_of(override(base, {**extra, **draw(rng, engine)}), catalog())
-            space = build_space(question)
+            found = space_of(engine, rng)
         except PlannerError as error:
             if skipped is not None:
                 skipped[str(error).splitlines()[0][:90]] += 1
             continue
-        if len(space.layouts) and (space.rollouts is None or len(space.rollouts)):
-            yield question, space
+        if found is not None:
+            yield found
 
 
 def random_plans(engine: str, count: int) -> Iterator[Outcome]:
@@ -127,7 +141,7 @@ def random_plans(engine: str, count: int) -> Iterator[Outcome]:
     rng, made = random.Random(engine), 0
     for question, space in spaces(engine, rng):
         for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
-            plan = _plan(question, space, row, rng)
+            plan = plan_of(question, space, row, rng)
             if plan is not None and made < count:
                 made += 1
                 yield Outcome(question, "optimal", plan, proof_of_anything(), ())
@@ -135,18 +149,51 @@ def random_plans(engine: str, count: int) -> Iterator[Outcome]:
             return
 
 
-def _plan(question: Any, space: Any, row: int, rng: random.Random) -> Plan | None:
-    """One layout with random stages and recomputed layers; none where the layers do not fall on its chunks."""
-    lay = space.layouts.row(row)
-    stages, chunks = lay["pipeline_parallel"], lay["virtual_pipeline"]
-    parts, rest = divmod(question.architecture.num_hidden_layers, chunks)
-    split = [parts // stages + (stage < parts % stages) for stage in range(stages)]
-    if rest or (len(set(split)) > 1 and question.scenario.layout.layers_per_stage != "free"):
+def legal_plan(engine: str, rng: random.Random) -> Outcome | None:
+    """One legal layout of one random scenario; none where the draw is no scenario, or has no layout."""
+    try:
+        found = space_of(engine, rng)
+    except PlannerError:
         return None
-    layers = tuple(part * chunks for part in split)
-    partial = question.first.engine.recompute.partial
-    again = rng.choice([0, rng.randrange(1, min(split) + 1) * chunks if partial else max(layers)])
-    recomputed = tuple(min(again, n) for n in layers)
+    plan = plan_of(*found, rng.randrange(len(found[1].layouts)), rng) if found is not None else None
+    return (
+        Outcome(found[0], "optimal", plan, proof_of_anything(), ()) if found is not None and plan is not None else None
+    )
+
+
+def stage_layers(question: Any, stages: int, chunks: int, rng: random.Random) -> tuple[int, ...] | None:
+    """Layers of random stages as the scenario and the engine allow; none where they do not divide."""
+    problem, total = question.first, question.architecture.num_hidden_layers
+    if question.scenario.layout.layers_per_stage != "free":
+        return (total // stages,) * stages if total % (stages * chunks) == 0 else None
+    step = layer_step(problem, chunks)
+    steps, rest = divmod(total, step)
+    if rest or steps < stages * (chunks if step == 1 else 1):
+        return None
+    split = [steps // stages + (stage < steps % stages) for stage in range(stages)]
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        more, less = rng.randrange(stages), rng.randrange(stages)
+        if split[less] * step > chunks:
+            split[more] += 1
+            split[less] -= 1
+    if even_middle(problem) and len(set(split[1:-1])) > 1:
+        return None
+    return tuple(each * step for each in split)
+
+
+def plan_of(question: Any, space: Any, row: int, rng: random.Random) -> Plan | None:
+    """One layout with random stages and recomputed layers; none where the engine would not take it."""
+    lay = space.layouts.row(row)
+    problem, chunks = question.problems[lay["variant"]], lay["virtual_pipeline"]
+    layers = stage_layers(question, lay["pipeline_parallel"], chunks, rng)
+    if layers is None:
+        return None
+    levels = recompute_levels(problem, min(layers), chunks)
+    again = rng.choice([0, rng.choice(levels)]) if 0 in levels else levels[-1]
+    whole = again and (not problem.engine.recompute.partial or again == min(layers))
+    recomputed = layers if whole else tuple(min(again, n) for n in layers)
+    if broken(problem, lay, layers, recomputed):
+        return None
     choice = None
     if space.rollouts is not None:
         beside = space.rollouts
