@@ -43,7 +43,7 @@ def cached_fp8_copies(stage: StageParameters) -> tuple[Item, ...]:
     """
     problem, states = stage.problem, stage.problem.engine.states
     cast = problem.precision.compute == "fp8" and states.fp8_copies_cached and states.fp8_transpose
-    kept = states.fp8_weights if problem.trains_all_weights else not problem.base_precision.trainable
+    kept = states.fp8_weights or not (problem.trains_all_weights or problem.base_precision.trainable)
     if not cast or kept:
         return ()
     ends = stage.ends if problem.trains_all_weights else stage.all_ends
