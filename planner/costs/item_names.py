@@ -28,6 +28,7 @@ class ItemName(StrEnum):
     ELEMENTWISE_KERNELS = "elementwise kernels"
     EXPERT_ALL_TO_ALL = "expert all-to-all"
     FIXED_TIME_OF_A_STEP = "fixed time of a step"
+    FP8_COPIES_OF_WEIGHTS = "fp8 copies of weights"
     FRAMEWORK = "framework"
     HOST_OF_SEQUENCES = "host: each sequence and decode step"
     FREED_BUFFERS_AWAITING_ANOTHER_STREAM = "freed buffers awaiting another stream"

@@ -93,6 +93,31 @@ def test_fused_layers_keep_norm_inputs_gate_and_up_alone() -> None:
     assert loss[()] - loss[("fused_layers",)] == pytest.approx((2 + 2) * HIDDEN * TOKENS)
 
 
+@pytest.mark.parametrize(
+    ("node", "changes", "bytes_each"),
+    [
+        ("hgx-h100-8", {}, 2),  # the copy and the turned one
+        ("aws-p6-b200", {}, 1),
+        ("hgx-h100-8", {"engine_options": ["fp8_parameters"]}, 0),
+        ("hgx-h100-8", {"engine_options": ["no_fp8_transpose_cache"]}, 0),
+        ("hgx-h100-8", {"precision": "bf16"}, 0),
+        ("hgx-h100-8", {"adapter": ADAPTED | {"base_precision": "bf16"}}, 2),
+    ],
+)
+def test_megatron_caches_fp8_copies_of_16bit_weights(node: str, changes: dict[str, Any], bytes_each: int) -> None:
+    """Layers alone: Llama-3.1-8B without embedding, head and final norm."""
+    batch = {"global_batch_size": 8, "sequence_length": 4096, "micro_batch_size": 1}
+    cluster, layout = {"node": node, "num_gpus": 8}, {"tensor_parallel": 1, "data_parallel": 8, "recomputed_layers": 0}
+    asked = {"precision": "fp8"} | changes
+    whole = problem(engine="megatron-core", cluster=cluster, batch=batch, layout=layout, **asked)
+    layouts = build_space(whole.alone).layouts.take(0)
+    one = np.zeros((1, 1), dtype=np.int64)
+    memory = StageMemory(whole, layouts.expand(), one, one + LAYERS, one)
+    found = {item.name: float(np.ravel(item.amount)[0]) for item in memory.state}
+    assert found.get("fp8 copies of weights", 0) == pytest.approx(bytes_each * 6_979_588_096, rel=1e-4)
+    assert ("weight-gradient buffers" in found) == ("adapter" not in changes)
+
+
 RL = {
     "prompt_length": 1024,
     "response_length": 7168,

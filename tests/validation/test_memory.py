@@ -94,6 +94,13 @@ def test_switches_follow_dates_and_the_ladder_of_the_source(cases: tuple[Case, .
     assert all(rules["compile"](by_id[f"tune-{n}"]) for n in range(11, 19))
     assert not rules["chunked_loss"](by_id["tune-11"])
     assert all(rules["chunked_loss"](by_id[f"tune-{n}"]) for n in range(12, 19))
+    later = {
+        day: dataclasses.replace(by_id["tune-20"], version_date=day) for day in ("2024-08-01", "2024-11", "2025-06")
+    }
+    assert [[day for day, row in later.items() if rules[name](row)] for name in ("whole_loss", "chunked_loss")] == [
+        ["2024-08-01"],
+        ["2024-11"],
+    ]
 
 
 def test_room_of_gradients_is_reserved_while_there_are_none(result: MemoryResult) -> None:

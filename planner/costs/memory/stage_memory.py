@@ -37,7 +37,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import sharded_weights, shards_in_transit
+from planner.costs.memory.weights import cached_fp8_copies, sharded_weights, shards_in_transit
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
@@ -61,6 +61,7 @@ class StageMemory(StageTensors):
         states, trainable = engine.states, self.trainable
         away = self.layouts.zero_stage >= 3 if problem.weights_on_host else False
         items = [Item(i.name, np.where(away, 0.0, i.amount), i.source) for i in sharded_weights(self)]
+        items += cached_fp8_copies(self)
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
             zero, tables = 0.0 * self.layers, (self.trained_tables, 0.0 * self.layers)
@@ -80,12 +81,15 @@ class StageMemory(StageTensors):
         if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
             space = np.zeros(np.shape(items[-1].amount)) + workspace * GIB
             items.append(Item(ItemName.LIBRARY_WORKSPACES, space, engine.overhead.source))
-        if engine.weight_gradient_buffer_bytes:
+        if engine.weight_gradient_buffer_bytes and problem.trains_all_weights:
             items.append(self._weight_gradient_buffers())
         return tuple(items)
 
     def _weight_gradient_buffers(self) -> Item:
-        """One buffer for each distinct weight shape of a layer, and of the head on the stage that owns it."""
+        """One buffer for each distinct weight shape of a layer, and of the head on the stage that owns it.
+
+        A frozen weight has none: TransformerEngine pytorch/module/linear.py lines 1354 to 1374 at d0067d0da.
+        """
         p, a, lay, engine = self.problem.parameters, self.problem.architecture, self.layouts, self.problem.engine
         shapes = (p.dense_layer.attention_sharded + p.dense_layer.dense_mlp_sharded) / lay.tensor_parallel
         if p.moe_layer is not None:

@@ -32,6 +32,25 @@ def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
     )
 
 
+def cached_fp8_copies(stage: StageParameters) -> tuple[Item, ...]:
+    """fp8 copies of 16-bit layers' weights, kept from micro-batch to micro-batch and from step to step. [bytes]
+
+    Frozen weights are cast as trained ones are; embedding and head are not.
+
+    Source: Megatron-LM core/extensions/transformer_engine.py lines 1338 to 1344 @d98e8a64d (a micro-batch is called the
+    first or not, unless disable_parameter_transpose_cache); TransformerEngine pytorch/module/base.py, quantize_weight
+    with `cache` at d0067d0da: a copy is made once and written over.
+    """
+    problem, states = stage.problem, stage.problem.engine.states
+    cast = problem.precision.compute == "fp8" and states.fp8_copies_cached and states.fp8_transpose
+    kept = states.fp8_weights or not (problem.trains_all_weights or problem.base_precision.trainable)
+    if not cast or kept:
+        return ()
+    ends = stage.ends if problem.trains_all_weights else stage.all_ends
+    copies = (stage.parameters[0] - ends + stage.parameters[1]) * problem.fp8_copies
+    return (Item(ItemName.FP8_COPIES_OF_WEIGHTS, copies, states.source),)
+
+
 def shards_in_transit(stage: StageParameters, unit: Floats) -> tuple[Item, ...]:
     """The shard of one unit's weights on its way in, and of its gradients on their way out, where shards wait on the
     host. [bytes]"""

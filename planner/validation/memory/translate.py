@@ -144,6 +144,17 @@ def _added(case: Case, technique: str) -> bool:
     return any(step in text for step in _LADDER[_LADDER.index(technique) :])
 
 
+def _torchtune_loss(case: Case) -> str:
+    """Option of torchtune's loss: the README's ladder says it by its steps, other runs had their recipes' default.
+
+    Chunks since commit 4fba6cd44 (PR 1390, 28 August 2024), LinearCrossEntropyLoss since 9c06c8bda (PR 2531, 30 April
+    2025), in recipes/configs of pytorch/torchtune.
+    """
+    if "ladder" in case.notes or "chunked" in f"{case.notes} {case.framework} {case.task}":
+        return "chunked_loss" if "chunked" in case.notes or _added(case, "chunked") else "whole_loss"
+    return "whole_loss" if _until(case, "2024-08-28") else "chunked_loss" if _until(case, "2025-04-30") else "default"
+
+
 def _te_cross_entropy(case: Case) -> bool:
     """Runs before Megatron-core 0.18.2 that do not say otherwise used Transformer Engine's fused cross-entropy."""
     return case.source not in ("megatron_ci_golden", "mlperf_training") and "cef" not in case.flags
@@ -181,10 +192,10 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
     ("eager_loss", _eager_loss),
     ("whole_logits", _whole_logits),
-    ("whole_loss", lambda c: c.engine == "torchtune" and not _added(c, "chunked")),
+    ("whole_loss", lambda c: c.engine == "torchtune" and _torchtune_loss(c) == "whole_loss"),
     ("chunked_logits", lambda c: c.engine == "torchtitan" and "chunked cross entropy" in c.notes),
     ("every_kth_layer", lambda c: bool(c.recompute["every"])),
-    ("chunked_loss", lambda c: "chunked" in c.notes or _added(c, "chunked")),
+    ("chunked_loss", lambda c: c.engine == "torchtune" and _torchtune_loss(c) == "chunked_loss"),
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
     ("no_expandable_segments", lambda c: c.engine == "torchtitan" and _until(c, "2024-06-12")),
     ("one_root_unit", lambda c: c.engine == "torchtitan" and _until(c, "2025-07-28")),
