@@ -70,17 +70,18 @@ def on_meta() -> Iterator[None]:
 
 def built(arguments: Any, args: Any, rank: int) -> int:
     """Parameters of all model chunks of one rank; raises what Megatron's builder and modules raise."""
-    import torch.distributed as dist
+    dist = pytest.importorskip("torch.distributed")
     from megatron.core import parallel_state
     from megatron.core.process_groups_config import ProcessGroupCollection
     from megatron.training.argument_utils import gpt_config_from_args
     from megatron.training.models.gpt import GPTModelBuilder
-    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
 
     config = arguments.core_transformer_config_from_args(args)
     config.transformer_impl, config.perform_initialization = "local", False
     config.gradient_accumulation_fusion, config.init_model_with_meta_device = False, True
-    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=args.world_size)
+    dist.init_process_group("fake", store=fake.FakeStore(), rank=rank, world_size=args.world_size)
     try:
         parallel_state.initialize_model_parallel(
             args.tensor_model_parallel_size,
