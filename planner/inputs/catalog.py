@@ -319,19 +319,12 @@ def _found(paths: Sequence[Path]) -> Path | None:
     return None
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
 def default_catalog(extra_dirs: Iterable[str | Path] = ()) -> Catalog:
     """The shipped catalogs, after the given folders and those in PLANNER_CATALOGS."""
     extra = [Path(folder) for folder in extra_dirs]
     extra += [Path(folder) for folder in os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep) if folder]
     for folder in extra:
-        if not _is_folder(folder):
+        if not os.path.isdir(folder):
             raise InputError(
                 Mistake(
                     f"{folder} is not a folder",
