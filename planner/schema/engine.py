@@ -386,11 +386,8 @@ def _taken_out(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
 
 
 def _is_on(tensor: Tensor, options: Sequence[str]) -> bool:
-    if tensor.option is None:
-        return True
-    if tensor.option.startswith("not "):
-        return tensor.option.removeprefix("not ") not in options
-    return tensor.option in options
+    name = (tensor.option or "").removeprefix("not ")
+    return not name or (name in options) == (name == tensor.option)
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

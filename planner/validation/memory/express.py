@@ -28,7 +28,7 @@ from planner.schema.catalog import Architecture
 from planner.schema.evidence import found_fitted
 from planner.schema.scenario import Scenario
 from planner.units import GIB
-from planner.validation.memory import translate
+from planner.validation.memory import networks, translate
 from planner.validation.memory.cases import Case
 from planner.validation.memory.translate import NotExpressible
 from planner.validation.published import Overlay
@@ -178,10 +178,10 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
         raise NotExpressible(f"no GPU {gpu_id} in the catalog")
     if case.precision not in catalog.ids("precisions"):
         raise NotExpressible(f"precision {case.precision}")
-    architecture = translate.architecture_of(case)
+    architecture = networks.architecture_of(case)
     key = hashlib.sha256(architecture.model_dump_json(exclude={"id"}).encode()).hexdigest()[:12]
     catalog.extra["models", f"case-{key}"] = architecture
-    node = translate.node_of(catalog.find("gpus", gpu_id), case)
+    node = networks.node_of(catalog.find("gpus", gpu_id), case)
     catalog.extra["nodes", node.id] = node
     options = translate.options_of(case, engine.options)
     modules = case.recompute["modules"] or [] if case.recompute["granularity"] == "selective" else []

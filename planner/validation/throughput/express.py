@@ -24,7 +24,7 @@ from planner.problem.resolve import resolve
 from planner.schema.catalog import Node
 from planner.schema.scenario import Scenario
 from planner.units import GIB, gbit_per_s_to_gb_per_s
-from planner.validation.memory import translate
+from planner.validation.memory import networks, translate
 from planner.validation.memory.translate import NotExpressible
 from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
@@ -201,7 +201,7 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     c = replace(c, arch={**c.arch, **GROUPS.get(c.model.split(" ")[0], {})})
     key = json.dumps(c.arch, sort_keys=True)
     if ("models", key) not in catalog.extra:
-        catalog.extra["models", key] = translate.architecture_of(c)
+        catalog.extra["models", key] = networks.architecture_of(c)
     modules = [MODULES.get(name, name) for name in c.recompute.get("modules") or []]
     if c.recompute.get("granularity") == "selective" and not modules and not c.recompute.get("every"):
         modules = ["core_attn"]

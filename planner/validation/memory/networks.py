@@ -1,0 +1,93 @@
+"""Networks and machines of the data as catalog entries that exist only here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.schema.base import Source
+from planner.schema.catalog import Architecture, Gpu, Nics, Node, NodeLinks
+from planner.validation.memory.cases import Case
+
+PER_NODE = {"gb200-186gb": 4, "mi300x": 8}
+"""GPUs of a node, where they are not eight."""
+_SOURCE = Source(ref="validation/data/memory_cases.jsonl.gz", date="2026-11")
+
+
+def architecture_of(case: Case) -> Architecture:
+    """The case's network as a catalog entry that exists only here."""
+    a = case.arch
+    heads = a["num_attention_heads"]
+    head_dim = a.get("head_dim") or a["hidden_size"] // heads
+    fields: dict[str, Any] = {
+        "id": f"case-{case.id}",
+        "model_type": _family(case),
+        "hidden_act": a["hidden_act"],
+        "head_dim": head_dim,
+        "qk_norm": {True: "head", False: "none", None: "none"}[bool(a.get("qk_norm"))],
+        "attention_bias": bool(a.get("qkv_bias")),
+        "attention_out_bias": bool(a.get("linear_bias")),
+        "mlp_bias": bool(a.get("linear_bias")),
+        "hidden_dropout": _dropout(case, "hid"),
+        "attention_dropout": _dropout(case, "attn"),
+        "sources": [_SOURCE],
+    }
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
+        fields[name] = a[name]
+    for name in ("tie_word_embeddings", "gated_mlp", "norm", "num_key_value_heads"):
+        fields[name] = a[name]
+    if a.get("position_embedding") == "learned_absolute" and case.sequence_length:
+        fields["learned_positions"] = case.sequence_length
+    if a.get("kv_lora_rank"):
+        fields["head_dim"] = a["qk_nope_head_dim"] + a["qk_rope_head_dim"]
+        fields["num_key_value_heads"] = heads
+        for name in ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+            fields[name] = a[name]
+    if a.get("num_experts"):
+        for name in ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "first_k_dense_replace"):
+            fields[name] = a[name]
+        fields["first_k_dense_replace"] = a.get("first_k_dense_replace") or 0
+        fields |= {name: a[name] for name in ("n_group", "topk_group") if a.get(name)}
+        fields["shared_expert_intermediate_size"] = a.get("shared_expert_intermediate_size") or 0
+    if any("mtp=" in flag for flag in case.flags):
+        fields["num_nextn_predict_layers"] = 1
+    return Architecture.model_validate(fields)
+
+
+def _family(case: Case) -> str:
+    """The family in config.json's words, from the model's name."""
+    name = case.model.lower()
+    if name.startswith(("qwen1-", "qwen-")):
+        return "qwen"
+    known = {
+        "gpt_bigcode": "gpt_bigcode",
+        "gemma": "gemma",
+        "phi-3": "phi3",
+        "deepseek": "deepseek_v2",
+        "gpt-oss": "gpt_oss",
+        "olmo": "olmo2",
+    }
+    return next((family for word, family in known.items() if word in name), "llama")
+
+
+def _dropout(case: Case, which: str) -> float:
+    """Megatron's tests train with a dropout of 0.1 unless a flag says otherwise; nobody else does."""
+    if case.source != "megatron_ci_golden":
+        return 0.0
+    return 0.0 if f"{which}-dropout=0.0" in case.flags else 0.1
+
+
+def node_of(gpu: Gpu, case: Case) -> Node:
+    """A node of the case's GPUs: only the count matters to memory."""
+    count = case.num_gpus or 1
+    each = min(count, PER_NODE.get(gpu.id, 8))
+    while count % each:
+        each -= 1
+    return Node(
+        id=f"case-{gpu.id}-{each}",
+        name=f"{each} x {gpu.name}",
+        gpu=gpu.id,
+        gpus_per_node=each,
+        links=NodeLinks(kind="switch", gb_per_s_per_gpu=gpu.nvlink_gb_per_s or gpu.pcie_gb_per_s),
+        nics=Nics(count=each, gbit_per_s_each=400, fabric="any", gb_per_s_per_gpu=50),
+        sources=[_SOURCE],
+    )
