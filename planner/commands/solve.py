@@ -22,6 +22,8 @@ WHOLE_S = 600
 """Deadline of the command where no limit is given. [s]"""
 SLACK = 0.1
 """What a plan is compared with may take so much longer than the search, as a share of its time limit."""
+LEAST = 0.5
+"""Share of the time limit that the search gets, however long modules and files took to read."""
 
 
 @click.command()
@@ -60,6 +62,7 @@ def command(
 
     Exit code 0: a plan; 1: proved that nothing fits; 3: no verdict within the time limit.
     """
+    started = clock.now()  # modules that are loaded now count, for whoever waits
     from planner.analysis.infeasible.nearest import nearest
     from planner.analysis.option_gains import opened_options
     from planner.analysis.other_methods import enough_gpus, other_methods
@@ -75,7 +78,6 @@ def command(
     from planner.search.search import plan
 
     context.with_resource(streams.deadline(WHOLE_S if time_limit is None else 2 * time_limit + 5))
-    started = clock.now()
 
     def left() -> float:
         return started + (WHOLE_S if time_limit is None else time_limit * (1 + SLACK)) - clock.now()
@@ -86,7 +88,8 @@ def command(
     read = clock.now() - started
     progress(f"searching {scenario}")
     points = 0 if no_check else DEFAULT_POINTS
-    outcome = plan(document, catalog, check_points=points, time_limit_s=time_limit, ties=True)
+    limited = None if time_limit is None else max(started + time_limit - clock.now(), LEAST * time_limit)
+    outcome = plan(document, catalog, check_points=points, time_limit_s=limited, ties=True)
     searched = clock.now() - started
     limit = outcome.question.scenario.search.time_limit_s
     seconds = (limit if time_limit is None else time_limit) - searched

@@ -43,6 +43,8 @@ DeepSpeed 0.19 (runtime/zero), transformers 5.23 (loss/loss_utils.py), slime 0.3
 STEPPING = re.compile(
     r"torch/optim/|distrib_optimizer\.py:|optimizer\.py:step|bitsandbytes/optim|zero/stage|fused_adam"
 )
+TURNED_BACK = "torch/autograd/function.py:apply"
+"""Outermost frame of a backward pass that Python runs: autograd's own thread calls it, beneath any layer's frame."""
 CHECKPOINTED = re.compile(r"utils/checkpoint\.py:|modeling_layers\.py:__call__|tensor_parallel/random\.py:forward")
 LINEAR = re.compile(r"modules/linear\.py:forward|functional\.py:linear")
 _STACKS = tuple((re.compile(pattern), item) for pattern, item in STACKS)
@@ -150,6 +152,10 @@ class _Grouping:
             return known
         if not text:
             return self.without_stack(each)
+        if each.stack[-1].endswith(TURNED_BACK) and not CHECKPOINTED.search(text):
+            made = self.take(each.size, (ItemName.GRADIENTS,))
+            if made is not None:
+                return made
         if LINEAR.search(text) and (copy := self.take(each.size, (ItemName.COPIES_OF_WEIGHTS,))):
             return copy
         if self.is_logits(each.size):
