@@ -153,6 +153,7 @@ CASES = {
     "expert_overlap_needs_chunks": Case(
         {**EXPERTS, **switch("moe_a2a_overlap"), **pins(expert_parallel=2, pipeline_parallel=2)}
     ),
+    "fp8_parameters_need_fp8": Case(switch("fp8_parameters")),
     "expert_overlap_needs_16bit": Case(
         {**EXPERTS, **switch("moe_a2a_overlap"), "precision": "fp32", **pins(expert_parallel=2)}
     ),

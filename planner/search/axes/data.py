@@ -141,6 +141,12 @@ ENGINE_RULES = (
         "Megatron-LM megatron/training/arguments.py:1803-1812; core/optimizer/optimizer_config.py, __post_init__",
     ),
     Rule(
+        "fp8_parameters_need_fp8",
+        "fp8_parameters needs a precision that computes in fp8",
+        lambda problem, layouts: np.full(len(layouts), problem.precision.compute == "fp8"),
+        "Megatron-LM core_v0.19.2 core/transformer/transformer_config.py:1439",
+    ),
+    Rule(
         "offloaded_parameters_need_zero3",
         "parameter_offload needs zero_stage 3",
         lambda problem, layouts: np.asarray((layouts.zero_stage == 3) | (not problem.weights_on_host)),

@@ -162,6 +162,11 @@ MEGATRON = (
         lambda t: "moe_act" not in t.modules or (t.experts > 0 and "sequential_experts" not in t.options),
     ),
     Check(
+        "weights in fp8 need products in fp8",
+        "megatron/core/transformer/transformer_config.py:1439",
+        lambda t: "fp8_parameters" not in t.options or t.precision == "fp8",
+    ),
+    Check(
         "delayed scaling in fp8 does not recompute moe_act and layernorm",
         "megatron/core/transformer/transformer_config.py:1821-1832",
         lambda t: (
