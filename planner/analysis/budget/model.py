@@ -235,6 +235,9 @@ class _Model:
             solver.parameters.catch_sigint_signal = False
             solver.parameters.num_workers = 1
             solver.parameters.random_seed = 0
+            # Energy of jobs in a window against what the offer has in it: ten jobs are proved that ran into the limit.
+            solver.parameters.use_overload_checker_in_cumulative = True
+            solver.parameters.use_timetable_edge_finding_in_cumulative = True
             left = time_limit_s - (clock.now() - started)
             solver.parameters.max_time_in_seconds = clock.wall_s(max(0.01, left))
             if settling:
