@@ -6,6 +6,7 @@ from planner.analysis.other_methods import Method
 from planner.inputs.document import Document
 from planner.report.blocks import Command
 from planner.report.short import typed
+from planner.search.plan import verdict
 from planner.units import format_seconds, number
 
 
@@ -14,7 +15,8 @@ def method_notes(methods: tuple[Method, ...]) -> tuple[str, ...]:
     if not methods:
         return ()
     said = (
-        f"{each.name}: {number(each.plan.peak_gib, 1)} of {number(each.plan.usable_gib, 1)} GiB, "
+        f"{each.name}: {number(each.plan.peak_gib, 1)} of {number(each.plan.usable_gib, 1)} GiB "
+        f"({verdict(each.plan)}), "
         f"{format_seconds(each.plan.step_seconds)} a step"
         for each in methods
     )
