@@ -24,7 +24,10 @@ from planner.validation.throughput.constants import (
 )
 from planner.validation.throughput.express import Estimate, timed_again
 
-UNFITTED = ("other", "nanotron-slow", "adapters", "amd", "one-gpu", "unseen", "adapters-unseen", "sweep-unseen")
+UNFITTED = (
+    *("other", "nanotron-slow", "adapters", "amd", "one-gpu", "unseen", "adapters-unseen", "sweep-unseen"),
+    *("zero3", "zero2", "fsdp1", "fsdp1-adapters", "one-gpu-full", "one-gpu-adapters"),
+)
 """Classes on which nothing is fitted; they are predicted without their own group all the same."""
 LEAST_CHANGE = 0.005
 """A row rests on a constant where its prediction moves by at least this share between the ends of the span."""
