@@ -11,7 +11,7 @@ from typing import Any
 
 from planner.validation.memory.cases import Case
 from planner.validation.published import read_rows
-from planner.validation.throughput.memory_rows import OF_MEMORY, memory_rows
+from planner.validation.throughput.memory_rows import memory_rows
 from planner.validation.throughput.more_rows import READ, more_rows
 
 CASES = "throughput_cases.jsonl.gz"

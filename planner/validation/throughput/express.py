@@ -45,6 +45,7 @@ NODES = {
     "gb300": "gb300-nvl72",
     "a100-sxm4-80gb": "dgx-a100",
     "a100-sxm4-40gb": "hgx-a100-8",
+    "a800-sxm4-80gb": "hgx-a800-8",
     "v100-sxm2-32gb": "dgx1-v100",
     "mi300x": "mi300x-8",
     "mi325x": "mi325x-8",
