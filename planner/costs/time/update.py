@@ -132,7 +132,7 @@ class UpdateTime:
         """
         problem, lay, gemm = self.problem, self.layouts, self.layer.kernels.gemm
         seconds: Floats = self.stage * 0.0
-        if problem.scenario.adapter is not None:
+        if not problem.trains_all_weights:
             return seconds
         for index, optimizer in enumerate(problem.optimizers):
             rank, turns = optimizer.projection_rank, optimizer.orthogonalising_iterations

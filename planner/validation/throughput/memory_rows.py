@@ -26,5 +26,6 @@ def memory_rows(folder: Path) -> list[tuple[Case, float]]:
 
 
 def _run(case: Case) -> Case:
-    """The run of a memory row: what is not stated about its memory does not matter here."""
-    return replace(case, tags=case.tags | {READ, OF_MEMORY}, missing=(), outcome="value", development=1)
+    """The run of a memory row; ids of memory and of speed rows may be the same."""
+    tags = case.tags | {READ, OF_MEMORY}
+    return replace(case, id=f"{case.id}-speed", tags=tags, missing=(), outcome="value", development=1)
