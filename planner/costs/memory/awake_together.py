@@ -73,4 +73,4 @@ def rollouts_beside(stage: StageParameters) -> tuple[Item, ...]:
         return tuple(i for i in awake_rollouts(stage, "rollout") if i.name != ItemName.SLEEPING_TRAINER)
     coloc = problem.colocation
     left = max(0.0, coloc.rollout_residual_gib - graphs_left_gib(problem))
-    return (Item(ItemName.SLEEPING_ROLLOUT_ENGINE, np.float64(left * GIB), coloc.source),)
+    return (Item(ItemName.SLEEPING_ROLLOUT_ENGINE, np.asarray(left * GIB), coloc.source),)
