@@ -101,7 +101,7 @@ def _unchunked(case: Case) -> bool:
 
 
 def _every_module_apart(case: Case) -> bool:
-    """Where lightning-thunder's benchmark names no buckets: with blocks rows of issue 474 would lie 3 to 20 % too high."""
+    """Where lightning-thunder's benchmark names no buckets: with blocks issue 474 would lie 3 to 20 % too high."""
     return case.source == "thunder_litgpt_bench" and case.layout["zero_stage"] == 3 and "bucketing" not in case.notes
 
 
