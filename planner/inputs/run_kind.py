@@ -77,7 +77,8 @@ def _switches(scenario: Scenario, engine: Engine) -> list[str]:
 
 def _named(engine: Engine, option: str) -> bool:
     """Whether a tensor of the engine depends on the option."""
-    lists = (engine.saved, engine.saved_by_adapter, engine.stub, engine.backward, engine.loss, engine.log_prob)
+    kept = (engine.saved, engine.saved_by_adapter, engine.stub)
+    lists = (*kept, engine.backward, engine.loss, engine.held, engine.log_prob)
     return any(tensor.option in (option, f"not {option}") for tensors in lists for tensor in tensors)
 
 

@@ -36,6 +36,8 @@ def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
     norms_outputs = a.model_type.startswith(NORM_SCALED_IN_FP32) and (
         a.norms_per_layer > 2 or a.model_type in NORMS_OUTPUTS_ONLY
     )
+    repeated = problem.engine.fused_qkv and a.num_key_value_heads < a.num_attention_heads
+    fused = not repeated and (problem.engine.fused_qkv or a.model_type.startswith(FUSED_QKV))
     return {
         "always": True,
         "dense": not moe_layer,
@@ -63,6 +65,7 @@ def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
         "trained_head": adapter is None or "lm_head" in adapter.modules_to_save,
         "trainable_base": adapter is None
         or (problem.engine.quantised_base_keeps_inputs and not problem.base_precision.trainable),
+        "blocks_in_turn": not a.parallel_block,
         "qk_norm": a.qk_norm != "none",
         "upcast_logits": a.model_type not in PLAIN_LOGITS,
         "plain_logits": a.model_type in PLAIN_LOGITS,
@@ -75,7 +78,9 @@ def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
         "rotary": a.learned_positions is None,
         "learned_positions": a.learned_positions is not None,
         "fp32_rotary_tables": a.model_type in FP32_ROTARY_TABLES,
-        "fused_qkv": a.model_type.startswith(FUSED_QKV),
+        "fused_qkv": fused,
+        "repeated_heads": repeated,
+        "heads_as_made": not repeated,
         "made_logits_stay": problem.engine.made_logits_stay,
         "composed_gelu": a.hidden_act == "gelu_new",
         "fp32_router": a.is_moe and a.model_type.startswith(FP32_ROUTER),

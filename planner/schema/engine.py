@@ -94,6 +94,8 @@ class ZeroThree(Frozen):
     """Bytes an element of the head's gradient, whole while the loss goes through the head chunk by chunk."""
     ends_apart: bool = False
     """Embedding and head are units of their own: only the head lies gathered when the backward pass starts."""
+    modules_apart: bool = False
+    """Every module is a unit of its own, one matrix large; at the loss none is gathered, the head's is given back."""
     on_host: Literal["nothing", "weights", "everything"] = "nothing"
     """Shards in host memory: weights, copied in before each gather; all, so that the optimizer steps there."""
     source: str
@@ -250,6 +252,8 @@ class Engine(Stated):
     """Temporary while one layer runs backward."""
     loss: list[Tensor] = Field(min_length=1)
     """Temporary while the last stage computes logits, loss and their gradient."""
+    held: list[Tensor] = Field(default_factory=list)
+    """The network's outputs, of one micro-batch, where the caller holds them until the backward pass ends."""
     log_prob: list[Tensor] = Field(default_factory=list)
     """Temporary while the last stage computes log-probabilities without a gradient (RL)."""
     cached: list[Tensor] = Field(default_factory=list)
@@ -264,6 +268,8 @@ class Engine(Stated):
     vocab_divisible_by: int = Field(default=1, ge=1, le=2**20)
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    fused_qkv: bool = False
+    """One product makes queries, keys and values of any network; grouped keys and values are repeated for all heads."""
     made_logits_stay: bool = False
     """Logits as made are there at the peak of the loss: the caller holds them, or it peaks inside the forward pass."""
     fused_head: bool = False
@@ -324,18 +330,8 @@ def can_name(engine: Engine, optimizer: str) -> bool:
     return engine.optimizers is None or optimizer in engine.optimizers
 
 
-_TENSOR_LISTS = (
-    "saved",
-    "saved_by_adapter",
-    "stub",
-    "left_behind",
-    "offloaded",
-    "offloaded_stub",
-    "backward",
-    "loss",
-    "log_prob",
-    "cached",
-)
+_KEPT_LISTS = ("saved", "saved_by_adapter", "stub", "left_behind", "offloaded", "offloaded_stub")
+_TENSOR_LISTS = (*_KEPT_LISTS, "backward", "loss", "held", "log_prob", "cached")
 _MOVED = {"saved": "offloaded", "saved_by_adapter": "offloaded", "stub": "offloaded_stub"}
 """Lists of what stays on the GPU, and of what is taken out of them."""
 

@@ -78,6 +78,7 @@ When = Literal[
     "trained_down",  # adapters whose first matrices train, so that their inputs are kept
     "trained_head",  # the head's weight trains
     "qk_norm",
+    "blocks_in_turn",  # the MLP reads what attention was added to, not the layer's own input
     "upcast_logits",
     "made_logits_stay",  # logits as the head made them are there at the peak of the loss
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
@@ -91,6 +92,8 @@ When = Literal[
     "learned_positions",
     "fp32_rotary_tables",  # cosines and sines are not cast (OLMo 2)
     "fused_qkv",  # one matrix makes queries, keys and values, and rotary copies what it turns (Phi-3)
+    "repeated_heads",  # keys and values of a group are copied for each query head (LitGPT)
+    "heads_as_made",
     "composed_gelu",  # the tanh approximation of GELU written out in elementwise steps (gelu_new)
     "fp32_router",  # the router multiplies in fp32 (DeepSeek, GLM-4.5)
     "group_limited",  # experts are chosen among those of the best groups

@@ -116,6 +116,9 @@ class StageMemory(StageTensors):
         p = self.problem.parameters
         unit = self._layer_share(p.moe_layer or p.dense_layer)
         layer = unit[0] + unit[1]
+        if zero.modules_apart:
+            a = self.problem.architecture
+            layer = 0.0 * layer + a.hidden_size * float(max(a.intermediate_size, a.query_width))
         embedding, head = self.is_first * self._end_parameters[0], self.is_last * self._end_parameters[1]
         end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
         largest = np.maximum(layer, end)
@@ -124,6 +127,8 @@ class StageMemory(StageTensors):
         packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
         layer_bytes = layer * (self.problem.base_weight_bytes if packed else zero.gathered_bytes)
         each = layer_bytes * others + np.maximum(layer_bytes, end * zero.gathered_bytes)
+        if name == "loss" and zero.modules_apart:
+            each = each * np.asarray(every)
         if self.problem.scenario.adapter is None and name in ("backward", "recomputation", END_OF_BACKWARD):
             unreduced = layer if zero.root_gradient_bytes or name == END_OF_BACKWARD else largest
             each = each + unreduced * zero.reduced_units * zero.reduced_bytes + head * zero.root_gradient_bytes
@@ -229,9 +234,16 @@ class StageMemory(StageTensors):
                 running = running - self._layer_bytes(engine.left_behind)[0]
             everywhere = running * np.ones(np.shape(whole))
             items.append(Item(ItemName.LAYER_RUNNING_BACKWARD, everywhere, _source(engine.backward)))
+            items += self._held()
             items += norm_under_magnitudes(self.problem, running if name == "backward" else running * 0.0)
         before = self._state_before_step(name) + weight_copies(self, name) + self._gathered(name)
         return before + tuple(items) + self._postponed()
+
+    def _held(self) -> tuple[Item, ...]:
+        """Outputs that the caller holds while layers run backward; at the loss they are part of it."""
+        held = self.problem.engine.held
+        outputs = self.is_last * self._sizes.of(held, moe_layer=False)
+        return (Item(ItemName.LOGITS_AND_LOSS, outputs, _source(held)),) if held else ()
 
     def _end_of_backward(self) -> tuple[Item, ...]:
         """The first layer runs backward while the gradients of all others are there, or a tied table's are added up."""
@@ -242,7 +254,7 @@ class StageMemory(StageTensors):
         running = layer + self._running
         last = first_layer_or_tied_table(self, running, _source(engine.backward))
         copies = weight_copies(self, "recomputation")
-        return self.state + copies + self._gathered(END_OF_BACKWARD) + last + self._postponed()
+        return self.state + copies + self._gathered(END_OF_BACKWARD) + last + self._held() + self._postponed()
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.

@@ -211,13 +211,13 @@ def _hard(path: Path) -> dict[str, bool]:
         return {row["id"]: row["hard"] == "1" for row in csv.DictReader(stream)}
 
 
-def _corrections(path: Path) -> dict[str, list[tuple[str, float, str]]]:
+def _corrections(path: Path) -> dict[str, list[tuple[str, str, str]]]:
     """(field, value, reason) by case, where the data's table differs from what its source prints."""
-    out: dict[str, list[tuple[str, float, str]]] = {}
+    out: dict[str, list[tuple[str, str, str]]] = {}
     if path.is_file():
         with open(path, encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                out.setdefault(row["id"], []).append((row["field"], float(row["value"]), row["reason"]))
+                out.setdefault(row["id"], []).append((row["field"], row["value"], row["reason"]))
     return out
 
 
@@ -228,15 +228,15 @@ def _case(
     row: dict[str, Any],
     development: int,
     hard: Mapping[str, bool],
-    corrections: Mapping[str, list[tuple[str, float, str]]],
+    corrections: Mapping[str, list[tuple[str, str, str]]],
 ) -> Case:
     detail, metric = row["engine_detail"], row["metric"]
     changes = corrections.get(row["id"], [])
-    value = {field: number for field, number, _ in changes}
+    value = {field: text for field, text, _ in changes}
     row = {**row, **{field: int(value[field]) for field in _WHOLE if field in value}}
     if "vocab_size" in value:
         row["arch"] = {**row["arch"], "vocab_size": int(value["vocab_size"])}
-    measured = value.get("memory_gib", metric["memory_gib"])
+    measured = float(value["memory_gib"]) if "memory_gib" in value else metric["memory_gib"]
     correction = "; ".join(reason for _, _, reason in changes) or None
     return Case(
         id=row["id"],
@@ -244,7 +244,7 @@ def _case(
         model=row["model"],
         kind=row["kind"],
         engine=row["engine"],
-        framework=detail.get("framework") or "",
+        framework=value.get("framework") or detail.get("framework") or "",
         flags=tuple(detail.get("flags") or ()),
         notes=detail.get("notes") or "",
         version_date=detail.get("version_date") or "",

@@ -19,6 +19,7 @@ LISTS = (
     "left_behind",
     "backward",
     "loss",
+    "held",
     "log_prob",
     "cached",
 )

@@ -13,6 +13,10 @@ PER_NODE = {"gb200-186gb": 4, "mi300x": 8}
 _SOURCE = Source(ref="validation/data/memory_cases.jsonl.gz", date="2026-11")
 
 
+PARALLEL = ("falcon", "phi-1", "stablecode-completion")
+"""Networks whose attention and MLP read the same input (`parallel_residual` of litgpt/config.py)."""
+
+
 def architecture_of(case: Case) -> Architecture:
     """The case's network as a catalog entry that exists only here."""
     a = case.arch
@@ -29,6 +33,7 @@ def architecture_of(case: Case) -> Architecture:
         "mlp_bias": bool(a.get("linear_bias")),
         "hidden_dropout": _dropout(case, "hid"),
         "attention_dropout": _dropout(case, "attn"),
+        "parallel_block": case.model.startswith(PARALLEL),
         "sources": [_SOURCE],
     }
     for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
