@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from planner.costs.coefficients import RowCosts
 from planner.errors import InputError, Mistake, Place
-from planner.formulas.stages import cost_balanced_stages, equal_stages
+from planner.formulas.stages import cost_balanced_stages, equal_stages, padded_ends_stages
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, read_document, validate
 from planner.problem.layouts import Layouts
@@ -373,12 +374,13 @@ def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndar
     layer += (3 if a.gated_mlp else 2) * a.intermediate_size * a.hidden_size
     layers, recomputed = [], []
     for speed in speeds:
-        count = speed.run.layout.get("pp") or 1
-        split = (
-            cost_balanced_stages(layers=a.num_hidden_layers, stages=count, layer_cost=layer, head_cost=head)
-            if problem.engine.pipeline.balance == "cost"
-            else equal_stages(layers=a.num_hidden_layers, stages=count)
-        )
+        count, chunks = speed.run.layout.get("pp") or 1, speed.run.layout.get("vpp") or 1
+        deal = partial(equal_stages, layers=a.num_hidden_layers)
+        if problem.engine.pipeline.balance == "cost":
+            deal = partial(cost_balanced_stages, layers=a.num_hidden_layers, layer_cost=layer, head_cost=head)
+        elif a.num_hidden_layers % (count * chunks) and (a.num_hidden_layers + 2) % (count * chunks) == 0:
+            deal = partial(padded_ends_stages, layers=a.num_hidden_layers)
+        split = deal(stages=count)
         each = list(split) + [0] * (stages - count)
         layers.append(each)
         recomputed.append([_recomputed(speed, n) for n in each])
