@@ -1,9 +1,9 @@
 """Pipelines over several kinds of GPUs against what Sailor measured on one: the only public runs of such pipelines.
 
-eth-easl/sailor @cf2c8e3, sailor/Planner/simulations: validation/mit (plans and measured steps; OPT-350M, micro-batches of
-2 x 2,048 tokens), profiles_tmp.json (seconds of each layer, measured on each GPU at that tensor parallelism),
+eth-easl/sailor @cf2c8e3, sailor/Planner/simulations: validation/mit (plans and measured steps; OPT-350M, micro-batches
+of 2 x 2,048 tokens), profiles_tmp.json (seconds of each layer, measured on each GPU at that tensor parallelism),
 sailor/providers/multizone_bandwidths_het.json (115 MB/s between hosts). Three of its nine plans have one kind of GPU a
-stage; five mix kinds inside a stage, and one of those is printed with another plan's time. Nothing is fitted.
+stage; six mix kinds inside a stage, and one of those is printed with another plan's time. Nothing is fitted.
 """
 
 from __future__ import annotations
