@@ -99,6 +99,9 @@ class Timing(Frozen):
     series of published runs that differ in data parallelism alone (dgxc: Grok 1 314B, Llama 3.1 405B, GPT-3 175B on 128
     to 2,304 H100; MLPerf: GPT-3 on 3,584 to 10,752), by what predictions drift. Eight in ten series 0.001 to 0.018;
     0.0062 to 0.0071 with any of the three networks left out; 0.006 in six series of other networks that came later."""
+    adapter_kernels: Literal["plain", "autocast", "fp32"] = "plain"
+    """What runs beside an adapter's products: a sum in 16 bits; or peft's casts, dropout, scaling and sum around fp32
+    matrices, under autocast, or without it, where the products themselves run in fp32."""
     host_step_bytes: BytesEach = 0
     """Bytes of host memory a parameter that a step moves where the optimizer steps there, beside the optimizer's."""
     host_process_gb_per_s: float = Field(default=36, ge=1e-3, le=1e6)

@@ -148,6 +148,44 @@ def test_adapters_never_keep_more_state_than_full_training(engine: str, gpus: in
     assert max(small.values()) <= max(full.values())
 
 
+@FEW
+@given(
+    st.sampled_from(("deepspeed", "fsdp1", "fsdp2", "megatron-core", "torchtune", "transformers")),
+    st.sampled_from(("llama3.1-8b", "qwen2.5-7b")),
+    st.sampled_from((2048, 4096, 8192)),
+    st.sampled_from((8, 64)),
+    st.sampled_from((["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"])),
+    st.sampled_from((0.0, 0.05)),
+    st.sampled_from((0, "all")),
+)
+def test_lora_is_not_slower_and_where_layers_are_recomputed_not_larger_than_full_training(
+    engine: str, model: str, length: int, rank: int, targets: list[str], dropout: float, recomputed: int | str
+) -> None:
+    """Exceptions, each an engine's own kernels (benchmarks/adapters.py names them): networks of one or two billion
+    parameters and short micro-batches, whose thin kernels and launches outweigh the products saved; peft's casts around
+    every projection, and its fp32 products without autocast; ZeRO-3's hooks of two more modules for each adapter;
+    DoRA's norms of whole matrices; a base in few bits; inputs of adapters, which layers that are not recomputed keep.
+    """
+    options = {"transformers": ["autocast_16bit_weights"], "fsdp1": ["mixed_precision"]}.get(engine, [])
+    gpus = 1 if engine in ("torchtune", "transformers") else 4
+    scenario: Document = {
+        "name": "law",
+        "task": "sft",
+        "model": model,
+        "engine": engine,
+        "engine_options": options,
+        "cluster": {"node": "hgx-a100-8", "num_gpus": gpus, "usable_gib": 100_000},
+        "batch": {"global_batch_size": 16, "sequence_length": length, "micro_batch_size": 1},
+        "layout": {"data_parallel": gpus, "context_parallel": 1, "recomputed_layers": recomputed},
+    }
+    if engine == "deepspeed":
+        scenario = changed(scenario, layout={"zero_stage": 2})
+    adapter = {"rank": rank, "targets": targets, "dropout": dropout}
+    full, lora = costed(scenario), costed({**scenario, "adapter": adapter})
+    assert sum(item.amount for item in lora.time) <= sum(item.amount for item in full.time)
+    assert recomputed == 0 or lora.peak_gib <= full.peak_gib
+
+
 def best(scenario: Document) -> float:
     """Tokens a second of the best plan, 0 where nothing fits."""
     outcome = plan(document_of(scenario), catalog(), check_points=0)

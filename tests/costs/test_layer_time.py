@@ -72,6 +72,7 @@ def test_a_second_of_attention_covers_one_collective() -> None:
 ADAPTED = {
     "task": "sft",
     "engine": "transformers",
+    "engine_options": ["adapters_as_computed"],
     "cluster": {"node": "hgx-h100-8", "num_gpus": 1},
     "batch": {"global_batch_size": 8, "sequence_length": 2048, "micro_batch_size": 4},
     "layout": {"recomputed_layers": 0},
@@ -188,7 +189,10 @@ def test_adapters_launch_more_and_frozen_weights_launch_less() -> None:
     time = adapters_of(whole)
     assert (time.kernels_of_a_pass("forward"), time.kernels_of_a_pass("backward")) == (7 * 4, 7 * 6 - 7)
     fused = adapters_of(
-        problem(**ADAPTED | {"engine": "megatron-core"}, adapter={"rank": 16, "targets": ["linear_fc1"]})
+        problem(
+            **ADAPTED | {"engine": "megatron-core", "engine_options": []},
+            adapter={"rank": 16, "targets": ["linear_fc1"]},
+        )
     )
     assert fused.problem.engine.fused_projections
     assert (fused.kernels_of_a_pass("forward"), fused.kernels_of_a_pass("backward")) == (4, 6 - 4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from planner.costs.memory.stage_memory import StageMemory
+from planner.costs.time.adapters import AdapterTime
 from planner.costs.time.layer import HOST_GB_PER_S, LayerTime
 from planner.costs.time.modules import modules
 from planner.costs.time.update import UpdateTime
@@ -61,3 +62,29 @@ def test_a_step_on_the_host_moves_its_bytes_at_the_rate_of_one_process(num_gpus:
     local = problem.parameters.total / num_gpus
     copied = (problem.weight_bytes + problem.gradient_bytes) * local / (0.8 * problem.gpu.pcie_gb_per_s * GB)
     assert found - copied == pytest.approx(54 * local / (gb_per_s * GB), rel=1e-3)
+
+
+def adapter_seconds(engine: str, options: list[str], dropout: float = 0.0) -> tuple[float, float]:
+    """(forward, backward) of the adapters of one layer."""
+    where = {"cluster": {"node": "hgx-a100-8", "num_gpus": 1}, "layout": {"zero_stage": 0}}
+    adapter = {"rank": 16, "targets": ["o_proj"], "dropout": dropout}
+    problem = question_of(asked(engine=engine, engine_options=options, adapter=adapter, **where)).first
+    rows = build_space(problem.alone).layouts.take(0).expand()
+    assert problem.scenario.adapter is not None
+    time = AdapterTime(problem, LayerTime(problem, rows), problem.scenario.adapter)
+    found = [float(time.products(which, moe_layer=False).reshape(-1)[0]) for which in ("forward", "backward")]
+    return found[0], found[1]
+
+
+def test_pefts_adapters_are_cast_scaled_and_dropped_out() -> None:
+    """4,096 in and out at 512 tokens: bytes counted in peft's Linear.forward over 0.8 of the bandwidth."""
+    plain = adapter_seconds("transformers", ["adapters_as_computed"])
+    cast = adapter_seconds("transformers", ["autocast_16bit_weights"])
+    wide = adapter_seconds("transformers", [])
+    elements = 512 * 4096 / (0.8 * 2039 * GB)
+    assert cast[0] - plain[0] == pytest.approx((12 + 10 - 6) * elements, rel=0.01)
+    assert cast[1] - plain[1] == pytest.approx((18 + 4 - 6) * elements, rel=0.01)
+    dropped = adapter_seconds("transformers", ["autocast_16bit_weights"], dropout=0.1)
+    assert dropped[0] - cast[0] == pytest.approx(9 * elements, rel=0.01)
+    assert all(w > c > p for w, c, p in zip(wide, cast, plain, strict=True))
+    assert adapter_seconds("torchtune", [], dropout=0.1) == adapter_seconds("torchtune", [])

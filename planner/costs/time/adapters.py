@@ -8,18 +8,43 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.costs.time.kernels import Pass
-from planner.costs.time.layer import LayerTime
+from planner.costs.time.layer import PASSES, LayerTime
 from planner.costs.time.modules import products
 from planner.formulas.parameters import Adapted, adapted_attention, adapted_mlp
+from planner.problem.formats import FP32_BYTES
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
 from planner.schema.engine import MagnitudeNorm
 from planner.schema.scenario import Adapter
 
+
+@dataclass(frozen=True)
+class AdapterKernels:
+    """Elementwise kernels beside the products of one adapter."""
+
+    forward: tuple[float, float]
+    """Bytes moved (an input, an output) going forward."""
+    backward: tuple[float, float]
+    launches: tuple[int, int]
+    """Kernels of the (forward, backward) pass, products among them."""
+    dropout: bool
+    """Whether a dropout runs as a kernel of its own."""
+
+
 KERNELS_OF_A_PASS = 25
 """Kernels of one pass over a plain layer, by which an engine's host time of the pass is divided (assumed)."""
-KERNELS = {"forward": 4, "backward": 6}
-"""Kernels of one adapter: two products, scaling and sum; four products and two sums."""
+PLAIN = AdapterKernels(forward=(0, 6), backward=(6, 0), launches=(4, 6), dropout=False)
+"""Two products, scaling and sum; four products and two sums."""
+ADAPTER_KERNELS = {
+    "plain": PLAIN,
+    "autocast": AdapterKernels(forward=(12, 10), backward=(18, 4), launches=(9, 12), dropout=True),
+    "fp32": AdapterKernels(forward=(6, 24), backward=(12, 14), launches=(6, 10), dropout=True),
+}
+"""Counted in peft 0.21.2 tuners/lora/layer.py, Linear.forward, with 16-bit inputs. Under autocast an input is cast to
+fp32 (6 B) and back (6 B), outputs are scaled (4 B) and added (6 B); both matrices and, going back, their gradients are
+cast too. Without it an input is cast once, and fp32 outputs are scaled (8 B), added (10 B) and cast back (6 B)."""
+DROPOUT_BYTES = 9
+"""Of a dropout on an fp32 input, either way: 4 read, 4 written, a one-byte mask."""
 KERNELS_OF_MAGNITUDES = {"forward": 8, "backward": 4}
 """DoRA's own: product of the adapter, sum with the base, norm, quotient, four on the outputs; their gradients."""
 
@@ -71,21 +96,36 @@ class AdapterTime:
     def _one(self, which: Pass, tokens: Floats, inputs: Floats, outputs: Floats) -> tuple[int, Floats]:
         """(products, seconds) of one adapter."""
         k, rank = self.layer.kernels, np.asarray(float(self.adapter.rank))
-        factor = self.problem.engine.elementwise_factor
-        dora = self.adapter.variant == "dora"
+        dora, wide = self.adapter.variant == "dora", self.problem.engine.timing.adapter_kernels == "fp32"
+        seconds = self._beside(which, tokens, inputs, outputs)
         if which == "forward":
-            seconds = k.gemm(m=tokens, n=rank, k=inputs) + k.gemm(m=tokens, n=outputs, k=rank)
-            seconds = seconds + k.elementwise(factor * 6.0 * tokens * outputs)
+            seconds = seconds + k.gemm(m=tokens, n=rank, k=inputs, wide=wide)
+            seconds = seconds + k.gemm(m=tokens, n=outputs, k=rank, wide=wide)
             if dora:
                 seconds = seconds + self._magnitudes(self.problem.engine.magnitude_norm, tokens, inputs, outputs)
             return 2, seconds
-        seconds = k.gemm(m=tokens, n=rank, k=outputs) + k.gemm(m=outputs, n=rank, k=tokens)
-        seconds = seconds + k.gemm(m=tokens, n=inputs, k=rank) + k.elementwise(factor * 6.0 * tokens * inputs)
+        seconds = seconds + k.gemm(m=tokens, n=rank, k=outputs, wide=wide)
+        seconds = seconds + k.gemm(m=outputs, n=rank, k=tokens, wide=wide)
+        seconds = seconds + k.gemm(m=tokens, n=inputs, k=rank, wide=wide)
         if dora:
-            seconds = seconds + k.elementwise(factor * 10.0 * tokens * outputs)
+            seconds = seconds + k.elementwise(self.problem.engine.elementwise_factor * 10.0 * tokens * outputs)
         if self.adapter.variant == "lora-fa":
             return 3, seconds
-        return 4, seconds + k.gemm(m=inputs, n=rank, k=tokens)
+        return 4, seconds + k.gemm(m=inputs, n=rank, k=tokens, wide=wide)
+
+    @property
+    def _kinds(self) -> AdapterKernels:
+        """What stands beside the products; matrices that are as wide as what is computed are cast nowhere."""
+        cast = self.problem.precision.activation_bytes < FP32_BYTES
+        return ADAPTER_KERNELS[self.problem.engine.timing.adapter_kernels] if cast else PLAIN
+
+    def _beside(self, which: Pass, tokens: Floats, inputs: Floats, outputs: Floats) -> Floats:
+        """Elementwise kernels beside one adapter's products. [s]"""
+        kinds = self._kinds
+        into, out = kinds.forward if which == "forward" else kinds.backward
+        into = into + DROPOUT_BYTES * (kinds.dropout and self.adapter.dropout > 0)
+        moved = self.problem.engine.elementwise_factor * tokens * (into * inputs + out * outputs)
+        return self.layer.kernels.elementwise(moved)
 
     def _magnitudes(self, norm: MagnitudeNorm | None, tokens: Floats, inputs: Floats, outputs: Floats) -> Floats:
         """DoRA's norm of base plus adapter, its temporaries written and read once, and outputs scaled by it. [s]
@@ -128,5 +168,7 @@ class AdapterTime:
         count = len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1)) * (
             1 + (a.is_moe and a.shared_expert_intermediate_size > 0)
         )
-        each = KERNELS[which] + (KERNELS_OF_MAGNITUDES[which] if self.adapter.variant == "dora" else 0)
+        kinds = self._kinds
+        each = kinds.launches[PASSES.index(which)] + (kinds.dropout and self.adapter.dropout > 0)
+        each += KERNELS_OF_MAGNITUDES[which] if self.adapter.variant == "dora" else 0
         return count * each - (products(self.problem) if which == "backward" else 0)

@@ -13,6 +13,7 @@ from planner.formulas.gemm import GemmGrid
 from planner.problem.layouts import Floats, Ints, distinct
 from planner.problem.problem import Problem
 from planner.schema.catalog import Collective
+from planner.units import TERA
 
 Pass = Literal["forward", "backward"]
 FP8_SHARE = 0.85
@@ -63,9 +64,16 @@ class Kernels:
     def _fp8(self) -> bool:
         return self.problem.precision.compute == "fp8"
 
-    def gemm(self, *, m: Floats, n: Floats, k: Floats, halves: bool = False) -> Floats:
-        """One matrix product; in 16 bits beside fp8 ones where it is of `halves`. [s]"""
+    def gemm(self, *, m: Floats, n: Floats, k: Floats, halves: bool = False, wide: bool = False) -> Floats:
+        """One matrix product; in 16 bits beside fp8 ones where it is of `halves`, in fp32 where it is `wide`. [s]
+
+        A thin product in fp32 moves twice the bytes of one in 16 bits, or is as slow as the fp32 units.
+        """
         compute = "bf16" if self._fp8 and halves else self.problem.precision.compute
+        peak = self.problem.gpu.dense_tflops.get("fp32")
+        if wide and peak and compute != "fp32":
+            bound = 2.0 * m * n * k / (LARGE_GEMM_SHARE * peak * TERA)
+            return np.maximum(2.0 * self._sweep(compute, m=m, n=n, k=k), bound)
         return self._sweep(compute, m=m, n=n, k=k) / self._sustained(compute)
 
     def _sweep(self, compute: str, *, m: Floats, n: Floats, k: Floats) -> Floats:

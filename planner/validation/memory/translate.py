@@ -82,6 +82,12 @@ def _trainer_with_autocast(case: Case) -> bool:
     return case.source == "ms_swift_benchmark" or (case.source == "qwen1_readme" and case.peft != "qlora")
 
 
+def ran_under_autocast(case: Case) -> bool:
+    """Whether products ran in 16 bits by autocast; accelerated-peft asks for it (framework_plugin_bnb.py line 203)."""
+    stated = "autocast" in case.precision_detail and "no autocast" not in case.precision_detail
+    return stated or "accelerated-peft" in case.framework or _trainer_with_autocast(case)
+
+
 def _liger(case: Case) -> bool:
     return "liger" in case.framework.lower()
 
@@ -203,6 +209,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("fused_head", lambda c: _liger(c) and "foak" not in c.framework),
     ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
     ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
+    ("fused_adapters", lambda c: "foak" in c.framework and c.peft == "qlora"),
     ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
     ("eager_loss", _eager_loss),

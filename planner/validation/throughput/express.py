@@ -163,7 +163,8 @@ def _options(speed: Speed, source: Mapping[str, Any], known: Iterable[str]) -> l
     """Switches that were on: those of the source, of its runs on this GPU or in this precision, and the row's own."""
     c = speed.run
     if OF_MEMORY in c.tags:
-        return [*source.get("options", []), *translate.options_of(c, known)]
+        cast = ["autocast_16bit_weights", "mixed_precision"] if translate.ran_under_autocast(c) else []
+        return [*cast, *translate.options_of(c, known)]
     listed = list(source.get("options", []))
     listed += source.get("options_by_gpu", {}).get(c.gpu, []) + source.get("options_by_precision", {}).get(
         c.precision, []
