@@ -254,6 +254,7 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
         ("sequence_length", "--rollout-max-context-len"),
         ("rollout_tensor_parallel", "--rollout-num-gpus-per-engine"),
         ("rollout_max_concurrency", "--sglang-max-running-requests"),
+        ("log_prob_tokens", "--log-probs-max-tokens-per-gpu"),
         ("generating_gpus", "--rollout-num-gpus"),
         ("tokens_per_gpu", "--max-tokens-per-gpu"),
     ):
@@ -265,6 +266,8 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
         found.say("gpu_memory_utilization", share, "--sglang-mem-fraction-static")
     found.say("dynamic", found.has("--use-dynamic-batch-size"), "--use-dynamic-batch-size")
     found.say("colocated", found.has("--colocate"), "--colocate")
+    if found.has("--sglang-disable-cuda-graph"):
+        found.say("eager", True, "--sglang-disable-cuda-graph")
     found.say("reference", found.has("--use-kl-loss"), "--use-kl-loss")
     found.say("asynchronous", any(word.text.endswith("train_async.py") for word in words))
     if found.words["colocated"]:

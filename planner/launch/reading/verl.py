@@ -1,4 +1,4 @@
-"""What a verl file says by leaving it out: parts of the trainer that stay on the GPU; and the size of scoring passes."""
+"""What a verl file says by leaving it out: what of the trainer stays on the GPU; and the size of scoring passes."""
 
 from __future__ import annotations
 
