@@ -132,7 +132,8 @@ def _values_without(group: str, tables: Mapping[FittedNumber, _Table]) -> dict[F
             others = np.array([g != group for g in table.groups])
             moved = sum(_moved(m, t, values[m], table.ids) for m, t in free.items() if m is not number)
             told = (table.gib + np.reshape(moved, (-1, 1)))[others]
-            values[number] = best_value(number.value, table.values, told, table.measured[others].tolist())
+            seen = table.measured[others].tolist()
+            values[number] = best_value(number.value, table.values, told, seen, each_row=True)
         if values == before:
             break
     return values
