@@ -15,14 +15,17 @@ Standing = Literal["left out", "in-sample", "nothing fitted"]
 FINE = 401
 
 
-def best_value(shipped: float, values: np.ndarray, told: np.ndarray, measured: Sequence[float]) -> float:
-    """The value with the least median absolute error over these rows, the one nearest to the shipped where some tie.
+def best_value(
+    shipped: float, values: np.ndarray, told: np.ndarray, measured: Sequence[float], *, each_row: bool = False
+) -> float:
+    """The value with the least absolute error over these rows, the one nearest to the shipped where some tie.
 
-    `told` are the predictions at each value, of shape [rows, values], taken as straight between them.
+    `told` are the predictions at each value, of shape [rows, values], taken as straight between them. The error is the
+    rows' median, or with `each_row` their mean, which rows that the value hardly moves have no say in.
     """
     fine = np.unique(np.append(np.linspace(values[0], values[-1], FINE), shipped))
     between = np.array([np.interp(fine, values, row) for row in told])
-    errors = np.median(np.abs(between / np.array(measured)[:, None] - 1), axis=0)
+    errors = (np.mean if each_row else np.median)(np.abs(between / np.array(measured)[:, None] - 1), axis=0)
     least = np.flatnonzero(errors <= errors.min() + 1e-6)
     return float(min(fine[least], key=lambda value: abs(value - shipped)))
 

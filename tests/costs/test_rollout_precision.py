@@ -84,3 +84,13 @@ def test_only_some_stacks_copy_a_sleeping_trainers_gradients() -> None:
         for entry in plan("engine=openrlhf", "layout={data_parallel: 8, zero_stage: 3, recomputed_layers: all}").host
     }
     assert "sleeping trainer's gradients" in kept
+
+
+def test_sglang_takes_what_its_logs_show_not_what_it_keeps_free() -> None:
+    """A 7B on four GPUs, 128 sequences: logs show 0.9 to 1.9 GiB of graphs, 2 to 3 in all; by itself it keeps 13."""
+    held = gib(plan(), "rollout", "rollout activations and CUDA graphs")
+    buffers, graphs = 0.5 + 4 / 8, 0.04 * 28
+    prefill, logits = 8192 * (4 * 3584 + 3 * 18944 / 4) * 2 / 2**30, 128 * 152064 * 10 / 2**30
+    assert held == pytest.approx(buffers + graphs + prefill + logits, rel=0.02)
+    assert 0.9 <= graphs <= 1.9
+    assert 2 <= held <= 3

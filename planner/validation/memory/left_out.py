@@ -7,12 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from planner.inputs.catalog import Catalog, default_catalog
+from planner.problem.layouts import Floats
 from planner.validation.memory.cases import Case
 from planner.validation.memory.constants import FittedNumber, fitted_numbers, predicted_over_span, with_values
 from planner.validation.memory.express import Prediction, express
 from planner.validation.memory.score import MemoryResult
-from planner.validation.refit import By, Standing, members_of, standings, values_without
+from planner.validation.refit import By, Standing, best_value, members_of, standings
+
+ROUNDS = 10
+"""Times that numbers are fitted in turn at most; they stand still after two or three."""
 
 
 def network_of(case: Case) -> str:
@@ -59,43 +65,86 @@ class LeftOutRows:
 def left_out_errors(result: MemoryResult, by: By = "source", catalog: Catalog | None = None) -> LeftOutRows:
     """Predict every scored row, and every run that only fitted or ran out, by numbers fitted without its group.
 
-    Numbers are fitted again one at a time, the others as shipped, on rows of the sources that their files name.
+    Numbers are fitted again together, on rows of the sources that their files name.
     """
     base, group_of = catalog or default_catalog(), _GROUP[by]
     rows = [p for p in result.predictions if p.case.excluded is None]
+    under: dict[FittedNumber, list[Prediction]] = {}
+    for number in fitted_numbers(base):
+        seen = [p for p in rows if p.case.memory_gib is not None and number.bears_on(p)]
+        under[number] = [p for p in seen if p.case.source in number.fitted.sources]
+    several = [n for n, seen in under.items() if n.fitted.span is not None and len({group_of(p) for p in seen}) > 1]
+    tables = {n: _told(n, under[n], group_of, base) for n in several}
     refits: list[Refit] = []
     rests: list[dict[str, bool]] = []
     changes: dict[str, dict[FittedNumber, float]] = defaultdict(dict)
-    for number in fitted_numbers(base):
-        under = [p for p in rows if p.case.memory_gib is not None and number.bears_on(p)]
-        under = [p for p in under if p.case.source in number.fitted.sources]
-        for refit in _refits(number, under, group_of, base):
-            refits.append(refit)
-            if refit.value is not None:
-                changes[refit.group][number] = refit.value
-        again = {refit.group for refit in refits if refit.number is number and refit.value is not None}
-        rests.append({p.case.id: group_of(p) in again for p in under})
+    for group in sorted({group_of(p) for seen in under.values() for p in seen}):
+        changes[group] = _values_without(group, tables)
+    for number, seen in under.items():
+        groups = [group_of(p) for p in seen]
+        members = members_of(groups)
+        refits += [Refit(number, group, changes[group].get(number), len(own)) for group, own in members.items()]
+        rests.append({p.case.id: number in changes[group] for p, group in zip(seen, groups, strict=True)})
     told = {p.case.id: p for p in rows}
     for group, values in changes.items():
         touched = [p.case for p in rows if group_of(p) == group and any(number.bears_on(p) for number in values)]
-        done, _ = express(touched, with_values(base, values))
+        done, _ = express(touched, with_values(base, values)) if touched else ((), ())
         told |= {p.case.id: p for p in done}
     standing = standings([p.case.id for p in rows], rests)
     return LeftOutRows(by, tuple(told[p.case.id] for p in rows), standing, tuple(refits))
 
 
-def _refits(
+@dataclass(frozen=True)
+class _Table:
+    """What the rows under a number are predicted to take at values of it, all other numbers as shipped."""
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: Floats
+    gib: Floats
+    """Shape [rows, values]."""
+    measured: Floats
+
+    def at(self, value: float) -> Floats:
+        """Predictions of the rows at a value, straight between those of the table. [GiB]"""
+        return np.array([np.interp(value, self.values, row) for row in self.gib])
+
+
+def _told(
     number: FittedNumber, under: list[Prediction], group_of: Callable[[Prediction], str], catalog: Catalog
-) -> list[Refit]:
-    """The number without each group of the rows under it."""
-    groups = [group_of(p) for p in under]
-    members = members_of(groups)
-    if number.fitted.span is None or len(members) < 2:
-        return [Refit(number, group, None, len(rows)) for group, rows in members.items()]
+) -> _Table:
     values, gib = predicted_over_span(number, [p.case for p in under], catalog)
-    measured = [p.case.memory_gib or 0.0 for p in under]
-    found = values_without(groups, number.value, values, gib, measured)
-    return [Refit(number, group, value, len(members[group])) for group, value in found.items()]
+    ids, groups = (tuple(of(p) for p in under) for of in (lambda p: p.case.id, group_of))
+    return _Table(ids, groups, values, gib, np.array([p.case.memory_gib for p in under]))
+
+
+def _values_without(group: str, tables: Mapping[FittedNumber, _Table]) -> dict[FittedNumber, float]:
+    """All numbers that bear on a group, fitted together to the other groups' rows.
+
+    In turn, each beside what the others have moved its rows by so far, until none moves: two numbers of one row that
+    were fitted each for itself would mend the same error twice.
+    """
+    free = {n: t for n, t in tables.items() if group in t.groups}
+    values = {number: number.value for number in free}
+    for _ in range(ROUNDS):
+        before = dict(values)
+        for number, table in free.items():
+            others = np.array([g != group for g in table.groups])
+            moved = sum(_moved(m, t, values[m], table.ids) for m, t in free.items() if m is not number)
+            told = (table.gib + np.reshape(moved, (-1, 1)))[others]
+            seen = table.measured[others].tolist()
+            values[number] = best_value(number.value, table.values, told, seen, each_row=True)
+        if values == before:
+            break
+    return values
+
+
+def _moved(number: FittedNumber, table: _Table, value: float, ids: tuple[str, ...]) -> Floats:
+    """How much these rows' predictions move with the number; nothing where it does not bear on them. [GiB]"""
+    if value == number.value:
+        return np.zeros(len(ids))
+    by = dict(zip(table.ids, table.at(value) - table.at(number.value), strict=True))
+    return np.array([by.get(name, 0.0) for name in ids])
 
 
 def scored_left_out(result: MemoryResult, left_out: LeftOutRows) -> MemoryResult:
