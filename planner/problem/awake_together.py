@@ -1,11 +1,36 @@
-"""The rollout engine of a problem whose trainer is awake beside it: one choice, which the scenario names."""
+"""The rollout engine of a problem whose trainer is awake beside it: one choice, what is open is spelt out before."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem
+from planner.problem.variants import awake_together
+from planner.schema.engine import RolloutEngine
+from planner.schema.scenario import Scenario
+
+
+def spelt_out(scenario: Scenario, engine: RolloutEngine | None, heads: int, gpus_per_node: int) -> Scenario:
+    """The scenario with lists where it leaves the rollout engine open beside a trainer that is awake.
+
+    What the engine takes is missing to the trainer, so that each value is a variant of its own.
+    """
+    if scenario.rl is None or engine is None or not awake_together(scenario):
+        return scenario
+    asked = scenario.rl.rollout
+    powers = sorted({*(2**k for k in range(engine.max_concurrency.bit_length())), engine.max_concurrency})
+    update: dict[str, object] = {}
+    if asked.gpu_memory_utilization == "any":
+        update["gpu_memory_utilization"] = list(engine.fractions)
+    if not isinstance(asked.tensor_parallel, int | list):
+        degrees = [degree for degree in range(1, gpus_per_node + 1) if heads % degree == 0]
+        update["tensor_parallel"] = choose(asked.tensor_parallel, degrees)
+    if asked.max_concurrency is not None and not isinstance(asked.max_concurrency, int | list):
+        update["max_concurrency"] = choose(asked.max_concurrency, powers)
+    rollout = asked.model_copy(update=update)
+    return scenario.model_copy(update={"rl": scenario.rl.model_copy(update={"rollout": rollout})})
 
 
 def beside_each_row(problem: Problem, layouts: Layouts) -> Rollouts:

@@ -9,7 +9,6 @@ from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
 from planner.problem.racks import divides
-from planner.problem.variants import awake_together
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -349,7 +348,7 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[M
 
 
 def _awake_together(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
-    """Parts of a trainer that its stack does not leave on the GPU, or a rollout engine left open beside them."""
+    """Parts of a trainer that its stack does not leave on the GPU, or GPUs that are not shared."""
     rl = scenario.rl
     assert rl is not None
     apart = rl.placement != "colocated"
@@ -373,13 +372,4 @@ def _awake_together(document: Document, scenario: Scenario, engine: Engine) -> l
                 attempt,
             )
         )
-    if wrong or not awake_together(scenario):
-        return wrong
-    for field in ("tensor_parallel", "gpu_memory_utilization", "max_concurrency"):
-        asked = getattr(rl.rollout, field)
-        if asked is not None and not isinstance(asked, int | float):
-            what = f"rl.rollout.{field} is left open where trainer and rollout engine are awake together"
-            because = "each value leaves the trainer other room, so that each is a problem of its own"
-            place = document.place(("rl", "rollout", field))
-            wrong.append(Mistake(what, place, because, "name one value, or a list of those to try"))
     return wrong

@@ -13,6 +13,7 @@ from planner.inputs.document import Document, validate
 from planner.inputs.known_errors import known_errors
 from planner.inputs.messages import did_you_mean, some_of
 from planner.inputs.run_kind import run_kind
+from planner.problem.awake_together import spelt_out
 from planner.problem.choices import choose
 from planner.problem.conditions import modules_that_free
 from planner.problem.configured import configured_once
@@ -48,6 +49,8 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     engine = shared["engine"]
     if names.wrong:
         raise InputError(names.wrong)
+    heads, most = shared["architecture"].num_attention_heads, shared.get("gpus_per_node", 1)
+    scenario = spelt_out(scenario, shared["rollout_engine"], heads, most)
     try:
         taken = tuple(
             more for variant in variants(scenario, engine) for more in _each_option_set(names, variant, shared)
@@ -91,6 +94,7 @@ def _shared(names: Names, scenario: Scenario) -> dict[str, Any]:
     for path, some in machines:
         node = names.find("nodes", some.node, *path, "node") if some.node is not None else None
         if node is not None:
+            out["gpus_per_node"] = max(out.get("gpus_per_node", 1), as_used(some, node).gpus_per_node)
             key = "num_gpus" if some.num_gpus is not None else "max_gpus"
             names.wrong += uneven_groups(some, as_used(some, node), names.document.place((*path, key)))
     for precision in scenario.precision if isinstance(scenario.precision, list) else [scenario.precision]:

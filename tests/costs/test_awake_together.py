@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from planner.analysis.infeasible.limits import limits_of
 from planner.costs.item_names import ItemName
 from planner.errors import InputError
 from planner.inputs.document import Document, load, override
+from planner.problem.resolve import question_of
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.search.search import plan as search
@@ -108,10 +110,20 @@ def test_the_search_keeps_room_for_both(verl: Document) -> None:
     assert 0 < len(fits) < 6
 
 
+def test_any_is_every_pair_and_letting_go_of_what_stays_is_a_way_out(verl: Document) -> None:
+    opened = {**ALL, "rl.rollout.gpu_memory_utilization": "any", "rl.rollout.tensor_parallel": "any"}
+    settings = {tuple(v for _, v in each.settings) for each in question_of(override(verl, opened)).problems}
+    assert len(settings) == 12 * 4  # memory fractions of vLLM, and 1, 2, 4 and 7 of 28 heads
+    tight = override(verl, {**ALL, "rl.rollout.gpu_memory_utilization": 0.85})
+    assert search(tight).plan is None
+    names = {limit.name for limit in limits_of(question_of(tight))}
+    assert {"rl.trainer_on_gpu", "rl.rollout.gpu_memory_utilization"} <= names
+    assert search(override(tight, {"rl.trainer_on_gpu": []})).plan is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({**ALL, "rl.rollout.tensor_parallel": "any"}, "rl.rollout.tensor_parallel is left open"),
         ({"engine": "slime", "rl.trainer_on_gpu": ["optimizer"]}, "does not leave its trainer's optimizer on the GPU"),
         ({"rl.placement": "asynchronous", "rl.trainer_on_gpu": ["weights"]}, "is for shared GPUs"),
     ],

@@ -136,11 +136,16 @@ def _work_limits(question: Question, add: Add) -> None:
 def _rl_limits(problem: Problem, add: Add) -> None:
     rl = problem.scenario.rl
     assert rl is not None
-    fraction = rl.rollout.gpu_memory_utilization
-    if rl.rollout.tensor_parallel != "any":
+    fraction, opened = rl.rollout.gpu_memory_utilization, {path for path, _ in problem.settings}
+    if rl.trainer_on_gpu:
+        text = f"trainer_on_gpu: {', '.join(rl.trainer_on_gpu)} while samples are generated"
+        add("rl.trainer_on_gpu", text, ("rl.trainer_on_gpu", []))
+    if not rl.rollout.sleeps:
+        add("rl.rollout.sleeps", "a rollout engine that never sleeps", ("rl.rollout.sleeps", True))
+    if rl.rollout.tensor_parallel != "any" and "rl.rollout.tensor_parallel" not in opened:
         text = f"rollout tensor_parallel: {shown(rl.rollout.tensor_parallel)} GPUs an engine"
         add("rl.rollout.tensor_parallel", text, ("rl.rollout.tensor_parallel", "any"))
-    if fraction != "any":
+    if fraction != "any" and "rl.rollout.gpu_memory_utilization" not in opened:
         text = f"gpu_memory_utilization: {shown(fraction)} of {problem.usable_gib:.1f} GiB"
         add("rl.rollout.gpu_memory_utilization", text, ("rl.rollout.gpu_memory_utilization", "any"))
     if isinstance(rl.rollout_batch_size, int):

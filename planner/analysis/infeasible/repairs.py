@@ -212,6 +212,10 @@ def _same_work(problem: Problem) -> Iterator[Kind]:
         yield Kind(tuple(Attempt(f"{text} {n}", (("batch.micro_batch_size", n),)) for n in smaller))
     if problem.engine.optimizer_offload and not layout.optimizer_offload and scenario.adapter is None:
         yield Kind((Attempt("optimizer state to the host", (("layout.optimizer_offload", True),)),))
+    if scenario.rl is not None and scenario.rl.trainer_on_gpu:
+        yield Kind((Attempt("trainer to the host while samples are generated", (("rl.trainer_on_gpu", []),)),))
+    if scenario.rl is not None and not scenario.rl.rollout.sleeps:
+        yield Kind((Attempt("rollout engine asleep while the trainer works", (("rl.rollout.sleeps", True),)),))
     if layout.optimizer_offload:
         yield Kind((Attempt("optimizer state back to the GPU", (("layout.optimizer_offload", False),)),))
     if isinstance(layout.zero_stage, int):
