@@ -52,8 +52,12 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-GROUPS = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
-"""Groups of experts that the model's own config.json has and rows leave out."""
+LEFT_OUT = {
+    "deepseek-v3": {"n_group": 8, "topk_group": 4},
+    "gpt-oss-20b": {"linear_bias": True},
+    "gpt-oss-120b": {"linear_bias": True},
+}
+"""Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
     "fsdp2": "fsdp2",
     "llm-foundry": "llm-foundry",
@@ -199,13 +203,15 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     precision = PRECISIONS.get(c.precision, c.precision)
     if precision not in catalog.ids("precisions"):
         raise NotExpressible(f"precision {precision}")
-    c = replace(c, arch={**c.arch, **GROUPS.get(c.model.split(" ")[0], {})})
+    c = replace(c, arch={**c.arch, **LEFT_OUT.get(c.model.split(" ")[0], {})})
     key = json.dumps(c.arch, sort_keys=True)
     if ("models", key) not in catalog.extra:
         catalog.extra["models", key] = networks.architecture_of(c)
     modules = [MODULES.get(name, name) for name in c.recompute.get("modules") or []]
     if c.recompute.get("granularity") == "selective" and not modules and not c.recompute.get("every"):
         modules = ["core_attn"]
+    if lost := [name for name in modules if name not in engine.recompute_modules]:
+        raise NotExpressible(f"engine {engine_id} cannot recompute {', '.join(lost)} alone")
     adapter = translate.adapter_of(c)
     return {
         "name": f"speed {c.id}",
@@ -217,7 +223,7 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
         "cluster": {"node": node_of(speed, source, catalog), "num_gpus": c.num_gpus},
         "precision": precision,
         "batch": {"global_batch_size": c.global_batch_size, "sequence_length": c.sequence_length},
-        "layout": {"recompute_modules": [name for name in modules if name in engine.recompute_modules]},
+        "layout": {"recompute_modules": modules},
     }
 
 
