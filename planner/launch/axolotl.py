@@ -29,6 +29,12 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
                 "its schema takes bf16: true, false or auto, and true is autocast (core/builders/base.py:273-278)",
                 "engine_options: [autocast_16bit_weights]", "engine_options",
             )  # fmt: skip
+    if sharding == "fsdp" and words["optimizer"] == "adamw-8bit":
+        raise refuse(
+            plan, f"{NAME} has no bitsandbytes optimizer in 8 bits over FSDP2",
+            "its schema refuses adamw_bnb_8bit there (axolotl 0.19.0 utils/schemas/validation.py:1249-1262)",
+            "optimizer: adamw", "optimizer",
+        )  # fmt: skip
     common, own = (key_table(catalog, TABLE, part) for part in ("common", sharding))
     values = settings(plan, common, words, NAME, family.ALSO | own.spoken)
     values |= settings(plan, own, words, NAME, family.ALSO | common.spoken)

@@ -22,6 +22,10 @@ from planner.search.search import Outcome
 
 TRIES = 60
 """Scenarios drawn for each layout that is asked for."""
+MOST_EXPERTS = 1200
+"""Experts of one rank of a legal layout, over its layers: each is two modules of Python when it is built."""
+LEGAL = "no rule"
+"""In a rule's place: a layout of the same scenarios that no rule refuses, which the engine must take."""
 Draw = Callable[[random.Random], dict[str, Any]]
 
 
@@ -76,11 +80,56 @@ def experts(rng: random.Random) -> dict[str, Any]:
     }
 
 
+AIMS: tuple[dict[str, Any], ...] = (
+    {"model": "qwen2.5-7b", "layout.tensor_parallel": 8},
+    {"model": "glm-4.5-air", "cluster.num_gpus": 24, "batch.sequence_length": 6144, "layout.tensor_parallel": 24},
+    {"model": "qwen2.5-7b", "cluster.num_gpus": 28, "batch.sequence_length": 7168, "layout.tensor_parallel": 28},
+    {"model": "qwen3-30b-a3b", "layout.expert_parallel": 3, "cluster.num_gpus": 12},
+    {"model": "mixtral-8x7b", "layout.expert_parallel": 16, "cluster.num_gpus": 16},
+    {"model": "gpt-oss-20b", "layout.tensor_parallel": 2, "layout.expert_tensor_parallel": 2},
+    {"optimizer": "sgd-momentum", "layout.optimizer_offload": True},
+    {"optimizer": "muon", "layout.optimizer_offload": True},
+    {"optimizer": "lion", "layout.optimizer_offload": True},
+    {"engine_options": ["tp_comm_overlap"], "layout.tensor_parallel": 2, "layout.sequence_parallel": False},
+    {"engine_options": ["a2a_context_parallel"], "model": "phi-4", "layout.context_parallel": 4},
+    {"engine_options": ["two_optimizer_instances"], "layout.tensor_parallel": 8, "cluster.num_gpus": 8},
+    {"engine_options": ["expert_deduplication"], "model": "mixtral-8x7b", "layout.expert_parallel": 1},
+    {"engine_options": ["moe_a2a_overlap"], "model": "mixtral-8x7b", "layout.expert_parallel": 1},
+    {"engine_options": ["moe_a2a_overlap"], "model": "mixtral-8x7b", "layout.expert_parallel": 2,
+     "layout.pipeline_parallel": 2},
+    {"engine_options": ["moe_a2a_overlap"], "model": "mixtral-8x7b", "layout.expert_parallel": 2, "precision": "fp32"},
+    {"engine_options": ["deferred_embedding_gradient"], "layout.pipeline_parallel": 1},
+    {"engine_options": ["deferred_embedding_gradient", "unfused_gradient_accumulation"],
+     "layout.pipeline_parallel": 2},
+    {"engine_options": ["fp8_parameters"], "precision": "bf16"},
+    {"model": "phi-4", "layout.tensor_parallel": 4},
+    {"model": "deepseek-v2-lite", "cluster.num_gpus": 12, "batch.sequence_length": 6144, "layout.context_parallel": 3},
+    {"model": "mixtral-8x7b", "layout.tensor_parallel": 2, "layout.sequence_parallel": False},
+    {"layout.recompute_modules": ["mla_up_proj"]},
+    {"layout.recompute_modules": ["moe_act"]},
+    {"layout.recompute_modules": ["layernorm"], "precision": "fp8"},
+)  # fmt: skip
+"""What a rule seldom drawn asks for, over which the rest is drawn as always."""
+USUAL = {"layout.tensor_parallel": 1, "layout.pipeline_parallel": 1, "layout.context_parallel": 1,
+         "layout.virtual_pipeline": 1, "batch.sequence_length": 2048, "batch.micro_batch_size": 1}  # fmt: skip
+
+
+def aimed(rng: random.Random, pins: dict[str, Any], *kept: str) -> dict[str, Any]:
+    """In every second draw an aim over it, and of the rest what an aim does not name half the time as usual."""
+    if rng.random() < 0.5:
+        return pins
+    usual = {name: value for name, value in USUAL.items() if name in pins and rng.random() < 0.7}
+    return {**pins, **usual, **{n: value for n, value in rng.choice(AIMS).items() if n not in kept}}
+
+
 def refused(engine: str, launcher: str, draw: Draw, count: int) -> Iterator[tuple[str, Plan, dict[str, str]]]:
-    """(rule, a plan that it alone refuses, its files), rules of the engine's file in turn; what is left out is told."""
+    """(rule, a plan that it alone refuses, its files), rules of the engine's file in turn; what is left out is told.
+
+    Legal layouts of the same scenarios are among them, under LEGAL.
+    """
     rng, asked = random.Random(engine), Counter[str]()
     unwritten: Counter[str] = Counter()
-    most = max(2, count // 4)
+    most = max(2, count // 8)
     for _ in range(TRIES * count):
         if asked.total() == count:
             break
@@ -122,11 +171,21 @@ def _one(
         and asked[rule.name] < most
         and len(rows := np.flatnonzero(alone & ~keeps))
     ]
+    legal = np.flatnonzero(np.asarray(kept).all(axis=0) & small(question, every))
+    if len(legal) and asked[LEGAL] < most:
+        mine.append((asked[LEGAL], rng.random(), LEGAL, rng.choice(legal.tolist())))
     if not mine:
         return None
     _, _, name, row = min(mine)
     plan = _plan(question, every, row)
     return None if plan is None else (name, Outcome(question, "optimal", plan, proof_of_anything(), ()))
+
+
+def small(question: Any, space: Any) -> Any:
+    """Layouts whose ranks hold few enough experts to be built."""
+    network, lay = question.architecture, space.layouts
+    each = (network.num_experts or 0) // lay.expert_parallel * (network.num_hidden_layers // lay.pipeline_parallel)
+    return each <= MOST_EXPERTS
 
 
 def _plan(question: Any, space: Any, row: int) -> Plan | None:

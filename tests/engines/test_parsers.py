@@ -16,6 +16,7 @@ from unittest import mock
 
 import pytest
 from drawn import PLANS, megatron_degrees, words_of, written
+from megatron_model import fused_parts
 
 from planner.inputs.document import parse_document
 
@@ -32,12 +33,7 @@ def megatron() -> Any:
     torch.cuda.get_device_capability = lambda *_: (9, 0)
     torch.cuda.get_device_properties = lambda *_: types.SimpleNamespace(major=9, minor=0, multi_processor_count=132)
     arguments = pytest.importorskip("megatron.training.arguments")
-    from megatron.core import utils
-    from megatron.core.models.common.embeddings import rope_utils
-    from packaging.version import Version
-
-    utils._te_version = Version("2.17.1")
-    rope_utils.fused_apply_rotary_pos_emb = rope_utils.fused_apply_rotary_pos_emb_thd = object()
+    fused_parts()
     return arguments
 
 

@@ -215,6 +215,7 @@ def test_an_engine_option_is_set_or_refused_by_name(engine: str, launcher: str, 
         ("verl-megatron", "verl", {"cluster.rank_order": "tp_pp_dp"}, "verl has no word for rank_order tp_pp_dp"),
         ("megatron-core", "ms-swift", {"layout.activation_offload": True}, "has no word for activation_offload"),
         ("deepspeed", "trl", {"adapter": {"rank": 8}}, "full training"),
+        ("fsdp2", "axolotl", {"optimizer": "adamw-8bit"}, "no bitsandbytes optimizer in 8 bits over FSDP2"),
         ("verl-fsdp2", "verl", {"rl.placement": "disaggregated"}, "no word for placement"),
     ],
 )

@@ -29,6 +29,7 @@ from planner.validation.memory import networks, translate
 from planner.validation.memory.translate import NotExpressible
 from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
+from planner.validation.throughput.memory_rows import OF_MEMORY
 
 SOURCES = "throughput_sources.yaml"
 MODULES = {"act": "moe_act", "norm": "layernorm"}
@@ -45,6 +46,7 @@ NODES = {
     "gb300": "gb300-nvl72",
     "a100-sxm4-80gb": "dgx-a100",
     "a100-sxm4-40gb": "hgx-a100-8",
+    "a800-sxm4-80gb": "hgx-a800-8",
     "v100-sxm2-32gb": "dgx1-v100",
     "mi300x": "mi300x-8",
     "mi325x": "mi325x-8",
@@ -60,6 +62,7 @@ LEFT_OUT = {
 """Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
     "fsdp2": "fsdp2",
+    "deepspeed": "deepspeed",
     "llm-foundry": "llm-foundry",
     "megatron-deepspeed": "megatron-deepspeed",
 }
@@ -160,9 +163,11 @@ def node_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> str:
     return own
 
 
-def _options(speed: Speed, source: Mapping[str, Any]) -> list[str]:
+def _options(speed: Speed, source: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     """Switches that were on: those of the source, of its runs on this GPU or in this precision, and the row's own."""
     c = speed.run
+    if OF_MEMORY in c.tags:
+        return [*source.get("options", []), *translate.options_of(c, known)]
     listed = list(source.get("options", []))
     listed += source.get("options_by_gpu", {}).get(c.gpu, []) + source.get("options_by_precision", {}).get(
         c.precision, []
@@ -219,11 +224,15 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
         **({} if adapter is None else {"adapter": adapter}),
         "model": key,
         "engine": engine_id,
-        "engine_options": [name for name in _options(speed, source) if name in engine.options],
+        "engine_options": [name for name in _options(speed, source, engine.options) if name in engine.options],
+        **({"optimizer": translate.optimizer_of(c)} if OF_MEMORY in c.tags else {}),
         "cluster": {"node": node_of(speed, source, catalog), "num_gpus": c.num_gpus},
         "precision": precision,
         "batch": {"global_batch_size": c.global_batch_size, "sequence_length": c.sequence_length},
-        "layout": {"recompute_modules": modules},
+        "layout": {
+            "recompute_modules": modules,
+            **({"optimizer_offload": True} if (lay.get("offload") or {}).get("optimizer") else {}),
+        },
     }
 
 
@@ -241,7 +250,7 @@ def express(
             failed.append(UnexpressedSpeed(speed, str(error)))
             continue
         names = ("model", "engine", "engine_options", "precision")
-        apart = (document["cluster"]["node"], document["layout"], document.get("adapter"))
+        apart = (document["cluster"]["node"], document["layout"], document.get("adapter"), document.get("optimizer"))
         key = json.dumps([*(document[n] for n in names), *apart])
         waiting.setdefault(key, []).append((speed, document))
     done: list[Estimate] = []
