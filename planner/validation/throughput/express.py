@@ -54,7 +54,7 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-LEFT_OUT = {
+LEFT_OUT: dict[str, dict[str, Any]] = {
     "deepseek-v3": {"n_group": 8, "topk_group": 4},
     "gpt-oss-20b": {"linear_bias": True},
     "gpt-oss-120b": {"linear_bias": True},
