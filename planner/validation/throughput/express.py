@@ -54,11 +54,8 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-LEFT_OUT: dict[str, dict[str, Any]] = {
-    "deepseek-v3": {"n_group": 8, "topk_group": 4},
-    "gpt-oss-20b": {"linear_bias": True},
-    "gpt-oss-120b": {"linear_bias": True},
-}
+LEFT_OUT: dict[str, dict[str, Any]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
+LEFT_OUT |= {name: {"linear_bias": True} for name in ("gpt-oss-20b", "gpt-oss-120b")}
 """Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
     "fsdp2": "fsdp2",
@@ -236,6 +233,14 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     }
 
 
+def _with_expert_ranks(speed: Speed, source: Mapping[str, Any]) -> Speed:
+    """The row with the tensor parallelism of its experts that the source's configurations state, where it has none."""
+    stated = source.get("expert_tensor_parallel")
+    if stated is None or not speed.moe or speed.run.layout.get("etp"):
+        return speed
+    return replace(speed, run=replace(speed.run, layout={**speed.run.layout, "etp": stated}))
+
+
 def express(
     speeds: Iterable[Speed], sources: Mapping[str, Any], catalog: Catalog | None = None
 ) -> tuple[list[Estimate], list[UnexpressedSpeed]]:
@@ -243,9 +248,11 @@ def express(
     own = Overlay(catalog or default_catalog())
     waiting: dict[str, list[tuple[Speed, dict[str, Any]]]] = {}
     failed: list[UnexpressedSpeed] = []
-    for speed in speeds:
+    for row in speeds:
+        source = sources.get(row.run.source, {})
+        speed = _with_expert_ranks(row, source)
         try:
-            document = document_of(speed, sources.get(speed.run.source, {}), own)
+            document = document_of(speed, source, own)
         except NotExpressible as error:
             failed.append(UnexpressedSpeed(speed, str(error)))
             continue
