@@ -29,11 +29,7 @@ STEPS = 48
 GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
 EAGER_SECONDS = 8e-6
-"""Host time of launching one kernel of compiled code beyond the largest CUDA graph (assumed)."""
-EAGER_LAYER_SECONDS = 0.75e-3
-"""Host time of a layer in a decode step of vLLM without graphs and compiled code, however few sequences: 0.81 and 0.79
-ms for 24 and 28 layers on an A800 (vllm-project/vllm-omni issue 7960, talker and thinker of 7B, 19 to 23 ms a token),
-0.65 and 0.69 for 64 on an RTX 5090 at batches of 1 and 8 (local-inference-lab/vllm pull request 314). [s]"""
+"""Host time of launching one kernel without a CUDA graph (assumed)."""
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
 
 
@@ -249,8 +245,8 @@ class RolloutCosts:
         max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
             + kernels * 3 us + overhead
 
-        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel, and
-        without graphs a step is no shorter than the host needs for its layers. With
+        The input embedding is looked up, not read; beyond the largest CUDA graph, or without graphs, the host launches
+        each kernel. With
         drafted tokens a step checks 1 + drafted of each sequence, in products, experts and messages alike, and each
         draft takes one more layer (a layer that predicts further tokens, or EAGLE's).
         """
@@ -276,14 +272,13 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        each = np.where(rollout.cuda_graphs & (checked > engine.graph_batch), EAGER_SECONDS, LAUNCH_SECONDS)
+        replayed = engine.graph_batch if rollout.cuda_graphs else 0
+        each = np.where(checked > replayed, EAGER_SECONDS, LAUNCH_SECONDS)
         fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         spans = tp > (problem.node.gpus_per_host or problem.node.gpus_per_node)
         fixed = fixed + spans * (problem.node.gpus_per_host is not None) * engine.across_hosts_us / US_PER_S
         layers = problem.architecture.num_hidden_layers
         whole = np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed
-        if not rollout.cuda_graphs:
-            whole = np.maximum(whole, layers * EAGER_LAYER_SECONDS)
         made = tokens_of_a_check(drafted, rollout.speculative_accepted)
         return np.asarray(whole * (1 + drafted / layers) / made)
 

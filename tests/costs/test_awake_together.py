@@ -77,7 +77,7 @@ def test_a_rollout_engine_that_does_not_sleep_lies_beside_the_trainer(verl: Docu
     assert sum(awake.values()) == pytest.approx(sum(asleep.values()) - asleep[ItemName.SLEEPING_ROLLOUT_ENGINE] + held)
 
 
-def test_without_graphs_there_are_none_to_hold_and_the_host_is_waited_for(verl: Document) -> None:
+def test_without_graphs_there_are_none_to_hold_and_every_kernel_is_launched(verl: Document) -> None:
     graphs, eager = estimate(verl), plan(verl, rl__rollout__cuda_graphs=False)
     assert ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS not in items(eager, "rollout", None)
     assert items(graphs, "rollout", None)[ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS] == pytest.approx(2 + 4 * 0.25)
