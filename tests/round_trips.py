@@ -58,6 +58,10 @@ def decisions(plan: Plan) -> dict[str, Any]:
     rl = problem.scenario.rl
     out["reference_model"] = rl is not None and rl.reference_model
     out["algorithm"] = rl.algorithm if rl is not None else None
+    if rl is not None:
+        out["awake"] = (sorted(rl.trainer_on_gpu), rl.rollout.sleeps, rl.rollout.cuda_graphs)
+        batch = problem.scenario.batch
+        out["scored"] = (batch.log_prob_micro_batch_size, batch.log_prob_max_tokens_per_gpu)
     out["model"] = problem.architecture.id
     return out
 

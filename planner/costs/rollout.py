@@ -245,8 +245,8 @@ class RolloutCosts:
         max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
             + kernels * 3 us + overhead
 
-        The input embedding is looked up, not read; beyond the largest CUDA graph, or without graphs, the host launches
-        each kernel. With
+        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel. Without
+        graphs it runs the network's own code for each, ahead of the GPU: the longer of the two counts. With
         drafted tokens a step checks 1 + drafted of each sequence, in products, experts and messages alike, and each
         draft takes one more layer (a layer that predicts further tokens, or EAGLE's).
         """
@@ -272,13 +272,14 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        replayed = engine.graph_batch if rollout.cuda_graphs else 0
-        each = np.where(checked > replayed, EAGER_SECONDS, LAUNCH_SECONDS)
+        each = np.where(checked > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
         fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         spans = tp > (problem.node.gpus_per_host or problem.node.gpus_per_node)
         fixed = fixed + spans * (problem.node.gpus_per_host is not None) * engine.across_hosts_us / US_PER_S
         layers = problem.architecture.num_hidden_layers
         whole = np.maximum(touched / bandwidth, products) + cache + 2 * layers * reduced + fixed
+        if not rollout.cuda_graphs:
+            whole = np.maximum(whole, (decode_kernels(problem) * engine.eager_us + engine.step_overhead_us) / US_PER_S)
         made = tokens_of_a_check(drafted, rollout.speculative_accepted)
         return np.asarray(whole * (1 + drafted / layers) / made)
 

@@ -42,6 +42,11 @@ NEUTRAL: Words = {
     "quantised_rollout": None,
     "rollout_max_concurrency": None,
     "split_node": None,
+    "trainer_stays": False,
+    "rollout_sleeps": True,
+    "eager": False,
+    "log_prob_samples": None,
+    "log_prob_tokens": None,
 }
 """Decisions that need a word where they are not this; a launcher without one refuses them by name."""
 WHERE = {
@@ -55,9 +60,14 @@ WHERE = {
     "quantised_rollout": ("rl", "rollout", "precision"),
     "rollout_max_concurrency": ("rl", "rollout", "max_concurrency"),
     "split_node": ("rl", "rollout", "num_gpus"),
+    "trainer_stays": ("rl", "trainer_on_gpu"),
+    "rollout_sleeps": ("rl", "rollout", "sleeps"),
+    "eager": ("rl", "rollout", "cuda_graphs"),
+    "log_prob_samples": ("batch", "log_prob_micro_batch_size"),
+    "log_prob_tokens": ("batch", "log_prob_max_tokens_per_gpu"),
 }
 """Where a scenario states them; the others stand under layout."""
-INSTEAD = {"uneven_stages": "even", "zero_bubble": "1f1b"}
+INSTEAD = {"uneven_stages": "even", "zero_bubble": "1f1b", "rollout_sleeps": "true", "eager": "true"}
 """What a scenario says for the usual value, where it is another word."""
 
 
@@ -111,6 +121,13 @@ def said(plan: Plan) -> Words:
         "reference": rl.reference_model,
         "asynchronous": problem.placement == ASYNCHRONOUS,
         "colocated": problem.colocated,
+        "moves_weights": problem.colocated and not problem.stays("weights"),
+        "moves_optimizer": problem.colocated and not problem.stays("optimizer"),
+        "trainer_stays": bool(rl.trainer_on_gpu),
+        "rollout_sleeps": rl.rollout.sleeps,
+        "eager": not rl.rollout.cuda_graphs,
+        "log_prob_samples": settled(plan).log_prob_samples,
+        "log_prob_tokens": settled(plan).log_prob_tokens,
         "prompts_per_step": None if rest else prompts,
         "generating_gpus": None if problem.colocated else plan.rollout.num_gpus,
         "generating_nodes": None if problem.colocated else plan.rollout.num_gpus // beside,

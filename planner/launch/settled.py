@@ -20,6 +20,9 @@ class Settled:
     activation_offload: bool
     adapts: bool
     """Low-rank adapters are trained."""
+    log_prob_samples: int | None
+    log_prob_tokens: int | None
+    """Of passes that take log-probabilities, where they are not as large as those of training."""
     rl: Rl | None
 
 
@@ -35,5 +38,7 @@ def settled(plan: Plan) -> Settled:
         optimizer_offload=layout.optimizer_offload is True,
         activation_offload=layout.activation_offload is True,
         adapts=scenario.adapter is not None,
+        log_prob_samples=scenario.batch.log_prob_micro_batch_size,
+        log_prob_tokens=scenario.batch.log_prob_max_tokens_per_gpu,
         rl=scenario.rl,
     )

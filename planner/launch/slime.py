@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch import parallel
 from planner.launch.network import shape
+from planner.launch.said import refuse_unsaid, said
 from planner.launch.script import Array, Flag, Script, check_flags, flag_table, refuse, render, without_defaults
 from planner.launch.settled import settled
 from planner.launch.switches import switched
@@ -19,6 +20,10 @@ MEGATRON_TABLE = "megatron_slime_031.json"
 DEFAULT_GPUS_PER_NODE = 8
 KEPT_BIAS: tuple[Flag, ...] = (("--moe-router-bias-update-rate", "0"),)
 """Megatron would move the router's correction bias at each step."""
+
+OF_PHASES = ("trainer_stays", "rollout_sleeps", "eager", "log_prob_samples", "log_prob_tokens")
+"""Decisions about who is awake when, and about passes; SAYS are those of them that slime has flags for."""
+SAYS = {"eager", "log_prob_tokens"}
 
 
 def fragment(outcome: Outcome, catalog: Catalog) -> str:
@@ -37,6 +42,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     if plan.problem.precision.id == "fp32":
         raise refuse(plan, f"{NAME} does not speak precision fp32", "it trains in bf16 or fp16", "bf16", "precision")
     switches = switched(plan, NAME)
+    refuse_unsaid(plan, {name: word for name, word in said(plan).items() if name in OF_PHASES}, SAYS, NAME)
     model, left_open = shape(plan, NAME)
     if plan.problem.architecture.router_correction_bias:
         model = Array(model.name, (*model.flags, *KEPT_BIAS))
@@ -158,6 +164,8 @@ def _batch(plan: Plan) -> Array:
     flags: tuple[Flag, ...] = (("--micro-batch-size", str(lay["micro_batch_size"])),)
     if lay["max_tokens"]:
         flags = (("--use-dynamic-batch-size", None), ("--max-tokens-per-gpu", str(lay["max_tokens"])))
+        if settled(plan).log_prob_tokens is not None:
+            flags = (*flags, ("--log-probs-max-tokens-per-gpu", str(settled(plan).log_prob_tokens)))
     flags = (
         *flags,
         ("--global-batch-size", str(lay["global_batch_size"])),
@@ -174,4 +182,7 @@ def _sglang(plan: Plan) -> Array:
     )
     if plan.rollout.max_concurrency is not None:
         flags = (*flags, ("--sglang-max-running-requests", str(plan.rollout.max_concurrency)))
+    rl = settled(plan).rl
+    if rl is not None and not rl.rollout.cuda_graphs:
+        flags = (*flags, ("--sglang-disable-cuda-graph", None))
     return Array("SGLANG_ARGS", flags)

@@ -30,16 +30,21 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     common, own = (key_table(catalog, TABLE, name) for name in ("common", part))
     also = {"uneven_stages"} if part == "megatron" else {"recompute_granularity"}
     also |= {"placement"} if words["asynchronous"] else set()
+    also |= {"trainer_stays", "log_prob_samples", "log_prob_tokens"}
     values = settings(plan, common, words, NAME, own.spoken | also)
     values |= settings(plan, own, words, NAME, common.spoken | also)
     values |= optional(plan, common, NAME)
-    passes, cap = ("rollout", "ref"), words["tokens_per_gpu"]
+    passes, cap = ("rollout", "ref"), words["log_prob_tokens"] or words["tokens_per_gpu"]
     if words["dynamic"]:
         values |= {f"actor_rollout_ref.{who}.log_prob_use_dynamic_bsz": True for who in passes}
         values |= {f"actor_rollout_ref.{who}.log_prob_max_token_len_per_gpu": cap for who in passes}
     else:
-        fixed = words["fixed_micro_batch_size"]
+        fixed = words["log_prob_samples"] or words["fixed_micro_batch_size"]
         values |= {f"actor_rollout_ref.{who}.log_prob_micro_batch_size_per_gpu": fixed for who in passes}
+    rl = settled(plan).rl
+    if part == "megatron" and rl is not None and ("reference" in rl.trainer_on_gpu) != ("weights" in rl.trainer_on_gpu):
+        # Where no line says it, the reference goes where the actor's weights go.
+        values["actor_rollout_ref.ref.megatron.param_offload"] = "reference" not in rl.trainer_on_gpu
     if settled(plan).optimizer_offload:
         optimizer = "+actor_rollout_ref.actor.optim.override_optimizer_config."
         values |= {optimizer + "optimizer_cpu_offload": True, optimizer + "optimizer_offload_fraction": 1.0}

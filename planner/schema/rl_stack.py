@@ -141,6 +141,8 @@ class RolloutEngine(Frozen):
     """The same on top where the log-probability of each token is asked for. [us]"""
     graph_batch: int = Field(le=2**31, default=512, gt=0)
     """Largest batch that is replayed as a CUDA graph; kernels of larger ones are launched one by one."""
+    eager_us: Micros = 8
+    """Host time of one counted kernel of a decode step without CUDA graphs: the network's own code is run. [us]"""
     bandwidth_fraction: float = Field(gt=0, le=1)
     """Share of the GPU's memory bandwidth that decoding reaches."""
     fractions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1, max_length=64)

@@ -17,6 +17,7 @@ from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.shell import Bash, Word, read_script
 from planner.launch.reading.tables import KINDS, TABLES
+from planner.launch.reading.verl import say_scoring, say_what_stays
 
 MAX_BYTES = 2_000_000
 CONFIGURATIONS = (".yaml", ".yml", ".json")
@@ -66,10 +67,6 @@ CRITICS = frozenset(("gae",))
 """Estimators of advantages that take a second network."""
 DEGREES_APART = ("tensor_parallel_size", "context_parallel_size")
 """Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
-OFFLOADS = (
-    "actor_rollout_ref.actor.fsdp_config.param_offload", "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
-    "actor_rollout_ref.actor.megatron.param_offload", "actor_rollout_ref.actor.megatron.optimizer_offload",
-)  # fmt: skip
 STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
 """ZeRO stage of engines whose files need not say it."""
 UNKNOWN = "which engine it is for cannot be told from its settings"
@@ -257,6 +254,7 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
         ("sequence_length", "--rollout-max-context-len"),
         ("rollout_tensor_parallel", "--rollout-num-gpus-per-engine"),
         ("rollout_max_concurrency", "--sglang-max-running-requests"),
+        ("log_prob_tokens", "--log-probs-max-tokens-per-gpu"),
         ("generating_gpus", "--rollout-num-gpus"),
         ("tokens_per_gpu", "--max-tokens-per-gpu"),
     ):
@@ -268,6 +266,8 @@ def _slime(found: Found, words: tuple[Word, ...]) -> None:
         found.say("gpu_memory_utilization", share, "--sglang-mem-fraction-static")
     found.say("dynamic", found.has("--use-dynamic-batch-size"), "--use-dynamic-batch-size")
     found.say("colocated", found.has("--colocate"), "--colocate")
+    if found.has("--sglang-disable-cuda-graph"):
+        found.say("eager", True, "--sglang-disable-cuda-graph")
     found.say("reference", found.has("--use-kl-loss"), "--use-kl-loss")
     found.say("asynchronous", any(word.text.endswith("train_async.py") for word in words))
     if found.words["colocated"]:
@@ -306,10 +306,9 @@ def _settle(found: Found) -> None:
         words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
         if found.engine == VERL[False] and words.get("dynamic") is False:
             found.switch_on("fixed_micro_batches", "dynamic")
-        stays = [name for name in OFFLOADS if found.engine == VERL["megatron" in name] and not found.has(name)]
-        if words["colocated"] and stays:
-            place = found.places.get("model", Place("?"))
-            found.unread.append((place, f"{' and '.join(stays)} off: what stays on the GPU meanwhile is not counted"))
+        if words["colocated"]:
+            say_what_stays(found, megatron=found.engine == VERL[True])
+        say_scoring(found)
     if words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None:
         place = found.places.get("algorithm", found.places.get("model", Place("?")))
         found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))

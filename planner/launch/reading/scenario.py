@@ -163,6 +163,13 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
     ):
         if words.get(word) is not None:
             put(f"rl.rollout.{path}", words[word], word)
+    put("rl.trainer_on_gpu", words.get("trainer_on_gpu"), "trainer_on_gpu")
+    if words.get("eager") is True:
+        put("rl.rollout.cuda_graphs", False, "eager")
+    if words.get("rollout_sleeps") is False:
+        put("rl.rollout.sleeps", False, "rollout_sleeps")
+    put("batch.log_prob_micro_batch_size", words.get("log_prob_samples"), "log_prob_samples")
+    put("batch.log_prob_max_tokens_per_gpu", words.get("log_prob_tokens"), "log_prob_tokens")
     tokens = words.get("tokens_per_gpu")
     if words.get("dynamic") is not False and isinstance(tokens, int):
         flat.pop("batch.micro_batch_size", None)

@@ -146,6 +146,7 @@ def scenario_of(row: StepRow) -> dict[str, Any]:
         "tensor_parallel": int(_first(c["rollout_tp"]) or assumed["rollout_tensor_parallel"]),
         "gpu_memory_utilization": assumed["memory_fraction"],
         "speculative_tokens": assumed.get("speculative_tokens", 0),
+        "cuda_graphs": assumed.get("cuda_graphs", True),
     }
     return {
         "name": f"step {row.id}",
