@@ -186,8 +186,8 @@ def _chunks(plan: Plan, time: StepTime, visit: str) -> _Chunks:
             head = head + ends
     share = END_FORWARD if training else 1.0
     wire, host = (factor * np.tile(np.broadcast_to(x, (1, p))[0], v)[:-1] for x in time.seams)
-    seen = plan.problem.engine.timing.chunk_send_share if training and v > 1 else 1.0
-    wire, host = (1 - seen) * wire, host + seen * wire
+    seen = float(np.reshape(time.send_share, -1)[0]) if training else 1.0
+    wire, host = max(1 - seen, 0.0) * wire, host + seen * wire
     turn = factor * time.chunk_seconds * (v > 1)
     parts = np.array(stage_chunks(plan.layers, v), dtype=float).T
 

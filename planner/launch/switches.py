@@ -83,6 +83,7 @@ SWITCHES: dict[str, Switch] = {
     "two_optimizer_instances": Switch((("--num-distributed-optimizer-instances", "2"),)),
     "unbalanced_routing": Switch(),
     "unfused_attention": Switch((("--attention-backend", "unfused"),)),
+    "unfused_norms": Switch(unsaid="a layer spec chooses the norm, no flag of its own does"),
     "unfused_swiglu": Switch((("--no-bias-swiglu-fusion", None),)),
     "unfused_gradient_accumulation": Switch((("--no-gradient-accumulation-fusion", None),)),
 }

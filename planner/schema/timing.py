@@ -28,6 +28,8 @@ class ElementwiseKernels(Frozen):
     """Of a gated MLP, for each element of its width."""
     residual: PassKernels = PassKernels(bytes=(6, 12), launches=(1, 1))
     """Of one sum with the residual stream, for each element of the hidden states."""
+    expert_bias: PassKernels = PassKernels(bytes=(0, 0), launches=(1, 1))
+    """Of adding the output biases of experts, for each element that they put out; nothing where their product does."""
     source: str = "one kernel each, 16 bits in and out; backward twice"
 
 
@@ -74,6 +76,10 @@ class Timing(Frozen):
     """Host time of one pipeline send and receive that nothing hides. [us]"""
     send_across_ms: Millis = 0
     """The same between nodes, for each tensor-parallel rank beyond the first. [ms]"""
+    serial_sends: bool = False
+    """A stage sends and receives one after the other, so that both neighbours wait twice for each seam."""
+    partitioned_sends: bool = False
+    """Each tensor-parallel rank sends its part of a tensor that all of them hold, which the receivers then gather."""
     chunk_send_share: float = Field(default=1, ge=0, le=1)
     """Share of the sends between interleaved chunks that stays in sight where they run beside the passes."""
     chunk_us: Micros = 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from planner.costs.time.adapters import AdapterTime
+from planner.costs.time.kernels import Pass
 from planner.costs.time.layer import LayerTime
 from planner.costs.time.step_time import StepTime
 from planner.inputs.catalog import default_catalog
@@ -196,3 +197,35 @@ def test_adapters_launch_more_and_frozen_weights_launch_less() -> None:
     )
     assert fused.problem.engine.fused_projections
     assert (fused.kernels_of_a_pass("forward"), fused.kernels_of_a_pass("backward")) == (4, 6 - 4)
+
+
+def test_output_biases_of_experts_are_kernels_of_their_own() -> None:
+    """gpt-oss-20b: 4 experts of each of 4,096 tokens, 2,880 wide, 28 B forward and 40 back; without a bias none."""
+    layout = {"tensor_parallel": 1, "pipeline_parallel": 1, "context_parallel": 1, "recomputed_layers": 0}
+    whole = problem(
+        model="gpt-oss-20b",
+        layout={**layout, "expert_parallel": 8},
+        batch={"global_batch_size": 8, "sequence_length": 4096, "micro_batch_size": 1},
+    )
+    network = whole.architecture.model_copy(update={"mlp_bias": False})
+    plain = replace(whole, work=replace(whole.work, architecture=network))
+    moved = 0.8 * whole.gpu.memory_bandwidth_gb_per_s * 1e9
+    passes: tuple[tuple[Pass, int, int], ...] = (("forward", 28, 4), ("backward", 40, 7))
+    for which, size, launches in passes:
+        more, less = (layer_of(each).elementwise(which, moe_layer=True) for each in (whole, plain))
+        expected = 4 * 4096 * 2880 * size / moved + launches * 3e-6
+        assert float((more - less).max()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_unfused_kernels_of_megatron_take_longer() -> None:
+    """SwiGLU in two operators and norms kernel by kernel: options that the time hears of."""
+    plain = layer_of(problem())
+    two = layer_of(problem(engine_options=["unfused_swiglu"]))
+    norms = layer_of(problem(engine_options=["unfused_norms"]))
+    tokens, bandwidth = 8192, 0.8 * plain.problem.gpu.memory_bandwidth_gb_per_s * 1e9
+
+    def longer(layer: LayerTime, which: Pass) -> float:
+        return float((layer.elementwise(which, moe_layer=False) - plain.elementwise(which, moe_layer=False)).max())
+
+    assert longer(two, "forward") == pytest.approx(4 * tokens * 14336 / bandwidth + 3e-6, rel=1e-9)
+    assert longer(norms, "backward") == pytest.approx(2 * (68 * tokens * 4096 / bandwidth + 13 * 3e-6), rel=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,20 @@ def test_interleaved_stages_send_round() -> None:
     heavy, light = (weight[0, 0] for weight in time.weights("train"))
     once = heavy * time.sends[0].max() + light * time.sends[0].sum()
     np.testing.assert_allclose(once, heavy * seen + light * 4 * seen + filling, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("degree", "parts"), [(1, 1), (4, 4)])
+def test_sends_one_after_another_carry_each_rank_its_part(degree: int, parts: int) -> None:
+    """DeepSpeed: four messages a micro-batch, none at once with another, each a part, gathered where it arrives."""
+    whole = problem(16, tensor_parallel=degree, pipeline_parallel=4)
+    row = first_row(whole)
+    held = StepTime(whole, replace(row, sequence_parallel=0 * row.sequence_parallel), np.arange(4)[None, :])
+    timing = whole.engine.timing.model_copy(update={"serial_sends": True, "partitioned_sends": True})
+    other = replace(whole, engine=whole.engine.model_copy(update={"timing": timing}))
+    time = StepTime(other, held.layouts, np.arange(4)[None, :])
+    wire, gathered = time.seams
+    assert (gathered > 0).all() == (degree > 1)
+    moved = held.seams[0] / wire
+    assert moved.max() == pytest.approx(parts, rel=0.35)  # the rest is latency
+    inner = 2 * (wire[0, 0] + wire[0, 1]) + 2 * gathered.max()
+    assert time.sends[0, 1] == pytest.approx(inner, rel=1e-9)

@@ -255,6 +255,7 @@ def test_every_engine_option_is_a_switch_or_says_why_not() -> None:
         "no_fp8_transpose_cache",
         "no_weight_gradient_buffers",
         "te_cross_entropy_fusion",
+        "unfused_norms",
     }
 
 

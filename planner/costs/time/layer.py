@@ -186,6 +186,8 @@ class LayerTime:
             width = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 1) + a.shared_expert_intermediate_size
             permuted = self.tokens / tp * (a.num_experts_per_tok or 1) * a.hidden_size
             seconds = seconds + 2 * k.elementwise(factor * 4 * permuted)
+            if a.mlp_bias and any(kinds.expert_bias.bytes):
+                seconds = seconds + self._pass(kinds.expert_bias, which, permuted)
         return np.asarray(seconds + self.activation(which, width))
 
     def _moves(self, which: Pass) -> float:

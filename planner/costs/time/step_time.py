@@ -99,11 +99,18 @@ class StepTime(BusyTime):
     def seams(self) -> tuple[Floats, Floats]:
         """One send from each stage to the next, the last one's to the first: (on the wire, of the host). [s]
 
-        Nothing hides the host's part. Shape [rows, stages of the longest pipeline].
+        Nothing hides the host's part, to which the gather of a tensor counts whose tensor-parallel ranks each send a
+        part. Shape [rows, stages of the longest pipeline].
         """
         lay, timing = self.layouts, self.problem.engine.timing
         hidden = self.problem.architecture.hidden_size
-        passed = self._layer.sequence_tokens * hidden * self.problem.precision.activation_bytes
+        passed = whole = self._layer.sequence_tokens * hidden * self.problem.precision.activation_bytes
+        gathered = np.zeros(np.shape(passed))
+        if timing.partitioned_sends:
+            cut = lay.sequence_parallel == 0
+            passed = np.where(cut, whole / lay.tensor_parallel, whole)
+            one = np.ones_like(lay.tensor_parallel)
+            gathered = cut * self._layer.collective("all_gather", lay.tensor_parallel, one, whole)
         leaves = hops_between_nodes(self.problem, lay)
         stride = pipeline_stride(self.problem, lay)
         sends = [
@@ -111,7 +118,8 @@ class StepTime(BusyTime):
             for out in (False, bool(np.any(leaves)))
         ]
         wire = np.where(leaves, sends[1], sends[0])
-        return wire, timing.send_us / US_PER_S + timing.send_across_ms * MS * leaves * (lay.tensor_parallel - 1)
+        across = timing.send_across_ms * MS * leaves * (lay.tensor_parallel - 1)
+        return wire, timing.send_us / US_PER_S + across + gathered
 
     @cached_property
     def sends(self) -> Floats:
@@ -124,11 +132,19 @@ class StepTime(BusyTime):
         """
         lay, wraps = self.layouts, self.layouts.virtual_pipeline > 1
         wire, host = (seams_beside(each, lay, self.stage) for each in self.seams)
-        share = np.where(wraps, self.problem.engine.timing.chunk_send_share, 1.0)
-        around = share * (wire[0] + wire[1]) + host[0] + host[1] + 2 * self.chunk_seconds * wraps
+        around = self.send_share * (wire[0] + wire[1]) + host[0] + host[1] + 2 * self.chunk_seconds * wraps
         heavy, light = 1.0 * lay.num_micro_batches - 1 / lay.virtual_pipeline, 1 / lay.virtual_pipeline
         spread = self.filling / (heavy + light * lay.pipeline_parallel)
         return np.asarray((around * lay.virtual_pipeline + spread) * (lay.pipeline_parallel > 1))
+
+    @property
+    def send_share(self) -> Floats:
+        """Times that a stage waits for a send over each seam beside it in both passes, in halves of what crosses it.
+
+        1 where sends and receipts of one moment share the wire's two directions; 2 where they come one after another.
+        """
+        timing = self.problem.engine.timing
+        return np.where(self.layouts.virtual_pipeline > 1, timing.chunk_send_share, 2.0 if timing.serial_sends else 1.0)
 
     @cached_property
     def filling(self) -> Floats:

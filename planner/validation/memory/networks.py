@@ -42,6 +42,9 @@ def architecture_of(case: Case) -> Architecture:
         fields[name] = a[name]
     if a.get("position_embedding") == "learned_absolute" and case.sequence_length:
         fields["learned_positions"] = case.sequence_length
+    if a.get("sliding_window") and a.get("sliding_window_every"):
+        fields["sliding_window"] = a["sliding_window"]
+        fields["sliding_window_layers"] = a["num_hidden_layers"] // a["sliding_window_every"]
     if a.get("kv_lora_rank"):
         fields["head_dim"] = a["qk_nope_head_dim"] + a["qk_rope_head_dim"]
         fields["num_key_value_heads"] = heads

@@ -54,8 +54,9 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-GROUPS = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
-"""Groups of experts that the model's own config.json has and rows leave out."""
+LEFT_OUT: dict[str, dict[str, Any]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
+LEFT_OUT |= {name: {"linear_bias": True} for name in ("gpt-oss-20b", "gpt-oss-120b")}
+"""Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
     "fsdp2": "fsdp2",
     "deepspeed": "deepspeed",
@@ -205,13 +206,15 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     precision = PRECISIONS.get(c.precision, c.precision)
     if precision not in catalog.ids("precisions"):
         raise NotExpressible(f"precision {precision}")
-    c = replace(c, arch={**c.arch, **GROUPS.get(c.model.split(" ")[0], {})})
+    c = replace(c, arch={**c.arch, **LEFT_OUT.get(c.model.split(" ")[0], {})})
     key = json.dumps(c.arch, sort_keys=True)
     if ("models", key) not in catalog.extra:
         catalog.extra["models", key] = networks.architecture_of(c)
     modules = [MODULES.get(name, name) for name in c.recompute.get("modules") or []]
     if c.recompute.get("granularity") == "selective" and not modules and not c.recompute.get("every"):
         modules = ["core_attn"]
+    if lost := [name for name in modules if name not in engine.recompute_modules]:
+        raise NotExpressible(f"engine {engine_id} cannot recompute {', '.join(lost)} alone")
     adapter = translate.adapter_of(c)
     return {
         "name": f"speed {c.id}",
@@ -225,10 +228,18 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
         "precision": precision,
         "batch": {"global_batch_size": c.global_batch_size, "sequence_length": c.sequence_length},
         "layout": {
-            "recompute_modules": [name for name in modules if name in engine.recompute_modules],
+            "recompute_modules": modules,
             **({"optimizer_offload": True} if (lay.get("offload") or {}).get("optimizer") else {}),
         },
     }
+
+
+def _with_expert_ranks(speed: Speed, source: Mapping[str, Any]) -> Speed:
+    """The row with the tensor parallelism of its experts that the source's configurations state, where it has none."""
+    stated = source.get("expert_tensor_parallel")
+    if stated is None or not speed.moe or speed.run.layout.get("etp"):
+        return speed
+    return replace(speed, run=replace(speed.run, layout={**speed.run.layout, "etp": stated}))
 
 
 def express(
@@ -238,9 +249,11 @@ def express(
     own = Overlay(catalog or default_catalog())
     waiting: dict[str, list[tuple[Speed, dict[str, Any]]]] = {}
     failed: list[UnexpressedSpeed] = []
-    for speed in speeds:
+    for row in speeds:
+        source = sources.get(row.run.source, {})
+        speed = _with_expert_ranks(row, source)
         try:
-            document = document_of(speed, sources.get(speed.run.source, {}), own)
+            document = document_of(speed, source, own)
         except NotExpressible as error:
             failed.append(UnexpressedSpeed(speed, str(error)))
             continue
