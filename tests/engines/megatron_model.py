@@ -55,12 +55,16 @@ def on_meta(latent_queries: bool = True) -> Iterator[None]:
         given |= {} if latent_queries else {"q_layernorm": IdentityOp}
         return latent.MLASelfAttentionSubmodules(**given)
 
-    make = torch.tensor
+    make, count = torch.tensor, torch.arange
 
     def tensor(*given: Any, pin_memory: bool = False, **named: Any) -> Any:
         return make(*given, **{**named, "device": "meta"} if pin_memory else named)
 
+    def arange(*given: Any, **named: Any) -> Any:
+        return count(*given, **named | {"device": "meta"})
+
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch, "arange", arange))
         stack.enter_context(mock.patch.object(torch, "tensor", tensor))
         stack.enter_context(mock.patch.object(torch.Tensor, "cuda", lambda self, **_: self))
         stack.enter_context(mock.patch.object(torch.cuda, "current_device", return_value=torch.device("meta")))
@@ -76,14 +80,16 @@ def on_meta(latent_queries: bool = True) -> Iterator[None]:
 
 
 def fused_parts() -> None:
-    """Say that Transformer Engine 2.17.1's fused rotary embedding and permutation are there, as configurations ask."""
+    """Say that Transformer Engine 2.17.1's fused rotary embedding and permutation, and DeepEP, are there."""
     from megatron.core import utils
     from megatron.core.models.common.embeddings import rope_utils
-    from megatron.core.transformer.moe import moe_utils
+    from megatron.core.transformer.moe import moe_utils, token_dispatcher
     from packaging.version import Version
 
     utils._te_version = Version("2.17.1")
     rope_utils.fused_apply_rotary_pos_emb = rope_utils.fused_apply_rotary_pos_emb_thd = object()
+    for name in ("fused_dispatch", "fused_combine", "set_deepep_num_sms"):
+        setattr(token_dispatcher, name, lambda *_: None)
     moved, sorted_by = ("permute", "unpermute", "permute_with_probs"), "sort_chunks_by_index"
     for name in (*moved, sorted_by, f"{sorted_by}_with_probs"):
         setattr(moe_utils, f"fused_{name}", object())

@@ -238,6 +238,17 @@ def test_a_good_script_has_no_findings_and_a_full_one_is_exit_1(
     assert "0 findings" in " ".join(capsys.readouterr().out.split())
 
 
+def test_memory_at_the_edge_is_a_finding_and_exit_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = script(tmp_path, tensor=4, more="--sequence-parallel")
+    plan = lint(path, catalog()).plan
+    assert plan is not None
+    assert cli.main(["lint", str(path), "--set", f"cluster.usable_gib={plan.peak_gib * 1.01}", "--format", "json"]) == 5
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["rule"] == "critical_memory"
+    assert finding["line"] == line_of(path, "--micro-batch-size")
+    assert finding["text"].startswith("critical: ")
+
+
 def test_a_misspelt_option_has_its_line_its_name_and_its_fix(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,10 @@ class Told:
     zero_stage: int
     global_batch: int
     micro_batch: int
+    samples: int
+    """Of one rollout; 0 without one."""
+    packed: bool
+    """Micro-batches hold samples up to a number of tokens, not a fixed number of them."""
     sequence: int
     """Its length as it is cut, padding with it."""
     sequence_parallel: bool
@@ -126,6 +130,8 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         zero_stage=lay["zero_stage"],
         global_batch=lay["global_batch_size"],
         micro_batch=lay["micro_batch_size"],
+        samples=problem.wishes[lay["wish"]].samples if problem.is_rl else 0,
+        packed=bool(lay["max_tokens"]) and "fixed_micro_batches" not in problem.scenario.engine_options,
         sequence=_padded(problem, lay),
         sequence_parallel=bool(lay["sequence_parallel"]),
         layers=tuple(layers),
