@@ -20,6 +20,7 @@ from planner.formulas.packing import (
 )
 from planner.problem.layouts import Floats, Ints, Layouts, distinct
 from planner.problem.problem import Problem
+from planner.problem.scoring import scored_at_once
 
 COLUMNS = (
     "wish",
@@ -112,7 +113,7 @@ class UnequalSamples:
         multiple = (engine.pipeline.group_size or stages) if c["virtual_pipeline"] > 1 else 1
         samples, size = c["global_batch_size"], c["micro_batch_size"]
         mine = _packed(self.problem, c["wish"], samples, ranks, tokens * c["context_parallel"], multiple, size)
-        times = packing.log_prob_times if packing is not None and tokens else 1
+        times = scored_at_once(self.problem, tokens=tokens, samples=size)
         fewer = many / -(-many // times)
         if packing is not None and packing.padded_in_pipeline and tokens and stages > 1:
             return 1.0, 1.0, fewer

@@ -185,32 +185,40 @@ class RolloutCosts:
                 *outside,
             )
         runtime = engine.runtime_reserve_gib + engine.runtime_reserve_gib_per_tensor_parallel * tp
+        working = runtime * GIB + self._graph_bytes + self._working_bytes
         return (
             weights,
             Item(ItemName.KEY_VALUE_POOL, pool, f"{engine.fraction_flag} * usable memory - weights"),
-            Item(ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS, runtime * GIB + self._working_bytes, source),
+            Item(ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS, working, source),
             *outside,
         )
 
     @property
-    def _working_bytes(self) -> Floats:
-        """CUDA graphs, activations of a chunk being prefilled and logits of a full batch, beside the pool. [bytes]
+    def _graph_bytes(self) -> Floats:
+        """CUDA graphs of decoding: `graphs + graphs a GPU of the engine * tp + graphs a layer * layers`. [bytes]"""
+        engine, tp = self._engine, self.choices.tensor_parallel
+        each = engine.graph_gib_per_layer * self.problem.architecture.num_hidden_layers
+        held = (engine.graph_gib + engine.graph_gib_per_tensor_parallel * tp + each) * GIB
+        return np.asarray(held * self._rl.rollout.cuda_graphs)
 
-            graphs * layers + chunk (4 hidden + 3 ffn / tp) 2 B + sequences * vocabulary * 10 B
+    @property
+    def _working_bytes(self) -> Floats:
+        """Activations of a chunk being prefilled and logits of a full batch, beside the pool. [bytes]
+
+            chunk (4 hidden + 3 ffn / tp) 2 B + sequences * vocabulary * 10 B
 
         Source of the tensors: a layer's residual, norm, attention in and out; gate, up and their product. Logits in
         16 bit, their fp32 copy and probabilities.
         """
         a, engine, tp = self.problem.architecture, self._engine, self.choices.tensor_parallel
-        graphs = engine.graph_gib_per_layer * GIB * a.num_hidden_layers
         if not engine.prefill_tokens:
-            return np.asarray(graphs + 0.0 * tp)
+            return np.asarray(0.0 * tp)
         wide = a.intermediate_size
         if a.is_moe:
             wide = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 0) + a.shared_expert_intermediate_size
         prefill = engine.prefill_tokens * (4.0 * a.hidden_size + 3.0 * wide / tp) * 2.0
         logits = np.minimum(self.concurrency, engine.graph_batch) * a.vocab_size * 10.0
-        return np.asarray(graphs + prefill + logits)
+        return np.asarray(prefill + logits)
 
     @cached_property
     def engines(self) -> Floats:
@@ -237,7 +245,8 @@ class RolloutCosts:
         max(weights / bandwidth, 2 P batch / (0.6 peak)) + batch * context * kv / bandwidth + all-reduces
             + kernels * 3 us + overhead
 
-        The input embedding is looked up, not read; beyond the largest CUDA graph the host launches each kernel. With
+        The input embedding is looked up, not read; beyond the largest CUDA graph, or without graphs, the host launches
+        each kernel. With
         drafted tokens a step checks 1 + drafted of each sequence, in products, experts and messages alike, and each
         draft takes one more layer (a layer that predicts further tokens, or EAGLE's).
         """
@@ -263,7 +272,8 @@ class RolloutCosts:
             stride=np.ones_like(self.choices.tensor_parallel)[:, None],
             size_bytes=message,
         )
-        each = np.where(checked > engine.graph_batch, EAGER_SECONDS, LAUNCH_SECONDS)
+        replayed = engine.graph_batch if rollout.cuda_graphs else 0
+        each = np.where(checked > replayed, EAGER_SECONDS, LAUNCH_SECONDS)
         fixed = engine.step_overhead_us / US_PER_S + decode_kernels(problem) * each
         spans = tp > (problem.node.gpus_per_host or problem.node.gpus_per_node)
         fixed = fixed + spans * (problem.node.gpus_per_host is not None) * engine.across_hosts_us / US_PER_S

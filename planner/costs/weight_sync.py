@@ -9,10 +9,15 @@ from planner.costs.ledger import Item
 from planner.problem.layouts import Floats, Rollouts
 from planner.problem.problem import Problem
 from planner.schema.calibration import Phase
+from planner.schema.rl_stack import TrainerPart
 from planner.units import GB, MS_PER_S
 
 ETHERNET_GB_PER_S = 1.25
 """A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
+
+
+MOVED_SHARES: dict[TrainerPart, float] = {"weights": 4 / 16, "optimizer": 12 / 16}
+"""Of the 16 B a parameter that a sleeping trainer moves: 16-bit weights and gradients, fp32 master and two moments."""
 
 
 def weight_tensors(problem: Problem) -> int:
@@ -52,7 +57,8 @@ def switch_items(problem: Problem, choices: Rollouts) -> tuple[Item, ...]:
     moved = held / choices.tensor_parallel / (coloc.sync_gb_per_s_per_gpu * GB)
     moved = moved + weight_tensors(problem) * coloc.sync_tensor_ms / MS_PER_S
     trainer = held * 8 / choices.num_gpus / (coloc.wake_gb_per_s * GB)
-    sleeping = "trainer state of about 16 B a parameter to the host and back, twice"
+    trainer = trainer * sum(share for part, share in MOVED_SHARES.items() if not problem.stays(part))
+    sleeping = "trainer state of about 16 B a parameter to the host and back, twice; what stays on the GPU left out"
     items = (
         calibrated(problem, "weight_sync", Item(ItemName.WEIGHT_SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),
         calibrated(problem, "switch", Item(ItemName.SLEEP_AND_WAKE, 2 * trainer, sleeping)),

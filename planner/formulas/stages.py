@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -48,6 +49,22 @@ def chunk_layers(layers: int, chunks: int) -> tuple[int, ...]:
     """
     each, over = divmod(layers, chunks)
     return tuple(each + (chunk >= chunks - over) for chunk in range(chunks))
+
+
+def stage_chunks(layers: Sequence[int], chunks: int) -> tuple[tuple[int, ...], ...]:
+    """Layers of each chunk of each stage; `layers` of the stages. [layers]
+
+    The loss stands in the last chunk of the last stage: where embedding and loss count as a layer each, or the chunk
+    holds nothing else, that chunk is the short one, so that it takes no longer than the others.
+
+    >>> stage_chunks((3, 4, 3), 2)
+    ((1, 2), (2, 2), (2, 1))
+    """
+    each = [chunk_layers(count, chunks) for count in layers]
+    padded = (sum(layers) + 2) % (chunks * len(layers)) == 0 and layers[-1] % chunks == chunks - 1
+    if layers[-1] < chunks or padded:
+        each[-1] = each[-1][::-1]
+    return tuple(each)
 
 
 def layout_stages(*, text: str, stages: int) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.errors import InputError
-from planner.formulas.stages import chunk_layers
+from planner.formulas.stages import stage_chunks
 from planner.launch.script import Array, Flag, Shell, refuse
 from planner.launch.settled import settled
 from planner.launch.switches import Switch
@@ -140,9 +140,7 @@ def layout_string(layers: tuple[int, ...], chunks: int) -> str:
     >>> layout_string((1, 2, 1), 2)
     'Et*0|t*1|t*1|t*1|t*1|t*0L'
     """
-    each = [chunk_layers(count, chunks) for count in layers]
-    if layers[-1] < chunks:  # the loss stands alone in the last chunk
-        each[-1] = each[-1][::-1]
+    each = stage_chunks(layers, chunks)
     parts = [f"t*{stage[chunk]}" for chunk in range(chunks) for stage in each]
     return "E" + "|".join(parts) + "L"
 

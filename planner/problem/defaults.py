@@ -30,7 +30,8 @@ LESS_MEMORY = (
 )
 """Where every layer may be recomputed anyway, other sets of modules or numbers for each stage need no less. What the
 optimizer needs, and how wide tensor parallelism is, are repairs of their own."""
-SETTLED = {("cluster", "node"), ("precision",), ("rl", "rollout", "node"), ("layout", "recomputed_layers")}
+BESIDE = {("rl", "rollout", name) for name in ("tensor_parallel", "gpu_memory_utilization", "max_concurrency")}
+SETTLED = BESIDE | {("cluster", "node"), ("precision",), ("rl", "rollout", "node"), ("layout", "recomputed_layers")}
 """Decisions that are the user's to name, or open by default."""
 
 

@@ -16,12 +16,13 @@ from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
 from planner.problem.machines import Machines
 from planner.problem.state_bytes import StateBytes
-from planner.problem.variants import Setting, on_pool
+from planner.problem.variants import Setting, awake_together, on_pool
 from planner.problem.wishes import WishCombination as WishCombination
 from planner.problem.work import Work
 from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, Generation, RolloutEngine, Separation
+from planner.schema.rl_stack import TrainerPart
 from planner.schema.scenario import Scenario
 
 RESERVED_CLIFF = 0.88
@@ -189,6 +190,16 @@ class Problem(StateBytes):
     def colocated(self) -> bool:
         """Trainer and rollout engine share the GPUs (true without a rollout engine)."""
         return self.placement == COLOCATED
+
+    @property
+    def awake_together(self) -> bool:
+        """Trainer and rollout engine share the GPUs, and part of one stays there while the other works."""
+        return awake_together(self.scenario)
+
+    def stays(self, part: TrainerPart) -> bool:
+        """Whether this part of a colocated trainer stays on the GPU while the rollout engine is awake."""
+        rl = self.scenario.rl
+        return rl is not None and self.colocated and part in rl.trainer_on_gpu
 
     def factor(self, phase: Phase) -> float:
         """What the calibration multiplies a phase's time by; 1 without one."""

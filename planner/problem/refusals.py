@@ -9,6 +9,7 @@ from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
 from planner.problem.racks import divides
+from planner.problem.variants import awake_together
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -304,6 +305,7 @@ def work_contradictions(
             wrong.append(Mistake(what, where, because, "leave micro_batch_size out"))
     if rl is not None:
         wrong += _placement(document, scenario, engine)
+        wrong += _awake_together(document, scenario, engine)
         samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]
         if samples % rl.steps_per_rollout:
             wrong.append(
@@ -344,3 +346,40 @@ def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[M
         because = "its catalog file says separation.asynchronous: false"
         return [Mistake(what, where, because, "placement: disaggregated")]
     return []
+
+
+def _awake_together(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
+    """Parts of a trainer that its stack does not leave on the GPU, or a rollout engine left open beside them."""
+    rl = scenario.rl
+    assert rl is not None
+    apart = rl.placement != "colocated"
+    wrong: list[Mistake] = []
+    for path, said in (
+        (("rl", "trainer_on_gpu"), rl.trainer_on_gpu),
+        (("rl", "rollout", "sleeps"), not rl.rollout.sleeps),
+    ):
+        if said and apart:
+            because, attempt = f"placement is {rl.placement}: each has GPUs of its own", "leave it out"
+            wrong.append(Mistake(f"{'.'.join(path)} is for shared GPUs", document.place(path), because, attempt))
+    offered = engine.colocation.may_stay if engine.colocation is not None else []
+    for part in (part for part in rl.trainer_on_gpu if part not in offered):
+        what = f"engine {engine.id} does not leave its trainer's {part} on the GPU"
+        attempt = f"one of {', '.join(offered)}" if offered else "leave it out"
+        wrong.append(
+            Mistake(
+                what,
+                document.place(("rl", "trainer_on_gpu")),
+                "its catalog file lists what may in colocation.may_stay",
+                attempt,
+            )
+        )
+    if wrong or not awake_together(scenario):
+        return wrong
+    for field in ("tensor_parallel", "gpu_memory_utilization", "max_concurrency"):
+        asked = getattr(rl.rollout, field)
+        if asked is not None and not isinstance(asked, int | float):
+            what = f"rl.rollout.{field} is left open where trainer and rollout engine are awake together"
+            because = "each value leaves the trainer other room, so that each is a problem of its own"
+            place = document.place(("rl", "rollout", field))
+            wrong.append(Mistake(what, place, because, "name one value, or a list of those to try"))
+    return wrong

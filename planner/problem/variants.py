@@ -215,6 +215,28 @@ def _rollout_on(scenario: Scenario, node: str | None) -> Scenario:
     return scenario if node is None else _with(scenario, ("rl", "rollout", "node"), node)
 
 
+def awake_together(scenario: Scenario) -> bool:
+    """Whether trainer and rollout engine share GPUs, and part of one stays there while the other works."""
+    rl = scenario.rl
+    return rl is not None and rl.placement == "colocated" and (bool(rl.trainer_on_gpu) or not rl.rollout.sleeps)
+
+
+def _beside_the_trainer(field: str) -> Decision:
+    """A choice of the rollout engine, which is one of each problem where what it takes is missing to the trainer."""
+    path = ("rl", "rollout", field)
+
+    def options(scenario: Scenario, engine: Engine) -> Sequence[object]:
+        if scenario.rl is None:
+            return [None]
+        asked = getattr(scenario.rl.rollout, field)
+        return list(dict.fromkeys(asked)) if isinstance(asked, list) and awake_together(scenario) else [asked]
+
+    def pin(scenario: Scenario, value: object) -> Scenario:
+        return scenario if scenario.rl is None else _with(scenario, path, value)
+
+    return Decision(path, options, pin)
+
+
 def _later_stages(scenario: Scenario, engine: Engine) -> Sequence[str | None]:
     asked, own = scenario.layout.later_stages_on, scenario.cluster.node
     others = [pool.node for pool in scenario.cluster.pools or () if pool.node != own]
@@ -235,6 +257,7 @@ DECISIONS = (
     Decision(("layout", "later_stages_on"), _later_stages),
     Decision(("rl", "placement"), _placements, _place),
     Decision(("rl", "rollout", "node"), _rollout_nodes, _rollout_on),
+    *map(_beside_the_trainer, ("tensor_parallel", "gpu_memory_utilization", "max_concurrency")),
     Decision(("cluster", "rank_order"), _rank_orders),
     Decision(("precision",), _precisions),
     Decision(("layout", "schedule"), _schedules),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from planner.analysis.schedule import schedule_report
-from planner.formulas.schedule import LARGEST_DIFFERENCE
+from planner.analysis.schedule import AT_RANDOM, schedule_report
 from planner.report.blocks import Block, Text
 from planner.report.json_text import JsonObject
 from planner.search.plan import Plan
@@ -15,10 +14,10 @@ def schedule_blocks(plan: Plan) -> list[Block]:
     report = schedule_report(plan)
     if report is None:
         return []
-    low, high = LARGEST_DIFFERENCE["one chunk" if plan.layout["virtual_pipeline"] == 1 else "several chunks"]
+    low, high = AT_RANDOM
     text = (
         f"Schedule simulated ({report.name}): {report.difference * 100:+.1f} % on the step above, over which the "
-        f"search is proved (random pipelines: {low * 100:+.0f} to {high * 100:+.0f} %); stages wait "
+        f"search is proved (legal layouts at random: {low * 100:+.1f} to {high * 100:+.1f} %); stages wait "
         f"{percent(report.bubble)} of forward and backward."
     )
     if report.zero_bubble_seconds is not None:

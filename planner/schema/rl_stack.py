@@ -8,6 +8,9 @@ from pydantic import Field
 
 from planner.schema.base import Frozen, GbPerSecond, Gib, Micros, Millis, Seconds, Source
 
+TrainerPart = Literal["weights", "optimizer", "reference"]
+"""Weights (with the gradients, where they lie in one buffer), optimizer state, or weights of the frozen reference."""
+
 
 class Colocation(Frozen):
     """Residuals of an RL stack whose trainer and rollout engine share the GPUs."""
@@ -32,6 +35,10 @@ class Colocation(Frozen):
     sleeping_gradients_on_host: bool = False
     """A sleeping trainer's gradients are copied to the host; otherwise they are dropped and made anew."""
     chunked_log_probs: bool = False
+    may_stay: list[TrainerPart] = Field(default_factory=list)
+    """Parts of the trainer that the stack leaves on the GPU where its user does not switch offloading on."""
+    gradients_with_weights: bool = False
+    """Gradients lie in a buffer that stands from the start, and goes where the weights go."""
     source: str
 
 
@@ -106,6 +113,9 @@ class RolloutEngine(Frozen):
     runtime_reserve_gib: Gib
     """Beside the static fraction: activations, CUDA graphs, workspace."""
     runtime_reserve_gib_per_tensor_parallel: Gib
+    graph_gib: Gib = 0
+    """CUDA graphs of decoding, whatever the network; a sleeping engine keeps them."""
+    graph_gib_per_tensor_parallel: Gib = 0
     graph_gib_per_layer: Gib = 0
     """CUDA graphs of decoding, of one layer of the network."""
     prefill_tokens: int = Field(le=2**31, default=0, ge=0)

@@ -20,6 +20,7 @@ from planner.schema.choices import (
     TokenWish,
 )
 from planner.schema.comparison import Comparison, NamedVariation
+from planner.schema.rl_stack import TrainerPart
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
 """Order in which wishes are given up: the out-of-memory playbook, where sequence and response length stand first."""
@@ -117,6 +118,10 @@ class Batch(Frozen):
     max_tokens_per_gpu: TokenChoice | Literal["none"] | None = None
     """In RL: tokens a GPU up to which samples are packed into a micro-batch, instead of micro_batch_size; `none` for
     fixed sizes. By default open where the engine's own scripts pack, unless micro_batch_size is given."""
+    log_prob_micro_batch_size: PositiveInt | None = None
+    """In RL: samples of one pass that takes log-probabilities; by default as in training."""
+    log_prob_max_tokens_per_gpu: Tokens | None = None
+    """The same as tokens a GPU up to which samples are packed; by default as in training, or as the engine has it."""
     mean_sequence_length: Tokens | None = None
     """Tokens really in a sequence where lengths vary and padding is removed; times follow it, memory the maximum."""
 
@@ -183,6 +188,10 @@ class Rollout(Frozen):
     """GPUs that only generate, where placement is not colocated."""
     node: str | None = None
     """Pool of the cluster whose GPUs only generate; any of them by default."""
+    sleeps: bool = True
+    """Colocated: weights and key-value pool leave the GPU while the trainer works (vLLM's and SGLang's sleep)."""
+    cuda_graphs: bool = True
+    """Decode steps are replayed as CUDA graphs; without them the host launches each kernel (enforce_eager)."""
 
 
 class Rl(Frozen):
@@ -213,6 +222,8 @@ class Rl(Frozen):
     steps_off_policy: PositiveInt = 1
     """Asynchronous: how many optimizer steps old the weights may be that made a sample. Above 1 the samples of several
     steps are under way, and the rollout engine never waits for its longest one."""
+    trainer_on_gpu: list[TrainerPart] = Field(default_factory=list)
+    """Colocated: parts of the trainer that stay on the GPU while the rollout engine is awake; by default none."""
     partial_rollouts: bool = False
     """Samples that are not finished when a step has enough go on in the next one, with new weights (also called
     in-flight weight updates)."""

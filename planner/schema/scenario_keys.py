@@ -43,6 +43,8 @@ Batch.global_batch_size | sequences | 128
 Batch.sequence_length | tokens | 8192
 Batch.micro_batch_size | sequences | [1, 2, 4]
 Batch.max_tokens_per_gpu | tokens | 16384
+Batch.log_prob_micro_batch_size | samples | 8
+Batch.log_prob_max_tokens_per_gpu | tokens | 32768
 Batch.mean_sequence_length | tokens | 2048
 Change.name | - | "half the batch" | Name of the change in the report.
 Change.published | - | true
@@ -133,6 +135,7 @@ Rl.answer_ms | ms | 50
 Rl.placement | - | "colocated"
 Rl.weight_sync | - | "whole"
 Rl.steps_off_policy | steps | 1
+Rl.trainer_on_gpu | - | ["optimizer"]
 Rl.partial_rollouts | - | false
 Rl.rollout | - | {"tensor_parallel": [1, 2]} | Decisions about the rollout engine.
 Rollout.tensor_parallel | GPUs | [1, 2] | GPUs of one rollout engine.
@@ -143,6 +146,8 @@ Rollout.speculative_tokens | tokens | 3
 Rollout.speculative_accepted | share | 0.8
 Rollout.num_gpus | GPUs | 8
 Rollout.node | - | "hgx-a100-80gb-8"
+Rollout.sleeps | - | true
+Rollout.cuda_graphs | - | false
 Search.time_limit_s | s | 60 | Longest search; the best plan found until then is the answer, and says so.
 Search.seed | - | 0 | Seed of the solver.
 Search.near_tie | share | 0.005

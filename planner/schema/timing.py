@@ -40,6 +40,9 @@ class Timing(Frozen):
     """Time the host needs to launch one pass (forward, backward or recomputation) over one layer. [us]"""
     host_tensor_parallel_us: Micros = 50
     """The same on top where tensor parallelism splits the layer. [us]"""
+    sharded_module_us: Micros = 0
+    """ZeRO-3: time the host needs on top in each pass for each module that holds weights of its own, whose gathering
+    and release hooks of Python look after. [us]"""
     launched_share: float = Field(default=1, ge=0, le=1)
     """Share of both that is left where CUDA graphs launch the rest."""
     accumulate_bytes: BytesEach = 0
@@ -96,6 +99,11 @@ class Timing(Frozen):
     series of published runs that differ in data parallelism alone (dgxc: Grok 1 314B, Llama 3.1 405B, GPT-3 175B on 128
     to 2,304 H100; MLPerf: GPT-3 on 3,584 to 10,752), by what predictions drift. Eight in ten series 0.001 to 0.018;
     0.0062 to 0.0071 with any of the three networks left out; 0.006 in six series of other networks that came later."""
+    host_step_bytes: BytesEach = 0
+    """Bytes of host memory a parameter that a step moves where the optimizer steps there, beside the optimizer's."""
+    host_process_gb_per_s: float = Field(default=36, ge=1e-3, le=1e6)
+    """Host memory bandwidth that the process of one rank reaches at most in such a step; fitted to two runs of
+    DeepSpeed (Qwen2.5-3B, ZeRO-2, two processes on two EPYC 7742), the same for every engine. [GB/s]"""
     step_ms: Millis = 0
     """Fixed time of one step: gradient norm, loss, logging. [ms]"""
     source: str = "defaults, not fitted"

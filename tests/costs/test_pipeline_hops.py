@@ -52,22 +52,29 @@ def test_which_sends_leave_their_node(gpus: int, order: str, tp: int, pp: int, l
     assert hops_between_nodes(whole, first_row(whole))[0].tolist() == leaves
 
 
-def test_a_stage_pays_for_the_seams_beside_it() -> None:
-    """Two stages a node: NVLink, network, NVLink; the slower of the seams beside a stage counts."""
+def test_a_stage_pays_for_both_seams_beside_it() -> None:
+    """Two stages a node: NVLink, network, NVLink; who sends and who receives waits for the whole of it."""
     whole = problem(16, tensor_parallel=4, pipeline_parallel=4)
     time = StepTime(whole, first_row(whole), np.arange(4)[None, :])
     near, far, again, _ = time.seams[0][0]
     assert near == again < far
-    np.testing.assert_allclose(time.sends[0], [near, far, far, near], rtol=1e-12)
+    np.testing.assert_allclose(time.sends[0], [near, near + far, far + near, near], rtol=1e-12)
+    np.testing.assert_allclose(time.filling, 0.0)
 
 
 def test_interleaved_stages_send_round() -> None:
+    """What is not hidden of each send, and once a step all seams there and back: the pipeline fills and drains."""
     whole = problem(16, tensor_parallel=4, pipeline_parallel=4, virtual_pipeline=2)
-    time = StepTime(whole, first_row(whole), np.arange(4)[None, :])
+    row = first_row(whole)
+    time = StepTime(whole, row, np.arange(4)[None, :])
     near, far, _, back = time.seams[0][0]
     assert back == far
     timing = whole.engine.timing
     assert 0 < timing.chunk_send_share < 1
     turns = 2 * timing.chunk_us * 1e-6
-    seen = timing.chunk_send_share * (near + far) + turns
-    np.testing.assert_allclose(time.sends[0], 2 * np.full(4, seen), rtol=1e-12)
+    seen = 2 * (timing.chunk_send_share * (near + far) + turns)
+    filling = 2 * (1 - timing.chunk_send_share) * (2 * (near + far + near + back) - back)
+    np.testing.assert_allclose(time.filling, filling, rtol=1e-12)
+    heavy, light = (weight[0, 0] for weight in time.weights("train"))
+    once = heavy * time.sends[0].max() + light * time.sends[0].sum()
+    np.testing.assert_allclose(once, heavy * seen + light * 4 * seen + filling, rtol=1e-12)

@@ -14,6 +14,7 @@ from run_cli import run
 
 from planner.analysis.schedule import schedule_report
 from planner.formulas.schedule import LARGEST_DIFFERENCE, closed_form_seconds, simulate
+from planner.formulas.stages import stage_chunks
 from planner.inputs.document import load
 from planner.search.estimate import estimate
 
@@ -227,3 +228,16 @@ def test_many_micro_batches_are_extrapolated_without_error() -> None:
         module.MOST_PASSES = usual
     assert short is not None
     assert short.step_seconds == pytest.approx(report.step_seconds, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "chunks", "split"),
+    [
+        ((4, 4), 2, ((2, 2), (2, 2))),
+        ((3, 4, 3), 2, ((1, 2), (2, 2), (2, 1))),  # ten layers, embedding and loss: six chunks of two
+        ((4, 3), 2, ((2, 2), (1, 2))),  # nine places for seven layers and two ends: not alike
+        ((1, 1), 2, ((0, 1), (1, 0))),
+    ],
+)
+def test_the_loss_takes_the_place_of_a_layer(layers: tuple[int, ...], chunks: int, split: object) -> None:
+    assert stage_chunks(layers, chunks) == split

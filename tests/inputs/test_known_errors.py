@@ -24,11 +24,11 @@ from planner.validation.throughput.run import run_throughput
 def test_the_shipped_table_of_times_is_what_the_validation_finds() -> None:
     """One engine as shipped; all of them with every constant fitted again: tests/slow; memory: tests/validation."""
     shipped = json.loads(default_catalog().data_file(FILE).read_text())["time"]
-    rows = run_throughput(sources=("fms_fsdp",)).estimates
+    rows = run_throughput(sources=("torchtitan",)).estimates
     nothing = LeftOutSpeeds("source", rows, {e.speed.id: "nothing fitted" for e in rows}, ())
     (told,) = speed_tables(rows, nothing)["time"].values()
     for name in ("rows", "sources", "median_in_sample"):
-        assert shipped["fsdp1"][name] == told[name], "run: planner validate summary"
+        assert shipped["torchtitan"][name] == told[name], "run: planner validate summary"
 
 
 @pytest.mark.parametrize("engine", default_catalog().ids("engines"))

@@ -311,7 +311,12 @@ def nemo_rl(*overrides: str) -> dict[str, Any]:
 
 def test_nemo_rl_pads_sequences_so_that_context_ranks_get_pieces_of_one_length() -> None:
     """models/megatron/data.py:1290 stops where make_sequence_length_divisible_by is tensor_parallel, as in the base."""
-    policy = nemo_rl("layout.tensor_parallel=2", "batch.max_tokens_per_gpu=16384", "rl.response_length=5001")
+    policy = nemo_rl(
+        "layout.tensor_parallel=2",
+        "batch.max_tokens_per_gpu=16384",
+        "batch.log_prob_max_tokens_per_gpu=16384",
+        "rl.response_length=5001",
+    )
     assert policy["make_sequence_length_divisible_by"] == 8
     assert policy["max_total_sequence_length"] % 8
     with pytest.raises(InputError, match="only where it packs them"):

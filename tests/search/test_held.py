@@ -43,17 +43,18 @@ RL: dict[str, Any] = {
 }
 SEPARATE = {**RL, "rl": {**RL["rl"], "placement": "any"}}
 WORK = {
-    "batch": {"global_batch_size", "sequence_length", "mean_sequence_length"},
+    "batch": {"global_batch_size", "sequence_length", "mean_sequence_length"}
+    | {"log_prob_micro_batch_size", "log_prob_max_tokens_per_gpu"},
     "limits": {"headroom_gib", "reserved_cliff", "host_memory"},
-    "rollout": {"precision", "speculative_tokens", "speculative_accepted", "node"},
+    "rollout": {"precision", "speculative_tokens", "speculative_accepted", "node", "sleeps", "cuda_graphs"},
     "rl": {"algorithm", "steps_per_rollout", "reference_model", "old_log_probs", "answer_ms", "steps_off_policy"}
-    | {"partial_rollouts", "rollout"},
+    | {"partial_rollouts", "rollout", "trainer_on_gpu"},
     "cluster": {"node", "gpu", "pools", "num_gpus", "max_gpus", "usable_gib", "host_memory_gib", "topology"}
     | {"nccl_tests"},
     "layout": {"recompute_method"},
 }
-"""Fields that say what is trained, on what, and what is known of it; preferences that give way; all pools; and a method
-of recomputation that is the wider one."""
+"""Fields that say what is trained, on what, and what is known of it; how the RL stack's own switches stand; preferences
+that give way; all pools; and a method of recomputation that is the wider one."""
 
 
 def question(scenario: Mapping[str, object], **changes: object) -> Question:

@@ -181,6 +181,24 @@ def test_fitted_constants_exist_and_are_few() -> None:
     assert all(sum(f.owner == owner for f in FITTED) <= 12 for owner in {f.owner for f in FITTED})
 
 
+def test_rows_of_transformers_stand_in_classes_of_their_stack() -> None:
+    """Those that print a speed beside memory run by the switches and the optimizer of the memory rows."""
+    names = ("zero3", "zero2", "fsdp1", "fsdp1-adapters", "one-gpu-full", "one-gpu-adapters")
+    rows = [s for s in speeds() if s.accuracy in names]
+    assert [sum(s.accuracy == name for s in rows) for name in names] == [25, 11, 27, 84, 22, 93]
+    assert set(names) <= set(UNFITTED)
+    assert len({s.id for s in speeds()}) == len(speeds())
+    asked = ("fms-030-speed", "zero3-8b-h200-32k", "zero3-qwen-72b-lora-1024", "zero3-qwen-7b-512")
+    done, failed = express([s for s in rows if s.id in asked], load_sources(FOLDER))
+    assert not failed
+    assert all(abs(e.error) < 0.25 for e in done)
+    found = {e.speed.id: e.problem for e in done}
+    assert found["fms-030-speed"].engine.id == "fsdp1"
+    assert found["fms-030-speed"].optimizers[0].id == "adamw-foreach"
+    assert found["zero3-8b-h200-32k"].optimizer_on_host
+    assert found["zero3-8b-h200-32k"].engine.timing.attention_kernel == "newest"
+
+
 @cache
 def _left_out(factor: float) -> LeftOutSpeeds:
     """Rows of two sources on H100 in bf16, those of one of them so many times as fast as published."""

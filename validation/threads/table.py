@@ -1,6 +1,6 @@
 """Out-of-memory threads against the plan of what they state: verdict and phase, or the reason why not.
 
-Twenty that were fixed by name, and ten more for those of them that state too little.
+Twenty that were fixed by name, ten more for those of them that state too little, and thirteen found later.
 
     python -m validation.threads.table            prints the table as markdown
 
@@ -70,7 +70,7 @@ def _plan(thread: Mapping[str, Any], more: Mapping[str, Any]) -> Plan:
 
 @cache
 def judged(part: str = "threads") -> tuple[Judged, ...]:
-    """All of one part of the list (`threads`: the twenty, `more`: the ten), in its order."""
+    """All of one part of the list (`threads`: the twenty, `more`: the ten, `unseen`: those found later), in order."""
     return tuple(_judged(part))
 
 
@@ -108,6 +108,9 @@ def counts() -> str:
             f"{sum(each.foreseen for each in first)} foreseen, {sum(each.right for each in first)} with the phase.",
             f"Of the first {len(enough)} of both lists that state enough: {sum(each.foreseen for each in enough)} "
             f"foreseen, {sum(each.right for each in enough)} with the phase.",
+            f"Of the {len(judged('unseen'))} found later: {sum(each.foreseen for each in judged('unseen'))} foreseen, "
+            f"{sum(each.right for each in judged('unseen'))} with the phase; "
+            f"{sum(each.phase is None for each in judged('unseen'))} do not say where they died.",
         )
     )
 
@@ -135,6 +138,8 @@ def page() -> str:
         table(judged()),
         "## Ten more",
         table(judged("more")),
+        "## Thirteen found later, as they stand",
+        table(judged("unseen")),
         "## Count",
         counts(),
     )

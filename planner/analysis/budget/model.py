@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from planner import clock
+from planner.analysis.budget.implied import energies, meetings, term_hours
 from planner.analysis.budget.offers import (
     BY_TERM,
     BY_USE,
     OWNED,
     BudgetProblem,
+    Need,
     OfferChoice,
     Picked,
     alone,
@@ -27,7 +29,7 @@ CpTerm: TypeAlias = Any
 MAX_RANGE = 2**33
 """No linear expression of the model may have a wider range (docs/solver.md)."""
 COST_RANGE = 2**31
-SETTLING = 2.0
+SETTLING = 0.25
 """Deterministic time of CP-SAT for the order of jobs, once their cost is proved: the same answer on every machine."""
 COST, LATEST, MOST, LATENESS = "cost", "latest", "most", "lateness"
 
@@ -112,6 +114,9 @@ class _Model:
         """(priority, expression) of every time a job is done."""
         self.work: list[tuple[OfferChoice, CpTerm, CpTerm, CpTerm]] = []
         """(choice, chosen, start, interval)."""
+        self.held: dict[int | None, tuple[CpTerm, int]] = {}
+        """Nodes of each offer that is not paid by use, and at most."""
+        self.sizes: dict[int | None, dict[int, CpTerm]] = {}
         self.counted = 0
         """Expected cost of the answer. [cost units]"""
         own, own_most = [], []
@@ -128,6 +133,7 @@ class _Model:
         if limits.max_cents is not None:
             # Costs are rounded up and the limit down, so that nothing above it passes; exact where a unit is a cent.
             model.add(self.most <= limits.max_cents // unit)
+        self._implied()
         self.latest = model.new_int_var(0, self.horizon, "latest")
         for _, end in self.ends:
             model.add(self.latest >= end)
@@ -176,19 +182,20 @@ class _Model:
         held = model.new_int_var(0, most, "nodes held")
         model.add(held == nodes)
         model.add_cumulative(intervals, demands, held)
-        for own in self._of_jobs(place):
+        self.held[place], self.sizes[place] = (held, most), chosen
+        for _, own in self._of_jobs(place):
             # Of one job one choice at most is picked, each time the same: as a sum, so that the relaxation sees it.
             model.add(held >= sum(choice.nodes * picked for choice, picked in own))
         if supply.paid == OWNED:
             return [sum(units(size * supply.cents_per_node, self.unit) * b for size, b in chosen.items())]
         return [self._term(place, work, chosen)]
 
-    def _of_jobs(self, place: int) -> Iterator[list[tuple[OfferChoice, CpTerm]]]:
-        """(choice, chosen) of each job on one offer."""
+    def _of_jobs(self, place: int) -> Iterator[tuple[Need, list[tuple[OfferChoice, CpTerm]]]]:
+        """Each job on one offer, with (choice, chosen)."""
         for need, left, picked in zip(self.problem.needs, self.left, self.picked, strict=True):
             own = [(need.choices[i], b) for i, b in zip(left, picked, strict=True) if need.choices[i].supply == place]
             if own:
-                yield own
+                yield need, own
 
     def _term(
         self, place: int, work: Sequence[tuple[OfferChoice, CpTerm, CpTerm, CpTerm]], chosen: dict[int, CpTerm]
@@ -215,7 +222,37 @@ class _Model:
         each = supply.cents_per_node_hour
         model.add(cost >= sum(c.nodes * c.hours * each // self.unit * picked for c, picked, _, _ in work))
         model.add(cost >= sum(size * supply.minimum_hours * each // self.unit * b for size, b in chosen.items()))
+        for need, own in self._of_jobs(place):
+            paid = [(c.nodes * max(term_hours(need, c), supply.minimum_hours) * each, picked) for c, picked in own]
+            model.add(cost >= sum(cents // self.unit * picked for cents, picked in paid))
         return cost
+
+    def _implied(self) -> None:
+        """Sums over choices that every schedule keeps: the bound lives on them."""
+        picked = {
+            (job, place): b
+            for job, (left, own) in enumerate(zip(self.left, self.picked, strict=True))
+            for place, b in zip(left, own, strict=True)
+        }
+        for energy in energies(self.problem, self.left):
+            nodes: CpTerm = self.problem.limits.max_nodes
+            if energy.supply is not None:
+                nodes = self.problem.supplies[energy.supply].capacity
+            nodes, most = self.held.get(energy.supply, (nodes, nodes))
+            if sum(least for _, least in energy.least) + energy.hours * most < MAX_RANGE:
+                self.model.add(sum(least * picked[place] for place, least in energy.least) <= energy.hours * nodes)
+        for meeting in meetings(self.problem, self.left):
+            both = picked[meeting.one], picked[meeting.other]
+            if meeting.nodes > self._limit(meeting.supply):
+                self.model.add_at_most_one(both)
+            elif meeting.supply in self.sizes:
+                enough = [b for size, b in self.sizes[meeting.supply].items() if size >= meeting.nodes]
+                self.model.add(sum(both) <= 1 + sum(enough))
+
+    def _limit(self, supply: int | None) -> int:
+        """Nodes that there can be at once."""
+        own = None if supply is None else self.problem.supplies[supply].capacity
+        return min((nodes for nodes in (own, self.problem.limits.max_nodes) if nodes is not None), default=MAX_RANGE)
 
     def lateness(self, wanted: Sequence[Sequence[int]]) -> CpTerm:
         """Hours after the wanted deadlines, summed over all that is done."""

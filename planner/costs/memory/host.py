@@ -38,9 +38,11 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     held_weights = memory.sharded(memory.parameters, 3)
     items = [Item(ItemName.SYSTEM, np.ones(len(layouts)) * OS_GIB * 2**30, "assumed")]
     coloc = problem.engine.colocation
-    if problem.is_rl and coloc is not None:
+    if problem.scenario.rl is not None and coloc is not None:
         for name in coloc.host_weight_copies:
-            if name == "reference" and problem.scenario.rl is not None and not problem.scenario.rl.reference_model:
+            if name == "reference" and (not problem.scenario.rl.reference_model or problem.stays("reference")):
+                continue
+            if name == "actor" and problem.stays("weights"):
                 continue
             copy = ranks * held_weights * problem.precision.weight_bytes
             items.append(Item(f"weight copy ({name})", copy, coloc.source))
@@ -55,7 +57,7 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
         width = problem.gradient_bytes if problem.gradients_on_host else states.host_gradient_bytes
         gradients = np.asarray(ranks * state * width)
         items.append(Item(ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST, gradients, states.source))
-    elif asleep:
+    elif asleep and not problem.stays("optimizer"):
         items.append(Item(ItemName.SLEEPING_TRAINERS_OPTIMIZER, ranks * held, "state of this node's ranks"))
         if coloc is not None and coloc.sleeping_gradients_on_host:
             left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes

@@ -23,6 +23,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
+from planner.costs.memory.awake_together import beside_rollouts, reference_weights, rollouts_beside
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
@@ -35,12 +36,14 @@ from planner.costs.memory.optimizer import (
 )
 from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
-from planner.costs.memory.tensor_widths import tokens_per_rank
+from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
 from planner.costs.memory.weights import cached_fp8_copies, sharded_weights, shards_in_transit
+from planner.costs.rollout import ROLLOUT_MOMENTS
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
+from planner.problem.scoring import scored_layouts
 from planner.schema.engine import Tensor
 from planner.units import GIB
 
@@ -282,8 +285,9 @@ class StageMemory(StageTensors):
         engine = self.problem.engine
         if not engine.log_prob:
             return ()
-        logits = self.is_last * self._sizes.of(engine.log_prob, moe_layer=False)
-        running, _ = self.layer_activations
+        scored = scored_layouts(self.problem, self.layouts)
+        logits = self.is_last * TensorSizes(self.problem, scored).of(engine.log_prob, moe_layer=False)
+        running = self.layer_activations[0] * tokens_per_rank(scored) / tokens_per_rank(self.layouts)
         return (
             Item(ItemName.LOG_PROBABILITY_LOGITS, logits, engine.log_prob[0].source),
             Item(ItemName.LAYER_RUNNING_FORWARD, running * np.ones(np.shape(logits)), engine.saved[0].source),
@@ -313,8 +317,7 @@ class StageMemory(StageTensors):
             apart = self.problem.separation
             items.append(Item(ItemName.SYNC_BUCKETS, shape + apart.sync_bucket_gib * GIB, apart.source))
         elif self.problem.is_rl:
-            coloc = self.problem.colocation
-            items.append(Item(ItemName.SLEEPING_ROLLOUT_ENGINE, shape + coloc.rollout_residual_gib * GIB, coloc.source))
+            items += [Item(i.name, shape + i.amount, i.source) for i in rollouts_beside(self)]
         return tuple(items)
 
     def _needed(self, name: str) -> tuple[Item, ...]:
@@ -355,17 +358,21 @@ class StageMemory(StageTensors):
 
     def ledger(self, name: str) -> tuple[Item, ...]:
         """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
-        return (*self._needed(name), *self._outside())
+        if name in ROLLOUT_MOMENTS:
+            return beside_rollouts(self, name, self.state)
+        return (*self._needed(name), *reference_weights(self), *self._outside())
 
 
 def moments(problem: Problem) -> tuple[str, ...]:
     """The moments at which this problem's training phase can peak.
 
-    Where gradients stand from the start, no moment of the backward pass has more of them than another.
+    Where gradients stand from the start, no moment of the backward pass has more of them than another. Where trainer
+    and rollout engine share a GPU awake, each stage has the moments of generation too.
     """
     appear = problem.engine.states.gradients_appear and problem.scenario.adapter is None
     there = {END_OF_BACKWARD: appear, "log_prob": problem.is_rl and bool(problem.engine.log_prob)}
-    return tuple(name for name in MOMENTS if there.get(name, True))
+    shared = ROLLOUT_MOMENTS if problem.awake_together else ()
+    return (*(name for name in MOMENTS if there.get(name, True)), *shared)
 
 
 def _source(tensors: list[Tensor]) -> str:

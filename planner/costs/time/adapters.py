@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.costs.time.kernels import Pass
 from planner.costs.time.layer import LayerTime
+from planner.costs.time.modules import products
 from planner.formulas.parameters import Adapted, adapted_attention, adapted_mlp
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
@@ -128,11 +129,4 @@ class AdapterTime:
             1 + (a.is_moe and a.shared_expert_intermediate_size > 0)
         )
         each = KERNELS[which] + (KERNELS_OF_MAGNITUDES[which] if self.adapter.variant == "dora" else 0)
-        return count * each - (self._frozen_products if which == "backward" else 0)
-
-    @property
-    def _frozen_products(self) -> int:
-        """Products of a usual layer's own weights, as many as the engine runs at once (experts: as one)."""
-        a, fused = self.problem.architecture, self.problem.engine.fused_projections
-        attention = (4 if a.q_lora_rank else 3) + 1 if a.is_mla else 2 if fused else 4
-        return attention + (2 if fused or not a.gated_mlp else 3)
+        return count * each - (products(self.problem) if which == "backward" else 0)

@@ -11,6 +11,7 @@ import numpy as np
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.micro_batches import tokens_at_most, tokens_on_average
 from planner.costs.time.kernels import Kernels, Pass
+from planner.costs.time.modules import modules
 from planner.costs.time.strides import data_strides
 from planner.formulas.attention import LAUNCH_SECONDS
 from planner.problem.copies import sharded_copies
@@ -239,8 +240,9 @@ class LayerTime:
     def host(self, more: float = 0.0, *, moe_layer: bool = False) -> Floats:
         """Time the host needs to launch one pass over one layer; `more` is the share of kernels that are added. [s]"""
         timing, lay = self.problem.engine.timing, self.layouts
-        routing = timing.expert_host_us * moe_layer
-        launched = timing.host_us * (1 + more) + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1) + routing
+        hooks = timing.sharded_module_us * modules(self.problem) * (lay.zero_stage >= 3)
+        launched = timing.host_us * (1 + more) + timing.expert_host_us * moe_layer + hooks
+        launched = launched + timing.host_tensor_parallel_us * (lay.tensor_parallel > 1)
         return np.asarray(timing.launched_share * launched / US_PER_S)
 
     def tensor_collectives(self) -> Floats:

@@ -115,17 +115,45 @@ class StepTime(BusyTime):
 
     @cached_property
     def sends(self) -> Floats:
-        """What a stage waits for its sends to and from its neighbours, activations or gradients of its chunks. [s]
+        """What a stage waits for its sends to and from its neighbours in both passes of one micro-batch. [s]
 
-        One chunk a stage: of the seams before and behind it the slower one counts, for each micro-batch once, because
-        forward and backward passes of neighbours alternate. Interleaved: of both seams and the ends' outer one what the
-        engine's overlap leaves, and the turn of each of a chunk's two passes.
+        One chunk a stage: both seams beside it, since a pass is sent and the next one received before anything else
+        runs (Megatron-LM core/pipeline_parallel/p2p_communication.py, send_forward_recv_backward and its like wait for
+        both). Interleaved: of both seams and the ends' outer one what the engine's overlap leaves, the turn of each of
+        a chunk's two passes, and this micro-batch's share of `filling`.
         """
         lay, wraps = self.layouts, self.layouts.virtual_pipeline > 1
         wire, host = (seams_beside(each, lay, self.stage) for each in self.seams)
-        share = self.problem.engine.timing.chunk_send_share
-        chunked = share * (wire[0] + wire[1]) + 2 * self.chunk_seconds
-        around = np.where(wraps, chunked, np.maximum(*wire)) + host[0] + host[1]
+        share = np.where(wraps, self.problem.engine.timing.chunk_send_share, 1.0)
+        around = share * (wire[0] + wire[1]) + host[0] + host[1] + 2 * self.chunk_seconds * wraps
+        heavy, light = 1.0 * lay.num_micro_batches - 1 / lay.virtual_pipeline, 1 / lay.virtual_pipeline
+        spread = self.filling / (heavy + light * lay.pipeline_parallel)
+        return np.asarray((around * lay.virtual_pipeline + spread) * (lay.pipeline_parallel > 1))
+
+    @cached_property
+    def filling(self) -> Floats:
+        """What interleaved sends delay one filling and draining of the pipeline, where no other pass hides them. [s]
+
+        The first micro-batch passes all p v - 1 seams on its way through, and its gradients on their way back; engines
+        overlap sends in between (overlap_p2p_comm_warmup_flush of Megatron-LM is off unless told). Turns of more than p
+        micro-batches leave room for the way back to the first stage: p - 1 seams. Shape [rows, 1].
+        """
+        lay, timing = self.layouts, self.problem.engine.timing
+        seams = np.broadcast_to(self.seams[0], (len(lay), np.shape(self.seams[0])[-1]))
+        index = np.arange(seams.shape[-1])[None, :]
+        once = (seams * (index < lay.pipeline_parallel - 1)).sum(axis=-1, keepdims=True)
+        last = (seams * (index == lay.pipeline_parallel - 1)).sum(axis=-1, keepdims=True)
+        roomy = (self.problem.engine.pipeline.group_size or 0) > lay.pipeline_parallel
+        rounds = np.where(roomy, 0, lay.virtual_pipeline - 1)
+        hidden = (1 - timing.chunk_send_share) * (lay.virtual_pipeline > 1)
+        return np.asarray(2 * hidden * (once + rounds * (once + last)))
+
+    @cached_property
+    def sends_of_scoring(self) -> Floats:
+        """The same of forward passes alone, among which nothing hides a send. [s]"""
+        lay = self.layouts
+        wire, host = (seams_beside(each, lay, self.stage) for each in self.seams)
+        around = (wire[0] + wire[1] + host[0] + host[1]) / 2 + self.chunk_seconds * (lay.virtual_pipeline > 1)
         return np.asarray(around * lay.virtual_pipeline * (lay.pipeline_parallel > 1))
 
     @property
@@ -153,7 +181,7 @@ class StepTime(BusyTime):
             again = once[row.name]() if row.name in once else row.recomputed
             end = passes * (self._is_last * self._head_seconds()[0]) if row.name == ItemName.LOGITS_AND_LOSS else 0.0
             if row.name == ItemName.PIPELINE_SENDS:
-                end = passes * row.end / 2
+                end = passes * self.sends_of_scoring
             rows.append(Affine(row.name, passes * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
         return tuple(rows)
 
@@ -245,6 +273,11 @@ class StepTime(BusyTime):
             WEIGHT_SHARE * (row.layer - row.recomputed) for row in self.train if row.name == ItemName.MATRIX_PRODUCTS
         )
         return np.asarray(1.0 - 2.0 * weight / whole)
+
+    @property
+    def larger_when_scoring(self) -> Floats:
+        """Micro-batches of training whose tokens one of scoring holds, per row."""
+        return self._unequal.fewer
 
     @property
     def steps(self) -> int:

@@ -115,7 +115,9 @@ class UpdateTime:
             ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
             sent = np.where(weights_there, 0.0, problem.weight_bytes)
             sent = sent + problem.gradient_bytes * (not problem.gradients_on_host)
-            return np.asarray(sent * local / rate + local * moved * ranks / (HOST_GB_PER_S * GB))
+            timing = problem.engine.timing
+            host = np.minimum(HOST_GB_PER_S / ranks, timing.host_process_gb_per_s) * GB
+            return np.asarray(sent * local / rate + local * (moved + timing.host_step_bytes) / host)
         moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
         fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
         fetched = fetched + np.where(weights_there, problem.weight_bytes * local, 0.0)
@@ -130,7 +132,7 @@ class UpdateTime:
         """
         problem, lay, gemm = self.problem, self.layouts, self.layer.kernels.gemm
         seconds: Floats = self.stage * 0.0
-        if problem.scenario.adapter is not None:
+        if not problem.trains_all_weights:
             return seconds
         for index, optimizer in enumerate(problem.optimizers):
             rank, turns = optimizer.projection_rank, optimizer.orthogonalising_iterations

@@ -11,6 +11,7 @@ from typing import Any
 
 from planner.validation.memory.cases import Case
 from planner.validation.published import read_rows
+from planner.validation.throughput.memory_rows import memory_rows
 from planner.validation.throughput.more_rows import READ, more_rows
 
 CASES = "throughput_cases.jsonl.gz"
@@ -53,6 +54,12 @@ CLASSES: dict[str, str] = {
     "them in view",
     "sweep-unseen": "BLOOM's sweep of 16 to 48 pipelines and TP 1 to 8 on 384 A100: scored before anything was chosen "
     "with it in view",
+    "zero3": "DeepSpeed ZeRO-3: full training and LoRA, one node",
+    "zero2": "DeepSpeed ZeRO-2: full training and LoRA, one node",
+    "fsdp1": "FSDP1 over Transformers: full training, 2 and 4 A100",
+    "fsdp1-adapters": "FSDP1 over Transformers: LoRA and QLoRA, 2 and 4 A100",
+    "one-gpu-full": "Transformers on one A100: full training",
+    "one-gpu-adapters": "Transformers on one A100: LoRA and QLoRA",
     "other": "other dense rows (fp16 papers, PCIe, pure pipelines)",
 }
 
@@ -104,7 +111,7 @@ class Speed:
         """The class in which its tokens/s count; see CLASSES."""
         eight = self.run.precision in ("fp8", "mxfp8", "nvfp4")
         if READ in self.run.tags:
-            return _READ_CLASSES[self.source]
+            return _READ_CLASSES.get(self.source) or _stack_class(self.run)
         if self.run.engine == "torchtitan":
             return "torchtitan"
         if self.moe:
@@ -162,15 +169,30 @@ class Speed:
         return None
 
 
+def _stack_class(run: Case) -> str:
+    """The class of a row of Transformers under DeepSpeed, FSDP1 or nothing."""
+    if run.engine.startswith("deepspeed"):
+        return "zero3" if run.layout["zero_stage"] == 3 else "zero2"
+    if run.engine == "fsdp1":
+        return "fsdp1" if run.peft is None else "fsdp1-adapters"
+    return "one-gpu-full" if run.peft is None else "one-gpu-adapters"
+
+
 def load_speeds(folder: Path) -> tuple[Speed, ...]:
     """All throughput rows of a data folder. Raises InputError where the first file is missing or one is broken."""
     first = read_rows(folder / CASES, speed_of)
     networks = {speed.run.model: dict(speed.run.arch) for speed in first}
     first += tuple(speed_of(row) for row in more_rows(folder, networks))
+    first += tuple(_speed(run, measured) for run, measured in memory_rows(folder))
     later = folder / CASES_2
     if not later.is_file():
         return first
     return first + tuple(replace(speed, run=replace(speed.run, development=2)) for speed in read_rows(later, speed_of))
+
+
+def _speed(run: Case, tokens_per_s_per_gpu: float) -> Speed:
+    """A run whose machine nobody measured, with its speed."""
+    return Speed(run, tokens_per_s_per_gpu, True, True, "", "", {}, "", "", "")
 
 
 def speed_of(row: dict[str, Any]) -> Speed:

@@ -25,6 +25,8 @@ class FittedConstant:
     data: str
     kind: str = "engines"
     """Folder of the catalog."""
+    classes: tuple[str, ...] = ()
+    """Classes of rows that it is fitted on, where they are not those that all others are."""
 
     @property
     def name(self) -> str:
@@ -60,6 +62,8 @@ FITTED: tuple[FittedConstant, ...] = (
     FittedConstant("megatron-deepspeed", ("timing", "host_us"), "vTrain, one node, micro-batch 1"),
     FittedConstant("megatron-deepspeed", ("elementwise_factor",), "vTrain, one node, micro-batch 8"),
     FittedConstant("llm-foundry", ("elementwise_factor",), "llm-foundry A100 and H100"),
+    FittedConstant("deepspeed", ("timing", "sharded_module_us"), "Qwen 7B and 72B by ZeRO-3", classes=("zero3",)),
+    FittedConstant("deepspeed", ("timing", "host_process_gb_per_s"), "two processes, ZeRO-2", classes=("zero2",)),
     FittedConstant(EVERY_ENGINE, ("timing", "slower_per_doubling"), "dgxc, MLPerf: series in data parallelism"),
 )
 """TRITON_SHARE of planner/formulas/attention.py was set on llm-foundry too; all else is counted or assumed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from planner.costs.coefficients import RowCosts
 from planner.errors import InputError, Mistake, Place
-from planner.formulas.stages import cost_balanced_stages, equal_stages
+from planner.formulas.stages import cost_balanced_stages, equal_stages, padded_ends_stages
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, read_document, validate
 from planner.problem.layouts import Layouts
@@ -28,6 +29,7 @@ from planner.validation.memory import networks, translate
 from planner.validation.memory.translate import NotExpressible
 from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
+from planner.validation.throughput.memory_rows import OF_MEMORY
 
 SOURCES = "throughput_sources.yaml"
 MODULES = {"act": "moe_act", "norm": "layernorm"}
@@ -44,6 +46,7 @@ NODES = {
     "gb300": "gb300-nvl72",
     "a100-sxm4-80gb": "dgx-a100",
     "a100-sxm4-40gb": "hgx-a100-8",
+    "a800-sxm4-80gb": "hgx-a800-8",
     "v100-sxm2-32gb": "dgx1-v100",
     "mi300x": "mi300x-8",
     "mi325x": "mi325x-8",
@@ -55,6 +58,7 @@ GROUPS = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
 """Groups of experts that the model's own config.json has and rows leave out."""
 _ENGINES = {
     "fsdp2": "fsdp2",
+    "deepspeed": "deepspeed",
     "llm-foundry": "llm-foundry",
     "megatron-deepspeed": "megatron-deepspeed",
 }
@@ -155,9 +159,11 @@ def node_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> str:
     return own
 
 
-def _options(speed: Speed, source: Mapping[str, Any]) -> list[str]:
+def _options(speed: Speed, source: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     """Switches that were on: those of the source, of its runs on this GPU or in this precision, and the row's own."""
     c = speed.run
+    if OF_MEMORY in c.tags:
+        return [*source.get("options", []), *translate.options_of(c, known)]
     listed = list(source.get("options", []))
     listed += source.get("options_by_gpu", {}).get(c.gpu, []) + source.get("options_by_precision", {}).get(
         c.precision, []
@@ -212,11 +218,15 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
         **({} if adapter is None else {"adapter": adapter}),
         "model": key,
         "engine": engine_id,
-        "engine_options": [name for name in _options(speed, source) if name in engine.options],
+        "engine_options": [name for name in _options(speed, source, engine.options) if name in engine.options],
+        **({"optimizer": translate.optimizer_of(c)} if OF_MEMORY in c.tags else {}),
         "cluster": {"node": node_of(speed, source, catalog), "num_gpus": c.num_gpus},
         "precision": precision,
         "batch": {"global_batch_size": c.global_batch_size, "sequence_length": c.sequence_length},
-        "layout": {"recompute_modules": [name for name in modules if name in engine.recompute_modules]},
+        "layout": {
+            "recompute_modules": [name for name in modules if name in engine.recompute_modules],
+            **({"optimizer_offload": True} if (lay.get("offload") or {}).get("optimizer") else {}),
+        },
     }
 
 
@@ -234,7 +244,7 @@ def express(
             failed.append(UnexpressedSpeed(speed, str(error)))
             continue
         names = ("model", "engine", "engine_options", "precision")
-        apart = (document["cluster"]["node"], document["layout"], document.get("adapter"))
+        apart = (document["cluster"]["node"], document["layout"], document.get("adapter"), document.get("optimizer"))
         key = json.dumps([*(document[n] for n in names), *apart])
         waiting.setdefault(key, []).append((speed, document))
     done: list[Estimate] = []
@@ -363,12 +373,13 @@ def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndar
     layer += (3 if a.gated_mlp else 2) * a.intermediate_size * a.hidden_size
     layers, recomputed = [], []
     for speed in speeds:
-        count = speed.run.layout.get("pp") or 1
-        split = (
-            cost_balanced_stages(layers=a.num_hidden_layers, stages=count, layer_cost=layer, head_cost=head)
-            if problem.engine.pipeline.balance == "cost"
-            else equal_stages(layers=a.num_hidden_layers, stages=count)
-        )
+        count, chunks = speed.run.layout.get("pp") or 1, speed.run.layout.get("vpp") or 1
+        deal = partial(equal_stages, layers=a.num_hidden_layers)
+        if problem.engine.pipeline.balance == "cost":
+            deal = partial(cost_balanced_stages, layers=a.num_hidden_layers, layer_cost=layer, head_cost=head)
+        elif a.num_hidden_layers % (count * chunks) and (a.num_hidden_layers + 2) % (count * chunks) == 0:
+            deal = partial(padded_ends_stages, layers=a.num_hidden_layers)
+        split = deal(stages=count)
         each = list(split) + [0] * (stages - count)
         layers.append(each)
         recomputed.append([_recomputed(speed, n) for n in each])

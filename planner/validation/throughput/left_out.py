@@ -24,8 +24,11 @@ from planner.validation.throughput.constants import (
 )
 from planner.validation.throughput.express import Estimate, timed_again
 
-UNFITTED = ("other", "nanotron-slow", "adapters", "amd", "one-gpu", "unseen", "adapters-unseen", "sweep-unseen")
-"""Classes on which nothing is fitted; they are predicted without their own group all the same."""
+UNFITTED = (
+    *("other", "nanotron-slow", "adapters", "amd", "one-gpu", "unseen", "adapters-unseen", "sweep-unseen"),
+    *("zero3", "zero2", "fsdp1", "fsdp1-adapters", "one-gpu-full", "one-gpu-adapters"),
+)
+"""Classes on which nothing is fitted but what names them; they are predicted without their own group all the same."""
 LEAST_CHANGE = 0.005
 """A row rests on a constant where its prediction moves by at least this share between the ends of the span."""
 
@@ -74,7 +77,7 @@ def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: C
     for fitted in FITTED:
         shipped = value_of(fitted, base)
         values, told, under = _over_span(fitted, shipped, estimates, group)
-        fit = [row for row, e in enumerate(under) if e.speed.accuracy not in UNFITTED]
+        fit = [row for row, e in enumerate(under) if _sets(fitted, e.speed.accuracy)]
         names = [group[under[row].speed.id] for row in fit]
         measured = [under[row].speed.tokens_per_s_per_gpu or 0.0 for row in fit]
         found = values_without(names, shipped, values, told[fit], measured)
@@ -92,6 +95,11 @@ def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: C
         told_again |= {e.speed.id: e for e in timed_again(mine, partial(_with_all, constants=constants))}
     standing = standings([e.speed.id for e in estimates], rests)
     return LeftOutSpeeds(by, tuple(told_again[e.speed.id] for e in estimates), standing, tuple(refits))
+
+
+def _sets(fitted: FittedConstant, accuracy_class: str) -> bool:
+    """Whether rows of this class set the constant."""
+    return accuracy_class in fitted.classes if fitted.classes else accuracy_class not in UNFITTED
 
 
 def _with_all(problem: Problem, constants: Sequence[tuple[FittedConstant, float]]) -> Problem:

@@ -14,7 +14,7 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import read_document
 from planner.report.json_text import JsonObject
 
-ROWS = "throughput_more.csv"
+ROWS = ("throughput_more.csv", "throughput_sharded.csv")
 NETWORKS = "networks.yaml"
 """Shapes by name of networks that neither the catalog nor another row has."""
 READ = "configuration_read"
@@ -27,17 +27,18 @@ _OF_THE_NETWORK = (
 
 
 def more_rows(folder: Path, networks: Mapping[str, JsonObject]) -> list[JsonObject]:
-    """The rows of a data folder in the shape of the others; none where it has no such file.
+    """The rows of a data folder in the shape of the others; none where it has no such files.
 
     `networks` holds shapes by name, of other rows, for what the catalog lacks.
     """
-    path = folder / ROWS
-    if not path.is_file():
-        return []
-    own = folder / NETWORKS
+    own, out = folder / NETWORKS, []
     networks = {**networks, **(read_document(str(own)).data if own.is_file() else {})}
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [_row(cells, _network(cells["model"], networks, default_catalog())) for cells in csv.DictReader(stream)]
+    for path in (folder / name for name in ROWS):
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as stream:
+                cells = list(csv.DictReader(stream))
+            out += [_row(c, _network(c["model"], networks, default_catalog())) for c in cells]
+    return out
 
 
 def _network(name: str, networks: Mapping[str, JsonObject], catalog: Catalog) -> JsonObject:
@@ -66,6 +67,7 @@ def _row(c: dict[str, str], network: JsonObject) -> JsonObject:
             "dp": num_gpus // (degrees["tp"] * degrees["pp"] * degrees["cp"]),
             "zero_stage": int(c["zero_stage"]) if c["zero_stage"] else None,
             "fsdp": None,
+            "offload": {"optimizer": True} if c.get("optimizer_offload") else None,
         },
         "micro_batch_size": int(c["micro_batch_size"]),
         "global_batch_size": int(c["global_batch_size"]),

@@ -200,6 +200,7 @@ def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[Sp
     hopper = accuracy("fp8", [e for e in eight if e.problem.gpu.id == "h100-sxm5-80gb"])
     racks = accuracy("fp8", [e for e in eight if e.problem.gpu.id in ("gb200-186gb", "gb300")])
     titan, adapters, amd = (accuracy(name, of(name)) for name in ("torchtitan", "adapters", "amd"))
+    sharded = accuracy("zero3", of("zero3"))
     number = len(counted)
     top1, top3 = share("top1"), share("top3")
     rho = by_source(((g.source, g.spearman) for g in counted), _median, over=_median)
@@ -218,6 +219,7 @@ def bars(estimates: Sequence[Estimate], scores: Sequence[GroupScore]) -> list[Sp
         SpeedBar("tokens/s, later rows of experts, median", "<= 15 %", later.median, later.median <= 0.15, later.rows),
         SpeedBar("tokens/s, Megatron dense fp8, H100", "<= 5 %", hopper.median, hopper.median <= 0.05, hopper.rows),
         SpeedBar("tokens/s, torchtitan, median", "<= 10 %", titan.median, titan.median <= 0.10, titan.rows),
+        SpeedBar("tokens/s, DeepSpeed ZeRO-3, median", "<= 15 %", sharded.median, sharded.median <= 0.15, sharded.rows),
         SpeedBar("tokens/s, LoRA in fp8, median", "<= 15 %", adapters.median, adapters.median <= 0.15, adapters.rows),
         SpeedBar("tokens/s, AMD, median", "<= 15 %", amd.median, amd.median <= 0.15, amd.rows),
         SpeedBar(

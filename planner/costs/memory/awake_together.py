@@ -1,0 +1,76 @@
+"""Trainer and rollout engine awake on one GPU: parts of the one that stay there while the other works.
+
+    samples are generated, weights are taken over    the rollout engine's ledger + what of the trainer does not leave
+    the trainer works                                the trainer's ledger + what the rollout engine keeps
+
+Source: verl @1dda039b9 verl/workers/engine/base.py lines 318 to 328 (param_offload moves weights and gradients,
+optimizer_offload the optimizer's state) and verl/workers/config/engine.py (both are off by default);
+rollout.free_cache_engine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.item_names import ItemName
+from planner.costs.ledger import Item
+from planner.costs.memory.stage_parameters import StageParameters
+from planner.costs.rollout import RolloutCosts
+from planner.problem.awake_together import beside_each_row, graphs_left_gib, keeps_reference, rollouts_sleep
+from planner.units import GIB
+
+WEIGHTS = (
+    ItemName.WEIGHTS,
+    ItemName.FROZEN_BASE_WEIGHTS,
+    ItemName.FP8_COPIES_OF_WEIGHTS,
+    ItemName.WEIGHT_GRADIENT_BUFFERS,
+)
+"""What a trainer's state calls its weights and what goes with them."""
+
+
+def awake_rollouts(stage: StageParameters, moment: str) -> tuple[Item, ...]:
+    """The one rollout choice of the problem beside each row, in the shape of the rows. [bytes]"""
+    problem, shape = stage.problem, np.shape(stage.layouts.num_gpus)
+    choices = beside_each_row(problem, stage.layouts)
+    found = RolloutCosts(problem, choices).ledger(moment)
+    return tuple(Item(i.name, np.reshape(np.broadcast_to(i.amount, len(choices)), shape), i.source) for i in found)
+
+
+def beside_rollouts(stage: StageParameters, moment: str, state: tuple[Item, ...]) -> tuple[Item, ...]:
+    """What a GPU holds while the rollout engine is awake beside parts of the trainer, whose whole is `state`. [bytes]
+
+    Gradients stay with the weights where they lie in a buffer of their own; elsewhere they are dropped after a step.
+    """
+    problem = stage.problem
+    kept: set[str] = set()
+    if problem.stays("weights"):
+        kept |= {*WEIGHTS, *((ItemName.GRADIENTS,) if problem.colocation.gradients_with_weights else ())}
+    if problem.stays("optimizer"):
+        kept.add(ItemName.OPTIMIZER)
+    engine = awake_rollouts(stage, moment)
+    if problem.stays("weights"):
+        engine = tuple(item for item in engine if item.name != ItemName.TRAINER_WEIGHTS)
+    stays = tuple(item for item in state if item.name in kept)
+    return (*engine, *stays, *reference_weights(stage))
+
+
+def reference_weights(stage: StageParameters) -> tuple[Item, ...]:
+    """Weights of the frozen reference on this rank, where they never leave the GPU. [bytes]"""
+    problem = stage.problem
+    if not keeps_reference(problem):
+        return ()
+    held = stage.sharded(stage.parameters, 3) * problem.precision.weight_bytes
+    return (Item(ItemName.REFERENCE_WEIGHTS, held, problem.colocation.source),)
+
+
+def rollouts_beside(stage: StageParameters) -> tuple[Item, ...]:
+    """What the rollout engine keeps while the trainer works: a residual where it sleeps, else all of it. [bytes]
+
+    Without CUDA graphs none of them are left in the residual.
+    """
+    problem = stage.problem
+    if not rollouts_sleep(problem):
+        return tuple(i for i in awake_rollouts(stage, "rollout") if i.name != ItemName.SLEEPING_TRAINER)
+    coloc = problem.colocation
+    left = max(0.0, coloc.rollout_residual_gib - graphs_left_gib(problem))
+    return (Item(ItemName.SLEEPING_ROLLOUT_ENGINE, np.asarray(left * GIB), coloc.source),)

@@ -1,0 +1,129 @@
+"""Trainer and rollout engine awake on one GPU: what stays is added to the other's ledger, by hand and in the search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.costs.item_names import ItemName
+from planner.errors import InputError
+from planner.inputs.document import Document, load, override
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
+from planner.search.search import plan as search
+from planner.units import GIB
+
+ALL = {"rl.trainer_on_gpu": ["weights", "optimizer", "reference"], "rl.reference_model": True}
+
+
+@pytest.fixture(scope="module")
+def verl() -> Document:
+    """Qwen2.5-7B under verl's Megatron: TP4 DP2 on eight H100, vLLM TP4 at 0.5."""
+    changes = {
+        "engine": "verl-megatron",
+        "rl.rollout.tensor_parallel": 4,
+        "rl.rollout.gpu_memory_utilization": 0.5,
+        "layout.recomputed_layers": "all",
+    }
+    return override(load("scenarios/qwen7b_rl_8gpu.yaml"), changes)
+
+
+def plan(document: Document, **changes: Any) -> Plan:
+    return estimate(override(document, {name.replace("__", "."): value for name, value in changes.items()}))
+
+
+def items(found: Plan, phase: str, stage: int | None = 0) -> dict[str, float]:
+    (ledger,) = (each for each in found.memory if each.phase == phase and each.stage == stage)
+    out: dict[str, float] = {}
+    for item in ledger.items:
+        out[item.name] = out.get(item.name, 0.0) + item.amount
+    return out
+
+
+def test_verls_defaults_by_hand(verl: Document) -> None:
+    found = estimate(override(verl, ALL))
+    beside, alone = items(found, "rollout"), items(found, "rollout", None)
+    # 7,615,616,512 parameters over TP4: 2 B of weights, 4 B of gradients in one buffer, 12 B of AdamW over two copies.
+    each = 7_615_616_512 / 4 / GIB
+    assert beside[ItemName.WEIGHTS] == pytest.approx(2 * each, rel=1e-3)
+    assert beside[ItemName.GRADIENTS] == pytest.approx(4 * each, rel=1e-3)
+    assert beside[ItemName.OPTIMIZER] == pytest.approx(12 * each / 2, rel=1e-3)
+    assert beside[ItemName.REFERENCE_WEIGHTS] == pytest.approx(2 * each, rel=1e-3)
+    stays = (ItemName.WEIGHTS, ItemName.WEIGHT_GRADIENT_BUFFERS, ItemName.GRADIENTS)
+    stays += (ItemName.OPTIMIZER, ItemName.REFERENCE_WEIGHTS)
+    assert sum(beside.values()) == pytest.approx(sum(alone.values()) + sum(map(beside.__getitem__, stays)), abs=0.01)
+    assert found.headroom_gib <= found.usable_gib - sum(beside.values()) + 1e-9
+    training = items(found, "loss"), items(estimate(verl), "loss")
+    assert training[0][ItemName.REFERENCE_WEIGHTS] == pytest.approx(2 * each, rel=1e-3)
+    assert ItemName.REFERENCE_WEIGHTS not in training[1]
+
+
+def test_what_stays_is_not_on_the_host_and_is_not_moved(verl: Document) -> None:
+    stays, moved = estimate(override(verl, ALL)), plan(verl, rl__reference_model=True)
+    names = {entry.name for entry in moved.host} - {entry.name for entry in stays.host}
+    assert names == {"weight copy (actor)", "weight copy (reference)", ItemName.SLEEPING_TRAINERS_OPTIMIZER}
+    seconds = [sum(e.amount for e in each.time if e.name == ItemName.SLEEP_AND_WAKE) for each in (stays, moved)]
+    part = plan(verl, rl__reference_model=True, rl__trainer_on_gpu=["optimizer"])
+    assert seconds[0] == 0 < seconds[1]
+    half = sum(e.amount for e in part.time if e.name == ItemName.SLEEP_AND_WAKE)
+    assert half == pytest.approx(seconds[1] * 4 / 16)
+
+
+def test_a_rollout_engine_that_does_not_sleep_lies_beside_the_trainer(verl: Document) -> None:
+    asleep, awake = items(estimate(verl), "loss"), items(plan(verl, rl__rollout__sleeps=False), "loss")
+    engine = items(estimate(verl), "rollout", None)
+    held = sum(engine.values()) - engine[ItemName.SLEEPING_TRAINER]
+    assert sum(awake.values()) == pytest.approx(sum(asleep.values()) - asleep[ItemName.SLEEPING_ROLLOUT_ENGINE] + held)
+
+
+def test_without_graphs_there_are_none_to_hold_and_every_kernel_is_launched(verl: Document) -> None:
+    graphs, eager = estimate(verl), plan(verl, rl__rollout__cuda_graphs=False)
+    assert ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS not in items(eager, "rollout", None)
+    assert items(graphs, "rollout", None)[ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS] == pytest.approx(2 + 4 * 0.25)
+    less = [items(each, "loss")[ItemName.SLEEPING_ROLLOUT_ENGINE] for each in (graphs, eager)]
+    assert less[0] - less[1] == pytest.approx(2.0)
+    assert eager.rollout is not None
+    assert graphs.rollout is not None
+    assert eager.rollout.seconds > graphs.rollout.seconds
+
+
+def test_the_search_keeps_room_for_both(verl: Document) -> None:
+    """The solver's answer is the best of the named fractions that leave the trainer its room, by enumeration."""
+    asked = {**ALL, "rl.rollout.gpu_memory_utilization": [0.3, 0.5, 0.7], "rl.rollout.tensor_parallel": [2, 4]}
+    outcome = search(override(verl, asked))
+    assert outcome.plan is not None
+    both = max(sum(items(outcome.plan, name).values()) for name in ("rollout", "weight_sync"))
+    assert both <= outcome.plan.usable_gib - outcome.plan.demanded_gib
+    fits = {}
+    for share in (0.3, 0.5, 0.7):
+        for tp in (2, 4):
+            change = {**ALL, "rl.rollout.gpu_memory_utilization": share, "rl.rollout.tensor_parallel": tp}
+            one = estimate(override(verl, change))
+            if one.headroom_gib >= one.demanded_gib:
+                fits[share, tp] = one.step_seconds
+    chosen = outcome.plan.rollout
+    assert chosen is not None
+    assert fits[chosen.gpu_memory_utilization, chosen.tensor_parallel] <= min(fits.values()) * 1.005
+    assert 0 < len(fits) < 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({**ALL, "rl.rollout.tensor_parallel": "any"}, "rl.rollout.tensor_parallel is left open"),
+        ({"engine": "slime", "rl.trainer_on_gpu": ["optimizer"]}, "does not leave its trainer's optimizer on the GPU"),
+        ({"rl.placement": "asynchronous", "rl.trainer_on_gpu": ["weights"]}, "is for shared GPUs"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(verl: Document, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        estimate(override(verl, changes))
+
+
+def test_a_scoring_pass_of_its_own_size(verl: Document) -> None:
+    """Its logits grow with its samples, training's do not."""
+    one, eight = plan(verl, batch__micro_batch_size=1), plan(verl, batch__log_prob_micro_batch_size=8)
+    logits = [items(each, "log_prob")[ItemName.LOG_PROBABILITY_LOGITS] for each in (one, eight)]
+    assert logits[1] == pytest.approx(8 * logits[0])
+    assert sum(items(one, "loss").values()) == sum(items(eight, "loss").values())
