@@ -532,3 +532,28 @@ def test_a_case_of_a_known_word_takes_its_branch_and_a_value_from_before_stays(t
         (7, "L"),
         (10, "L"),
     }
+
+
+MOST_CALLS = 50
+"""Calls of Python functions that a line of a shell script may take: about a microsecond each."""
+
+
+@pytest.mark.parametrize("lines", [200, 400])
+def test_the_work_of_reading_a_script_grows_with_its_lines_alone(tmp_path: Path, lines: int) -> None:
+    """2,000 lines are read in 67,000 calls, far within a second of a CPU: counted, since a clock is the machine's."""
+    text = "".join(f'X{i}="${{X{i - 2}:-{i}}}"\n' if i % 2 else f'echo "step {i}: $X{i - 1}"\n' for i in range(lines))
+    count = 0
+
+    def counted(_: object, event: str, __: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    read_script(tmp_path / "x.sh", "X=1\n", "x.sh")  # imports
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        shell = read_script(tmp_path / "x.sh", text, "x.sh")
+    finally:
+        sys.setprofile(before)
+    assert shell.variables[f"X{lines - 1}"].line == lines
+    assert lines < count < MOST_CALLS * lines
