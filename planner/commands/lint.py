@@ -30,7 +30,8 @@ def command(
 ) -> None:
     """Read FILE (shell script, YAML, JSON) as a pinned layout: what it breaks, what is misspelt, whether it fits.
 
-    Exit code 1: it does not fit; 5: there are findings; 0: neither. What no line says is listed; --set fills it in.
+    Exit code 1: it does not fit; 5: there are findings, memory at the edge among them; 0: neither. What no line says is
+    listed; --set fills it in.
     """
     from planner.commands.lint_report import lint_blocks, lint_document, lint_sarif, lint_screen
     from planner.inputs.catalog import default_catalog

@@ -43,6 +43,8 @@ SILENT = frozenset(("slime", "axolotl"))
 """Launchers whose engine drops a setting that it does not know."""
 GROUPED = "groups_need_samples"
 GPUS = "cluster: give exactly one of num_gpus and max_gpus"
+OF_ACTIVATIONS = ("tokens_per_gpu", "micro_batch_size", "fixed_micro_batch_size", "sequence_length")
+"""Words whose line memory at the edge is reported at, the first that is said."""
 SEVERAL = "estimate needs one layout, and the scenario leaves several open"
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
@@ -111,9 +113,20 @@ def lint(path: Path, catalog: Catalog, overrides: Sequence[str] = (), engine: st
                 words = RULE_WORDS.get(broken[1], ())
                 where = next((found.places[word] for word in words if word in found.places), Place(str(path)))
                 findings.append(Finding("error", broken[1], mistake.because or mistake.what, where))
+    findings += [] if plan is None else edge(plan, found, path)
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
     return Linted(path, found, tree, tuple(findings), plan, tuple(left))
+
+
+def edge(plan: Plan, found: Found, path: Path) -> list[Finding]:
+    """A finding where less is free than one spike of the allocator may take, at the line that it hangs on."""
+    if plan.headroom_gib < 0 or not plan.critical:
+        return []
+    where = next((found.places[word] for word in OF_ACTIVATIONS if word in found.places), Place(str(path)))
+    least = plan.usable_gib * plan.problem.engine.critical_headroom_fraction
+    text = f"critical: {plan.headroom_gib:.1f} GiB free, and one spike of the allocator may take {least:.1f}"
+    return [Finding("warning", "critical_memory", text, where)]
 
 
 def _fill(found: Found, overrides: Sequence[str]) -> None:

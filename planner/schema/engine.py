@@ -347,7 +347,7 @@ def configured(engine: Engine, options: Sequence[str], modules: Sequence[str] = 
     for name in sorted(options, key=lambda name: name in engine.options and engine.options[name].decides is not None):
         if name in engine.options:
             before, data = data, _merged(data, engine.options[name].set)
-            data["rules"] = [*data["rules"], *engine.options[name].rules]
+            data["rules"] = list(dict.fromkeys([*data["rules"], *engine.options[name].rules]))
             if engine.options[name].decides == "activation_offload":
                 for stays, goes in _MOVED.items():
                     data[goes] = [*data[goes], *_taken_out(before[stays], data[stays])]

@@ -18,17 +18,13 @@ import pytest
 
 
 @contextmanager
-def on_meta(latent_queries: bool = True) -> Iterator[None]:
-    """Tensors on the meta device, wherever Megatron asks for the current GPU.
-
-    Queries that come from no latent have no norm of their own (Transformer Engine's layers hold the input's norm).
-    """
+def on_meta() -> Iterator[None]:
+    """Tensors on the meta device, wherever Megatron asks for the current GPU."""
     torch = pytest.importorskip("torch")
     from megatron.core.models.backends import LocalSpecProvider
     from megatron.core.models.gpt import gpt_layer_specs
     from megatron.core.transformer import multi_latent_attention as latent
     from megatron.core.transformer import transformer_block
-    from megatron.core.transformer.identity_op import IdentityOp
 
     class Whole(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
         """A projection that every tensor rank holds whole."""
@@ -52,7 +48,6 @@ def on_meta(latent_queries: bool = True) -> Iterator[None]:
 
     def submodules(**given: Any) -> Any:
         given |= {"linear_q_down_proj": Whole, "linear_kv_down_proj": Whole}
-        given |= {} if latent_queries else {"q_layernorm": IdentityOp}
         return latent.MLASelfAttentionSubmodules(**given)
 
     make = torch.tensor
@@ -60,7 +55,12 @@ def on_meta(latent_queries: bool = True) -> Iterator[None]:
     def tensor(*given: Any, pin_memory: bool = False, **named: Any) -> Any:
         return make(*given, **{**named, "device": "meta"} if pin_memory else named)
 
+    def there(made: Any) -> Any:
+        return lambda *given, **named: made(*given, **named | {"device": "meta"})
+
     with ExitStack() as stack:
+        for name in ("arange", "zeros"):
+            stack.enter_context(mock.patch.object(torch, name, there(getattr(torch, name))))
         stack.enter_context(mock.patch.object(torch, "tensor", tensor))
         stack.enter_context(mock.patch.object(torch.Tensor, "cuda", lambda self, **_: self))
         stack.enter_context(mock.patch.object(torch.cuda, "current_device", return_value=torch.device("meta")))
@@ -76,14 +76,16 @@ def on_meta(latent_queries: bool = True) -> Iterator[None]:
 
 
 def fused_parts() -> None:
-    """Say that Transformer Engine 2.17.1's fused rotary embedding and permutation are there, as configurations ask."""
+    """Say that Transformer Engine 2.17.1's fused rotary embedding and permutation, and DeepEP, are there."""
     from megatron.core import utils
     from megatron.core.models.common.embeddings import rope_utils
-    from megatron.core.transformer.moe import moe_utils
+    from megatron.core.transformer.moe import moe_utils, token_dispatcher
     from packaging.version import Version
 
     utils._te_version = Version("2.17.1")
     rope_utils.fused_apply_rotary_pos_emb = rope_utils.fused_apply_rotary_pos_emb_thd = object()
+    for name in ("fused_dispatch", "fused_combine", "set_deepep_num_sms", "hybrid_ep_dispatch", "hybrid_ep_combine"):
+        setattr(token_dispatcher, name, lambda *_: None)
     moved, sorted_by = ("permute", "unpermute", "permute_with_probs"), "sort_chunks_by_index"
     for name in (*moved, sorted_by, f"{sorted_by}_with_probs"):
         setattr(moe_utils, f"fused_{name}", object())
@@ -122,7 +124,12 @@ def chunks_of(own: Any) -> list[int | None]:
 
 
 def plainly(config: Any) -> Any:
-    """The configuration over Megatron's own layers, which need neither Transformer Engine nor a GPU."""
+    """The configuration over Megatron's own layers, which need neither Transformer Engine nor a GPU.
+
+    Queries that come from no latent lose their norm, which Transformer Engine's layers alone can hold.
+    """
+    if config.multi_latent_attention and config.q_lora_rank is None:
+        config.qk_layernorm = False
     config.transformer_impl, config.perform_initialization = "local", False
     config.gradient_accumulation_fusion, config.init_model_with_meta_device = False, True
     return config
@@ -136,16 +143,11 @@ def decoder(config: Any) -> list[Any]:
     plainly(config).moe_grouped_gemm = False  # as many parameters, one expert after the other
     models = []
     for chunk in chunks_of(config):
-        with on_meta(latent_queries(config)):
+        with on_meta():
             layers = get_gpt_decoder_block_spec(config, use_transformer_engine=False, vp_stage=chunk)
             width, longest = 128 * config.tensor_model_parallel_size, 1 << 20
             models.append(GPTModel(config, layers, width, longest, position_embedding_type="rope", vp_stage=chunk))
     return models
-
-
-def latent_queries(config: Any) -> bool:
-    """Queries come from a latent, or there is no latent attention."""
-    return not config.multi_latent_attention or config.q_lora_rank is not None
 
 
 class Passed(Exception):
@@ -182,7 +184,9 @@ def first_pass(models: list[Any], config: Any, tokens: int, micro_batches: int) 
     if config.sequence_parallel:
         scatter_to_sequence_parallel_region(states)
     for layer in (module for model in models for module in model.modules() if isinstance(module, MoELayer)):
-        with mock.patch.object(MoELayer, "route", side_effect=Passed):
+        with ExitStack() as stack:
+            for work in ("shared_experts_compute", "route"):
+                stack.enter_context(mock.patch.object(MoELayer, work, side_effect=Passed, create=True))
             try:
                 layer.train()(states)
             except Passed:
@@ -204,7 +208,7 @@ def built(arguments: Any, args: Any, rank: int, begin: bool = False) -> int:
     with groups(args, args.world_size, rank, order):
         builder = GPTModelBuilder(gpt_config_from_args(args, config))
         own = ProcessGroupCollection.use_mpu_process_groups()
-        with on_meta(latent_queries(config)):
+        with on_meta():
             models = [builder.build_model(own, vp_stage=chunk) for chunk in chunks_of(args)]
             if begin:
                 step = args.micro_batch_size * args.data_parallel_size

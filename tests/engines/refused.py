@@ -114,12 +114,23 @@ USUAL = {"layout.tensor_parallel": 1, "layout.pipeline_parallel": 1, "layout.con
          "layout.virtual_pipeline": 1, "batch.sequence_length": 2048, "batch.micro_batch_size": 1}  # fmt: skip
 
 
-def aimed(rng: random.Random, pins: dict[str, Any], *kept: str) -> dict[str, Any]:
-    """In every second draw an aim over it, and of the rest what an aim does not name half the time as usual."""
+AIMS_OF_ULYSSES: tuple[dict[str, Any], ...] = (
+    {"model": "qwen2.5-7b", "layout.context_parallel": 3, "cluster.num_gpus": 12, "rl.rollout_batch_size": 48,
+     "rl.n_samples_per_prompt": 8, "rl.steps_per_rollout": 1},
+    {"model": "qwen2.5-7b", "layout.context_parallel": 4, "cluster.num_gpus": 16, "rl.rollout_batch_size": 20,
+     "rl.n_samples_per_prompt": 1, "rl.steps_per_rollout": 1},
+)  # fmt: skip
+"""The same for verl with FSDP2."""
+
+
+def aimed(
+    rng: random.Random, pins: dict[str, Any], *kept: str, aims: tuple[dict[str, Any], ...] = AIMS
+) -> dict[str, Any]:
+    """In every second draw an aim over it, less what is kept; most of what is aimed at nowhere is as usual then."""
     if rng.random() < 0.5:
         return pins
     usual = {name: value for name, value in USUAL.items() if name in pins and rng.random() < 0.7}
-    return {**pins, **usual, **{n: value for n, value in rng.choice(AIMS).items() if n not in kept}}
+    return {**pins, **usual, **{n: value for n, value in rng.choice(aims).items() if n not in kept}}
 
 
 def refused(engine: str, launcher: str, draw: Draw, count: int) -> Iterator[tuple[str, Plan, dict[str, str]]]:

@@ -1,13 +1,15 @@
-"""Rules the other way, asked of programs that hand Megatron their own settings: slime, ms-swift."""
+"""Rules the other way, asked of programs that hand Megatron their own settings: slime, ms-swift, NeMo-RL."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
 import random
 import sys
 import types
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -137,3 +139,93 @@ LATER_OF_MS_SWIFT = {
     "heads_divide_context": "TransformerEngine pytorch/attention/dot_product_attention/context_parallel.py:4246",
 }
 """Rules that nothing asked here checks: where ms-swift stops instead."""
+
+
+def own_functions(file: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Functions of a module by their own text, of one that imports all of NeMo-RL."""
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    found = [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef) and n.name in names]
+    for function in found:
+        function.returns = None
+        for argument in function.args.args:
+            argument.annotation = None
+    names = {"os": os, "TransformerConfig": TransformerConfig, "router_replay_enabled": lambda *_: False}
+    names["set_cuda_graph_modules"] = lambda config, modules: None
+    space: dict[str, Any] = names | {"_NEMOTRON_OMNI_EXPANDED_SEQUENCE_CONTRACT": "of another network"}
+    exec(compile(ast.Module(list[ast.stmt](found), []), str(file), "exec"), space)
+    return space
+
+
+def shards(policy: dict[str, Any], plan: Plan) -> None:
+    """A step's samples over data ranks, and those of a rank into micro-batches, as NeMo-RL cuts them."""
+    torch = pytest.importorskip("torch")
+    from nemo_rl.distributed.batched_data_dict import BatchedDataDict
+
+    batch = policy["train_global_batch_size"]
+    samples = BatchedDataDict({"x": torch.zeros(plan.wish.samples, 1)})
+    mine = samples.shard_by_batch_size(plan.layout["data_parallel"], batch_size=batch)[0]
+    if not policy["sequence_packing"]["enabled"]:
+        step = mine.slice(0, batch // plan.layout["data_parallel"])
+        list(step.make_microbatch_iterator(policy["train_micro_batch_size"]))
+
+
+APPLIED = ("_apply_parallelism_config", "_apply_moe_config", "_apply_performance_config")
+
+
+def test_what_a_rule_alone_refuses_nemo_rl_refuses_too(tmp_path: Path) -> None:
+    """Its own assignments to a Megatron configuration, Megatron's checks of it, its groups, model and batches."""
+    root = Path(os.environ.get("PLANNER_NEMO_RL", "none"))
+    if not (root / "examples/configs").is_dir():
+        pytest.skip("PLANNER_NEMO_RL names no checkout of NeMo-RL")
+    pytest.importorskip("megatron.core")
+    sys.path[:0] = [str(root / "nemo_rl/utils"), str(root)]
+    import config as loader
+    from megatron.core.transformer.transformer_config import TransformerConfig
+    from omegaconf import OmegaConf
+
+    fused_parts()
+    OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
+    for file in (root / "examples/configs").glob("*.yaml"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    own = own_functions(root / "nemo_rl/models/megatron/setup.py", APPLIED)
+
+    def why(plan: Plan, files: dict[str, str]) -> str | None:
+        (tmp_path / "ours.yaml").write_text(files["nemo_rl.yaml"])
+        loaded = loader.load_config(tmp_path / "ours.yaml")
+        policy = OmegaConf.to_container(loaded, resolve=True)["policy"]
+        network = plan.problem.architecture
+        own_cfg = policy["megatron_cfg"]
+        own_cfg |= {f"num_layers_in_{end}_pipeline_stage": None for end in ("first", "last")}  # as even as they can be
+        given = SimpleNamespace(gated_linear_unit=True, virtual_pipeline_model_parallel_size=None)
+        try:
+            for name in APPLIED:
+                own[name](given, policy)
+            known = {f.name for f in fields(TransformerConfig)}
+            torch = pytest.importorskip("torch")
+            config = TransformerConfig(
+                **{name: value for name, value in vars(given).items() if name in known},
+                num_layers=network.num_hidden_layers,
+                hidden_size=network.hidden_size,
+                ffn_hidden_size=network.intermediate_size,
+                num_attention_heads=network.num_attention_heads,
+                num_query_groups=network.num_key_value_heads,
+                kv_channels=network.head_dim,
+                num_moe_experts=network.num_experts,
+                moe_ffn_hidden_size=network.moe_intermediate_size,
+                moe_router_topk=network.num_experts_per_tok or 2,
+                add_bias_linear=bool(network.mlp_bias),
+                activation_func=torch.nn.functional.silu,
+                bf16=True,
+                params_dtype=torch.bfloat16,
+                pipeline_dtype=torch.bfloat16,
+            )
+            optimizer(SimpleNamespace(**own_cfg["optimizer"]))
+            shards(policy, plan)
+            with groups(config, plan.layout["num_gpus"]):
+                first_pass(decoder(config), config, padded(plan), plan.layout["num_micro_batches"])
+        except REFUSALS as error:
+            return said(error)
+        return None
+
+    ask("nemo-rl", "nemo-rl", of_rl, why)

@@ -20,7 +20,7 @@ from unittest import mock
 import pytest
 from drawn import MODELS, PLANS, Anything, words_of, written
 from megatron_model import built, groups
-from refused import LEGAL, Draw, aimed, degrees, experts, lengths, refused, rollouts
+from refused import AIMS_OF_ULYSSES, LEGAL, Draw, aimed, degrees, experts, lengths, refused, rollouts
 from test_deepspeed import Ranks
 from test_openrlhf import parsed
 from test_parsers import OF_THE_USER, megatron
@@ -272,7 +272,7 @@ def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too() -> None:
             return said(error)
         return None
 
-    ask("verl-fsdp2", "verl", lambda rng: {**degrees(rng), **rollouts(rng)}, why)
+    ask("verl-fsdp2", "verl", lambda rng: aimed(rng, degrees(rng) | rollouts(rng), aims=AIMS_OF_ULYSSES), why)
 
 
 def mcore(plan: Plan, own: Any) -> None:

@@ -334,9 +334,14 @@ def test_slime_takes_lengths_that_do_not_divide_and_says_one_that_does() -> None
 
 def test_verl_with_dynamic_batches_takes_any_number_of_samples() -> None:
     """validate_config of verl 0.9.1 binds samples to GPUs only without use_dynamic_bsz."""
-    engine: Engine = catalog().find("engines", "verl-fsdp2")
-    assert "samples_divide_gpus" not in engine.rules
-    assert engine.options["fixed_micro_batches"].rules == ["samples_divide_gpus"]
+    few = {"engine": "verl-fsdp2", "cluster.max_gpus": None, "cluster.num_gpus": 8, "rl.rollout_batch_size": 10,
+           "rl.n_samples_per_prompt": 2, "layout.context_parallel": 2}  # fmt: skip
+    document = load("scenarios/qwen7b_rl.yaml")
+    packed = build_space(question_of(override(document, few | {"batch.max_tokens_per_gpu": "any"}), catalog()))
+    fixed = build_space(question_of(override(document, few | {"batch.micro_batch_size": 1}), catalog()))
+    assert len(packed.layouts)
+    assert not len(fixed.layouts)
+    assert {each.rule: each.count for each in fixed.removed}["samples_divide_gpus"]
 
 
 def test_the_script_is_one_that_bash_reads(tmp_path: Path) -> None:

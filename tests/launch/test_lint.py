@@ -238,6 +238,17 @@ def test_a_good_script_has_no_findings_and_a_full_one_is_exit_1(
     assert "0 findings" in " ".join(capsys.readouterr().out.split())
 
 
+def test_memory_at_the_edge_is_a_finding_and_exit_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = script(tmp_path, tensor=4, more="--sequence-parallel")
+    plan = lint(path, catalog()).plan
+    assert plan is not None
+    assert cli.main(["lint", str(path), "--set", f"cluster.usable_gib={plan.peak_gib * 1.01}", "--format", "json"]) == 5
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["rule"] == "critical_memory"
+    assert finding["line"] == line_of(path, "--micro-batch-size")
+    assert finding["text"].startswith("critical: ")
+
+
 def test_a_misspelt_option_has_its_line_its_name_and_its_fix(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -521,3 +532,28 @@ def test_a_case_of_a_known_word_takes_its_branch_and_a_value_from_before_stays(t
         (7, "L"),
         (10, "L"),
     }
+
+
+MOST_CALLS = 50
+"""Calls of Python functions that a line of a shell script may take: about a microsecond each."""
+
+
+@pytest.mark.parametrize("lines", [200, 400])
+def test_the_work_of_reading_a_script_grows_with_its_lines_alone(tmp_path: Path, lines: int) -> None:
+    """2,000 lines are read in 67,000 calls, far within a second of a CPU: counted, since a clock is the machine's."""
+    text = "".join(f'X{i}="${{X{i - 2}:-{i}}}"\n' if i % 2 else f'echo "step {i}: $X{i - 1}"\n' for i in range(lines))
+    count = 0
+
+    def counted(_: object, event: str, __: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    read_script(tmp_path / "x.sh", "X=1\n", "x.sh")  # imports
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        shell = read_script(tmp_path / "x.sh", text, "x.sh")
+    finally:
+        sys.setprofile(before)
+    assert shell.variables[f"X{lines - 1}"].line == lines
+    assert lines < count < MOST_CALLS * lines

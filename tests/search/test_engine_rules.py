@@ -122,7 +122,6 @@ CASES = {
         {
             "rl.rollout_batch_size": 10,
             "rl.n_samples_per_prompt": 2,
-            **switch("fixed_micro_batches"),
             **pins(context_parallel=2),
         },
         "verl-fsdp2",

@@ -84,7 +84,8 @@ def _adam(problem: Problem, layouts: Layouts) -> Mask:
 
 def _samples(problem: Problem, layouts: Layouts) -> Mask:
     samples = np.array([wish.samples for wish in problem.wishes])[layouts.wish]
-    return np.asarray((not problem.is_rl) | (samples % np.maximum(layouts.num_gpus, 1) == 0))
+    packed = (layouts.max_tokens > 0) & ("fixed_micro_batches" not in problem.scenario.engine_options)
+    return np.asarray((not problem.is_rl) | packed | (samples % np.maximum(layouts.num_gpus, 1) == 0))
 
 
 def _groups(problem: Problem, layouts: Layouts) -> Mask:
@@ -154,7 +155,7 @@ ENGINE_RULES = (
     ),
     Rule(
         "samples_divide_gpus",
-        "samples of a rollout are a multiple of the GPU count",
+        "in micro-batches of a fixed number of samples, those of a rollout are a multiple of the GPU count",
         _samples,
         "verl utils/config.py, validate_config: FSDP's smallest batch is n_gpus",
     ),

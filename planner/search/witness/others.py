@@ -123,6 +123,11 @@ TORCH = (
         lambda t: t.replicas <= 1 or divides(t.replicas, t.data * t.context),
     ),
     Check(
+        "without dynamic batches the samples of a rollout are a multiple of the GPUs",
+        "verl 0.9.1 utils/config.py:101-128, validate_config",
+        lambda t: not t.whole_heads or t.packed or divides(t.world_size, t.samples),
+    ),
+    Check(
         "Ulysses: context ranks take whole heads",
         "verl @b178a3cd models/transformers/monkey_patch.py:333; DeepSpeed @edaa72212 deepspeed/sequence/layer.py:40",
         lambda t: not t.whole_heads or divides(t.context, t.heads),

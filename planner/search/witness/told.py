@@ -23,6 +23,10 @@ class Told:
     zero_stage: int
     global_batch: int
     micro_batch: int
+    samples: int
+    """Of one rollout; 0 without one."""
+    packed: bool
+    """Micro-batches hold samples up to a number of tokens, not a fixed number of them."""
     sequence: int
     """Its length as it is cut, padding with it."""
     sequence_parallel: bool
@@ -113,7 +117,8 @@ def _padded(problem: Problem, lay: Mapping[str, int]) -> int:
 
 def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomputed: Sequence[int]) -> Told:
     """What the engine is told of a row of `Layouts` with these layers and recomputed layers of its stages."""
-    a, spec = problem.architecture, problem.scenario.layout
+    a, scenario = problem.architecture, problem.scenario
+    spec = scenario.layout
     return Told(
         world_size=lay["num_gpus"],
         tensor=lay["tensor_parallel"],
@@ -126,6 +131,8 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         zero_stage=lay["zero_stage"],
         global_batch=lay["global_batch_size"],
         micro_batch=lay["micro_batch_size"],
+        samples=problem.wishes[lay["wish"]].samples if problem.is_rl else 0,
+        packed=bool(lay["max_tokens"]) and "fixed_micro_batches" not in scenario.engine_options,
         sequence=_padded(problem, lay),
         sequence_parallel=bool(lay["sequence_parallel"]),
         layers=tuple(layers),
@@ -145,9 +152,9 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         precision=problem.precision.id,
         optimizer=problem.optimizers[lay["optimizer"]].id,
         offload=bool(spec.optimizer_offload),
-        stages_before_data=problem.scenario.cluster.rank_order == "tp_pp_dp",
+        stages_before_data=scenario.cluster.rank_order == "tp_pp_dp",
         schedule=str(spec.schedule),
-        options=frozenset(problem.scenario.engine_options),
+        options=frozenset(scenario.engine_options),
         replicas=_replicas(problem, lay),
         whole_heads=problem.engine.context_by_heads,
         splits=problem.engine.pipeline.uneven,
