@@ -332,6 +332,11 @@ class StageMemory(StageTensors):
             items += [Item(i.name, shape + i.amount, i.source) for i in rollouts_beside(self)]
         return tuple(items)
 
+    @property
+    def outside_bytes(self) -> Floats:
+        """Everything outside the allocator. [bytes]"""
+        return total(self._outside())
+
     def _needed(self, name: str) -> tuple[Item, ...]:
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
@@ -357,7 +362,7 @@ class StageMemory(StageTensors):
         waited for: neither causes an out-of-memory error by itself, so both fill at most what is left.
         """
         live = self.moment(name)
-        left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - total(self._outside()))
+        left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - self.outside_bytes)
         items = list(live)
         spare = self._needed(name)[len(live) :]
         ahead = run_ahead(self)

@@ -226,6 +226,7 @@ def _flags(detail: dict[str, Any], *, dense: bool) -> tuple[str, ...]:
         "cuda_graphs": "full_iteration" in graph,
         "compile": str(detail.get("compile")) == "True",
         "async_tp": str(detail.get("async_tp")) == "True",
+        "default_mixed_precision": str(detail.get("mp_mode") or "").startswith("DEFAULT"),
         "mlp_cuda_graphs" if dense else "scoped_cuda_graphs": "transformer_engine" in graph or "cuda graph (" in graph,
     }
     return (*(name for name, on in stated.items() if on), *detail.get("options", ()))

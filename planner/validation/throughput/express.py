@@ -235,11 +235,17 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
 
 
 def _with_expert_ranks(speed: Speed, source: Mapping[str, Any]) -> Speed:
-    """The row with the tensor parallelism of its experts that the source's configurations state, where it has none."""
-    stated = source.get("expert_tensor_parallel")
-    if stated is None or not speed.moe or speed.run.layout.get("etp"):
-        return speed
-    return replace(speed, run=replace(speed.run, layout={**speed.run.layout, "etp": stated}))
+    """The row with the degrees of its experts that the source's configurations state, where the table leaves them out.
+
+    Expert tensor parallelism is one of the whole source, expert parallelism one of each network.
+    """
+    layout, stated = speed.run.layout, {}
+    if speed.moe and not layout.get("etp"):
+        stated["etp"] = source.get("expert_tensor_parallel")
+    if speed.moe and (layout.get("ep") or 1) == 1:
+        stated["ep"] = source.get("expert_parallel", {}).get(speed.run.model)
+    known = {name: degree for name, degree in stated.items() if degree is not None}
+    return replace(speed, run=replace(speed.run, layout={**layout, **known})) if known else speed
 
 
 def express(

@@ -26,6 +26,7 @@ from planner.validation.throughput.cases import CLASSES, Speed
 from planner.validation.throughput.express import Estimate, UnexpressedSpeed
 from planner.validation.throughput.left_out import LeftOutSpeeds
 from planner.validation.throughput.left_out_report import left_out_blocks, left_out_document, percent
+from planner.validation.throughput.ran import ran_blocks, ran_document
 from planner.validation.throughput.score import Accuracy, GroupScore, SpeedBar, accuracy, bars, groups
 
 BEATEN = {
@@ -140,6 +141,8 @@ def blocks(result: ThroughputResult, *, rows: bool = False) -> list[Block]:
             left=frozenset({0, 7, 8}),
         ),
     ]
+    if result.estimates:
+        out += ran_blocks(result.estimates, rows=rows)
     if result.rl is not None:
         out += rl_blocks(result.rl)
     if result.placements is not None:
@@ -212,6 +215,7 @@ def render_json(result: ThroughputResult, *, rows: bool = False, inputs: Sequenc
         "not_scored": [{"id": s.id, "reason": s.excluded} for s in result.excluded]
         + [{"id": u.speed.id, "reason": u.reason} for u in result.unexpressed],
     }
+    data["memory_of_runs_that_ran"] = ran_document(result.estimates)
     if result.left is not None:
         data["left_out"] = left_out_document(result.estimates, result.left)
         data["left_out"]["bars"] = [asdict(bar) for bar in result.left_out_bars]
