@@ -54,7 +54,7 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-LEFT_OUT: dict[str, dict[str, Any]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
+LEFT_OUT: dict[str, dict[str, int | bool]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
 LEFT_OUT |= {name: {"linear_bias": True} for name in ("gpt-oss-20b", "gpt-oss-120b")}
 """Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
@@ -234,7 +234,7 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     }
 
 
-def _with_expert_ranks(speed: Speed, source: Mapping[str, Any]) -> Speed:
+def _with_expert_ranks(speed: Speed, source: Mapping[str, object]) -> Speed:
     """The row with the tensor parallelism of its experts that the source's configurations state, where it has none."""
     stated = source.get("expert_tensor_parallel")
     if stated is None or not speed.moe or speed.run.layout.get("etp"):
