@@ -54,7 +54,7 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-LEFT_OUT: dict[str, dict[str, Any]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
+LEFT_OUT: dict[str, dict[str, int | bool]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
 LEFT_OUT |= {name: {"linear_bias": True} for name in ("gpt-oss-20b", "gpt-oss-120b")}
 """Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
@@ -234,18 +234,12 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     }
 
 
-def _with_expert_ranks(speed: Speed, source: Mapping[str, Any]) -> Speed:
-    """The row with the degrees of its experts that the source's configurations state, where the table leaves them out.
-
-    Expert tensor parallelism is one of the whole source, expert parallelism one of each network.
-    """
-    layout, stated = speed.run.layout, {}
-    if speed.moe and not layout.get("etp"):
-        stated["etp"] = source.get("expert_tensor_parallel")
-    if speed.moe and (layout.get("ep") or 1) == 1:
-        stated["ep"] = source.get("expert_parallel", {}).get(speed.run.model)
-    known = {name: degree for name, degree in stated.items() if degree is not None}
-    return replace(speed, run=replace(speed.run, layout={**layout, **known})) if known else speed
+def _with_expert_ranks(speed: Speed, source: Mapping[str, object]) -> Speed:
+    """The row with the degrees of its experts that the source's configurations state, where its table has none."""
+    layout, by_network = speed.run.layout, source.get("expert_parallel")
+    ep = by_network.get(speed.run.model) if isinstance(by_network, dict) else None
+    degrees = {"ep": ep or layout.get("ep"), "etp": layout.get("etp") or source.get("expert_tensor_parallel")}
+    return replace(speed, run=replace(speed.run, layout={**layout, **degrees})) if speed.moe else speed
 
 
 def express(

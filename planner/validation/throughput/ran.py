@@ -81,7 +81,7 @@ def ran_blocks(estimates: Sequence[Estimate], *, rows: bool = False) -> list[Blo
         Heading("Memory of these runs, all of which ran"),
         Grid(header, tuple(lines)),
         Text(
-            "Reserve is what the allocator only caches and gives back before it runs out; solve offers what leaves headroom."
+            "Reserve is what the allocator caches and gives back before it runs out; offered is what leaves headroom."
         ),
     ]
     if rows:
