@@ -86,8 +86,8 @@ def ran_blocks(estimates: Sequence[Estimate], *, rows: bool = False) -> list[Blo
     ]
     if rows:
         listed = [_line(e) for r in engines for e in r.false_oom]
-        header = ("id", "engine", "peak GiB", "usable", "excess", "without reserve")
-        out.append(Grid(header, tuple(listed), left=frozenset({0, 1})))
+        columns = ("id", "engine", "peak GiB", "usable", "excess", "without reserve")
+        out.append(Grid(columns, tuple(listed), left=frozenset({0, 1})))
     return out
 
 
