@@ -11,6 +11,8 @@ from planner.problem.stage_choices import is_free
 from planner.search.axes.rule import Mask, Rule
 
 IN_FP8 = {"layernorm", "moe_act"}
+IN_EXPERTS = {"moe_a2a_overlap", "scoped_cuda_graphs", "fine_grained_offloading"}
+"""Options that work inside the expert layer, which one checkpoint holds where `moe` is recomputed."""
 """Modules that delayed scaling does not recompute."""
 
 
@@ -44,6 +46,12 @@ def _grouped(problem: Problem, layouts: Layouts) -> Mask:
     return np.full(len(layouts), grouped or not asked)
 
 
+def _experts_alone(problem: Problem, layouts: Layouts) -> Mask:
+    spec = problem.scenario.layout
+    beside = bool(IN_EXPERTS & set(problem.scenario.engine_options)) or spec.activation_offload is True
+    return np.full(len(layouts), not (beside and "moe" in spec.recompute_modules))
+
+
 def _delayed(problem: Problem, layouts: Layouts) -> Mask:
     delayed = problem.precision.compute == "fp8" and "block_scaled_fp8" not in problem.scenario.engine_options
     return np.full(len(layouts), not (delayed and IN_FP8 & set(problem.scenario.layout.recompute_modules)))
@@ -72,6 +80,13 @@ ENGINE_RULES = (
         "recompute_modules moe_act needs experts in grouped products",
         _grouped,
         "Megatron-LM core/transformer/transformer_config.py, recompute_modules",
+    ),
+    Rule(
+        "recompute_of_experts_alone",
+        "recompute_modules moe excludes what divides or moves the expert layer's inside: moe_a2a_overlap, "
+        "scoped_cuda_graphs, activation_offload",
+        _experts_alone,
+        "Megatron-LM @d98e8a64 core/transformer/transformer_config.py lines 2165, 2862 and 3031",
     ),
     Rule(
         "recompute_needs_block_scales",

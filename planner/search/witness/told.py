@@ -154,7 +154,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         offload=bool(spec.optimizer_offload),
         stages_before_data=scenario.cluster.rank_order == "tp_pp_dp",
         schedule=str(spec.schedule),
-        options=frozenset(scenario.engine_options),
+        options=frozenset([*scenario.engine_options, *(["fine_grained_offloading"] * (spec.activation_offload is True))]),
         replicas=_replicas(problem, lay),
         whole_heads=problem.engine.context_by_heads,
         splits=problem.engine.pipeline.uneven,
