@@ -174,9 +174,10 @@ def flash_attention_seconds(
 
     The rate is log-log interpolated in the sequence length, constant beyond 16k, and keeps the slope of 1k to 2k
     below 1k; heads under 128 lose `(d/128)^0.4`. FLOP and rate are those of the kernel's head size, and a head of no
-    multiple of 8 is padded and cut: q, k, v and o read and written once more each pass, four launches. A sliding window attends at the rate of its own width, and where a
-    ring of ranks cuts the sequence, the rate is that of one rank's `span`. Assumes
-    causal masking, 16-bit, equal lengths of queries and keys, no dropout. Source: aiconfigurator at 095f58a5.
+    multiple of 8 is padded and cut: q, k, v and o read and written once more each pass, four launches. A sliding
+    window attends at the rate of its own width, and where a ring of ranks cuts the sequence, the rate is that of one
+    rank's `span`. Assumes causal masking, 16-bit, equal lengths of queries and keys, no dropout. Source:
+    aiconfigurator at 095f58a5.
     Published: H100 FlashAttention 3, head_dim 128, 589 TFLOP/s at 4k.
     """
     value = head_dim if value_head_dim is None else value_head_dim

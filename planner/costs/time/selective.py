@@ -39,7 +39,7 @@ def _experts(layer: LayerTime, moe_layer: bool) -> Floats:
     busy = busy + layer.expert_collectives()
     timing = layer.problem.engine.timing
     launched = timing.launched_share * timing.expert_host_us / US_PER_S
-    return np.maximum(busy, launched) + timing.expert_sync_us / US_PER_S
+    return np.asarray(np.maximum(busy, launched) + timing.expert_sync_us / US_PER_S)
 
 
 def _expert_activation(layer: LayerTime, moe_layer: bool) -> Floats:

@@ -11,9 +11,6 @@ from planner.problem.stage_choices import is_free
 from planner.search.axes.rule import Mask, Rule
 
 IN_FP8 = {"layernorm", "moe_act"}
-IN_EXPERTS = {"moe_a2a_overlap", "scoped_cuda_graphs", "fine_grained_offloading"}
-"""Options that work inside the expert layer, which one checkpoint holds where `moe` is recomputed."""
-"""Modules that delayed scaling does not recompute."""
 
 
 def _offered(problem: Problem, layouts: Layouts) -> Mask:
@@ -47,9 +44,8 @@ def _grouped(problem: Problem, layouts: Layouts) -> Mask:
 
 
 def _experts_alone(problem: Problem, layouts: Layouts) -> Mask:
-    spec = problem.scenario.layout
-    beside = bool(IN_EXPERTS & set(problem.scenario.engine_options)) or spec.activation_offload is True
-    return np.full(len(layouts), not (beside and "moe" in spec.recompute_modules))
+    """Asked where an option is on that works inside the expert layer, which one checkpoint would hold."""
+    return np.full(len(layouts), "moe" not in problem.scenario.layout.recompute_modules)
 
 
 def _delayed(problem: Problem, layouts: Layouts) -> Mask:
