@@ -319,6 +319,7 @@ def test_nemo_rl_pads_sequences_so_that_context_ranks_get_pieces_of_one_length()
         "rl.response_length=5001",
     )
     assert policy["make_sequence_length_divisible_by"] == 8
+    assert policy["sequence_packing"]["logprob_mb_tokens"] == 16384
     assert policy["max_total_sequence_length"] % 8
     with pytest.raises(InputError, match="only where it packs them"):
         nemo_rl("layout.tensor_parallel=2", "batch.max_tokens_per_gpu=none", "batch.micro_batch_size=1")

@@ -55,7 +55,7 @@ NODES = {
 }
 """Node type where the source names none."""
 PRECISIONS = {"mxfp8": "fp8"}
-LEFT_OUT: dict[str, dict[str, Any]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
+LEFT_OUT: dict[str, dict[str, int | bool]] = {"deepseek-v3": {"n_group": 8, "topk_group": 4}}
 LEFT_OUT |= {name: {"linear_bias": True} for name in ("gpt-oss-20b", "gpt-oss-120b")}
 """Groups of experts and biases that the model's own config.json has and rows leave out."""
 _ENGINES = {
