@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from planner.validation.throughput.cases import Speed
 
 
-def as_recipes_state(speed: Speed, source: Mapping[str, Any]) -> Speed:
-    """The row with the tensor parallelism of its experts and the layers of its chunks, where these are known."""
-    return _with_chunks(_with_expert_ranks(speed, source), source)
+class PipelineLayout(TypedDict):
+    """Layers of each chunk of some pipelines, in the order in which a micro-batch passes them."""
+
+    models: list[str]
+    gpus: NotRequired[list[str]]
+    """All where it names none."""
+    pipelines: list[list[int]]
+    """(stages, chunks of each) of those that this is the layout of."""
+    layers: list[int]
 
 
-def _with_expert_ranks(speed: Speed, source: Mapping[str, Any]) -> Speed:
+def with_expert_ranks(speed: Speed, ranks: int | None) -> Speed:
     """The row with the tensor parallelism of its experts that the source's configurations state, where it has none."""
-    stated = source.get("expert_tensor_parallel")
-    if stated is None or not speed.moe or speed.run.layout.get("etp"):
+    if ranks is None or not speed.moe or speed.run.layout.get("etp"):
         return speed
-    return replace(speed, run=replace(speed.run, layout={**speed.run.layout, "etp": stated}))
+    return replace(speed, run=replace(speed.run, layout={**speed.run.layout, "etp": ranks}))
 
 
-def _with_chunks(speed: Speed, source: Mapping[str, Any]) -> Speed:
+def with_chunks(speed: Speed, layouts: Sequence[PipelineLayout]) -> Speed:
     """The row with the layers of each chunk that the source's recipes state for its network, GPU and pipeline."""
     c, lay = speed.run, speed.run.layout
-    for told in source.get("pipeline_layouts", []):
+    for told in layouts:
         known = c.model.split(" ")[0] in told["models"] and c.gpu in told.get("gpus", [c.gpu])
         if known and [lay.get("pp") or 1, lay.get("vpp") or 1] in told["pipelines"]:
             return replace(speed, run=replace(c, layout={**lay, "chunk_layers": told["layers"]}))
