@@ -46,7 +46,9 @@ PLAIN = {
     "cluster": {"node": "hgx-h100-8", "num_gpus": 16, "usable_gib": 4000, "host_memory_gib": 100000},
     "batch": {"global_batch_size": 256, "sequence_length": 1024},
 }
-MODULES = (["core_attn"], ["mlp"], ["layernorm"], ["mla_up_proj", "layernorm"], ["shared_experts"], ["moe_act"])
+MODULES = (
+    ["core_attn"], ["mlp"], ["layernorm"], ["mla_up_proj", "layernorm"], ["shared_experts"], ["moe_act"], ["moe"],
+)  # fmt: skip
 OPTIMIZERS = ("adamw", "adamw", "adamw", "adamw-8bit", "adafactor", "sgd", "lion", "muon")
 
 

@@ -44,6 +44,8 @@ class AttentionCurve:
     """Dense bf16 peak of the device. [TFLOP/s]"""
     narrow_head: float = NARROW_HEAD
     """Exponent of the loss for heads under 128."""
+    kernel: str = "newest"
+    """Whose head sizes: newest, flash2 or triton."""
 
 
 _LENGTHS = (1024.0, 2048.0, 4096.0, 16384.0)
@@ -67,6 +69,14 @@ TRITON_SHARE = 0.66
 """Rate of the Triton kernel of 2023 over FlashAttention 2: MPT at 32k and 64k tokens, A100 0.68, H100 0.65."""
 OLDER_NARROW_HEAD = 0.15
 """NARROW_HEAD of FlashAttention 2 and Triton kernels, which are slower at 128 and lose less at 64."""
+KERNEL_HEADS = {"newest": (64.0, 96.0, 128.0, 192.0, 256.0), "flash2": (32.0, 64.0, 96.0, 128.0, 192.0, 256.0)}
+"""Head sizes that FlashAttention has kernels for; a head between two runs the larger one's, whose products cover the
+padding. Source: flash-attention @0251105a2 hopper/flash_api.cpp lines 492 to 509 (FlashAttention 3) and
+csrc/flash_attn/src/static_switch.h lines 90 to 111 (2). cuDNN's and Triton's are not public: taken alike, assumed."""
+HEAD_MULTIPLE = 8
+"""Elements of 16 bits in the 16 bytes that tensor cores load: other head sizes are padded with zeros in memory.
+Source: flash-attention @0251105a2 flash_attn/flash_attn_interface.py lines 481 to 484; torch pads likewise before it
+(aten/src/ATen/native/transformers/attention.cpp, pad_last_dim<8>)."""
 _BY_CAPABILITY = {
     "sm_80": "a100",
     "sm_86": "a100",
@@ -99,7 +109,7 @@ def attention_curve(
     if wide and kernel == "newest":
         kernel = "flash2"
     older = kernel != "newest"
-    curve = MEASURED[f"{name}-flash2" if older and f"{name}-flash2" in MEASURED else name]
+    curve = replace(MEASURED[f"{name}-flash2" if older and f"{name}-flash2" in MEASURED else name], kernel=kernel)
     if older:
         share = TRITON_SHARE if kernel == "triton" else 1.0
         curve = replace(curve, tflops=tuple(rate * share for rate in curve.tflops), narrow_head=OLDER_NARROW_HEAD)
@@ -113,6 +123,19 @@ def attended_pairs(*, sequence_length: Values, window: Values | None = None) -> 
     """Query-key pairs of one causal head: `s w - w^2 / 2`, w = s without a sliding window. [pairs]"""
     width = sequence_length if window is None else np.minimum(window, sequence_length)
     return sequence_length * width - width * width / 2
+
+
+def stored_head(head_dim: Values) -> Values:
+    """Elements of a head in memory as the kernels take it: padded to a multiple of 8."""
+    return HEAD_MULTIPLE * np.ceil(np.asarray(head_dim) / HEAD_MULTIPLE)
+
+
+def kernel_head(head_dim: Values, kernel: str = "newest") -> Values:
+    """Head size of the FlashAttention kernel that runs a head; beyond the widest kernel the padded head itself."""
+    sizes = np.asarray(KERNEL_HEADS.get(kernel, KERNEL_HEADS["flash2"]))
+    stored = np.asarray(stored_head(head_dim))
+    place = np.searchsorted(sizes, stored)
+    return np.where(place < len(sizes), sizes[np.minimum(place, len(sizes) - 1)], stored)
 
 
 def attention_flop(
@@ -150,17 +173,21 @@ def flash_attention_seconds(
         backward  2.5 flop at 0.72 of the forward rate, or twice the bytes
 
     The rate is log-log interpolated in the sequence length, constant beyond 16k, and keeps the slope of 1k to 2k
-    below 1k; heads under 128 lose `(d/128)^0.4`. A sliding window attends at the rate of its own width, and where a
-    ring of ranks cuts the sequence, the rate is that of one rank's `span`. Assumes
-    causal masking, 16-bit, equal lengths of queries and keys, no dropout. Source: aiconfigurator at 095f58a5.
+    below 1k; heads under 128 lose `(d/128)^0.4`. FLOP and rate are those of the kernel's head size, and a head of no
+    multiple of 8 is padded and cut: q, k, v and o read and written once more each pass, four launches. A sliding
+    window attends at the rate of its own width, and where a ring of ranks cuts the sequence, the rate is that of one
+    rank's `span`. Assumes causal masking, 16-bit, equal lengths of queries and keys, no dropout. Source:
+    aiconfigurator at 095f58a5.
     Published: H100 FlashAttention 3, head_dim 128, 589 TFLOP/s at 4k.
     """
+    value = head_dim if value_head_dim is None else value_head_dim
+    run, run_value = kernel_head(head_dim, curve.kernel), kernel_head(value, curve.kernel)
     flop = attention_flop(
         sequence_length=sequence_length,
         micro_batch_size=micro_batch_size,
         heads=heads,
-        head_dim=head_dim,
-        value_head_dim=value_head_dim,
+        head_dim=run,
+        value_head_dim=run_value,
         window=window,
     )
     span = sequence_length if span is None else span
@@ -170,15 +197,16 @@ def flash_attention_seconds(
     slope = (log_rate[1] - log_rate[0]) / (log_length[1] - log_length[0])
     below = np.minimum(log_span - log_length[0], 0.0) * slope
     rate = np.exp(np.interp(log_span, log_length, log_rate) + below) * TERA
-    rate = rate * np.minimum(head_dim / 128, 1.0) ** curve.narrow_head
-    value = head_dim if value_head_dim is None else value_head_dim
-    size_bytes = 2.0 * micro_batch_size * sequence_length * (head_dim + value) * (heads + kv_heads)
+    rate = rate * np.minimum(run / 128, 1.0) ** curve.narrow_head
+    stored = stored_head(head_dim) + stored_head(value)
+    size_bytes = 2.0 * micro_batch_size * sequence_length * stored * (heads + kv_heads)
     memory = size_bytes / (ACHIEVED_BANDWIDTH * memory_gb_per_s * GB)
+    padded = np.where(stored > head_dim + value, 2 * memory + 4 * LAUNCH_SECONDS, 0.0)
     if backward:
         seconds = np.maximum(BACKWARD_FLOP * flop / (BACKWARD_RATE * rate), 2 * memory) + LAUNCH_SECONDS
     else:
         seconds = np.maximum(flop / rate, memory) + LAUNCH_SECONDS
-    return _like(seconds)
+    return _like(seconds + padded)
 
 
 def unfused_attention_seconds(
@@ -197,11 +225,12 @@ def unfused_attention_seconds(
         forward   4 b a d s^2 FLOP and 8 bytes a score;  backward  twice the FLOP and 12 bytes a score
         dropout adds 5 bytes a score and pass;  three launches forward, six backward
 
-    No causal saving: the products run over the full square. `gemm_tflops` is the sustained rate of large products.
+    No causal saving: the products run over the full square, in head sizes rounded up to a multiple of 8 (what unaligned
+    loads lose besides is unknown: no published run has one). `gemm_tflops` is the sustained rate of large products.
     Assumes a fused scale-mask-softmax kernel, 16-bit scores, FLOP and bytes of different kernels not overlapped.
     """
     scores = 1.0 * micro_batch_size * heads * sequence_length * sequence_length
-    flop = (8.0 if backward else 4.0) * scores * head_dim
+    flop = (8.0 if backward else 4.0) * scores * stored_head(head_dim)
     per_score = UNFUSED_BACKWARD_BYTES if backward else UNFUSED_FORWARD_BYTES
     size_bytes = scores * (per_score + (UNFUSED_DROPOUT_BYTES if dropout else 0))
     launches = 6 if backward else 3

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine, configured
+from planner.schema.scenario import Scenario
 
 
 class _Same:
@@ -29,3 +31,14 @@ def configured_once(engine: Engine, options: Sequence[str], modules: Sequence[st
 @lru_cache(maxsize=256)
 def _configured(same: _Same, options: tuple[str, ...], modules: tuple[str, ...]) -> Engine:
     return configured(same.engine, options, modules)
+
+
+def switched_on(scenario: Scenario, engine: Engine, precision: str, network: Architecture) -> list[str]:
+    """Options of the engine that the scenario turns on, by name, through a field of layout: or by its head sizes."""
+    on = [*scenario.engine_options, precision]
+    if scenario.layout.activation_offload is True:
+        on += [n for n, o in engine.options.items() if o.decides == "activation_offload" and n not in on]
+    sizes = (network.head_dim, network.v_head_dim or network.head_dim)
+    if any(size % engine.fused_head_multiple for size in sizes) and "unfused_attention" not in on:
+        on += ["unfused_attention"] if "unfused_attention" in engine.options else []
+    return on

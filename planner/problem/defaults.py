@@ -15,7 +15,7 @@ from planner.problem.conditions import modules_that_free
 from planner.problem.option_sets import options_left_open
 from planner.problem.problem import Question
 from planner.problem.stage_choices import wider_splits
-from planner.problem.variants import DECISIONS
+from planner.problem.variants import DECISIONS, module_sets
 from planner.schema.scenario import Scenario
 
 IN_THE_PROOF = " (-vv)"
@@ -165,7 +165,7 @@ def _recomputation(question: Question) -> Iterator[KeptDefault]:
         yield KeptDefault("layout.recompute", "uniform", "per_stage", 1)
     modules = modules_that_free(problem)
     if modules and layout.recompute_group == 1 and layout.recomputed_layers != "all":
-        yield KeptDefault("layout.recompute_modules", "none", "any", 2 ** len(modules))
+        yield KeptDefault("layout.recompute_modules", "none", "any", len(module_sets(modules)))
     scenario = problem.scenario.model_copy(update={"options_to_try": "any"})
     options = options_left_open(scenario, question.offered or problem.engine, problem.architecture, problem.precision)
     if options:

@@ -16,7 +16,7 @@ from planner.inputs.run_kind import run_kind
 from planner.problem.awake_together import spelt_out
 from planner.problem.choices import choose
 from planner.problem.conditions import modules_that_free
-from planner.problem.configured import configured_once
+from planner.problem.configured import configured_once, switched_on
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import Machines
@@ -184,7 +184,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
         catalog.data_file(measured)
     wishes = wish_combinations(scenario, len(shared["optimizers"]))
     kind = run_kind(scenario, engine, shared["architecture"], precision, base, wishes[0].sequence_length)
-    on = _switched_on(scenario, engine, precision.id)
+    on = switched_on(scenario, engine, precision.id, shared["architecture"])
     engine = configured_once(engine, on, scenario.layout.recompute_modules)
     usable = scenario.cluster.usable_gib if scenario.cluster.usable_gib is not None else gpu.usable_gib
     headroom, headroom_from, demanded = _headroom(scenario, engine, usable)
@@ -224,14 +224,6 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     if problem.colocated:
         return [], problem
     return _apart(problem, catalog)
-
-
-def _switched_on(scenario: Scenario, engine: Engine, precision: str) -> list[str]:
-    """Options of the engine that the scenario turns on, by name or through a field of layout:."""
-    on = [*scenario.engine_options, precision]
-    if scenario.layout.activation_offload is True:
-        on += [n for n, o in engine.options.items() if o.decides == "activation_offload" and n not in on]
-    return on
 
 
 def _headroom(scenario: Scenario, engine: Engine, usable_gib: float) -> tuple[float, str, float]:

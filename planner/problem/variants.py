@@ -16,6 +16,8 @@ from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 
 MOST_VARIANTS = 1024
+IN_EXPERTS = {"moe_act", "shared_experts"}
+"""Modules inside `moe`, the whole expert layer."""
 """Combinations that are searched together."""
 
 USUAL_GROUPS: tuple[int | str, ...] = ("sqrt", 2, 4)
@@ -65,14 +67,23 @@ def variants(scenario: Scenario, engine: Engine) -> tuple[Variant, ...]:
     return tuple(found)
 
 
+def module_sets(modules: Sequence[str]) -> list[list[str]]:
+    """Sets of modules to recompute out of these, smaller ones first.
+
+    The whole expert layer beside a part of it frees nothing more and runs the part twice: such sets are left out.
+    """
+    sets = [list(some) for size in range(len(modules) + 1) for some in combinations(modules, size)]
+    return [some for some in sets if "moe" not in some or not IN_EXPERTS & set(some)]
+
+
 def with_modules(variant: Variant, modules: Sequence[str]) -> tuple[Variant, ...]:
-    """The variant with each set of recomputed modules out of these, smaller sets first.
+    """The variant with each of `module_sets`.
 
     Raises ValueError for more than `MOST_VARIANTS` of them.
     """
     if 2 ** len(modules) > MOST_VARIANTS:
         raise ValueError(f"{len(modules)} modules to recompute make more than {MOST_VARIANTS} sets")
-    sets = [list(some) for size in range(len(modules) + 1) for some in combinations(modules, size)]
+    sets = module_sets(modules)
     path = ("layout", "recompute_modules")
     named = [((".".join(path), ", ".join(some) or "none"),) if len(sets) > 1 else () for some in sets]
     return tuple(

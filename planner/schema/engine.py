@@ -268,6 +268,8 @@ class Engine(Stated):
     vocab_divisible_by: int = Field(default=1, ge=1, le=2**20)
     """The vocabulary is padded to a multiple of this times tensor_parallel."""
     fused_attention: bool = True
+    fused_head_multiple: int = Field(default=1, ge=1, le=256)
+    """Head sizes of no multiple of this run by the option unfused_attention, whatever is asked for."""
     fused_qkv: bool = False
     """One product makes queries, keys and values of any network; grouped keys and values are repeated for all heads."""
     made_logits_stay: bool = False

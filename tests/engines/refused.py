@@ -107,6 +107,8 @@ AIMS: tuple[dict[str, Any], ...] = (
     {"model": "mixtral-8x7b", "layout.tensor_parallel": 2, "layout.sequence_parallel": False},
     {"layout.recompute_modules": ["mla_up_proj"]},
     {"layout.recompute_modules": ["moe_act"]},
+    {"layout.recompute_modules": ["moe"], "model": "mixtral-8x7b", "layout.expert_parallel": 2,
+     "engine_options": ["moe_a2a_overlap"]},
     {"layout.recompute_modules": ["layernorm"], "precision": "fp8"},
 )  # fmt: skip
 """What a rule seldom drawn asks for, over which the rest is drawn as always."""

@@ -184,6 +184,9 @@ CASES = {
     "recomputed_layers_exist": Case(pins(recomputed_layers=40)),
     "recompute_needs_latents": Case(pins(recompute_modules=["mla_up_proj"])),
     "recompute_needs_grouped_experts": Case(pins(recompute_modules=["moe_act"])),
+    "recompute_of_experts_alone": Case(
+        {"model": "mixtral-8x7b", **switch("scoped_cuda_graphs"), **pins(recompute_modules=["moe"])}
+    ),
     "recompute_needs_block_scales": Case({"precision": "fp8", **pins(recompute_modules=["layernorm"])}),
 }
 RULES = {rule.name: rule for axis in AXES for rule in (*axis.RULES, *axis.ENGINE_RULES)}

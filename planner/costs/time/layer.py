@@ -175,20 +175,24 @@ class LayerTime:
 
     def elementwise(self, which: Pass, *, moe_layer: bool) -> Floats:
         """Norms, residuals, rotary embedding and activation function, each a kernel of its own. [s]"""
-        a, tp, k = self.problem.architecture, self.layouts.tensor_parallel, self.kernels
+        a, tp = self.problem.architecture, self.layouts.tensor_parallel
         kinds = self.problem.engine.elementwise
         seconds = self.norms(which) + 2 * self._pass(kinds.residual, which, self.sequence_tokens * a.hidden_size)
         turned = self.tokens * (a.query_width + a.key_value_width) / tp
         seconds = seconds + self._pass(kinds.rotary, which, turned)
-        factor = self._moves(which)
-        width: float = a.intermediate_size
-        if moe_layer:
-            width = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 1) + a.shared_expert_intermediate_size
-            permuted = self.tokens / tp * (a.num_experts_per_tok or 1) * a.hidden_size
-            seconds = seconds + 2 * k.elementwise(factor * 4 * permuted)
-            if a.mlp_bias and any(kinds.expert_bias.bytes):
-                seconds = seconds + self._pass(kinds.expert_bias, which, permuted)
-        return np.asarray(seconds + self.activation(which, width))
+        return np.asarray(seconds + self.mlp_elementwise(which, moe_layer=moe_layer))
+
+    def mlp_elementwise(self, which: Pass, *, moe_layer: bool) -> Floats:
+        """The activation function of a dense MLP, or of experts with the permutations around them. [s]"""
+        a, kinds = self.problem.architecture, self.problem.engine.elementwise
+        if not moe_layer:
+            return self.activation(which, a.intermediate_size)
+        width = (a.num_experts_per_tok or 1) * (a.moe_intermediate_size or 1) + a.shared_expert_intermediate_size
+        permuted = self.tokens / self.layouts.tensor_parallel * (a.num_experts_per_tok or 1) * a.hidden_size
+        seconds = 2 * self.kernels.elementwise(self._moves(which) * 4 * permuted)
+        if a.mlp_bias and any(kinds.expert_bias.bytes):
+            seconds = seconds + self._pass(kinds.expert_bias, which, permuted)
+        return seconds + self.activation(which, width)
 
     def _moves(self, which: Pass) -> float:
         """Times that a pass moves the bytes of a fused forward kernel."""

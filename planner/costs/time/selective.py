@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.costs.time.layer import LayerTime
 from planner.problem.layouts import Floats
+from planner.units import US_PER_S
 
 
 def _attention(layer: LayerTime, moe_layer: bool) -> Floats:
@@ -24,6 +25,21 @@ def _mlp(layer: LayerTime, moe_layer: bool) -> Floats:
         return np.zeros(np.shape(layer.tokens))
     width = layer.problem.architecture.intermediate_size
     return layer.mlp_products("forward", moe_layer=False) + layer.activation("forward", width)
+
+
+def _experts(layer: LayerTime, moe_layer: bool) -> Floats:
+    """The whole expert layer: both exchanges, permutations and products, or its launches, and a wait for counts.
+
+    Source: Megatron-LM @d98e8a64 megatron/core/transformer/moe/moe_layer.py lines 650 to 716 (route, shared experts,
+    dispatch, experts and combine under one checkpoint, which runs them again).
+    """
+    if not moe_layer:
+        return np.zeros(np.shape(layer.tokens))
+    busy = layer.mlp_products("forward", moe_layer=True) + layer.mlp_elementwise("forward", moe_layer=True)
+    busy = busy + layer.expert_collectives()
+    timing = layer.problem.engine.timing
+    launched = timing.launched_share * timing.expert_host_us / US_PER_S
+    return np.asarray(np.maximum(busy, launched) + timing.expert_sync_us / US_PER_S)
 
 
 def _expert_activation(layer: LayerTime, moe_layer: bool) -> Floats:
@@ -64,6 +80,7 @@ MODULES: dict[str, Callable[[LayerTime, bool], Floats]] = {
     "core_attn": _attention,
     "layernorm": _norms,
     "mlp": _mlp,
+    "moe": _experts,
     "moe_act": _expert_activation,
     "shared_experts": _shared_experts,
     "mla_up_proj": _latent_up,

@@ -11,7 +11,6 @@ from planner.problem.stage_choices import is_free
 from planner.search.axes.rule import Mask, Rule
 
 IN_FP8 = {"layernorm", "moe_act"}
-"""Modules that delayed scaling does not recompute."""
 
 
 def _offered(problem: Problem, layouts: Layouts) -> Mask:
@@ -44,6 +43,11 @@ def _grouped(problem: Problem, layouts: Layouts) -> Mask:
     return np.full(len(layouts), grouped or not asked)
 
 
+def _experts_alone(problem: Problem, layouts: Layouts) -> Mask:
+    """Asked where an option is on that works inside the expert layer, which one checkpoint would hold."""
+    return np.full(len(layouts), "moe" not in problem.scenario.layout.recompute_modules)
+
+
 def _delayed(problem: Problem, layouts: Layouts) -> Mask:
     delayed = problem.precision.compute == "fp8" and "block_scaled_fp8" not in problem.scenario.engine_options
     return np.full(len(layouts), not (delayed and IN_FP8 & set(problem.scenario.layout.recompute_modules)))
@@ -72,6 +76,13 @@ ENGINE_RULES = (
         "recompute_modules moe_act needs experts in grouped products",
         _grouped,
         "Megatron-LM core/transformer/transformer_config.py, recompute_modules",
+    ),
+    Rule(
+        "recompute_of_experts_alone",
+        "recompute_modules moe excludes what divides or moves the expert layer's inside: moe_a2a_overlap, "
+        "scoped_cuda_graphs, activation_offload",
+        _experts_alone,
+        "Megatron-LM @d98e8a64 core/transformer/transformer_config.py lines 2165, 2862 and 3031",
     ),
     Rule(
         "recompute_needs_block_scales",

@@ -162,6 +162,14 @@ MEGATRON = (
         lambda t: "moe_act" not in t.modules or (t.experts > 0 and "sequential_experts" not in t.options),
     ),
     Check(
+        "recompute_modules moe beside overlapped exchanges, graphs of the router, or activations offloaded inside",
+        "megatron/core/transformer/transformer_config.py:2165, 2862 and 3031 @d98e8a64",
+        lambda t: (
+            "moe" not in t.modules
+            or not {"moe_a2a_overlap", "scoped_cuda_graphs", "fine_grained_offloading"} & t.options
+        ),
+    ),
+    Check(
         "weights in fp8 need products in fp8",
         "megatron/core/transformer/transformer_config.py:1439",
         lambda t: "fp8_parameters" not in t.options or t.precision == "fp8",

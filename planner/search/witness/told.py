@@ -119,6 +119,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
     """What the engine is told of a row of `Layouts` with these layers and recomputed layers of its stages."""
     a, scenario = problem.architecture, problem.scenario
     spec = scenario.layout
+    offloading = ["fine_grained_offloading"] if spec.activation_offload is True else []
     return Told(
         world_size=lay["num_gpus"],
         tensor=lay["tensor_parallel"],
@@ -154,7 +155,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         offload=bool(spec.optimizer_offload),
         stages_before_data=scenario.cluster.rank_order == "tp_pp_dp",
         schedule=str(spec.schedule),
-        options=frozenset(scenario.engine_options),
+        options=frozenset([*scenario.engine_options, *offloading]),
         replicas=_replicas(problem, lay),
         whole_heads=problem.engine.context_by_heads,
         splits=problem.engine.pipeline.uneven,

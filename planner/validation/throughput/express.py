@@ -30,6 +30,7 @@ from planner.validation.memory.translate import NotExpressible
 from planner.validation.published import Overlay
 from planner.validation.throughput.cases import Speed
 from planner.validation.throughput.memory_rows import OF_MEMORY
+from planner.validation.throughput.recipe_layouts import with_chunks, with_expert_ranks
 
 SOURCES = "throughput_sources.yaml"
 MODULES = {"act": "moe_act", "norm": "layernorm"}
@@ -234,14 +235,6 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     }
 
 
-def _with_expert_ranks(speed: Speed, source: Mapping[str, object]) -> Speed:
-    """The row with the degrees of its experts that the source's configurations state, where its table has none."""
-    layout, by_network = speed.run.layout, source.get("expert_parallel")
-    ep = by_network.get(speed.run.model) if isinstance(by_network, dict) else None
-    degrees = {"ep": ep or layout.get("ep"), "etp": layout.get("etp") or source.get("expert_tensor_parallel")}
-    return replace(speed, run=replace(speed.run, layout={**layout, **degrees})) if speed.moe else speed
-
-
 def express(
     speeds: Iterable[Speed], sources: Mapping[str, Any], catalog: Catalog | None = None
 ) -> tuple[list[Estimate], list[UnexpressedSpeed]]:
@@ -251,7 +244,8 @@ def express(
     failed: list[UnexpressedSpeed] = []
     for row in speeds:
         source = sources.get(row.run.source, {})
-        speed = _with_expert_ranks(row, source)
+        speed = with_expert_ranks(row, source.get("expert_parallel", {}), source.get("expert_tensor_parallel"))
+        speed = with_chunks(speed, source.get("pipeline_layouts", ()))
         try:
             document = document_of(speed, source, own)
         except NotExpressible as error:
@@ -380,7 +374,10 @@ def _recomputed(speed: Speed, layers: int) -> int:
 
 
 def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndarray, np.ndarray]:
-    """Layers and recomputed layers of each stage as the engine deals them out, shape [rows, stages]."""
+    """Layers and recomputed layers of each stage as its recipe or the engine deals them, shape [rows, stages].
+
+    Chunk c of a pipeline lies on stage c modulo its stages.
+    """
     a = problem.architecture
     head = a.vocab_size * a.hidden_size
     layer = (a.query_width + a.attention_out_width + 2 * a.key_value_width) * a.hidden_size
@@ -393,7 +390,8 @@ def _stages(speeds: list[Speed], problem: Problem, stages: int) -> tuple[np.ndar
             deal = partial(cost_balanced_stages, layers=a.num_hidden_layers, layer_cost=layer, head_cost=head)
         elif a.num_hidden_layers % (count * chunks) and (a.num_hidden_layers + 2) % (count * chunks) == 0:
             deal = partial(padded_ends_stages, layers=a.num_hidden_layers)
-        split = deal(stages=count)
+        told = speed.run.layout.get("chunk_layers")
+        split = tuple(sum(told[stage::count]) for stage in range(count)) if told else deal(stages=count)
         each = list(split) + [0] * (stages - count)
         layers.append(each)
         recomputed.append([_recomputed(speed, n) for n in each])

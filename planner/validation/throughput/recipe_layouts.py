@@ -1,0 +1,43 @@
+"""What the recipes of a source state of a row's layout that the row itself does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NotRequired, TypedDict
+
+from planner.validation.throughput.cases import Speed
+
+
+class PipelineLayout(TypedDict):
+    """Layers of each chunk of some pipelines, in the order in which a micro-batch passes them."""
+
+    models: list[str]
+    gpus: NotRequired[list[str]]
+    """All where it names none."""
+    pipelines: list[list[int]]
+    """(stages, chunks of each) of those that this is the layout of."""
+    layers: list[int]
+
+
+def with_expert_ranks(speed: Speed, expert_parallel: Mapping[str, int], expert_tensor_parallel: int | None) -> Speed:
+    """The row with the degrees of its experts that the source's configurations state, where its table has none.
+
+    `expert_parallel` by network.
+    """
+    if not speed.moe:
+        return speed
+    layout = speed.run.layout
+    ep = expert_parallel.get(speed.run.model) or layout.get("ep")
+    etp = layout.get("etp") or expert_tensor_parallel
+    return replace(speed, run=replace(speed.run, layout={**layout, "ep": ep, "etp": etp}))
+
+
+def with_chunks(speed: Speed, layouts: Sequence[PipelineLayout]) -> Speed:
+    """The row with the layers of each chunk that the source's recipes state for its network, GPU and pipeline."""
+    c, lay = speed.run, speed.run.layout
+    for told in layouts:
+        known = c.model.split(" ")[0] in told["models"] and c.gpu in told.get("gpus", [c.gpu])
+        if known and [lay.get("pp") or 1, lay.get("vpp") or 1] in told["pipelines"]:
+            return replace(speed, run=replace(c, layout={**lay, "chunk_layers": told["layers"]}))
+    return speed
