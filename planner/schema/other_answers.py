@@ -390,7 +390,7 @@ class ValidateThroughputAnswer(Envelope):
     left_out: dict[str, Any] | None = None
     """The same errors and bars with constants fitted without each row's source, engine or network, and every refit."""
     not_scored: list[UnscoredRow]
-    memory_of_runs_that_ran: list[dict[str, Any]]
+    memory_of_runs_that_ran: list[dict[str, object]]
     """By engine file: how many of these runs the memory model says do not fit, and which."""
     rl: dict[str, Any] | None = None
     rl_placements: dict[str, Any] | None = None
