@@ -124,7 +124,8 @@ def table(found: Sequence[Judged]) -> str:
     for each in found:
         free = "-" if each.plan is None else f"{each.plan.headroom_gib:.1f}"
         cure = {None: "-", True: "yes", False: "no"}[each.works]
-        why = each.reason or ("another phase, or none stated" if each.foreseen else "the plan says otherwise")
+        apart = "it says no phase" if each.phase is None else "another phase"
+        why = each.reason or (apart if each.foreseen else "the plan says otherwise")
         right = "yes" if each.right else f"{'verdict alone' if each.foreseen else 'no'}: {why}"
         cells = (each.name, each.phase or "-", each.said, free, each.predicted or "-", cure, right)
         lines.append("| " + " | ".join(cells) + " |")
