@@ -117,6 +117,7 @@ class _Model:
         self.held: dict[int | None, tuple[CpTerm, int]] = {}
         """Nodes of each offer that is not paid by use, and at most."""
         self.sizes: dict[int | None, dict[int, CpTerm]] = {}
+        """Of each such offer by nodes: whether so many are held."""
         self.counted = 0
         """Expected cost of the answer. [cost units]"""
         own, own_most = [], []
@@ -235,10 +236,8 @@ class _Model:
             for place, b in zip(left, own, strict=True)
         }
         for energy in energies(self.problem, self.left):
-            nodes: CpTerm = self.problem.limits.max_nodes
-            if energy.supply is not None:
-                nodes = self.problem.supplies[energy.supply].capacity
-            nodes, most = self.held.get(energy.supply, (nodes, nodes))
+            limit = self._limit(energy.supply)
+            nodes, most = self.held.get(energy.supply, (limit, limit))
             if sum(least for _, least in energy.least) + energy.hours * most < MAX_RANGE:
                 self.model.add(sum(least * picked[place] for place, least in energy.least) <= energy.hours * nodes)
         for meeting in meetings(self.problem, self.left):

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 from planner.analysis.changes import less_headroom
+from planner.costs.item_names import ItemName
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.defaults import held, held_text
 from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.least_memory import least_memory
-from planner.search.plan import PHASES, Plan, degrees
+from planner.search.plan import PHASES, PhaseMemory, Plan, degrees
 from planner.search.search import Outcome, plan
 from planner.search.space import build_space
 from planner.search.untried import untried
@@ -61,7 +62,8 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
         missing = tuple(f"Not tried: {entry.text}." for entry in untried(question))
         beside = held_text(held(question))
         missing += (f"Held at defaults: {beside}.",) if beside is not None else ()
-        return Nearest((*said, "It does not fit even where no memory is kept free.", *missing), least, None)
+        refused = ("It does not fit even where no memory is kept free.", *_without_reserve(worst, usable))
+        return Nearest((*said, *refused, *missing), least, None)
     less = dict(less_headroom(question.first, headroom))
     again = plan(override(question.document, less), catalog, check_points=0, time_limit_s=time_limit_s)
     if again.plan is None:
@@ -69,6 +71,22 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     changed = ", ".join(f"{path}: {str(value).lower() if value is False else value}" for path, value in less.items())
     fits = f"{changed} fits (solved: {again.plan.headroom_gib:.1f} GiB free, {again.plan.step_seconds:.1f} s a step)."
     return Nearest((*said, fits), least, headroom)
+
+
+def _without_reserve(worst: PhaseMemory, usable_gib: float) -> tuple[str, ...]:
+    """Says so where it is the estimated reserve alone that is too much.
+
+    An allocation that fails is tried again after cached blocks are freed (torch c10/cuda/CUDACachingAllocator.cpp,
+    release_cached_blocks); what fragments hold stays.
+    """
+    reserve = sum(item.amount for item in worst.items if item.name == ItemName.ALLOCATOR_RESERVE)
+    live = sum(item.amount for item in worst.items) - reserve
+    if not live <= usable_gib < live + reserve:
+        return ()
+    return (
+        f"{reserve:.1f} GiB of it is the allocator's reserve, estimated; {live:.1f} GiB are live. PyTorch frees what "
+        "it can of a reserve before it fails: such a run may start, and be slow.",
+    )
 
 
 def least_headroom_gib(question: Question) -> float | None:
