@@ -27,11 +27,11 @@ LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
 
 @dataclass(frozen=True)
 class LayerParameters:
-    """Parameters of one transformer layer. [elements]"""
+    """Parameters of one transformer layer, of the mean one where some have linear attention. [elements]"""
 
-    attention_sharded: int
+    attention_sharded: float
     """Query, key, value (or latent up-projections) and output matrices, biases of the first three, attention sinks."""
-    attention_replicated: int
+    attention_replicated: float
     """Query/key norms, output bias, and the down-projections of latent attention with their norms."""
     norm: int
     """The norms over the hidden size."""
@@ -43,13 +43,19 @@ class LayerParameters:
     routed_experts: int
     """All experts of the layer together."""
     shared_experts: int
+    linear_sharded: float = 0
+    """Of linear attention: projections in and out, convolution, decay rates and step biases of the heads."""
+    linear_replicated: float = 0
+    """The norm over one value head of linear attention."""
 
     @property
-    def total(self) -> int:
+    def total(self) -> float:
         """The whole layer. [elements]"""
         return (
             self.attention_sharded
             + self.attention_replicated
+            + self.linear_sharded
+            + self.linear_replicated
             + self.norm
             + self.dense_mlp_sharded
             + self.dense_mlp_replicated
@@ -79,13 +85,17 @@ class ArchitectureParameters:
     num_moe_layers: int
     routed_experts_idle: int
     """Routed-expert parameters that one token does not visit, over all layers."""
+    full_attention: tuple[int, int]
+    """Sharded and replicated parameters of attention in a layer that attends."""
+    linear_attention: tuple[int, int]
+    """The same of linear attention in a layer that has it; none where no layer has."""
 
     @property
     def total(self) -> int:
         """All parameters, tied weights once. [elements]"""
         moe = self.moe_layer.total * self.num_moe_layers if self.moe_layer is not None else 0
         ends = self.embedding + self.beside_embedding + self.lm_head + self.beside_head
-        return ends + self.dense_layer.total * self.num_dense_layers + moe
+        return round(ends + self.dense_layer.total * self.num_dense_layers + moe)
 
     @property
     def beside_embedding(self) -> int:
@@ -108,7 +118,9 @@ def count_parameters(architecture: Architecture) -> ArchitectureParameters:
 
     With h hidden_size, a heads, g key/value heads, d head_dim, f intermediate_size, V vocab_size, E experts:
 
-        attention  h (a + 2g) d + a d h                      (+ biases, q/k norms, sinks)
+        attention  h (a + 2g) d + a d h                      (+ biases, q/k norms, sinks; a gate as wide as q, h a d)
+        linear     h (2 k + 2 w + 2 n) + c (2 k + w) + w h + 2 n + w / n
+                   k, w the widths of all key and value heads, n value heads, c the convolution's kernel
         latent     h q + q a (n + r) + h (c + r) + c a (n + v) + a v h + q + c
                    q, c the query and key/value ranks; n, r, v the nope, rope and value head sizes;
                    without q_lora_rank the query matrix is h a (n + r)
@@ -221,9 +233,13 @@ def target_names(architecture: Architecture, targets: Iterable[str]) -> tuple[st
 
 
 def _count(s: Architecture) -> ArchitectureParameters:
-    h = s.hidden_size
+    h, full = s.hidden_size, s.full_attention_layers / s.num_hidden_layers
     norm = h * (s.norm_vectors if s.norm_vectors is not None else 1 if s.norm == "rmsnorm" else 2)
-    sharded, replicated = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
+    attention = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
+    other = linear_attention(s) if s.is_linear else (0, 0)
+    # The mean layer: each has one of the two.
+    sharded, replicated = (amount * full for amount in attention) if s.is_linear else attention
+    linear = {"linear_sharded": other[0] * (1 - full), "linear_replicated": other[1] * (1 - full)}
     dense_mlp = _mlp(s, s.intermediate_size)
     dense = LayerParameters(
         attention_sharded=sharded,
@@ -234,6 +250,7 @@ def _count(s: Architecture) -> ArchitectureParameters:
         router=0,
         routed_experts=0,
         shared_experts=0,
+        **linear,
     )
     num_dense, num_moe, idle, moe = s.num_hidden_layers, 0, 0, None
     if s.num_experts is not None:
@@ -252,6 +269,7 @@ def _count(s: Architecture) -> ArchitectureParameters:
             router=(h + s.router_bias) * s.num_experts + (h if s.shared_expert_gate else 0),
             routed_experts=s.num_experts * expert,
             shared_experts=_mlp(s, shared) if shared else 0,
+            **linear,
         )
     return ArchitectureParameters(
         embedding=s.vocab_size * h,
@@ -266,16 +284,30 @@ def _count(s: Architecture) -> ArchitectureParameters:
         num_dense_layers=num_dense,
         num_moe_layers=num_moe,
         routed_experts_idle=idle,
+        full_attention=attention,
+        linear_attention=other,
     )
 
 
 def _grouped_query_attention(s: Architecture) -> tuple[int, int]:
     """Sharded and replicated parameters of multi-head or grouped-query attention."""
     query, key = s.num_attention_heads * s.head_dim, s.num_key_value_heads * s.head_dim
-    sharded = s.hidden_size * (query + 2 * key) + query * s.hidden_size
+    sharded = s.hidden_size * (query * (1 + s.attn_output_gate) + 2 * key) + query * s.hidden_size
     sharded += (query + 2 * key if s.attention_bias else 0) + (s.num_attention_heads if s.attention_sinks else 0)
     replicated = s.hidden_size if s.attention_out_bias else 0
     return sharded, replicated + {"none": 0, "head": 2 * s.head_dim, "full": query + key}[s.qk_norm]
+
+
+def linear_attention(s: Architecture) -> tuple[int, int]:
+    """Sharded and replicated parameters of one layer's linear attention, a gated delta rule. [elements]
+
+    Source: modelling code of transformers 5.23.0, Qwen3NextGatedDeltaNet and Qwen3_5GatedDeltaNet; cut by heads as
+    Megatron-LM @d98e8a64d megatron/core/ssm/gated_delta_net/common.py lines 176 to 240.
+    """
+    keys, values, heads = s.linear_key_width, s.linear_value_width, s.linear_num_value_heads or 0
+    into = s.hidden_size * (2 * keys + 2 * values + 2 * heads)
+    convolution = (s.linear_conv_kernel_dim or 0) * (2 * keys + values)
+    return into + convolution + values * s.hidden_size + 2 * heads, s.linear_value_head_dim or 0
 
 
 def _mla(s: Architecture) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from planner.errors import InputError, Place
 from planner.inputs.document import Document
 from planner.inputs.hf_families import FAMILIES, KNOWN_LLAMAS, SAME_CODE, Family
 from planner.inputs.hf_keys import Config, fail
-from planner.inputs.hf_positions import POSITIONS, positions, windows
+from planner.inputs.hf_positions import POSITIONS, linear_layers, positions, windows
 from planner.inputs.hf_vision import vision_parameters
 from planner.inputs.messages import explain
 from planner.inputs.yaml_builder import PathKey
@@ -151,6 +151,7 @@ def _fields(config: Config, chain: list[Config], kind: str) -> tuple[dict[str, o
         "vision_parameters": tower,
         **placed,
         **near,
+        **linear_layers(config, family, layers),
     }
     return fields, [*([] if known else [UNKNOWN_TYPE.format(kind)]), *cautions, *said, *chunks]
 

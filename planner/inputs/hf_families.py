@@ -53,6 +53,9 @@ class Family:
     scoring: Literal["softmax", "sigmoid"] = "softmax"
     """How the router's logits become scores, where the file does not say."""
     sinks: bool = False
+    linear: int = 0
+    """One layer in so many attends where the file does not say which, the others have linear attention (gated delta
+    rule), and a gate behind attention is always there; 0 for networks without."""
     halved_width: bool = False
     """intermediate_size counts both input projections of the MLP together."""
     dropout: float = 0.0
@@ -64,6 +67,21 @@ _PLAIN = Family(norm="layernorm", gated=False, activation="gelu", qkv_bias=True,
 _GPT2 = replace(_PLAIN, activation="gelu_new", tied=True, learned=True, dropout=0.1)
 _QWEN2 = Family(qkv_bias=True, out_bias=False, window_asked=True)
 _QWEN3 = Family(qk_norm="head", window_asked=True)
+_QWEN3_NEXT = Family(
+    qk_norm="head",
+    shared_gate=True,
+    linear=4,
+    rotary=0.25,
+    defaults={
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "linear_conv_kernel_dim": 4,
+        "rms_norm_eps": 1e-6,
+        "head_dim": 256,
+    },
+)
 _COHERE = Family(
     norm="layernorm", norm_vectors=1, norms=1, parallel=True, parallel_norms=1, tied=True, qk_norm_asked="full"
 )
@@ -136,7 +154,12 @@ FAMILIES = {
     "qwen2_moe": replace(_QWEN2, shared_gate=True),
     "qwen2_vl": _QWEN2,
     "qwen3": _QWEN3,
+    "qwen3_5": _QWEN3_NEXT,
+    "qwen3_5_moe": _QWEN3_NEXT,
+    "qwen3_5_moe_text": _QWEN3_NEXT,
+    "qwen3_5_text": _QWEN3_NEXT,
     "qwen3_moe": _QWEN3,
+    "qwen3_next": _QWEN3_NEXT,
     "qwen3_vl_moe_text": _QWEN3,
     "qwen3_vl_text": _QWEN3,
     "seed_oss": Family(qkv_bias=True, out_bias=False),

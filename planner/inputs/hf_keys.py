@@ -32,7 +32,8 @@ NEVER_MATTERS = frozenset(
     masked_softmax_fusion max_batch_size max_length max_seq_length max_sequence_length min_length mlp_type
     mm_tokens_per_image model_type moe_capacity moe_drop_tokens moe_jitter_eps moe_layer_end_index
     moe_layer_num_skipped moe_loss_weight moe_random_routing_dropped_token moe_router_dtype moe_use_aux_free
-    mrope_section mup_denominator no_repeat_ngram_size no_rope_layer_interval norm_type num_beam_groups num_beams
+    mrope_section mtp_use_dedicated_embeddings mup_denominator no_repeat_ngram_size no_rope_layer_interval
+    norm_type num_beam_groups num_beams
     num_return_sequences num_reward_heads offset_alibi onnx_safe order_of_interleaved_layers org_vocab_size
     original_rope original_rope_theta output_attentions output_hidden_states output_router_logits output_scores
     pad_id pad_key_length pool_type position_embedding_type position_embedding_xdrope post_layer_norm
@@ -104,9 +105,19 @@ REFUSED = {
 }
 """Keys that, set, give a network parts that cannot be planned; each with the part in words."""
 
+GATED_DELTA = ("qwen3_next", "qwen3_5")
+"""How the model_type of networks begins whose linear attention and gate behind attention are counted."""
+LINEAR_HEADS = ("linear_num_key_heads", "linear_num_value_heads")
+
+
+def _gated_delta(data: Mapping[str, object]) -> bool:
+    return str(data.get("model_type")).startswith(GATED_DELTA)
+
+
 NEUTRAL: dict[str, Callable[[object, Mapping[str, object]], bool]] = {
     "word_embed_proj_dim": lambda value, data: value == data.get("hidden_size"),
     "attn_type_list": lambda value, _: isinstance(value, list) and all(kind == 1 for kind in value),
+    **{key: lambda _, data: _gated_delta(data) for key in (*LINEAR_HEADS, "attn_output_gate")},
 }
 """Keys of REFUSED that are set in ordinary networks too, each with how one tells."""
 

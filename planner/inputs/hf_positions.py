@@ -10,6 +10,11 @@ _SCALINGS = ("llama3", "yarn", "longrope", "linear", "dynamic")
 _UNSCALED = ("default", "mrope", "none", "None")
 _OPTIONAL = ("low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")
 _KINDS_OF_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
+_LINEAR = "linear_attention"
+_LINEAR_SHAPE = (
+    *("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"),
+    "linear_conv_kernel_dim",
+)
 
 
 def positions(config: Config, family: Family, head_dim: int) -> tuple[dict[str, object], list[str]]:
@@ -29,7 +34,8 @@ def positions(config: Config, family: Family, head_dim: int) -> tuple[dict[str, 
     parameters = _rope_parameters(config)
     scaling, cautions = _scaling(config, parameters, longest)
     rotary = config.whole("rotary_dim")
-    share = parameters.real("partial_rotary_factor") or config.real("partial_rotary_factor", "rotary_pct", "rope_pct")
+    outer = config.real("partial_rotary_factor", "rotary_pct", "rope_pct")
+    share = parameters.real("partial_rotary_factor") or outer
     base = parameters.real("rope_theta") or config.real("rope_theta", "rotary_emb_base")
     if base is None and attention is not None:
         base = attention.real("rope_theta")
@@ -81,7 +87,7 @@ def windows(config: Config, family: Family, layers: int) -> tuple[dict[str, obje
     chunk = config.whole("attention_chunk_size")
     kinds, pattern = config.items("layer_types"), config.get("sliding_window_pattern")
     turned = config.items("no_rope_layers")
-    strange = [kind for kind in kinds if kind not in _KINDS_OF_LAYERS]
+    strange = [kind for kind in kinds if kind not in _KINDS_OF_LAYERS and not (kind == _LINEAR and family.linear)]
     if strange:
         raise fail(config, f"the network has layers of another kind (`layer_types`: {strange[0]})")
     if chunk:
@@ -101,3 +107,25 @@ def windows(config: Config, family: Family, layers: int) -> tuple[dict[str, obje
         period = pattern if type(pattern) is int else family.window_period
         near = layers - layers // period if period > 0 else layers
     return {"sliding_window": window, "sliding_window_layers": near}, []
+
+
+def linear_layers(config: Config, family: Family, layers: int) -> dict[str, object]:
+    """Which layers have linear attention, and its shape; nothing of networks without such layers. Raises InputError for
+    another order of layers than the last of each so many attending."""
+    if not family.linear:
+        return {}
+    kinds, said = config.items("layer_types"), config.whole("full_attention_interval")
+    full = [place + 1 for place, kind in enumerate(kinds) if kind != _LINEAR]
+    interval = full[0] if full else said or family.linear
+    whole = kinds in ([], [_kind(place, interval) for place in range(layers)])
+    if not whole or layers % interval or said not in (None, interval):
+        because = "only layers of which the last of each so many attends can be planned"
+        raise fail(config, "layers of linear and of full attention alternate in no such order (`layer_types`)", because)
+    config.get("mamba_ssm_dtype", "attn_output_gate", "output_gate_type", "mlp_only_layers")
+    shape = {name: config.whole(name) for name in _LINEAR_SHAPE}
+    return {"full_attention_interval": interval, **shape, "attn_output_gate": True}
+
+
+def _kind(place: int, interval: int) -> str:
+    """The kind of the layer at that place, counted from 0."""
+    return _LINEAR if (place + 1) % interval else _KINDS_OF_LAYERS[0]

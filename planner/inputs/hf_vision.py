@@ -1,7 +1,7 @@
 """Parameters of vision towers and their projectors, from the `vision_config` of a `config.json`.
 
-Source: modelling code of transformers 5.23.0 (qwen2_5_vl, qwen3_vl, siglip with gemma3, llama4, pixtral with mistral3);
-each formula equals the count of the whole published model in tests/inputs/hf_configs.json.
+Source: modelling code of transformers 5.23.0 (qwen2_5_vl, qwen3_vl, qwen3_5, siglip with gemma3, llama4, pixtral with
+mistral3); each formula equals the count of the whole published model in tests/inputs/hf_configs.json.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ _TOWERS: dict[str, Callable[[Config, Config, int], int]] = {
     "llama4": _llama4,
     "mistral3": _pixtral,
     "qwen2_5_vl": _qwen2_5,
+    "qwen3_5": _qwen3,
+    "qwen3_5_moe": _qwen3,
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
 }

@@ -25,9 +25,9 @@ PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
 
-def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
-    """Each condition and whether it holds in this kind of layer; those on the layout are multiplied in by
-    `shard_factor`."""
+def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> dict[str, bool]:
+    """Each condition and whether it holds in this kind of layer, one with `linear` attention or one that attends; those
+    on the layout are multiplied in by `shard_factor`."""
     a, adapter = problem.architecture, problem.scenario.adapter
     wide = problem.precision.activation_bytes > 2
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
@@ -40,6 +40,9 @@ def what_applies(problem: Problem, *, moe_layer: bool) -> dict[str, bool]:
     fused = not repeated and (problem.engine.fused_qkv or a.model_type in FUSED_QKV)
     return {
         "always": True,
+        "linear_attention": linear,
+        "full_attention": not linear,
+        "gated_attention": a.attn_output_gate and not linear,
         "dense": not moe_layer,
         "moe": moe_layer,
         "shared_experts": moe_layer and a.shared_expert_intermediate_size > 0,
@@ -121,7 +124,9 @@ def conditions(tensor: Tensor) -> tuple[str, ...]:
 
 def modules_that_free(problem: Problem) -> tuple[str, ...]:
     """Modules of the engine whose recomputation drops some tensor of this network, in its file's order."""
-    kinds = [what_applies(problem, moe_layer=moe) for moe in {False, problem.architecture.is_moe}]
+    a = problem.architecture
+    each = [(moe, linear) for moe in {False, a.is_moe} for linear in {False, a.is_linear}]
+    kinds = [what_applies(problem, moe_layer=moe, linear=linear) for moe, linear in each]
     freed = {
         module
         for tensor in problem.engine.saved

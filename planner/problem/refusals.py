@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.document import Document
+from planner.problem.linear_attention import linear_attention
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -270,7 +271,7 @@ def work_contradictions(
     document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
 ) -> list[Mistake]:
     """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
-    wrong = []
+    wrong = linear_attention(document, scenario, architecture, engine)
     if scenario.adapter is not None:
         try:
             lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))

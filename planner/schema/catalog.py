@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from planner.schema.architecture import MOST_LAYERS as MOST_LAYERS
+from planner.schema.architecture import Architecture as Architecture
+from planner.schema.architecture import ParameterCounts as ParameterCounts
+from planner.schema.architecture import RopeScaling as RopeScaling
 from planner.schema.base import (
     BytesEach,
     Count,
@@ -22,12 +26,6 @@ from planner.schema.base import (
     TeraFlops,
     Usd,
 )
-
-MOST_LAYERS = 4096
-Width = Annotated[int, Field(ge=1, le=2**31)]
-"""A size of a network, one at least."""
-Parameters = Annotated[int, Field(ge=0, le=2**53)]
-"""A number of parameters."""
 
 LinkKind = Literal["switch", "full_mesh", "bridged_pairs", "hybrid_cube_mesh", "pcie_tree", "none"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
@@ -137,156 +135,6 @@ class Node(Frozen):
     """Measured large-message bus bandwidth inside the node, e.g. all_reduce_8: 480."""
     notes: str | None = None
     sources: list[Source] = Field(min_length=1)
-
-
-class ParameterCounts(Frozen):
-    """Exact published counts, used to check the counting formulas, never as their input."""
-
-    total: Parameters
-    active_per_token: Parameters | None = None
-    non_embedding: Parameters | None = None
-    by_group: dict[str, Parameters] = Field(default_factory=dict)
-    counted_with: str | None = None
-
-
-class RopeScaling(Frozen):
-    """Rotary frequencies stretched beyond the lengths first trained on; names are those of config.json."""
-
-    rope_type: Literal["llama3", "yarn", "longrope", "linear", "dynamic"]
-    factor: float = Field(ge=1e-3, le=1e6)
-    original_max_position_embeddings: int = Field(gt=0, le=2**31)
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float = 1.0
-    mscale_all_dim: float = 0.0
-
-
-class Architecture(Frozen):
-    """A decoder-only network; names are those of its Hugging Face config.json."""
-
-    id: str
-    hf_id: str | None = None
-    aliases: list[str] = Field(default_factory=list)
-    """Other names of the same network: releases whose weights differ and nothing else."""
-    model_type: str
-    hidden_size: int = Field(gt=0, le=2**26)
-    num_hidden_layers: int = Field(gt=0, le=MOST_LAYERS)
-    num_attention_heads: int = Field(gt=0, le=2**26)
-    num_key_value_heads: int = Field(gt=0, le=2**26)
-    head_dim: int = Field(gt=0, le=2**26)
-    """Query/key head size; for multi-head latent attention qk_nope_head_dim + qk_rope_head_dim."""
-    intermediate_size: int = Field(gt=0, le=2**26)
-    vocab_size: int = Field(gt=0, le=2**26)
-    max_position_embeddings: Width | None = None
-    tie_word_embeddings: bool = False
-    hidden_act: str = "silu"
-    gated_mlp: bool = True
-    """Two input projections (SwiGLU, GeGLU) instead of one."""
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_vectors: int | None = Field(default=None, ge=0, le=2)
-    """Vectors of hidden_size that one norm learns, where not 1 (RMS norm) or 2 (layer norm): Cohere's has no bias."""
-    norms_per_layer: int = Field(default=2, ge=1, le=64)
-    """Norms over the hidden size in one layer (Gemma has 4, GPT-J 1)."""
-    parallel_block: bool = False
-    """Attention and MLP add to the same stream side by side (GPT-J, GPT-NeoX, Falcon, Cohere)."""
-    qk_norm: Literal["none", "head", "full"] = "none"
-    """Query/key norms over one head, or over the full projection width."""
-    learned_positions: Width | None = None
-    """Rows of a learned position embedding; none with rotary positions."""
-    alibi: bool = False
-    """Positions enter as a bias on the attention scores; nothing is rotated or learned."""
-    embedding_norm: bool = False
-    """A norm right behind the embedding (BLOOM)."""
-    head_bias: bool = False
-    """Bias on the logits (GPT-J, Phi-2)."""
-    vision_parameters: int = Field(default=0, ge=0, le=10**12)
-    """Parameters of a vision tower with its projector; whole on every GPU of the first stage, trained with the rest."""
-    attention_bias: bool = False
-    """Bias on the query, key and value projections."""
-    attention_out_bias: bool = False
-    attention_sinks: bool = False
-    """One learned scalar a query head (gpt-oss)."""
-    mlp_bias: bool = False
-    """Bias on every MLP (or expert) projection."""
-    router_bias: bool = False
-    sliding_window: Width | None = None
-    sliding_window_layers: Count = 0
-    """How many layers attend only to the window."""
-    q_lora_rank: Width | None = None
-    kv_lora_rank: Width | None = None
-    qk_nope_head_dim: Width | None = None
-    qk_rope_head_dim: Width | None = None
-    v_head_dim: Width | None = None
-    num_experts: Width | None = None
-    num_experts_per_tok: Width | None = None
-    moe_intermediate_size: Width | None = None
-    shared_expert_intermediate_size: Count = 0
-    """Width of all shared experts of one layer together."""
-    shared_expert_gate: bool = False
-    first_k_dense_replace: Count = 0
-    """Leading layers with a dense MLP although the rest route."""
-    num_nextn_predict_layers: Count = 0
-    norm_epsilon: float | None = Field(default=None, gt=0)
-    """Added to the variance in every norm; like the fields below it changes no byte, and launch files need it."""
-    rope_theta: float | None = Field(default=None, gt=0)
-    """Base of the rotary frequencies; none with learned positions, or where the source is silent."""
-    rope_scaling: RopeScaling | None = None
-    partial_rotary_factor: float = Field(default=1.0, gt=0, le=1)
-    """Share of each head that is rotated."""
-    scoring_func: Literal["softmax", "sigmoid"] | None = None
-    """How the router's logits become scores of experts."""
-    norm_topk_prob: bool = True
-    """The scores of the chosen experts are divided by their sum."""
-    routed_scaling_factor: Factor = 1.0
-    n_group: int = Field(default=1, ge=1, le=2**20)
-    """Groups of experts of which topk_group are looked at."""
-    topk_group: int = Field(default=1, ge=1, le=2**20)
-    router_correction_bias: bool = False
-    """A bias of each expert that takes part in the choice, not in the weight (e_score_correction_bias)."""
-    attention_dropout: float = Field(default=0.0, ge=0, le=1)
-    hidden_dropout: float = Field(default=0.0, ge=0, le=1)
-    cautions: list[str] = Field(default_factory=list)
-    """What a plan of this network leaves out or takes for something else; printed with the known errors."""
-    parameters: ParameterCounts | None = None
-    notes: str | None = None
-    sources: list[Source] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Architecture:
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
-        if self.is_moe and (self.num_experts_per_tok is None or self.moe_intermediate_size is None):
-            raise ValueError("num_experts needs num_experts_per_tok and moe_intermediate_size")
-        if self.is_mla and None in (self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim):
-            raise ValueError("kv_lora_rank needs qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
-        return self
-
-    @property
-    def is_moe(self) -> bool:
-        """True where some layers route tokens to experts."""
-        return self.num_experts is not None
-
-    @property
-    def is_mla(self) -> bool:
-        """True for multi-head latent attention."""
-        return self.kv_lora_rank is not None
-
-    @property
-    def query_width(self) -> int:
-        """Width of all query heads."""
-        return self.num_attention_heads * self.head_dim
-
-    @property
-    def key_value_width(self) -> int:
-        """Width of all key heads, which is that of all value heads too (grouped-query attention)."""
-        return self.num_key_value_heads * self.head_dim
-
-    @property
-    def attention_out_width(self) -> int:
-        """Width that enters the output projection."""
-        return self.num_attention_heads * (self.v_head_dim if self.v_head_dim is not None else self.head_dim)
 
 
 class Optimizer(Frozen):

@@ -12,6 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
+from planner.schema.engine_parts import CodeFamily as CodeFamily
+from planner.schema.engine_parts import LinearAttention as LinearAttention
+from planner.schema.engine_parts import Pipeline as Pipeline
+from planner.schema.engine_parts import Recompute as Recompute
 from planner.schema.evidence import Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
@@ -152,48 +156,6 @@ class Overhead(Fittable):
     source: str
 
 
-class Recompute(Frozen):
-    """Which activation recomputation the engine offers."""
-
-    granularities: list[Literal["none", "selective", "full"]]
-    methods: list[Literal["block", "uniform"]] = Field(default_factory=list)
-    """block: the first N layers of each stage; uniform: every layer, in groups of N."""
-    per_stage: bool = False
-    """Each stage may have its own number (needs a custom layout where the engine has one flag)."""
-    partial: bool = True
-    """Fewer layers than the stage has may be recomputed."""
-    per_chunk: bool = False
-    """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
-
-
-CodeFamily = Literal["megatron", "megatron-deepspeed", "torchtitan", "nanotron", "torch", "dualpipe", "llama3"]
-"""Families of engines that check what they are told by the same code (or that are published as a paper alone)."""
-
-
-class Pipeline(Frozen):
-    """Which pipelines the engine offers."""
-
-    supported: bool = True
-    virtual: bool = False
-    uneven: Literal["no", "first_last", "any"] = "no"
-    """Which stages may hold another number of layers than the rest."""
-    uneven_by_hand: bool = False
-    """They may where its code or a list of modules is written for it; `layers_per_stage: auto` leaves stages even."""
-    uneven_chunks: bool = False
-    """Chunks of one interleaved stage may hold different numbers of layers: each chunk is told its own."""
-    empty_stages: bool = False
-    """The last stages may hold no layer: head and loss stand alone."""
-    group_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    """Micro-batches that one chunk of an interleaved pipeline takes in turn; pipeline_parallel unless stated."""
-    bidirectional: bool = False
-    """Half of the micro-batches enter at each end (DualPipe): a rank holds the stage of its own place and that of the
-    place opposite. Both are counted as large as the larger of the two; the step's time is taken as that of 1F1B."""
-    zero_bubble: str | None = None
-    """Source of the engine's ZB-H1 schedule, where it has one: weight gradients wait for the pipeline's bubble."""
-    balance: Literal["layers", "cost"] = "layers"
-    """How layers fall on stages by default: equal numbers, or equal cost with the head counted as one block."""
-
-
 class Overlap(Frozen):
     """Share of a collective that hides behind computation, at best."""
 
@@ -280,6 +242,8 @@ class Engine(Stated):
     """Head and loss are one function, which makes the gradients of head and head input on its way forward."""
     quantised_base_keeps_inputs: bool = False
     """Frozen quantised layers keep their inputs for backward (bitsandbytes before 0.42)."""
+    linear_attention: LinearAttention | None = None
+    """None where nobody has looked; networks with linear attention are refused then."""
     run_ahead: RunAhead | None = None
     reserve: Reserve
     expandable_segments: bool = False

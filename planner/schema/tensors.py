@@ -45,6 +45,15 @@ Width = Literal[
     "vocab",  # padded vocabulary
     "head_matrix",  # padded vocabulary times hidden_size
     "fused_head_chunk",  # vocabulary times the share of tokens that one chunk of a fused linear cross-entropy holds
+    "linear_projected",  # linear attention: queries, keys, values, gate, betas and decays as projected
+    "linear_mixed",  # queries, keys and values of linear attention, as the convolution takes them
+    "linear_keys",  # all key heads of linear attention
+    "linear_queries",  # key heads of linear attention repeated for each value head
+    "linear_values",  # all value heads of linear attention
+    "linear_heads",  # one number a value head of linear attention
+    "linear_key_heads",  # one number a key head of linear attention
+    "linear_triangle",  # one row of a chunk's triangle for each value head
+    "linear_state",  # a state of key times value sizes for each value head, once a chunk: its share of one token
     "one",  # one number a token
 ]
 Shard = Literal[
@@ -52,6 +61,8 @@ Shard = Literal[
     "sequence",  # divided by tensor_parallel when sequence parallel is on, whole otherwise
     "none",  # whole on each rank
     "expert_tensor",  # routed tokens of one rank: divided by expert_tensor_parallel
+    "linear",  # heads of linear attention: cut and repeated as the engine's linear_attention says
+    "whole_sequence",  # whole on each rank, of all context ranks' tokens where linear attention runs whole sequences
 ]
 When = Literal[
     "always",
@@ -60,6 +71,9 @@ When = Literal[
     "shared_experts",
     "mla",
     "not_mla",
+    "linear_attention",  # layers with linear attention
+    "full_attention",  # the others, and all layers of networks without any
+    "gated_attention",  # layers that attend and multiply the result by a gate
     "gated",
     "ungated",
     "gated_dense",

@@ -94,10 +94,10 @@ class StageMemory(StageTensors):
         A frozen weight has none: TransformerEngine pytorch/module/linear.py lines 1354 to 1374 at d0067d0da.
         """
         p, a, lay, engine = self.problem.parameters, self.problem.architecture, self.layouts, self.problem.engine
-        shapes = (p.dense_layer.attention_sharded + p.dense_layer.dense_mlp_sharded) / lay.tensor_parallel
+        shapes = self.attention_shapes + p.dense_layer.dense_mlp_sharded / lay.tensor_parallel
         if p.moe_layer is not None:
             one_expert = p.moe_layer.routed_experts / (a.num_experts or 1) / lay.expert_tensor_parallel
-            shapes = (p.moe_layer.attention_sharded + p.moe_layer.shared_experts) / lay.tensor_parallel + one_expert
+            shapes = self.attention_shapes + p.moe_layer.shared_experts / lay.tensor_parallel + one_expert
             shapes = shapes + self.is_first * (p.num_dense_layers > 0) * (
                 p.dense_layer.dense_mlp_sharded / lay.tensor_parallel
             )
@@ -218,8 +218,7 @@ class StageMemory(StageTensors):
         items = [Item(ItemName.ACTIVATIONS_KEPT_LAYERS, whole, saved)]
         if name == "recomputation":
             stubs = stubs + self._activations(np.ones_like(flight))[1]
-            rebuilt, _ = self.layer_activations
-            rebuilt = rebuilt * self._group[0]
+            rebuilt = self._rebuilt * self._group[0]
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]

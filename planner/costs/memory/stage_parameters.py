@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.costs.memory.layer_kinds import full_attention_share, linear_cut
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.formulas.parameters import LayerParameters, adapted_sides
 from planner.problem.copies import sharded_copies
@@ -51,14 +52,33 @@ class StageParameters:
     def _moe(self) -> bool:
         return self.problem.architecture.is_moe
 
+    @cached_property
+    def _full(self) -> Floats:
+        """Share of the stage's layers that attend; the others have linear attention."""
+        return full_attention_share(self.problem, self.layouts, self.stage)
+
     def _layer_share(self, layer: LayerParameters) -> tuple[Floats, Floats]:
-        """(dense, expert) parameters of one layer on one rank."""
+        """(dense, expert) parameters of one layer on one rank; of two kinds of layers the stage's mean one."""
         tp = self.layouts.tensor_parallel
         dense = (layer.attention_sharded + layer.dense_mlp_sharded + layer.shared_experts) / tp + (
             layer.attention_replicated + layer.dense_mlp_replicated + layer.norm + layer.router
         )
+        if self.problem.architecture.is_linear:
+            dense = dense - layer.attention_sharded / tp - layer.attention_replicated
+            full, linear = self.problem.parameters.full_attention, self.problem.parameters.linear_attention
+            attending, other = full[0] / tp + full[1], linear[0] / linear_cut(self.problem, tp) + linear[1]
+            dense = dense + self._full * attending + (1 - self._full) * other
         expert = layer.routed_experts / (self.layouts.expert_parallel * self.layouts.expert_tensor_parallel)
         return dense, expert
+
+    @property
+    def attention_shapes(self) -> Floats:
+        """Sharded parameters of one attention of each kind that the stage has, on one rank."""
+        p, tp = self.problem.parameters, self.layouts.tensor_parallel
+        if not self.problem.architecture.is_linear:
+            return np.asarray(p.full_attention[0] / tp)
+        linear = p.linear_attention[0] / linear_cut(self.problem, tp)
+        return np.asarray(p.full_attention[0] / tp * (self._full > 0) + linear * (self._full < 1))
 
     @cached_property
     def _end_parameters(self) -> tuple[Floats, Floats]:

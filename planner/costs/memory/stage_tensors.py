@@ -34,7 +34,28 @@ class StageTensors(StageParameters):
     @cached_property
     def _running(self) -> Floats:
         """Bytes beside what is kept while one layer runs its backward pass."""
-        return self._layer_bytes(self.problem.engine.backward)[0]
+        return self._most(self._of_kinds(self.problem.engine.backward))
+
+    @cached_property
+    def _rebuilt(self) -> Floats:
+        """Bytes that a layer being recomputed keeps; of two kinds such that `_running` and this are the larger sum."""
+        kept = self._of_kinds(self._kept_tensors)
+        if len(kept) == 1:
+            return kept[0]
+        both = zip(kept, self._of_kinds(self.problem.engine.backward), strict=True)
+        return self._most(tuple(rebuilt + running for rebuilt, running in both)) - self._running
+
+    def _of_kinds(self, tensors: Sequence[Tensor]) -> tuple[Floats, ...]:
+        """Bytes of a usual layer for one micro-batch: of one that attends, and of one with linear attention if any."""
+        kinds = (False, True) if self.problem.architecture.is_linear else (False,)
+        return tuple(self._sizes.of(tensors, moe_layer=self._moe, linear=linear) for linear in kinds)
+
+    def _most(self, kinds: tuple[Floats, ...]) -> Floats:
+        """The larger of what the stage's kinds of layers take."""
+        if len(kinds) == 1:
+            return kinds[0]
+        full, linear = kinds
+        return np.maximum(np.where(self._full > 0, full, 0.0), np.where(self._full < 1, linear, 0.0))
 
     @cached_property
     def _forward_loss_spares(self) -> Floats:
@@ -51,17 +72,24 @@ class StageTensors(StageParameters):
         return group_of_layers(self.problem, self.layouts)
 
     def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
-        """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank."""
-        usual = self._sizes.of(tensors, moe_layer=self._moe)
+        """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank.
+
+        Of two kinds of layers the stage's mean.
+        """
+        usual, *linear = self._of_kinds(tensors)
+        if linear:
+            usual = self._full * usual + (1 - self._full) * linear[0]
         if not self._moe or not self.problem.parameters.num_dense_layers:
             return usual, usual * 0.0
         return usual, self._sizes.of(tensors, moe_layer=False) - usual
 
+    @property
+    def _kept_tensors(self) -> Sequence[Tensor]:
+        """What a layer keeps for its backward pass."""
+        engine = self.problem.engine
+        return engine.saved if self.problem.scenario.adapter is None else [*engine.saved, *engine.saved_by_adapter]
+
     @cached_property
     def layer_activations(self) -> tuple[Floats, Floats]:
         """(bytes that one layer keeps, extra of each leading dense layer) for one micro-batch."""
-        engine = self.problem.engine
-        saved = engine.saved
-        if self.problem.scenario.adapter is not None:
-            saved = [*saved, *engine.saved_by_adapter]
-        return self._layer_bytes(saved)
+        return self._layer_bytes(self._kept_tensors)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.costs.memory.layer_kinds import linear_cut
 from planner.costs.micro_batches import tokens_at_most
 from planner.formulas.parameters import (
     ATTENTION_OUT,
@@ -24,6 +25,17 @@ from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Tensor
+
+LINEAR_CHUNK = 64
+"""Tokens of one chunk of the gated delta rule: fla-org/flash-linear-attention @bc3b101d
+fla/ops/gated_delta_rule/chunk.py line 42."""
+OF_FULL_ATTENTION = frozenset(
+    (
+        *("query", "key_value", "attention_out", "heads", "attention_scores", "head_dim", "qk_norm_scales"),
+        *("key_value_up", "lora_latent", "latent_norm", "latent_norm_scales", "latent_up", "attention_inputs"),
+    )
+)
+"""Widths of tensors that a layer with linear attention does not have."""
 
 
 def padded_vocab_size(*, vocab_size: int, divisible_by: int, tensor_parallel: Ints) -> Ints:
@@ -88,6 +100,15 @@ def _of_network(problem: Problem) -> dict[str, float]:
         "latent_norm": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0),
         "latent_norm_scales": (a.q_lora_rank is not None) + (a.kv_lora_rank is not None),
         "latent_up": a.num_attention_heads * (a.qk_nope_head_dim or 0) + a.attention_out_width,
+        "linear_projected": 2 * a.linear_key_width + 2 * a.linear_value_width + 2 * (a.linear_num_value_heads or 0),
+        "linear_mixed": 2 * a.linear_key_width + a.linear_value_width,
+        "linear_keys": a.linear_key_width,
+        "linear_queries": (a.linear_num_value_heads or 0) * (a.linear_key_head_dim or 0),
+        "linear_values": a.linear_value_width,
+        "linear_heads": a.linear_num_value_heads or 0,
+        "linear_key_heads": a.linear_num_key_heads or 0,
+        "linear_triangle": (a.linear_num_value_heads or 0) * LINEAR_CHUNK,
+        "linear_state": (a.linear_key_head_dim or 0) * a.linear_value_width / LINEAR_CHUNK,
         "one": 1,
     }
 
@@ -125,7 +146,7 @@ def _adapted(problem: Problem, width: str) -> float:
     }[width]
 
 
-def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
+def shard_factor(problem: Problem, layouts: Layouts, tensor: Tensor) -> float | Floats:
     """Share of a tensor that one rank holds."""
     tp = layouts.tensor_parallel
     factor: float | Floats = 1.0
@@ -135,6 +156,10 @@ def shard_factor(layouts: Layouts, tensor: Tensor) -> float | Floats:
         factor = np.where(layouts.sequence_parallel == 1, 1.0 / tp, 1.0)
     elif tensor.shard == "expert_tensor":
         factor = layouts.expert_tensor_parallel / tp
+    elif tensor.shard in ("linear", "whole_sequence"):
+        factor = 1.0 / linear_cut(problem, tp) if tensor.shard == "linear" else 1.0
+        said = problem.engine.linear_attention
+        factor = factor * (layouts.context_parallel if said is not None and not said.sequence_cut else 1.0)
     if "gathered" in conditions(tensor):
         factor = factor * ((layouts.sequence_parallel == 1) & (tp > 1))
     elif "tensor_parallel" in conditions(tensor):
@@ -165,8 +190,8 @@ class TensorSizes:
         return _of_network(self.problem)
 
     @cached_property
-    def _kinds(self) -> dict[bool, dict[str, bool]]:
-        """What holds in a layer of experts and in one without; filled when one is asked for."""
+    def _kinds(self) -> dict[tuple[bool, bool], dict[str, bool]]:
+        """What holds in a layer of (experts, linear attention) and in others; filled when one is asked for."""
         return {}
 
     def elements(self, width: str) -> float | Floats:
@@ -191,18 +216,24 @@ class TensorSizes:
             return (a.num_experts or 0) * of_one / (layouts.expert_parallel * layouts.expert_tensor_parallel)
         return self._fixed[width] if width in self._fixed else _adapted(problem, width)
 
-    def of(self, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
-        """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]"""
-        if moe_layer not in self._kinds:
-            self._kinds[moe_layer] = what_applies(self.problem, moe_layer=moe_layer)
-        holds = self._kinds[moe_layer]
+    def of(self, tensors: Sequence[Tensor], *, moe_layer: bool, linear: bool = False) -> Floats:
+        """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]
+
+        In a layer that attends, or in one with `linear` attention.
+        """
+        kind = (moe_layer, linear)
+        if kind not in self._kinds:
+            self._kinds[kind] = what_applies(self.problem, moe_layer=moe_layer, linear=linear)
+        holds = self._kinds[kind]
         none: Floats = np.zeros(np.shape(self.layouts.tensor_parallel))
         moments: dict[str | None, Floats] = {None: none}
         for tensor in tensors:
+            if linear and tensor.width in OF_FULL_ATTENTION:
+                continue
             if all(holds[when] for when in conditions(tensor)):
                 at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
                 times = at_once if tensor.each == "token" else 1.0
-                share = shard_factor(self.layouts, tensor)
+                share = shard_factor(self.problem, self.layouts, tensor)
                 amount = element_bytes(self.problem, tensor) * self.elements(tensor.width) * share * times
                 moments[tensor.at] = moments.get(tensor.at, none) + amount
         always = moments.pop(None)
@@ -210,8 +241,13 @@ class TensorSizes:
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
-    """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]"""
-    return TensorSizes(problem, layouts).of(tensors, moe_layer=moe_layer)
+    """The same, of a mean layer where layers are of two kinds. [bytes]"""
+    sizes, a = TensorSizes(problem, layouts), problem.architecture
+    full = sizes.of(tensors, moe_layer=moe_layer)
+    if not a.is_linear:
+        return full
+    share = a.full_attention_layers / a.num_hidden_layers
+    return share * full + (1 - share) * sizes.of(tensors, moe_layer=moe_layer, linear=True)
 
 
 def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:
