@@ -33,7 +33,7 @@ EAGER_SECONDS = 8e-6
 ROLLOUT_MOMENTS = ("rollout", "weight_sync")
 
 
-def decode_kernels(problem: Problem) -> int:
+def decode_kernels(problem: Problem) -> float:
     """Kernels of one decode step with fused norms, counted over the layers; each waits for the one before.
 
     Attention: 2 norms with their residuals, rotary embedding with the cache's write, attention and the merge of its
@@ -41,7 +41,11 @@ def decode_kernels(problem: Problem) -> int:
     activation. Experts: router, choice, sorting in 2, 2 grouped products, activation, sum; shared experts as an MLP.
     """
     a = problem.architecture
-    attention = 5 + (6 if a.is_mla else 2) + (a.qk_norm != "none")
+    attention: float = 5 + (6 if a.is_mla else 2) + (a.qk_norm != "none")
+    if a.is_linear:
+        # 2 norms, projections in (two products) and out, convolution, rule, norm with its gate; gate behind attention.
+        full = a.full_attention_layers / a.num_hidden_layers
+        attention = full * (attention + a.attn_output_gate) + (1 - full) * 8
     experts = 8 + (3 if a.shared_expert_intermediate_size else 0)
     dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts
@@ -112,6 +116,7 @@ class RolloutCosts:
 
             2 * layers * max(kv_heads / tp, 1) * head_dim * bytes     (latent: layers * (kv_lora + rope) * bytes)
 
+        Layers with linear attention cache no tokens (`state_bytes`).
         Source: vLLM and SGLang cache layouts; heads are replicated beyond kv_heads ranks.
         """
         a, each = self.problem.architecture, self._engine.kv_bytes
@@ -119,7 +124,21 @@ class RolloutCosts:
             width = (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0)
             return np.full(len(self.choices), a.num_hidden_layers * width * each)
         heads = np.maximum(a.num_key_value_heads / self.choices.tensor_parallel, 1.0)
-        return 2 * a.num_hidden_layers * heads * a.head_dim * each
+        return 2 * a.full_attention_layers * heads * a.head_dim * each
+
+    @cached_property
+    def state_bytes(self) -> Floats:
+        """What layers with linear attention keep of one sequence, however long, on one GPU. [bytes]
+
+            layers * (heads * key * value * 4 + (kernel - 1) * (2 keys + values) * 2) / tp
+
+        A state in fp32 (mamba_ssm_dtype of the networks' config.json) and the inputs of the convolution.
+        Source: transformers 5.23.0 Qwen3NextGatedDeltaNet; sglang and vLLM keep the same, cut by heads.
+        """
+        a = self.problem.architecture
+        state = (a.linear_key_head_dim or 0) * a.linear_value_width * 4.0
+        inputs = ((a.linear_conv_kernel_dim or 1) - 1) * (2 * a.linear_key_width + a.linear_value_width) * 2.0
+        return np.asarray(a.linear_layers * (state + inputs) / self.choices.tensor_parallel)
 
     @cached_property
     def static_bytes(self) -> Floats:
@@ -128,8 +147,9 @@ class RolloutCosts:
 
     @cached_property
     def pool_tokens(self) -> Floats:
-        """Tokens that the key-value pool of one engine holds."""
-        return np.asarray(np.maximum(0.0, self.static_bytes - self.weights_bytes) / self.kv_bytes_per_token)
+        """Tokens of one sequence that the key-value pool of one engine holds."""
+        held = self.static_bytes - self.weights_bytes - self.state_bytes
+        return np.asarray(np.maximum(0.0, held) / self.kv_bytes_per_token)
 
     def demanded_tokens(self, choice: int) -> tuple[float, float, float]:
         """Tokens of the samples that one engine decodes at once, all at their end: (mean, in 99 of 100, at worst).
@@ -234,7 +254,8 @@ class RolloutCosts:
     def concurrency(self) -> Floats:
         """Samples that one engine decodes at once, bound by requests and by the key-value pool."""
         mean_tokens = self._by_wish("mean_sequence_length")
-        fits = np.floor(self.pool_tokens / mean_tokens)
+        state = self.state_bytes / self.kv_bytes_per_token  # in tokens; the first sequence's is not in pool_tokens
+        fits = np.floor((self.pool_tokens + state) / (mean_tokens + state))
         ready = self.samples_per_engine * (self._rl.steps_off_policy if self._goes_on else 1)
         most = np.minimum(np.minimum(self.choices.max_concurrency, fits), ready)
         return np.asarray(np.maximum(1.0, most))
@@ -263,7 +284,8 @@ class RolloutCosts:
         if not problem.architecture.is_moe:
             touched = read / tp * np.ones_like(batch)
         products = 2.0 * active * checked / tp / (GEMM_SHARE * self._peak_flop_per_s)
-        cache = batch * context * self.kv_bytes_per_token[:, None] / bandwidth
+        states = 2.0 * self.state_bytes[:, None]  # read and written
+        cache = batch * (context * self.kv_bytes_per_token[:, None] + states) / bandwidth
         message = checked * problem.architecture.hidden_size * problem.precision.activation_bytes
         reduced = kernels.collective(
             "all_reduce",

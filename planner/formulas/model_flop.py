@@ -25,8 +25,10 @@ def model_flop_per_token(
 ) -> float:
     """Model FLOP of forward and backward pass for one token. [FLOP]
 
-        6 N + 12 L a d s        N: parameters that a token meets in products (no input embedding), L layers,
+        6 N + 12 L a d s        N: parameters that a token meets in products (no input embedding), L layers that attend,
                                 a d: width of the queries, s: tokens of its sequence (attention counted in full)
+        + 18 M n k v            M layers with linear attention, n states of k times v: read for the key, written, read
+                                for the query
         4 N + 6 n + 12 L a d s  where N is frozen under n parameters of adapters: a frozen weight has no gradient of its
                                 own, so that its backward pass is one product and not two
         + 2 V h                 where the head is trained whole beside adapters
@@ -35,7 +37,9 @@ def model_flop_per_token(
     """
     used = parameters.active_per_token - parameters.embedding - parameters.beside_embedding
     used += parameters.embedding if architecture.tie_word_embeddings else 0
-    attention = 12 * architecture.num_hidden_layers * architecture.query_width * sequence_length
+    attention = 12 * architecture.full_attention_layers * architecture.query_width * sequence_length
+    state = (architecture.linear_key_head_dim or 0) * architecture.linear_value_width
+    attention += 18 * architecture.linear_layers * state
     if not frozen:
         return float(6 * used + attention)
     head = 2 * architecture.vocab_size * architecture.hidden_size if trained_head else 0

@@ -28,6 +28,8 @@ class RunKind:
     sequence_length: int
     vocab_size: int
     rl: bool = False
+    linear: bool = False
+    """Some layers have linear attention."""
     residual_gib: float = 0.0
     """What trainer and rollout engine on the same GPUs leave behind beyond what is counted. [GiB]"""
 
@@ -38,7 +40,8 @@ class RunKind:
     @property
     def cell(self) -> str:
         """What rows must share to be one kind."""
-        return f"{self.adapters}, {'experts' if self.experts else 'dense'}, {self.precision}"
+        linear = ", linear attention" if self.linear else ""
+        return f"{self.adapters}, {'experts' if self.experts else 'dense'}, {self.precision}{linear}"
 
 
 TIME_ONLY = ("timing", "overlap", "generation", "rules")
@@ -62,6 +65,7 @@ def run_kind(
         sequence_length=tokens,
         vocab_size=architecture.vocab_size,
         rl=scenario.rl is not None,
+        linear=architecture.is_linear,
         residual_gib=engine.colocation.trainer_residual_gib if colocated and engine.colocation is not None else 0.0,
     )
 

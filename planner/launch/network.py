@@ -13,6 +13,16 @@ UNSAID = (
     ("scoring_func", "the router's flags (score function, scaling, groups, bias)"),
 )
 
+VARIANT = "gated_delta_net"
+"""Megatron's name of the linear attention that is counted."""
+LINEAR_SHAPE = (
+    ("--linear-conv-kernel-dim", "linear_conv_kernel_dim"),
+    ("--linear-key-head-dim", "linear_key_head_dim"),
+    ("--linear-value-head-dim", "linear_value_head_dim"),
+    ("--linear-num-key-heads", "linear_num_key_heads"),
+    ("--linear-num-value-heads", "linear_num_value_heads"),
+)
+
 
 def shape(plan: Plan, launcher: str) -> tuple[Array, tuple[str, ...]]:
     """(flags of the network's shape, what they leave open). Raises InputError for a shape without flags."""
@@ -24,6 +34,7 @@ def shape(plan: Plan, launcher: str) -> tuple[Array, tuple[str, ...]]:
         ("--ffn-hidden-size", str(a.intermediate_size)),
         ("--num-attention-heads", str(a.num_attention_heads)),
         *_attention(a),
+        *_linear(plan),
         ("--normalization", "RMSNorm" if a.norm == "rmsnorm" else "LayerNorm"),
     ]
     if a.norm_epsilon is not None:
@@ -65,6 +76,26 @@ def _attention(a: Architecture) -> list[Flag]:
     if a.qk_norm == "head":
         flags.append(("--qk-layernorm", None))
     return flags
+
+
+def _linear(plan: Plan) -> list[Flag]:
+    """Which layers have linear attention, and its shape, where Megatron builds them itself; the gate behind the others.
+
+    The norms of these networks multiply by one plus their weight.
+    """
+    a, said = plan.problem.architecture, plan.problem.engine.linear_attention
+    if not a.is_linear:
+        return []
+    flags: list[Flag] = [("--apply-layernorm-1p", None)]
+    flags += [("--attention-output-gate", None)] if a.attn_output_gate else []
+    if said is None or not said.heads_cut:
+        return flags
+    return [
+        *flags,
+        ("--experimental-attention-variant", VARIANT),
+        ("--linear-attention-freq", str(a.full_attention_interval)),
+        *((option, str(getattr(a, field))) for option, field in LINEAR_SHAPE),
+    ]
 
 
 def _mlp(a: Architecture) -> list[Flag]:

@@ -73,7 +73,7 @@ def check_flags(arrays: Sequence[Array], tables: Sequence[Table]) -> None:
             seen.add(option)
             if (entry.get("nargs") == 0) != (value is None):
                 raise InternalError(f"{option} takes {'no value' if value is not None else 'a value'}")
-            if isinstance(value, tuple) and (entry.get("nargs") != "+" or not value):
+            if isinstance(value, tuple) and (entry.get("nargs") not in ("+", "*") or not value):
                 raise InternalError(f"{option} does not take {len(value)} values")
             words = value if isinstance(value, tuple) else () if value is None else (value,)
             if not all(isinstance(word, Shell) or _is_a(word, entry) for word in words):

@@ -23,6 +23,11 @@ DEFAULT_GPUS_PER_NODE = 8
 KEPT_BIAS: tuple[Flag, ...] = (("--moe-router-bias-update-rate", "0"),)
 """Megatron would move the router's correction bias at each step."""
 
+SPECS = (
+    ("qwen3_next", ("slime_plugins.models.qwen3_next", "get_qwen3_next_spec")),
+    ("qwen3_5", ("slime_plugins.models.qwen3_5", "get_qwen3_5_spec")),
+)
+"""slime's own layers for networks with linear attention, by how their model_type begins (scripts/models of v0.3.1)."""
 OF_PHASES = ("trainer_stays", "rollout_sleeps", "eager", "log_prob_samples", "log_prob_tokens")
 """Decisions about who is awake when, and about passes; SAYS are those of them that slime has flags for."""
 SAYS = {"eager", "log_prob_tokens"}
@@ -48,6 +53,9 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     model, left_open = shape(plan, NAME)
     if plan.problem.architecture.router_correction_bias:
         model = Array(model.name, (*model.flags, *KEPT_BIAS))
+    spec = next((s for kind, s in SPECS if plan.problem.architecture.model_type.startswith(kind)), None)
+    if spec is not None:
+        model = Array(model.name, (("--spec", spec), *model.flags))
     again, remark = parallel.recomputation(plan, ())
     arrays = [model, _cluster(plan), _rollout(plan), parallel.parallel(plan, switches), _batch(plan)]
     arrays += [parallel.precision(plan), *([again] if again is not None else [])]

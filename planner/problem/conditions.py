@@ -28,7 +28,7 @@ PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> dict[str, bool]:
     """Each condition and whether it holds in this kind of layer, one with `linear` attention or one that attends; those
     on the layout are multiplied in by `shard_factor`."""
-    a, adapter = problem.architecture, problem.scenario.adapter
+    a, adapter, said = problem.architecture, problem.scenario.adapter, problem.engine.linear_attention
     wide = problem.precision.activation_bytes > 2
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
     narrow_router = mixed(problem) and a.model_type.startswith(SIGMOID_OF_PRODUCT)
@@ -42,6 +42,8 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "always": True,
         "linear_attention": linear,
         "full_attention": not linear,
+        "linear_heads_cut": said is None or said.heads_cut,
+        "linear_layers_whole": said is not None and not said.heads_cut,
         "gated_attention": a.attn_output_gate and not linear,
         "dense": not moe_layer,
         "moe": moe_layer,

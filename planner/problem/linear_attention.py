@@ -4,20 +4,65 @@ from __future__ import annotations
 
 from planner.errors import Mistake
 from planner.inputs.document import Document
+from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
+
+KNOWN = "megatron-core, or slime for reinforcement learning"
+COUNTED = ("bf16", "fp16")
+"""Precisions in which the tensors of linear attention were counted."""
+OPTIMIZERS = ("adamw", "adamw-no-master", "adamw-8bit", "sgd", "sgd-momentum", "lion")
+"""Optimizers whose state is so many bytes a parameter, whatever its matrix."""
+MODULES = frozenset(("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts"))
+"""Modules that can be recomputed alone and are the same in both kinds of layers, or stand in those that attend."""
+UNCOUNTED = frozenset(("fine_grained_offloading", "fp8_attention", "fp8_activation_inputs", "unfused_attention"))
+"""Options whose tensors were counted for layers that attend alone."""
 
 
 def linear_attention(
     document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
 ) -> list[Mistake]:
-    """Engines that build no layers with linear attention, or of which that is not known."""
+    """Engines not known to build layers with linear attention, and what of such layers is not counted."""
     if not architecture.is_linear:
         return []
-    said, where = engine.linear_attention, document.place(("model",))
-    if said is not None and said.supported:
-        return []
-    what = f"engine {engine.id} is not known to train {architecture.id}, whose layers have linear attention"
-    because = "its catalog file has no linear_attention" if said is None else said.source
-    return [Mistake(what, where, because, "an engine whose file has it (planner catalog show engines NAME)")]
+    said = engine.linear_attention
+    if said is None or not said.supported:
+        what = f"engine {engine.id} is not known to train {architecture.id}, whose layers have linear attention"
+        because = "its catalog file has no linear_attention" if said is None else said.source
+        return [Mistake(what, document.place(("model",)), because, f"engine: {KNOWN}")]
+    asked = (
+        (("adapter",), scenario.adapter is not None, "adapters", "leave adapter out"),
+        (("precision",), scenario.precision not in COUNTED, f"precision {scenario.precision}", "precision: bf16"),
+        (
+            ("layout", "layers_per_stage"),
+            scenario.layout.layers_per_stage == "free",
+            "stages left free",
+            "even, or a list",
+        ),
+        (("layout", "recompute_group"), scenario.layout.recompute_group != 1, "recomputed groups", "leave it out"),
+        (("layout", "schedule"), scenario.layout.schedule == "zb-h1", "the schedule zb-h1", "schedule: 1f1b"),
+        (
+            ("layout", "recompute_modules"),
+            not {*scenario.layout.recompute_modules} <= MODULES,
+            "recomputation of these modules",
+            f"of {', '.join(sorted(MODULES))}",
+        ),
+        (("engine_options",), bool(UNCOUNTED & {*scenario.engine_options}), "some of these options", "leave them out"),
+        (
+            ("layout", "activation_offload"),
+            scenario.layout.activation_offload is True,
+            "offloaded activations",
+            "false",
+        ),
+        *(
+            (("optimizer",), name not in OPTIMIZERS, f"optimizer {name}", "optimizer: adamw")
+            for name in allowed(scenario.optimizer)
+        ),
+    )
+    because = f"half of what {architecture.id} keeps is that of linear attention, and there it is not known"
+    return [
+        Mistake(f"{words} beside linear attention cannot be counted", document.place(path), because, attempt)
+        for path, wrong, words, attempt in asked
+        if wrong
+    ]

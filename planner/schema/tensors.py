@@ -72,6 +72,8 @@ When = Literal[
     "mla",
     "not_mla",
     "linear_attention",  # layers with linear attention
+    "linear_heads_cut",  # an engine that cuts heads of linear attention over tensor-parallel ranks
+    "linear_layers_whole",  # an engine whose ranks each run linear attention whole
     "full_attention",  # the others, and all layers of networks without any
     "gated_attention",  # layers that attend and multiply the result by a gate
     "gated",

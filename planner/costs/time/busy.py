@@ -14,6 +14,7 @@ from planner.costs.time.adapters import KERNELS_OF_A_PASS, AdapterTime
 from planner.costs.time.affine import Affine
 from planner.costs.time.kernels import Kernels
 from planner.costs.time.layer import PASSES, LayerTime
+from planner.costs.time.linear_attention import layer_time
 from planner.costs.time.rl_passes import loss_by_sample
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
@@ -49,7 +50,7 @@ class BusyTime:
 
     @cached_property
     def _layer(self) -> LayerTime:
-        return LayerTime(self.problem, self.layouts)
+        return layer_time(self.problem, self.layouts)
 
     @property
     def _kernels(self) -> Kernels:

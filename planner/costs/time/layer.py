@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.costs.memory.layer_kinds import linear_cut
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.micro_batches import tokens_at_most, tokens_on_average
 from planner.costs.time.kernels import Kernels, Pass
@@ -84,8 +85,9 @@ class LayerTime:
                 parts += [(a.query_width / tp, h)]
         else:
             kv = np.maximum(a.num_key_value_heads / tp, 1.0) * a.head_dim
-            apart = [(a.query_width / tp, h), (kv, h), (kv, h)]
-            parts = [(a.query_width / tp + 2 * kv, h)] if self.problem.engine.fused_projections else apart
+            query = a.query_width * (1 + a.attn_output_gate) / tp
+            apart = [(query, h), (kv, h), (kv, h)]
+            parts = [(query + 2 * kv, h)] if self.problem.engine.fused_projections else apart
         gathered: Pass | None = None if a.is_mla else "forward"
         seconds = k.linear(
             tokens=t,
@@ -220,7 +222,8 @@ class LayerTime:
         """(dense, expert) parameters of one usual layer on one rank of its tensor and expert group. [elements]"""
         p, lay = self.problem.parameters, self.layouts
         layer = p.moe_layer or p.dense_layer
-        dense = (layer.total - layer.routed_experts) / lay.tensor_parallel
+        whole = layer.linear_sharded * (1 - lay.tensor_parallel / linear_cut(self.problem, lay.tensor_parallel))
+        dense = (layer.total - layer.routed_experts - whole) / lay.tensor_parallel
         return np.asarray(dense), layer.routed_experts / (lay.expert_parallel * lay.expert_tensor_parallel)
 
     def accumulate(self) -> Floats:

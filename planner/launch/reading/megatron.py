@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from planner.inputs.catalog import Catalog
 from planner.launch.megatron import TABLE
+from planner.launch.network import VARIANT
 from planner.launch.reading.found import Found
 from planner.launch.reading.network import network_of, usual_width
 from planner.launch.switches import OFFLOADED, OLDER, SWITCHES
@@ -37,9 +38,11 @@ ANOTHER_RUN = {
     "--hybrid-layer-pattern": "a network of unlike layers",
     "--hybrid-override-pattern": "a network of unlike layers",
     "--is-hybrid-model": "a network of unlike layers",
-    "--experimental-attention-variant": "linear attention",
+    "--experimental-attention-variant": "attention of another kind",
 }
 """Switches of runs whose memory is not costed: a layout of the usual ones would be judged in their place."""
+LINEAR = ("--experimental-attention-variant",)
+"""Of these, what names linear attention that is costed, where it is a gated delta rule."""
 NOT_COUNTED = {
     "--cpu-offloading-num-layers": "layers whose activations wait on the host",
     "--hybrid-context-parallel": "context ranks by the length of each sequence",
@@ -64,7 +67,8 @@ def say_megatron(found: Found, catalog: Catalog) -> None:
     if "model" not in found.words:
         _own_network(found, catalog)
     for name, what in ANOTHER_RUN.items():
-        if found.has(name) and not _shards_nothing(found, name):
+        counted = name in LINEAR and found.text(name) == VARIANT
+        if found.has(name) and not _shards_nothing(found, name) and not counted:
             found.uncosted.append((found.options[name].place, f"{what} ({name}) is not costed"))
     for name, what in NOT_COUNTED.items():
         usual = known.get(name, {}).get("default")

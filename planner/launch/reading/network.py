@@ -7,6 +7,7 @@ import re
 from pydantic import ValidationError
 
 from planner.inputs.catalog import Catalog
+from planner.launch.network import LINEAR_SHAPE, VARIANT
 from planner.launch.reading.found import Found
 from planner.launch.reading.scenario import known_model, model_of
 from planner.schema.catalog import Architecture
@@ -76,7 +77,7 @@ def network_of(found: Found, catalog: Catalog) -> Architecture | None:
         "hidden_dropout": found.real("--hidden-dropout", 0.1),
         "sources": [{"ref": "options of the launch file", "date": "undated"}],
     }
-    fields |= _experts(found, inner, layers) | _latent(found)
+    fields |= _experts(found, inner, layers) | _latent(found) | _linear(found)
     try:
         return Architecture.model_validate(fields)
     except ValidationError:
@@ -107,6 +108,17 @@ def _dense(frequency: str, layers: int) -> int:
     """Dense layers before the first that routes: `([0]*3+[1]*58)`, `[0]+[1]*26`."""
     match = re.match(r"\(?\[0\](?:\*(\d{1,4}))?\+", frequency.replace(" ", ""))
     return min(int(match[1] or 1), layers) if match is not None else 0
+
+
+def _linear(found: Found) -> dict[str, object]:
+    """Linear attention as Megatron's own options state it, a list of layers left to them."""
+    fields: dict[str, object] = {"attn_output_gate": found.has("--attention-output-gate")}
+    every = found.number("--linear-attention-freq")
+    if found.text("--experimental-attention-variant") != VARIANT or not every:
+        return fields
+    usual = {"linear_conv_kernel_dim": 4, "linear_num_key_heads": 16, "linear_num_value_heads": 32}
+    shape = {field: found.number(option, usual.get(field, 128)) for option, field in LINEAR_SHAPE}
+    return {**fields, "full_attention_interval": every, **shape}
 
 
 def _latent(found: Found) -> dict[str, object]:

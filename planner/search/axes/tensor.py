@@ -36,6 +36,12 @@ def _projections(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(a.is_mla | (width % layouts.tensor_parallel == 0))
 
 
+def _linear_heads(problem: Problem, layouts: Layouts) -> Mask:
+    a, ranks = problem.architecture, layouts.tensor_parallel * layouts.context_parallel
+    keys, values = a.linear_num_key_heads or 0, a.linear_num_value_heads or 0
+    return np.asarray((not a.is_linear) | ((keys % ranks == 0) & (values % ranks == 0)))
+
+
 def _whole_kv_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(problem.architecture.num_key_value_heads % layouts.tensor_parallel == 0)
 
@@ -116,6 +122,12 @@ ENGINE_RULES = (
         "the width of queries, keys and values together is a multiple of tensor_parallel",
         _projections,
         "Transformer Engine 2.17.1 pytorch/module/layernorm_linear.py: divide(out_features, tp_size)",
+    ),
+    Rule(
+        "linear_heads_divide",
+        "key and value heads of linear attention are a multiple of tensor_parallel times context_parallel",
+        _linear_heads,
+        "Megatron-LM core/transformer/transformer_config.py:1374-1382",
     ),
     Rule(
         "kv_heads_multiple_of_tensor",
