@@ -24,6 +24,7 @@ DEGREES = (
 RULES = {
     "tensor_parallel_inside_domain": "would leave the NVLink domain",
     "heads_divide_tensor": "does not divide the attention heads",
+    "linear_heads_divide": "times context_parallel does not go into the heads of linear attention",
     "kv_heads_divide_tensor": "does not go into the key-value heads",
     "kv_heads_multiple_of_tensor": "does not divide the key-value heads",
     "layers_divide_pipeline": "does not divide the layers",

@@ -1,6 +1,6 @@
 """Seconds of the gated delta rule of linear attention: kernels that read and write, and a chain from chunk to chunk.
 
-Each chunk of 64 tokens passes a state of key times value size a head on to the next one. The kernels are those of
+Each chunk of 64 tokens passes a state of key times value size a head on to the next one. Source of the kernels:
 fla-org/flash-linear-attention @bc3b101d fla/ops/gated_delta_rule/chunk.py; bytes are what each of them must read and
 write.
 """

@@ -64,6 +64,7 @@ RULE_WORDS: Mapping[str, tuple[str, ...]] = {
     "gpus_divide": ("gpus_per_node", "training_nodes", "num_gpus", "tensor_parallel", "pipeline_parallel"),
     "heads_divide_tensor": ("tensor_parallel",),
     "heads_divide_ulysses": ("context_parallel",),
+    "linear_heads_divide": ("tensor_parallel", "context_parallel"),
     "kv_heads_divide_tensor": ("tensor_parallel",),
     "layers_divide_pipeline": ("virtual_pipeline", "pipeline_parallel", "layers_per_stage"),
     "enough_layers": ("virtual_pipeline", "pipeline_parallel"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from planner.errors import Mistake
 from planner.inputs.document import Document
-from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
@@ -57,7 +56,7 @@ def linear_attention(
         ),
         *(
             (("optimizer",), name not in OPTIMIZERS, f"optimizer {name}", "optimizer: adamw")
-            for name in allowed(scenario.optimizer)
+            for name in ([scenario.optimizer] if isinstance(scenario.optimizer, str) else scenario.optimizer.allow)
         ),
     )
     because = f"half of what {architecture.id} keeps is that of linear attention, and there it is not known"

@@ -64,11 +64,17 @@ def named_levels(problem: Problem, most: int, chunks: int = 1) -> tuple[int, ...
     return tuple(sorted(levels))
 
 
+def listed_layers(problem: Problem) -> list[int] | None:
+    """Layers of each stage where the scenario lists them."""
+    spec = problem.scenario.layout.layers_per_stage
+    return spec if isinstance(spec, list) else None
+
+
 def even_layers(problem: Problem, layouts: Layouts, stages: int) -> Ints:
     """Layers of each stage where stages are even or listed, zero beyond a row's last stage; shape [rows, stages]."""
-    spec = problem.scenario.layout.layers_per_stage
+    spec = listed_layers(problem)
     exists = np.arange(stages)[None, :] < layouts.pipeline_parallel[:, None]
-    if isinstance(spec, list):
+    if spec is not None:
         listed = np.array((spec + [0] * stages)[:stages], dtype=np.int64)
         return np.where(exists, listed[None, :], 0)
     each = problem.architecture.num_hidden_layers // layouts.pipeline_parallel

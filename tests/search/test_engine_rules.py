@@ -79,6 +79,9 @@ CASES = {
     "sequence_parallel_chosen": Case(pins(tensor_parallel=2, sequence_parallel=False), "nanotron"),
     "tensor_parallel_inside_domain": Case({"cluster.num_gpus": 16, **pins(tensor_parallel=16)}),
     "heads_divide_tensor": Case({"model": "qwen2.5-7b", **pins(tensor_parallel=8)}),
+    "linear_heads_divide": Case(
+        {"model": "qwen3.5-27b", "cluster.num_gpus": 32, **pins(tensor_parallel=8, context_parallel=4)}
+    ),
     "kv_heads_divide_tensor": Case({"model": "phi-4", **pins(tensor_parallel=4)}),
     "kv_heads_multiple_of_tensor": Case({"model": "phi-4", **pins(tensor_parallel=4)}),
     "sequence_divides_tensor": Case({"batch.sequence_length": 4100, **pins(tensor_parallel=8)}),

@@ -7,6 +7,7 @@ import numpy as np
 from planner.formulas.stages import stage_chunks
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
+from planner.problem.stage_choices import listed_layers
 
 
 def full_attention_share(problem: Problem, layouts: Layouts, stage: Ints) -> Floats:
@@ -21,8 +22,8 @@ def full_attention_share(problem: Problem, layouts: Layouts, stage: Ints) -> Flo
     shape = np.broadcast_shapes(np.shape(layouts.pipeline_parallel), np.shape(stage))
     if interval is None:
         return np.ones(shape)
-    split = problem.scenario.layout.layers_per_stage
-    if isinstance(split, list):
+    split = listed_layers(problem)
+    if split is not None:
         return _listed(split, layouts, np.broadcast_to(stage, shape), interval)
     stages, chunks = layouts.pipeline_parallel, layouts.virtual_pipeline
     each = problem.architecture.num_hidden_layers // (stages * chunks)

@@ -94,6 +94,11 @@ MEGATRON = (
         lambda t: t.latent_attention or divides(t.tensor, t.key_value_heads) or divides(t.key_value_heads, t.tensor),
     ),
     Check(
+        "linear_num_key_heads and linear_num_value_heads are multiples of tp * cp",
+        "megatron/core/transformer/transformer_config.py:1374-1382",
+        lambda t: all(divides(t.tensor * t.context, heads) for heads in t.linear_heads),
+    ),
+    Check(
         "ffn_hidden_size divides by tp, moe_ffn_hidden_size by etp",
         "megatron/core/tensor_parallel/layers.py:965,1328 (divide)",
         lambda t: (

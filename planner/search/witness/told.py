@@ -38,6 +38,8 @@ class Told:
     """Recomputed by themselves (selective)."""
     heads: int
     key_value_heads: int
+    linear_heads: tuple[int, int]
+    """Key and value heads of linear attention, where the engine cuts them."""
     network_layers: int
     width: int
     """Of the dense MLP."""
@@ -115,6 +117,12 @@ def _padded(problem: Problem, lay: Mapping[str, int]) -> int:
     return -(-lay["sequence_length"] // pieces) * pieces
 
 
+def _cuts_linear(problem: Problem) -> bool:
+    """Whether the engine cuts heads of linear attention; slime's layers are whole on each rank."""
+    said = problem.engine.linear_attention
+    return said is None or said.heads_cut
+
+
 def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomputed: Sequence[int]) -> Told:
     """What the engine is told of a row of `Layouts` with these layers and recomputed layers of its stages."""
     a, scenario = problem.architecture, problem.scenario
@@ -141,6 +149,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         modules=tuple(spec.recompute_modules),
         heads=a.num_attention_heads,
         key_value_heads=a.num_key_value_heads,
+        linear_heads=(a.linear_num_key_heads or 0, a.linear_num_value_heads or 0) if _cuts_linear(problem) else (0, 0),
         network_layers=a.num_hidden_layers,
         width=a.intermediate_size,
         expert_width=a.moe_intermediate_size or 0,
