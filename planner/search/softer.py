@@ -28,6 +28,11 @@ def can_be_softer(question: Question) -> bool:
     return question.prefers_headroom or of_live_memory(question) is not question
 
 
+def softest(question: Question) -> Question:
+    """The question of what physics and the user demand alone."""
+    return of_live_memory(question).as_demanded
+
+
 def softer_questions(question: Question, space: Space) -> Iterator[Softer]:
     """One after another: with as much headroom as the layout of nearly even stages that needs least leaves free, with
     what the user demanded, and both again of live memory alone. Where even that layout's live memory is too much, the
@@ -36,7 +41,7 @@ def softer_questions(question: Question, space: Space) -> Iterator[Softer]:
     live = of_live_memory(question)
     least = least_memory(live.as_demanded, space)
     if live is not question and (least is None or least.beyond_demand_gib < 0):
-        yield Softer(live.as_demanded, softest=True, to_prove=True)
+        yield Softer(softest(question), softest=True, to_prove=True)
     asked = [each for each in (question, live) if each is live or each.prefers_headroom]
     for each in asked:
         least = least_memory(each.as_demanded, space)
