@@ -212,6 +212,8 @@ def _headroom(document: Document, catalog: Catalog, progress: Progress) -> list[
             break
         if points and found.plan.wish.given_up != points[0].plan.wish.given_up:
             break
+        if points and found.value < least:
+            break  # so much is free only where the allocator gives back what it caches
         points.append(found)
         least = found.value + HEADROOM_STEP_GIB
         if least >= found.plan.usable_gib:

@@ -146,6 +146,8 @@ def _compared(plan: Plan, base: Plan, other: Plan) -> str:
     usable = other.usable_gib
     if other.peak_gib > usable:
         return f"lacks {number(other.peak_gib - usable, 1)} GiB"
+    if other.given_back_gib > plan.given_back_gib:
+        return f"lacks {number(other.given_back_gib, 1)} GiB of its allocator's reserve"
     demanded = plan.demanded_gib
     if demanded and usable - other.peak_gib < demanded:
         return f"leaves {number(usable - other.peak_gib, 1)} GiB of the {number(demanded, 1)} demanded"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from planner.costs.memory.returnable import of_live_memory
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, validate
@@ -47,6 +48,7 @@ class KeptQuestion(_Kept):
 
     kept_headroom_gib: float | None = None
     usual_headroom_gib: float | None = None
+    reserve_counted: bool = True
 
 
 class KeptAnswer(_Kept):
@@ -68,6 +70,8 @@ def restored(answer: Document, catalog: Catalog) -> Outcome:
     question = question_of(question_asked(answer), catalog)
     if kept.asked.kept_headroom_gib is not None:
         question = question.keeping(kept.asked.kept_headroom_gib)
+    if not kept.asked.reserve_counted:
+        question = of_live_memory(question)
     if kept.plan is None or kept.proof is None:
         because = f"its status is {kept.status}"
         raise InputError(Mistake(f"{answer.name} holds no plan of planner solve", Place(answer.name), because))

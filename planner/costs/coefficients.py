@@ -15,6 +15,7 @@ import numpy as np
 
 from planner.costs.ledger import total
 from planner.costs.memory.leading import LEADING_REBUILT
+from planner.costs.memory.returnable import counted
 from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_time import VISITS
@@ -98,7 +99,8 @@ class RowCosts:
         for line, of_moment in lines:
             points = stage_memory(problem, wide, self._stage, same * layers, same * recomputed, line)
             for name, moment in of_moment.items():
-                none, kept, rebuilt = np.broadcast_to(total(points.ledger(moment)), (3, *shape))
+                held = total(counted(problem, points.ledger(moment)))
+                none, kept, rebuilt = np.broadcast_to(held, (3, *shape))
                 out[name] = (kept - none, rebuilt - kept, none + less)
         return out
 

@@ -21,7 +21,7 @@ from planner.launch.reading.scenario import scenario_of
 from planner.launch.traps import Finding, traps
 from planner.problem.resolve import question_of
 from planner.search.estimate import estimate_question
-from planner.search.plan import Plan, host_total_gib
+from planner.search.plan import Plan, host_total_gib, spare
 
 RULE = re.compile(r"breaks the rule (\w+)")
 LAUNCHERS = (
@@ -155,6 +155,8 @@ def edge(plan: Plan, found: Found, path: Path) -> list[Finding]:
     where = next((found.places[word] for word in OF_ACTIVATIONS if word in found.places), Place(str(path)))
     least = plan.usable_gib * plan.problem.engine.critical_headroom_fraction
     text = f"critical: {plan.headroom_gib:.1f} GiB free, and one spike of the allocator may take {least:.1f}"
+    if plan.given_back_gib > 0:
+        text = f"critical: {spare(plan)}; expect it slow"
     return [Finding("warning", "critical_memory", text, where)]
 
 

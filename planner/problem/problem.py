@@ -63,6 +63,8 @@ class Problem(StateBytes):
     """Of the GPUs that train, those that hold the first stages, where `later_machines` hold the rest."""
     settings: tuple[Setting, ...] = ()
     """What tells this problem from the other variants of its question."""
+    reserve_counted: bool = True
+    """Whether limits count what an allocator is estimated to hold and can give back (`costs/memory/returnable.py`)."""
 
     @property
     def name(self) -> str:
@@ -361,14 +363,21 @@ class Question:
     @cached_property
     def roomiest(self) -> Machines:
         """The machines whose GPUs may hold most: memory of the others is counted on their scale."""
-        pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
-        return max(pools, key=lambda machines: machines.limit_gib)
+        return max(self._pools, key=lambda machines: machines.limit_gib)
+
+    @property
+    def _pools(self) -> list[Machines]:
+        return [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
 
     @property
     def prefers_headroom(self) -> bool:
         """Whether more is kept free than the user demanded, because it is usual."""
-        pools = [p.machines for one in self.problems for p in (one, one.generating, one.later or one)]
-        return any(machines.headroom_gib > machines.demanded_headroom_gib for machines in pools)
+        return any(machines.headroom_gib > machines.demanded_headroom_gib for machines in self._pools)
+
+    @property
+    def demands_headroom(self) -> bool:
+        """Whether the user demands that memory stay free."""
+        return any(machines.demanded_headroom_gib for machines in self._pools)
 
     def keeping(self, headroom_gib: float) -> Question:
         """The same question with at most so much kept free of what nobody demanded. [GiB]"""

@@ -75,6 +75,7 @@ def _asked(question: Question, usual_headroom_gib: float | None) -> JsonObject:
         "scenario": question.document.data,
         "kept_headroom_gib": kept if usual_headroom_gib is not None else None,
         "usual_headroom_gib": usual_headroom_gib,
+        "reserve_counted": question.first.reserve_counted,
     }
 
 
@@ -105,6 +106,7 @@ def plan_document(plan: Plan) -> JsonObject:
     }
     binding = plan.binding
     interval, fits, kept = plan.interval_gib, plan.fit_probability, plan.keep_probability
+    starts = plan.start_probability
     return {
         "verdict": verdict(plan),
         "critical": plan.critical,
@@ -119,6 +121,9 @@ def plan_document(plan: Plan) -> JsonObject:
             "interval_90_percent_gib": [_round(bound) for bound in interval] if interval is not None else None,
             "fit_probability": round(fits, 4) if fits is not None else None,
             "keep_probability": round(kept, 4) if kept is not None else None,
+            "start_probability": round(starts, 4) if starts is not None else None,
+            "live_room_gib": _round(plan.live_room_gib),
+            "given_back_gib": _round(plan.given_back_gib),
             "binding_stage": binding.stage,
             "binding_phase": binding.phase,
             "dies_in": _dies_in(plan),

@@ -20,7 +20,7 @@ from planner.schema.engine import can_name
 from planner.search.decisions import hardware_rows
 from planner.search.dies_in import dies_in, missing_gib
 from planner.search.near_ties import NearTies
-from planner.search.plan import PHASES, PhaseMemory, Plan, chance_words
+from planner.search.plan import PHASES, PhaseMemory, Plan, chance_words, spare
 from planner.units import number, percent
 
 LINES = 24
@@ -199,6 +199,8 @@ def memory_text(plan: Plan) -> str:
         text += f" (90 %: {number(low, 1)} to {number(high, 1)})"
     if plan.headroom_gib < 0:
         return f"{text}; {number(-plan.headroom_gib, 1)} GiB missing; {dies_text(plan)}"
+    if plan.given_back_gib > 0:
+        return f"{text}; {spare(plan)}: expect it slow"
     text += f"; {number(plan.headroom_gib, 1)} free"
     kept = plan.machines(plan.binding).machines.demanded_headroom_gib
     standing = "" if kept else plan.problem.engine.headroom_standing
@@ -261,6 +263,8 @@ def risk_text(plan: Plan) -> str:
     said = []
     if plan.fit_probability is not None:
         said.append(f"fits with {chance_words(plan.fit_probability)}")
+        if plan.given_back_gib > 0 and plan.start_probability is not None:
+            said[-1] = f"starts with {chance_words(plan.start_probability)}, {said[-1]} and all its reserve"
     kept = plan.machines(plan.binding).machines.demanded_headroom_gib
     if kept and plan.keep_probability is not None and plan.headroom_gib >= kept:
         said[-1] += f" ({number(kept, 1)} GiB stay free with {chance_words(plan.keep_probability)})"

@@ -18,7 +18,7 @@ from planner.report.schedule import schedule_blocks
 from planner.report.screen import dies_text, mfu_text, moment_name, seconds_text
 from planner.search.decisions import hardware_rows, recompute_flags
 from planner.search.dies_in import dies_in
-from planner.search.plan import PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib
+from planner.search.plan import PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib, spare
 from planner.search.search import Outcome, outcome_line
 from planner.search.untried import NOT_TRIED
 from planner.units import format_seconds, number, percent
@@ -145,6 +145,8 @@ def memory_blocks(plan: Plan) -> list[Block]:
     rows.append(("free", number(plan.headroom_gib), percent(plan.headroom_gib / usable)))
     rows.append(("usable", number(usable), ""))
     count = len(items)
+    if worst.given_back_gib > 0:
+        rows.append(("reserve given back", number(worst.given_back_gib), percent(worst.given_back_gib / usable)))
     blocks: list[Block] = [
         Heading(f"Memory of one GPU when fullest: {moment_name(worst, plan)}"),
         Grid(
@@ -171,6 +173,8 @@ def memory_blocks(plan: Plan) -> list[Block]:
         )
     if dies_in(plan) is not None:
         blocks.append(Text(f"A run {dies_text(plan)}."))
+    elif plan.given_back_gib > 0:
+        blocks.append(Text(f"Critical: {spare(plan)}. Expect it slow; what fragments hold cannot be given back."))
     if (chance := chance_text(plan)) is not None:
         blocks.append(Text(chance))
     needed, available = host_total_gib(plan)

@@ -163,7 +163,7 @@ class MemoryDocument(Frozen):
     peak_gib: float
     usable_gib: float
     headroom_gib: float
-    """Usable less peak; negative where the layout does not fit."""
+    """Usable less peak; negative where the layout does not fit: where live memory alone exceeds the card."""
     headroom_demanded_gib: float
     interval_90_percent_gib: list[float] | None
     """Bounds of the peak from published runs of this engine; null where too few are known."""
@@ -171,6 +171,12 @@ class MemoryDocument(Frozen):
     """Chance that the run fits: its peak, and a spike where runs that ran out are known."""
     keep_probability: float | None = None
     """Chance that the headroom that the scenario demands stays free; that of fitting where it demands none."""
+    start_probability: float | None = None
+    """Chance that live memory fits, so that the run starts."""
+    live_room_gib: float | None = None
+    """Usable less live memory: tensors, and what lies outside the allocator."""
+    given_back_gib: float = 0.0
+    """Of the allocator's estimated reserve, what does not fit beside live memory: a run waits until it is freed."""
     binding_stage: int | None
     binding_phase: str
     dies_in: FirstShort | None = None

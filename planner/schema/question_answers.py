@@ -82,6 +82,8 @@ class AskedQuestion(Frozen):
     """Headroom that the search asked for, where none keeps the usual one."""
     usual_headroom_gib: float | None
     """Headroom that is usual for the engine, where no layout keeps it."""
+    reserve_counted: bool = True
+    """False where limits count live memory alone, because no layout has room for its allocator's reserve too."""
 
 
 class OtherMethod(Frozen):

@@ -1,4 +1,7 @@
-"""Interval of a plan's peak and chance that it fits, over the phases of its step."""
+"""Interval of a plan's peak and chance that it fits, over the phases of its step.
+
+Both are of what the allocator would hold on a card with room for it: published figures are.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from planner.search.plan_ledgers import PhaseMemory
 def interval_of(spread: MemorySpread | None, phase: PhaseMemory) -> tuple[float, float] | None:
     """Bounds of one stage in one phase with 90 %; None where no run was scored. [GiB]"""
     given = phase.assumed_gib, phase.set_aside_gib
-    return None if spread is None else spread.interval_gib(phase.total_gib, *given)
+    return None if spread is None else spread.interval_gib(phase.wanted_gib, *given)
 
 
 def largest_interval(spread: MemorySpread | None, phases: Iterable[PhaseMemory]) -> tuple[float, float] | None:
@@ -25,4 +28,4 @@ def least_chance(spread: MemorySpread | None, phases: Iterable[tuple[PhaseMemory
     places = list(phases)
     if spread is None or any(limit <= 0 for _, limit in places):
         return None
-    return min(spread.fit_probability(p.total_gib, limit, p.assumed_gib, p.set_aside_gib) for p, limit in places)
+    return min(spread.fit_probability(p.wanted_gib, limit, p.assumed_gib, p.set_aside_gib) for p, limit in places)

@@ -47,9 +47,8 @@ def late(question: Question, space: Space, known: InHand | None, bound_seconds: 
         return Verdict("unknown", bound_seconds=bound_seconds)
     place = known.row, known.layers, known.recomputed
     plan = make_plan(question, space.layouts, *place, space.rollouts, known.choice)
-    needed = plan.machines(plan.binding).headroom_gib
-    if plan.headroom_gib < needed - 1e-9:
-        raise InternalError(f"the plan in hand has {plan.headroom_gib:.4f} GiB free and needs {needed:.4f}")
+    if plan.beyond_demand_gib < -1e-9:
+        raise InternalError(f"the plan in hand lacks {-plan.beyond_demand_gib:.4f} GiB of its limit")
     refuse_unlaunchable(plan)
     if bound_seconds is None:
         return Verdict("feasible", plan)

@@ -15,15 +15,14 @@ from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_items import step_items
 from planner.costs.two_pools import stage_memory, step_time
-from planner.inputs.memory_spread import spike_fraction
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
-from planner.search.fit_chance import largest_interval, least_chance
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
-from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, summed
+from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, phase_memory, summed
 from planner.search.plan_ledgers import Entry as Entry
 from planner.search.plan_ledgers import PhaseMemory as PhaseMemory
+from planner.search.plan_memory import HeldMemory, first_stages
 from planner.search.shown import Shown
 from planner.units import GIB, number, percent
 
@@ -66,7 +65,7 @@ class RolloutPlan:
 
 
 @dataclass(frozen=True, repr=False)
-class Plan(Shown):
+class Plan(HeldMemory, Shown):
     """A layout with its ledgers. Everything in it is recomputed from the cost functions."""
 
     problem: Problem
@@ -108,71 +107,6 @@ class Plan(Shown):
         """GPUs of the whole run: those that train, and those that only generate."""
         apart = self.rollout is not None and not self.problem.colocated
         return self.layout["num_gpus"] + (self.rollout.num_gpus if apart and self.rollout is not None else 0)
-
-    @property
-    def binding(self) -> PhaseMemory:
-        """The stage and phase that comes nearest to its limit: the fullest one, where all GPUs are alike."""
-        return max(self.memory, key=lambda phase: phase.total_gib - self.machines(phase).limit_gib)
-
-    def machines(self, phase: PhaseMemory) -> Problem:
-        """The problem on the machines on which a phase happens."""
-        if phase.stage is None:
-            return self.problem.generating
-        later = self.problem.later
-        return later if later is not None and phase.stage >= self.first_stages else self.problem
-
-    @property
-    def first_stages(self) -> int:
-        """Stages on the run's own pool: all, unless the later ones lie on another."""
-        stages, problem = self.layout["pipeline_parallel"], self.problem
-        return stages if problem.later is None else stages * problem.first_gpus // self.layout["num_gpus"]
-
-    @property
-    def peak_gib(self) -> float:
-        """Memory of the stage and phase that comes nearest to its limit. [GiB]"""
-        return self.binding.total_gib
-
-    @property
-    def usable_gib(self) -> float:
-        """Usable memory of the GPU that `binding` is about. [GiB]"""
-        return self.machines(self.binding).usable_gib
-
-    @property
-    def headroom_gib(self) -> float:
-        """Usable memory less the peak, of the GPU that comes nearest to its limit. [GiB]"""
-        return self.usable_gib - self.peak_gib
-
-    @property
-    def demanded_gib(self) -> float:
-        """What had to stay free on the GPU that `binding` is about. [GiB]"""
-        return self.machines(self.binding).headroom_gib
-
-    @property
-    def usual_gib(self) -> float:
-        """What is kept free on that GPU where it can be: demanded, or usual for the engine. [GiB]"""
-        machines = self.machines(self.binding).machines
-        return machines.headroom_gib if machines.usual_headroom_gib is None else machines.usual_headroom_gib
-
-    @property
-    def interval_gib(self) -> tuple[float, float] | None:
-        """Bounds of the real peak with 90 %, by the spread on published runs of this engine. [GiB]
-
-        Each is the largest over the phases of the GPU that comes nearest to its limit.
-        """
-        here = self.machines(self.binding)
-        return largest_interval(self.problem.known_errors.memory, [p for p in self.memory if self.machines(p) is here])
-
-    @property
-    def fit_probability(self) -> float | None:
-        """Chance that the run fits, by the same spread: that the real peak and a spike stay within usable memory."""
-        limits = [(p, (1 - spike_fraction((m := self.machines(p)).engine)) * m.usable_gib) for p in self.memory]
-        return least_chance(self.problem.known_errors.memory, limits)
-
-    @property
-    def keep_probability(self) -> float | None:
-        """Chance that the real peak leaves free what the user demanded, by the same spread."""
-        limits = [(p, (m := self.machines(p)).usable_gib - m.machines.demanded_headroom_gib) for p in self.memory]
-        return least_chance(self.problem.known_errors.memory, limits)
 
     @property
     def step_seconds(self) -> float:
@@ -232,11 +166,6 @@ class Plan(Shown):
         """Share of the time that is really trained, where the scenario states its faults."""
         return goodput(self.problem.scenario.faults, self.num_gpus)
 
-    @property
-    def critical(self) -> bool:
-        """True where less is free than one spike of the allocator may take."""
-        return self.headroom_gib < self.usable_gib * self.problem.engine.critical_headroom_fraction
-
 
 def _entries(items: tuple[Item, ...], place: Any, scale: float) -> tuple[Entry, ...]:
     """Items of a ledger at one place, those that are zero left out."""
@@ -276,7 +205,8 @@ def make_plan(
             if (moment == "loss" and stage not in heads) or (moment == "recomputation" and not recomputed[stage]):
                 continue
             assumed = float(np.broadcast_to(less, (1, stages))[0, stage]) / GIB
-            phases.append(PhaseMemory(stage, moment, _entries(items, stage, GIB), assumed))
+            usable = (problem if stage < first_stages(problem, one.row(0)) else problem.later or problem).usable_gib
+            phases.append(phase_memory(stage, moment, _entries(items, stage, GIB), usable, assumed))
     step = step_time(problem, wide, index)
     visits = step_items(step, layers=n, recomputed=r, stages=np.ones((1, stages)))
     entries: list[Entry] = []
@@ -349,7 +279,8 @@ WISHES = {
 
 
 def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
-    """One word: does not fit, critical (one allocator spike away), tight (less free than demanded) or safe."""
+    """One word: does not fit (live memory exceeds the card), critical (one allocator spike away, or only room if the
+    allocator gives its reserve back), tight (less free than demanded) or safe."""
     demanded = plan.usual_gib if demanded_gib is None else demanded_gib
     if plan.headroom_gib < 0:
         return "does not fit"
@@ -367,6 +298,9 @@ def spare(plan: Plan) -> str:
     """What is free, or how much is missing."""
     if plan.headroom_gib < 0:
         return f"{number(-plan.headroom_gib, 1)} GiB missing"
+    if plan.given_back_gib > 0:
+        free = f"{number(plan.live_room_gib, 1)} GiB free of live memory"
+        return f"starts only if the allocator gives back {number(plan.given_back_gib, 1)} GiB of its reserve ({free})"
     return f"{number(plan.headroom_gib, 1)} GiB free"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from planner.costs.item_names import ItemName
+from planner.costs.memory.returnable import RETURNABLE, room_for
 from planner.search.shown import data_frame
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class PhaseMemory:
     items: tuple[Entry, ...]
     assumed_gib: float = 0.0
     """Of the sum, what rests on numbers that the engine's file calls assumed. [GiB]"""
+    given_back_gib: float = 0.0
+    """What the allocator would hold beside the items and must give back, because the card is full. [GiB]"""
 
     @property
     def total_gib(self) -> float:
@@ -44,10 +47,31 @@ class PhaseMemory:
         return sum(item.amount for item in self.items)
 
     @property
+    def wanted_gib(self) -> float:
+        """The sum on a card with room for all that the allocator would hold. [GiB]"""
+        return self.total_gib + self.given_back_gib
+
+    @property
+    def live(self) -> PhaseMemory:
+        """What cannot be given back alone: live tensors, and what lies outside the allocator."""
+        kept = tuple(item for item in self.items if item.name not in RETURNABLE)
+        return replace(self, items=kept, given_back_gib=0.0)
+
+    @property
     def set_aside_gib(self) -> float:
         """Of the sum, the share of the card that a rollout engine is told to take, whatever it needs of it. [GiB]"""
         held = {item.name: item.amount for item in self.items if item.name in SET_ASIDE}
         return sum(held.values()) if ItemName.KEY_VALUE_POOL in held else 0.0
+
+
+def phase_memory(
+    stage: int | None, phase: str, items: tuple[Entry, ...], usable_gib: float, assumed_gib: float
+) -> PhaseMemory:
+    """The ledger on a card of so much usable memory: what can be given back fills at most what the rest leaves."""
+    held = room_for([(item.name, item.amount) for item in items], usable_gib)
+    kept = tuple(replace(item, amount=amount) for item, amount in zip(items, held, strict=True) if amount)
+    given_back = sum(item.amount for item in items) - sum(held)
+    return PhaseMemory(stage, phase, kept, assumed_gib, given_back)
 
 
 class MemoryLedgers(tuple[PhaseMemory, ...]):

@@ -31,6 +31,10 @@ from planner.search.tables import choice_keys, row_keys
 BOUNDING = 0.75
 """Share of the time limit at which bounding ends."""
 NO_ROOM = "some stage needs more memory than usable less headroom, however many layers are recomputed"
+NO_LIVE_ROOM = (
+    "some stage's live tensors, with what lies outside the allocator, need more memory than usable, however many "
+    "layers are recomputed; an allocator's reserve, which it can give back, is not counted"
+)
 FIRST_BLOCK, LAST_BLOCK = 8, 256
 """Rows looked at together: so many at first, and twice as many each time up to the last."""
 EVEN_BLOCK = 20_000
@@ -70,6 +74,11 @@ class Pruned:
     """Index of the wish combination that is granted; None where nothing fits."""
 
 
+def no_room(question: Question) -> str:
+    """Why a layout lacks memory, with what was counted."""
+    return NO_ROOM if question.first.reserve_counted else NO_LIVE_ROOM
+
+
 def prune(
     question: Question,
     costs: RowCosts,
@@ -85,7 +94,7 @@ def prune(
     fits = np.isfinite(bounds.bound) & ~np.isin(costs.layouts.wish, sorted(refuted))
     removed = []
     if not fits.all():
-        removed.append(Removed("memory", NO_ROOM, int((~fits).sum())))
+        removed.append(Removed("memory", no_room(question), int((~fits).sum())))
     beside, choice_fits = RolloutPairs(bounds.rounded), fitting_choices(bounds.rounded)
     if not choice_fits.all():
         text = "the rollout engine's static fraction and reserve leave less than the headroom"

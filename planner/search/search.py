@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,11 +22,11 @@ from planner.search.enumerate import DEFAULT_POINTS, count_points, enumerate_bes
 from planner.search.enumerate import agrees as agrees
 from planner.search.grid import MEMORY_UNITS, Rounded
 from planner.search.in_time import Verdict, affordable, late, of_a_part
-from planner.search.least_memory import least_memory
 from planner.search.near_ties import Looked, NearTies, known_share, leave_out, near_ties
 from planner.search.plan import Plan, chance_words, given_up, make_plan, spare, verdict
-from planner.search.prune import NO_ROOM, Bounds, Pruned, prune, row_bounds
+from planner.search.prune import Bounds, Pruned, no_room, prune, row_bounds
 from planner.search.shown import Shown
+from planner.search.softer import can_be_softer, softer_questions
 from planner.search.space import Removed, Space, build_space, merged, with_wish
 from planner.search.tables import FEW_ROWS, RangeTooWide, Tables, TooLate, build_tables
 from planner.search.untried import NOT_TRIED, untried
@@ -114,8 +113,10 @@ def search(
     left out (with all their variants), so that the next best can be asked for. `ties` asks which layouts have a
     step longer by at most this share.
 
-    Headroom that nobody demanded is a preference. Where no layout keeps it, the question is asked again with as much as
-    the layout of nearly even stages that needs least memory leaves free; the outcome's own question then says how much.
+    Headroom that nobody demanded is a preference, and so is room for what an allocator is estimated to hold and can
+    give back. Where no layout keeps them, first the one is given up and then the other: the question is asked again
+    with as much headroom as the layout of nearly even stages that needs least memory leaves free; the outcome's own
+    question then says how much. Infeasible is what live memory and the headroom demanded exceed.
     """
     limit = _limit_s(question, time_limit_s)
     deadline = Deadline.of(limit, now)
@@ -124,19 +125,17 @@ def search(
         return _search_question(asked, check_points, deadline, without, ties)
 
     outcome = ask(question)
-    if outcome.status != "infeasible" or not question.prefers_headroom:
+    if outcome.status != "infeasible" or not can_be_softer(question):
         return outcome
-    if deadline.past():
-        return _undecided(outcome)
-    demanded = question.as_demanded
-    least = least_memory(demanded, leave_out(demanded, build_space(demanded), without))
-    left = math.floor(least.headroom_gib * 10) / 10 if least is not None else 0.0
-    again = ask(question.keeping(left)) if left > 0 else outcome
-    if again.status == "infeasible":
-        again = ask(demanded) if not deadline.past() else _undecided(again)
-    if again.status == "infeasible":
-        return again
-    return replace(again, usual_headroom_gib=question.roomiest.headroom_gib)
+    for softer in softer_questions(question, leave_out(question, build_space(question), without)):
+        if deadline.past():
+            return _undecided(outcome)
+        found = ask(softer.question)
+        if found.status == "infeasible" and softer.softest:
+            return found
+        if found.status != "infeasible" and not softer.to_prove:
+            return replace(found, usual_headroom_gib=question.roomiest.headroom_gib)
+    return outcome
 
 
 def _undecided(outcome: Outcome) -> Outcome:
@@ -270,7 +269,7 @@ def _looked(
     text = f"even its lower bound is more than {percent(question.scenario.search.near_tie)} slower than "
     out = ~look.likely
     full = out & ~np.isfinite(look.bound) if look.bound is not None else out & False
-    removed += [Removed("memory", NO_ROOM, int(full.sum()))] * bool(full.any())
+    removed += [Removed("memory", no_room(question), int(full.sum()))] * bool(full.any())
     removed += [Removed("slower", text + "a plan in hand", int((out & ~full).sum()))] * bool((out & ~full).any())
     return replace(part, layouts=part.layouts.take(look.likely)), look.among_likely
 
@@ -381,6 +380,9 @@ def outcome_line(outcome: Outcome) -> str:
         start = f"keeps every wish on {gpus}"
     else:
         start = f"fits on {gpus}"
+    if outcome.usual_headroom_gib is not None and plan.given_back_gib > 0:
+        starts = f", starts with {chance_words(plan.start_probability)}" if plan.start_probability is not None else ""
+        return f"{name}: {start} at the edge: critical, {spare(plan)}; expect it slow{starts}; {how_proved(outcome)}"
     if outcome.usual_headroom_gib is not None:
         less = f"leaves {number(plan.headroom_gib, 1)} GiB, less than the {number(outcome.usual_headroom_gib, 1)} usual"
         chance = f", fits with {chance_words(plan.fit_probability)}" if plan.fit_probability is not None else ""

@@ -16,15 +16,14 @@ TIME_TOLERANCE = 1e-4
 def verify(plan: Plan, answer: Answer, tables: Tables) -> None:
     """Raise InternalError unless the plan fits, and its memory and time are what the solver counted."""
     problem = plan.problem
-    needed = plan.machines(plan.binding).headroom_gib
-    if plan.headroom_gib < needed - 1e-9:
+    if plan.beyond_demand_gib < -1e-9:
         raise InternalError(
-            f"the plan has {plan.headroom_gib:.4f} GiB free and needs {needed:.4f}: "
+            f"the plan lacks {-plan.beyond_demand_gib:.4f} GiB of its limit: "
             f"stage {plan.binding.stage}, {plan.binding.phase}"
         )
     # Beyond what must stay free: the solver counts memory on the scale of the roomiest GPUs.
     counted = (answer.headroom - tables.headroom) * tables.memory_unit_bytes
-    ledger = (plan.headroom_gib - needed) * GIB
+    ledger = plan.beyond_demand_gib * GIB
     if not -1 <= ledger - counted <= STAGE_SLACK_BYTES + 3 * tables.memory_unit_bytes:
         raise InternalError(f"the solver counts {counted / GIB:.6f} GiB to spare, the ledgers {ledger / GIB:.6f} GiB")
     seconds = answer.time * tables.time_unit_seconds

@@ -10,6 +10,8 @@ from run_cli import run
 from planner.analysis.near import near_plans
 from planner.inputs.document import load
 from planner.problem.resolve import question_of
+from planner.search.dies_in import dies_in
+from planner.search.plan import verdict
 from planner.search.search import Outcome, search
 
 EDGE = "scenarios/qwen7b_rl_8gpu.yaml"
@@ -54,6 +56,51 @@ def test_where_the_usual_headroom_is_kept_nothing_changes() -> None:
     assert outcome.question is question
     assert outcome.plan is not None
     assert outcome.plan.headroom_gib >= question.first.headroom_gib
+
+
+FSDP1 = ["engine=fsdp1", "batch.micro_batch_size=1", "layout.recomputed_layers=0"]
+"""Its allocator is estimated to hold 28 % beside what is in use."""
+
+
+def on_fsdp1(tokens: int, *changes: str) -> Outcome:
+    changed = [*FSDP1, f"batch.sequence_length={tokens}", *changes]
+    return search(question_of(load("scenarios/llama8b_sft_a100.yaml", changed)))
+
+
+def test_a_reserve_alone_is_no_proof() -> None:
+    """Live memory decides; its sums are made by hand from the ledger's items."""
+    outcome = on_fsdp1(8192)
+    plan = outcome.plan
+    assert plan is not None
+    (reserve,) = (item for item in plan.binding.items if item.name == "allocator reserve")
+    outside = sum(i.amount for i in plan.binding.items if i.name in ("CUDA context", "NCCL buffers"))
+    live = plan.peak_gib - reserve.amount
+    assert live < plan.usable_gib < outside + 1.28 * (live - outside)
+    assert plan.given_back_gib == pytest.approx(outside + 1.28 * (live - outside) - plan.usable_gib, abs=1e-6)
+    assert plan.live_room_gib == pytest.approx(plan.usable_gib - live)
+    assert (verdict(plan), outcome.status, plan.headroom_gib) == ("critical", "optimal", pytest.approx(0, abs=1e-6))
+    assert plan.start_probability > plan.fit_probability
+    assert "critical, starts only if the allocator gives back" in str(outcome)
+    assert dies_in(plan) is None
+
+
+def test_live_memory_that_is_too_much_is_a_proof() -> None:
+    outcome = on_fsdp1(12288)
+    assert (outcome.status, outcome.plan) == ("infeasible", None)
+    assert "live tensors" in outcome.proof.removed[-1].text
+    assert "reserve" in outcome.proof.removed[-1].text
+
+
+def test_nothing_between_is_taken_where_something_better_exists() -> None:
+    """Less headroom is given up first; demanded headroom is over the reserve too."""
+    edge = on_fsdp1(6144).plan
+    assert edge is not None
+    assert edge.given_back_gib == 0 < edge.headroom_gib
+    assert on_fsdp1(8192, "limits.headroom_gib=1").status == "infeasible"
+    recomputed = on_fsdp1(8192, "layout.recomputed_layers=any")
+    assert recomputed.plan is not None
+    assert recomputed.usual_headroom_gib is None
+    assert recomputed.plan.given_back_gib == 0
 
 
 def test_near_layouts_are_held_to_the_same_headroom() -> None:

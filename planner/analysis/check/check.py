@@ -11,6 +11,7 @@ from planner.analysis.calibrate.rl_log import Log, parse_log
 from planner.analysis.check.grouping import Grouped, grouped
 from planner.analysis.check.run_log import KINDS, Amount, Growth, Kind, growth, read_amounts
 from planner.costs.item_names import ItemName
+from planner.costs.memory.returnable import RETURNABLE
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.files import read_bytes
 from planner.inputs.pickled import MAGIC, read_plain
@@ -21,9 +22,7 @@ from planner.units import GIB
 LONGEST_LINE = 20_000
 """Characters of a line of a log that are looked at."""
 HELD = (
-    ItemName.ALLOCATOR_RESERVE,
-    ItemName.ROOM_KEPT_FOR_GRADIENTS,
-    ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS,
+    *RETURNABLE,
     ItemName.FREED_BUFFERS_AWAITING_ANOTHER_STREAM,
     ItemName.DIFFERENCE_TO_THE_CALIBRATED_RUN,
 )

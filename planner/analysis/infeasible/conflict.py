@@ -15,6 +15,7 @@ from planner.problem.problem import Problem, Question
 from planner.problem.resolve import question_of
 from planner.search.plan import Plan
 from planner.search.search import plan
+from planner.search.softer import softest
 from planner.search.space import build_space
 
 Progress = Callable[[str], None]
@@ -65,7 +66,7 @@ def explain_conflict(
     Deletion filter: starting from all limits, each is dropped in turn; one whose loss leaves the rest infeasible is not
     part of the conflict and stays dropped. Source: Chinneck and Dravnieks 1991, ORSA Journal on Computing 3(2).
     """
-    question = question_of(document, catalog).as_demanded
+    question = softest(question_of(document, catalog))
     every = limits_of(question)
     checks = Checks(catalog, {})
     if not (checks.fits(document, overrides(every)) or checks.fits_exactly(document, overrides(every))):

@@ -21,6 +21,7 @@ from planner.search.bounds.any_split import to_spare
 from planner.search.bounds.free_stages import Splitter
 from planner.search.grid import Rounded, limit_bytes
 from planner.search.search import plan
+from planner.search.softer import softest
 from planner.search.space import build_space
 from planner.search.tables import choice_keys, row_keys
 from planner.units import KIB, MIB
@@ -58,7 +59,7 @@ class Checks:
 
     def _asked(self, document: Document, *, exactly: bool = False) -> bool:
         try:
-            return fits(question_of(document, self.catalog).as_demanded, exactly=exactly)
+            return fits(softest(question_of(document, self.catalog)), exactly=exactly)
         except InputError:
             return False
 

@@ -6,17 +6,19 @@ import math
 from dataclasses import dataclass
 
 from planner.analysis.changes import less_headroom
-from planner.costs.item_names import ItemName
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.defaults import held, held_text
 from planner.problem.problem import Question
 from planner.problem.stage_choices import is_free
 from planner.search.least_memory import least_memory
-from planner.search.plan import PHASES, PhaseMemory, Plan, degrees
+from planner.search.plan import PHASES, Plan, degrees, spare
 from planner.search.search import Outcome, plan
 from planner.search.space import build_space
 from planner.search.untried import untried
+
+LIVE = "Counted is what cannot be given back: tensors, and what lies outside the allocator; no allocator's reserve."
+WITH_RESERVE = "The allocator's estimated reserve is counted: it gives nothing back before the card is full."
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     least = least_memory(question, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
-    worst, usable = least.binding, least.usable_gib
-    demanded = least.machines(worst).headroom_gib
+    worst = least.tightest
+    needed = least.counted_gib(worst)
+    counted = WITH_RESERVE if needed > worst.live.total_gib else LIVE
+    usable, demanded = least.machines(worst).usable_gib, least.machines(worst).headroom_gib
     items = sorted(worst.items, key=lambda item: -item.amount)[:3]
     largest = ", ".join(f"{item.name} {item.amount:.1f}" for item in items)
     where = f"stage {worst.stage}, {PHASES[worst.phase]}" if worst.stage is not None else PHASES[worst.phase]
@@ -53,49 +57,38 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
     said = (
         f"The layout{stages} that needs least ({_gpus(lay['num_gpus'])}, {degrees(lay)}, micro-batch "
         f"{lay['micro_batch_size']}, {max(least.recomputed)} of {max(least.layers)} layers recomputed) needs "
-        f"{least.peak_gib:.1f} GiB of {usable - demanded:.1f} ({usable:.1f} usable less "
-        f"{demanded:.1f} headroom): {least.peak_gib - usable + demanded:.1f} GiB too much.",
+        f"{needed:.1f} GiB of {usable - demanded:.1f} ({usable:.1f} usable less "
+        f"{demanded:.1f} headroom): {needed - usable + demanded:.1f} GiB too much. {counted}",
         f"It is fullest in {where}: {largest} GiB.",
     )
-    headroom = math.floor(least.headroom_gib * 10) / 10
-    if headroom <= 0:
+    headroom = max(0.0, math.floor(least.room_gib * 10) / 10)
+    if least.live_room_gib < 0 or (headroom == 0 and not demanded):
         missing = tuple(f"Not tried: {entry.text}." for entry in untried(question))
         beside = held_text(held(question))
         missing += (f"Held at defaults: {beside}.",) if beside is not None else ()
-        refused = ("It does not fit even where no memory is kept free.", *_without_reserve(worst, usable))
-        return Nearest((*said, *refused, *missing), least, None)
+        refused = "It does not fit even where no memory is kept free."
+        return Nearest((*said, refused, *missing), least, None)
     less = dict(less_headroom(question.first, headroom))
     again = plan(override(question.document, less), catalog, check_points=0, time_limit_s=time_limit_s)
     if again.plan is None:
         return Nearest(said, least, None)
     changed = ", ".join(f"{path}: {str(value).lower() if value is False else value}" for path, value in less.items())
-    fits = f"{changed} fits (solved: {again.plan.headroom_gib:.1f} GiB free, {again.plan.step_seconds:.1f} s a step)."
+    fits = f"{changed} fits (solved: {spare(again.plan)}, {again.plan.step_seconds:.1f} s a step)."
     return Nearest((*said, fits), least, headroom)
 
 
-def _without_reserve(worst: PhaseMemory, usable_gib: float) -> tuple[str, ...]:
-    """Says so where it is the estimated reserve alone that is too much.
-
-    An allocation that fails is tried again after cached blocks are freed (torch c10/cuda/CUDACachingAllocator.cpp,
-    release_cached_blocks); what fragments hold stays.
-    """
-    reserve = sum(item.amount for item in worst.items if item.name == ItemName.ALLOCATOR_RESERVE)
-    live = sum(item.amount for item in worst.items) - reserve
-    if not live <= usable_gib < live + reserve:
-        return ()
-    return (
-        f"{reserve:.1f} GiB of it is the allocator's reserve, estimated; {live:.1f} GiB are live. PyTorch frees what "
-        "it can of a reserve before it fails: such a run may start, and be slow.",
-    )
-
-
 def least_headroom_gib(question: Question) -> float | None:
-    """What the layout that needs least memory leaves free, below zero where it does not fit; None without one. [GiB]"""
+    """What the layout that needs least memory leaves free, below zero where it does not fit; None without one. [GiB]
+
+    0 where it fits and its allocator's estimated reserve does not.
+    """
     space = build_space(question)
     if not len(space.layouts) or (space.rollouts is not None and not len(space.rollouts)):
         return None
     least = least_memory(question, space)
-    return least.headroom_gib if least is not None else None
+    if least is None:
+        return None
+    return least.room_gib if least.live_room_gib < 0 else max(0.0, least.room_gib)
 
 
 def _gpus(count: int) -> str:

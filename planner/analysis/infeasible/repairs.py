@@ -355,7 +355,7 @@ def _memory(problem: Problem, least_gib: float) -> Iterator[Kind]:
     path = f"{machine_path(problem)}.usable_gib"
     attempts = [Attempt(f"{text} {g:.1f} GiB usable", ((path, round(g + 0.05, 1)),)) for g in sizes]
     yield Kind(tuple(attempts))
-    if least_gib >= 0.1:
-        spare = [round(least_gib - 0.05, 1), 0.0]
+    if least_gib >= 0:
+        spare = [*([round(least_gib - 0.05, 1)] if least_gib >= 0.1 else []), 0.0]
         text = f"headroom_gib: {problem.headroom_gib:.1f} to"
         yield Kind(tuple(Attempt(f"{text} {g:.1f} GiB", less_headroom(problem, g)) for g in spare), rising=False)

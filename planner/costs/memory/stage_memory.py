@@ -351,10 +351,10 @@ class StageMemory(StageTensors):
             items.append(Item(ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS, blocks, cached[0].source))
         known = self.problem.calibration
         if known is not None and known.memory is not None:
-            share = known.memory.factor - 1
-            items.append(
-                Item(ItemName.DIFFERENCE_TO_THE_CALIBRATED_RUN, total(items) * share, f"calibration: {known.source}")
-            )
+            factor, spare = known.memory.factor, items[len(allocated) :]
+            more, source = total(allocated) * (factor - 1), f"calibration: {known.source}"
+            items = [*allocated, *(Item(i.name, i.amount * factor, i.source) for i in spare)]
+            items.append(Item(ItemName.DIFFERENCE_TO_THE_CALIBRATED_RUN, more, source))
         return tuple(items)
 
     def reserved(self, name: str) -> tuple[Item, ...]:

@@ -91,7 +91,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """By our memory model, without any headroom."""
+        """By our memory model, with all that its allocator is estimated to hold and without any headroom."""
         return self.peak_gib <= self.usable_gib
 
     @property

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.ledger import total
+from planner.costs.memory.returnable import counted, of_live_memory
 from planner.costs.memory.stage_memory import StageMemory, moments
 from planner.report.blocks import Block, Grid, Heading, Text
 from planner.report.json_text import JsonObject
@@ -25,14 +26,17 @@ class Ran:
 
     @cached_property
     def false_oom(self) -> tuple[Estimate, ...]:
-        """Those whose predicted peak exceeds the usable memory of their GPU, the largest excess first."""
-        over = [e for e in self.runs if not e.fits]
-        return tuple(sorted(over, key=lambda e: (-excess_gib(e), e.speed.id)))
+        """Those said not to fit: live memory exceeds the usable memory of their GPU, the largest excess first."""
+        return tuple(e for e in self._without_room if live_gib(e) > e.usable_gib)
 
     @cached_property
-    def impossible(self) -> tuple[Estimate, ...]:
-        """Those among them that could not have run: without a byte of the allocator's reserve they exceed it too."""
-        return tuple(e for e in self.false_oom if needed_gib(e) > e.usable_gib)
+    def critical(self) -> tuple[Estimate, ...]:
+        """Those said to start only if the allocator gives back some of what it is estimated to hold."""
+        return tuple(e for e in self._without_room if live_gib(e) <= e.usable_gib)
+
+    @cached_property
+    def _without_room(self) -> list[Estimate]:
+        return sorted((e for e in self.runs if not e.fits), key=lambda e: (-excess_gib(e), e.speed.id))
 
     @property
     def not_offered(self) -> int:
@@ -45,19 +49,17 @@ def excess_gib(estimate: Estimate) -> float:
     return estimate.peak_gib - estimate.usable_gib
 
 
-def needed_gib(estimate: Estimate) -> float:
-    """The peak of live tensors and of what lies outside the allocator, on the fullest stage. [GiB]
-
-    The allocator gives back what it only caches before it runs out, so that a reserve alone stops no run.
-    """
+def live_gib(estimate: Estimate) -> float:
+    """The peak of what no allocator can give back, on the fullest stage. [GiB]"""
     layouts = estimate.layouts.take(np.array([estimate.row])).expand()
     stages = np.arange(len(estimate.layers))[None, :]
     layers, recomputed = estimate.layers[None, :], estimate.recomputed[None, :]
-    memory = StageMemory(estimate.problem, layouts, stages, layers, recomputed)
+    (problem,) = of_live_memory(estimate.problem.alone).problems
+    memory = StageMemory(problem, layouts, stages, layers, recomputed)
     most = 0.0
-    for name in moments(estimate.problem):
+    for name in moments(problem):
         happens = (layers > 0) & ((recomputed > 0) | (name != "recomputation"))
-        live = np.broadcast_to(total(memory.moment(name)) + memory.outside_bytes, layers.shape)
+        live = np.broadcast_to(total(counted(problem, memory.ledger(name))), layers.shape)
         most = max(most, float(np.where(happens, live, 0.0).max()) / GIB)
     return most
 
@@ -73,26 +75,27 @@ def ran(estimates: Sequence[Estimate]) -> list[Ran]:
 def ran_blocks(estimates: Sequence[Estimate], *, rows: bool = False) -> list[Block]:
     """Counts by engine; with `rows` every false out-of-memory too."""
     engines = ran(estimates)
-    counts = [(len(r.runs), len(r.false_oom), len(r.impossible), r.not_offered) for r in engines]
+    counts = [(len(r.runs), len(r.false_oom), len(r.critical), r.not_offered) for r in engines]
     lines = [(r.engine, *map(str, each)) for r, each in zip(engines, counts, strict=True)]
     lines.append(("all", *(str(sum(column)) for column in zip(*counts, strict=True))))
-    header = ("engine", "runs", "said not to fit", "without reserve too", "not offered")
+    header = ("engine", "runs", "said not to fit", "critical", "not offered")
     out: list[Block] = [
         Heading("Memory of these runs, all of which ran"),
         Grid(header, tuple(lines)),
         Text(
-            "Reserve is what the allocator caches and gives back before it runs out; offered is what leaves headroom."
+            "Not to fit: live memory is too much. Critical: it fits if the allocator gives back what it caches. "
+            "Offered is what leaves headroom."
         ),
     ]
     if rows:
-        listed = [_line(e) for r in engines for e in r.false_oom]
-        columns = ("id", "engine", "peak GiB", "usable", "excess", "without reserve")
+        listed = [_line(e) for r in engines for e in (*r.false_oom, *r.critical)]
+        columns = ("id", "engine", "peak GiB", "usable", "excess", "live")
         out.append(Grid(columns, tuple(listed), left=frozenset({0, 1})))
     return out
 
 
 def _line(e: Estimate) -> tuple[str, ...]:
-    figures = (e.peak_gib, e.usable_gib, excess_gib(e), needed_gib(e))
+    figures = (e.peak_gib, e.usable_gib, excess_gib(e), live_gib(e))
     return (e.speed.run.id, e.problem.engine.id, *(f"{value:.1f}" for value in figures))
 
 
@@ -103,11 +106,16 @@ def ran_document(estimates: Sequence[Estimate]) -> list[JsonObject]:
             "engine": r.engine,
             "runs": len(r.runs),
             "said_not_to_fit": len(r.false_oom),
-            "without_reserve_too": len(r.impossible),
+            "critical": len(r.critical),
             "without_default_headroom": r.not_offered,
             "rows": [
-                {"id": e.speed.run.id, "peak_gib": round(e.peak_gib, 2), "usable_gib": round(e.usable_gib, 2)}
-                for e in r.false_oom
+                {
+                    "id": e.speed.run.id,
+                    "peak_gib": round(e.peak_gib, 2),
+                    "live_gib": round(live_gib(e), 2),
+                    "usable_gib": round(e.usable_gib, 2),
+                }
+                for e in (*r.false_oom, *r.critical)
             ],
         }
         for r in ran(estimates)
