@@ -282,11 +282,12 @@ class MemoryValidationRow(Frozen):
 
 
 class StackErrors(Frozen):
-    """One training stack in the rows known first and in those kept aside."""
+    """One training stack in the rows known first, in those kept aside, and in those read on 2026-11-22."""
 
     stack: str
     dev_1: MemoryErrors | None
     dev_2: MemoryErrors | None
+    dev_3: MemoryErrors | None
     dev_2_bar: list[float | None] | None
     """Largest median and 90th percentile of the error."""
     reached: bool | None

@@ -64,7 +64,8 @@ def test_assumed_memory_and_a_colocated_engine_widen_the_interval() -> None:
 def test_the_chance_to_keep_what_is_demanded_by_hand(engine: str) -> None:
     """20 GiB demanded of 79.1, 20.01 free: about even, beside the chance not to run out at all.
 
-    By the normal of the standard library on the figures of the shipped file; no plan, no code of the interval.
+    By the normal of the standard library on the figures of the shipped file; no plan, no code of the interval. Where
+    runs take more than is said in the median, which those of an engine without runs did, it is less than even.
     """
     catalog = default_catalog()
     shipped = json.loads(catalog.data_file(FILE).read_text())
@@ -78,7 +79,7 @@ def test_the_chance_to_keep_what_is_demanded_by_hand(engine: str) -> None:
     side = above if math.log(59.1) > above.mean else below
     keeps, fits = found.fit_probability(59.09, 79.1 - 20.0), found.fit_probability(59.09, 79.1)
     assert keeps == pytest.approx(side.cdf(math.log(59.1)), abs=1e-6)
-    assert keeps == pytest.approx(0.5, abs=0.02)
+    assert abs(keeps - 0.5) <= 0.02 or (keeps < 0.5 and row["centre"] > 0)
     assert fits == pytest.approx(above.cdf(math.log(79.1)), abs=1e-6)
     assert fits > 0.75
 
@@ -140,7 +141,7 @@ def kind(**changes: object) -> RunKind:
         ({"precision": "fp32"}, ("full training, dense, fp32",)),
         ({"switches": ("no_such_option",)}, ("option no_such_option",)),
         ({"sequence_length": 131072}, ("131,072 tokens a sequence (published: up to 32,768)",)),
-        ({"vocab_size": 262144}, ("a vocabulary of 262,144 (published: 32,000 to 163,840)",)),
+        ({"vocab_size": 524288}, ("a vocabulary of 524,288 (published: 32,000 to 256,000)",)),
     ],
 )
 def test_a_run_like_no_published_one_is_told_what_it_has_that_none_had(
@@ -168,14 +169,16 @@ def test_an_engine_that_another_stands_in_for_gets_no_spread_of_that_one() -> No
 
 
 def test_solve_prints_interval_and_chance_and_the_cliff_is_a_named_limit() -> None:
-    done = run("solve", "scenarios/llama70b_64xh100.yaml", "--format", "json")
+    """Where less than the cliff is asked for; by default Megatron's own runs ask for a little more than it."""
+    asked = ("solve", "scenarios/llama70b_64xh100.yaml", "--format", "json", "--set", "limits.headroom_gib=1")
+    done = run(*asked)
     memory = json.loads(done.out)["plan"]["memory"]
     low, high = memory["interval_90_percent_gib"]
     assert low < memory["peak_gib"] < high
     assert 0.9 < memory["fit_probability"] <= 1
     assert memory["headroom_demanded_gib"] == pytest.approx(0.12 * memory["usable_gib"], rel=1e-3)
     assert memory["keep_probability"] <= memory["fit_probability"]
-    free = run("solve", "scenarios/llama70b_64xh100.yaml", "--format", "json", "--set", "limits.reserved_cliff=false")
+    free = run(*asked, "--set", "limits.reserved_cliff=false")
     assert json.loads(free.out)["plan"]["memory"]["headroom_demanded_gib"] < memory["headroom_demanded_gib"]
 
 

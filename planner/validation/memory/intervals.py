@@ -129,7 +129,7 @@ class Added:
 
 @dataclass(frozen=True)
 class ErrorPool:
-    """Left-out errors of all engines, and of development rows 2 before they were seen."""
+    """Left-out errors of all engines, and of development rows 2 and 3 before they were seen."""
 
     rows: tuple[ErrorRow, ...]
     """Of 5 GiB and more."""

@@ -13,7 +13,8 @@ from planner.report.json_text import JsonObject
 from planner.validation.memory.express import Prediction
 from planner.validation.memory.score import MemoryResult
 
-FILE = "first_look_more.csv"
+FILES = {3: "first_look_more.csv", 4: "first_look_aside.csv"}
+"""First looks by development."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
 
@@ -30,8 +31,9 @@ class Said:
 
 @dataclass(frozen=True)
 class LaterLook:
-    """Rows of one engine and metric."""
+    """Rows of one development, engine and metric."""
 
+    development: int
     engine: str
     metric: str
     rows: tuple[tuple[Prediction, Said | None], ...]
@@ -44,7 +46,7 @@ class LaterLook:
 
     @property
     def now(self) -> np.ndarray:
-        """Relative errors of this version; the rows were in view when it was made."""
+        """Relative errors of this version."""
         return np.array([p.error for p, _ in self.rows])
 
     @property
@@ -56,9 +58,9 @@ class LaterLook:
         return float(np.mean(inside)) if inside else 0.0
 
 
-def first_said(folder: Path) -> dict[str, Said]:
+def first_said(folder: Path, development: int = 3) -> dict[str, Said]:
     """What was said at first, by row id; empty where a folder has no such file."""
-    path = folder / FILE
+    path = folder / FILES[development]
     if not path.is_file():
         return {}
     with open(path, encoding="utf-8", newline="") as stream:
@@ -68,29 +70,34 @@ def first_said(folder: Path) -> dict[str, Said]:
     }
 
 
-def looks(result: MemoryResult, folder: Path) -> list[LaterLook]:
+def looks(result: MemoryResult, folder: Path, development: int = 3) -> list[LaterLook]:
     """By engine and metric; doubtful rows last, as one of their own."""
-    told = first_said(folder)
+    told = first_said(folder, development)
     found: dict[tuple[str, str, str], list[tuple[Prediction, Said | None]]] = {}
     for p in result.predictions:
-        if p.case.development == 3 and p.case.memory_gib is not None:
+        if p.case.development == development and p.case.memory_gib is not None:
             doubtful = "doubtful rows, any engine" if p.case.doubtful else ""
             key = (doubtful, *(("", "any") if doubtful else (p.group.problem.engine.id, p.case.metric)))
             found.setdefault(key, []).append((p, told.get(p.case.id)))
-    return [LaterLook(key[1] or key[0], key[2], tuple(found[key])) for key in sorted(found)]
+    return [LaterLook(development, key[1] or key[0], key[2], tuple(found[key])) for key in sorted(found)]
 
 
-def later_table(result: MemoryResult, folder: Path) -> Table:
-    """Errors at first look and now, and what the intervals of the first look held."""
+def later_tables(result: MemoryResult, folder: Path) -> list[Table]:
+    """Errors at first look and now, and what the intervals of the first look held: the rows now in view, and others."""
+    then = "before anything was changed for them and now"
+    titles = {3: f"{then} (now is in view of them)", 4: f"a test still, {then}"}
+    return [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]
+
+
+def _table(title: str, result: MemoryResult, folder: Path, development: int) -> Table:
     header = ["engine", "metric", "rows", "first look: rows", "median", "p90", "bias", "in the 90 % interval"]
     header += ["now: median", "p90", "bias"]
     lines = []
-    for look in looks(result, folder):
+    for look in looks(result, folder, development):
         then = [*_errors(look.first), f"{look.held:.0%}"] if look.first.size else ["", "", "", ""]
         count = [str(len(look.rows)), str(look.first.size)]
         lines.append([look.engine, look.metric, *count, *then, *_errors(look.now)])
-    lines += [_ran_out(result, folder), _unsaid(result)]
-    title = "Rows read on 2026-11-22, before anything was changed for them and now (now is in view of them)"
+    lines += [_ran_out(result, folder, development), _unsaid(result, development)]
     return title, header, [line for line in lines if line]
 
 
@@ -99,10 +106,10 @@ def _errors(errors: np.ndarray) -> list[str]:
     return [f"{np.median(size):.1%}", f"{np.quantile(size, 0.9):.1%}", f"{np.median(errors):+.1%}"]
 
 
-def _ran_out(result: MemoryResult, folder: Path) -> list[str]:
+def _ran_out(result: MemoryResult, folder: Path, development: int) -> list[str]:
     """Runs of these sources that ran out of memory: how many are said not to fit."""
-    told = first_said(folder)
-    rows = [p for p in result.predictions if p.case.development == 3 and p.case.outcome == "oom"]
+    told = first_said(folder, development)
+    rows = [p for p in result.predictions if p.case.development == development and p.case.outcome == "oom"]
     if not rows:
         return []
     then = [p for p in rows if p.case.id in told]
@@ -112,8 +119,8 @@ def _ran_out(result: MemoryResult, folder: Path) -> list[str]:
     return ["ran out", "", str(len(rows)), said, "", "", "", "", f"{now} of {len(rows)}", "", ""]
 
 
-def _unsaid(result: MemoryResult) -> list[str]:
-    lost = [u for u in result.unexpressed if u.case.development == 3]
+def _unsaid(result: MemoryResult, development: int) -> list[str]:
+    lost = [u for u in result.unexpressed if u.case.development == development]
     return ["not expressed", "", str(len(lost)), "", "", "", "", "", "", "", ""] if lost else []
 
 
@@ -121,6 +128,7 @@ def later_data(result: MemoryResult, folder: Path) -> list[JsonObject]:
     """The same as plain data."""
     return [
         {
+            "development": look.development,
             "engine": look.engine,
             "metric": look.metric,
             "rows": len(look.rows),
@@ -128,7 +136,8 @@ def later_data(result: MemoryResult, folder: Path) -> list[JsonObject]:
             "inside_90_percent": look.held,
             "now": _figures(look.now),
         }
-        for look in looks(result, folder)
+        for development in FILES
+        for look in looks(result, folder, development)
     ]
 
 

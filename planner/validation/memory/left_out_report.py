@@ -37,8 +37,8 @@ class LeftOutReport:
     """Each row's network and date left out of its interval."""
     without_source: tuple[Coverage, ...]
     """The same with its whole source left out."""
-    first_look: dict[str, Score]
-    """Errors on development rows 2 before anyone had seen them, by stack."""
+    first_look: dict[tuple[str, int], Score]
+    """Errors on development rows 2 and 3 before anyone had seen them, by stack and development."""
 
     @property
     def ok(self) -> bool:
@@ -62,20 +62,23 @@ def left_out_of(result: MemoryResult, folder: Path, by: By = "source") -> LeftOu
 
 
 def developments(result: MemoryResult, left: LeftOutReport | None) -> Table:
-    """Rows that were in view from the start, those kept aside until November 2026, and all of them left out."""
+    """Rows in view from the start, those kept aside, those read on 2026-11-22, and all of them left out."""
     header = ["", "dev-1 rows", "median", "p90", "dev-2 rows", "median", "p90", "bar", "reached"]
-    header += ["before seen", "left out: rows", "median", "p90", "in-sample"] if left is not None else []
+    header += ["dev-3 rows", "median", "p90"]
+    if left is not None:
+        header += ["dev-2 before seen", "dev-3 before seen", "left out: rows", "median", "p90", "in-sample"]
     reached, rows = result.later_ok, []
-    for name, first, second in result.stacks():
-        row = [STACKS[name], *_cells(first), *_cells(second)]
+    for stack in result.stacks():
+        name = stack.name
+        row = [STACKS[name], *_cells(stack.first), *_cells(stack.second)]
         bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name] if part is not None) if name in LATER_BARS else ""
-        row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
+        row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)], *_cells(stack.third)]
         if left is not None:
-            seen = left.first_look.get(name)
-            row += [" / ".join(_cells(seen)[1:]) if seen else "", *_left_cells(left, name)]
+            row += [" / ".join(_cells(left.first_look.get((name, number)))[1:]).strip(" /") for number in (2, 3)]
+            row += _left_cells(left, name)
         rows.append(row)
     by = f", and left out by {left.errors.by}" if left is not None else ""
-    return f"Development rows 1 (of {TOY_GIB:g} GiB and more) and 2 side by side{by}, every metric", header, rows
+    return f"Development rows 1 (of {TOY_GIB:g} GiB and more), 2 and 3 side by side{by}, every metric", header, rows
 
 
 def _cells(score: Score | None) -> list[str]:
@@ -138,7 +141,7 @@ def refits(left: LeftOutReport) -> Table:
 
 def left_out_data(result: MemoryResult, left: LeftOutReport) -> JsonObject:
     """The same as plain data."""
-    stacks = [(name, left.scored.whole_stack(name)) for name, *_ in result.stacks()]
+    stacks = [(stack.name, left.scored.whole_stack(stack.name)) for stack in result.stacks()]
     fit = result.fit()
     return {
         "by": left.errors.by,

@@ -1,4 +1,4 @@
-"""Rows read on 2026-11-22 and committed before any was costed: a table whose engine and options are the planner's."""
+"""Rows read on 2026-11-22 and committed before any was costed: tables whose engine and options are the planner's."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import read_document
 from planner.validation.memory.cases import Case, Words
 
-ROWS = "memory_more.csv"
+ROWS = {"memory_more.csv": 3, "memory_aside.csv": 4}
+"""Tables and the development that their rows are of."""
 NETWORKS = "networks.yaml"
-LATER = "later"
-"""Class of these rows."""
 _STACKS = {
     "megatron-core": "megatron-core",
     "fsdp1": "fsdp1",
@@ -30,15 +29,17 @@ _OF_THE_NETWORK = (
 
 
 def more_rows(folder: Path) -> tuple[Case, ...]:
-    """The rows of a data folder; none where it has no such file."""
-    path = folder / ROWS
-    if not path.is_file():
-        return ()
+    """The rows of a data folder; none where it has no such files."""
     own = folder / NETWORKS
     networks = read_document(str(own)).data if own.is_file() else {}
     catalog = default_catalog()
-    with path.open(encoding="utf-8", newline="") as stream:
-        return tuple(_case(row, networks, catalog) for row in csv.DictReader(stream))
+    out: list[Case] = []
+    for name, development in ROWS.items():
+        path = folder / name
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as stream:
+                out += (_case(row, development, networks, catalog) for row in csv.DictReader(stream))
+    return tuple(out)
 
 
 def _network(name: str, networks: Mapping[str, Words], catalog: Catalog) -> Words:
@@ -49,7 +50,7 @@ def _network(name: str, networks: Mapping[str, Words], catalog: Catalog) -> Word
     return dict(networks[name])
 
 
-def _case(row: dict[str, str], networks: Mapping[str, Words], catalog: Catalog) -> Case:
+def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], catalog: Catalog) -> Case:
     network = _network(row["model"], networks, catalog)
     degrees = {name: int(row[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
     num_gpus, modules = int(row["num_gpus"]), row["recompute"].split()
@@ -97,7 +98,7 @@ def _case(row: dict[str, str], networks: Mapping[str, Words], catalog: Catalog) 
         "rank_scope": row["rank"],
         "memory_gib": float(row["memory_gib"]) if row["memory_gib"] else None,
         "outcome": "value" if row["memory_gib"] else "oom",
-        "development": 3,
+        "development": development,
         "doubtful": row["doubtful"] or None,
     }
     values: Words = {field.name: known.get(field.name, _EMPTY.get(field.name)) for field in fields(Case)}

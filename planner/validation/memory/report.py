@@ -14,7 +14,7 @@ from planner.report.envelope import enveloped
 from planner.report.html import render as page
 from planner.report.json_text import dumps
 from planner.validation.memory.cases import CLASSES
-from planner.validation.memory.later_look import later_data, later_table
+from planner.validation.memory.later_look import later_data, later_tables
 from planner.validation.memory.left_out_report import (
     LeftOutReport,
     Table,
@@ -59,7 +59,7 @@ def tables(
         out.append(fit)
     out.append(developments(result, left))
     if folder is not None:
-        out.append(later_table(result, folder))
+        out += later_tables(result, folder)
     if left is not None:
         out += [coverages(left), reliabilities(result, left)]
         if detail:
@@ -268,13 +268,14 @@ def as_data(
         },
         "developments": [
             {
-                "stack": name,
-                "dev_1": None if first is None else _score_data(first),
-                "dev_2": None if second is None else _score_data(second),
-                "dev_2_bar": LATER_BARS.get(name),
-                "reached": result.later_ok.get(name),
+                "stack": stack.name,
+                "dev_1": None if stack.first is None else _score_data(stack.first),
+                "dev_2": None if stack.second is None else _score_data(stack.second),
+                "dev_3": None if stack.third is None else _score_data(stack.third),
+                "dev_2_bar": LATER_BARS.get(stack.name),
+                "reached": result.later_ok.get(stack.name),
             }
-            for name, first, second in result.stacks()
+            for stack in result.stacks()
         ],
         "later": [] if folder is None else later_data(result, folder),
         "left_out": None if left is None else left_out_data(result, left),

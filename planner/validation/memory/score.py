@@ -168,6 +168,24 @@ def _right(p: Prediction) -> bool:
 
 
 @dataclass(frozen=True)
+class StackScores:
+    """A training stack on the rows of each development, all metrics together; None where it has none."""
+
+    name: str
+    first: Score | None
+    """In view from the start; runs under 5 GiB left out."""
+    second: Score | None
+    """Kept aside until November 2026."""
+    third: Score | None
+    """Read and committed on 2026-11-22 before they were costed."""
+
+    @property
+    def scores(self) -> tuple[Score | None, ...]:
+        """In that order."""
+        return self.first, self.second, self.third
+
+
+@dataclass(frozen=True)
 class MemoryResult:
     """Everything a report prints."""
 
@@ -194,41 +212,44 @@ class MemoryResult:
         """One score a source, engine and metric."""
         return self._by(lambda p: f"{p.case.source} / {p.group.problem.engine.id}")
 
-    def stacks(self) -> list[tuple[str, Score | None, Score | None]]:
-        """(stack, score on development rows 1, on 2), toys of 1 left out, all metrics together, in STACKS' order."""
+    def stacks(self) -> list[StackScores]:
+        """Every stack with rows, in STACKS' order."""
         out = []
         for name in STACKS:
-            rows = [p for p in self.scored if p.case.stack == name]
-            earlier = tuple(p for p in rows if p.case.development == 1 and (p.case.memory_gib or 0) >= TOY_GIB)
-            later = tuple(p for p in rows if p.case.development == 2)
-            first, second = (Score(name, "all", part) if part else None for part in (earlier, later))
-            if first or second:
-                out.append((name, first, second))
+            parts: dict[int, list[Prediction]] = {1: [], 2: [], 3: []}
+            for p in (p for p in self.scored if p.case.stack == name):
+                if p.case.development > 1 or (p.case.memory_gib or 0) >= TOY_GIB:
+                    parts[p.case.development].append(p)
+            if any(parts.values()):
+                scores = (Score(name, "all", tuple(rows)) if rows else None for rows in parts.values())
+                out.append(StackScores(name, *scores))
         return out
 
     def whole_stack(self, name: str) -> Score | None:
-        """Both developments of a stack together, toys left out."""
-        both = next(((first, second) for stack, first, second in self.stacks() if stack == name), (None, None))
-        rows = tuple(p for score in both if score is not None for p in score.predictions)
+        """All developments of a stack together, toys left out."""
+        own = next((stack for stack in self.stacks() if stack.name == name), None)
+        rows = tuple(p for score in own.scores if score is not None for p in score.predictions) if own else ()
         return Score(name, "all", rows) if rows else None
 
-    def first_look(self, folder: Path) -> dict[str, Score]:
-        """Scores on development rows 2 as they were predicted before anyone had seen them, by stack."""
+    def first_look(self, folder: Path) -> dict[tuple[str, int], Score]:
+        """Scores of rows as they were predicted before anyone had seen them, by stack and development."""
         told = first_look(folder)
-        found: dict[str, list[Prediction]] = {}
+        found: dict[tuple[str, int], list[Prediction]] = {}
         for p in self.scored:
             if p.case.id in told:
-                found.setdefault(p.case.stack, []).append(replace(p, gib=told[p.case.id]))
-        return {name: Score(name, "all", tuple(rows)) for name, rows in found.items()}
+                key = p.case.stack, p.case.development
+                found.setdefault(key, []).append(replace(p, gib=told[p.case.id]))
+        return {key: Score(key[0], "all", tuple(rows)) for key, rows in found.items()}
 
     @property
     def later_ok(self) -> dict[str, bool]:
         """Which bars on development rows 2 are reached, of those that have rows."""
         reached = {}
-        for name, _, score in self.stacks():
-            if score is not None and name in LATER_BARS:
-                median, p90 = LATER_BARS[name]
-                reached[name] = score.median() <= median and (p90 is None or score.p90() <= p90)
+        for stack in self.stacks():
+            score = stack.second
+            if score is not None and stack.name in LATER_BARS:
+                median, p90 = LATER_BARS[stack.name]
+                reached[stack.name] = score.median() <= median and (p90 is None or score.p90() <= p90)
         return reached
 
     def _by(self, key: Callable[[Prediction], str], order: Sequence[str] = ()) -> list[Score]:
