@@ -47,6 +47,10 @@ def command(
     if engine is None and saved_answer(file) is not None:
         because, attempt = "lint reads launch scripts and settings", f"planner launch {file} --to LAUNCHER"
         raise InputError(Mistake(f"{file} is a saved answer, not a launch file", Place(file), because, attempt))
+    if engine is None and (kind := _of_ours(file)) is not None:
+        what, attempt = kind
+        because = "lint reads what starts a run"
+        raise InputError(Mistake(f"{file} is {what}, not a launch file", Place(file), because, attempt))
     handed = dict(_pair(text) for text in given)
     linted = lint(Path(file), default_catalog(), overrides, engine, handed)
     before = lint(Path(base), default_catalog(), overrides, engine, handed) if base is not None else None
@@ -64,6 +68,19 @@ def command(
         context.exit(NoLayoutFits.exit_code)
     if linted.findings or linted.plan is None:
         context.exit(CheckFailed.exit_code)
+
+
+def _of_ours(file: str) -> tuple[str, str] | None:
+    """(what it is, what takes it) of a scenario or a budget of planner; None for any other file."""
+    from planner.inputs.another_kind import of_ours
+    from planner.inputs.document import read_document
+
+    if Path(file).suffix.lower() not in (".yaml", ".yml", ".json"):
+        return None
+    try:
+        return of_ours(read_document(file).data, file)
+    except InputError:
+        return None
 
 
 def _pair(text: str) -> tuple[str, str]:

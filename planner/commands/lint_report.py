@@ -63,7 +63,13 @@ def lint_screen(linted: Linted, before: Linted | None = None) -> list[Block]:
     lead = () if before is None else (change_text(before, linted),)
     return screen_blocks(
         Screen(
-            _headline(linted), lead=lead, table=table, notes=tuple(_taken(linted)), after=after, command=_next(linted)
+            _headline(linted),
+            lead=lead,
+            table=table,
+            needed=0,
+            notes=tuple(_taken(linted)),
+            after=after,
+            command=_next(linted),
         )
     )
 
