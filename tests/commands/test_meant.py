@@ -18,6 +18,7 @@ TYPED = [
     (("ask", "qwen2.5-7b", "--gpus", "8xh100", HEADROOM), f"try:     --set {HEADROOM}, or"),
     (("solve", RL, "--headroom-gib", "10"), "try:     --set limits.headroom_gib=VALUE, or"),
     (("solve", RL, "--limits.headroom_gib=10"), "try:     --set limits.headroom_gib=VALUE, or"),
+    (("ask", "llama3.1-70b", "--gpus", "8xa100-40"), "a100-40 may mean `a100-pcie-40gb`, `a100-sxm4-40gb`"),
     (("compare", RL, "--set", HEADROOM), "try:     --set-b PATH=VALUE, or"),
     (("compare", RL, HEADROOM), "a value of a scenario stands behind --set"),
     (("launch", RL), "try:     planner launch example:qwen7b_rl --to slime --out plan.sh, or"),
