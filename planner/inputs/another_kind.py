@@ -25,20 +25,23 @@ SHELL = re.compile(rb"#!|\s*(?:set -|export )")
 
 def another_kind(data: object, model: type[BaseModel], name: str) -> Mistake | None:
     """The one mistake of a document that is no such record at all; None for one that may be, with mistakes."""
-    if model.__name__ not in ASKED or not isinstance(data, dict):
+    record = next((each.__name__ for each in model.__mro__ if each.__name__ in ASKED), None)
+    if record is None or not isinstance(data, dict):
         return None
     needed = {key for key, field in model.model_fields.items() if field.is_required()}
     if len(needed & data.keys()) * 2 > len(needed):
         return None
-    path, wanted = Path(name), ASKED[model.__name__]
-    for record, keys, what, attempt in KINDS:
-        if record != model.__name__ and keys <= data.keys():
+    path, wanted = Path(name), ASKED[record]
+    for other, keys, what, attempt in KINDS:
+        if other != record and keys <= data.keys():
             typed = attempt.format(name=name, folder=path.parent.name, stem=path.stem)
+            typed = typed if not name.startswith("<") else attempt.partition(" {")[0]
             return Mistake(f"{name} is no {wanted}", Place(name, 1), f"it is {what}", typed)
     if needed & data.keys() - {"name"} or not data.keys() - model.model_fields.keys():
         return None
     because = f"it has none of the keys {', '.join(sorted(needed - {'name'}))}"
-    attempt = f"planner lint {name}, if it starts a run; planner init writes a scenario"
+    read = "planner lint" if name.startswith("<") else f"planner lint {name}"
+    attempt = f"{read}, if it starts a run; planner init writes a scenario"
     return Mistake(f"{name} is no {wanted}", Place(name, 1), because, attempt)
 
 

@@ -63,4 +63,7 @@ def catalog_given(catalog: CatalogLike) -> Catalog:
     """The catalog, or that of the shipped folders with one before them. Raises InputError for no folder."""
     if isinstance(catalog, Catalog):
         return catalog
+    if catalog is not None and not isinstance(catalog, str | os.PathLike):
+        what = f"{type(catalog).__name__} is no catalog"
+        raise InputError(Mistake(what, Place("catalog"), attempt="the path of a folder, or a planner.Catalog"))
     return default_catalog([] if catalog is None else [Path(catalog)])
