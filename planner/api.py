@@ -44,7 +44,17 @@ from planner.errors import NoVerdict as NoVerdict
 from planner.errors import PlannerError as PlannerError
 from planner.inputs.catalog import Catalog as Catalog
 from planner.inputs.document import json_value
-from planner.inputs.given import CatalogLike, Progress, ScenarioLike, catalog_given, document_given, loaded, silent
+from planner.inputs.given import (
+    CatalogLike,
+    Progress,
+    ScenarioLike,
+    by_path,
+    catalog_given,
+    document_given,
+    is_number,
+    loaded,
+    silent,
+)
 from planner.problem.resolve import question_of
 from planner.report.answers import STYLES, answer_document, answer_html, answer_line, answer_text
 from planner.schema.scenario import Scenario as Scenario
@@ -79,7 +89,7 @@ def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) 
         Traceback (most recent call last):
         planner.errors.InputError: ...
     """
-    return loaded(scenario, _by_path(overrides, "load()"))
+    return loaded(scenario, by_path(overrides, "load()"))
 
 
 def solve(
@@ -119,7 +129,7 @@ def solve(
         >>> list(frame.columns)
         ['stage', 'phase', 'item', 'gib', 'source']
     """
-    if time_limit_s is not None and not (_is_number(time_limit_s) and time_limit_s > 0):
+    if time_limit_s is not None and not (is_number(time_limit_s) and time_limit_s > 0):
         what = f"time_limit_s must be above 0, not {time_limit_s!r}"
         raise InputError(Mistake(what, Place("solve()"), attempt="time_limit_s=60"))
     question = question_of(document_given(scenario), catalog_given(catalog))
@@ -178,7 +188,7 @@ def what_if(
         [('as it stands', 'optimal'), ('limits.headroom_gib=20', 'optimal'), ('limits.headroom_gib=79', 'infeasible')]
     """
     arguments = []
-    for path, tried in _by_path(values, "what_if()").items():
+    for path, tried in by_path(values, "what_if()").items():
         several = tried if isinstance(tried, list | tuple | range) else [tried]
         if not several:
             what = f"no value to try for {path}"
@@ -219,7 +229,7 @@ def near(
         >>> len(seconds), seconds == sorted(seconds)
         (3, True)
     """
-    if not (_is_number(count) and _is_number(within)) or count < 1 or within < 0:
+    if not (is_number(count) and is_number(within)) or count < 1 or within < 0:
         what = f"near needs count >= 1 and within >= 0, not {count!r} and {within!r}"
         raise InputError(Mistake(what, Place("near()"), attempt="near(scenario, count=5, within=0.1)"))
     question = question_of(document_given(scenario), catalog_given(catalog))
@@ -370,18 +380,6 @@ def to_dict(answer: object) -> dict[str, Any]:
         ('optimal', ['<dict>'])
     """
     return answer_document(answer)
-
-
-def _by_path(values: Mapping[str, object] | None, where: str) -> Mapping[str, object]:
-    """Values by dotted path. Raises InputError for what is no mapping."""
-    if values is None or isinstance(values, Mapping):
-        return values or {}
-    what = f"{type(values).__name__} is no mapping of values by dotted path"
-    raise InputError(Mistake(what, Place(where), attempt='{"limits.headroom_gib": 10}'))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def _side_of(given: ScenarioLike | Outcome | Plan, catalog: Catalog) -> Side:
