@@ -44,9 +44,19 @@ from planner.errors import NoVerdict as NoVerdict
 from planner.errors import PlannerError as PlannerError
 from planner.inputs.catalog import Catalog as Catalog
 from planner.inputs.document import json_value
-from planner.inputs.given import CatalogLike, Progress, ScenarioLike, catalog_given, document_given, loaded, silent
+from planner.inputs.given import (
+    CatalogLike,
+    Progress,
+    ScenarioLike,
+    by_path,
+    catalog_given,
+    document_given,
+    is_number,
+    loaded,
+    silent,
+)
 from planner.problem.resolve import question_of
-from planner.report.answers import STYLES, answer_document, answer_html, answer_text
+from planner.report.answers import STYLES, answer_document, answer_html, answer_line, answer_text
 from planner.schema.scenario import Scenario as Scenario
 from planner.search.enumerate import DEFAULT_POINTS
 from planner.search.estimate import estimate as _estimate
@@ -79,7 +89,7 @@ def load(scenario: ScenarioLike, overrides: Mapping[str, object] | None = None) 
         Traceback (most recent call last):
         planner.errors.InputError: ...
     """
-    return loaded(scenario, overrides or {})
+    return loaded(scenario, by_path(overrides, "load()"))
 
 
 def solve(
@@ -119,6 +129,9 @@ def solve(
         >>> list(frame.columns)
         ['stage', 'phase', 'item', 'gib', 'source']
     """
+    if time_limit_s is not None and not (is_number(time_limit_s) and time_limit_s > 0):
+        what = f"time_limit_s must be above 0, not {time_limit_s!r}"
+        raise InputError(Mistake(what, Place("solve()"), attempt="time_limit_s=60"))
     question = question_of(document_given(scenario), catalog_given(catalog))
     points = DEFAULT_POINTS if check else 0
     return search(question, check_points=points, time_limit_s=time_limit_s, ties=known_share(question))
@@ -175,7 +188,7 @@ def what_if(
         [('as it stands', 'optimal'), ('limits.headroom_gib=20', 'optimal'), ('limits.headroom_gib=79', 'infeasible')]
     """
     arguments = []
-    for path, tried in values.items():
+    for path, tried in by_path(values, "what_if()").items():
         several = tried if isinstance(tried, list | tuple | range) else [tried]
         if not several:
             what = f"no value to try for {path}"
@@ -216,8 +229,8 @@ def near(
         >>> len(seconds), seconds == sorted(seconds)
         (3, True)
     """
-    if count < 1 or within < 0:
-        what = f"near needs count >= 1 and within >= 0, not {count} and {within}"
+    if not (is_number(count) and is_number(within)) or count < 1 or within < 0:
+        what = f"near needs count >= 1 and within >= 0, not {count!r} and {within!r}"
         raise InputError(Mistake(what, Place("near()"), attempt="near(scenario, count=5, within=0.1)"))
     question = question_of(document_given(scenario), catalog_given(catalog))
     outcomes = near_plans(question, count=count, within=within, progress=progress)
@@ -253,6 +266,8 @@ def front(
         >>> front.unit, [point.value for point in front.points]
         ('GPUs', [4.0, 8.0, 16.0, 32.0])
     """
+    if offer is not None and not isinstance(offer, str):
+        raise InputError(Mistake(f"no price {offer!r}", Place("front()"), attempt="planner catalog list prices"))
     document, facts = document_given(scenario), catalog_given(catalog)
     usd = usd_per_gpu_hour(offer, question_of(document, facts), facts) if offer is not None else None
     return _front(document, facts, over, price_usd_per_gpu_hour=usd, progress=progress)
@@ -293,6 +308,9 @@ def explain(
         why_not = [f"{path}={json_value(path, value)}" for path, value in why_not.items()]
     elif isinstance(why_not, str):
         why_not = [why_not]
+    if not isinstance(why_not, Sequence) or not all(isinstance(each, str) for each in why_not):
+        what = f"why_not takes values by dotted path, not {why_not!r}"
+        raise InputError(Mistake(what, Place("explain()"), attempt='{"layout.tensor_parallel": 8}'))
     return _explain(
         document_given(scenario), catalog_given(catalog), why_not=why_not, around=neighbours, progress=progress
     )
@@ -379,4 +397,4 @@ def _side_of(given: ScenarioLike | Outcome | Plan, catalog: Catalog) -> Side:
     return side_of(document_given(given), catalog)
 
 
-show_with(answer_html)
+show_with(answer_html, answer_line)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from planner import streams
-from planner.errors import InputError, InternalError, Mistake, Place, PlannerError, shown
+from planner.errors import InputError, InternalError, Mistake, Place, PlannerError
 
 COMMANDS = {
     "ask": "Lay out a run that is told in a few words, without a file",
@@ -170,7 +170,9 @@ def _code_of(error: BaseException) -> int:
         streams.note("\n".join(problem.render() for problem in error.problems))
         return error.exit_code
     if isinstance(error, click.ClickException):
-        streams.note(_usage_text(error))
+        from planner.commands.usage import usage_text
+
+        streams.note(usage_text(error))
         return InputError.exit_code
     if isinstance(error, PlannerError) and not isinstance(error, InternalError) and error.exit_code != 4:
         streams.note(f"Error: {error}")
@@ -208,16 +210,6 @@ def _waiting(what: str) -> None:
     common = sys.modules.get("planner.commands.common")
     if common is not None:
         getattr(common.waiting, what)()
-
-
-def _usage_text(error: click.ClickException) -> str:
-    """A wrong command line, in the form of every other error."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "planner"
-    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
-        return error.format_message()
-    message = "\n".join(shown(line) for line in error.format_message().rstrip(".").split("\n"))
-    return f"Error: {message[:1].lower() + message[1:]}\n  where:   the command line\n  try:     {command} --help"
 
 
 def _fault(error: BaseException) -> int:

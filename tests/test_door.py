@@ -207,6 +207,16 @@ def test_a_changed_copy_of_a_scenario_is_what_is_solved() -> None:
         (lambda: planner.front(PINNED, "dollars"), "needs a price"),
         (lambda: planner.front(PINNED, "dollars", offer="no-such-offer"), "unknown price"),
         (lambda: planner.explain(PINNED, {"layout.tensor_parallel": "x"}), "layout.tensor_parallel"),
+        (lambda: planner.load(PINNED, ["limits.headroom_gib=10"]), "list is no mapping of values by dotted path"),
+        (lambda: planner.what_if(PINNED, ["limits.headroom_gib=10"]), "list is no mapping of values by dotted path"),
+        (lambda: planner.near(PINNED, count="3"), "count >= 1"),
+        (lambda: planner.near(PINNED, within=float("nan")), "within >= 0"),
+        (lambda: planner.solve(PINNED, time_limit_s=-5), "time_limit_s must be above 0"),
+        (lambda: planner.solve(PINNED, time_limit_s="5"), "time_limit_s must be above 0"),
+        (lambda: planner.solve(PINNED, catalog=["x"]), "list is no catalog"),
+        (lambda: planner.explain(PINNED, [3]), "why_not takes values by dotted path"),
+        (lambda: planner.front(PINNED, "dollars", offer=3), "no price 3"),
+        (lambda: planner.load({"jobs": [], "offers": []}), "it is a budget"),
         (lambda: planner.show("text"), "str is no answer"),
         (lambda: planner.to_dict(3), "int is no answer"),
         (lambda: planner.show(None, "pdf"), "no style 'pdf'"),
@@ -216,6 +226,13 @@ def test_wrong_input_is_said_and_not_a_traceback(call: Any, words: str) -> None:
     with pytest.raises(planner.InputError) as caught:
         call()
     assert words in str(caught.value)
+
+
+def test_every_answer_prints_itself_in_one_line(outcome: planner.Outcome) -> None:
+    rows = planner.what_if(PINNED, {"limits.headroom_gib": [79]})
+    assert str(rows) == "0 of 1 variations of <dict> fit"
+    assert str(outcome).startswith("small: fits on")
+    assert "\n" not in str(planner.compare(outcome, outcome))
 
 
 def test_what_the_door_answers_is_what_the_commands_write(outcome: planner.Outcome, capsys: Any) -> None:

@@ -10,7 +10,7 @@ from planner.commands.common import Number, Output, emit, output_options, set_op
 from planner.errors import InputError, Mistake, Place
 
 
-@click.command()
+@click.command(epilog="Example: planner calibrate example:qwen7b_dapo_h20 --log run.log")
 @click.argument("scenario", metavar="[SCENARIO]", required=False, shell_complete=completing.scenarios)
 @set_option
 @click.option("--log", "log_file", metavar="FILE", help="Log of a run of the scenario: slime, verl, NeMo-RL, tokens/s.")

@@ -8,7 +8,7 @@ import click
 
 from planner.commands import completing
 from planner.commands.common import Output, answer_options, note, progress
-from planner.errors import NoLayoutFits, NoVerdict
+from planner.errors import InputError, NoLayoutFits, NoVerdict, Place
 
 
 @click.command(epilog="Example: planner compare example:qwen7b_rl --set-b limits.headroom_gib=10")
@@ -37,8 +37,12 @@ def command(
     from planner.analysis.many_plans import compare_many
     from planner.analysis.two_plans import Side
     from planner.inputs.catalog import default_catalog
+    from planner.inputs.examples import absent, file_of, missing
     from planner.report.two_plans import compare_blocks, compare_document, compare_figures, compare_screen
 
+    wrong = [missing(path, Place(path)) for path in paths if path != "-" and absent(file_of(path))]
+    if wrong:
+        raise InputError(wrong)
     sides: list[tuple[str, tuple[str, ...]]] = [(path, ()) for path in paths]
     sides[0] = (paths[0], overrides_a)
     if overrides_b:

@@ -8,7 +8,7 @@ from planner.commands.common import emit
 from planner.commands.shells import SHELLS, script
 
 
-@click.command()
+@click.command(epilog="Example: planner completion bash")
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str) -> None:
     """Print the completion script of SHELL: commands, options, catalog ids, and scenario keys after --set.

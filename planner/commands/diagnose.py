@@ -8,7 +8,7 @@ from planner.commands import completing
 from planner.commands.common import Output, answer_options, set_option
 
 
-@click.command()
+@click.command(epilog="Example: planner diagnose example:qwen7b_rl --message 'Tried to allocate 58.15 GiB'")
 @click.argument("scenario", metavar="SCENARIO", shell_complete=completing.scenarios)
 @click.argument("log", metavar="[-]", required=False)
 @click.option("--message", metavar="TEXT", help="The message itself.")

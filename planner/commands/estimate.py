@@ -13,7 +13,7 @@ MOST = 2**31
 """Sequences, or tokens of one."""
 
 
-@click.command()
+@click.command(epilog="Example: planner estimate example:qwen7b_rl_8gpu")
 @click.argument("scenario", metavar="[SCENARIO]", required=False, shell_complete=completing.scenarios)
 @click.option(
     "--rules",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from planner.commands.common import Output, emit, output_options, set_option
+from planner.commands.common import Output, emit, note, output_options, set_option
 from planner.errors import CheckFailed, InputError, Mistake, NoLayoutFits, Place
+from planner.inputs.files import refuse_target
 
 
 @click.command(epilog="Example: planner lint run.sh --set cluster.node=hgx-h100-8")
@@ -19,6 +20,11 @@ from planner.errors import CheckFailed, InputError, Mistake, NoLayoutFits, Place
 )
 @click.option("--fix", is_flag=True, help="Print the diff of FILE that mends what can be mended on its own lines.")
 @click.option("--base", metavar="OLD", help="FILE before a change: says by how much the change raises the peak.")
+@click.option(
+    "--save",
+    metavar="SCENARIO",
+    help="Write what was read as a scenario, for explain, whatif and launch --like; --force replaces it.",
+)
 @click.option("-v", "verbose", count=True, help="Print every value with its line, and memory item by item.")
 @set_option
 @output_options("table", "json", "markdown", "sarif")
@@ -30,15 +36,18 @@ def command(
     given: tuple[str, ...],
     fix: bool,
     base: str | None,
+    save: str | None,
     overrides: tuple[str, ...],
     output: Output,
 ) -> None:
     """Read FILE (shell script, YAML, JSON) as a pinned layout: what it breaks, what is misspelt, whether it fits.
 
     Exit code 1: it does not fit; 5: there are findings, memory at the edge among them; 0: neither. What no line says is
-    listed; --set fills it in.
+    listed; --set fills it in. With --save, `planner explain SCENARIO` says what makes it fit, and `planner launch
+    SCENARIO --to ENGINE --like FILE` prints the diff of FILE.
     """
     from planner.commands.lint_report import lint_blocks, lint_document, lint_sarif, lint_screen
+    from planner.commands.lint_saved import scenario_text
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import saved_answer
     from planner.launch.lint import fixed, lint
@@ -47,23 +56,51 @@ def command(
     if engine is None and saved_answer(file) is not None:
         because, attempt = "lint reads launch scripts and settings", f"planner launch {file} --to LAUNCHER"
         raise InputError(Mistake(f"{file} is a saved answer, not a launch file", Place(file), because, attempt))
+    if engine is None and (kind := _of_ours(file)) is not None:
+        what, attempt = kind
+        because = "lint reads what starts a run"
+        raise InputError(Mistake(f"{file} is {what}, not a launch file", Place(file), because, attempt))
+    if save is not None:
+        refuse_target(save, output.force)
     handed = dict(_pair(text) for text in given)
     linted = lint(Path(file), default_catalog(), overrides, engine, handed)
     before = lint(Path(base), default_catalog(), overrides, engine, handed) if base is not None else None
+    if save is not None:
+        emit(scenario_text(linted, overrides), save, output.force)
     if fix:
-        emit(fixed(linted.path, linted.findings) or "\n", output.path, output.force)
+        _emit_fix(fixed(linted.path, linted.findings), file, output)
     elif output.style == "sarif":
         emit(dumps(lint_sarif(linted)), output.path, output.force)
     else:
         output.write(
             lambda: lint_blocks(linted, before),
             lambda: lint_document(linted, before),
-            screen=lambda: lint_screen(linted, before),
+            screen=lambda: lint_screen(linted, before, save),
         )
     if linted.fits is False:
         context.exit(NoLayoutFits.exit_code)
     if linted.findings or linted.plan is None:
         context.exit(CheckFailed.exit_code)
+
+
+def _emit_fix(diff: str, file: str, output: Output) -> None:
+    """The diff, or word that there is none: an empty file is a diff that changes nothing."""
+    if not diff:
+        note(f"{file}: nothing that is wrong is mended by another word on its own line")
+    emit(diff or "\n", output.path, output.force)
+
+
+def _of_ours(file: str) -> tuple[str, str] | None:
+    """(what it is, what takes it) of a scenario or a budget of planner; None for any other file."""
+    from planner.inputs.another_kind import of_ours
+    from planner.inputs.document import read_document
+
+    if Path(file).suffix.lower() not in (".yaml", ".yml", ".json"):
+        return None
+    try:
+        return of_ours(read_document(file).data, file)
+    except InputError:
+        return None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def change_text(before: Linted, after: Linted) -> str:
     return f"This change {verb} the peak by {abs(raised):.1f} GiB, {between}: {', '.join(parts)}."
 
 
-def lint_screen(linted: Linted, before: Linted | None = None) -> list[Block]:
+def lint_screen(linted: Linted, before: Linted | None = None, saved: str | None = None) -> list[Block]:
     """The same on one screen: findings, memory, what was taken as usual, what to type next."""
     plan = linted.plan
     rows = tuple((_spot(linted, one.where), one.severity, one.text) for one in linted.findings)
@@ -63,7 +63,13 @@ def lint_screen(linted: Linted, before: Linted | None = None) -> list[Block]:
     lead = () if before is None else (change_text(before, linted),)
     return screen_blocks(
         Screen(
-            _headline(linted), lead=lead, table=table, notes=tuple(_taken(linted)), after=after, command=_next(linted)
+            _headline(linted),
+            lead=lead,
+            table=table,
+            needed=0,
+            notes=tuple(_taken(linted)),
+            after=after,
+            command=_next(linted, saved),
         )
     )
 
@@ -171,12 +177,20 @@ def _uri(file: str) -> str:
     return path.as_uri() if path.is_absolute() else Path("/", path).as_uri().removeprefix("file:///")
 
 
-def _next(linted: Linted) -> Command | None:
-    file = shlex.quote(str(linted.path))
+def _next(linted: Linted, saved: str | None) -> Command | None:
+    file, found = shlex.quote(str(linted.path)), linted.found
     if any(one.fix is not None for one in linted.findings):
         return Command(f"planner lint {file} --fix", "the diff that mends what can be mended on its line")
     if linted.plan is None:
         return None
-    if "cluster.node" in linted.found.assumed:
+    if saved is None and found.network is None and (linted.fits is False or linted.findings):
+        then = "planner explain on it says what makes it fit, launch --like changes the file"
+        return Command(f"planner lint {file} --save run.yaml", then)
+    if saved is not None and linted.fits is False:
+        return Command(f"planner explain {shlex.quote(saved)}", "what makes it fit, each solved again")
+    if saved is not None:
+        like = f"planner launch {shlex.quote(saved)} --to {found.launcher} --like {file}"
+        return Command(like, "the diff of the file for another plan: --set changes it")
+    if "cluster.node" in found.assumed:
         return Command(f"planner lint {file} --set cluster.node=NAME", "your machines: planner catalog list nodes")
     return None

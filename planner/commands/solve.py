@@ -26,7 +26,7 @@ LEAST = 0.5
 """Share of the time limit that the search gets, however long modules and files took to read."""
 
 
-@click.command()
+@click.command(epilog="Example: planner solve example:qwen7b_rl")
 @scenario_argument
 @set_option
 @answer_options

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, named_in, read_document, validate
 from planner.inputs.entry_lines import stated
+from planner.inputs.examples import shipped
 from planner.inputs.files import read_bytes
 from planner.inputs.json_document import MOST_BYTES, read_json
 from planner.inputs.messages import some_of
@@ -350,10 +351,8 @@ def usual_node(catalog: Catalog, gpu: str, where: Place | None = None) -> str:
 
 
 def shipped_folder() -> Path:
-    """Where the catalogs of this installation stand: inside the wheel, or next to the package in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "_catalogs"
-    return inside if inside.is_dir() else package.parent / "catalogs"
+    """Where the catalogs of this installation stand."""
+    return shipped("catalogs")
 
 
 @cache

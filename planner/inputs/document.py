@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import InputError, Mistake, Place
+from planner.inputs.another_kind import another_kind, refuse_shell
 from planner.inputs.examples import absent, file_of, missing
 from planner.inputs.files import STANDARD_INPUT, read_bytes
 from planner.inputs.messages import coerced_scalars, explain
@@ -82,7 +83,9 @@ def read_document(path: str | Path, where: Place | None = None) -> Document:
     file = file_of(name)
     if str(path) != "-" and absent(file):
         raise InputError(missing(name, where or Place(name)))
-    return _parse(read_bytes(path if str(path) == "-" else file, where, most_bytes=MAX_BYTES), name)
+    raw = read_bytes(path if str(path) == "-" else file, where, most_bytes=MAX_BYTES)
+    refuse_shell(raw, name)
+    return _parse(raw, name)
 
 
 @contextmanager
@@ -169,6 +172,8 @@ def validate(document: Document, model: type[Model], *, path: tuple[PathKey, ...
     data = document.data
     for step in path:
         data = data[step]
+    if not path and (another := another_kind(data, model, document.name)) is not None:
+        raise InputError(another)
     problems: list[Mistake]
     try:
         record = model.model_validate(data)

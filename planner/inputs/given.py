@@ -59,8 +59,24 @@ def document_given(scenario: ScenarioLike) -> Document:
     raise InputError(Mistake(what, Place("scenario"), attempt="a path, a dict or what planner.load returned"))
 
 
+def by_path(values: Mapping[str, object] | None, where: str) -> Mapping[str, object]:
+    """Values by dotted path. Raises InputError for what is no mapping."""
+    if values is None or isinstance(values, Mapping):
+        return values or {}
+    what = f"{type(values).__name__} is no mapping of values by dotted path"
+    raise InputError(Mistake(what, Place(where), attempt='{"limits.headroom_gib": 10}'))
+
+
+def is_number(value: object) -> bool:
+    """Whether a program gave a number, and not `nan`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
 def catalog_given(catalog: CatalogLike) -> Catalog:
     """The catalog, or that of the shipped folders with one before them. Raises InputError for no folder."""
     if isinstance(catalog, Catalog):
         return catalog
+    if catalog is not None and not isinstance(catalog, str | os.PathLike):
+        what = f"{type(catalog).__name__} is no catalog"
+        raise InputError(Mistake(what, Place("catalog"), attempt="the path of a folder, or a planner.Catalog"))
     return default_catalog([] if catalog is None else [Path(catalog)])

@@ -227,7 +227,7 @@ def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Mistake:
             f"unknown key `{path[-1]}`" + (f" in {parent}" if parent else ""),
             where,
             because=f"the keys here are {some_of(sorted(names), 30)}" if names else None,
-            attempt=did_you_mean(str(path[-1]), names),
+            attempt=did_you_mean(str(path[-1]), names) or _elsewhere(model, str(path[-1])),
         )
     if item.kind in ("missing", "union_tag_not_found"):
         if item.kind == "union_tag_not_found":
@@ -288,6 +288,23 @@ def _models_at(model: type[BaseModel], path: tuple[PathKey, ...], labels: set[Pa
             models = [inner for annotation in annotations for inner in _models_in(annotation)]
     named = [m for m in models if m.__name__ in labels or _tags(m) & labels]
     return named or models
+
+
+def _elsewhere(model: type[BaseModel], key: str) -> str | None:
+    """A key that stands in another place of the record: `headroom_gib` is `limits.headroom_gib`."""
+    found = paths_to(model, key)
+    return f"did you mean `{'` or `'.join(found[:3])}`?" if found else None
+
+
+def paths_to(model: type[BaseModel], key: str, before: str = "", depth: int = 3) -> list[str]:
+    """Dotted paths of a record, lists left out, that end with this key; the shortest first."""
+    found = [f"{before}{key}"] if key in model.model_fields else []
+    if depth:
+        for name, info in model.model_fields.items():
+            if get_origin(info.annotation) not in (list, tuple):
+                for inner in _models_in(info.annotation):
+                    found += paths_to(inner, key, f"{before}{name}.", depth - 1)
+    return sorted(dict.fromkeys(found), key=lambda path: (path.count("."), path))
 
 
 def _tags(model: type[BaseModel]) -> set[PathKey]:

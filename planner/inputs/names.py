@@ -46,8 +46,11 @@ def meant(name: str, known: Mapping[str, Sequence[str]], *, parts: bool) -> list
 
 
 def _says(typed: str, word: str) -> bool:
-    """Whether a word of an id is the typed one, or the typed family in one of its versions: qwen of qwen2.5."""
-    return word == typed or (typed.isalpha() and word.startswith(typed) and not word[len(typed)].isalpha())
+    """Whether a word of an id is the typed one, its size without the unit (40 or 40g of 40gb), or the typed family in
+    one of its versions: qwen of qwen2.5."""
+    if word == typed or (typed[:1].isdigit() and word == f"{typed.removesuffix('g')}gb"):
+        return True
+    return typed.isalpha() and word.startswith(typed) and not word[len(typed)].isalpha()
 
 
 def _words(name: str) -> list[str]:

@@ -76,15 +76,21 @@ def like(path: Path, files: Mapping[str, str], launcher: str, catalog: Catalog) 
         own = mine.options.get(name)
         if own is None:
             edit.add(name, option)
-        elif own.text != option.text:
+        elif option.known and not _same(own.text, option.text):
             edit.change(own, option.text)
     unsaid = set(mine.options) - set(theirs.options)
     for name in sorted(DECISIONS & unsaid) if not keyed else ():
         edit.remove(mine.options[name])
     for name, default in _defaults(mine, catalog).items():
-        if name in unsaid and mine.options[name].text != default:
+        if name in unsaid and not _same(mine.options[name].text, default):
             edit.change(mine.options[name], default)
     return edit.done()
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two texts say one value: truth values are written `True` and `true`."""
+    words = ("true", "false")
+    return one == other or (one.lower() == other.lower() and one.lower() in words)
 
 
 def _defaults(mine: Found, catalog: Catalog) -> dict[str, str]:

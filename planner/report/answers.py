@@ -12,7 +12,7 @@ from planner.analysis.two_plans import Differences
 from planner.analysis.whatif import Variations
 from planner.errors import InputError, Mistake, Place
 from planner.report import html
-from planner.report.blocks import Block, Command
+from planner.report.blocks import Block, Command, Headline
 from planner.report.budget import budget_blocks
 from planner.report.budget_json import budget_document
 from planner.report.estimate import estimate_blocks
@@ -106,6 +106,11 @@ def _(plans: NearPlans) -> list[Block]:
 def answer_blocks(answer: object) -> list[Block]:
     """The report on an answer, without what to type next. Raises InputError for anything else."""
     return [block for block in report_blocks(answer) if not isinstance(block, Command)]
+
+
+def answer_line(answer: object) -> str:
+    """An answer in one sentence. Raises InputError for what is no answer."""
+    return next(block.text for block in report_blocks(answer) if isinstance(block, Headline))
 
 
 def answer_text(answer: object, style: str) -> str:

@@ -77,7 +77,7 @@ def budget_screen(answer: BudgetAnswer) -> list[Block]:
         after.append(("knee", f"{number(point.cents / 100, 0)} USD for an end on day {number(point.hours / 24, 1)}"))
     command = Command(_next(answer).text, f"{_next(answer).purpose} (-v: schedule, front, all options, assumptions)")
     return screen_blocks(
-        Screen(_headline(answer), table=table, notes=tuple(notes), after=tuple(after), command=command)
+        Screen(_headline(answer), table=table, needed=0, notes=tuple(notes), after=tuple(after), command=command)
     )
 
 

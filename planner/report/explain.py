@@ -8,6 +8,7 @@ import shlex
 from planner.analysis.explanation import Explanation, WhyNot
 from planner.analysis.infeasible.conflict import Conflict
 from planner.analysis.infeasible.limits import Limit
+from planner.analysis.infeasible.repairs import Repair
 from planner.analysis.neighbours import Alternative, same_decisions, slower_items
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
 from planner.report.envelope import enveloped
@@ -91,16 +92,23 @@ def explain_screen(explanation: Explanation) -> list[Block]:
         notes.append(UNFINISHED)
     notes = [*method_notes(explanation.methods), *notes]
     command = next_command(outcome.question, None, outcome.status)
-    if explanation.methods:
+    repair = _first_with_room(conflict.repairs) if conflict is not None and conflict.repairs else None
+    if explanation.methods and (repair is None or not explanation.methods[0].plan.critical):
         command = method_command(outcome.question.document, explanation.methods[0])
-    elif conflict is not None and conflict.repairs:
-        scenario = typed(outcome.question.document, conflict.repairs[0].arguments)
-        command = Command(f"planner solve {scenario}", "the first repair in full (-v: all of them, to type)")
+    elif repair is not None:
+        scenario = typed(outcome.question.document, repair.arguments)
+        command = Command(f"planner solve {scenario}", f"{repair.text}: in full (-v: all repairs, to type)")
     elif conflict is not None:
         command = Command(f"planner explain {typed(outcome.question.document)} -v", "the rules that are broken")
     elif explanation.nearest is not None:
         command = next_command(outcome.question, explanation.nearest.feasible_headroom_gib, outcome.status)
     return screen_blocks(Screen(headline(outcome), rows=rows, table=table, notes=tuple(notes), command=command))
+
+
+def _first_with_room(repairs: tuple[Repair, ...]) -> Repair:
+    """The first repair that is not one spike of the allocator away from running out, else the roomiest."""
+    roomiest = max(repairs, key=lambda repair: repair.plan.headroom_gib)
+    return next((repair for repair in repairs if not repair.plan.critical), roomiest)
 
 
 def _narrow(base: Plan, alternatives: tuple[Alternative, ...]) -> Grid:

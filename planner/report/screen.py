@@ -47,7 +47,14 @@ class Screen:
     """What was asked, and the result of a comparison: sentences."""
     rows: tuple[Row, ...] = ()
     table: Grid | None = None
-    """Several plans beside each other; its last rows go first where the screen is too short."""
+    """Several plans beside each other; its last rows go first where the screen is too short, `strong` ones stay."""
+    needed: int | None = None
+    """The rows were asked for: all but so many notes, the first, go before a column, all but one before a row.
+    None: notes and rows go alike."""
+    spare: str = ""
+    """What the last column of the table holds, in the plural, where that column goes before any row does."""
+    column_cut: str = ""
+    """What the column held that there was no room for."""
     spread: bool = False
     """Rows from everywhere but the two ends go first instead."""
     most_rows: int | None = None
@@ -90,9 +97,12 @@ def _blocks(screen: Screen) -> list[Block]:
         shown = _shown(screen, screen.table)
         blocks.append(shown)
         left_out = len(screen.table.rows) - len(shown.rows)
-        blocks += [Text(f"and {left_out} more row{'s' if left_out > 1 else ''}{MORE_ROWS}")] if left_out else []
+        said = [f"and {left_out} more row{'s' if left_out > 1 else ''}"] if left_out else []
+        said += [f"and the {screen.column_cut}"] if screen.column_cut else []
+        blocks += [Text(f"{' '.join(said)}{MORE_ROWS}")] if said else []
     blocks += [Bullets(screen.notes)] if screen.notes else []
-    blocks += [Text(f"and {screen.notes_cut} more{MORE_ROWS}")] if screen.notes_cut else []
+    unsaid = "more" if screen.notes else "remarks" if screen.notes_cut > 1 else "remark"
+    blocks += [Text(f"and {screen.notes_cut} {unsaid}{MORE_ROWS}")] if screen.notes_cut else []
     blocks += [pairs(screen.after)] if screen.after else []
     return [*blocks, *([screen.command] if screen.command is not None else [])]
 
@@ -104,6 +114,8 @@ def _shown(screen: Screen, table: Grid) -> Grid:
     places = list(range(count))
     if screen.spread and 1 < count < total:
         places = sorted({round(place * (total - 1) / (count - 1)) for place in range(count)})
+    elif late := sorted(place for place in table.strong if place >= count)[:count]:
+        places[-len(late) :] = late
     strong = frozenset(new for new, old in enumerate(places) if old in table.strong)
     return replace(table, rows=tuple(table.rows[place] for place in places), strong=strong, rules=frozenset())
 
@@ -111,13 +123,20 @@ def _shown(screen: Screen, table: Grid) -> Grid:
 def _shorter(screen: Screen) -> Screen | None:
     """The same with its least important part left out: notes and table rows beyond the third, then the lead, ...
 
-    Above a single plan the last sentence of the lead stays as long as a row can be cut: it says what was assumed.
+    Rows that were asked for stay while there is a note that is not needed, or a column to spare. Above a single plan
+    the last sentence of the lead stays as long as a row can be cut: it says what was assumed.
     """
-    rows = len(_shown(screen, screen.table).rows) if screen.table is not None else 0
-    single = bool(screen.rows) and screen.table is None and not screen.notes
+    table = screen.table
+    rows = len(_shown(screen, table).rows) if table is not None else 0
+    single = bool(screen.rows) and table is None and not screen.notes
     for least in (3, 1):
-        if len(screen.notes) > least:
+        if len(screen.notes) > (least if screen.needed is None else screen.needed):
             return replace(screen, notes=screen.notes[:-1], notes_cut=screen.notes_cut + 1)
+        if screen.spare and table is not None:
+            narrow = replace(table, columns=table.columns[:-1], rows=tuple(row[:-1] for row in table.rows))
+            return replace(screen, table=narrow, spare="", column_cut=screen.spare)
+        if screen.needed and len(screen.notes) > 1:
+            return replace(screen, needed=1)
         if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
         if len(screen.lead) > single:

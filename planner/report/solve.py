@@ -21,7 +21,14 @@ from planner.report.placements import placement_blocks, placement_line
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
 from planner.report.screen import ONE_LINE, Screen, plan_rows, screen_blocks, seconds_text
-from planner.report.summary import error_blocks, headline, next_command, plan_blocks, proof_blocks
+from planner.report.summary import (
+    error_blocks,
+    headline,
+    next_command,
+    plan_blocks,
+    proof_blocks,
+    scenario_argument,
+)
 from planner.report.uniform import uniform_blocks
 from planner.search.plan import Plan
 from planner.search.search import Outcome
@@ -119,6 +126,9 @@ def assumed_text(assumed: Sequence[str]) -> str:
 def _next(solved: Solved) -> Command:
     if solved.command is not None:
         return solved.command
+    if solved.methods and solved.methods[0].plan.critical:
+        explain = f"planner explain {scenario_argument(solved.outcome.question.document)}"
+        return Command(explain, "what makes it fit with more room, each solved again")
     if solved.methods:
         return method_command(solved.outcome.question.document, solved.methods[0])
     headroom_gib = solved.nearest.feasible_headroom_gib if solved.nearest is not None else None

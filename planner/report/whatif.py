@@ -15,6 +15,9 @@ from planner.search.plan import Plan, verdict
 from planner.search.search import why_nothing_fits
 from planner.units import number, percent
 
+NAMED = 3
+"""Variations that a reason names on a screen, whose table says of each whether it fits."""
+
 
 def _relative(plan: Plan, base: Plan | None) -> float | None:
     """Throughput over that of the scenario as it stands: trained samples in RL, tokens otherwise."""
@@ -106,8 +109,13 @@ def _headline(rows: list[Variation]) -> Headline:
     return Headline(f"{feasible} of {len(rows) - 1} variations of {name} fit", good=feasible > 0)
 
 
+def _fastest(rows: list[Variation]) -> Variation | None:
+    """Of the variations that have a plan."""
+    return max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
+
+
 def _next(rows: list[Variation]) -> Command:
-    fastest = max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
+    fastest = _fastest(rows)
     shown = fastest or next((row for row in rows[1:] if row.outcome is not None), rows[0])
     purpose = "the fastest of these in full, with its proof" if fastest is not None else "why nothing fits"
     changes = [f"{path}={compact(value)}" for path, value in shown.changes]
@@ -117,15 +125,19 @@ def _next(rows: list[Variation]) -> Command:
 def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Block]:
     """The variations on one screen, under sentences about all of them."""
     base, cells = rows[0].plan, []
+    layouts: dict[str, str] = {}
     shared, path = in_all(rows), _one_path(rows)
     for row in rows:
-        plan, label = row.plan, " ".join(text for text in _texts(row) if text not in shared) or row.label
-        label = label.removeprefix(f"{path}=")
+        plan, label = row.plan, " ".join(_brief(text) for text in _texts(row) if text not in shared) or row.label
+        label = label.removeprefix(f"{_brief(path)}=")
         if plan is None:
-            cells.append((label, "-", "-", "-", "-", row.status))
+            cells.append((label, "-", "-", "-", row.status, "-"))
             continue
         relative = _relative(plan, base)
         star = "" if _same_wishes(plan, base) else "*"
+        layout = short_layout(plan)
+        said = layouts.get(layout, layout)
+        layouts.setdefault(layout, f"as with {label}" if row.changes else label)
         cells.append(
             (
                 label,
@@ -133,26 +145,46 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
                 "-" if relative is None else percent(relative, 0) + star,
                 number(plan.headroom_gib, 1),
                 chance_text(plan),
-                short_layout(plan),
+                said,
             )
         )
     speed = "samples/s" if any(row.plan is not None and row.plan.problem.is_rl for row in rows) else "tokens/s"
     what = path.rpartition(".")[2] or "what if"
-    grid = Grid((what, speed, "relative", "free GiB", "fits", "layout"), tuple(cells), left=frozenset({0, 5}))
+    fastest = [place for place, row in enumerate(rows) if row is _fastest(rows)]
+    columns = (what, speed, "relative", "free GiB", "fits", "layout")
+    grid = Grid(columns, tuple(cells), left=frozenset({0, 5}), strong=frozenset(fastest))
     command = _next(rows)
     shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
     other = any("*" in cell[2] for cell in cells)
     starred = ("* other lengths or batches: samples are not the same work",) if other else ()
-    notes = (*reasons(rows), *stayed(rows), *starred, *(f"{name}: {text}" for name, text in decision_changes(rows)))
+    needed = (*stayed(rows), *reasons(rows, NAMED), *starred)
+    notes = (*needed, *(f"{name}: {text}" for name, text in decision_changes(rows)))
     best = next((row.plan for row in rows if row.plan is not None), None)
     after = (("risk", error_text(best)),) if best is not None else ()
     lead += (f"With {' and '.join(shared)} in each but the first row.",) if shared else ()
-    return screen_blocks(Screen(_headline(rows), lead, table=grid, notes=notes, after=after, command=shown))
+    return screen_blocks(
+        Screen(
+            _headline(rows),
+            lead,
+            table=grid,
+            needed=len(needed),
+            spare="layouts",
+            notes=notes,
+            after=after,
+            command=shown,
+        )
+    )
 
 
 def _texts(row: Variation) -> list[str]:
     """Its changes as one would type them; none where it has a name of its own."""
     return [] if row.name else [f"{path}={compact(value)}" for path, value in row.changes]
+
+
+def _brief(change: str) -> str:
+    """`rank=8` of `adapter.rank=8`: the row's own word for what the command that follows writes in full."""
+    path, sign, value = change.partition("=")
+    return f"{path.rpartition('.')[2]}{sign}{value}"
 
 
 def _one_path(rows: list[Variation]) -> str:
@@ -168,13 +200,16 @@ def in_all(rows: list[Variation]) -> list[str]:
     return [text for text in asked[0] if all(text in each for each in asked)] if len(asked) > 1 else []
 
 
-def reasons(rows: list[Variation]) -> list[str]:
-    """Why variations have no plan, each reason once with those that it keeps from one."""
+def reasons(rows: list[Variation], most: int | None = None) -> list[str]:
+    """Why variations have no plan, each reason once with those that it keeps from one; more than `most` are counted."""
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.plan is None:
             found.setdefault(f"{row.status}: {because(row)}", []).append(row.label)
-    return [f"{reason}: {'; '.join(labels)}" for reason, labels in found.items()]
+    return [
+        f"{reason}: {'; '.join(labels) if most is None or len(labels) <= most else f'{len(labels)} of these'}"
+        for reason, labels in found.items()
+    ]
 
 
 def because(row: Variation) -> str | None:

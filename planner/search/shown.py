@@ -15,18 +15,23 @@ Answer = TypeVar("Answer", covariant=True)
 Renderer = Callable[[object], str]
 
 _renderers: list[Renderer] = []
+"""Of HTML and of one line, once both have been said."""
 
 
-def show_with(renderer: Renderer) -> None:
-    """Say what makes HTML of an answer; `planner.api` does so when it is imported. The last one given is used."""
-    _renderers[:] = [renderer]
+def show_with(html: Renderer, line: Renderer) -> None:
+    """Say what makes HTML and one line of an answer; `planner.api` does so when it is imported. The last are used."""
+    _renderers[:] = [html, line]
 
 
 class Shown:
-    """An answer that a notebook shows as HTML, once `planner.api` has been imported; as its text until then."""
+    """An answer that a notebook shows as HTML and that prints itself in one line, once `planner.api` has been imported;
+    as its fields until then."""
 
     def _repr_html_(self) -> str | None:
         return _renderers[0](self) if _renderers else None
+
+    def __str__(self) -> str:
+        return _renderers[1](self) if _renderers else repr(self)
 
 
 @dataclass(frozen=True)

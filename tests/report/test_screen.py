@@ -155,6 +155,41 @@ def test_a_screen_keeps_its_size_whatever_there_is_to_say(
         assert (f"row {rows - 1}" in text) == spread
 
 
+@pytest.mark.parametrize("count", [3, 7, 12, 40])
+def test_rows_that_were_asked_for_come_before_notes_and_the_spare_column(count: int) -> None:
+    rows = tuple((f"row {n}", f"layout{n} " * 12) for n in range(count))
+    table = Grid(("n", "layout"), rows, left=frozenset({0, 1}), strong=frozenset({count - 1}))
+    notes = ("needed", *(f"note {n} " * 20 for n in range(9)))
+    screen = Screen(Headline("h"), table=table, needed=1, spare="layouts", notes=notes, command=Command("planner", "x"))
+    text = render(screen_blocks(screen), colour=False, width=WIDTH)
+    assert len(text.splitlines()) <= LINES
+    assert "- needed" in text
+    assert re.search(rf"row {count - 1}\b", text), "a row that stands out is never cut"
+    shown = [n for n in range(count) if re.search(rf"row {n}\b", text)]
+    assert ("layout0" in text) == (count < 12)
+    assert len(shown) == count if count <= 12 else "and the layouts: -v" in text
+    if len(shown) < count:
+        assert "note" not in text
+
+
+def test_every_value_that_was_asked_has_its_row() -> None:
+    values = "1,2,4,8,10,12,60"
+    scenario = str(ROOT / "scenarios" / "llama8b_lora_4090.yaml")
+    lines = run("whatif", scenario, "--set", f"limits.headroom_gib={values}").out.splitlines()
+    assert len(lines) <= LINES
+    for value in values.split(","):
+        assert any(line.split()[:1] == [value] for line in lines), value
+    assert any(line.split()[0] == "60" and line.split()[-1] == "refused" for line in lines if line.strip())
+
+
+def test_a_layout_that_stays_is_said_once() -> None:
+    scenario = str(ROOT / "scenarios" / "llama8b_lora_4090.yaml")
+    out = run("whatif", scenario, "--set", "limits.headroom_gib=1,2,4").out
+    assert out.count("TP1 PP1 DP1") == 2
+    ends = {line.split()[0]: line.split()[-3:] for line in out.splitlines() if line.startswith(("  2 ", "  4 "))}
+    assert ends == {"2": ["as", "with", "1"], "4": ["as", "it", "stands"]}
+
+
 def test_a_long_command_goes_on_after_a_backslash() -> None:
     command = "planner solve scenario.yaml " + " ".join(f"--set 'layout.thing_{n}=[1, 2]'" for n in range(6))
     text = render([Command(command, "why")], colour=False, width=WIDTH)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 from planner.analysis.changes import less_headroom
+from planner.analysis.infeasible.host import RULE as HOST
+from planner.analysis.infeasible.host import host_sentence
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.defaults import held, held_text
@@ -40,8 +42,9 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
         what, of_rollout = ("rollout engine", True) if len(space.layouts) else ("layout", False)
         reasons = [r for r in space.removed if r.rule.startswith("rollout") == of_rollout]
         reasons.sort(key=lambda r: -r.count)
-        said = tuple(f"No {what} is legal: {r.count:,} candidates break {r.rule} ({r.text})." for r in reasons[:3])
-        return Nearest(said, None, None)
+        host = host_sentence(question, catalog) if any(r.rule == HOST for r in reasons[:3]) else None
+        said = tuple(f"No {what} is legal: {_count(r.count)} {r.rule} ({r.text})." for r in reasons[:3])
+        return Nearest((*((host,) if host is not None else ()), *said), None, None)
     least = least_memory(question, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
@@ -89,6 +92,10 @@ def least_headroom_gib(question: Question) -> float | None:
     if least is None:
         return None
     return least.room_gib if least.live_room_gib < 0 else max(0.0, least.room_gib)
+
+
+def _count(count: int) -> str:
+    return "one candidate breaks" if count == 1 else f"{count:,} candidates break"
 
 
 def _gpus(count: int) -> str:

@@ -93,5 +93,18 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
         )
     if np.any(rounding):
         items.append(Item(ItemName.ROUNDING_OF_PINNED_MEMORY, rounding, ROUNDING))
-    items.append(Item(ItemName.CHECKPOINT_STAGING, ranks * held_weights * 2.0, "16-bit weights this node's ranks hold"))
+    items.append(_checkpoint(memory, ranks, held_weights))
     return tuple(items)
+
+
+def _checkpoint(memory: StageMemory, ranks: Floats, held_weights: Floats) -> Item:
+    """What a checkpoint takes on its way to the disk. [bytes]
+
+    Of adapters a checkpoint holds themselves alone (peft @5d602fd src/peft/peft_model.py line 303): replicated ranks
+    copy no more; shards are gathered first, the frozen base in the format in which it is held.
+    """
+    if memory.problem.trains_all_weights:
+        return Item(ItemName.CHECKPOINT_STAGING, ranks * held_weights * 2.0, "16-bit weights this node's ranks hold")
+    *_, adapters = weights = sharded_weights(memory)
+    staged = np.where(memory.layouts.zero_stage >= 3, total(weights), adapters.amount)
+    return Item(ItemName.CHECKPOINT_STAGING, ranks * staged, "adapters; behind shards the frozen base as it is held")
