@@ -374,11 +374,6 @@ class Question:
         """Whether more is kept free than the user demanded, because it is usual."""
         return any(machines.headroom_gib > machines.demanded_headroom_gib for machines in self._pools)
 
-    @property
-    def demands_headroom(self) -> bool:
-        """Whether the user demands that memory stay free."""
-        return any(machines.demanded_headroom_gib for machines in self._pools)
-
     def keeping(self, headroom_gib: float) -> Question:
         """The same question with at most so much kept free of what nobody demanded. [GiB]"""
         return replace(self, problems=tuple(problem.keeping(headroom_gib) for problem in self.problems))

@@ -39,7 +39,8 @@ def of_live_memory(question: Question) -> Question:
     takes of what is to stay free.
     """
     engines = [problem.engine for problem in question.problems]
-    if question.demands_headroom or not any(map(_holds_more, engines)):
+    pools = [m for p in question.problems for m in (p.machines, p.rollout_machines, p.later_machines) if m is not None]
+    if any(machines.demanded_headroom_gib for machines in pools) or not any(map(_holds_more, engines)):
         return question
     return replace(question, problems=tuple(replace(each, reserve_counted=False) for each in question.problems))
 
