@@ -22,6 +22,8 @@ SMALLER = (("an 8-bit optimizer", "adamw-8bit"), ("a paged 8-bit optimizer", "pa
 ADAPTERS = (("LoRA", "bf16"), ("QLoRA", "nf4"))
 SHARDING = ("fsdp2", "fsdp1")
 """Engine that shards weights: of full training, and the one with published runs of adapters."""
+CUTTING = "megatron-core"
+"""Engine that cuts layers and sequences over GPUs."""
 RANK = 16
 MOST_DOUBLINGS = 7
 """Up to 128 times the GPUs are asked about."""
@@ -48,7 +50,7 @@ def other_methods(
     left: Callable[[], float] = lambda: math.inf,
 ) -> tuple[Method, ...]:
     """Methods that fit where the scenario's own does not: options of the engine, a smaller optimizer, state on the
-    host, adapters, another engine. Empty where a plan was found, and for what adapters cannot do. Methods are asked as
+    host, another engine, adapters. Empty where a plan was found, and for what adapters cannot do. Methods are asked as
     long as seconds are `left`.
     """
     if outcome.status != "infeasible":
@@ -122,6 +124,9 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
         yield "activations on the host", {"layout.activation_offload": True}
     if scenario.rl is None and not engine.tensor_parallel and 3 not in engine.zero_stages:
         yield "FSDP, which shards weights", {"engine": SHARDING[scenario.adapter is not None]}
+    plain = scenario.rl is None and scenario.adapter is None
+    if plain and not (engine.context_parallel or engine.tensor_parallel) and max(machine_counts(problem)) > 1:
+        yield "Megatron, which cuts layers and sequences", {"engine": CUTTING}
     if scenario.adapter is None:
         for name, optimizer in SMALLER:
             if can_name(engine, optimizer):

@@ -111,7 +111,8 @@ def _solve(
 
     catalog = default_catalog()
     outcome = plan(document, catalog, check_points=DEFAULT_POINTS, ties=True)
-    again = Command(f"{_typed(context)} --save run.yaml", "keeps the question, for launch, explain and whatif")
+    then = "launch, explain and whatif" if outcome.plan is not None else "planner explain: what contradicts what"
+    again = Command(f"{_typed(context)} --save run.yaml", f"keeps the question, for {then}")
     lacks = nearest(outcome, catalog) if outcome.status == "infeasible" else None
     methods = (*other_methods(outcome, catalog, progress), *enough_gpus(outcome, catalog, progress))
     if methods:

@@ -118,6 +118,9 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
         _rl(asked, count, lines)
     else:
         _batch(asked, count, model.max_position_embeddings, lines)
+    longest = PROMPT + (asked.response or RESPONSE) if asked.task == "rl" else asked.sequence or 0
+    if model.max_position_embeddings and longest > model.max_position_embeddings:
+        lines.assumed.append(f"positions stretched beyond the {model.max_position_embeddings:,} of its configuration")
     if asked.headroom_gib is not None:
         lines.block("limits")
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")

@@ -30,6 +30,15 @@ def test_full_training_of_an_8b_on_24_gb_says_that_qlora_fits() -> None:
     assert other_methods(plan(with_overrides(document, found["QLoRA"].arguments), CATALOG), CATALOG) == ()
 
 
+def test_a_sequence_that_no_gpu_holds_is_cut_by_another_engine() -> None:
+    document = parse_document(template(Wanted("llama3.2-1b", "8xh100", sequence=2**18), CATALOG).text, "long")
+    outcome = plan(document, CATALOG, check_points=0)
+    assert outcome.status == "infeasible"
+    first = other_methods(outcome, CATALOG)[0]
+    assert first.name == "Megatron, which cuts layers and sequences"
+    assert first.plan.layout["context_parallel"] * first.plan.layout["tensor_parallel"] > 1
+
+
 def test_the_way_out_is_printed_and_saved() -> None:
     words = ("ask", "llama3.1-8b", "--gpus", "4090", "--sequence", "2k")
     shown = run(*words)

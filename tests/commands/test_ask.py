@@ -261,3 +261,9 @@ def test_a_config_json_is_a_model(tmp_path: Path) -> None:
     done = run("ask", str(path), "--gpus", "128xh100", "--task", "pretrain", "--set", "layout.tensor_parallel=2")
     assert done.code == 0, done.err
     assert "13.016 B parameters, 40 layers of 5120" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(("sequence", "said"), [("128k", False), ("256k", True)])
+def test_lengths_beyond_the_network_s_own_are_said(sequence: str, said: bool, catalog: Catalog) -> None:
+    found = template(Wanted("llama3.1-8b", "8xh100", sequence=int(sequence[:-1]) * 1024), catalog)
+    assert any("positions stretched beyond the 131,072" in text for text in found.assumed) == said

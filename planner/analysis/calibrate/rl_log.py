@@ -60,7 +60,8 @@ _NAMED = re.compile(r"((?:perf|timing_s|timing/train)/[\w/]+)['\"]?\s*[:=]\s*(?:
 _PRINTED = re.compile(r"^\W*([a-z_/]+):\s*" + _NUMBER + r"\s*s\s*\(")
 _TOTAL = re.compile(r"Total step time:\s*" + _NUMBER + r"\s*s")
 _SPEED: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("seconds", re.compile(r"elapsed time per iteration \(ms\):\s*" + _NUMBER)),
+    ("seconds", re.compile(r"elapsed[ _]time[ _]per[ _]iteration(?: \(ms\):|_ms=)\s*" + _NUMBER)),
+    ("whole", re.compile(r"\bStep \d+ \| Time:\s*" + _NUMBER + r"s\b")),
     ("per_gpu", re.compile(r"tokens_per_sec_per_gpu:\s*" + _NUMBER + r"([KM]?)")),
     ("per_gpu", re.compile(r"\btps:\s*" + _NUMBER)),
     ("per_gpu", re.compile(r"\btokens_per_second_per_gpu:\s*" + _NUMBER)),
@@ -68,14 +69,16 @@ _SPEED: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("rate", re.compile(r"(?:train_speed\(iter/s\)|train_steps_per_second)['\"]?\s*[:=]\s*['\"]?" + _NUMBER)),
     ("all", re.compile(r"\btokens/s['\"]?\s*[:=]\s*" + _NUMBER)),
 )
-"""Megatron-LM, nanotron, torchtitan, torchtune, ms-swift (two ways), Hugging Face's Trainer, and plain `tokens/s: ...`
-of all GPUs together."""
+"""Megatron-LM and Argonne's Megatron-DeepSpeed, prime-rl, nanotron, torchtitan, torchtune, ms-swift (two ways), Hugging
+Face's Trainer, and plain `tokens/s: ...` of all GPUs together."""
 _MEMORY: tuple[tuple[float, re.Pattern[str]], ...] = (
     (1.0, re.compile(r"max_memory_reserved_gb['\"]?\s*[:=]\s*(?:[\w.]+\()?" + _NUMBER)),
     (1.0, re.compile(r"\bmemory:\s*" + _NUMBER + r"\s*GiB")),
     (1 / 1024, re.compile(r"max reserved:\s*" + _NUMBER)),
+    (1.0, re.compile(r"\bPeak Mem\.:\s*" + _NUMBER + r"/[0-9.]+ GiB")),
 )
-"""GiB of one unit, and the form: verl (which divides by 2^30), torchtitan, Megatron-LM (MiB)."""
+"""GiB of one unit, and the form: verl (which divides by 2^30), torchtitan, Megatron-LM (MiB; ranks may share a line),
+prime-rl."""
 _LENGTHS: Mapping[str, re.Pattern[str]] = {
     "mean": re.compile(
         r"(?:response_length/mean|rollout/response_len/mean|mean_gen_tokens_per_sample|Mean Generation Length)"
@@ -159,8 +162,9 @@ def parse_log(lines: Iterable[str], name: str = "the log") -> Log:
                 _keep(speed.setdefault(kind, []), _float(found.group(1)) * scale, where)
                 break
         for unit, form in _MEMORY:
-            if found := form.search(text):
-                _keep(memory, _float(found.group(1)) * unit, where)
+            if several := form.findall(text):
+                for each in several:
+                    _keep(memory, _float(each) * unit, where)
                 break
         for kind, form in _LENGTHS.items():
             if found := form.search(text):

@@ -9,8 +9,9 @@ Forms, with their source: Megatron-LM 0.19 training/utils.py report_memory; slim
 utils/profiler/performance.py and perf/* metrics; NeMo-RL models/policy/workers; torchtitan components/metrics.py;
 DeepSpeed 0.19 runtime/utils.py see_memory_usage; nanotron logging; NeMo 2's progress line (bytes);
 ms-swift 4.6 megatron/callbacks/print.py, trainers/patcher.py; torchtune training/memory.py; LitGPT's last line;
-Megatron-Bridge training/utils/train_utils.py report_memory (GB); axolotl's memory/* metrics; Trainer's *_mem_gpu_*
-(transformers 5.23 trainer_utils.py); nvidia-smi --query-gpu (CSV), dmon -s m, and its table.
+Megatron-Bridge training/utils/train_utils.py report_memory (GB); prime-rl's line of a step (its pull request 999);
+axolotl's memory/* metrics; Trainer's *_mem_gpu_* (transformers 5.23 trainer_utils.py); nvidia-smi --query-gpu (CSV),
+dmon -s m, and its table.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ FORMS: tuple[tuple[Kind, float, re.Pattern[str]], ...] = (
     ("allocated", 1.0, re.compile(r"\bpeak memory alloc: " + _N + " GiB")),
     ("reserved", 1.0, re.compile(r"\bpeak memory reserved: " + _N + " GiB")),
     ("allocated", GB_IN_GIB, re.compile(r"^Memory used: " + _N + " GB")),
+    ("reserved", 1.0, re.compile(r"\bPeak Mem\.: " + _N + r"/[0-9.]+ GiB")),
 )  # fmt: skip
 """Kind, GiB of one unit, and the words around the number."""
 _TRAINER = (
@@ -70,9 +72,11 @@ _TRAINER = (
 )
 _RANK = re.compile(r"\[Rank (\d{1,9})\]|\brank[ =:]?(\d{1,9})\b")
 _STEP = re.compile(
-    r"\biteration:?\s+(\d{1,12})\s*/|\bstep['\"]?:\s*(\d{1,12})\b|\(after (\d{1,12}) iterations\)"
+    r"\biteration(?::|=)?\s+(\d{1,12})\s*/|\bstep['\"]?:\s*(\d{1,12})\b|\(after (\d{1,12}) iterations\)"
     r"|\bperf (\d{1,12}):|\bStep (\d{1,12})(?:/| \|)|'(?:iteration|global_step/max_steps)': '(\d{1,12})/"
 )
+_GLUED = re.compile(r"(?<=\S)(?=\[Rank \d{1,9}\] \(after )")
+"""Between statements of two ranks on one line: each rank prints for itself, and line ends may come later."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CELL = re.compile(r"^\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*(?:MiB)?\s*$")
 _TABLE = re.compile(r"\|\s*([0-9]{1,9})MiB\s*/\s*([0-9]{1,9})MiB\s*\|")
@@ -106,11 +110,12 @@ def read_amounts(lines: Iterable[str], name: str = "log") -> tuple[Amount, ...]:
         text, place = _COLOUR.sub("", line), Place(name, number)
         if found := _STEP.search(text):
             step = next(int(group) for group in found.groups() if group)
-        named = _RANK.search(text)
-        rank = next((int(group) for group in named.groups() if group), None) if named else None
-        for kind, unit, form in FORMS:
-            if (stated := form.search(text)) and (gib := _gib(stated.group(1), unit, place)) > 0:
-                out.append(Amount(kind, gib, step, rank))
+        for part in _GLUED.split(text):
+            named = _RANK.search(part)
+            rank = next((int(group) for group in named.groups() if group), None) if named else None
+            for kind, unit, form in FORMS:
+                if (stated := form.search(part)) and (gib := _gib(stated.group(1), unit, place)) > 0:
+                    out.append(Amount(kind, gib, step, rank))
         for word in _TRAINER:
             if stated := re.search(rf"\b{word}['\"]?\s*[:=]\s*" + _N + r"(MB)?", text):
                 scale = MIB_IN_GIB if stated.group(2) else BYTE_IN_GIB

@@ -126,6 +126,16 @@ def test_pretraining_lines() -> None:
     assert tune.tokens_per_second_per_gpu == Reading(1234.5, 1)
 
 
+def test_lines_as_public_logs_have_them() -> None:
+    """Ranks that print on one line, Argonne's names of Megatron's values, and prime-rl's line of a step."""
+    glued = "max reserved: 1024.0[Rank 0] (after 1 iterations) memory (MB) | max allocated: 1.0 | max reserved: 3072.0"
+    step = "10:00:00 SUCCESS Step 4 | Time: 0.50s | Loss: 2.5 | Throughput: 900 tokens/s | Peak Mem.: 15.5/79.2 GiB"
+    argonne = " - iteration=  2/ 9 | elapsed_time_per_iteration_ms=29570.0 | learning_rate=9.4e-09"
+    log, prime = parse_log([glued, argonne]), parse_log([step])
+    assert (log.seconds, log.reserved_gib) == (Reading(29.57, 1), Reading(3.0, 2))
+    assert (prime.seconds, prime.reserved_gib) == (Reading(0.5, 1), Reading(15.5, 1))
+
+
 def test_each_phase_takes_the_time_of_the_log() -> None:
     fitted = fit(load(RL, PASSES), parse_log(SLIME), source="run.log", date="2026-11-21")
     seconds = phase_seconds(fitted.after)

@@ -32,6 +32,14 @@ SETS = [part for pin in PINS for part in ("--set", pin)]
 FORMS = {
     "[Rank 4] (after 2 iterations) memory (MB) | allocated: 1.0 | max allocated: 10240.0 | reserved: 2.0 | "
     "max reserved: 20480.00": [("allocated", 10.0, 2, 4), ("reserved", 20.0, 2, 4)],
+    "[Rank 2] (after 1 iterations) memory (MB) | allocated: 1.0 | max allocated: 10240.0 | reserved: 2.0 | "
+    "max reserved: 20480.0[Rank 0] (after 1 iterations) memory (MB) | allocated: 1.0 | max allocated: 30720.0 | "
+    "reserved: 2.0 | max reserved: 40960.0": [
+        ("allocated", 10.0, 1, 2), ("reserved", 20.0, 1, 2), ("allocated", 30.0, 1, 0), ("reserved", 40.0, 1, 0),
+    ],
+    "10:00:00 SUCCESS Step 4 | Time: 0.50s | Loss: 2.5 | Throughput: 900 tokens/s | Peak Mem.: 15.5/79.2 GiB (19.6%)": [
+        ("reserved", 15.5, 4, None),
+    ],
     "[Rank 0] Memory-Usage after offload model: {'gpu': '0', 'total_GB': 79.1, 'free_GB': 4.1, 'used_GB': 75.0, "
     "'allocated_GB': 30.5, 'reserved_GB': 33.0}": [
         ("allocated", 30.5, None, 0), ("reserved", 33.0, None, 0), ("device", 75.0, None, 0),
@@ -50,6 +58,10 @@ FORMS = {
     "61.0/79.1": [("allocated", 12.5, None, None), ("reserved", 14.0, None, None), ("device", 61.0, None, None)],
     "GPU Memory after optimizer offload: 12.30GB allocated, 13.40GB reserved": [
         ("allocated", 12.3, None, None), ("reserved", 13.4, None, None),
+    ],
+    "[2026-01-01 10:00:00][INFO] -  iteration=       7/  6357 | elapsed_time_per_iteration_ms=2.0 "
+    "[Rank 0] (after 7 iterations) memory (MB) | allocated: 1.0 | max allocated: 5120.0 | max reserved: 6144.0": [
+        ("allocated", 5.0, 7, 0), ("reserved", 6.0, 7, 0),
     ],
     "\x1b[31mstep: 10  loss:  6.1  memory: 56.78GiB(71.1%)  tps: 7,345\x1b[0m": [("reserved", 56.78, 10, None)],
     "MA 1.0 GB         Max_MA 14.5 GB         CA 2.0 GB         Max_CA 16 GB": [
