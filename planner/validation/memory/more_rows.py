@@ -14,6 +14,8 @@ from planner.validation.memory.cases import Case, Words
 ROWS = {"memory_more.csv": 3, "memory_aside.csv": 4}
 """Tables and the development that their rows are of."""
 NETWORKS = "networks.yaml"
+NO_SEQUENCE_PARALLEL = "no_sequence_parallel"
+"""Word among a row's options: tensor parallelism that leaves norms and residuals whole, where the engine has the choice."""
 _STACKS = {
     "megatron-core": "megatron-core",
     "fsdp1": "fsdp1",
@@ -55,6 +57,8 @@ def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], 
     degrees = {name: int(row[name]) for name in ("tp", "pp", "vpp", "cp", "ep")}
     num_gpus, modules = int(row["num_gpus"]), row["recompute"].split()
     whole = modules in (["full"], ["none"])
+    options = row["options"].split()
+    cut = NO_SEQUENCE_PARALLEL not in options
     adapter = dict(pair.split("=", 1) for pair in row["adapter"].split())
     flags = [f"engine={row['engine']}", f"optimizer={row['optimizer']}"]
     known: Words = {
@@ -64,7 +68,7 @@ def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], 
         "kind": "moe" if network.get("num_experts") else "dense",
         "engine": _STACKS.get(row["engine"], row["engine"]),
         "framework": row["version"],
-        "flags": tuple(flags + [f"option={name}" for name in row["options"].split()]),
+        "flags": tuple(flags + [f"option={name}" for name in options if name != NO_SEQUENCE_PARALLEL]),
         "notes": row["note"],
         "version_date": row["date"],
         "gpu": row["gpu"],
@@ -90,12 +94,13 @@ def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], 
             "every": None,
             "detail": row["recompute"],
         },
-        "sequence_parallel": degrees["tp"] > 1 and _cuts_sequences(row["engine"], catalog),
+        "sequence_parallel": cut and degrees["tp"] > 1 and _cuts_sequences(row["engine"], catalog),
         "flash_attention": True,
         "peft": ("qlora" if adapter.get("base") == "nf4" else "lora") if adapter else None,
         "lora": _adapter(adapter) if adapter else None,
         "metric": row["metric"],
         "rank_scope": row["rank"],
+        "scope_detail": row["rank"],
         "memory_gib": float(row["memory_gib"]) if row["memory_gib"] else None,
         "outcome": "value" if row["memory_gib"] else "oom",
         "development": development,
@@ -106,7 +111,7 @@ def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], 
 
 
 _EMPTY: Words = {
-    **dict.fromkeys(("precision_detail", "task", "scope_detail", "group"), ""),
+    **dict.fromkeys(("precision_detail", "task", "group"), ""),
     "unit_certain": True,
     "tags": frozenset(),
     "missing": (),
