@@ -176,7 +176,7 @@ def test_a_cause_is_what_the_decision_does_alone() -> None:
 
 
 def test_all_sides_without_a_plan_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", PRETRAIN, "--set-a", "cluster.num_gpus=8", "--also", "cluster.num_gpus=16"]) == 1
+    assert cli.main(["compare", PRETRAIN, "--set-a", "cluster.num_gpus=4", "--also", "cluster.num_gpus=8"]) == 1
     assert "none of 2 sides has a plan" in capsys.readouterr().out
 
 

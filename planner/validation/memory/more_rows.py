@@ -15,7 +15,7 @@ ROWS = {"memory_more.csv": 3, "memory_aside.csv": 4}
 """Tables and the development that their rows are of."""
 NETWORKS = "networks.yaml"
 NO_SEQUENCE_PARALLEL = "no_sequence_parallel"
-"""Word among a row's options: tensor parallelism that leaves norms and residuals whole, where the engine has the choice."""
+"""Word of a row's options: tensor parallelism that leaves norms and residuals whole, where an engine has the choice."""
 _STACKS = {
     "megatron-core": "megatron-core",
     "fsdp1": "fsdp1",
