@@ -98,6 +98,10 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     model = catalog.find("models", asked.model, Place("MODEL"))
     name = asked.model if asked.model.endswith((".json", ".yaml")) or "/" in asked.model else model.id
     usual = usual_engine(asked.task, count, model, gpu)
+    because = ", which shards the base: no GPU holds all of it" if usual == SHARDS_ADAPTERS else ""
+    able = trains_linear_attention(catalog, rl=asked.task == "rl") if model.is_linear else []
+    if able and usual not in able:
+        usual, because = able[0], ", which trains linear attention"
     engine = catalog.find("engines", asked.engine or usual, Place("--engine"))
     _wrong_lengths(asked)
     lines = _Lines()
@@ -105,7 +109,6 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     lines.add("question", _question(asked))
     lines.add("task", {"lora": "sft", "qlora": "sft"}.get(asked.task, asked.task))
     lines.add("model", name)
-    because = ", which shards the base: no GPU holds all of it" if usual == SHARDS_ADAPTERS else ""
     lines.add("engine", engine.id, None if asked.engine else f"engine {engine.id}{because}")
     lines.block("cluster")
     lines.add("  gpu", gpu.id, comment=f"in its usual box: {usual_node(catalog, gpu.id, Place('--gpus'))}")
@@ -126,6 +129,12 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")
     head = [f"# yaml-language-server: $schema={SCHEMA_FILE}", f"# ({SCHEMA_FILE}: planner schema --out {SCHEMA_FILE})"]
     return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
+
+
+def trains_linear_attention(catalog: Catalog, *, rl: bool) -> list[str]:
+    """Ids of engines that train networks with linear attention, of RL stacks or of the others, the plainest first."""
+    able = [e for e in catalog.all("engines") if e.linear_attention is not None and e.linear_attention.supported]
+    return [engine.id for engine in able if (engine.colocation is not None) == rl]
 
 
 def usual_engine(task: str, count: int, model: Architecture, gpu: Gpu) -> str:

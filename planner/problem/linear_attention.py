@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from planner.errors import Mistake
+from planner.inputs.asked import trains_linear_attention
+from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 
-KNOWN = "megatron-core, or slime for reinforcement learning"
 COUNTED = ("bf16", "fp16")
 """Precisions in which the tensors of linear attention were counted."""
 OPTIMIZERS = ("adamw", "adamw-no-master", "adamw-8bit", "sgd", "sgd-momentum", "lion")
@@ -20,7 +21,7 @@ UNCOUNTED = frozenset(("fine_grained_offloading", "fp8_attention", "fp8_activati
 
 
 def linear_attention(
-    document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
+    document: Document, scenario: Scenario, architecture: Architecture, engine: Engine, catalog: Catalog
 ) -> list[Mistake]:
     """Engines not known to build layers with linear attention, and what of such layers is not counted."""
     if not architecture.is_linear:
@@ -29,7 +30,8 @@ def linear_attention(
     if said is None or not said.supported:
         what = f"engine {engine.id} is not known to train {architecture.id}, whose layers have linear attention"
         because = "its catalog file has no linear_attention" if said is None else said.source
-        return [Mistake(what, document.place(("model",)), because, f"engine: {KNOWN}")]
+        able = trains_linear_attention(catalog, rl=scenario.rl is not None)
+        return [Mistake(what, document.place(("model",)), because, f"engine: {' or '.join(able)}")]
     asked = (
         (("adapter",), scenario.adapter is not None, "adapters", "leave adapter out"),
         (("precision",), scenario.precision not in COUNTED, f"precision {scenario.precision}", "precision: bf16"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
+from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.linear_attention import linear_attention
 from planner.problem.wishes import allowed
@@ -268,10 +269,10 @@ def linked(node: Node) -> bool:
 
 
 def work_contradictions(
-    document: Document, scenario: Scenario, architecture: Architecture, engine: Engine
+    document: Document, scenario: Scenario, architecture: Architecture, engine: Engine, catalog: Catalog
 ) -> list[Mistake]:
     """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
-    wrong = linear_attention(document, scenario, architecture, engine)
+    wrong = linear_attention(document, scenario, architecture, engine, catalog)
     if scenario.adapter is not None:
         try:
             lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))

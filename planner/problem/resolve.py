@@ -174,7 +174,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     own = load_own(document, scenario, node, gpu)
     node = own.node
     wrong = refusals(document, Asked(scenario, engine, precision, gpu))
-    wrong += work_contradictions(document, scenario, shared["architecture"], engine)
+    wrong += work_contradictions(document, scenario, shared["architecture"], engine, catalog)
     wrong += without_experts(document, scenario, engine, shared["architecture"])
     if wrong:
         return wrong, None

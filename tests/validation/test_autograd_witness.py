@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from sources import nodes
 
-from planner.costs.memory.tensor_widths import tensor_bytes
+from planner.costs.memory.tensor_widths import TensorSizes, tensor_bytes
 from planner.costs.memory.weight_copies import layer_copies_bytes
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load, override
+from planner.problem.conditions import conditions
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 from planner.problem.resolve import question_of
@@ -214,3 +215,23 @@ def test_attention_keeps_what_torchs_kernels_for_cuda_keep(row: dict[str, Any]) 
     ours = float(tensor_bytes(p, one_gpu(row["tokens"]), tensors, moe_layer=a.is_moe)[0])
     cut_back = 2 * row["tokens"] * a.attention_out_width if a.is_mla else 0
     assert row["bytes"] - (ours - cut_back) in (16, 24)
+
+
+DELTA_RULE = json.loads((FOLDER / "delta_rule.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("model", DELTA_RULE["bytes_a_token"])
+def test_linear_attention_is_what_the_engines_own_modules_keep(model: str) -> None:
+    """Megatron's and slime's modules over the kernels of flash-linear-attention, and the rule's own backward pass."""
+    said, tokens = DELTA_RULE["bytes_a_token"][model], 4096
+    changes = {"model": model, "rl.response_length": 1024, "batch": {"micro_batch_size": 1}}
+    for name, engine in (("megatron", "nemo-rl"), ("slime", "slime")):
+        document = override(load(str(ROOT / "scenarios" / "qwen7b_rl.yaml")), {**changes, "engine": engine})
+        problem = question_of(document, CATALOG).first
+        sizes, experts = TensorSizes(problem, one_gpu(tokens)), problem.architecture.is_moe
+        for tensors, bytes_a_token in (
+            (problem.engine.saved, said[name]),
+            (problem.engine.backward, said["backward"]),
+        ):
+            own = [t for t in tensors if "linear_attention" in conditions(t) and not (t.copies or 0) < 0]
+            assert float(sizes.of(own, moe_layer=experts, linear=True)[0]) / tokens == bytes_a_token
