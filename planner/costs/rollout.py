@@ -14,7 +14,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.time.kernels import Kernels
-from planner.costs.weight_sync import calibrated, switch_items
+from planner.costs.weight_sync import calibrated, switch_items, under_way_bytes
 from planner.formulas.attention import LAUNCH_SECONDS
 from planner.formulas.lengths import Z99
 from planner.problem.layouts import Floats, Ints, Rollouts
@@ -30,7 +30,8 @@ GEMM_SHARE = 0.6
 """Share of the dense peak that decode products reach once compute binds (large batches; assumed)."""
 EAGER_SECONDS = 8e-6
 """Host time of launching one kernel without a CUDA graph (assumed)."""
-ROLLOUT_MOMENTS = ("rollout", "weight_sync")
+WEIGHT_SYNC = "weight_sync"
+ROLLOUT_MOMENTS = ("rollout", WEIGHT_SYNC)
 
 
 def decode_kernels(problem: Problem) -> float:
@@ -174,7 +175,10 @@ class RolloutCosts:
         return np.array([self.problem.machines.covering(n) for n in self.choices.num_gpus.tolist()], dtype=np.int64)
 
     def ledger(self, moment: str) -> tuple[Item, ...]:
-        """GPU memory while the engine generates, or while it takes new weights. [bytes]"""
+        """GPU memory while the engine generates, or while it takes new weights. [bytes]
+
+        What of the trainer's weights lies beside them is its layout's affair (`memory/awake_together.py`).
+        """
         engine, tp = self._engine, self.choices.tensor_parallel
         same = np.ones(len(self.choices))
         source = f"catalogs/rollouts/{engine.id}.yaml"
@@ -186,15 +190,15 @@ class RolloutCosts:
         if self.problem.colocated:
             coloc = self.problem.colocation
             outside += (Item(ItemName.SLEEPING_TRAINER, same * coloc.trainer_residual_gib * GIB, coloc.source),)
-        if moment == "weight_sync" and self.problem.colocated:
-            buckets = same * coloc.sync_buckets * coloc.sync_bucket_gib * GIB
-            trainer: tuple[Item, ...] = ()
-            if coloc.trainer_on_gpu_during_sync:
-                held = self.problem.parameters.total * self.problem.precision.weight_bytes / self.choices.num_gpus
-                trainer = (Item(ItemName.TRAINER_WEIGHTS, held, coloc.source),)
-            return (weights, *trainer, Item(ItemName.SYNC_BUCKETS, buckets, coloc.source), *outside)
+        if moment == WEIGHT_SYNC and self.problem.colocated:
+            buckets, tensor = (same * each for each in under_way_bytes(self.problem))
+            sent = (
+                Item(ItemName.SYNC_BUCKETS, buckets, coloc.source),
+                Item(ItemName.WHOLE_TENSOR_BEING_SENT, tensor, coloc.source),
+            )
+            return (weights, *sent, *outside)
         pool = np.maximum(0.0, self.static_bytes - self.weights_bytes)
-        if moment == "weight_sync":
+        if moment == WEIGHT_SYNC:
             # With GPUs of its own the engine stays awake: the key-value pool lies beside what arrives.
             apart = self.problem.separation
             bucket = Item(ItemName.SYNC_BUCKETS, same * apart.sync_bucket_gib * GIB, apart.source)

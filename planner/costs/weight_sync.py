@@ -10,7 +10,7 @@ from planner.problem.layouts import Floats, Rollouts
 from planner.problem.problem import Problem
 from planner.schema.calibration import Phase
 from planner.schema.rl_stack import TrainerPart
-from planner.units import GB, MS_PER_S
+from planner.units import GB, GIB, MS_PER_S
 
 ETHERNET_GB_PER_S = 1.25
 """A node for which the catalog knows no adapters has 10 Gbit Ethernet (assumed)."""
@@ -27,6 +27,23 @@ def weight_tensors(problem: Problem) -> int:
     dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
     experts = 3 * (a.num_experts or 0) + 1 + 3 * (a.shared_expert_intermediate_size > 0)
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts + 3
+
+
+def under_way_bytes(problem: Problem) -> tuple[float, float]:
+    """(buckets, the largest tensor beside them) of a colocated trainer's weights on their way, on one GPU. [bytes]
+
+    Transformers has gate and up of all experts of a layer in one tensor, Megatron a tensor an expert.
+    """
+    a, coloc = problem.architecture, problem.colocation
+    joined = (2 if a.gated_mlp else 1) * a.hidden_size
+    experts = a.num_experts or 0 if coloc.sync_stacked_experts else 1
+    largest = float(max(a.vocab_size * a.hidden_size, joined * (a.moe_intermediate_size or 0) * experts))
+    if not a.is_moe or a.first_k_dense_replace:
+        largest = max(largest, float(joined * a.intermediate_size))
+    bucket = coloc.sync_bucket_gib * GIB
+    if coloc.sync_bucket_grows:
+        bucket = max(bucket, largest * problem.weight_bytes)
+    return coloc.sync_buckets * bucket, largest * coloc.sync_tensor_bytes
 
 
 def calibrated(problem: Problem, phase: Phase, item: Item) -> Item:

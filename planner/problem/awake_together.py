@@ -7,45 +7,54 @@ import numpy as np
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem
-from planner.problem.variants import awake_together
-from planner.schema.engine import RolloutEngine
+from planner.problem.variants import awake_together, syncs_beside_weights
+from planner.schema.engine import Engine, RolloutEngine
 from planner.schema.scenario import Scenario
 
 
-def spelt_out(scenario: Scenario, engine: RolloutEngine | None, heads: int, gpus_per_node: int) -> Scenario:
+def spelt_out(
+    scenario: Scenario, trainer: Engine, engine: RolloutEngine | None, heads: int, gpus_per_node: int
+) -> Scenario:
     """The scenario with lists where it leaves the rollout engine open beside a trainer that is awake.
 
-    What the engine takes is missing to the trainer, so that each value is a variant of its own.
+    What the engine takes is missing to the trainer, so that each value is a variant of its own. Where only the
+    trainer's weights lie beside those that wake, its degree alone decides what it takes.
     """
-    if scenario.rl is None or engine is None or not awake_together(scenario):
+    awake = awake_together(scenario)
+    if scenario.rl is None or engine is None or not (awake or syncs_beside_weights(scenario, trainer)):
         return scenario
     asked = scenario.rl.rollout
     powers = sorted({*(2**k for k in range(engine.max_concurrency.bit_length())), engine.max_concurrency})
     update: dict[str, object] = {}
-    if asked.gpu_memory_utilization == "any":
-        update["gpu_memory_utilization"] = list(engine.fractions)
     if not isinstance(asked.tensor_parallel, int | list):
         degrees = [degree for degree in range(1, gpus_per_node + 1) if heads % degree == 0]
         update["tensor_parallel"] = choose(asked.tensor_parallel, degrees)
-    if asked.max_concurrency is not None and not isinstance(asked.max_concurrency, int | list):
+    if awake and asked.gpu_memory_utilization == "any":
+        update["gpu_memory_utilization"] = list(engine.fractions)
+    if awake and asked.max_concurrency is not None and not isinstance(asked.max_concurrency, int | list):
         update["max_concurrency"] = choose(asked.max_concurrency, powers)
     rollout = asked.model_copy(update=update)
     return scenario.model_copy(update={"rl": scenario.rl.model_copy(update={"rollout": rollout})})
 
 
 def beside_each_row(problem: Problem, layouts: Layouts) -> Rollouts:
-    """The one rollout choice beside each row of the layouts, whatever their shape, in one column."""
+    """The one rollout choice beside each row of the layouts, whatever their shape, in one column.
+
+    Beside a trainer that sleeps while samples are made its memory fraction and requests are not told.
+    """
     rl, engine = problem.scenario.rl, problem.rollout_engine
     assert rl is not None
     assert engine is not None
     gpus, asked = np.ravel(layouts.num_gpus), rl.rollout
-    same = np.ones_like(gpus)
+    same, awake = np.ones_like(gpus), problem.awake_together
+    share = float(str(asked.gpu_memory_utilization)) if awake else 0.0
+    most = int(str(asked.max_concurrency or engine.max_concurrency)) if awake else engine.max_concurrency
     return Rollouts(
         num_gpus=gpus,
         wish=np.ravel(layouts.wish),
         tensor_parallel=same * int(str(asked.tensor_parallel)),
-        gpu_memory_utilization=same * float(str(asked.gpu_memory_utilization)),
-        max_concurrency=same * int(str(asked.max_concurrency or engine.max_concurrency)),
+        gpu_memory_utilization=same * share,
+        max_concurrency=same * most,
         training_gpus=gpus,
         variant=np.ravel(layouts.variant),
     )

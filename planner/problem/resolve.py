@@ -50,7 +50,7 @@ def resolve(document: Document, scenario: Scenario, catalog: Catalog) -> Questio
     if names.wrong:
         raise InputError(names.wrong)
     heads, most = shared["architecture"].num_attention_heads, shared.get("gpus_per_node", 1)
-    scenario = spelt_out(scenario, shared["rollout_engine"], heads, most)
+    scenario = spelt_out(scenario, engine, shared["rollout_engine"], heads, most)
     try:
         taken = tuple(
             more for variant in variants(scenario, engine) for more in _each_option_set(names, variant, shared)

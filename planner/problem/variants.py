@@ -232,15 +232,24 @@ def awake_together(scenario: Scenario) -> bool:
     return rl is not None and rl.placement == "colocated" and (bool(rl.trainer_on_gpu) or not rl.rollout.sleeps)
 
 
+def syncs_beside_weights(scenario: Scenario, engine: Engine) -> bool:
+    """Whether a colocated trainer's own weights, as its layout holds them, lie beside those that wake."""
+    rl = scenario.rl
+    shared = rl is not None and "colocated" in _placements(scenario, engine)
+    return shared and engine.colocation is not None and engine.colocation.trainer_on_gpu_during_sync
+
+
 def _beside_the_trainer(field: str) -> Decision:
     """A choice of the rollout engine, which is one of each problem where what it takes is missing to the trainer."""
     path = ("rl", "rollout", field)
+    by_layout = field == "tensor_parallel"
 
     def options(scenario: Scenario, engine: Engine) -> Sequence[object]:
         if scenario.rl is None:
             return [None]
         asked = getattr(scenario.rl.rollout, field)
-        return list(dict.fromkeys(asked)) if isinstance(asked, list) and awake_together(scenario) else [asked]
+        apart = awake_together(scenario) or (by_layout and syncs_beside_weights(scenario, engine))
+        return list(dict.fromkeys(asked)) if isinstance(asked, list) and apart else [asked]
 
     def pin(scenario: Scenario, value: object) -> Scenario:
         return scenario if scenario.rl is None else _with(scenario, path, value)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from planner.schema.base import Frozen, GbPerSecond, Gib, Micros, Millis, Seconds, Source
+from planner.schema.base import BytesEach, Frozen, GbPerSecond, Gib, Micros, Millis, Seconds, Source
 
 TrainerPart = Literal["weights", "optimizer", "reference"]
 """Weights (with the gradients, where they lie in one buffer), optimizer state, or weights of the frozen reference."""
@@ -21,8 +21,17 @@ class Colocation(Frozen):
     rollout_residual_gib: Gib
     """Left by the sleeping rollout engine (CUDA context, graphs) while the trainer is awake."""
     trainer_on_gpu_during_sync: bool
+    """The trainer's weights are on the GPU, as its layout holds them, while the rollout engine takes them over."""
     sync_bucket_gib: Gib
+    """Weights under way at once; a standing buffer, or tensors gathered up to this size."""
     sync_buckets: int = Field(default=2, ge=1, le=1024)
+    """Copies of them that lie on a GPU at once."""
+    sync_bucket_grows: bool = False
+    """A bucket is no buffer but tensors: one that is larger than a bucket is sent whole."""
+    sync_tensor_bytes: BytesEach = 0
+    """Bytes an element of the largest weight tensor, which lies whole on each GPU beside the buckets on its way."""
+    sync_stacked_experts: bool = False
+    """One tensor holds gate and up of all experts of a layer."""
     sync_gb_per_s_per_gpu: GbPerSecond
     """Effective rate of moving new weights into the rollout engine, a GPU."""
     sync_fixed_seconds: Seconds

@@ -1,6 +1,7 @@
 """Trainer and rollout engine awake on one GPU: parts of the one that stay there while the other works.
 
     samples are generated, weights are taken over    the rollout engine's ledger + what of the trainer does not leave
+    weights are taken over                           + the trainer's weights, where its stack sends them from the GPU
     the trainer works                                the trainer's ledger + what the rollout engine keeps
 
 Source: verl @1dda039b9 verl/workers/engine/base.py lines 318 to 328 (param_offload moves weights and gradients,
@@ -15,7 +16,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.stage_parameters import StageParameters
-from planner.costs.rollout import RolloutCosts
+from planner.costs.rollout import WEIGHT_SYNC, RolloutCosts
 from planner.problem.awake_together import beside_each_row, graphs_left_gib, keeps_reference, rollouts_sleep
 from planner.units import GIB
 
@@ -26,6 +27,8 @@ WEIGHTS = (
     ItemName.WEIGHT_GRADIENT_BUFFERS,
 )
 """What a trainer's state calls its weights and what goes with them."""
+SENT = WEIGHTS[:-1]
+"""What of them is there while they are sent."""
 
 
 def awake_rollouts(stage: StageParameters, moment: str) -> tuple[Item, ...]:
@@ -47,11 +50,10 @@ def beside_rollouts(stage: StageParameters, moment: str, state: tuple[Item, ...]
         kept |= {*WEIGHTS, *((ItemName.GRADIENTS,) if problem.colocation.gradients_with_weights else ())}
     if problem.stays("optimizer"):
         kept.add(ItemName.OPTIMIZER)
-    engine = awake_rollouts(stage, moment)
-    if problem.stays("weights"):
-        engine = tuple(item for item in engine if item.name != ItemName.TRAINER_WEIGHTS)
+    if moment == WEIGHT_SYNC and problem.syncs_beside_weights:
+        kept |= {*SENT}
     stays = tuple(item for item in state if item.name in kept)
-    return (*engine, *stays, *reference_weights(stage))
+    return (*awake_rollouts(stage, moment), *stays, *reference_weights(stage))
 
 
 def reference_weights(stage: StageParameters) -> tuple[Item, ...]:

@@ -39,7 +39,7 @@ from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
 from planner.costs.memory.weights import cached_fp8_copies, sharded_weights, shards_in_transit
-from planner.costs.rollout import ROLLOUT_MOMENTS
+from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
@@ -386,11 +386,13 @@ def moments(problem: Problem) -> tuple[str, ...]:
     """The moments at which this problem's training phase can peak.
 
     Where gradients stand from the start, no moment of the backward pass has more of them than another. Where trainer
-    and rollout engine share a GPU awake, each stage has the moments of generation too.
+    and rollout engine share a GPU awake, each stage has the moments of generation too; where the trainer's weights lie
+    beside those that wake, that of weight sync.
     """
     appear = problem.engine.states.gradients_appear and problem.scenario.adapter is None
     there = {END_OF_BACKWARD: appear, "log_prob": problem.is_rl and bool(problem.engine.log_prob)}
-    shared = ROLLOUT_MOMENTS if problem.awake_together else ()
+    synced = (WEIGHT_SYNC,) if problem.syncs_beside_weights else ()
+    shared = ROLLOUT_MOMENTS if problem.awake_together else synced
     return (*(name for name in MOMENTS if there.get(name, True)), *shared)
 
 
