@@ -93,6 +93,7 @@ def test_without_graphs_there_are_none_to_hold_and_every_kernel_is_launched(verl
 
 TABLE = 152_064 * 3_584
 """Elements of Qwen2.5-7B's embedding, its largest tensor."""
+DATA_8 = {"layout.tensor_parallel": 1, "layout.data_parallel": 8}
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,10 @@ TABLE = 152_064 * 3_584
         ("verl-megatron", {}, 2 / 4, 2 * GIB + 4 * TABLE),
         ("nemo-rl", {}, 2 / 4, 6 * TABLE),
         # A tensor alone comes to the GPU, in fp32.
-        ("verl-fsdp2", {"layout.tensor_parallel": 1, "layout.data_parallel": 8}, 0, 2 * GIB + 4 * TABLE),
-        ("nemo-rl-fsdp2", {"layout.tensor_parallel": 1, "layout.data_parallel": 8}, 4 / 8, 8 * TABLE),
-        ("openrlhf", {"layout.tensor_parallel": 1, "layout.data_parallel": 8, "layout.zero_stage": 3}, 2 / 8, 4 * TABLE),
-        ("openrlhf", {"layout.tensor_parallel": 1, "layout.data_parallel": 8, "layout.zero_stage": 2}, 2, 4 * TABLE),
+        ("verl-fsdp2", DATA_8, 0, 2 * GIB + 4 * TABLE),
+        ("nemo-rl-fsdp2", DATA_8, 4 / 8, 8 * TABLE),
+        ("openrlhf", {**DATA_8, "layout.zero_stage": 3}, 2 / 8, 4 * TABLE),
+        ("openrlhf", {**DATA_8, "layout.zero_stage": 2}, 2, 4 * TABLE),
         # Weights come from the host; the table is larger than 512 MiB, and lies there twice.
         ("slime", {}, 0, 2 * 2 * TABLE),
     ],
@@ -124,7 +125,7 @@ def test_weights_while_they_are_sent_by_hand(
 
 
 def test_verls_deferred_reduction_keeps_whole_gradients(verl: Document) -> None:
-    """Qwen3-8B has 8,190,735,360 parameters, 4 B each; its nightly run took 27.04 GiB more so (seven eighths are 26.70)."""
+    """Qwen3-8B's 8,190,735,360 parameters at 4 B; verl's own run took 27.04 GiB more, seven eighths are 26.70."""
     changes = {"engine": "verl-fsdp2", "model": "qwen3-8b", "layout.tensor_parallel": 1, "layout.data_parallel": 8}
     base = override(verl, {**changes, "rl.steps_per_rollout": 1})
     whole, cut = (items(plan(base, engine_options=options), "backward") for options in (["deferred_reduction"], []))
