@@ -60,6 +60,11 @@ def beside_each_row(problem: Problem, layouts: Layouts) -> Rollouts:
     )
 
 
+def sends_from_gpu(problem: Problem) -> bool:
+    """The trainer's own weights lie on a shared GPU, as its layout holds them, while the rollout engine's wake."""
+    return problem.is_rl and problem.colocated and problem.colocation.trainer_on_gpu_during_sync
+
+
 def keeps_reference(problem: Problem) -> bool:
     """Whether a frozen reference's weights never leave the GPU."""
     rl = problem.scenario.rl

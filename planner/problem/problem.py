@@ -198,11 +198,6 @@ class Problem(StateBytes):
         """Trainer and rollout engine share the GPUs, and part of one stays there while the other works."""
         return awake_together(self.scenario)
 
-    @property
-    def syncs_beside_weights(self) -> bool:
-        """The trainer's own weights lie on a shared GPU, as its layout holds them, while the rollout engine's wake."""
-        return self.is_rl and self.colocated and self.colocation.trainer_on_gpu_during_sync
-
     def stays(self, part: TrainerPart) -> bool:
         """Whether this part of a colocated trainer stays on the GPU while the rollout engine is awake."""
         rl = self.scenario.rl

@@ -50,6 +50,8 @@ class Colocation(Frozen):
     """Parts of the trainer that the stack leaves on the GPU where its user does not switch offloading on."""
     gradients_with_weights: bool = False
     """Gradients lie in a buffer that stands from the start, and goes where the weights go."""
+    scores_without: list[Literal["gradients", "optimizer"]] = Field(default_factory=list)
+    """Parts that come back to the GPU for the update only, not for passes that score samples before it."""
     source: str
 
 

@@ -91,6 +91,18 @@ def test_without_graphs_there_are_none_to_hold_and_every_kernel_is_launched(verl
     assert eager.rollout.seconds > graphs.rollout.seconds
 
 
+def test_samples_are_scored_with_the_weights_alone(verl: Document) -> None:
+    """verl loads no gradients and no optimizer for it; slime wakes all at once; what stays was never gone."""
+    state = {ItemName.WEIGHTS, ItemName.GRADIENTS, ItemName.OPTIMIZER}
+    scored = {
+        engine: state & set(items(plan(verl, engine=engine), "log_prob")) for engine in ("verl-megatron", "slime")
+    }
+    assert scored == {"verl-megatron": {ItemName.WEIGHTS}, "slime": state}
+    assert state <= set(items(estimate(override(verl, ALL)), "log_prob"))
+    moved = items(plan(verl, engine="verl-megatron"), "log_prob")
+    assert moved[ItemName.WEIGHTS] == pytest.approx(2 * 7_615_616_512 / 4 / GIB, rel=1e-3)
+
+
 TABLE = 152_064 * 3_584
 """Elements of Qwen2.5-7B's embedding, its largest tensor."""
 DATA_8 = {"layout.tensor_parallel": 1, "layout.data_parallel": 8}

@@ -32,6 +32,8 @@ from planner.validation.rl.placement import (
 from planner.validation.rl.placement_report import placement_blocks, placement_document
 from planner.validation.rl.report import rl_bar, rl_document
 from planner.validation.rl.steps import WITHIN, load_rl, run_rl
+from planner.validation.rl.trainer_memory import score_trainers, trainer_rows
+from planner.validation.rl.trainer_memory import table as trainer_table
 
 FOLDER = data_folder()
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="published measurements come with a checkout")
@@ -178,3 +180,17 @@ def test_printed_phases_are_read_as_printed() -> None:
     assert rows["verl071-7b-16h200-gsm8k"].measured["log_probs"] == pytest.approx(13.64 + 12.55)
     assert rows["verl-sync-qwen2.5-7b"].measured == {"weight_sync": 5.75}
     assert rows["nemorl03-llama8b-mcore"].framework == "NeMo-RL"
+
+
+def test_trainers_memory_of_the_first_look_stays_as_near() -> None:
+    """Three runs of verl with all settings: within 10 %, each in its interval; two kinds of rows are counted apart."""
+    rows, scores = trainer_rows(FOLDER), score_trainers(FOLDER)
+    assert len(rows) == len(scores) + sum(bool(row.not_said) for row in rows) == 12
+    plain = {score.row.id: score for score in scores if not score.row.doubtful}
+    assert set(plain) == {"gspo-8b-deferred", "gspo-8b", "dapo-moonlight"}
+    assert all(abs(score.error) < 0.1 and score.inside for score in plain.values())
+    # What a deferred reduction keeps, by the two runs and by count.
+    deferred, cut = plain["gspo-8b-deferred"], plain["gspo-8b"]
+    measured = deferred.row.measured_gib - cut.row.measured_gib
+    assert deferred.predicted_gib - cut.predicted_gib == pytest.approx(measured, rel=0.15)
+    assert "Doubtful: 7 rows" in trainer_table(scores)

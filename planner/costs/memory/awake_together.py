@@ -17,7 +17,13 @@ from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.rollout import WEIGHT_SYNC, RolloutCosts
-from planner.problem.awake_together import beside_each_row, graphs_left_gib, keeps_reference, rollouts_sleep
+from planner.problem.awake_together import (
+    beside_each_row,
+    graphs_left_gib,
+    keeps_reference,
+    rollouts_sleep,
+    sends_from_gpu,
+)
 from planner.units import GIB
 
 WEIGHTS = (
@@ -50,10 +56,26 @@ def beside_rollouts(stage: StageParameters, moment: str, state: tuple[Item, ...]
         kept |= {*WEIGHTS, *((ItemName.GRADIENTS,) if problem.colocation.gradients_with_weights else ())}
     if problem.stays("optimizer"):
         kept.add(ItemName.OPTIMIZER)
-    if moment == WEIGHT_SYNC and problem.syncs_beside_weights:
+    if moment == WEIGHT_SYNC and sends_from_gpu(problem):
         kept |= {*SENT}
     stays = tuple(item for item in state if item.name in kept)
     return (*awake_rollouts(stage, moment), *stays, *reference_weights(stage))
+
+
+def while_scoring(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Item, ...]:
+    """What of a trainer's state is on the GPU in a pass without gradients, before the update. [bytes]
+
+    Gradients that appear in the backward pass are gone; a colocated stack brings what its file says only to train.
+    """
+    problem = stage.problem
+    away = {ItemName.GRADIENTS} if problem.engine.states.gradients_appear else set()
+    if problem.colocated:
+        coloc = problem.colocation
+        stays = {"gradients": problem.stays("weights") and coloc.gradients_with_weights}
+        stays["optimizer"] = problem.stays("optimizer")
+        names = {"gradients": ItemName.GRADIENTS, "optimizer": ItemName.OPTIMIZER}
+        away |= {names[part] for part in coloc.scores_without if not stays[part]}
+    return tuple(item for item in state if item.name not in away)
 
 
 def reference_weights(stage: StageParameters) -> tuple[Item, ...]:

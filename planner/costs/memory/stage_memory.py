@@ -11,7 +11,7 @@ layers keep is the larger of two affine functions (`leading.py`).
     loss            state + f ((n - r) A + r S) + logits                last stage
     end of backward state, all gradients made, + A + S + T of the first layer, or parts of a tied table being added
     optimizer       state + temporaries of the step
-    log_prob        state + logits + two layers' stubs                  RL, last stage
+    log_prob        weights (+ what is left of the state) + logits      RL, last stage
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
-from planner.costs.memory.awake_together import beside_rollouts, reference_weights, rollouts_beside
+from planner.costs.memory.awake_together import beside_rollouts, reference_weights, rollouts_beside, while_scoring
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
@@ -41,6 +41,7 @@ from planner.costs.memory.weight_copies import weight_copies
 from planner.costs.memory.weights import cached_fp8_copies, sharded_weights, shards_in_transit
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
+from planner.problem.awake_together import sends_from_gpu
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
 from planner.problem.scoring import scored_layouts
@@ -210,7 +211,7 @@ class StageMemory(StageTensors):
         if name == END_OF_BACKWARD:
             return self._end_of_backward()
         if name == "log_prob":
-            return self.state + self._gathered(name) + self._log_prob()
+            return while_scoring(self, self.state) + self._gathered(name) + self._log_prob()
         flight = self.in_flight if name != "recomputation" else self.in_flight - 1
         whole, stubs = self._activations(flight)
         engine = self.problem.engine
@@ -385,14 +386,12 @@ class StageMemory(StageTensors):
 def moments(problem: Problem) -> tuple[str, ...]:
     """The moments at which this problem's training phase can peak.
 
-    Where gradients stand from the start, no moment of the backward pass has more of them than another. Where trainer
-    and rollout engine share a GPU awake, each stage has the moments of generation too; where the trainer's weights lie
-    beside those that wake, that of weight sync.
+    Where gradients stand from the start, no moment of the backward pass has more of them than another. Each stage has
+    the moments of generation where both share a GPU awake, that of weight sync where weights are sent from there.
     """
     appear = problem.engine.states.gradients_appear and problem.scenario.adapter is None
     there = {END_OF_BACKWARD: appear, "log_prob": problem.is_rl and bool(problem.engine.log_prob)}
-    synced = (WEIGHT_SYNC,) if problem.syncs_beside_weights else ()
-    shared = ROLLOUT_MOMENTS if problem.awake_together else synced
+    shared = ROLLOUT_MOMENTS if problem.awake_together else (WEIGHT_SYNC,) * sends_from_gpu(problem)
     return (*(name for name in MOMENTS if there.get(name, True)), *shared)
 
 

@@ -132,7 +132,10 @@ def score_trainers(folder: Path) -> tuple[TrainerScore, ...]:
 
 def table(scores: Sequence[TrainerScore]) -> str:
     """The rows as markdown, and a line for those with settings and the doubtful ones each."""
-    lines = ["| row | metric | measured GiB | predicted | error | fullest in | 90 % interval | inside |", "|---" * 8 + "|"]
+    lines = [
+        "| row | metric | measured GiB | predicted | error | fullest in | 90 % interval | inside |",
+        "|---" * 8 + "|",
+    ]
     for s in scores:
         kind = " (doubtful)" if s.row.doubtful else ""
         lines.append(
