@@ -85,10 +85,13 @@ def trainer_rows(folder: Path) -> tuple[TrainerRow, ...]:
             settings: dict[str, object] = json.loads(cells["set"]) if cells["set"] else {}
             settings |= {"engine": cells["engine"], "model": cells["model"]}
             settings["engine_options"] = [name for name in cells["options"].split(";") if name]
-            names = ("id", "source", "engine", "model", "metric")
             found.append(
                 TrainerRow(
-                    *(cells[name] for name in names),
+                    id=cells["id"],
+                    source=cells["source"],
+                    engine=cells["engine"],
+                    model=cells["model"],
+                    metric=cells["metric"],
                     measured_gib=float(cells["memory_gib"]),
                     doubtful=cells["doubtful"],
                     not_said=cells["not_said"],
