@@ -6,9 +6,10 @@ from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, optional, settings
 from planner.launch.parallel import joined_by_ray, one_number
-from planner.launch.said import said
+from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.launch.verl_critic import like_the_policy
 from planner.problem.problem import ASYNCHRONOUS
 from planner.search.plan import Plan
 from planner.search.search import Outcome
@@ -52,8 +53,21 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
             optimizer + "overlap_cpu_optimizer_d2h_h2d": True,
             optimizer + "use_precision_aware_optimizer": True,
         }
+    if rl is not None and rl.algorithm == "ppo":
+        del values["algorithm.adv_estimator"]  # its default, gae, is what has a critic
+        values |= like_the_policy(values) | _critic(plan, part, words)
     run = ('python3 -m verl.trainer.main_ppo "${PLAN_ARGS[@]}" \\', *_data(), '  "$@"')
     return script(outcome, common.engine, values, run, _remarks(plan), assigned=True)
+
+
+def _critic(plan: Plan, part: str, words: Words) -> Words:
+    """What a critic's own defaults have otherwise: its token budget, and what of it stays on the GPU."""
+    own = "critic.megatron" if part == "megatron" else "critic.fsdp"
+    away = not plan.problem.stays("critic")
+    out: Words = {f"{own}.param_offload": True, f"{own}.optimizer_offload": True} if away else {}
+    if words["dynamic"]:
+        return out | {"critic.ppo_max_token_len_per_gpu": words["tokens_per_gpu"]}
+    return out | {"critic.ppo_micro_batch_size_per_gpu": words["fixed_micro_batch_size"]}
 
 
 def _shards_weights(plan: Plan) -> bool:

@@ -65,6 +65,12 @@ def sends_from_gpu(problem: Problem) -> bool:
     return problem.is_rl and problem.colocated and problem.colocation.trainer_on_gpu_during_sync
 
 
+def has_critic(problem: Problem) -> bool:
+    """Whether a critic is trained beside the policy."""
+    rl = problem.scenario.rl
+    return rl is not None and rl.algorithm == "ppo"
+
+
 def keeps_reference(problem: Problem) -> bool:
     """Whether a frozen reference's weights never leave the GPU."""
     rl = problem.scenario.rl

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from planner.schema.base import BytesEach, Frozen, GbPerSecond, Gib, Micros, Millis, Seconds, Source
 
-TrainerPart = Literal["weights", "optimizer", "reference"]
-"""Weights (with the gradients, where they lie in one buffer), optimizer state, or weights of the frozen reference."""
+TrainerPart = Literal["weights", "optimizer", "reference", "critic"]
+"""Weights (with the gradients, where they lie in one buffer), optimizer state, weights of the frozen reference, or all
+that a critic keeps between steps."""
 
 
 class Colocation(Frozen):
@@ -85,6 +86,8 @@ class Separation(Frozen):
 class Generation(Frozen):
     """What an RL stack asks of its rollout engine, and which of its own passes it leaves out."""
 
+    critic: str | None = None
+    """Source of a critic beside the policy on its GPUs; none where the stack has none, or nobody has read it."""
     log_probs: bool = False
     """The rollout engine returns the log-probability of each token."""
     answer_ms: Millis = 0

@@ -195,9 +195,11 @@ class Rollout(Frozen):
 
 
 class Rl(Frozen):
-    """One step of reinforcement learning with grouped samples (GRPO and its relatives)."""
+    """One step of reinforcement learning: with grouped samples (GRPO and its relatives), or with a critic (PPO)."""
 
-    algorithm: Literal["grpo"] = "grpo"
+    algorithm: Literal["grpo", "ppo"] = "grpo"
+    """ppo: a critic is trained beside the policy, a network of the policy's own shape with one value a token instead of
+    a vocabulary, laid out as the policy on the same GPUs."""
     prompt_length: Tokens
     response_length: Tokens | TokenWish
     """Largest response [tokens]."""

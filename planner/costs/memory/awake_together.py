@@ -14,12 +14,13 @@ from __future__ import annotations
 import numpy as np
 
 from planner.costs.item_names import ItemName
-from planner.costs.ledger import Item
+from planner.costs.ledger import Item, total
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.rollout import WEIGHT_SYNC, RolloutCosts
 from planner.problem.awake_together import (
     beside_each_row,
     graphs_left_gib,
+    has_critic,
     keeps_reference,
     rollouts_sleep,
     sends_from_gpu,
@@ -59,7 +60,7 @@ def beside_rollouts(stage: StageParameters, moment: str, state: tuple[Item, ...]
     if moment == WEIGHT_SYNC and sends_from_gpu(problem):
         kept |= {*SENT}
     stays = tuple(item for item in state if item.name in kept)
-    return (*awake_rollouts(stage, moment), *stays, *reference_weights(stage))
+    return (*awake_rollouts(stage, moment), *stays, *other_networks(stage, state))
 
 
 def while_scoring(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -78,13 +79,22 @@ def while_scoring(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Item
     return tuple(item for item in state if item.name not in away)
 
 
-def reference_weights(stage: StageParameters) -> tuple[Item, ...]:
-    """Weights of the frozen reference on this rank, where they never leave the GPU. [bytes]"""
-    problem = stage.problem
-    if not keeps_reference(problem):
-        return ()
-    held = stage.sharded(stage.parameters, 3) * problem.precision.weight_bytes
-    return (Item(ItemName.REFERENCE_WEIGHTS, held, problem.colocation.source),)
+def other_networks(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Weights of the frozen reference, and what a critic keeps between steps, where they never leave the GPU. [bytes]
+
+    A critic keeps what a policy's `state` does between steps, a head more than it has. While it is trained it has the
+    policy's activations and no logits, so that no moment of its own is fuller than one of the policy's.
+    """
+    problem, found = stage.problem, []
+    if keeps_reference(problem):
+        held = stage.sharded(stage.parameters, 3) * problem.precision.weight_bytes
+        found.append(Item(ItemName.REFERENCE_WEIGHTS, held, problem.colocation.source))
+    if has_critic(problem) and problem.stays("critic"):
+        gone = () if problem.colocation.gradients_with_weights else (ItemName.GRADIENTS,)
+        shared = (ItemName.LIBRARY_WORKSPACES, ItemName.WEIGHT_GRADIENT_BUFFERS)
+        kept = total([item for item in state if item.name not in (*gone, *shared)])
+        found.append(Item(ItemName.CRITIC, kept, problem.colocation.source))
+    return tuple(found)
 
 
 def rollouts_beside(stage: StageParameters) -> tuple[Item, ...]:

@@ -11,6 +11,7 @@ from planner.costs.memory.pinned import added_by_rounding
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.memory.weights import sharded_weights
+from planner.problem.awake_together import has_critic
 from planner.problem.formats import FP32_BYTES
 from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
@@ -61,6 +62,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
             if name in coloc.pinned_copies:
                 pinned, stored = coloc.pinned_copies[name], problem.precision.weight_bytes
                 rounding += ranks * added_by_rounding(memory, memory.parameters, stored, pinned)
+    if has_critic(problem) and not problem.stays("critic"):
+        items += _sleeping_critic(problem, ranks, held_weights, optimizer_bytes(memory))
     state, held = memory.sharded(memory.trainable, 1), optimizer_bytes(memory)
     asleep = problem.is_rl and problem.colocated
     states = problem.engine.states
@@ -108,3 +111,13 @@ def _checkpoint(memory: StageMemory, ranks: Floats, held_weights: Floats) -> Ite
     *_, adapters = weights = sharded_weights(memory)
     staged = np.where(memory.layouts.zero_stage >= 3, total(weights), adapters.amount)
     return Item(ItemName.CHECKPOINT_STAGING, ranks * staged, "adapters; behind shards the frozen base as it is held")
+
+
+def _sleeping_critic(problem: Problem, ranks: Floats, weights: Floats, state: Floats) -> list[Item]:
+    """Weights and optimizer of a critic while the policy works: as many as the policy's. [bytes]"""
+    source = problem.colocation.source
+    copied = ranks * weights * problem.precision.weight_bytes
+    return [
+        Item("weight copy (critic)", copied, source),
+        Item(ItemName.SLEEPING_CRITICS_OPTIMIZER, ranks * state, source),
+    ]

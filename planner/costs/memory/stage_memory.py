@@ -23,7 +23,7 @@ import numpy as np
 
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
-from planner.costs.memory.awake_together import beside_rollouts, reference_weights, rollouts_beside, while_scoring
+from planner.costs.memory.awake_together import beside_rollouts, other_networks, rollouts_beside, while_scoring
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
@@ -380,7 +380,7 @@ class StageMemory(StageTensors):
         """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
         if name in ROLLOUT_MOMENTS:
             return beside_rollouts(self, name, self.state)
-        return (*self._needed(name), *reference_weights(self), *self._outside())
+        return (*self._needed(name), *other_networks(self, self.state), *self._outside())
 
 
 def moments(problem: Problem) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ n * layer + r * recomputed layer + its ends. Source: Narayanan et al. 2021, arXi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,12 +29,14 @@ from planner.costs.time.strides import hops_between_nodes, pipeline_stride, seam
 from planner.costs.time.update import MS, UpdateTime
 from planner.formulas.faults import factor_at_scale
 from planner.formulas.schedule import WEIGHT_SHARE
+from planner.problem.awake_together import has_critic
 from planner.problem.layouts import Floats, Ints
 from planner.units import US_PER_S
 
 VISITS = ("train", "score", "swap", "update")
 ONCE = ("swap", "update")
 """Visits in which no stage waits for another's micro-batches: as slow as the slowest stage."""
+CRITIC = "the critic, a network like the policy"
 PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
 
 
@@ -73,7 +75,16 @@ class StepTime(BusyTime):
 
     @cached_property
     def train(self) -> tuple[Affine, ...]:
-        """Forward and backward of one micro-batch on one stage."""
+        """Forward and backward of one micro-batch on one stage; a critic's after the policy's, without logits."""
+        if not has_critic(self.problem):
+            return self._policy
+        once = (ItemName.LOGITS_AND_LOSS,)
+        return tuple(
+            replace(row.scaled(2, CRITIC), end=row.end if row.name in once else 2 * row.end) for row in self._policy
+        )
+
+    @cached_property
+    def _policy(self) -> tuple[Affine, ...]:
         lay, layer = self.layouts, self._layer
         zero = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         waits, end = self._waits[0] + self._waits[1], zero
@@ -180,9 +191,13 @@ class StepTime(BusyTime):
 
     @cached_property
     def score(self) -> tuple[Affine, ...]:
-        """Forward passes for log-probabilities (reference and old policy) of one micro-batch on one stage, in RL."""
+        """Forward passes before training of one micro-batch on one stage, in RL.
+
+        They make log-probabilities (reference and old policy), and a critic's values, which have no logits.
+        """
         passes = float(len(self.problem.scored_by))
-        if not passes:
+        with_values = passes + has_critic(self.problem)
+        if not with_values:
             return ()
         rows = []
         larger = self._unequal.fewer  # micro-batches: fewer launches to wait for, and fewer gathers of sharded weights
@@ -191,14 +206,14 @@ class StepTime(BusyTime):
             ItemName.WAITING_FOR_LAUNCHES: lambda: self._waiting(larger)[0],
             ItemName.GATHERING_SHARDED_WEIGHTS: lambda: self._layer.zero_three((free, free))[0] / larger,
         }
-        for row in self.train:
+        for row in self._policy:
             if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST:
                 continue
             again = once[row.name]() if row.name in once else row.recomputed
             end = passes * (self._is_last * self._head_seconds()[0]) if row.name == ItemName.LOGITS_AND_LOSS else 0.0
             if row.name == ItemName.PIPELINE_SENDS:
-                end = passes * self.sends_of_scoring
-            rows.append(Affine(row.name, passes * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
+                end = with_values * self.sends_of_scoring
+            rows.append(Affine(row.name, with_values * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
         return tuple(rows)
 
     @cached_property
@@ -234,7 +249,7 @@ class StepTime(BusyTime):
         )
         if problem.engine.timing.step_ms:
             rows.append(Affine(ItemName.FIXED_TIME_OF_A_STEP, zero * 0.0, zero * 0.0, zero + update.fixed(), HOST))
-        return tuple(rows)
+        return tuple(row.scaled(2, CRITIC) for row in rows) if has_critic(problem) else tuple(rows)
 
     def visit(self, name: str) -> tuple[Affine, ...]:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""

@@ -7,7 +7,7 @@ from planner.launch.reading.adapters import say_adapter, say_base
 from planner.launch.reading.formats import say_formats
 from planner.launch.reading.found import Found
 from planner.launch.reading.methods import say_method
-from planner.launch.reading.verl import ranks_of, say_micro_batch, say_scoring, say_what_stays
+from planner.launch.reading.verl import names_critic, ranks_of, say_critic, say_micro_batch, say_scoring, say_what_stays
 
 FSDP1 = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
 """Settings of the first FSDP, which is costed as the second."""
@@ -50,7 +50,10 @@ def settle(found: Found) -> None:
         if words["colocated"]:
             say_what_stays(found, megatron=found.engine == VERL[True])
         say_scoring(found)
-    if words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None:
+    trained = words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None
+    if trained and found.launcher == "verl" and names_critic(found):
+        say_critic(found, megatron=found.engine == VERL[True])
+    elif trained:
         place = found.places.get("algorithm", found.places.get("model", Place("?")))
         found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
     first = next((found.options[name] for name in FSDP1 if name in found.options and found.has(name)), None)

@@ -173,6 +173,8 @@ def _rollout(found: Found, flat: Tree, put: object) -> None:
         if words.get(word) is not None:
             put(f"rl.rollout.{path}", words[word], word)
     put("rl.trainer_on_gpu", words.get("trainer_on_gpu"), "trainer_on_gpu")
+    if words.get("algorithm") == "ppo":
+        put("rl.algorithm", "ppo", "algorithm")
     if words.get("eager") is True:
         put("rl.rollout.cuda_graphs", False, "eager")
     if words.get("rollout_sleeps") is False:

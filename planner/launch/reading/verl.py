@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from planner.errors import Place
 from planner.launch.reading.found import Found
+from planner.launch.verl_critic import DECIDES, critics_key
 
 ACTOR = "actor_rollout_ref.actor"
 OF_ALL_RANKS = "ppo_micro_batch_size"
 """Samples of a micro-batch over all ranks, as releases before 0.3 were told; a rank's own is the setting of today."""
+CRITICS_SIZES = ("ppo_max_token_len_per_gpu", "ppo_micro_batch_size_per_gpu")
+INHERITED = ("critic.model.path",)
+"""What a critic's own default already says, or what no plan rests on."""
 REFERENCE = "actor_rollout_ref.ref.megatron.param_offload"
 
 
@@ -31,6 +35,35 @@ def say_what_stays(found: Found, *, megatron: bool) -> None:
     words["trainer_on_gpu"] = parts
     named = (found.options[name].place for name in switches.values() if name in found.options)
     found.places["trainer_on_gpu"] = next(named, place)
+
+
+def names_critic(found: Found) -> bool:
+    """A critic that is named and counted: on shared GPUs, without adapters. Nothing said would mean one by default."""
+    named = "algorithm.adv_estimator" in found.options or any(name.startswith("critic.") for name in found.options)
+    return named and found.words.get("colocated") is True and found.adapter is None
+
+
+def say_critic(found: Found, *, megatron: bool) -> None:
+    """A critic that is laid out as the policy is costed, and what of it stays on the GPU; what differs is listed."""
+    words, own = found.words, "critic.megatron" if megatron else "critic.fsdp"
+    words["algorithm"] = "ppo"
+    pairs = {each: name for name in found.options if name.endswith(DECIDES) and (each := critics_key(name)) is not None}
+    pairs |= {f"critic.{name}": f"{ACTOR}.{name}" for name in CRITICS_SIZES}
+    for critics, policys in pairs.items():
+        said, its = found.options.get(critics), found.options.get(policys)
+        if said is not None and (its is None or said.text != its.text):
+            found.note(said.place, f"{critics} {said.text} is costed as the policy's {its.text if its else 'own'}")
+        elif said is None and its is not None and critics not in INHERITED:
+            found.note(its.place, f"{critics} is not said: costed as {policys} {its.text}")
+    if found.has(f"{own}.param_offload") and found.has(f"{own}.optimizer_offload"):
+        return
+    place = found.places.get("algorithm", found.places.get("model", Place("?")))
+    if words.get("rollout_tensor_parallel") is None or words.get("gpu_memory_utilization") is None:
+        found.note(place, "the critic stays on the GPU, not counted: no line says the rollout engine's size and memory")
+        return
+    stays = words.get("trainer_on_gpu")
+    words["trainer_on_gpu"] = [*map(str, stays if isinstance(stays, list) else ()), "critic"]
+    found.places.setdefault("trainer_on_gpu", place)
 
 
 def say_micro_batch(found: Found, *, megatron: bool) -> None:

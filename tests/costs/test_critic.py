@@ -1,0 +1,119 @@
+"""PPO's critic: what it keeps by hand, that it trains and scores like the policy, and where none is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.costs.item_names import ItemName
+from planner.errors import InputError
+from planner.inputs.catalog import default_catalog
+from planner.inputs.document import Document, load, override
+from planner.launch import verl
+from planner.launch.lint import lint
+from planner.search.estimate import estimate
+from planner.search.plan import Plan
+from planner.search.search import plan as search
+from planner.units import GIB
+
+PARAMETERS = 7_615_616_512
+"""Of Qwen2.5-7B; a critic is counted with a head like the policy's."""
+FSDP2 = {"engine": "verl-fsdp2", "layout.tensor_parallel": 1, "layout.data_parallel": 8}
+
+
+@pytest.fixture(scope="module")
+def ppo() -> Document:
+    """Qwen2.5-7B under verl's Megatron: TP4 DP2 on eight H100, vLLM TP4 at 0.5, a critic beside the policy."""
+    changes = {
+        "engine": "verl-megatron",
+        "rl.algorithm": "ppo",
+        "rl.rollout.gpu_memory_utilization": 0.5,
+        "layout.recomputed_layers": "all",
+    }
+    return override(load("scenarios/qwen7b_rl_8gpu.yaml"), changes)
+
+
+def critic(found: Plan, phase: str) -> float:
+    """GiB of the critic on the first stage."""
+    (ledger,) = (each for each in found.memory if each.phase == phase and each.stage == 0)
+    return sum(item.amount for item in ledger.items if item.name == ItemName.CRITIC)
+
+
+@pytest.mark.parametrize(
+    ("layout", "each"),
+    [
+        # TP4: 16-bit weights, fp32 gradients in their buffer, AdamW's 12 B over two copies.
+        ({}, (2 + 4 + 12 / 2) / 4),
+        # Eight shards of fp32 weights and two moments; gradients are dropped after a step.
+        (FSDP2, (4 + 8) / 8),
+    ],
+)
+def test_a_critic_that_stays_is_there_in_every_phase(ppo: Document, layout: dict[str, Any], each: float) -> None:
+    stays = {**layout, "rl.trainer_on_gpu": ["critic"]}
+    found, asleep = estimate(override(ppo, stays)), estimate(override(ppo, layout))
+    for phase in ("rollout", "weight_sync", "log_prob", "backward", "optimizer"):
+        assert critic(found, phase) == pytest.approx(each * PARAMETERS / GIB, rel=2e-3), phase
+    assert not any(critic(asleep, each.phase) for each in asleep.memory if each.stage == 0)
+    assert found.peak_gib > asleep.peak_gib
+    grpo = estimate(override(ppo, {**layout, "rl.algorithm": "grpo"}))
+    assert asleep.peak_gib == grpo.peak_gib  # its moments have no logits and never are the fullest
+
+
+def test_a_critic_that_sleeps_lies_on_the_host_and_is_moved(ppo: Document) -> None:
+    stays, sleeps = estimate(override(ppo, {"rl.trainer_on_gpu": ["critic"]})), estimate(ppo)
+    more = {entry.name: entry.amount for entry in sleeps.host if "critic" in entry.name}
+    # Four ranks hold the weights of a copy, and there are two; the optimizer is cut over both.
+    assert more["weight copy (critic)"] == pytest.approx(2 * 2 * PARAMETERS / GIB, rel=2e-3)
+    assert more[ItemName.SLEEPING_CRITICS_OPTIMIZER] == pytest.approx(12 * PARAMETERS / GIB, rel=2e-3)
+    assert not any("critic" in entry.name for entry in stays.host)
+    moved = [sum(e.amount for e in each.time if e.name == ItemName.SLEEP_AND_WAKE) for each in (stays, sleeps)]
+    assert moved[1] == pytest.approx(2 * moved[0])
+
+
+def test_it_trains_and_scores_like_the_policy_without_logits(ppo: Document) -> None:
+    grpo, both = (dict(estimate(override(ppo, {"rl.algorithm": each})).phases) for each in ("grpo", "ppo"))
+    assert both["update"] == pytest.approx(2 * grpo["update"])
+    assert 1.9 * grpo["training"] < both["training"] < 2 * grpo["training"]
+    # Two passes that make log-probabilities; a third makes values.
+    assert 1.4 * grpo["log-probabilities"] < both["log-probabilities"] < 1.5 * grpo["log-probabilities"]
+    assert both["rollout"] == grpo["rollout"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "stays"), [({}, []), ({}, ["critic"]), (FSDP2, ["weights", "optimizer", "critic"]), (FSDP2, [])]
+)
+def test_the_launch_file_is_read_back(ppo: Document, tmp_path: Path, layout: dict[str, Any], stays: list[str]) -> None:
+    outcome = search(override(ppo, {**layout, "rl.trainer_on_gpu": stays}))
+    assert outcome.plan is not None
+    path = tmp_path / "plan.sh"
+    path.write_text(verl.fragment(outcome, default_catalog()), encoding="utf-8")
+    read = lint(path, default_catalog(), overrides=("cluster.node=hgx-h100-8",))
+    assert read.plan is not None
+    rl = read.plan.problem.scenario.rl
+    assert rl is not None
+    assert (rl.algorithm, sorted(rl.trainer_on_gpu)) == ("ppo", sorted(stays))
+    assert read.plan.peak_gib == pytest.approx(outcome.plan.peak_gib, abs=0.01)
+
+
+def test_what_of_a_critic_is_not_the_policys_is_listed(ppo: Document, tmp_path: Path) -> None:
+    path = tmp_path / "plan.sh"
+    text = verl.fragment(search(override(ppo, FSDP2)), default_catalog())
+    path.write_text(text.replace("critic.strategy=fsdp2", "critic.strategy=fsdp"), encoding="utf-8")
+    said = [why for _, why in lint(path, default_catalog()).found.unread]
+    assert any("critic.strategy fsdp is costed as the policy's fsdp2" in each for each in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"engine": "slime"}, "engine slime has none that is counted"),
+        ({"rl.placement": "asynchronous"}, "none is counted on GPUs of its own"),
+        ({"adapter": {"rank": 8, "targets": ["all-linear"]}}, "none is counted beside adapters"),
+        ({"rl.algorithm": "grpo", "rl.trainer_on_gpu": ["critic"]}, "rl.algorithm is grpo"),
+    ],
+)
+def test_where_none_is_counted_it_is_refused(ppo: Document, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        estimate(override(ppo, changes))
