@@ -32,6 +32,7 @@ from planner.search.tables import choice_keys, choice_ranks, row_keys, row_ranks
 
 DEFAULT_POINTS = 200_000
 """Spaces up to this size are enumerated after every solve."""
+POINTS_AT_ONCE = 10_000
 FLOAT_NOISE = 1e-12
 """Sums of the same seconds in another order may differ by this share."""
 
@@ -180,7 +181,8 @@ def _leading_dense(problem: Problem) -> int:
 
 
 def _splits(question: Question, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
-    """All (layers, recomputed layers) of one row, each of shape [points, stages]."""
+    """All (layers, recomputed layers) of one row, each of shape [points, stages]; rows of a variant with as many stages
+    and chunks have the same."""
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
     problem = question.problems[int(costs.layouts.variant[row])]
     total = problem.architecture.num_hidden_layers
@@ -216,22 +218,7 @@ def enumerate_best(
 
     With a grid, points are compared in its integers, and every point's integers are held against its floats.
     """
-    batches = []
-    for row in range(len(costs.layouts)):
-        layers, recomputed = _splits(question, costs, row)
-        if not len(layers):
-            continue
-        where = np.full(len(layers), row)
-        if grid is None:
-            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(question)
-        else:
-            grid.agree(where, layers, recomputed)
-            peak, limit = grid.peak(where, layers, recomputed), float(grid.limit)
-        fits = peak <= limit
-        if fits.any():
-            point = where[fits], layers[fits], recomputed[fits]
-            spent = costs.step_seconds(*point) if grid is None else grid.step(*point)
-            batches.append(_Batch(row, layers[fits], recomputed[fits], peak[fits], spent))
+    batches = list(_fitting(question, costs, grid))
     if not batches:
         return None
     wishes = costs.layouts.wish
@@ -240,6 +227,47 @@ def enumerate_best(
         if found is not None:
             return found
     return None
+
+
+def _fitting(question: Question, costs: RowCosts, grid: Rounded | None) -> Iterator[_Batch]:
+    """The points of each row that fit, several rows costed at once."""
+    for rows, parts in _gathered(question, costs):
+        where = np.repeat(rows, [len(layers) for layers, _ in parts])
+        layers, recomputed = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if grid is None:
+            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(question)
+        else:
+            grid.agree(where, layers, recomputed)
+            peak, limit = grid.peak(where, layers, recomputed), float(grid.limit)
+        fits = np.flatnonzero(peak <= limit)
+        point = where[fits], layers[fits], recomputed[fits]
+        spent = costs.step_seconds(*point) if grid is None else grid.step(*point)
+        first, last = (np.searchsorted(point[0], rows, side) for side in ("left", "right"))
+        for row, start, end in zip(rows, first.tolist(), last.tolist(), strict=True):
+            if end > start:
+                yield _Batch(row, point[1][start:end], point[2][start:end], peak[fits[start:end]], spent[start:end])
+
+
+def _gathered(question: Question, costs: RowCosts) -> Iterator[tuple[list[int], list[tuple[Ints, Ints]]]]:
+    """(rows, the layers and recomputed layers of all points of each), as many rows as make enough points."""
+    lay = costs.layouts
+    known: dict[Hashable, tuple[Ints, Ints]] = {}
+    rows: list[int] = []
+    parts: list[tuple[Ints, Ints]] = []
+    points = 0
+    kinds = zip(lay.variant.tolist(), lay.pipeline_parallel.tolist(), lay.virtual_pipeline.tolist(), strict=True)
+    for row, kind in enumerate(kinds):
+        if kind not in known:
+            known[kind] = _splits(question, costs, row)
+        if len(known[kind][0]):
+            rows.append(row)
+            parts.append(known[kind])
+            points += len(known[kind][0])
+        if points >= POINTS_AT_ONCE:
+            yield rows, parts
+            rows, parts, points = [], [], 0
+    if rows:
+        yield rows, parts
 
 
 @dataclass(frozen=True)
