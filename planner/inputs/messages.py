@@ -107,7 +107,7 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel], place: Pl
 def coerced_scalars(data: Any, record: Any, place: PlaceOf) -> list[Mistake]:
     """Numbers that the file does not write as numbers: pydantic takes true as 1 and "16" as 16, hiding the slip."""
     problems: list[Mistake] = []
-    stack: list[tuple[tuple[PathKey, ...], Any, Any]] = [((), {0: data}, {0: record})]
+    stack: list[tuple[tuple[PathKey, ...], object, object]] = [((), {0: data}, {0: record})]
     while stack:
         path, raw, value = stack.pop()
         for key, old, new in _pairs(raw, value):
@@ -120,19 +120,19 @@ def coerced_scalars(data: Any, record: Any, place: PlaceOf) -> list[Mistake]:
     return problems
 
 
-def _pairs(raw: Any, value: Any) -> Iterable[tuple[PathKey, Any, Any]]:
+def _pairs(raw: object, value: object) -> Iterable[tuple[PathKey, object, object]]:
     """(key, as the file has it, as the record has it) of what a mapping or a list holds, where both are alike."""
-    if isinstance(raw, list):
-        alike = isinstance(value, list | tuple) and len(raw) == len(value)
-        return zip(range(len(raw)), raw, value, strict=True) if alike else ()
-    if isinstance(value, BaseModel):
+    if isinstance(raw, list) and isinstance(value, list | tuple) and len(raw) == len(value):
+        return zip(range(len(raw)), raw, value, strict=True)
+    if isinstance(raw, dict) and isinstance(value, BaseModel):
         fields = type(value).model_fields
         return [(name, old, getattr(value, name)) for name, old in raw.items() if name in fields]
-    alike = isinstance(value, dict) and len(raw) == len(value)
-    return zip(raw, raw.values(), value.values(), strict=True) if alike else ()
+    if isinstance(raw, dict) and isinstance(value, dict) and len(raw) == len(value):
+        return zip(raw, raw.values(), value.values(), strict=True)
+    return ()
 
 
-def _is_coerced(raw: bool | str, value: Any) -> bool:
+def _is_coerced(raw: bool | str, value: object) -> bool:
     """Pydantic made a number of what is none in the file."""
     if not isinstance(value, int | float) or isinstance(value, bool | Enum):
         return False

@@ -50,7 +50,7 @@ def build(text: str, name: str, *, any_key: bool = False) -> tuple[Any, Mark]:
         refuse(name, f"{name} is not valid YAML", because=str(error).splitlines()[0] if str(error) else None)
 
 
-class _Parser(YAML):
+class _PureParser(YAML):
     """The pure parser without a search for plug-ins, which lists folders at every start."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class _Builder:
         self.documents = 0
 
     def build(self, text: str) -> tuple[Any, Mark]:
-        for event in _Parser().parse(text):
+        for event in _PureParser().parse(text):
             kind = type(event)
             if kind is ScalarEvent:
                 self.scalar(event)

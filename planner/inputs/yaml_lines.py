@@ -32,12 +32,12 @@ def read(text: str) -> _Node | None:
     if _STRANGE.search(text):
         return None
     try:
-        return _Lines(text).document()
+        return _PlainText(text).document()
     except Odd:
         return None
 
 
-class _Lines:
+class _PlainText:
     """The lines of a text and how far they are read. Every method raises Odd for what is not plain enough."""
 
     def __init__(self, text: str) -> None:

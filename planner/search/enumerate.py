@@ -181,8 +181,7 @@ def _leading_dense(problem: Problem) -> int:
 
 
 def _splits(question: Question, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
-    """All (layers, recomputed layers) of one row, each of shape [points, stages]; rows of a variant with as many stages
-    and chunks have the same."""
+    """All (layers, recomputed layers) of one row, each of shape [points, stages]; alike in all rows of its kind."""
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
     problem = question.problems[int(costs.layouts.variant[row])]
     total = problem.architecture.num_hidden_layers
@@ -219,8 +218,6 @@ def enumerate_best(
     With a grid, points are compared in its integers, and every point's integers are held against its floats.
     """
     batches = list(_fitting(question, costs, grid))
-    if not batches:
-        return None
     wishes = costs.layouts.wish
     for wish in sorted({int(wishes[batch.row]) for batch in batches}):
         found = _best_of(question, costs, rollouts, grid, [b for b in batches if wishes[b.row] == wish])
@@ -242,32 +239,25 @@ def _fitting(question: Question, costs: RowCosts, grid: Rounded | None) -> Itera
         fits = np.flatnonzero(peak <= limit)
         point = where[fits], layers[fits], recomputed[fits]
         spent = costs.step_seconds(*point) if grid is None else grid.step(*point)
-        first, last = (np.searchsorted(point[0], rows, side) for side in ("left", "right"))
-        for row, start, end in zip(rows, first.tolist(), last.tolist(), strict=True):
-            if end > start:
-                yield _Batch(row, point[1][start:end], point[2][start:end], peak[fits[start:end]], spent[start:end])
+        starts = np.searchsorted(point[0], rows[1:])
+        cut = (np.split(each, starts) for each in (*point[1:], peak[fits], spent))
+        yield from (_Batch(row, *each) for row, *each in zip(rows, *cut, strict=True) if len(each[0]))
 
 
 def _gathered(question: Question, costs: RowCosts) -> Iterator[tuple[list[int], list[tuple[Ints, Ints]]]]:
     """(rows, the layers and recomputed layers of all points of each), as many rows as make enough points."""
-    lay = costs.layouts
     known: dict[Hashable, tuple[Ints, Ints]] = {}
     rows: list[int] = []
-    parts: list[tuple[Ints, Ints]] = []
-    points = 0
-    kinds = zip(lay.variant.tolist(), lay.pipeline_parallel.tolist(), lay.virtual_pipeline.tolist(), strict=True)
+    points, lay = 0, costs.layouts
+    kinds = list(zip(*(c.tolist() for c in (lay.variant, lay.pipeline_parallel, lay.virtual_pipeline)), strict=True))
     for row, kind in enumerate(kinds):
         if kind not in known:
             known[kind] = _splits(question, costs, row)
-        if len(known[kind][0]):
-            rows.append(row)
-            parts.append(known[kind])
-            points += len(known[kind][0])
-        if points >= POINTS_AT_ONCE:
-            yield rows, parts
-            rows, parts, points = [], [], 0
-    if rows:
-        yield rows, parts
+        points += len(known[kind][0])
+        rows += [row] * bool(len(known[kind][0]))
+        if rows and (points >= POINTS_AT_ONCE or row == len(kinds) - 1):
+            yield rows, [known[kinds[each]] for each in rows]
+            rows, points = [], 0
 
 
 @dataclass(frozen=True)
