@@ -6,9 +6,8 @@ import hashlib
 import json
 import random
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,11 @@ RL_ENGINES = ("slime", "slime", "nemo-rl", "verl-megatron")
 PLAIN_ENGINES = ("megatron-core",) * 9 + ("megatron-core-replicated", "deepspeed", "deepspeed", "fsdp2", "transformers")
 PLAIN_ENGINES += ("torchtitan",)
 MODEL = "random-model.yaml"
+RECORD = Path(__file__).parent / "fixtures" / "rejected_draws.json"
+REFUSED, EMPTY, LARGE, SMALL, FULL = "relsf"
+"""Why a draw is rejected: no legal input, no rows, too many points, few points, no memory left for a rollout."""
+DRAWN_AGAIN = EMPTY + SMALL
+"""After these one more number was drawn."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,13 @@ def _question(scenario: dict[str, Any], model: dict[str, Any]) -> Question:
     path = Path(_folder().name) / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
     if not path.exists():
         path.write_text(text)
-    return question_of(json_document(json.dumps(scenario | {"model": str(path)}).encode(), "random.json"), _catalog())
+    return _asked(json.dumps(scenario | {"model": str(path)}))
+
+
+@lru_cache(maxsize=128)
+def _asked(scenario: str) -> Question:
+    """Questions are frozen: several tests ask the same one."""
+    return question_of(json_document(scenario.encode(), "random.json"), _catalog())
 
 
 def random_model(rng: random.Random, *, large: bool) -> dict[str, Any]:
@@ -309,32 +319,64 @@ def rollout_need(rollouts: RolloutTable | None) -> tuple[float, float] | None:
 
 
 def random_case(seed: int, *, most_points: int) -> Case:
-    """The problem of this seed: first draw that is legal input, has rows, and is small enough to enumerate."""
-    rng = random.Random(seed)
+    """The problem of this seed: first draw that is legal input, has rows, and is small enough to enumerate.
+
+    Draws that are on record as rejected are drawn and passed over, since most of the work is to see that they are to be
+    rejected; a seed without a record is judged draw by draw. `python tests/random_problems.py` writes the record anew.
+    """
+    return _first_accepted(seed, most_points, _rejected().get(f"{seed} {most_points}", ""))[0]
+
+
+def _first_accepted(seed: int, most_points: int, recorded: str) -> tuple[Case, str]:
+    """(the problem of this seed, why each draw before it was rejected); `recorded` stands for judging the first."""
+    rng, why = random.Random(seed), ""
     while True:
         scenario, model = _draw(rng)
         if seed % 10 == 7:
             _open_options(rng, scenario)
+        if len(why) < len(recorded):
+            why += recorded[len(why)]
+            if why[-1] in DRAWN_AGAIN:
+                rng.random()
+            continue
         try:
             question = _question(scenario, model)
             space = build_space(question)
         except InputError:
+            why += REFUSED
             continue
         if not len(space.layouts):
             if rng.random() < 0.02:
-                return Case(seed, scenario, model, 0)
+                return Case(seed, scenario, model, 0), why
+            why += EMPTY
             continue
         costs = RowCosts(question, space.layouts)
         rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
         points = count_points(question, costs, rollouts)
-        if not 0 < points <= most_points or (points < 12 and rng.random() < 0.7):
+        if not 0 < points <= most_points:
+            why += LARGE
+            continue
+        if points < 12 and rng.random() < 0.7:
+            why += SMALL
             continue
         _set_capacity(rng, scenario, peaks_gib(question, costs), rollout_need(rollouts))
         try:
             _question(scenario, model)
         except InputError:
+            why += FULL
             continue
-        return Case(seed, scenario, model, points)
+        return Case(seed, scenario, model, points), why
+
+
+@cache
+def _rejected() -> dict[str, str]:
+    """By seed and most points: why each draw before the accepted one was rejected, a letter each."""
+    return dict(json.loads(RECORD.read_text()))
+
+
+def _recordable(why: str) -> str:
+    """The reasons up to the first draw whose passing over needs its costs."""
+    return why.partition(FULL)[0]
 
 
 def _set_capacity(
@@ -359,7 +401,11 @@ def _set_capacity(
     scenario["limits"]["headroom_gib"] = float(headroom)
 
 
-def cases(count: int, *, first_seed: int = 0, most_points: int) -> Iterator[Case]:
-    """Problems of consecutive seeds."""
-    for seed in range(first_seed, first_seed + count):
-        yield random_case(seed, most_points=most_points)
+def record(asked: list[tuple[int, int]]) -> None:
+    """Write why each draw is rejected now, of the (seed, most points) asked for."""
+    found = {f"{s} {most}": _recordable(_first_accepted(s, most, "")[1]) for s, most in sorted(set(asked))}
+    RECORD.write_text(json.dumps(found, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    record([(int(key.split()[0]), int(key.split()[1])) for key in _rejected()])

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.costs.ledger import total
 from planner.costs.memory.leading import LEADING_REBUILT
@@ -153,6 +154,10 @@ class RowCosts:
             seconds = seconds + heavy[rows] * value.max(axis=1) + light[rows] * value.sum(axis=1)
         return seconds
 
+    def some(self, rows: NDArray[np.bool_]) -> RowCosts:
+        """The costs of the rows that a mask selects, read off these: nothing is worked out a second time."""
+        return _SomeRows(self.question, self.layouts.take(rows), self, rows)
+
     @cached_property
     def simplicity(self) -> Ints:
         """Axes above 1, plus one each for context parallelism, offload and virtual pipeline; uneven stages on top."""
@@ -167,6 +172,29 @@ class RowCosts:
         count = sum((axis > 1).astype(np.int64) for axis in axes)
         count = count + (lay.context_parallel > 1) + (lay.virtual_pipeline > 1)
         return np.asarray(count + np.array([_extras(v) for v in self.question.problems])[lay.variant], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _SomeRows(RowCosts):
+    """Costs of some of the rows of a whole."""
+
+    whole: RowCosts
+    rows: NDArray[np.bool_]
+
+    def _part(self, found: Coefficients) -> Coefficients:
+        each = (found.layer, found.recomputed, found.end)
+        return Coefficients(*(values[self.rows, : self.stages] for values in each))
+
+    @cached_property
+    def memory(self) -> dict[str, Coefficients]:
+        return {name: self._part(found) for name, found in self.whole.memory.items()}
+
+    @cached_property
+    def time(self) -> dict[str, tuple[Coefficients, Floats, Floats]]:
+        return {
+            name: (self._part(found), heavy[self.rows], light[self.rows])
+            for name, (found, heavy, light) in self.whole.time.items()
+        }
 
 
 @dataclass(frozen=True)

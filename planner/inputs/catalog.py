@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import importlib.util
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -49,8 +48,6 @@ KINDS = tuple(_SCHEMAS)
 TYPED = frozenset({"gpus", "nodes", "models", "engines"})
 """Kinds of which a part of a name may stand for it."""
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
-
 
 class _Extending(BaseModel):
     """What must be so of an entry before another one can be laid over it."""
@@ -84,6 +81,7 @@ class Catalog:
         self._entries: dict[tuple[str, str], tuple[Any, Document]] = {}
         self._documents: dict[tuple[str, str], Document] = {}
         self._rests_on: dict[tuple[str, str], dict[str, str]] = {}
+        self._data: dict[str, tuple[Path, str]] = {}
         self._used: dict[str, str] = {}
         self._asked_for: Catalog | None = None
 
@@ -150,21 +148,26 @@ class Catalog:
         return [self.find(kind, name) for name in self.ids(kind)]
 
     def data_file(self, relative: str) -> Path:
-        """A data file such as `measured/nccl.csv`, from the first folder that has it; counted as used."""
-        for folder in self.folders:
-            path = folder / relative
-            if path.is_file():
-                self._note({relative: hashlib.sha256(read_bytes(path, most_bytes=MOST_BYTES)).hexdigest()})
-                return path
-        looked_in = some_of([str(folder) for folder in self.folders])
-        raise InputError(Mistake(f"no file {relative} in the catalogs", Place(relative), because=looked_in))
+        """A data file such as `measured/nccl.csv`, from the first folder that has it; counted as used.
+
+        It is looked for once, as entries are.
+        """
+        if relative not in self._data:
+            path = next((file for folder in self.folders if (file := folder / relative).is_file()), None)
+            if path is None:
+                looked_in = some_of([str(folder) for folder in self.folders])
+                raise InputError(Mistake(f"no file {relative} in the catalogs", Place(relative), because=looked_in))
+            self._data[relative] = path, hashlib.sha256(read_bytes(path, most_bytes=MOST_BYTES)).hexdigest()
+        path, digest = self._data[relative]
+        self._note({relative: digest})
+        return path
 
     def flags(self, file: str) -> FlagTable:
         """A table in flags/: options or keys of one engine. Raises InputError where there is none, or it is wrong."""
-        from planner.schema.tables import FlagTable
+        from planner.inputs.flag_tables import checked
 
         path = self.data_file(f"flags/{file}")
-        return validate(read_json(path) if path.suffix == ".json" else read_document(path), FlagTable)
+        return checked(path, self._data[f"flags/{file}"][1])
 
     @property
     def tables(self) -> MeasuredTables:
@@ -366,11 +369,6 @@ def schema_of(kind: str) -> type[BaseModel]:
 def has_schema(kind: str) -> bool:
     """True where this installation can read entries of that kind."""
     return importlib.util.find_spec(_SCHEMAS[kind][0]) is not None
-
-
-def is_dated(date: str) -> bool:
-    """YYYY-MM or YYYY-MM-DD."""
-    return _DATE.match(date) is not None
 
 
 def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None, choices: Sequence[str] = ()) -> Mistake:

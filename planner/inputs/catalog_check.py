@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from planner.errors import InputError, Mistake
 from planner.formulas.parameters import count_parameters
-from planner.inputs.catalog import KINDS, Catalog, has_schema, is_dated
+from planner.inputs.catalog import KINDS, Catalog, has_schema
 
 _COMPUTE_KEYS = frozenset(("fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4"))
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?\Z")
+
+
+def is_dated(date: str) -> bool:
+    """YYYY-MM or YYYY-MM-DD."""
+    return _DATE.match(date) is not None
 
 
 def check_catalog(catalog: Catalog) -> list[Mistake]:

@@ -22,7 +22,8 @@ from planner.inputs.another_kind import another_kind, refuse_shell
 from planner.inputs.examples import absent, file_of, missing
 from planner.inputs.files import STANDARD_INPUT, read_bytes
 from planner.inputs.messages import coerced_scalars, explain
-from planner.inputs.yaml_builder import FORBIDDEN, MAX_DEPTH, Mark, PathKey, build, refuse
+from planner.inputs.yaml_lines import read
+from planner.inputs.yaml_values import FORBIDDEN, MAX_DEPTH, Mark, PathKey, refuse
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -250,7 +251,12 @@ def _parse(raw: bytes, name: str, *, any_key: bool = False) -> Document:
         line = text.count("\n", 0, bad.start()) + 1
         column = bad.start() - text.rfind("\n", 0, bad.start())
         refuse(name, f"{name} holds the control character U+{ord(bad.group()):04X}", (line, column))
-    data, mark = build(text, name, any_key=any_key)
+    found = None if any_key else read(text)
+    if found is None:
+        from planner.inputs.yaml_builder import build
+
+        found = build(text, name, any_key=any_key)
+    data, mark = found
     return Document(name=name, data=data, sha256=hashlib.sha256(raw).hexdigest(), _marks=mark)
 
 

@@ -22,7 +22,7 @@ from planner.inputs.hf_keys import Config, fail
 from planner.inputs.hf_positions import POSITIONS, linear_layers, positions, windows
 from planner.inputs.hf_vision import vision_parameters
 from planner.inputs.messages import explain
-from planner.inputs.yaml_builder import PathKey
+from planner.inputs.yaml_values import PathKey
 from planner.schema.catalog import MOST_LAYERS, Architecture
 
 _SHAPE = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import Document
-from planner.inputs.yaml_builder import PathKey
+from planner.inputs.yaml_values import PathKey
 
 NEVER_MATTERS = frozenset(
     """

@@ -14,7 +14,7 @@ from typing import NoReturn
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import Document, Model, validate
 from planner.inputs.files import read_bytes
-from planner.inputs.yaml_builder import Mark, PathKey
+from planner.inputs.yaml_values import Mark, PathKey
 
 MOST_BYTES = 16 * 1024 * 1024
 _TOKEN = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+)')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from planner.errors import Mistake, Place
-from planner.inputs.yaml_builder import PathKey
+from planner.inputs.yaml_values import PathKey
 from planner.schema.docstrings import field_docstrings
 
 PlaceOf = Callable[[tuple[PathKey, ...]], Place]
@@ -107,32 +107,36 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel], place: Pl
 def coerced_scalars(data: Any, record: Any, place: PlaceOf) -> list[Mistake]:
     """Numbers that the file does not write as numbers: pydantic takes true as 1 and "16" as 16, hiding the slip."""
     problems: list[Mistake] = []
-    stack: list[tuple[tuple[PathKey, ...], Any, Any]] = [((), data, record)]
+    stack: list[tuple[tuple[PathKey, ...], object, object]] = [((), {0: data}, {0: record})]
     while stack:
         path, raw, value = stack.pop()
-        if isinstance(raw, dict):
-            if isinstance(value, BaseModel):
-                for name in raw.keys() & type(value).model_fields.keys():
-                    stack.append(((*path, name), raw[name], getattr(value, name)))
-            elif isinstance(value, dict) and len(raw) == len(value):
-                stack.extend(((*path, key), raw[key], new) for key, new in zip(raw, value.values(), strict=True))
-        elif isinstance(raw, list):
-            if isinstance(value, list | tuple) and len(raw) == len(value):
-                stack.extend(((*path, i), old, new) for i, (old, new) in enumerate(zip(raw, value, strict=True)))
-        elif (
-            isinstance(value, int | float)
-            and not isinstance(value, bool | Enum)
-            and (isinstance(raw, bool) or (isinstance(raw, str) and _NUMERAL.match(raw)))
-        ):
-            where = place(path)
-            problems.append(
-                Mistake(
-                    f"{where.path}: expected a number, got {_show(raw)}",
-                    where,
-                    attempt=None if isinstance(raw, bool) else f"{str(raw).replace('_', '').strip()}, without quotes",
-                )
-            )
+        for key, old, new in _pairs(raw, value):
+            if isinstance(old, dict | list):
+                stack.append(((*path, key), old, new))
+            elif isinstance(old, bool | str) and _is_coerced(old, new):
+                where = place((*path, key)[1:])
+                attempt = None if isinstance(old, bool) else f"{old.replace('_', '').strip()}, without quotes"
+                problems.append(Mistake(f"{where.path}: expected a number, got {_show(old)}", where, attempt=attempt))
     return problems
+
+
+def _pairs(raw: object, value: object) -> Iterable[tuple[PathKey, object, object]]:
+    """(key, as the file has it, as the record has it) of what a mapping or a list holds, where both are alike."""
+    if isinstance(raw, list) and isinstance(value, list | tuple) and len(raw) == len(value):
+        return zip(range(len(raw)), raw, value, strict=True)
+    if isinstance(raw, dict) and isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return [(name, old, getattr(value, name)) for name, old in raw.items() if name in fields]
+    if isinstance(raw, dict) and isinstance(value, dict) and len(raw) == len(value):
+        return zip(raw, raw.values(), value.values(), strict=True)
+    return ()
+
+
+def _is_coerced(raw: bool | str, value: object) -> bool:
+    """Pydantic made a number of what is none in the file."""
+    if not isinstance(value, int | float) or isinstance(value, bool | Enum):
+        return False
+    return isinstance(raw, bool) or _NUMERAL.match(raw) is not None
 
 
 def _finding(raw: Any, data: Any) -> _Finding:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.errors import InputError, Mistake, Place, visible
-from planner.inputs.catalog import Catalog, is_dated
+from planner.inputs.catalog import Catalog
+from planner.inputs.catalog_check import is_dated
 from planner.inputs.messages import some_of
 from planner.inputs.names import flat, meant
 from planner.inputs.skypilot import SkippedRow, VmFile, VmRow

@@ -1,4 +1,4 @@
-"""YAML 1.2 text to plain data, event by event.
+"""YAML 1.2 text to plain data by the whole grammar, event by event.
 
 Depth, size, tags and aliases are checked while ruamel.yaml's pure parser runs and before anything is built, with a
 stack of our own, so that no input can exhaust Python's. Scalars follow the YAML 1.2 core schema.
@@ -6,9 +6,7 @@ stack of our own, so that no input can exhaust Python's. Scalars follow the YAML
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from ruamel.yaml import YAML
@@ -23,22 +21,8 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from planner.errors import InputError, Mistake, Place
-
-PathKey = str | int
-
-MAX_DEPTH = 32
-MAX_NODES = 20_000
-MAX_DIGITS = 40
-
-FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Control characters and lone surrogates."""
-_NULL = frozenset(("", "~", "null", "Null", "NULL"))
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+\Z")
-_BASED_INT = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+from planner.errors import InputError
+from planner.inputs.yaml_values import FORBIDDEN, MAX_DEPTH, MAX_NODES, Mark, Odd, PathKey, plain, refuse
 
 _HINTS = (
     ("cannot start any token", "a tab cannot indent; use spaces, and quote a value that starts with @, ` or %"),
@@ -49,17 +33,6 @@ _HINTS = (
     ("while scanning a quoted scalar", "close the quotation mark"),
     ("expected ',' or", "close the bracket, or put a comma between the items"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Where a node starts, what it weighs, and the same for what it holds."""
-
-    line: int
-    column: int
-    nodes: int = 1
-    height: int = 0
-    children: dict[PathKey, Mark] | None = None
 
 
 def build(text: str, name: str, *, any_key: bool = False) -> tuple[Any, Mark]:
@@ -75,6 +48,17 @@ def build(text: str, name: str, *, any_key: bool = False) -> tuple[Any, Mark]:
         _refuse_syntax(name, error)
     except Exception as error:  # the parser lets a few builtin errors out on malformed escapes and directives
         refuse(name, f"{name} is not valid YAML", because=str(error).splitlines()[0] if str(error) else None)
+
+
+class _PureParser(YAML):
+    """The pure parser without a search for plug-ins, which lists folders at every start."""
+
+    def __init__(self) -> None:
+        super().__init__(typ="safe", pure=True)
+
+    def official_plug_ins(self) -> list[str]:
+        """None: none is wanted."""
+        return []
 
 
 class _Open:
@@ -105,7 +89,7 @@ class _Builder:
         self.documents = 0
 
     def build(self, text: str) -> tuple[Any, Mark]:
-        for event in YAML(typ="safe", pure=True).parse(text):
+        for event in _PureParser().parse(text):
             kind = type(event)
             if kind is ScalarEvent:
                 self.scalar(event)
@@ -235,40 +219,15 @@ class _Builder:
             )
 
     def resolve(self, text: str, event: Any) -> Any:
-        """A plain scalar by the YAML 1.2 core schema."""
-        if text in _NULL:
-            return None
-        if text[0] not in "-+.0123456789":
-            return _BOOL.get(text, text)
-        if _NOT_FINITE.match(text):
-            self.refuse(f"{text} is not a number that can be planned with", event, because="numbers are finite")
-        if len(text) > MAX_DIGITS and (_FLOAT.match(text) or _BASED_INT.match(text)):
-            self.refuse(f"a number has more than {MAX_DIGITS} digits", event)
-        if _INT.match(text):
-            return int(text)
-        if _BASED_INT.match(text):
-            return int(text, 0)
-        if _FLOAT.match(text):
-            number = float(text)
-            if math.isinf(number):
-                self.refuse(f"the number {text} is out of range", event, because="it is too large for a 64-bit float")
-            return number
-        return text
+        """A plain scalar, refused at its place."""
+        try:
+            return plain(text)
+        except Odd as odd:
+            self.refuse(odd.what, event, odd.because)
 
     def refuse(self, what: str, event: Any, because: str | None = None, attempt: str | None = None) -> NoReturn:
         start = event.start_mark
         refuse(self.name, what, (start.line + 1, start.column + 1), because, attempt)
-
-
-def refuse(
-    name: str,
-    what: str,
-    at: tuple[int | None, int | None] = (None, None),
-    because: str | None = None,
-    attempt: str | None = None,
-) -> NoReturn:
-    """Raise an InputError with one Problem."""
-    raise InputError(Mistake(what, Place(name, *at), because=because, attempt=attempt)) from None
 
 
 def _refuse_syntax(name: str, error: MarkedYAMLError) -> NoReturn:

@@ -267,7 +267,7 @@ def misspelt(found: Found, catalog: Catalog) -> Iterator[Finding]:
             ("--sglang-", "--config-", "hydra.", "ray_kwargs", "data.", "reward")
         )
         free = free or name.replace("--no-", "--", 1) in known
-        inside = any(name.startswith(f"{other}.") for other in known) or option.name.startswith("+")
+        inside = option.name.startswith("+") or any(name[: dot.start()] in known for dot in re.finditer(r"\.", name))
         free = free or any(part in name for part in other)
         judged += 1
         if name in known or free or inside or option.name in found.before:

@@ -32,6 +32,7 @@ from planner.search.tables import choice_keys, choice_ranks, row_keys, row_ranks
 
 DEFAULT_POINTS = 200_000
 """Spaces up to this size are enumerated after every solve."""
+POINTS_AT_ONCE = 10_000
 FLOAT_NOISE = 1e-12
 """Sums of the same seconds in another order may differ by this share."""
 
@@ -180,7 +181,7 @@ def _leading_dense(problem: Problem) -> int:
 
 
 def _splits(question: Question, costs: RowCosts, row: int) -> tuple[Ints, Ints]:
-    """All (layers, recomputed layers) of one row, each of shape [points, stages]."""
+    """All (layers, recomputed layers) of one row, each of shape [points, stages]; alike in all rows of its kind."""
     stages, chunks = int(costs.layouts.pipeline_parallel[row]), int(costs.layouts.virtual_pipeline[row])
     problem = question.problems[int(costs.layouts.variant[row])]
     total = problem.architecture.num_hidden_layers
@@ -216,30 +217,47 @@ def enumerate_best(
 
     With a grid, points are compared in its integers, and every point's integers are held against its floats.
     """
-    batches = []
-    for row in range(len(costs.layouts)):
-        layers, recomputed = _splits(question, costs, row)
-        if not len(layers):
-            continue
-        where = np.full(len(layers), row)
-        if grid is None:
-            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(question)
-        else:
-            grid.agree(where, layers, recomputed)
-            peak, limit = grid.peak(where, layers, recomputed), float(grid.limit)
-        fits = peak <= limit
-        if fits.any():
-            point = where[fits], layers[fits], recomputed[fits]
-            spent = costs.step_seconds(*point) if grid is None else grid.step(*point)
-            batches.append(_Batch(row, layers[fits], recomputed[fits], peak[fits], spent))
-    if not batches:
-        return None
+    batches = list(_fitting(question, costs, grid))
     wishes = costs.layouts.wish
     for wish in sorted({int(wishes[batch.row]) for batch in batches}):
         found = _best_of(question, costs, rollouts, grid, [b for b in batches if wishes[b.row] == wish])
         if found is not None:
             return found
     return None
+
+
+def _fitting(question: Question, costs: RowCosts, grid: Rounded | None) -> Iterator[_Batch]:
+    """The points of each row that fit, several rows costed at once."""
+    for rows, parts in _gathered(question, costs):
+        where = np.repeat(rows, [len(layers) for layers, _ in parts])
+        layers, recomputed = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if grid is None:
+            peak, limit = costs.peak_bytes(where, layers, recomputed), limit_bytes(question)
+        else:
+            grid.agree(where, layers, recomputed)
+            peak, limit = grid.peak(where, layers, recomputed), float(grid.limit)
+        fits = np.flatnonzero(peak <= limit)
+        point = where[fits], layers[fits], recomputed[fits]
+        spent = costs.step_seconds(*point) if grid is None else grid.step(*point)
+        starts = np.searchsorted(point[0], rows[1:])
+        cut = (np.split(each, starts) for each in (*point[1:], peak[fits], spent))
+        yield from (_Batch(row, *each) for row, *each in zip(rows, *cut, strict=True) if len(each[0]))
+
+
+def _gathered(question: Question, costs: RowCosts) -> Iterator[tuple[list[int], list[tuple[Ints, Ints]]]]:
+    """(rows, the layers and recomputed layers of all points of each), as many rows as make enough points."""
+    known: dict[Hashable, tuple[Ints, Ints]] = {}
+    rows: list[int] = []
+    points, lay = 0, costs.layouts
+    kinds = list(zip(*(c.tolist() for c in (lay.variant, lay.pipeline_parallel, lay.virtual_pipeline)), strict=True))
+    for row, kind in enumerate(kinds):
+        if kind not in known:
+            known[kind] = _splits(question, costs, row)
+        points += len(known[kind][0])
+        rows += [row] * bool(len(known[kind][0]))
+        if rows and (points >= POINTS_AT_ONCE or row == len(kinds) - 1):
+            yield rows, [known[kinds[each]] for each in rows]
+            rows, points = [], 0
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ MANY_ROWS = 5_000
 """More rows than these are not worth a model: the plan in hand and its bound are the answer."""
 
 
+Lap = Callable[[str], None]
+"""Says that a part of the search has ended."""
+
+
 @dataclass(frozen=True)
 class Proof:
     """What was proved, and of how many combinations."""
@@ -162,7 +166,7 @@ def _search_question(
     lap("costs")
     for unit in MEMORY_UNITS:
         try:
-            found = _search(question, space, unit, deadline, lap)
+            found = _search(question, space, costs if points <= check_points else None, unit, deadline, lap)
             break
         except RangeTooWide:
             if unit == MEMORY_UNITS[-1]:
@@ -217,8 +221,13 @@ class _Searched:
     """The rows of the granted wishes; None without a plan, and where time was up before they were bounded."""
 
 
-def _search(question: Question, space: Space, unit: float, deadline: Deadline, lap: Callable[[str], None]) -> _Searched:
-    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted."""
+def _search(
+    question: Question, space: Space, whole_costs: RowCosts | None, unit: float, deadline: Deadline, lap: Lap
+) -> _Searched:
+    """Best wishes first: cost, prune and solve their rows, until a combination of wishes is not refuted.
+
+    `whole_costs` are those of all rows, where they are needed anyway.
+    """
     removed: list[Removed] = []
     rounding_only, left, whole = 0, len(space.layouts), True
     wishes = np.unique(space.layouts.wish).tolist() or [0]
@@ -229,7 +238,11 @@ def _search(question: Question, space: Space, unit: float, deadline: Deadline, l
         whole &= look.whole
         lap("first look")
         rollouts = RolloutTable(question, part.rollouts) if part.rollouts is not None else None
-        rounded = Rounded(RowCosts(question, part.layouts), rollouts, 1.0, unit)
+        if whole_costs is not None and part.layouts is every.layouts:
+            costs = whole_costs if every is space else whole_costs.some(space.layouts.wish == wish)
+        else:
+            costs = RowCosts(question, part.layouts)
+        rounded = Rounded(costs, rollouts, 1.0, unit)
         if look.late:
             answer = late(question, part, look.in_hand, look.least_seconds)
             return _Searched(answer, merged(removed), len(part.layouts), rounding_only, rounded)
@@ -275,13 +288,7 @@ def _looked(
 
 
 def _solved(
-    question: Question,
-    part: Space,
-    rounded: Rounded,
-    bounds: Bounds,
-    pruned: Pruned,
-    deadline: Deadline,
-    lap: Callable[[str], None],
+    question: Question, part: Space, rounded: Rounded, bounds: Bounds, pruned: Pruned, deadline: Deadline, lap: Lap
 ) -> tuple[Verdict, Rounded]:
     """(what the solver makes of the rows that are left, or else the plan in hand; the grid)."""
     known, rows = bounds.in_hand, pruned.rows

@@ -11,7 +11,8 @@ from run_cli import run
 
 from planner.errors import InputError
 from planner.formulas.parameters import count_parameters, lora_parameters
-from planner.inputs.catalog import default_catalog, is_dated
+from planner.inputs.catalog import default_catalog
+from planner.inputs.catalog_check import is_dated
 from planner.inputs.hf_config import architecture_from_hf_config, understand_hf_config
 
 ROWS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "hf_configs.json").read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from random_problems import MODEL, Case, random_case, random_model
 
-from planner.costs.coefficients import RolloutTable, RowCosts
+from planner.costs.coefficients import RowCosts
+from planner.errors import InternalError
 from planner.inputs.document import load, with_overrides
 from planner.problem.problem import Problem, Question
 from planner.problem.resolve import question_of
-from planner.search.enumerate import count_points, enumerate_best
+from planner.search.enumerate import count_points
 from planner.search.grid import MEMORY_UNITS, STAGE_SLACK_BYTES, Rounded
 from planner.search.plan import Plan, make_plan
-from planner.search.search import Outcome, agrees, search
+from planner.search.search import Outcome, search
 from planner.search.space import Space, build_space
 from planner.units import GIB, MIB
 
@@ -37,22 +38,25 @@ def problem_of_seed(seed: int, most_points: int = 3000) -> Case:
     return random_case(seed, most_points=most_points)
 
 
-def solve(case: Case) -> tuple[Outcome, Space, RowCosts, RolloutTable | None]:
-    question = case.question()
-    space = build_space(question)
-    rollouts = RolloutTable(question, space.rollouts) if space.rollouts is not None else None
-    outcome = search(question, check_points=0)
-    return outcome, space, RowCosts(outcome.question, space.layouts), rollouts
+def equals_enumeration(case: Case) -> Outcome:
+    """The answer, of which the search itself has seen that every point of the space, in floats, leads to the same.
+
+    The enumeration reads the costs that the search has worked out: they are costed once.
+    """
+    try:
+        outcome = search(case.question(), check_points=10**9)
+    except InternalError as error:
+        raise AssertionError(f"{error}\n{case.text}") from error
+    assert outcome.status == ("infeasible" if outcome.plan is None else "optimal"), case.text
+    assert outcome.proof.enumerated == outcome.proof.points, case.text
+    assert not outcome.proof.decided_by_rounding, f"{case.text}\n{outcome.plan}"
+    return outcome
 
 
 @pytest.mark.parametrize("tenth", SEVERAL)
 def test_solver_equals_float_enumeration(tenth: int) -> None:
     for seed in range(tenth * 10, tenth * 10 + 10):
-        case = problem_of_seed(seed)
-        outcome, _, costs, rollouts = solve(case)
-        best = enumerate_best(outcome.question, costs, rollouts)
-        assert outcome.status == ("infeasible" if best is None else "optimal"), case.text
-        assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
+        equals_enumeration(problem_of_seed(seed))
 
 
 def test_corpus_covers_every_kind_of_decision() -> None:
@@ -227,8 +231,8 @@ def key(plan: Plan) -> tuple[object, ...]:
     return (-int(spare_gib(plan) * GIB // (16 * MIB)), simplicity(plan), order, rest, rollout)
 
 
-def best_plan(question: Question, space: Space) -> Plan | None:
-    fit = [plan for plan in plans(question, space) if spare_gib(plan) >= 0]
+def best_plan(question: Question, every: Sequence[Plan]) -> Plan | None:
+    fit = [plan for plan in every if spare_gib(plan) >= 0]
     if not fit:
         return None
     granted = min(plan.layout["wish"] for plan in fit)
@@ -243,9 +247,10 @@ def best_plan(question: Question, space: Space) -> Plan | None:
 @pytest.mark.parametrize("seed", range(500, 514))
 def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
     case = random_case(seed, most_points=120)
-    outcome, space, costs, rollouts = solve(case)
-    assert sum(1 for _ in plans(outcome.question, space)) == count_points(outcome.question, costs, rollouts), case.text
-    mine, found = best_plan(outcome.question, space), outcome.plan
+    outcome = search(case.question(), check_points=0)
+    every = list(plans(outcome.question, build_space(outcome.question)))
+    assert len(every) == outcome.proof.points, case.text
+    mine, found = best_plan(outcome.question, every), outcome.plan
     assert (mine is None) == (found is None), case.text
     if mine is not None and found is not None:
         assert (mine.layout, mine.layers, mine.recomputed) == (found.layout, found.layers, found.recomputed), case.text
@@ -317,9 +322,7 @@ def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monke
     for seed in range(700 + tenth * 10, 700 + tenth * 10 + 10):
         case = random_case(seed, most_points=3000)
         case.scenario["search"]["near_tie"] = 0.19
-        outcome, _, costs, rollouts = solve(case)
-        best = enumerate_best(outcome.question, costs, rollouts)
-        assert agrees(costs, rollouts, outcome.plan, best), f"{case.text}\n{best}\n{outcome.plan}"
+        equals_enumeration(case)
 
 
 @pytest.mark.parametrize("seed", [5344, 5365])
@@ -330,7 +333,6 @@ def test_of_rows_that_wait_for_the_same_rollout_those_that_cannot_win_are_droppe
     monkeypatch.setattr("planner.search.bounds.headroom.MANY", 0)
     case = random_case(seed, most_points=6000)
     case.scenario["search"]["near_tie"] = 0.19
-    outcome, _, costs, rollouts = solve(case)
-    assert agrees(costs, rollouts, outcome.plan, enumerate_best(outcome.question, costs, rollouts)), case.text
+    outcome = equals_enumeration(case)
     monkeypatch.setattr("planner.search.prune.RolloutPairs.waiting", lambda *_: None)
-    assert solve(case)[0].proof.solver_rows > outcome.proof.solver_rows
+    assert search(case.question(), check_points=0).proof.solver_rows > outcome.proof.solver_rows
