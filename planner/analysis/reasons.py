@@ -25,6 +25,7 @@ RULES = {
     "tensor_parallel_inside_domain": "would leave the NVLink domain",
     "heads_divide_tensor": "does not divide the attention heads",
     "linear_heads_divide": "times context_parallel does not go into the heads of linear attention",
+    "fp8_projection_divides": "leaves rows of the projection into linear attention that fp8 has no products for",
     "kv_heads_divide_tensor": "does not go into the key-value heads",
     "kv_heads_multiple_of_tensor": "does not divide the key-value heads",
     "layers_divide_pipeline": "does not divide the layers",

@@ -65,6 +65,7 @@ RULE_WORDS: Mapping[str, tuple[str, ...]] = {
     "heads_divide_tensor": ("tensor_parallel",),
     "heads_divide_ulysses": ("context_parallel",),
     "linear_heads_divide": ("tensor_parallel", "context_parallel"),
+    "fp8_projection_divides": ("tensor_parallel", "precision"),
     "kv_heads_divide_tensor": ("tensor_parallel",),
     "layers_divide_pipeline": ("virtual_pipeline", "pipeline_parallel", "layers_per_stage"),
     "enough_layers": ("virtual_pipeline", "pipeline_parallel"),

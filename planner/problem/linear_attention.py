@@ -11,7 +11,7 @@ from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 
 COUNTED = ("bf16", "fp16")
-"""Precisions in which the tensors of linear attention were counted."""
+"""Precisions in which the tensors of linear attention were counted; fp8 where Transformer Engine projects."""
 OPTIMIZERS = ("adamw", "adamw-no-master", "adamw-8bit", "sgd", "sgd-momentum", "lion")
 """Optimizers whose state is so many bytes a parameter, whatever its matrix."""
 MODULES = frozenset(("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts"))
@@ -34,7 +34,12 @@ def linear_attention(
         return [Mistake(what, document.place(("model",)), because, f"engine: {' or '.join(able)}")]
     asked = (
         (("adapter",), scenario.adapter is not None, "adapters", "leave adapter out"),
-        (("precision",), scenario.precision not in COUNTED, f"precision {scenario.precision}", "precision: bf16"),
+        (
+            ("precision",),
+            scenario.precision not in (*COUNTED, *(["fp8"] if said.heads_cut else [])),
+            f"precision {scenario.precision}",
+            "precision: bf16",
+        ),
         (
             ("layout", "layers_per_stage"),
             scenario.layout.layers_per_stage == "free",

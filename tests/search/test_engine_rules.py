@@ -82,6 +82,7 @@ CASES = {
     "linear_heads_divide": Case(
         {"model": "qwen3.5-27b", "cluster.num_gpus": 32, **pins(tensor_parallel=8, context_parallel=4)}
     ),
+    "fp8_projection_divides": Case({"model": "qwen3.5-27b", "precision": "fp8", **pins(tensor_parallel=8)}),
     "kv_heads_divide_tensor": Case({"model": "phi-4", **pins(tensor_parallel=4)}),
     "kv_heads_multiple_of_tensor": Case({"model": "phi-4", **pins(tensor_parallel=4)}),
     "sequence_divides_tensor": Case({"batch.sequence_length": 4100, **pins(tensor_parallel=8)}),

@@ -10,6 +10,9 @@ from planner.problem.layouts import Layouts, distinct
 from planner.problem.problem import Problem
 from planner.search.axes.rule import Mask, Rule
 
+FP8_ROWS = 8
+"""Rows of a weight come in multiples of this for products in fp8."""
+
 
 def candidates(problem: Problem, num_gpus: int) -> list[int]:
     """Degrees tried: divisors of the GPU count up to the number of heads."""
@@ -40,6 +43,13 @@ def _linear_heads(problem: Problem, layouts: Layouts) -> Mask:
     a, ranks = problem.architecture, layouts.tensor_parallel * layouts.context_parallel
     keys, values = a.linear_num_key_heads or 0, a.linear_num_value_heads or 0
     return np.asarray((not a.is_linear) | ((keys % ranks == 0) & (values % ranks == 0)))
+
+
+def _fp8_projection(problem: Problem, layouts: Layouts) -> Mask:
+    a = problem.architecture
+    width = 2 * a.linear_key_width + 2 * a.linear_value_width + 2 * (a.linear_num_value_heads or 0)
+    whole = width % (FP8_ROWS * layouts.tensor_parallel) == 0
+    return np.asarray(whole | (problem.precision.compute != "fp8") | (not a.is_linear))
 
 
 def _whole_kv_heads(problem: Problem, layouts: Layouts) -> Mask:
@@ -128,6 +138,13 @@ ENGINE_RULES = (
         "key and value heads of linear attention are a multiple of tensor_parallel times context_parallel",
         _linear_heads,
         "Megatron-LM core/transformer/transformer_config.py:1374-1382",
+    ),
+    Rule(
+        "fp8_projection_divides",
+        "in fp8, the projection into linear attention leaves each tensor-parallel rank a multiple of 8 rows",
+        _fp8_projection,
+        "TransformerEngine @d0067d0da transformer_engine/pytorch/utils.py:614-624, asked of the weight in "
+        "module/layernorm_linear.py:184",
     ),
     Rule(
         "kv_heads_multiple_of_tensor",

@@ -99,6 +99,11 @@ MEGATRON = (
         lambda t: all(divides(t.tensor * t.context, heads) for heads in t.linear_heads),
     ),
     Check(
+        "weights in fp8 products have a multiple of 8 rows, those into linear attention among them",
+        "TransformerEngine @d0067d0da transformer_engine/pytorch/utils.py:614-624",
+        lambda t: t.precision != "fp8" or divides(8 * t.tensor, t.linear_projection),
+    ),
+    Check(
         "ffn_hidden_size divides by tp, moe_ffn_hidden_size by etp",
         "megatron/core/tensor_parallel/layers.py:965,1328 (divide)",
         lambda t: (

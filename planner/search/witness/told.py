@@ -40,6 +40,8 @@ class Told:
     key_value_heads: int
     linear_heads: tuple[int, int]
     """Key and value heads of linear attention, where the engine cuts them."""
+    linear_projection: int
+    """Rows of its first projection."""
     network_layers: int
     width: int
     """Of the dense MLP."""
@@ -150,6 +152,7 @@ def told(problem: Problem, lay: Mapping[str, int], layers: Sequence[int], recomp
         heads=a.num_attention_heads,
         key_value_heads=a.num_key_value_heads,
         linear_heads=(a.linear_num_key_heads or 0, a.linear_num_value_heads or 0) if _cuts_linear(problem) else (0, 0),
+        linear_projection=2 * (a.linear_key_width + a.linear_value_width + (a.linear_num_value_heads or 0)),
         network_layers=a.num_hidden_layers,
         width=a.intermediate_size,
         expert_width=a.moe_intermediate_size or 0,
