@@ -42,6 +42,10 @@ def _linear_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((not a.is_linear) | ((keys % ranks == 0) & (values % ranks == 0)))
 
 
+def _vocabulary(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(problem.architecture.vocab_size % layouts.tensor_parallel == 0)
+
+
 def _whole_kv_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(problem.architecture.num_key_value_heads % layouts.tensor_parallel == 0)
 
@@ -128,6 +132,12 @@ ENGINE_RULES = (
         "key and value heads of linear attention are a multiple of tensor_parallel times context_parallel",
         _linear_heads,
         "Megatron-LM core/transformer/transformer_config.py:1374-1382",
+    ),
+    Rule(
+        "vocabulary_divides_tensor",
+        "vocab_size, which is not padded, is a multiple of tensor_parallel",
+        _vocabulary,
+        "Megatron-LM core/tensor_parallel/utils.py:118; Megatron-Bridge models/gpt_provider.py:183 @8c46dc42",
     ),
     Rule(
         "kv_heads_multiple_of_tensor",
