@@ -39,6 +39,8 @@ class KeyTable:
     """Engine options of a scenario, and the settings that say them."""
     recipe: bool = False
     """Defaults are those of a recipe that the user names."""
+    networks: tuple[str, ...] = ()
+    """Kinds of networks that the engine builds; any where there are none."""
 
     @property
     def spoken(self) -> set[str]:
@@ -60,14 +62,18 @@ def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:
         )
         for name, entry in table.parts[part].items()
     )
-    return KeyTable(table.engine, keys, table.options, table.recipe)
+    return KeyTable(table.engine, keys, table.options, table.recipe, table.networks)
 
 
 def settings(plan: Plan, table: KeyTable, words: Mapping[str, Setting], launcher: str, also: set[str]) -> Words:
     """Keys and values of a plan, less those that are the engine's defaults. `also`: decisions said in another way.
 
-    Raises InputError for a decision that no key says.
+    Raises InputError for a decision that no key says, and for a network that the engine does not build.
     """
+    kind = plan.problem.architecture.model_type
+    if table.networks and kind not in table.networks:
+        built = f"{table.engine} builds networks of {', '.join(table.networks)}"
+        raise refuse(plan, f"{launcher} builds no network of kind {kind}", built, "another engine, or model:", "model")
     refuse_unsaid(plan, words, table.spoken | also, launcher)
     out: Words = {}
     for key in table.keys:

@@ -77,6 +77,7 @@ RULE_WORDS: Mapping[str, tuple[str, ...]] = {
     "sequence_divides_context": ("sequence_length", "context_parallel"),
     "sequence_divides_tensor": ("sequence_length", "tensor_parallel"),
     "virtual_pipeline_schedule": ("virtual_pipeline",),
+    "vocabulary_divides_tensor": ("tensor_parallel",),
 }
 """Words whose line a broken rule is reported at, the likeliest first."""
 

@@ -219,3 +219,5 @@ class FlagTable(BaseModel):
     """What a run keeps unless told is a recipe's that the user names, not the defaults here: everything is written."""
     names: str = ""
     """Further names, separated by spaces."""
+    networks: tuple[str, ...] = ()
+    """Kinds of networks (`model_type` of a config.json) that it builds; any where it lists none."""

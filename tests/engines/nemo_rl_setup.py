@@ -19,8 +19,10 @@ from unittest import mock
 import pytest
 from drawn import Anything
 
-ABSENT = ("zmq", "uvicorn", "fastapi", "mlflow", "swanlab", "wandb", "matplotlib", "prometheus_client", "soundfile",
-          "scipy", "megatron.bridge", "nemo_automodel")  # fmt: skip
+ABSENT = (
+    "zmq", "pynvml", "modelopt", "uvicorn", "fastapi", "mlflow", "swanlab", "wandb", "matplotlib",
+    "prometheus_client", "soundfile", "scipy", "megatron.bridge", "nemo_automodel",
+)  # fmt: skip
 """Packages of its containers that check nothing of a configuration: they stand in where they are not installed."""
 
 

@@ -37,6 +37,30 @@ python3 -m verl.trainer.main_ppo --config-path=config --config-name='ppo_megatro
   actor_rollout_ref.rollout.gpu_memory_utilization=0.5 actor_rollout_ref.rollout.n=8 \\
   trainer.n_gpus_per_node=8 trainer.nnodes=1
 """
+NEMO_RL = """grpo: {{num_prompts_per_step: 32, num_generations_per_prompt: 8}}
+policy:
+  model_name: {model}
+  train_global_batch_size: 256
+  train_micro_batch_size: 1
+  max_total_sequence_length: 8192
+  precision: bfloat16
+  dtensor_cfg: {{enabled: false}}
+  megatron_cfg:
+    enabled: true
+    activation_checkpointing: true
+    sequence_parallel: false
+{degrees}
+  sequence_packing: {{enabled: false}}
+  generation:
+    backend: vllm
+    vllm_cfg: {{tensor_parallel_size: 1, gpu_memory_utilization: 0.6}}
+cluster: {{gpus_per_node: 8, num_nodes: 1}}
+"""
+MS_SWIFT = """NPROC_PER_NODE=8 \\
+megatron sft \\
+  --model {model} --micro_batch_size 1 --global_batch_size 16 --packing true --max_length 8192 \\
+  {degrees}
+"""
 MISTAKES = {
     "expert_grid": (True, {"pipeline_model_parallel_size": 2, "expert_model_parallel_size": 8}),
     "layers_divide_pipeline": (False, {"pipeline_model_parallel_size": 4, "virtual": 3}),
@@ -46,7 +70,21 @@ MISTAKES = {
     ),
     "recomputed_layers_exist": (False, {"recomputed": 40}),
 }
-"""Rule -> (a network of experts, degrees). A length that 2 x CP does not divide is none here: both pad each sample."""
+"""Rule -> (a network of experts, degrees). A length that 2 x CP does not divide is none here: all pad each sample.
+
+slime cp_utils.py:307-312, verl models/mcore/util.py:77-83, NeMo-RL data/llm_message_utils.py:355-358, ms-swift
+swift/megatron/trainers/base.py:305-307. NeMo-RL has no word for chunks, and none for a number of layers to
+recompute: it takes all (models/megatron/setup.py:1072-1086).
+"""
+SAID = {
+    "expert_grid": "expert_model_parallel_size", "layers_divide_pipeline": "virtual",
+    "moe_needs_sequence_parallel": "tensor_model_parallel_size", "recomputed_layers_exist": "recompute_num_layers",
+}  # fmt: skip
+"""Rule -> what is said on the line that the mistake is reported at; OFF where sequence parallelism itself is said."""
+OFF = "sequence_parallel"
+UNSAID = {("nemo-rl", "layers_divide_pipeline"), ("nemo-rl", "recomputed_layers_exist")}
+ASKED = [(engine, rule) for engine in ("slime", "verl", "nemo-rl", "ms-swift") for rule in MISTAKES
+         if (engine, rule) not in UNSAID]  # fmt: skip
 ACTOR = "actor_rollout_ref.actor.megatron."
 RECOMPUTED = {"recompute_granularity": "full", "recompute_method": "block"}
 
@@ -67,19 +105,34 @@ def of_verl(degrees: dict[str, int]) -> str:
     return " ".join(said)
 
 
-@pytest.mark.parametrize("rule", MISTAKES)
-@pytest.mark.parametrize("engine", ["slime", "verl"])
+def of_nemo_rl(degrees: dict[str, int]) -> str:
+    return "\n".join(f"    {name}: {value}" for name, value in degrees.items())
+
+
+def of_ms_swift(degrees: dict[str, int]) -> str:
+    words = {"virtual": "virtual_pipeline_model_parallel_size", "recomputed": "recompute_num_layers"}
+    options = {words.get(name, name): str(value) for name, value in degrees.items()}
+    options |= RECOMPUTED if "recomputed" in degrees else {}
+    return " ".join(f"--{name} {value}" for name, value in options.items())
+
+
+@pytest.mark.parametrize(("engine", "rule"), ASKED)
 def test_a_mistake_is_found_at_its_line(engine: str, rule: str, tmp_path: Path) -> None:
     experts, degrees = MISTAKES[rule]
+    model = "mistralai/Mixtral-8x7B-v0.1" if experts else "meta-llama/Llama-3.1-8B"
     if engine == "slime":
         some = "--num-experts 8 --moe-grouped-gemm --moe-router-topk 2" if experts else ""
         text = SLIME.format(experts=some, degrees=of_slime(degrees))
-    else:
-        model = "mistralai/Mixtral-8x7B-v0.1" if experts else "meta-llama/Llama-3.1-8B"
+    elif engine == "verl":
         text = VERL.format(model=model, degrees=of_verl(degrees))
-    path = tmp_path / "run.sh"
+    elif engine == "nemo-rl":
+        text = NEMO_RL.format(model=model, degrees=of_nemo_rl(degrees))
+    else:
+        text = MS_SWIFT.format(model="Qwen/Qwen3-30B-A3B" if experts else model, degrees=of_ms_swift(degrees))
+    path = tmp_path / ("run.yaml" if engine == "nemo-rl" else "run.sh")
     path.write_text(text)
     found = {finding.rule: finding for finding in lint(path, default_catalog()).findings}
     assert rule in found, found
-    line = next(at for at, words in enumerate(text.splitlines(), 1) if "parallel" in words or "recompute" in words)
+    words = SAID[rule] if rule != "moe_needs_sequence_parallel" or "sequence_parallel" not in text else OFF
+    line = next(at for at, said in enumerate(text.splitlines(), 1) if words in said.replace("-", "_"))
     assert (found[rule].where.line, found[rule].severity) == (line, "error")

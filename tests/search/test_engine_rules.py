@@ -104,12 +104,23 @@ CASES = {
     ),
     "projections_divide_tensor": Case(
         {
-            "model": "glm-4.5-air",
+            "model": "llama3.2-3b",
             "cluster.node": "gb200-nvl72",
             "cluster.num_gpus": 24,
             "batch.sequence_length": 6144,
             **pins(tensor_parallel=24),
         }
+    ),
+    "vocabulary_divides_tensor": Case(
+        {
+            "model": "gpt2",
+            "rl.prompt_length": 256,
+            "rl.response_length": 512,
+            "rl.response_distribution": {"mean": 200, "p99": 400},
+            **pins(tensor_parallel=2),
+        },
+        "verl-megatron",
+        RL,
     ),
     "heads_divide_context": Case({"model": "phi-4", **switch("a2a_context_parallel"), **pins(context_parallel=4)}),
     "heads_divide_ulysses": Case({"model": "phi-4", **pins(context_parallel=4)}),

@@ -52,6 +52,10 @@ def _fp8_projection(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(whole | (problem.precision.compute != "fp8") | (not a.is_linear))
 
 
+def _vocabulary(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(problem.architecture.vocab_size % layouts.tensor_parallel == 0)
+
+
 def _whole_kv_heads(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(problem.architecture.num_key_value_heads % layouts.tensor_parallel == 0)
 
@@ -145,6 +149,12 @@ ENGINE_RULES = (
         _fp8_projection,
         "TransformerEngine @d0067d0da transformer_engine/pytorch/utils.py:614-624, asked of the weight in "
         "module/layernorm_linear.py:184",
+    ),
+    Rule(
+        "vocabulary_divides_tensor",
+        "vocab_size, which is not padded, is a multiple of tensor_parallel",
+        _vocabulary,
+        "Megatron-LM core/tensor_parallel/utils.py:118; Megatron-Bridge models/gpt_provider.py:183 @8c46dc42",
     ),
     Rule(
         "kv_heads_multiple_of_tensor",
