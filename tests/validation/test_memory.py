@@ -274,6 +274,33 @@ def test_rows_of_november_are_scored_or_counted_apart_with_their_reason(result: 
     assert one.held == 1.0
 
 
+def test_rows_read_last_are_a_test_and_nothing_else(result: MemoryResult) -> None:
+    """144 of 12 sources: 44 have no words here (attention that is not fused, on Transformers), 9 are doubtful."""
+    said = [p for p in result.predictions if p.case.development == 4]
+    lost = [u for u in result.unexpressed if u.case.development == 4]
+    assert len(said) + len(lost) == 144
+    assert len({p.case.source for p in said}) == 12
+    assert {u.case.source for u in lost} <= {"fitcheck_t4"}, "named in docs/memory.md"
+    assert all(p.case.excluded for p in said), "in no fit, pool or bar"
+    assert not [p for p in result.scored if p.case.development == 4]
+    assert sum(p.case.doubtful is not None for p in said) == 9
+    told = first_said(data_folder(), 4)
+    assert set(told) <= {p.case.id for p in said}, "what was said first stays on record"
+    assert len(told) == 100
+    one = next(look for look in looks(result, data_folder(), 4) if look.engine == "nanotron")
+    # 20 of 24: said 20.44 of 25.49 GiB, just inside; 19.35 of 31.13 and three more outside
+    assert (len(one.first), round(one.held * len(one.first))) == (24, 20)
+
+
+def test_tensor_parallel_rows_may_leave_norms_whole(cases: tuple[Case, ...]) -> None:
+    """A log that says `sequence_parallel False` is costed so; the word is no option of an engine file."""
+    rows = {c.id: c for c in cases if c.development == 4}
+    whole = rows["pai-llama3.1-8b-allocated"]
+    assert (whole.layout["tp"], whole.sequence_parallel) == (2, False)
+    assert not [flag for flag in whole.flags if "no_sequence_parallel" in flag]
+    assert rows["swift-docs-7b-full"].sequence_parallel
+
+
 def test_fsdp2_rows_are_not_all_of_prime_rl(cases: tuple[Case, ...]) -> None:
     one = next(c for c in cases if c.source == "prime_rl")
     assert engine_of(one) == "prime-rl"

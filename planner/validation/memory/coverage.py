@@ -32,6 +32,8 @@ class Covered:
     """Like no other row once its own were left out."""
     width: float
     """Upper over lower end."""
+    first: bool | None = None
+    """Whether it would have lain inside with the error it had before anyone had seen it; None where none is kept."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class Coverage:
         """Share inside of the rows that are like another; None where none is."""
         like = [one.inside for one in self.held if not one.unlike]
         return float(np.mean(like)) if like else None
+
+    @property
+    def as_first_said(self) -> float:
+        """Share inside, rows with the error they had before anyone had seen them, where that is kept."""
+        return float(np.mean([one.inside if one.first is None else one.first for one in self.held]))
 
     @property
     def width(self) -> float:
@@ -142,6 +149,7 @@ def coverage(pool: ErrorPool, brought: Callable[[ErrorRow], object] = lambda row
 def _held(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow], object]) -> list[Covered]:
     known: dict[object, tuple[Sides, bool]] = {}
     none = pool.of_none()
+    told = {look.id: look.log for look in pool.first_look}
     out = []
     for row in own:
         key = brought(row), row.kind, row.live
@@ -150,7 +158,9 @@ def _held(pool: ErrorPool, own: Sequence[ErrorRow], brought: Callable[[ErrorRow]
             known[key] = _sides(pool, row, left) or (none, True)
         sides, unlike = known[key]
         low, high = sides.centre - Z90 * sides.below, sides.centre + Z90 * sides.above
-        out.append(Covered(row, low <= row.log <= high, row.log < low, unlike, math.exp(high - low)))
+        then = told.get(row.case.id)
+        first = None if then is None else low <= then <= high
+        out.append(Covered(row, low <= row.log <= high, row.log < low, unlike, math.exp(high - low), first))
     return out
 
 

@@ -97,6 +97,7 @@ def coverages(left: LeftOutReport) -> Table:
     """How many rows lie in their engine's 90 % interval."""
     header = ["engine", "rows", "inside", "bar", "reached", "groups", "inside by group", "chance at 90 %"]
     header += ["below it", "like none", "inside of the others", "upper/lower end", "inside, whole source left out"]
+    header += ["the same, as first said"]
     other = {one.name: one for one in left.without_source}
     rows = []
     for one in left.coverages:
@@ -104,7 +105,7 @@ def coverages(left: LeftOutReport) -> Table:
         row = [one.name, str(one.rows), percent(one.share), bar, one.said, str(len(one.by_group))]
         row += [percent(one.of_groups), percent(one.chance), str(one.below), str(one.unlike)]
         row += ["" if one.of_like is None else percent(one.of_like)]
-        rows.append([*row, f"{one.width:.2f}", percent(other[one.name].share)])
+        rows.append([*row, f"{one.width:.2f}", percent(other[one.name].share), percent(other[one.name].as_first_said)])
     title = f"Rows in the 90 % interval made without their network and date (bar from {BARRED_ROWS} rows)"
     return title, header, rows
 
