@@ -247,7 +247,9 @@ def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Mistake:
     description = _description(model, path, item.labels)
     expectation = _expectation(item)
     if expectation is not None:
-        return Mistake(f"{name}: expected {expectation}, got {_show(item.value)}", where, because=description)
+        alone = expectation == "a list" and isinstance(item.value, str | int | float)
+        attempt = f"[{item.value}]" if alone else None
+        return Mistake(f"{name}: expected {expectation}, got {_show(item.value)}", where, description, attempt)
     if item.kind in _BOUNDS:
         key, words = _BOUNDS[item.kind]
         what = f"{name} must be {words} {item.context[key]:g}, got {_show(item.value)}"

@@ -16,6 +16,8 @@ from planner.search.search import Outcome
 NAME = "slime"
 FILE = "plan.sh"
 TABLE = "slime_031.yaml"
+VENDORS = {"amd": (("RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES", "1"),)}
+"""What Ray needs beside NVIDIA's: slime docs/en/platform_support/amd_tutorial.md lines 113 and 145 @624b824a8."""
 ENVIRONMENT = r"{\"env_vars\": {\"CUDA_DEVICE_MAX_CONNECTIONS\": \"1\", \"PYTHONPATH\": \"$MEGATRON_LM\"}}"
 """Of the job's processes: megatron.training is no part of what pip installs of Megatron-LM (slime's run scripts)."""
 MEGATRON_TABLE = "megatron_slime_031.json"
@@ -68,6 +70,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         checked_against=f"the option tables of {own_name} and {megatron_name}",
         exports=(
             ("CUDA_DEVICE_MAX_CONNECTIONS", "1"),
+            *VENDORS.get(plan.problem.gpu.vendor, ()),
             *(export for switch in switches for export in switch.exports),
         ),
         variables=(),
@@ -116,6 +119,13 @@ def _remarks(plan: Plan) -> list[str]:
     ]
     if rl is not None and rl.reference_model:
         out.append("The plan counts a frozen reference model: --ref-load and --use-kl-loss; --kl-loss-coef is yours.")
+    if problem.gpu.vendor in VENDORS:
+        out.append(
+            "slime's guide for AMD (docs/en/platform_support/amd_tutorial.md @624b824a8) needs its ROCm image, turns "
+            "gradient accumulation fusion off (engine_options: [unfused_gradient_accumulation]) and offloads neither "
+            "trainer nor rollout (--no-offload-train, --no-offload-rollout). The plan counts a trainer that gives its "
+            "memory back while samples are generated: without offload add its weights, gradients and optimizer there."
+        )
     held = problem.rollout_precision
     if held is not None and held.quantised:
         out.append(

@@ -55,3 +55,15 @@ def test_a_scenario_with_mistakes_is_still_a_scenario(tmp_path: Path) -> None:
     assert result.code == 2
     assert result.err.count("Error: ") == 2
     assert "did you mean `engine`?" in result.err
+
+
+def test_one_value_where_a_list_is_asked_is_shown_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "budget.yaml"
+    text = (ROOT / "scenarios" / "budget_spot.yaml").read_text()
+    line = next(each for each in text.splitlines() if "nodes: [" in each)
+    whole = line.split("nodes: ")[1].split("]")[0] + "]"
+    path.write_text(text.replace(f"nodes: {whole}", "nodes: 64", 1))
+    result = run("budget", str(path))
+    assert result.code == 2
+    assert "expected a list, got 64" in result.err
+    assert "try:     [64]" in result.err

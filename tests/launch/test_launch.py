@@ -118,6 +118,15 @@ def test_the_flags_are_those_of_the_plan() -> None:
         assert int(found["--num-layers"]) == sum(plan.layers)
 
 
+def test_other_vendors_get_what_the_stack_needs_there() -> None:
+    pinned, name = "scenarios/qwen7b_rl_8gpu.yaml", "export RAY_EXPERIMENTAL_NOSET_HIP_VISIBLE_DEVICES=1"
+    assert name not in fragment(pinned, (), "slime")
+    text = fragment(pinned, ("cluster.node=mi300x-8",), "slime")
+    assert text.index(name) < text.index("ray start --head")
+    assert "--no-offload-train" in text.partition("export")[0]
+    assert "--no-offload-train" not in flags(text)
+
+
 def test_slime_flags_agree_with_each_other() -> None:
     found = flags(fragment(RL, (), "slime"))
     samples = int(found["--rollout-batch-size"]) * int(found["--n-samples-per-prompt"])
