@@ -64,6 +64,8 @@ class SavedMemory(_Saved):
     peak_gib: Gib
     usable_gib: SomeGib
     headroom_gib: Amount
+    given_back_gib: Amount = 0.0
+    """Older answers do not say it."""
     binding_stage: int | None
     binding_phase: OneLine
     stages: list[SavedPhase] = Field(min_length=1)
@@ -133,6 +135,8 @@ class Side:
     """None for a saved plan."""
     provenance: tuple[tuple[str, str], ...] = ()
     known_errors: tuple[str, ...] = ()
+    given_back_gib: float = 0.0
+    """Of its allocator's estimated reserve, what finds no room: it starts only if so much is given back. [GiB]"""
     """What is known of the error of these figures; a saved plan's stand in its own file."""
     remark: str | None = None
     """Where the side comes from, for a file that is no scenario."""
@@ -265,6 +269,7 @@ def plan_side(name: str, status: str, found: Plan) -> Side:
         question=found.problem.alone,
         provenance=found.problem.provenance,
         known_errors=found.problem.alone.known_error_texts,
+        given_back_gib=found.given_back_gib,
     )
 
 
@@ -291,6 +296,7 @@ def saved_side(path: str) -> Side:
         usable_gib=memory.usable_gib,
         peak_gib=memory.peak_gib,
         headroom_gib=memory.headroom_gib,
+        given_back_gib=memory.given_back_gib,
         stage=memory.binding_stage,
         phase=memory.binding_phase,
         memory=tuple((item.name, item.gib) for item in binding[0].items),

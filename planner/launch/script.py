@@ -15,7 +15,7 @@ from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 WIDTH = 110
-STATED = ("unbalanced_routing", "variable_lengths")
+STATED = ("unbalanced_routing", "variable_lengths", "padded_batches")
 """Engine options that state what the routing or the data are, which no setting of an engine chooses."""
 
 
@@ -142,7 +142,7 @@ def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: O
     """Comment lines that say whose settings these are, of which plan, and what is left open."""
     from importlib.metadata import version
 
-    from planner.search.plan import verdict
+    from planner.search.plan import spare, verdict
     from planner.search.search import how_proved
 
     plan, proof, document = outcome.plan, outcome.proof, outcome.question.document
@@ -155,7 +155,7 @@ def header(speaks: str, checked_against: str, remarks: Sequence[str], outcome: O
         f"sha256 {document.sha256}",
         *(f"--set {argument}" for argument in document.overrides),
         f"Plan: {proved} among {proof.candidates:,} candidates; {machines}; peak {plan.peak_gib:.1f} of "
-        f"{plan.usable_gib:.1f} GiB usable, {plan.headroom_gib:.1f} GiB free ({verdict(plan)}); "
+        f"{plan.usable_gib:.1f} GiB usable, {verdict(plan)}: {spare(plan)}; "
         f"step {plan.step_seconds:.2f} s (not validated).",
         "Defaults of the engine are left out where the plan keeps them. Data, tokenizer, learning rate, checkpoints "
         "and logging are yours to add as arguments.",

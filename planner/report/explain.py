@@ -11,6 +11,7 @@ from planner.analysis.infeasible.limits import Limit
 from planner.analysis.infeasible.repairs import Repair
 from planner.analysis.neighbours import Alternative, same_decisions, slower_items
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Text
+from planner.report.critical import free_cell
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
@@ -119,7 +120,7 @@ def _narrow(base: Plan, alternatives: tuple[Alternative, ...]) -> Grid:
         if each.plan is None or change is None or free is None:
             rows.append((False, -math.inf, (each.text, "does not fit", "-")))
         else:
-            more = f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"
+            more = f"{signed(free, 1)} ({free_cell(each.plan)})"
             rows.append((each.lifted and change > 0, change, (each.text, _speed(change), more)))
     rows.sort(key=lambda row: (not row[0], -row[1]))
     return Grid(("what another decision would do", "speed", "free GiB"), tuple(row for _, _, row in rows))
@@ -134,7 +135,7 @@ def _repairs(conflict: Conflict) -> Grid:
     rows = [
         (
             repair.text,
-            number(repair.plan.headroom_gib, 1),
+            free_cell(repair.plan),
             number(repair.plan.tokens_per_second, 0),
             _speed(conflict.throughput_cost(repair)),
         )
@@ -191,7 +192,7 @@ def _conflict_blocks(conflict: Conflict) -> list[Block]:
             (
                 repair.text,
                 short_layout(plan),
-                number(plan.headroom_gib, 1),
+                free_cell(plan),
                 number(plan.tokens_per_second, 0),
                 _speed(cost),
             )
@@ -241,7 +242,7 @@ def alternatives_grid(base: Plan, alternatives: tuple[Alternative, ...]) -> Grid
             rows.append((each.text, reason, "", ""))
             continue
         layout = short_layout(each.plan)
-        rows.append((each.text, layout, _speed(change), f"{signed(free, 1)} ({number(each.plan.headroom_gib, 1)})"))
+        rows.append((each.text, layout, _speed(change), f"{signed(free, 1)} ({free_cell(each.plan)})"))
     return Grid(("change", "best layout under it", "tokens/s", "free GiB"), tuple(rows), left=frozenset({0, 1}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.analysis.near import Front
 from planner.report.blocks import Block, Grid, Headline, Plot, Text
+from planner.report.critical import critical_note, free_cell
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
 from planner.report.screen import Screen, error_text, model_text, screen_blocks
@@ -35,7 +36,7 @@ def front_screen(name: str, front: Front) -> list[Block]:
             _headline(name, front),
             table=_without_twins(_grid(front), front.over),
             spread=True,
-            notes=(_proved(front),),
+            notes=(*(note.text for note in critical_note(p.plan for p in front.points)), _proved(front)),
             after=(("model", model_text(first)), ("risk", error_text(first))),
             command=next_command(front.question, None, "optimal"),
         )
@@ -80,7 +81,7 @@ def _grid(front: Front) -> Grid:
             number(p.plan.tokens_per_second, 0),
             number(p.plan.step_seconds, 2),
             str(p.plan.num_gpus),
-            number(p.plan.headroom_gib, 1),
+            free_cell(p.plan),
             short_layout(p.plan),
         )
         for p in front.points
@@ -103,6 +104,7 @@ def front_document(front: Front) -> JsonObject:
                 "step_seconds": p.plan.step_seconds,
                 "num_gpus": p.plan.num_gpus,
                 "headroom_gib": p.plan.headroom_gib,
+                "given_back_gib": round(p.plan.given_back_gib, 9),
                 "layout": short_layout(p.plan),
             }
             for p in front.points

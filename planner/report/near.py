@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.problem.problem import Question
 from planner.report.blocks import Block, Grid, Headline, Text
+from planner.report.critical import critical_note, free_cell
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
 from planner.report.near_ties import variants_text
@@ -28,6 +29,7 @@ def near_blocks(name: str, outcomes: list[Outcome], within: float) -> list[Block
     return [
         _headline(name, plans, within),
         near_table(plans, outcomes[0].near_ties),
+        *critical_note(plans),
         *([Text(f"Not proved within the time limit: {unproved} of {len(plans)}.")] if unproved else []),
         Text(LEGEND),
         Text(TRY_THREE),
@@ -47,7 +49,10 @@ def near_screen(name: str, outcomes: list[Outcome], within: float) -> list[Block
         Screen(
             _headline(name, plans, within),
             table=near_table(plans, outcomes[0].near_ties, counted=True),
-            notes=(f"Not proved within the time limit: {unproved} of {len(plans)}.",) if unproved else (),
+            notes=(
+                *(note.text for note in critical_note(plans)),
+                *([f"Not proved within the time limit: {unproved} of {len(plans)}."] if unproved else []),
+            ),
             after=rows,
             command=next_command(outcomes[0].question, None, outcomes[0].status),
         )
@@ -78,7 +83,7 @@ def near_table(plans: list[Plan], ties: NearTies | None, *, counted: bool = Fals
                 short_layout(plan),
                 number(plan.step_seconds, 2),
                 f"{signed(slower * 100, 1)} %",
-                number(plan.headroom_gib, 1),
+                free_cell(plan),
                 *(() if counted else (short_binding(plan),)),
                 _variants(plan, ties, counted),
             )
@@ -112,6 +117,7 @@ def near_document(question: Question, outcomes: list[Outcome]) -> JsonObject:
                 "step_seconds": outcome.plan.step_seconds,
                 "tokens_per_second": outcome.plan.tokens_per_second,
                 "headroom_gib": outcome.plan.headroom_gib,
+                "given_back_gib": round(outcome.plan.given_back_gib, 9),
                 "variants": 1 if (tie := tie_of(outcome.plan, outcomes[0].near_ties)) is None else tie.variants,
             }
             for outcome in outcomes

@@ -7,6 +7,7 @@ from math import inf
 
 from planner.analysis.placements import Placed
 from planner.report.blocks import Block, Grid, Heading, Text
+from planner.report.critical import critical_note, free_cell
 from planner.report.short import short_layout
 from planner.units import format_seconds, number
 
@@ -31,13 +32,14 @@ def placement_blocks(placed: Sequence[Placed]) -> list[Block]:
             f"{one.name}{' (chosen)' * one.chosen}",
             _step(one),
             number(one.plan.tokens_per_second, 0) if one.plan is not None else "-",
-            number(one.plan.headroom_gib, 1) if one.plan is not None else "-",
+            free_cell(one.plan) if one.plan is not None else "-",
             short_layout(one.plan) if one.plan is not None else "-",
         )
         for one in placed
     ]
     table = Grid(("placement", "step", "tokens/s", "free GiB", "layout"), tuple(rows), left=frozenset({0, 4}))
-    return [Heading("Placements, each solved"), table, Text(_doubt(placed))]
+    note = critical_note(one.plan for one in placed)
+    return [Heading("Placements, each solved"), table, *note, Text(_doubt(placed))]
 
 
 def _step(one: Placed) -> str:

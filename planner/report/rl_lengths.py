@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.analysis.rl_lengths import LengthAnswer
 from planner.inputs.document import Document
 from planner.report.blocks import Block, Bullets, Command, Grid, Headline, Text
+from planner.report.critical import free_cell
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
 from planner.report.screen import Screen, error_text, model_text, screen_blocks
@@ -119,7 +120,7 @@ def _cells(answer: LengthAnswer) -> tuple[str, ...]:
         number(rollout.pool_tokens / rollout.mean_tokens, 1),
         number(rollout.pool_tokens / rollout.worst_tokens, 1),
         number(plan.peak_gib, 1),
-        number(plan.headroom_gib, 1),
+        free_cell(plan),
         number(host_total_gib(plan)[0], 0),
         number(rollout.seconds, 1),
         number(plan.step_seconds, 1),

@@ -119,7 +119,10 @@ def _fitting(text: str, plans: Sequence[tuple[int, Side]]) -> Headline:
     """With the sides that are layouts as they were pinned and do not fit."""
     tight = [letter(place) for place, side in plans if side.status == DOES_NOT_FIT]
     said = f"; {' and '.join(tight)} {'does' if len(tight) == 1 else 'do'} not fit" if tight else ""
-    return Headline(text + said, good=not tight)
+    critical = [letter(place) for place, side in plans if side.given_back_gib > 0 <= side.headroom_gib]
+    if critical:
+        said += f"; {' and '.join(critical)}: critical, to start only if the allocator gives memory back, and slower"
+    return Headline(text + said, good=not tight and not critical)
 
 
 def _names(found: ManyPlans) -> list[str]:
@@ -337,6 +340,7 @@ def _side(side: Side | Planless) -> JsonObject:
         "peak_gib": round(side.peak_gib, 9),
         "usable_gib": round(side.usable_gib, 9),
         "headroom_gib": round(side.headroom_gib, 9),
+        "given_back_gib": round(side.given_back_gib, 9),
         "binding_stage": side.stage,
         "binding_phase": side.phase,
         "step_seconds": round(side.step_seconds, 9),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.analysis.whatif import Variation, compact
 from planner.problem.problem import Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline
+from planner.report.critical import critical_note, free_cell
 from planner.report.envelope import enveloped, together
 from planner.report.json_text import JsonObject
 from planner.report.screen import Screen, chance_text, error_text, screen_blocks
@@ -67,7 +68,7 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
                 row.status,
                 short_layout(plan),
                 number(plan.peak_gib, 1),
-                number(plan.headroom_gib, 1),
+                free_cell(plan),
                 number(plan.step_seconds, 2),
                 number(plan.samples_per_second, 2) if is_rl else number(plan.tokens_per_second, 0),
                 "-" if relative is None else percent(relative) + star,
@@ -98,7 +99,7 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
     remarks.append(f"{LEGEND}; relative: {what} over the scenario as it stands; memory is of the fullest GPU")
     if starred:
         remarks.append("* other lengths or batches than the scenario as it stands: samples are not the same work")
-    remarks += stayed(rows) + _known_errors(rows)
+    remarks += [note.text for note in critical_note(plans)] + stayed(rows) + _known_errors(rows)
     blocks = [_headline(rows), Heading("What if"), grid, Bullets(tuple(remarks)), *term_blocks(rows)]
     return [*blocks, _next(rows)]
 
@@ -110,8 +111,9 @@ def _headline(rows: list[Variation]) -> Headline:
 
 
 def _fastest(rows: list[Variation]) -> Variation | None:
-    """Of the variations that have a plan."""
-    return max((row for row in rows[1:] if row.plan is not None), key=_speed, default=None)
+    """Of the variations that have a plan, those that wait for their allocator to give back behind all others."""
+    plans = [(row.plan.given_back_gib == 0, _speed(row), row) for row in rows[1:] if row.plan is not None]
+    return max(plans, key=lambda each: each[:2], default=(False, 0.0, None))[2]
 
 
 def _next(rows: list[Variation]) -> Command:
@@ -143,7 +145,7 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
                 label,
                 number(plan.samples_per_second, 2) if plan.problem.is_rl else number(plan.tokens_per_second, 0),
                 "-" if relative is None else percent(relative, 0) + star,
-                number(plan.headroom_gib, 1),
+                free_cell(plan),
                 chance_text(plan),
                 said,
             )
@@ -157,7 +159,8 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
     shown = Command(command.text, f"{command.purpose} (-v: differences item by item)")
     other = any("*" in cell[2] for cell in cells)
     starred = ("* other lengths or batches: samples are not the same work",) if other else ()
-    needed = (*stayed(rows), *reasons(rows, NAMED), *starred)
+    critical = tuple(note.text for note in critical_note(row.plan for row in rows))
+    needed = (*critical, *stayed(rows), *reasons(rows, NAMED), *starred)
     notes = (*needed, *(f"{name}: {text}" for name, text in decision_changes(rows)))
     best = next((row.plan for row in rows if row.plan is not None), None)
     after = (("risk", error_text(best)),) if best is not None else ()
@@ -284,6 +287,7 @@ def _row(row: Variation, base: Plan | None) -> JsonObject:
         "layout": layout_document(plan),
         "peak_gib": round(plan.peak_gib, 9),
         "headroom_gib": round(plan.headroom_gib, 9),
+        "given_back_gib": round(plan.given_back_gib, 9),
         "binding_stage": plan.binding.stage,
         "binding_phase": plan.binding.phase,
         "step_seconds": round(plan.step_seconds, 9),

@@ -135,6 +135,8 @@ class NearLayout(Frozen):
     step_seconds: float
     tokens_per_second: float
     headroom_gib: float
+    given_back_gib: float = 0.0
+    """Of the allocator's estimated reserve, what finds no room: it starts only if so much is given back."""
     variants: int
     """Combinations of micro-batch, chunks, ZeRO stage and the like with these degrees that are known to be as near."""
 
@@ -159,6 +161,8 @@ class FrontPoint(Frozen):
     step_seconds: float
     num_gpus: int
     headroom_gib: float
+    given_back_gib: float = 0.0
+    """Of the allocator's estimated reserve, what finds no room: it starts only if so much is given back."""
     layout: str
 
 
@@ -181,6 +185,8 @@ class VariationPlan(Frozen):
     layout: LayoutDecisions
     peak_gib: float
     headroom_gib: float
+    given_back_gib: float = 0.0
+    """Of the allocator's estimated reserve, what finds no room: it starts only if so much is given back."""
     binding_stage: int | None
     binding_phase: str
     step_seconds: float
@@ -198,6 +204,8 @@ class SideFigures(Frozen):
     peak_gib: float
     usable_gib: float
     headroom_gib: float
+    given_back_gib: float = 0.0
+    """Of the allocator's estimated reserve, what finds no room: it starts only if so much is given back."""
     binding_stage: int | None
     binding_phase: str
     step_seconds: float

@@ -15,6 +15,7 @@ Width = Literal[
     "attention_out",  # what enters the output projection
     "heads",  # one number a query head
     "attention_scores",  # one number a query head and key: heads * sequence_length
+    "attention_mask",  # one number a key, the same for all heads: sequence_length
     "ffn",  # intermediate_size of a dense MLP
     "expert_ffn",  # num_experts_per_tok * moe_intermediate_size
     "expert_hidden",  # num_experts_per_tok * hidden_size: each token once per chosen expert

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from run_cli import run
 
+from planner.analysis.budget.options import JobOption
 from planner.analysis.near import near_plans
 from planner.inputs.document import load
 from planner.problem.resolve import question_of
@@ -101,6 +103,34 @@ def test_nothing_between_is_taken_where_something_better_exists() -> None:
     assert recomputed.plan is not None
     assert recomputed.usual_headroom_gib is None
     assert recomputed.plan.given_back_gib == 0
+
+
+def test_tables_of_plans_tell_one_that_waits_for_its_allocator() -> None:
+    """Beside a plan with room for its reserve: in what-if, compare, near and front, on screen and as data."""
+    sft, pinned = "scenarios/llama8b_sft_a100.yaml", [word for each in FSDP1 for word in ("--set", each)]
+    lengths = ("--set", "batch.sequence_length=4096,8192")
+    text = " ".join(run("whatif", sft, *(w for each in FSDP1 for w in ("--set", each)), *lengths).out.split())
+    assert "0.0 critical" in text
+    assert "starts only if the allocator gives back" in text
+    rows = json.loads(run("whatif", sft, *pinned, *lengths, "--format", "json").out)["rows"]
+    waits = [row["plan"]["given_back_gib"] > 0 for row in rows if row["plan"] is not None]
+    assert any(waits)
+    assert not all(waits)
+    words = "batch.sequence_length=8192"
+    both = [word for each in FSDP1 for letter in "ab" for word in (f"--set-{letter}", each)]
+    text = " ".join(run("compare", sft, *both, "--set-b", words, "--set-a", "batch.sequence_length=4096").out.split())
+    assert "; B: critical, to start only if" in text
+    for command in ("near", "pareto"):
+        text = " ".join(run(command, sft, *pinned, "--set", words).out.split())
+        assert "critical: starts only if the allocator gives back" in text, command
+
+
+def test_a_budget_promises_no_speed_of_a_plan_that_waits_for_its_allocator() -> None:
+    def offered(outcome: Outcome) -> object:
+        return JobOption.plan.fget(SimpleNamespace(outcome=outcome))  # type: ignore[attr-defined]
+
+    assert offered(on_fsdp1(8192)) is None
+    assert offered(on_fsdp1(4096)) is not None
 
 
 def test_near_layouts_are_held_to_the_same_headroom() -> None:

@@ -29,7 +29,17 @@ KERNELS: dict[str, tuple[torch.dtype, Callable[..., Any]]] = {
         torch.float32,
         lambda q, k, v: aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, True),
     ),
+    "efficient, masked": (torch.bfloat16, lambda q, k, v: _masked(q, k, v)),
 }
+
+
+def _masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Under a mask that is the same for all heads, as numbers; in memory the output goes tokens first."""
+    batch, heads, tokens, _ = query.shape
+    bias = query.new_empty(batch, 1, tokens, tokens).expand(batch, heads, tokens, tokens)
+    out = aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, 0.0, False)[0]
+    assert out.transpose(1, 2).is_contiguous()
+    return out
 
 
 def kept_bytes(kernel: str, heads: int, key_heads: int, tokens: int, head_size: int) -> int:

@@ -50,6 +50,12 @@ LAYER_MODES = ("full", "checkpoint", "fp32", "fp32 checkpoint", "autocast", "aut
 """Of every model."""
 ADAPTER_MODES = ("lora 16-bit", "lora dropout", "lora 16-bit dropout", "amp lora", "amp lora dropout", "fp32 lora")
 COPY_MODELS = ("deepseek-v3", "qwen3-30b-a3b", "gpt-oss-20b", "llama3.1-8b", "gpt2", "phi-3-mini-4k", "glm-4.5-air")
+PADDED = "padded"
+PADDED_MODELS = (
+    *("qwen2.5-7b", "qwen3-8b", "llama3.1-8b", "mistral-7b-v0.3", "gpt2-xl", "olmo2-7b", "phi-3-mini-4k"),
+    *("mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v2-lite"),
+)
+"""A mask hides some tokens; Transformers' own sdpa decides what becomes of keys and values."""
 LOSS_MODELS = ("qwen2.5-0.5b", "qwen3-0.6b", "llama3.2-1b", "gpt2", "olmo2-1b", "gemma2-2b")
 BACKWARD_MODELS = (
     "qwen2.5-7b",
@@ -133,10 +139,14 @@ def saved_bytes(architecture: Architecture, layers: int, tokens: int, moe: bool,
             return tensor
 
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
+        mask = {}
+        if mode == PADDED:
+            model.set_attn_implementation("sdpa")
+            mask["attention_mask"] = torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=device)
         copies = stack.enter_context(WeightCopies(own))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
         stack.enter_context(_computing(mode))
-        out = model(input_ids=ids, use_cache=False)
+        out = model(input_ids=ids, use_cache=False, **mask)
         wanted = split(mode)[1] == WEIGHT_COPIES
         total = sum(s.nbytes() for key, s in kept.items() if (key in copies.copies) == wanted)
         del out
@@ -237,6 +247,8 @@ def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, bool, s
             yield from ((name, a.is_moe, f"{form}{WEIGHT_COPIES}") for form in ("", "fp32 ", "autocast "))
         if name in BACKWARD_MODELS:
             yield from ((name, a.is_moe, mode) for mode in ("backward", "fp32 backward", "autocast backward"))
+        if name in PADDED_MODELS:
+            yield name, a.is_moe, PADDED
         if name in LOSS_MODELS:
             for form in ("", "fp32 ", "autocast "):
                 yield name, False, f"{form}loss"

@@ -30,6 +30,34 @@ class FlashStub(torch.autograd.Function):
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
+class MaskedStub(torch.autograd.Function):
+    """Keeps what `FlashStub` keeps, and the mask as numbers, as the memory-efficient kernel does (`attention.py`)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        """An empty output [batch, heads, tokens, head size]; in memory tokens come first, as the kernel has it."""
+        batch, heads, tokens, _ = query.shape
+        out = query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+        ctx.save_for_backward(query, key, value, bias, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor | None, ...]:
+        """Empty gradients."""
+        query, key, value, *_rest = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None
+
+
+def _masked(query: Any, key: Any, value: Any, attn_mask: Any = None, **given: Any) -> torch.Tensor:
+    """torch's sdpa under a mask: a boolean one becomes numbers in each call."""
+    assert attn_mask is not None
+    assert not given.get("enable_gqa", False)
+    assert key.shape[1] == query.shape[1]
+    return MaskedStub.apply(query, key, value, torch.where(attn_mask, 0.0, float("-inf")).to(query.dtype))
+
+
 class GroupedProduct(torch.autograd.Function):
     """Keeps input, weights and offsets as torch's grouped product does, which takes bf16 only on the meta device."""
 
@@ -73,6 +101,7 @@ def _cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, in
 def prepare() -> None:
     """Register the stub; replace the two places that look at values, or that differ between devices."""
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
+    torch.nn.functional.scaled_dot_product_attention = _masked  # what Transformers' own sdpa calls, where it is asked
     ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, flash_attention_mask)
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
     torch.nn.functional.dropout = _cuda_dropout

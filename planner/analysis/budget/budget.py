@@ -23,6 +23,7 @@ from planner.errors import NoVerdict
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import Document, load, validate
 from planner.schema.budget import Budget
+from planner.search.plan import spare
 from planner.search.search import why_nothing_fits
 from planner.search.shown import Shown
 from planner.units import percent, span
@@ -166,6 +167,8 @@ class BudgetAnswer(Shown):
         if option.refused is not None:
             return option.refused
         assert option.outcome is not None
+        if option.plan is None and option.outcome.plan is not None:
+            return f"critical, so that no speed is promised: {spare(option.outcome.plan)}"
         if option.plan is None:
             return f"no layout fits: {why_nothing_fits(option.outcome)}"
         job = next(j for j in self.budget.jobs if j.name == option.job)

@@ -64,8 +64,9 @@ class JobOption:
 
     @property
     def plan(self) -> Plan | None:
-        """The layout, where one fits."""
-        return self.outcome.plan if self.outcome is not None else None
+        """The layout, where one fits whose speed can be promised: none that waits for its allocator to give back."""
+        found = self.outcome.plan if self.outcome is not None else None
+        return found if found is not None and found.given_back_gib == 0 else None
 
     @property
     def hours(self) -> float | None:

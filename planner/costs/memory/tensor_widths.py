@@ -31,8 +31,18 @@ LINEAR_CHUNK = 64
 fla/ops/gated_delta_rule/chunk.py line 42."""
 OF_FULL_ATTENTION = frozenset(
     (
-        *("query", "key_value", "attention_out", "heads", "attention_scores", "head_dim", "qk_norm_scales"),
-        *("key_value_up", "lora_latent", "latent_norm", "latent_norm_scales", "latent_up", "attention_inputs"),
+        *(
+            "query",
+            "key_value",
+            "attention_out",
+            "heads",
+            "attention_scores",
+            "attention_mask",
+            "head_dim",
+            "qk_norm_scales",
+        ),
+        *("qk_norm_scales", "key_value_up", "lora_latent", "latent_norm", "latent_norm_scales"),
+        *("latent_up", "attention_inputs"),
     )
 )
 """Widths of tensors that a layer with linear attention does not have."""
@@ -209,8 +219,8 @@ class TensorSizes:
             return vocab * (a.hidden_size if width == "head_matrix" else 1)
         if width == "fused_head_chunk":
             return fused_head_chunk(problem, layouts)
-        if width == "attention_scores":
-            return a.num_attention_heads * layouts.sequence_length
+        if width in ("attention_scores", "attention_mask"):
+            return (a.num_attention_heads if width == "attention_scores" else 1) * layouts.sequence_length
         if width == "expert_matrix":
             of_one = (2 if a.gated_mlp else 1) * a.hidden_size * (a.moe_intermediate_size or 0)
             return (a.num_experts or 0) * of_one / (layouts.expert_parallel * layouts.expert_tensor_parallel)
