@@ -69,6 +69,8 @@ RULE_WORDS: Mapping[str, tuple[str, ...]] = {
     "kv_heads_divide_tensor": ("tensor_parallel",),
     "layers_divide_pipeline": ("virtual_pipeline", "pipeline_parallel", "layers_per_stage"),
     "enough_layers": ("virtual_pipeline", "pipeline_parallel"),
+    "host_optimizer_has_kernel": ("optimizer", "optimizer_offload"),
+    "muon_refuses_zero3": ("optimizer", "zero_stage"),
     "moe_needs_sequence_parallel": ("sequence_parallel", "tensor_parallel"),
     "positions_divide_context": ("context_parallel",),
     "projections_divide_tensor": ("tensor_parallel",),

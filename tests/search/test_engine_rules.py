@@ -131,6 +131,8 @@ CASES = {
     "batch_divides": Case({"cluster.num_gpus": 1, "batch.micro_batch_size": 8, "batch.global_batch_size": 60}),
     "optimizer_instances_divide": Case({**switch("two_optimizer_instances"), **pins(tensor_parallel=8)}),
     "precision_aware_needs_sharding": Case(pins(optimizer_offload=True)),
+    "host_optimizer_has_kernel": Case({"optimizer": "adafactor", **pins(optimizer_offload=True)}, "deepspeed"),
+    "muon_refuses_zero3": Case({"optimizer": "muon", **pins(zero_stage=3)}, "openrlhf", RL),
     "precision_aware_needs_adam": Case({"optimizer": "sgd-momentum", **pins(optimizer_offload=True)}),
     "offloaded_parameters_need_zero3": Case({**switch("parameter_offload"), **pins(zero_stage=2)}, "deepspeed"),
     "samples_divide_gpus": Case(

@@ -14,6 +14,9 @@ TOKEN_CAPS = (4096, 8192, 12288, 16384, 20480, 24576, 32768, 49152, 65536)
 """Tokens a GPU up to which micro-batches are packed, tried beside the longest sample: from 4,608 to 32,768 in public
 scripts of slime 0.3.1, 16,384 by default in verl."""
 
+ON_HOST = ("adamw", "lion")
+"""Optimizers that DeepSpeed has kernels for on the host (deepspeed/ops/adam, ops/lion) and accelerate hands it."""
+
 
 def micro_batch_candidates(problem: Problem, global_batch_size: int, wish: int) -> list[tuple[int, int]]:
     """(sequences, most tokens a GPU) of micro-batches tried: fixed sizes, or packed ones.
@@ -82,6 +85,16 @@ def _adam(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray(is_adam[layouts.optimizer] | (not _is_precision_aware(problem)))
 
 
+def _on_host(problem: Problem, layouts: Layouts) -> Mask:
+    has_kernel = np.array([optimizer.id in ON_HOST for optimizer in problem.optimizers])
+    return np.asarray(has_kernel[layouts.optimizer] | (problem.scenario.layout.optimizer_offload is not True))
+
+
+def _muon(problem: Problem, layouts: Layouts) -> Mask:
+    is_muon = np.array([optimizer.id == "muon" for optimizer in problem.optimizers])
+    return np.asarray(~is_muon[layouts.optimizer] | (layouts.zero_stage < 3))
+
+
 def _samples(problem: Problem, layouts: Layouts) -> Mask:
     samples = np.array([wish.samples for wish in problem.wishes])[layouts.wish]
     packed = (layouts.max_tokens > 0) & ("fixed_micro_batches" not in problem.scenario.engine_options)
@@ -140,6 +153,18 @@ ENGINE_RULES = (
         "optimizer_offload and 16-bit moments need optimizer adamw",
         _adam,
         "Megatron-LM megatron/training/arguments.py:1803-1812; core/optimizer/optimizer_config.py, __post_init__",
+    ),
+    Rule(
+        "host_optimizer_has_kernel",
+        "optimizer_offload needs optimizer adamw or lion: another becomes DeepSpeed's CPU Adam, or stops the run",
+        _on_host,
+        "accelerate 1.15.0 accelerator.py:2374-2383, utils/deepspeed.py:29-98; DeepSpeed 0.19.8 runtime/engine.py:2342",
+    ),
+    Rule(
+        "muon_refuses_zero3",
+        "optimizer muon needs zero_stage below 3, whose reduce_scatter OpenRLHF turns on",
+        _muon,
+        "DeepSpeed 0.19.8 runtime/zero/stage3.py:360; OpenRLHF 0.11.2 utils/deepspeed/deepspeed_utils.py:43-44",
     ),
     Rule(
         "fp8_parameters_need_fp8",
