@@ -85,7 +85,7 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["no near tie"] += spec.search.near_tie == 0
     least = {kind: number for kind, number in seen.items() if number < 2}
     assert not least, f"too few problems of some kinds: {least}"
-    assert len(seen) == 34
+    assert len(seen) == 35
 
 
 def test_samples_are_packed_only_where_ranks_share_the_batch() -> None:
