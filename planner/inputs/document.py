@@ -22,7 +22,7 @@ from planner.inputs.another_kind import another_kind, refuse_shell
 from planner.inputs.examples import absent, file_of, missing
 from planner.inputs.files import STANDARD_INPUT, read_bytes
 from planner.inputs.messages import coerced_scalars, explain
-from planner.inputs.yaml_lines import read
+from planner.inputs.yaml_builder import build
 from planner.inputs.yaml_values import FORBIDDEN, MAX_DEPTH, Mark, PathKey, refuse
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -251,12 +251,7 @@ def _parse(raw: bytes, name: str, *, any_key: bool = False) -> Document:
         line = text.count("\n", 0, bad.start()) + 1
         column = bad.start() - text.rfind("\n", 0, bad.start())
         refuse(name, f"{name} holds the control character U+{ord(bad.group()):04X}", (line, column))
-    found = None if any_key else read(text)
-    if found is None:
-        from planner.inputs.yaml_builder import build
-
-        found = build(text, name, any_key=any_key)
-    data, mark = found
+    data, mark = build(text, name, any_key=any_key)
     return Document(name=name, data=data, sha256=hashlib.sha256(raw).hexdigest(), _marks=mark)
 
 

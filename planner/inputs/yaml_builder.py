@@ -1,29 +1,28 @@
-"""YAML 1.2 text to plain data by the whole grammar, event by event.
+"""YAML 1.2 text to plain data, event by event.
 
-Depth, size, tags and aliases are checked while ruamel.yaml's pure parser runs and before anything is built, with a
-stack of our own, so that no input can exhaust Python's. Scalars follow the YAML 1.2 core schema.
+Depth, size, tags and aliases are checked while a parser runs and before anything is built, with a stack of our own, so
+that no input can exhaust Python's. Scalars follow the YAML 1.2 core schema. Events are libyaml's (PyYAML), ten times as
+fast as those of ruamel.yaml's pure parser, which reads what libyaml may read otherwise and words every mistake.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NoReturn
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from planner.errors import InputError
 from planner.inputs.yaml_values import FORBIDDEN, MAX_DEPTH, MAX_NODES, Mark, Odd, PathKey, plain, refuse
 
+if TYPE_CHECKING:
+    from ruamel.yaml.error import MarkedYAMLError
+
+Found = tuple[Any, Mark]
+"""Data, and where each value of it stands."""
+_OTHERWISE = re.compile("[\t\r\x85\u2028\u2029\ufeff]|^(?:---|\\.\\.\\.|%)|\\n(?:---|\\.\\.\\.|%)|[|>][-+0-9]*#")
+"""What YAML 1.1, which libyaml reads, has otherwise: tabs, other ends of lines, marks of documents,
+directives, a comment right behind the sign of a block of text."""
 _HINTS = (
     ("cannot start any token", "a tab cannot indent; use spaces, and quote a value that starts with @, ` or %"),
     ("mapping values are not allowed", "check the indentation, and quote a value that contains ': '"),
@@ -35,30 +34,45 @@ _HINTS = (
 )
 
 
-def build(text: str, name: str, *, any_key: bool = False) -> tuple[Any, Mark]:
+def build(text: str, name: str, *, any_key: bool = False) -> Found:
     """The only document of a YAML text as dict, list, str, int, float, bool and None, with a mark for every value.
 
     `any_key` takes keys that are numbers or truth values as the text that they were written as.
     """
+    found = quick(text, name, any_key=any_key)
+    return whole(text, name, any_key=any_key) if found is None else found
+
+
+def quick(text: str, name: str, *, any_key: bool = False) -> Found | None:
+    """The same by libyaml, or None for a text that is wrong or may be read otherwise by it."""
     try:
-        return _Builder(name, any_key).build(text)
+        from yaml import CSafeLoader, YAMLError, parse
+    except ImportError:  # PyYAML was built without libyaml
+        return None
+    if _OTHERWISE.search(text):
+        return None
+    builder = _Builder(name, any_key)
+    try:
+        found = builder.build(parse(text, Loader=CSafeLoader))
+    except (YAMLError, InputError):
+        return None
+    return None if builder.anchors else found  # their names end otherwise
+
+
+def whole(text: str, name: str, *, any_key: bool = False) -> Found:
+    """The same by the grammar of YAML 1.2. Raises InputError for a text that is wrong."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    parser = YAML(typ="safe", pure=True)
+    try:
+        return _Builder(name, any_key).build(parser.parse(text))
     except InputError:
         raise
     except MarkedYAMLError as error:
         _refuse_syntax(name, error)
     except Exception as error:  # the parser lets a few builtin errors out on malformed escapes and directives
         refuse(name, f"{name} is not valid YAML", because=str(error).splitlines()[0] if str(error) else None)
-
-
-class _PureParser(YAML):
-    """The pure parser without a search for plug-ins, which lists folders at every start."""
-
-    def __init__(self) -> None:
-        super().__init__(typ="safe", pure=True)
-
-    def official_plug_ins(self) -> list[str]:
-        """None: none is wanted."""
-        return []
 
 
 class _Open:
@@ -83,23 +97,23 @@ class _Builder:
     def __init__(self, name: str, any_key: bool) -> None:
         self.name, self.any_key = name, any_key
         self.stack: list[_Open] = []
-        self.anchors: dict[str, tuple[Any, Mark] | None] = {}
-        self.result: tuple[Any, Mark] | None = None
+        self.anchors: dict[str, Found | None] = {}
+        self.result: Found | None = None
         self.nodes = 0
         self.documents = 0
 
-    def build(self, text: str) -> tuple[Any, Mark]:
-        for event in _PureParser().parse(text):
-            kind = type(event)
-            if kind is ScalarEvent:
+    def build(self, events: Iterable[Any]) -> Found:
+        for event in events:
+            kind = type(event).__name__
+            if kind == "ScalarEvent":
                 self.scalar(event)
-            elif kind is MappingStartEvent or kind is SequenceStartEvent:
-                self.open(event, {} if kind is MappingStartEvent else [])
-            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+            elif kind in ("MappingStartEvent", "SequenceStartEvent"):
+                self.open(event, {} if kind == "MappingStartEvent" else [])
+            elif kind in ("MappingEndEvent", "SequenceEndEvent"):
                 self.close()
-            elif kind is AliasEvent:
+            elif kind == "AliasEvent":
                 self.alias(event)
-            elif kind is DocumentStartEvent:
+            elif kind == "DocumentStartEvent":
                 self.documents += 1
                 if self.documents > 1:
                     self.refuse(
@@ -210,9 +224,10 @@ class _Builder:
             )
 
     def check_tag(self, event: Any) -> None:
-        if event.ctag is not None and str(event.ctag) not in ("", "None"):
+        tag = event.tag
+        if tag is not None and str(tag) not in ("", "None"):
             self.refuse(
-                f"the tag {event.ctag} is not allowed",
+                f"the tag {tag} is not allowed",
                 event,
                 because="a file is plain data",
                 attempt="leave the tag out",

@@ -1,4 +1,4 @@
-"""YAML read line by line is YAML read by the whole grammar, or it is left to the whole grammar."""
+"""YAML read by libyaml is YAML 1.2 as ruamel.yaml reads it, or it is left to ruamel.yaml."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from planner.errors import InputError
-from planner.inputs.yaml_builder import build
-from planner.inputs.yaml_lines import read
+from planner.inputs.yaml_builder import quick, whole
 from planner.inputs.yaml_values import FORBIDDEN, Mark
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +31,13 @@ def alike(one: object, other: object) -> bool:
     return one == other
 
 
-def read_is_build(text: str) -> bool:
-    """True where the lines were read, and then as the grammar reads them; False where they were left to it."""
-    found = read(text)
+def same_as_whole(text: str) -> bool:
+    """True where libyaml read it, and then as the whole grammar does; False where it was left to that."""
+    found = quick(text, "x.yaml")
     if found is None:
         return False
     try:
-        data, mark = build(text, "x.yaml")
+        data, mark = whole(text, "x.yaml")
     except InputError as error:
         raise AssertionError(f"{text!r} is read as {found[0]!r}, and is wrong: {error}") from error
     assert alike(found[0], data), text
@@ -67,22 +64,24 @@ def damaged(text: str, rng: random.Random) -> str:
 def test_parts_of_shipped_files_whole_and_damaged() -> None:
     rng = random.Random(0)
     parts = [part for part in parts_of_files(rng) if len(part) < 800]
-    whole = [read_is_build(part) for part in parts]
-    broken = [read_is_build(text) for text in (damaged(part, rng) for part in parts) if not FORBIDDEN.search(text)]
+    whole = [same_as_whole(part) for part in parts]
+    broken = [same_as_whole(text) for text in (damaged(part, rng) for part in parts) if not FORBIDDEN.search(text)]
     made = ("".join(rng.choices(PIECES, k=rng.randint(1, 7))) for _ in range(1500))
-    drawn = [read_is_build(text) for text in made if not FORBIDDEN.search(text)]
+    drawn = [same_as_whole(text) for text in made if not FORBIDDEN.search(text)]
     assert sum(whole) > 0.7 * len(whole)
     assert sum(broken) > 0.3 * len(broken)
     assert sum(drawn) > 0.05 * len(drawn)
 
 
-def test_shipped_files_are_read_line_by_line() -> None:
-    left = [path.name for path in FILES if read(path.read_text()) is None]
+def test_shipped_files_are_read_by_libyaml() -> None:
+    left = [path.name for path in FILES if quick(path.read_text(), path.name) is None]
     assert len(left) <= 0.01 * len(FILES), left
 
 
 def test_a_value_knows_its_place_and_weight() -> None:
-    found = read('a:\n  - {b: 1, "c": [x, -2.5]}\n  - d: "e \\" f"\n    g: >-\n      h\n      i\n# j\nk: yes # l\n')
+    found = quick(
+        'a:\n  - {b: 1, "c": [x, -2.5]}\n  - d: "e \\" f"\n    g: >-\n      h\n      i\n# j\nk: yes # l\n', "x.yaml"
+    )
     assert found is not None
     assert found[0] == {"a": [{"b": 1, "c": ["x", -2.5]}, {"d": 'e " f', "g": "h i"}], "k": "yes"}
     children = found[1].children
@@ -90,17 +89,3 @@ def test_a_value_knows_its_place_and_weight() -> None:
     assert (found[1].nodes, found[1].height, children["k"]) == (17, 4, Mark(8, 1))
     inner = (children["a"].children or {})[0].children or {}
     assert ((inner["c"].children or {})[1], inner["b"]) == (Mark(2, 21), Mark(2, 6))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "# only\n", "a:\n", "a: 1\na: 2\n", "a: 1\n  b: 2\n", "a: b\n  c\n", "a: &x 1\n", "a: *x\n", "a: !t 1\n",
-        "a:\t1\n", "--- \na: 1\n", "a: 1\n...\n", "? a\n", "<<: {}\n", "a: [1,\n 2]\n", "a: {b: }\n", "a: [1, ]\n",
-        'a: "b\n  c"\n', 'a: "\\x41"\n', "a: .inf\n", "a: 1e999\n", f"a: {'1' * 41}\n", "null: 1\n", "true: 1\n",
-        "- - 1\n", "a: >\n  b", "a: >\n  b\n\n  c\n", "a: |\n   b\n  c\n", "a: 'b' c\n", "a: {b: 1} c\n", "a: 'b'#c\n",
-        "null\n", "a: " + "[" * 33 + "]" * 33 + "\n", "a: [" + "1, " * 20_000 + "1]\n", "a: b: c\n", " a\n",
-    ],
-)  # fmt: skip
-def test_what_takes_the_whole_grammar_is_left_to_it(text: str) -> None:
-    assert read(text) is None
