@@ -39,6 +39,7 @@ def _figures(found: Plan) -> Row:
         "num_gpus": found.num_gpus,
         "peak_gib": round(found.peak_gib, 6),
         "headroom_gib": round(found.headroom_gib, 6),
+        "given_back_gib": round(found.given_back_gib, 6),
         "step_seconds": round(found.step_seconds, 6),
         "tokens_per_second": round(found.tokens_per_second, 3),
         "samples_per_second": round(found.samples_per_second, 6),

@@ -173,6 +173,7 @@ class ParquetStore:
             "num_gpus",
             "peak_gib",
             "headroom_gib",
+            "given_back_gib",
             "step_seconds",
             "tokens_per_second",
             "samples_per_second",
