@@ -71,9 +71,13 @@ def _instances(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((ranks % count == 0) & (experts % count == 0))
 
 
+def _offloads(problem: Problem) -> bool:
+    return bool(problem.scenario.layout.optimizer_offload)
+
+
 def _is_precision_aware(problem: Problem) -> bool:
     """Offloading, and moments in formats of their own, go through Megatron's precision-aware optimizer."""
-    return bool(problem.scenario.layout.optimizer_offload) or problem.engine.states.moment_bytes is not None
+    return _offloads(problem) or problem.engine.states.moment_bytes is not None
 
 
 def _sharded(problem: Problem, layouts: Layouts) -> Mask:
@@ -87,7 +91,7 @@ def _adam(problem: Problem, layouts: Layouts) -> Mask:
 
 def _on_host(problem: Problem, layouts: Layouts) -> Mask:
     has_kernel = np.array([optimizer.id in ON_HOST for optimizer in problem.optimizers])
-    return np.asarray(has_kernel[layouts.optimizer] | (problem.scenario.layout.optimizer_offload is not True))
+    return np.asarray(has_kernel[layouts.optimizer] | (not _offloads(problem)))
 
 
 def _muon(problem: Problem, layouts: Layouts) -> Mask:
