@@ -143,7 +143,7 @@ def test_paged_state_is_on_the_host_and_comes_back_a_tensor_at_a_time(optimizer:
 
 
 def test_offloaded_state_counts_the_same_bytes_on_the_host() -> None:
-    for optimizer in ("muon", "adafactor", "galore"):
+    for optimizer in ("adamw", "lion"):
         document = pinned("deepspeed", model="llama3.2-3b", optimizer=optimizer)
         phase = next(p for p in estimated(document).memory if p.phase == "optimizer")
         kept = next(e.amount * GIB for e in phase.items if e.name == "optimizer")
