@@ -38,8 +38,8 @@ OURS = {
     "experts_cut_as_tensor",
     "expert_parallel_supported",
 }
-"""Rules of the scenario, of the planner's own limits, or of launchers above the training engine (accelerate exchanges an
-optimizer on the host without a word: tests/engines/test_optimizers_of_deepspeed.py)."""
+"""Rules of the scenario, of the planner's own limits, or of launchers above the training engine (accelerate exchanges
+an optimizer on the host without a word: tests/engines/test_optimizers_of_deepspeed.py)."""
 EACH = 40
 """Layouts drawn of each random problem."""
 
