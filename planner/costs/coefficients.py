@@ -39,11 +39,18 @@ _Table = dict[str, tuple[Floats, ...]]
 
 @dataclass(frozen=True)
 class Coefficients:
-    """value = layer * n + recomputed * r + end; arrays of shape [rows, stages]."""
+    """value = layer * n + recomputed * r + end; arrays of shape [rows, stages].
+
+    They are read-only: a search and the enumeration that checks it may read the same ones.
+    """
 
     layer: Floats
     recomputed: Floats
     end: Floats
+
+    def __post_init__(self) -> None:
+        for part in (self.layer, self.recomputed, self.end):
+            part.flags.writeable = False
 
     def at(self, layers: Ints, recomputed: Ints) -> Floats:
         """The value for these counts, broadcast against [..., rows, stages]."""
