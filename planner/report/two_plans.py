@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from planner.analysis.cause import Cause
@@ -98,7 +99,8 @@ def _headline(found: ManyPlans) -> Headline:
         return Headline(f"none of {len(found.sides)} sides has a plan", good=False)
     if len(plans) == 1:
         (place, side) = plans[0]
-        return Headline(f"only {letter(place)} has a plan: {number(side.tokens_per_second, 0)} tokens/s", good=False)
+        text = f"only {letter(place)} has a plan: {number(side.tokens_per_second, 0)} tokens/s"
+        return replace(_fitting(text, plans), good=False)
     if len(plans) == 2:
         (first, a), (second, b) = plans
         if (a.layout, a.memory, a.time) == (b.layout, b.memory, b.time):

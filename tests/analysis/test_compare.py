@@ -180,6 +180,12 @@ def test_all_sides_without_a_plan_is_exit_1(capsys: pytest.CaptureFixture[str]) 
     assert "none of 2 sides has a plan" in capsys.readouterr().out
 
 
+def test_the_only_plan_is_called_critical_where_it_waits_for_its_allocator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", PRETRAIN, "--set-a", "cluster.num_gpus=8", "--also", "cluster.num_gpus=16"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tokens/s; B: critical, to start only if the allocator gives memory back" in said
+
+
 def test_one_scenario_without_overrides_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", RL]) == 2
     assert "nothing to compare with" in capsys.readouterr().err
