@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.problem.formats import adapter_casts, mixed
+from planner.problem.formats import adapter_casts, format_bytes, mixed
 from planner.problem.problem import Problem
 from planner.schema.engine import Tensor
 
@@ -29,7 +29,7 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
     """Each condition and whether it holds in this kind of layer, one with `linear` attention or one that attends; those
     on the layout are multiplied in by `shard_factor`."""
     a, adapter, said = problem.architecture, problem.scenario.adapter, problem.engine.linear_attention
-    wide = problem.precision.activation_bytes > 2
+    wide = format_bytes(problem, "computed") > 2
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
     narrow_router = mixed(problem) and a.model_type.startswith(SIGMOID_OF_PRODUCT)
     casts_stream, casts_products = adapter_casts(problem)

@@ -15,7 +15,7 @@ def format_bytes(problem: Problem, name: Format) -> float:
         return FP32_BYTES
     if name == "adapter" and engine.states.adapters == "fp32" and not engine.autocast:
         return FP32_BYTES
-    return computed
+    return FP32_BYTES if name == "computed" and engine.fp32_products and not engine.autocast else computed
 
 
 def element_bytes(problem: Problem, tensor: Tensor) -> float:

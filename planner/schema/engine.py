@@ -52,6 +52,8 @@ class States(Stated):
     """The turned copy is cached; false where it is made again for each product."""
     adapters: Literal["fp32", "as weights"] = "fp32"
     """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
+    frozen_ends_bytes: BytesEach | None = None
+    """Bytes a parameter of embedding and head under a frozen base in few bits; none for the compute precision's."""
     shard_over_context: bool = True
     """State is sharded over data * context parallel ranks, not data alone."""
     moment_bytes: BytesEach | None = None
@@ -195,6 +197,8 @@ class Engine(Stated):
     """Products run under torch's autocast, which casts their inputs."""
     fp32_stream: bool = False
     """Embedding and norms stand in fp32, and with them the residual stream, whatever products are computed in."""
+    fp32_products: bool = False
+    """Where no autocast runs, products too are handed on in fp32, whatever they are computed in."""
     pipeline: Pipeline
     recompute: Recompute
     states: States

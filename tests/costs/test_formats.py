@@ -68,6 +68,34 @@ def test_autocast_over_16_bit_weights_has_not() -> None:
     assert (format_bytes(p, "stream"), format_bytes(p, "adapter")) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("options", "more", "computed"),
+    [
+        (["kbit_preparation"], 2_179_996_672, 4),
+        (["kbit_preparation", "autocast_16bit_weights"], 2_179_996_672, 2),
+        (["fp32_norms"], 0, 2),
+        (["autocast"], 0, 2),
+    ],
+)
+def test_peft_s_preparation_makes_embedding_and_head_fp32(options: list[str], more: int, computed: int) -> None:
+    """Qwen2.5-7B has 152,064 * 3,584 = 544,997,376 parameters in its embedding and as many in its head: 2 B more each,
+    and of the 3,584 of its last norm. Where TRL casts them back, or fp32 weights are autocast, nothing is said of them.
+
+    peft 0.21.2 and bitsandbytes 0.50.2, run on a Llama of two layers: all that goes from product to product is fp32,
+    logits too; under autocast the head's are bf16.
+    """
+    adapter = {"rank": 16, "base_precision": "nf4"}
+    found = []
+    for given in ([], options):
+        p = problem(engine="transformers", model="qwen2.5-7b", adapter=adapter, engine_options=given)
+        layers, zero = np.array([[28]]), np.zeros((1, 1), dtype=np.int64)
+        memory = StageMemory(p, one_gpu(4096).expand(), zero, layers, zero)
+        items = memory.moment("backward")
+        found.append(sum(float(np.ravel(i.amount)[0]) for i in items if i.name == ItemName.FROZEN_BASE_WEIGHTS))
+    assert found[1] - found[0] == more
+    assert (format_bytes(p, "stream"), format_bytes(p, "computed")) == (4, computed)
+
+
 def test_autocast_copies_each_matrix_of_a_layer_once() -> None:
     """Llama 3 8B: 218,103,808 elements of q, k, v, o, gate, up and down."""
     p = problem(engine="transformers", model="llama3.1-8b", engine_options=["autocast"])

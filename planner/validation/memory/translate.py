@@ -211,7 +211,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("fused_kernels", lambda c: _fused_kernels(c) and "transformers 4.48" not in c.framework),
     ("fused_kernels_upcast", lambda c: _fused_kernels(c) and "transformers 4.48" in c.framework),
     ("fused_adapters", lambda c: "foak" in c.framework and c.peft == "qlora"),
-    ("kbit_preparation", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
+    ("fp32_norms", lambda c: "baseline-peft-bnb" in c.framework and c.layout["zero_stage"] != 3),
     ("old_bitsandbytes", lambda c: "bnb 0.41" in c.framework),
     ("eager_loss", _eager_loss),
     ("whole_logits", _whole_logits),
