@@ -122,6 +122,10 @@ class KnownErrors:
             whose = f"no published run of {time.engine} was timed: spread of {time.rows} runs of all engines"
         return StepSpread(time.rows, time.median, time.low, time.high, whose)
 
+    @property
+    def _none_linear(self) -> str:
+        return ", none with linear attention" if self.kind is not None and self.kind.linear else ""
+
     def in_short(self, *, rollout: bool) -> str:
         """The same in one line: median errors, and on how many published runs."""
         said = []
@@ -131,7 +135,7 @@ class KnownErrors:
             rows = f"all engines; none of {self.time.engine}" if self.time.missing else self.time.rows
             said.append(f"step time {percent(self.time.median)} ({rows})")
         if rollout and self.rl is not None:
-            said.append(f"RL step {percent(self.rl.median, 0)} ({self.rl.rows})")
+            said.append(f"RL step {percent(self.rl.median, 0)} ({self.rl.rows}{self._none_linear})")
         if not said:
             return "no published run of this engine was scored: first principles only"
         unknown = [name for name, known in (("memory", self.memory), ("step time", self.time)) if known is None]
@@ -159,8 +163,9 @@ class KnownErrors:
         if rollout and self.rl is not None:
             rl = self.rl
             out.append(
-                f"whole RL steps: median error {rl.median:.0%} on {rl.rows} published steps with printed lengths, each "
-                "framework left out of the fit in turn; planner calibrate fits the phases to a log of yours"
+                f"whole RL steps: median error {rl.median:.0%} on {rl.rows} published steps with printed lengths"
+                f"{self._none_linear}, each framework left out of the fit in turn; planner calibrate fits the phases "
+                "to a log of yours"
             )
             if apart:
                 out.append(rl.gains)
@@ -184,8 +189,10 @@ def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) 
     table = _table(path, stat.st_mtime_ns, stat.st_size)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
-    if time is None and table.time_like_none is not None:
-        time = TimeSpread(engine.id, **dict(table.time_like_none), missing=True)
+    linear = kind is not None and kind.linear
+    if (time is None or linear) and table.time_like_none is not None:
+        name = f"{engine.id} with linear attention" if linear else engine.id
+        time = TimeSpread(name, **dict(table.time_like_none), missing=True)
     rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
     return KnownErrors(_memory(engine, table, kind), time, rl, kind)
 

@@ -213,3 +213,12 @@ def test_what_is_written_is_read_back(launcher: str, changes: dict[str, Any], tm
     outcome = plan(document, CATALOG, check_points=0)
     assert outcome.plan is not None
     assert differences(outcome, launcher, tmp_path) == []
+
+
+def test_no_published_run_of_such_a_network_was_timed_so_that_the_interval_is_that_of_all_engines() -> None:
+    known, usual = dense().problem.known_errors, problem(model="qwen3-8b").known_errors
+    mine, theirs = known.step(rl=False), usual.step(rl=False)
+    assert mine is not None
+    assert theirs is not None
+    assert mine.low < theirs.low < theirs.high < mine.high
+    assert "with linear attention was timed" in mine.whose
