@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from planner.search.plan import chance_words, spare
 from planner.search.plan import verdict as one_word
 
 SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+SET = re.compile(r"--set (?:'[^']*'|[\w.]+=[^\s,]+)")
+"""What a proposal says to type."""
 SMALL_GIB = 0.05
 """Differences below it are none."""
 
@@ -182,7 +185,12 @@ def _next(linted: Linted, saved: str | None) -> Command | None:
     if any(one.fix is not None for one in linted.findings):
         return Command(f"planner lint {file} --fix", "the diff that mends what can be mended on its line")
     if linted.plan is None:
-        return None
+        asked = [SET.findall(mistake.attempt or "") for mistake in linted.open]
+        more = list(dict.fromkeys(each for some in asked for each in some))
+        paths = {each.removeprefix("--set ").strip("'").partition("=")[0] for each in more}
+        given = [f"--set {shlex.quote(one)}" for one in linted.overrides if one.partition("=")[0].strip() not in paths]
+        again = " ".join(["planner lint", file, *given, *more])
+        return Command(again, "with all that is missing, or cannot be") if asked and all(asked) else None
     if saved is None and found.network is None and (linted.fits is False or linted.findings):
         then = "planner explain on it says what makes it fit, launch --like changes the file"
         return Command(f"planner lint {file} --save run.yaml", then)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from planner.inputs.own_model import CatalogWithModel
 from planner.launch.reading.follow import CRITICS, FAMILIES
 from planner.launch.reading.found import Found
 from planner.launch.reading.megatron import SHAPE
-from planner.launch.reading.opened import opened, text_of
+from planner.launch.reading.opened import SHAPE_ALONE, opened, text_of
 from planner.launch.reading.scenario import scenario_of
 from planner.launch.traps import Finding, traps
 from planner.problem.resolve import question_of
@@ -47,6 +48,11 @@ MANY = 8
 """Unknown settings from which on a file is taken for one of another release, where most of its settings are."""
 GROUPED = "groups_need_samples"
 GPUS = "cluster: give exactly one of num_gpus and max_gpus"
+GIVE_GPUS = "--set cluster.num_gpus=N"
+STOOD_IN = (1, 8)
+"""Numbers of GPUs that are tried where none is said: what is open with both is open whatever it is."""
+VALUE = re.compile(r"([a-z_.]+): (\S+)")
+"""A proposal in a scenario's words."""
 OF_ACTIVATIONS = ("tokens_per_gpu", "micro_batch_size", "fixed_micro_batch_size", "sequence_length")
 """Words whose line memory at the edge is reported at, the first that is said."""
 REPLICATED = "transformers-ddp"
@@ -96,6 +102,8 @@ class Linted:
     """The pinned layout costed; None where a rule or an open value stands before it."""
     open: tuple[Mistake, ...]
     """What must be filled in (--set) before the layout can be costed."""
+    overrides: tuple[str, ...] = ()
+    """What was filled in so."""
 
     @property
     def fits(self) -> bool | None:
@@ -114,7 +122,7 @@ def lint(
 
     `given`: variables that a shell script takes from outside, `1` and so on for its arguments.
     """
-    found = opened(path, catalog, engine, given)
+    found, asked = opened(path, catalog, engine, given), catalog
     _fill(found, overrides)
     _share(found, overrides)
     tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
@@ -143,13 +151,16 @@ def lint(
                 where = next((found.places[word] for word in words if word in found.places), Place(str(path)))
                 findings.append(Finding("error", broken[1], mistake.because or mistake.what, where))
     if found.uncosted:
-        attempts = {UNSHARED: IN_ITS_PLACE}
+        attempts = {UNSHARED: IN_ITS_PLACE, SHAPE_ALONE: "planner lint of the script that sources it"}
         plan, left = None, [Mistake(what, place, None, attempts.get(what)) for place, what in found.uncosted]
+    elif any(mistake.attempt == GIVE_GPUS for mistake in left):
+        tried = [lint(path, asked, [*overrides, f"cluster.num_gpus={n}"], engine, given).open for n in STOOD_IN]
+        left += [mistake for mistake in tried[0] if mistake in tried[1] and mistake not in left]
     if plan is not None:
         findings += [*edge(plan, found, path), *beyond_host(plan, found, path)]
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
-    return Linted(path, found, tree, tuple(findings), plan, tuple(left))
+    return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides))
 
 
 def edge(plan: Plan, found: Found, path: Path) -> list[Finding]:
@@ -202,7 +213,7 @@ def _share(found: Found, overrides: Sequence[str]) -> None:
 def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: str) -> Mistake:
     """A mistake of the scenario at the line of the launch file that said the value."""
     if mistake.what == GPUS:
-        return Mistake("no line says how many GPUs there are", Place(name), None, "--set cluster.num_gpus=N")
+        return Mistake("no line says how many GPUs there are", Place(name), None, GIVE_GPUS)
     if mistake.what == "model is missing":
         shape = [f"{flag} {found.options[flag].text}" for flag, _ in SHAPE if flag in found.options]
         what = f"no model of the catalog has {' '.join(shape)}" if shape else "no line that can be read names the model"
@@ -222,7 +233,15 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
     if path == "model":
         close = mistake.attempt if (mistake.attempt or "").startswith("did you mean") else None
         return Mistake(mistake.what, where, None, close or "--set model=NAME, or the path of its config.json")
-    return Mistake(mistake.what, where, mistake.because, mistake.attempt)
+    return Mistake(mistake.what, where, mistake.because, _as_set(mistake.attempt, path or ""))
+
+
+def _as_set(attempt: str | None, path: str) -> str | None:
+    """A proposal for the value at this path, as it is typed here (`num_gpus: 8`: --set cluster.num_gpus=8)."""
+    said = VALUE.fullmatch(attempt or "")
+    if said is None or path.rpartition(".")[2] != said[1]:
+        return attempt
+    return f"--set {shlex.quote(f'{path}={said[2]}')}"
 
 
 def names_of(launcher: str, catalog: Catalog) -> set[str]:

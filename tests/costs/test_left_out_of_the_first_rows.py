@@ -257,6 +257,15 @@ def test_ddp_keeps_its_buckets() -> None:
     assert sum(many.values()) - sum(one.values()) == pytest.approx(2 * 8_030_261_248)
 
 
+def test_ddp_under_autocast_reduces_fp32_gradients_in_fp32_buckets() -> None:
+    """Its reducer makes a bucket in the format of its parameters, beside their gradients (gradient_as_bucket_view)."""
+    ddp = "transformers-ddp"
+    one, many = (items("optimizer", e, n, engine_options=["autocast"]) for e, n in (("transformers", 1), (ddp, 8)))
+    assert many["weights"] == many["gradients"] == many["gradient buckets"] == 4 * 8_030_261_248
+    assert many["optimizer"] == 8 * 8_030_261_248
+    assert {name: amount for name, amount in many.items() if name != "gradient buckets"} == one
+
+
 def test_torchtune_adapters_are_16_bits() -> None:
     peft, tune = (items("loss", engine, adapter=ADAPTED) for engine in ("transformers", "torchtune"))
     assert peft["weights"] == 2 * tune["weights"]

@@ -35,7 +35,9 @@ def arguments(words: list[str], gpus: int, folder: Path) -> Any:
     pretrain = importlib.import_module("swift.megatron.arguments.pretrain_args").MegatronPretrainArguments
     base = importlib.import_module("swift.arguments.base_args.model_args")
     sixteen = module.torch.bfloat16
-    network = mock.MagicMock(model_type="llama", model_dir=str(folder), torch_dtype=sixteen, max_model_len=1 << 30)
+    network = mock.MagicMock(
+        model_type="llama", model_dir=str(folder), torch_dtype=sixteen, max_model_len=1 << 30, task_type="causal_lm"
+    )
     meta = mock.MagicMock(is_multimodal=False, mcore_model_type="gpt", model_type="llama", template="llama3")
 
     def start(args: Any) -> None:

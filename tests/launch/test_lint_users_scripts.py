@@ -320,3 +320,63 @@ def test_what_sglang_chooses_by_itself_is_taken_and_listed(tmp_path: Path) -> No
     assert linted.plan is not None
     assert linted.found.words["rollout_tensor_parallel"] == 1
     assert linted.found.assumed["rl.rollout.gpu_memory_utilization"].startswith("0.85")
+
+
+AXOLOTL = "base_model: {model}\nsequence_len: 4096\nmicro_batch_size: 2\ngradient_accumulation_steps: 4\nbf16: true\n"
+LLAMA_FACTORY = """\
+model_name_or_path: Qwen/Qwen2.5-7B
+stage: sft
+do_train: true
+finetuning_type: full
+dataset: identity
+cutoff_len: 4096
+packing: true
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 4
+bf16: true
+"""
+
+
+def test_all_that_is_missing_is_said_at_once_with_one_line_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fft.yaml"
+    path.write_text(AXOLOTL.format(model="Nobody/Nothing-7B"))
+    linted = lint(path, catalog())
+    assert [one.what for one in linted.open] == [
+        "no line says how many GPUs there are",
+        "unknown model `Nobody/Nothing-7B`",
+    ]
+    assert cli.main(["lint", str(path), "--set", "cluster.node=azure-nd-h200-v5"]) == 5
+    shown = " ".join(capsys.readouterr().out.replace("\\\n", " ").split())
+    assert "--set cluster.node=azure-nd-h200-v5 --set cluster.num_gpus=N --set model=NAME" in shown
+    path.write_text(AXOLOTL.format(model="Qwen/Qwen2.5-7B"))
+    assert [one.attempt for one in lint(path, catalog()).open] == ["--set cluster.num_gpus=N"]
+    (uneven,) = lint(path, catalog(), ("cluster.num_gpus=12",)).open
+    assert (uneven.what, uneven.attempt) == ("12 GPUs are not whole nodes", "--set cluster.num_gpus=8")
+    assert cli.main(["lint", str(path), "--set", "cluster.num_gpus=12"]) == 5
+    shown = capsys.readouterr().out
+    assert "num_gpus=8" in shown
+    assert "num_gpus=12" not in shown
+
+
+def test_fp32_weights_under_autocast_on_several_gpus_are_costed(tmp_path: Path) -> None:
+    """LLaMA-Factory trains in fp32 under autocast unless told otherwise, and shards nothing without DeepSpeed or FSDP:
+    16 bytes a parameter and its bucket of 4."""
+    path = tmp_path / "sft.yaml"
+    path.write_text(LLAMA_FACTORY)
+    plan = lint(path, catalog(), ("cluster.num_gpus=8",)).plan
+    assert plan is not None
+    assert plan.problem.engine.data_parallel
+    held = {item.name: item.amount * 2**30 for item in plan.binding.items}
+    assert held["gradient buckets"] == pytest.approx(4 * 7_615_616_512, rel=1e-6)
+    assert held["optimizer"] == pytest.approx(8 * 7_615_616_512, rel=1e-6)
+
+
+def test_a_file_that_holds_a_networks_shape_alone_is_said_to_start_nothing(tmp_path: Path) -> None:
+    shape = "--num-layers 36 --hidden-size 4096 --num-attention-heads 32 --ffn-hidden-size 12288 --swiglu"
+    (alone,) = judged(tmp_path, f"MODEL_ARGS=({shape})\n").open
+    assert "starts no run" in alone.what
+    assert alone.attempt == "planner lint of the script that sources it"
+    more = judged(tmp_path, f"ARGS=({shape} --micro-batch-size 1 --global-batch-size 8)\n")
+    assert not any("starts no run" in one.what for one in more.open)

@@ -65,6 +65,11 @@ PACKS_WHOLE = frozenset(("nemo-rl",))
 UNKNOWN = "which engine it is for cannot be told from its settings"
 
 
+SHAPE_ALONE = "it starts no run and only holds a network's shape, as slime's scripts/models/*.sh do"
+OF_RUNS = frozenset(("--micro-batch-size", "--global-batch-size", "--tensor-model-parallel-size", "--train-iters"))
+"""Options of Megatron that say more than a network's shape."""
+
+
 def opened(path: Path, catalog: Catalog, engine: str | None = None, given: Mapping[str, str] | None = None) -> Found:
     """Read a file, or a folder of configurations, without running anything; `given`: variables of a shell script.
 
@@ -94,7 +99,10 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None, given: Mappi
         found = _read(name, trainer_settings(path, trainer, gone), (), shell, catalog, engine)
         found.unread += gone
         return found
-    return _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine)
+    found = _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine)
+    if found.launcher == "megatron" and words not in shell.commands and OF_RUNS.isdisjoint(found.options):
+        found.uncosted.append((Place(name), SHAPE_ALONE))
+    return found
 
 
 def _folder(path: Path) -> dict[str, Spelling]:
