@@ -9,10 +9,12 @@ from planner.problem.problem import Problem, Question
 from planner.problem.racks import divides
 from planner.problem.stage_choices import is_free
 from planner.problem.variants import MOST_IN_A_GROUP, USUAL_GROUPS
+from planner.schema.scenario import Rl
 from planner.search.axes import context, pipeline
 from planner.search.axes.data import TOKEN_CAPS, micro_batch_candidates
 from planner.search.space import Removed
 
+ROLLOUT_DEGREES = "rl.rollout.tensor_parallel"
 NOT_TRIED = "not_tried"
 """The name under which they stand among what was removed."""
 
@@ -23,6 +25,7 @@ def untried(question: Question) -> tuple[Removed, ...]:
     kinds: list[tuple[str, str, Callable[[Problem], Iterable[int]]]] = [
         ("layout.context_parallel", f"fewer than {context.SHORTEST_TOKENS:,} tokens a rank", _context),
         ("layout.virtual_pipeline", few, _chunks),
+        (ROLLOUT_DEGREES, "engines over several nodes", _over_nodes),
     ]
     found = []
     for path, why, left_out in kinds:
@@ -53,7 +56,7 @@ def _shares_of_a_node(question: Question) -> Iterator[Removed]:
 
 def _shares_that_generate(question: Question) -> Iterator[Removed]:
     """Numbers of GPUs of the trainer's own machines that could generate alone, were the trainer's numbers any."""
-    rl = question.scenario.rl
+    rl = _rl(question)
     if rl is None or isinstance(rl.rollout.num_gpus, int | list):
         return
     left_out: set[int] = set()
@@ -98,13 +101,27 @@ def _caps(question: Question) -> str | None:
 
 
 def _of_rollouts(question: Question) -> Iterator[tuple[str, str]]:
-    rl, engine = question.scenario.rl, question.first.rollout_engine
+    rl, engine = _rl(question), question.first.rollout_engine
     if rl is None or engine is None:
         return
     if rl.rollout.gpu_memory_utilization == "any":
         yield "rl.rollout.gpu_memory_utilization", ", ".join(f"{share:g}" for share in engine.fractions)
     if not isinstance(rl.rollout.max_concurrency, int | list | None):
         yield "rl.rollout.max_concurrency", f"powers of two and {engine.max_concurrency}"
+
+
+def _rl(asked: Problem | Question) -> Rl | None:
+    return asked.scenario.rl
+
+
+def _over_nodes(problem: Problem) -> Iterable[int]:
+    """Degrees of rollout engines over whole nodes, which none has unless the scenario asks for them."""
+    rl, per_node = _rl(problem), problem.generating.node.gpus_per_node
+    if rl is None or problem.rollout_engine is None or rl.rollout.tensor_parallel != "any":
+        return
+    for _, gpus in problem.splits or [(count, count) for count in problem.num_gpus]:
+        whole = range(2 * per_node, gpus + 1, per_node)
+        yield from (d for d in whole if gpus % d == 0 and problem.architecture.num_attention_heads % d == 0)
 
 
 def _ends_alone(problem: Problem) -> Iterable[int]:

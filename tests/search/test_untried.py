@@ -71,3 +71,14 @@ def test_numbers_of_gpus_that_cannot_generate_alone_are_named() -> None:
     assert named.startswith("rl.rollout.num_gpus 1, 2, 3, 4, 5, ... 13 (the rest would be neither whole nodes")
     assert not [t for t in of_rl(**apart, rl__rollout__num_gpus=8) if t.startswith("rl.rollout.num_gpus")]
     assert not [t for t in of_rl(cluster__max_gpus=None, cluster__num_gpus=16) if t.startswith("rl.rollout.num_gpus")]
+
+
+def test_rollout_engines_over_several_nodes_are_named_until_they_are_asked_for() -> None:
+    """Up to 64 GPUs on nodes of 8, 64 heads: 16, 32 and 64 ranks are whole nodes and divide both."""
+    rollout = {"rl.rollout.tensor_parallel": "any", "cluster.max_gpus": 64, "model": "qwen3-32b"}
+    story = load("scenarios/qwen7b_rl.yaml")
+    asked = question_of(override(story, rollout), default_catalog())
+    said = [each.text for each in untried(asked) if "rollout.tensor" in each.text]
+    assert said == ["rl.rollout.tensor_parallel 16, 32, 64 (engines over several nodes); tried where it is listed"]
+    listed = override(story, rollout | {"rl.rollout.tensor_parallel": [16]})
+    assert not [e for e in untried(question_of(listed, default_catalog())) if "rollout.tensor" in e.text]

@@ -17,7 +17,7 @@ from planner.search.least_memory import least_memory
 from planner.search.plan import PHASES, Plan, degrees, spare
 from planner.search.search import Outcome, plan
 from planner.search.space import build_space
-from planner.search.untried import untried
+from planner.search.untried import ROLLOUT_DEGREES, untried
 
 LIVE = "Counted is what cannot be given back: tensors, and what lies outside the allocator; no allocator's reserve."
 WITH_RESERVE = "The allocator's estimated reserve is counted: it gives nothing back before the card is full."
@@ -44,7 +44,9 @@ def nearest(outcome: Outcome, catalog: Catalog, *, time_limit_s: float | None = 
         reasons.sort(key=lambda r: -r.count)
         host = host_sentence(question, catalog) if any(r.rule == HOST for r in reasons[:3]) else None
         said = tuple(f"No {what} is legal: {_count(r.count)} {r.rule} ({r.text})." for r in reasons[:3])
-        return Nearest((*((host,) if host is not None else ()), *said), None, None)
+        kept = [e for e in untried(question) if ROLLOUT_DEGREES in e.text] if of_rollout else []
+        missing = tuple(f"Not tried: {entry.text}." for entry in kept)
+        return Nearest((*((host,) if host is not None else ()), *said, *missing), None, None)
     least = least_memory(question, space)
     if least is None:
         return Nearest(("No layout and rollout engine use the same GPUs and wishes.",), None, None)
