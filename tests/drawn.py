@@ -26,6 +26,8 @@ from planner.search.witness.witness import broken
 
 PLANS = int(os.environ.get("PLANNER_ENGINE_PLANS", "50"))
 """Random plans for each engine."""
+SEED = os.environ.get("PLANNER_ENGINE_SEED", "")
+"""Other plans for each other word."""
 MOST_DRAWN = 15
 """Plans drawn for each that is to be written: launchers refuse by name up to nine of ten."""
 OF_ONE_QUESTION = 4
@@ -37,6 +39,8 @@ MODELS = (
     "glm-4.5-air", "deepseek-v2-lite", "deepseek-v3", "kimi-k2", "moonlight-16b-a3b", "glm-4.7-flash",
     "gpt2-xl", "phi-4",
 )  # fmt: skip
+LINEAR = ("qwen3-next-80b-a3b", "qwen3.5-9b", "qwen3.5-35b-a3b", "qwen3.5-397b-a17b")
+"""Networks with linear attention, which most engines refuse by name."""
 OF_RL = ("qwen2.5-7b", "qwen3-8b", "llama3.1-8b", "qwen2.5-14b", "qwen3-30b-a3b", "moonlight-16b-a3b")
 PLAIN = {
     "name": "asked",
@@ -76,15 +80,19 @@ def proof_of_anything() -> Any:
 def draw(rng: random.Random, engine: str) -> dict[str, Any]:
     """Decisions of one random scenario."""
     pins: dict[str, Any] = {"engine": engine, "cluster.num_gpus": rng.choice([8, 16, 32, 64])}
-    if engine == "transformers":
-        pins["cluster.num_gpus"] = 1
-        pins["engine_options"] = rng.choice([[], ["autocast"], ["autocast_16bit_weights"]])
+    kept = catalog().find("engines", engine, None)
     pins["model"] = rng.choice(OF_RL if engine in RL else MODELS)
+    if kept.linear_attention is not None and kept.linear_attention.supported and rng.random() < 0.15:
+        pins["model"] = rng.choice(LINEAR)
     if engine not in RL:
         pins["batch.sequence_length"] = rng.choice([1024, 2048, 4096, 8192, 16384])
-    options = list(catalog().find("engines", engine, None).options)
+    options = list(kept.options)
+    if engine == "transformers":
+        pins["cluster.num_gpus"] = 1
+    if {"autocast", "autocast_16bit_weights"} <= set(options):
+        pins["engine_options"] = rng.choice([[], ["autocast"], ["autocast_16bit_weights"]])
     if options and rng.random() < 0.3:
-        pins["engine_options"] = [rng.choice(options)]
+        pins["engine_options"] = [*pins.get("engine_options", []), rng.choice(options)]
     if engine in MEGATRON:
         pins["layout.pipeline_parallel"] = rng.choice([1, 2, 3, 4])
         pins["layout.context_parallel"] = rng.choice([1, 1, 2, 4])
@@ -114,6 +122,9 @@ def draw(rng: random.Random, engine: str) -> dict[str, Any]:
         pins["rl.placement"] = rng.choice(["colocated", "colocated", "disaggregated", "asynchronous"])
         pins["rl.steps_per_rollout"] = rng.choice([1, 1, 2, 4])
         pins["rl.reference_model"] = rng.random() < 0.7
+        learns = kept.generation is not None and kept.generation.critic is not None
+        if learns and pins["rl.placement"] == "colocated" and rng.random() < 0.5:
+            pins |= {"rl.algorithm": "ppo", "layout.optimizer_offload": False}
     return pins
 
 
@@ -142,7 +153,7 @@ def spaces(engine: str, rng: random.Random, skipped: Counter[str] | None = None)
 
 def random_plans(engine: str, count: int) -> Iterator[Outcome]:
     """Legal layouts drawn without a search, in a fixed order."""
-    rng, made = random.Random(engine), 0
+    rng, made = random.Random(engine + SEED), 0
     for question, space in spaces(engine, rng):
         for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
             plan = plan_of(question, space, row, rng)

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from drawn import OF_RL, PLAIN, RL, catalog, proof_of_anything
+from drawn import OF_RL, PLAIN, RL, SEED, catalog, proof_of_anything
 
 from planner.errors import InputError, PlannerError
 from planner.inputs.document import load, override, parse_document
@@ -153,7 +153,7 @@ def refused(engine: str, launcher: str, draw: Draw, count: int) -> Iterator[tupl
 
     Legal layouts of the same scenarios are among them, under LEGAL.
     """
-    rng, asked = random.Random(engine), Counter[str]()
+    rng, asked = random.Random(engine + SEED), Counter[str]()
     unwritten: Counter[str] = Counter()
     most = max(2, count // 8)
     for _ in range(TRIES * count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import typing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,15 @@ def own() -> Any:
     pytest.importorskip("swift.utils")
     for name in NEEDS_A_GPU:
         sys.modules[name] = Anything(name)
-    module = importlib.import_module("swift.megatron.arguments.megatron_args")
-    # It asks for transformers before 5.20; the parser of 5.23 stops at a list within a union (hf_argparser.py:183).
-    module.MegatronArguments.__annotations__["cp_comm_type"] = str | None
-    return module
+    # transformers' parser (hf_argparser.py:185) takes cp_comm_type, a word or a list, only where the list stands first.
+    # typing gives back an equal union that it remembers, of 128, in the order of who asked first: as `megatron pt`
+    # imports it, swift/hub/hub.py:63 has. What stands in here would be imported between.
+    for name in ("megatron.core", "swift.arguments", "swift.model"):
+        importlib.import_module(name)
+    for forget in getattr(typing, "_cleanups"):  # noqa: B009
+        forget()
+    importlib.reload(importlib.import_module("swift.hub.hub"))
+    return importlib.import_module("swift.megatron.arguments.megatron_args")
 
 
 def arguments(words: list[str], gpus: int, folder: Path) -> Any:
@@ -35,9 +41,7 @@ def arguments(words: list[str], gpus: int, folder: Path) -> Any:
     pretrain = importlib.import_module("swift.megatron.arguments.pretrain_args").MegatronPretrainArguments
     base = importlib.import_module("swift.arguments.base_args.model_args")
     sixteen = module.torch.bfloat16
-    network = mock.MagicMock(
-        model_type="llama", model_dir=str(folder), torch_dtype=sixteen, max_model_len=1 << 30, task_type="causal_lm"
-    )
+    network = mock.MagicMock(model_type="llama", model_dir=str(folder), torch_dtype=sixteen, max_model_len=1 << 30)
     meta = mock.MagicMock(is_multimodal=False, mcore_model_type="gpt", model_type="llama", template="llama3")
 
     def start(args: Any) -> None:

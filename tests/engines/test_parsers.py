@@ -60,6 +60,18 @@ def test_megatron_accepts_every_plan_and_reads_it_back(capsys: pytest.CaptureFix
         assert config.num_layers == sum(plan.layers)
 
 
+DEGREES_OF_A_CRITIC = (
+    "tensor_model_parallel_size",
+    "pipeline_model_parallel_size",
+    "context_parallel_size",
+    "expert_model_parallel_size",
+    "expert_tensor_parallel_size",
+    "use_mbridge",
+    "dtype",
+)
+"""Settings of Megatron that verl reads of its critic by itself."""
+
+
 @pytest.mark.parametrize("engine", ["verl-fsdp2", "verl-megatron"])
 def test_verl_composes_and_validates_every_plan(engine: str) -> None:
     hydra = pytest.importorskip("hydra")
@@ -69,22 +81,31 @@ def test_verl_composes_and_validates_every_plan(engine: str) -> None:
     verl = pytest.importorskip("verl")
     folder = Path(verl.__path__[0]) / "trainer/config"
     validate = pytest.importorskip("verl.utils.config").validate_config
+    need_critic = pytest.importorskip("verl.trainer.ppo.utils").need_critic
     for plan, files in written(engine, "verl", PLANS):
         words, _ = words_of(files["plan.sh"])
         with hydra.initialize_config_dir(str(folder), version_base=None):
             composed = hydra.compose("ppo_trainer", overrides=words)
         rl = plan.problem.scenario.rl
         assert rl is not None
-        validate(composed, use_reference_policy=rl.reference_model, use_critic=False)
-        actor, lay = composed.actor_rollout_ref.actor, plan.layout
+        with mock.patch("verl.workers.config.model.HFModelConfig.__post_init__"):  # it opens the critic's checkpoint
+            validate(composed, use_reference_policy=rl.reference_model, use_critic=rl.algorithm == "ppo")
+        actor, lay, critic = composed.actor_rollout_ref.actor, plan.layout, composed.critic
+        assert need_critic(composed) == (rl.algorithm == "ppo"), files["plan.sh"]
         if engine == "verl-megatron":
             own = actor.megatron
             degrees = own.tensor_model_parallel_size, own.pipeline_model_parallel_size, own.context_parallel_size
             wanted = lay["tensor_parallel"], lay["pipeline_parallel"], lay["context_parallel"]
             assert degrees == wanted, files["plan.sh"]
+            if rl.algorithm == "ppo":
+                assert critic.strategy == "megatron"
+                assert all(critic.megatron[name] == own[name] for name in DEGREES_OF_A_CRITIC), files["plan.sh"]
             assert own.dtype == {"bf16": "bfloat16", "fp16": "float16"}[plan.problem.precision.id]
         else:
             assert actor.ulysses_sequence_parallel_size == lay["context_parallel"]
+            if rl.algorithm == "ppo":
+                assert critic.strategy == actor.strategy
+                assert critic.ulysses_sequence_parallel_size == lay["context_parallel"]
         assert composed.data.train_batch_size == plan.wish.rollout_batch_size
         assert actor.ppo_mini_batch_size * rl.steps_per_rollout == plan.wish.rollout_batch_size
         assert composed.actor_rollout_ref.rollout.tensor_model_parallel_size == plan.rollout.tensor_parallel

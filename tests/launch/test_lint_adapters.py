@@ -96,10 +96,11 @@ def test_an_adapter_is_read_as_one(
     assert (linted.plan.problem.scenario.adapter is not None) == (adapter is not None)
 
 
-def test_what_is_trained_otherwise_is_listed(tmp_path: Path) -> None:
+def test_what_is_trained_otherwise_is_not_costed(tmp_path: Path) -> None:
     linted = lint(written(LLAMA_FACTORY | {"finetuning_type": "oft", "packing": "true"}, tmp_path), catalog(), SIZES)
-    assert [(place.line, why) for place, why in linted.found.unread] == [
-        (2, "oft is not costed: as if every weight were trained")
+    assert linted.plan is None
+    assert [(one.where.line, one.what) for one in linted.open] == [
+        (2, "oft is not costed: it trains other weights than low ranks")
     ]
     verl = lint(written(VERL + "actor_rollout_ref.model.lora_rank=8", tmp_path), catalog())
     assert verl.plan is not None

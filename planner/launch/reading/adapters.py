@@ -34,7 +34,7 @@ def say_adapter(found: Found) -> None:
     if method in FULL or not isinstance(rank, int) or rank < 1:
         return
     if method not in LOW_RANK:
-        found.unread.append((where or Place("?"), f"{method} is not costed: as if every weight were trained"))
+        found.uncosted.append((where or Place("?"), f"{method} is not costed: it trains other weights than low ranks"))
         return
     adapter: dict[str, object] = {"rank": rank, "targets": _targets(found, words)}
     if words["adapter_dora"] is True or "dora" in (words["adapter_kind"], method):

@@ -7,6 +7,8 @@ from planner.launch.reading.adapters import say_adapter, say_base
 from planner.launch.reading.formats import say_formats
 from planner.launch.reading.found import Found
 from planner.launch.reading.methods import say_method
+from planner.launch.reading.swift import LAUNCHER as SWIFT
+from planner.launch.reading.swift import say_accumulation
 from planner.launch.reading.verl import names_critic, ranks_of, say_critic, say_micro_batch, say_scoring, say_what_stays
 
 FSDP1 = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
@@ -33,64 +35,104 @@ OTHER_NAMES = {
 
 def settle(found: Found) -> None:
     """Words that follow from others, engine by engine's own units."""
-    words = found.words
-    of_rollouts = ROLLS_OUT_BY.get(found.launcher, ("",))
-    if not any(name.startswith(of_rollouts) for name in found.options):
-        for word in OF_ROLLOUTS:
-            words.pop(word, None)
+    _without_rollouts(found)
     if found.launcher == "verl":
-        trainer = found.text("model_engine")
-        if trainer is not None and trainer not in ("dp", "megatron"):
-            found.unread.append((found.options["model_engine"].place, f"{trainer} is costed as FSDP2 is"))
-        words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
-        if found.engine == VERL[False] and words.get("dynamic") is False:
-            found.switch_on("fixed_micro_batches", "dynamic")
-        found.padded = words.get("dynamic") is False and found.has("actor_rollout_ref.model.use_remove_padding")
-        say_micro_batch(found, megatron=found.engine == VERL[True])
-        if words["colocated"]:
-            say_what_stays(found, megatron=found.engine == VERL[True])
-        say_scoring(found)
-    trained = words.get("algorithm") in CRITICS and words.get("rollout_batch_size") is not None
-    if trained and found.launcher == "verl" and names_critic(found):
-        say_critic(found, megatron=found.engine == VERL[True])
-    elif trained:
-        place = found.places.get("algorithm", found.places.get("model", Place("?")))
-        found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
-    first = next((found.options[name] for name in FSDP1 if name in found.options and found.has(name)), None)
-    if found.engine == FAMILIES[2] and first is not None and "fsdp_version" not in found.options:
-        found.unread.append((first.place, "FSDP of the first kind is costed as FSDP2 is"))
+        _as_verl(found)
+    _of_critics(found)
+    _of_first_fsdp(found)
     _count_copies(found)
-    degrees = [name for name in DEGREES_APART if (found.number(name) or 1) > 1]
-    for name in degrees:
-        place = found.options[name].place
-        found.unread.append(
-            (place, f"{name} {found.options[name].text} is not costed: as if its ranks shared the weights")
-        )
-        shards, many = words.get("shard_ranks"), found.number(name)
-        words["shard_ranks"] = shards * many if isinstance(shards, int) and many else shards
-    if words.get("zero_stage") == -1:
-        words["zero_stage"] = None
+    _of_degrees_apart(found)
+    if found.words.get("zero_stage") == -1:
+        found.words["zero_stage"] = None
         found.assumed["layout.zero_stage"] = "no line says the ZeRO stage"
-    if "local_batch" in words:
-        local, staged = words.get("local_batch"), words.get("pipeline_parallel", 1) != 1
-        if not staged and local is not None:
-            words["micro_batch_size"] = local
-            found.places["micro_batch_size"] = found.places.get("local_batch", Place("?"))
-        text = " ".join(found.options)
-        chunk, stages = words.get("layers_per_chunk"), words.get("pipeline_parallel")
-        if isinstance(chunk, int) and isinstance(stages, int):
-            words["chunk_layers"] = chunk * stages
-        copies, shards = words.get("replicas"), words.get("data_parallel")
-        if isinstance(copies, int) and isinstance(shards, int) and copies > 1:
-            words["data_parallel"] = copies * shards
-            found.switch_on("hybrid_sharding", "replicas")
-        modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
-        words["all_recomputed"] = "full" in modes
-        words["recompute_modules"] = ["op"] if "selective" in modes else []
+    if "local_batch" in found.words:
+        _of_local_batch(found)
+    if found.launcher == SWIFT:
+        say_accumulation(found)
     say_method(found)
     say_adapter(found)
     autocast = say_formats(found)
     say_base(found)
+    _switch(found, autocast)
+    _of_shards(found)
+    _share_out(found)
+    if found.words.get("schedule") == "1f1b" or found.words.get("pipeline_parallel", 1) == 1:
+        found.words.pop("schedule", None)
+
+
+def _without_rollouts(found: Found) -> None:
+    """A run without rollouts says no word of them, whatever its launcher's defaults."""
+    of_rollouts = ROLLS_OUT_BY.get(found.launcher, ("",))
+    if not any(name.startswith(of_rollouts) for name in found.options):
+        for word in OF_ROLLOUTS:
+            found.words.pop(word, None)
+
+
+def _as_verl(found: Found) -> None:
+    """verl's trainers: where rollouts are made, micro-batches, what stays on the GPU, what scoring holds."""
+    words, megatron = found.words, found.engine == VERL[True]
+    trainer = found.text("model_engine")
+    if trainer is not None and trainer not in ("dp", "megatron"):
+        found.unread.append((found.options["model_engine"].place, f"{trainer} is costed as FSDP2 is"))
+    words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
+    if found.engine == VERL[False] and words.get("dynamic") is False:
+        found.switch_on("fixed_micro_batches", "dynamic")
+    found.padded = words.get("dynamic") is False and found.has("actor_rollout_ref.model.use_remove_padding")
+    say_micro_batch(found, megatron=megatron)
+    if words["colocated"]:
+        say_what_stays(found, megatron=megatron)
+    say_scoring(found)
+
+
+def _of_critics(found: Found) -> None:
+    """A second network that estimates advantages: said where it is counted, else listed."""
+    if found.words.get("algorithm") not in CRITICS or found.words.get("rollout_batch_size") is None:
+        return
+    if found.launcher == "verl" and names_critic(found):
+        say_critic(found, megatron=found.engine == VERL[True])
+        return
+    place = found.places.get("algorithm", found.places.get("model", Place("?")))
+    found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
+
+
+def _of_first_fsdp(found: Found) -> None:
+    first = next((found.options[name] for name in FSDP1 if name in found.options and found.has(name)), None)
+    if found.engine == FAMILIES[2] and first is not None and "fsdp_version" not in found.options:
+        found.unread.append((first.place, "FSDP of the first kind is costed as FSDP2 is"))
+
+
+def _of_degrees_apart(found: Found) -> None:
+    """Ranks of degrees that are not costed share the weights as others do."""
+    words = found.words
+    for name in [name for name in DEGREES_APART if (found.number(name) or 1) > 1]:
+        option, many, shards = found.options[name], found.number(name), words.get("shard_ranks")
+        found.unread.append((option.place, f"{name} {option.text} is not costed: as if its ranks shared the weights"))
+        words["shard_ranks"] = shards * many if isinstance(shards, int) and many else shards
+
+
+def _of_local_batch(found: Found) -> None:
+    """torchtitan's: samples of a rank, layers of a chunk, copies of the shards, what is kept."""
+    words = found.words
+    local, staged = words.get("local_batch"), words.get("pipeline_parallel", 1) != 1
+    if not staged and local is not None:
+        words["micro_batch_size"] = local
+        found.places["micro_batch_size"] = found.places.get("local_batch", Place("?"))
+    chunk, stages = words.get("layers_per_chunk"), words.get("pipeline_parallel")
+    if isinstance(chunk, int) and isinstance(stages, int):
+        words["chunk_layers"] = chunk * stages
+    copies, shards = words.get("replicas"), words.get("data_parallel")
+    if isinstance(copies, int) and isinstance(shards, int) and copies > 1:
+        words["data_parallel"] = copies * shards
+        found.switch_on("hybrid_sharding", "replicas")
+    text = " ".join(found.options)
+    modes = [mode for mode in ("full", "selective", "none") if f"activation-checkpoint:{mode}" in text]
+    words["all_recomputed"] = "full" in modes
+    words["recompute_modules"] = ["op"] if "selective" in modes else []
+
+
+def _switch(found: Found, autocast: str | None) -> None:
+    """Engine options that words of their own say, and values that are one to a plan under several names."""
+    words = found.words
     if autocast is not None:
         found.switch_on(autocast, "precision")
     for word, names in OTHER_NAMES.items():
@@ -100,14 +142,23 @@ def settle(found: Found) -> None:
         found.switch_on("native_cross_entropy_fusion", "fused_loss")
     if words.get("parameters_offloaded") is True:
         found.switch_on("parameter_offload", "parameters_offloaded")
+
+
+def _of_shards(found: Found) -> None:
+    """The ZeRO stage of engines that say it otherwise, or need not."""
+    words = found.words
     if "reshard" in words:
         words["zero_stage"] = 3 if words.pop("reshard") else 2
         if "reshard" in found.places:
             found.places["zero_stage"] = found.places.pop("reshard")
     if "zero_stage" not in words and found.engine in STAGES:
         words["zero_stage"] = STAGES[found.engine]
-    whole, apart = words.get("all_nodes"), words.get("generating_nodes")
-    each = words.get("gpus_per_node")
+
+
+def _share_out(found: Found) -> None:
+    """GPUs that train and those that generate, from nodes and engines."""
+    words = found.words
+    whole, apart, each = words.get("all_nodes"), words.get("generating_nodes"), words.get("gpus_per_node")
     part = words.get("generating_gpus_per_node")
     if whole == apart == 1 and words.get("colocated") is False and isinstance(each, int) and isinstance(part, int):
         words["num_gpus"] = each - part  # one node whose GPUs are shared out
@@ -117,7 +168,7 @@ def settle(found: Found) -> None:
         words["training_nodes"] = whole - beside
         found.places["training_nodes"] = found.places.get("all_nodes", Place("?"))
     engines, wide = words.get("rollout_engines"), words.get("rollout_tensor_parallel")
-    nodes, each = words.get("generating_nodes"), words.get("generating_gpus_per_node") or words.get("gpus_per_node")
+    nodes, each = words.get("generating_nodes"), part or each
     if words.get("colocated") is not True and isinstance(engines, int) and isinstance(wide, int):
         words["generating_gpus"] = engines * wide
     elif isinstance(nodes, int) and nodes and isinstance(each, int) and "generating_gpus" not in words:
@@ -125,8 +176,6 @@ def settle(found: Found) -> None:
     if words.get("num_gpus") is None and words.get("shard_ranks") is not None:
         words["num_gpus"] = words["shard_ranks"]
         found.places["num_gpus"] = found.places.get("shard_ranks", Place("?"))
-    if words.get("schedule") == "1f1b" or words.get("pipeline_parallel", 1) == 1:
-        words.pop("schedule", None)
 
 
 def _count_copies(found: Found) -> None:

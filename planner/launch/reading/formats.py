@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.launch.reading.found import Found
 
 SWITCHES = ("bf16", "fp16")
-FAMILY = ("accelerate", "deepspeed", "axolotl", "llama-factory")
+FAMILY = ("accelerate", "deepspeed", "axolotl", "llama-factory", "ms-swift-trainer")
 UPCASTS = frozenset(("llama-factory",))
 """Launchers that make trained weights fp32 unless told not to."""
 NAMES_NO_WEIGHTS = frozenset(("accelerate",))

@@ -5,26 +5,35 @@ from __future__ import annotations
 from planner.errors import Place
 from planner.launch.reading.found import Found
 
-NEXT_TOKEN = {"llama-factory": ("stage", ("sft", "pt")), "ms-swift": ("--rlhf_type", ()), "axolotl": ("rl", ())}
-"""Setting of a launcher that names the method, and the methods that are costed; an absent one is."""
+NEXT_TOKEN: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "llama-factory": (("stage", ("sft", "pt")),),
+    "ms-swift": (("--rlhf_type", ()),),
+    "ms-swift-trainer": (("rlhf_type", ()), ("task_type", ("causal_lm",))),
+    "axolotl": (("rl", ()),),
+}
+"""Settings of a launcher that name the method, and the methods that are costed; an absent one is."""
 OF_ROLLOUTS = ("num_generations", "max_completion_length", "vllm_mode", "use_vllm")
 OF_PAIRS = ("max_prompt_length", "beta", "rpo_alpha", "precompute_ref_log_probs")
 """Settings of TRL's trainers (GRPOConfig; DPOConfig and its like) that its SFTConfig lacks."""
 PAIRED = {"nemo-rl": ("dpo.", "rm.")}
 """Beginnings of settings of a launcher's runs on pairs of samples."""
-OTHER_OPTIMIZERS = ("use_galore", "use_badam", "use_apollo", "use_adam_mini", "use_muon")
-"""LLaMA-Factory's switches (hparams/finetuning_args.py) of optimizers whose state is not AdamW's."""
+OTHER_OPTIMIZERS = {
+    "llama-factory": ("use_galore", "use_badam", "use_apollo", "use_adam_mini", "use_muon"),
+    "ms-swift-trainer": ("use_galore", "optimizer", "lisa_activated_layers"),
+}
+"""Switches (LLaMA-Factory hparams/finetuning_args.py, ms-swift trainers/arguments.py) of optimizers whose state, or
+share of trained weights, is not AdamW's."""
 PACKED = ("packing", "sample_packing", "neat_packing", "--packing", "--padding_free", "padding_free")
-FAMILY = frozenset(("accelerate", "llama-factory", "axolotl", "ms-swift"))
+FAMILY = frozenset(("accelerate", "llama-factory", "axolotl", "ms-swift", "ms-swift-trainer"))
 
 
 def say_method(found: Found) -> None:
     """List a method whose memory is not costed, and samples that need not be as long as the longest."""
-    name, costed = NEXT_TOKEN.get(found.launcher, ("", ()))
-    said = found.options.get(name)
-    if said is not None and said.text.lower() not in (*costed, "null", "none", ""):
-        text = f"{name} {said.text} is not costed: it holds more than the next token's loss"
-        found.uncosted.append((said.place, text))
+    for name, costed in NEXT_TOKEN.get(found.launcher, ()):
+        said = found.options.get(name)
+        if said is not None and said.text.lower() not in (*costed, "null", "none", ""):
+            text = f"{name} {said.text} is not costed: it holds more than the next token's loss"
+            found.uncosted.append((said.place, text))
     sections = PAIRED.get(found.launcher, ())
     pairs = next((one for name, one in found.options.items() if sections and name.startswith(sections)), None)
     if pairs is not None:
@@ -35,7 +44,7 @@ def say_method(found: Found) -> None:
             if one is not None:
                 found.uncosted.append((one.place, f"{what} by a trainer of this family ({one.name}) is not costed"))
                 break
-    for name in OTHER_OPTIMIZERS if found.launcher == "llama-factory" else ():
+    for name in OTHER_OPTIMIZERS.get(found.launcher, ()):
         if found.has(name):
             found.uncosted.append((found.options[name].place, f"the optimizer that {name} turns on is not costed"))
     if found.launcher not in FAMILY or found.uncosted or any(found.has(option) for option in PACKED):

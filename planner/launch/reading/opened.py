@@ -18,6 +18,8 @@ from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.nemo_rl import say_packs
 from planner.launch.reading.shell import Bash, read_script
 from planner.launch.reading.slime import say_slime
+from planner.launch.reading.swift import LAUNCHER as SWIFT
+from planner.launch.reading.swift import say_ranks, trains
 from planner.launch.reading.tables import KINDS, TABLES
 from planner.launch.reading.trainers import is_trainer, trainer_settings
 from planner.launch.reading.words import Word
@@ -96,7 +98,9 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None, given: Mappi
     trainer = next((command for command in shell.commands if is_trainer(command)), None)
     if trainer is not None and (_program(words) is None or trainer is words):
         gone: Unread = []
-        found = _read(name, trainer_settings(path, trainer, gone), (), shell, catalog, engine)
+        swift = trains([word.text for word in trainer])
+        settings = trainer_settings(path, trainer, gone)
+        found = _read(name, settings, (), shell, catalog, engine or (SWIFT if swift else None), trainer)
         found.unread += gone
         return found
     found = _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine)
@@ -121,6 +125,7 @@ def _read(
     shell: Bash | None,
     catalog: Catalog,
     engine: str | None,
+    command: tuple[Word, ...] = (),
 ) -> Found:
     at = program_at(words)
     launcher = engine or _launcher(options, words, name)
@@ -130,6 +135,8 @@ def _read(
         found.before = frozenset(options_of(words[:at])) - frozenset(options_of(words[at:]))
     if shell is not None:
         _machines(found, shell)
+        if launcher == SWIFT and command:
+            say_ranks(found, shell, command)
         found.unread += [(Place(word.file, word.line), why) for word, why in shell.unread]
     _say(found, catalog, words)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from planner.errors import Place
 from planner.inputs.catalog import Catalog
 from planner.launch.reading.found import Found
@@ -33,6 +35,10 @@ RENAMED = "meta-"
 NODE = "hgx-h100-8"
 TUNED = ("", "-instruct", "-chat", "-base")
 """Endings of names of tuned variants."""
+OTHER_NETWORK = re.compile(r"(^|-)(\d+(\.\d+)?b|vl|vision|multimodal|omni|audio|moe|mini)(-|$)")
+"""Words after a network's name that make it another's: a size, or senses that it has not."""
+QUANTISED = re.compile(r"(^|[-_])(awq|gptq|int[48]|w4a16|[48]bit|fp8|nvfp4|mxfp4|gguf)([-_]|$)", re.IGNORECASE)
+"""Words of a checkpoint's name that say its weights are stored in fewer bits."""
 EXPERTS_AS_DENSE = frozenset(("torchtitan",))
 """Launchers without a degree for it: experts are cut as the dense layers are, unless they lie on several ranks."""
 Tree = dict[str, object]
@@ -53,7 +59,11 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
         if value is not None and value != [] and (value is not False or path.startswith("layout.")):
             put(path, [value] if word == "recompute_modules" and isinstance(value, str) else value, word)
     if found.words.get("model") is not None:
-        flat["model"] = model_of(str(found.words["model"]), catalog) or found.words["model"]
+        name = str(found.words["model"])
+        flat["model"] = model_of(name, catalog) or name
+        if flat["model"] != name and QUANTISED.search(name.rpartition("/")[2]):
+            place = found.places.get("model", Place("?"))
+            found.note(place, f"{name} stores its weights in fewer bits: costed as if they were in 16")
     if isinstance(found.words.get("sequence_parallel"), bool) and _number(found, "tensor_parallel", 1) > 1:
         put("layout.sequence_parallel", found.words["sequence_parallel"], "sequence_parallel")
     found.assumed["cluster.node"] = f"{NODE}: no line names the machines"
@@ -232,7 +242,12 @@ def model_of(name: str, catalog: Catalog) -> str | None:
     for model in models:
         if model.id in named or own(model.hf_id) == last:
             return model.id
-    tuned = [model for model in models if model.hf_id and last.startswith(own(model.hf_id) + "-")]
+    named_after = [(model, own(model.hf_id) + "-") for model in models if model.hf_id]
+    tuned = [
+        model
+        for model, start in named_after
+        if last.startswith(start) and OTHER_NETWORK.search(last.removeprefix(start)) is None
+    ]
     if tuned:
         return max(tuned, key=lambda model: len(model.hf_id or "")).id
     for ending in TUNED:

@@ -47,6 +47,8 @@ class Bash:
     variables: dict[str, Word] = field(default_factory=dict)
     arrays: dict[str, tuple[Word, ...]] = field(default_factory=dict)
     commands: list[tuple[Word, ...]] = field(default_factory=list)
+    prefixes: dict[int, dict[str, Word]] = field(default_factory=dict)
+    """Variables that stand before a command, by its number, which are set for it."""
     exports: dict[str, Word] = field(default_factory=dict)
     unread: list[tuple[Word, str]] = field(default_factory=list)
     """(place, why) of what could not be read."""
@@ -211,9 +213,11 @@ class _Walk:
     def command(self, node: Node) -> None:
         words: list[Word] = []
         handed: Node | None = None
+        before: list[str] = []
         for part in node.named_children:
             if part.type == "variable_assignment":
                 self.assign(part, exported=True)
+                before.append((part.text or b"").decode(errors="replace").partition("=")[0])
             elif part.type == "command_name":
                 words += [word for inner in part.named_children for word in self.words(inner)]
             elif part.type not in ("file_redirect", "heredoc_redirect", "herestring_redirect", "comment"):
@@ -226,6 +230,9 @@ class _Walk:
         if words and words[0].text in ("source", ".") and len(words) > 1:
             self.source(words[1])
         elif words:
+            self.shell.prefixes[len(self.shell.commands)] = {
+                name: self.shell.variables[name] for name in before if name in self.shell.variables
+            }
             self.shell.commands.append(tuple(words))
 
     def script(self, node: Node) -> None:

@@ -14,6 +14,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "openrlhf": (("openrlhf_0112.yaml", "flags"), ("openrlhf_0112.yaml", "adapter")),
     "ms-swift": (("ms_swift_460.yaml", "flags"), ("ms_swift_460.yaml", "adapter")),
+    "ms-swift-trainer": (("ms_swift_460.yaml", "trainer"), ("ms_swift_460.yaml", "trainer_adapter"), ZERO),
     "torchtitan": tuple(("torchtitan_030.yaml", part) for part in ("common", "pipeline")),
     "axolotl": (*(("axolotl_019.yaml", part) for part in ("common", "fsdp", "older", "adapter")), ZERO),
     "llama-factory": (
@@ -25,7 +26,9 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "accelerate": ((FAMILY, "accelerate"), (FAMILY, "fsdp"), ARGUMENTS, PROGRAM, ZERO, (FAMILY, "plugin")),
 }
 """(file, part) of the key tables that a launcher's files are read by, the first word of a kind counting."""
-OF_TRAINERS = {"common", "accelerate", "training_arguments", "program", "adapter"}
+OF_TRAINERS = {
+    "common", "accelerate", "training_arguments", "program", "adapter", "trainer", "trainer_adapter",
+}  # fmt: skip
 KINDS: dict[str, set[str]] = {
     "verl-megatron": {"common", "megatron", "megatron_overrides", "megatron_adapter"},
     "verl-fsdp2": {"common", "fsdp2", "fsdp2_adapter"},

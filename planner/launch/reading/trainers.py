@@ -8,6 +8,7 @@ from pathlib import Path
 from planner.errors import Place
 from planner.launch.reading.found import Spelling, command_options, program_at
 from planner.launch.reading.joined import Settings, Unread, beside, over, settings_of, text_of_file, with_shards
+from planner.launch.reading.swift import own_settings, trains
 from planner.launch.reading.words import Word
 
 OPTIONS = ("--per_device_train_batch_size", "--finetuning_type")
@@ -24,7 +25,7 @@ OTHER_NAMES = {"zero_stage": "deepspeed_config.zero_stage", "use_deepspeed": "de
 def is_trainer(words: Sequence[Word]) -> bool:
     """Whether a command starts a trainer whose settings are its options, or in files that it names."""
     texts = [word.text for word in words]
-    if any(text.partition("=")[0] in OPTIONS for text in texts):
+    if trains(texts) or any(text.partition("=")[0] in OPTIONS for text in texts):
         return True
     starts = any(text.rpartition("/")[2] in STARTERS or text.startswith("axolotl.cli") for text in texts)
     return starts and any(text.endswith(FILES) for text in texts)
@@ -50,5 +51,7 @@ def trainer_settings(path: Path, words: tuple[Word, ...], unread: Unread) -> Set
         if name not in NAMING:
             keys[name] = Spelling(name, option.values or ("true",), option.place, option.known)
     out = over(out, keys)
+    if trains([word.text for word in words]):
+        out = own_settings(out)
     with_shards(path, out, unread)
     return out | own
