@@ -38,7 +38,7 @@ class Fittable(Frozen):
 
     @model_validator(mode="after")
     def _fitted_fields_exist(self) -> Fittable:
-        unknown = sorted(set(self.fitted) - set(type(self).model_fields))
+        unknown = sorted(name for name in self.fitted if name not in type(self).model_fields)
         if unknown:
             raise ValueError(f"fitted: no field {', '.join(unknown)} here")
         return self
@@ -52,7 +52,7 @@ class Stated(Fittable):
 
     @model_validator(mode="after")
     def _assumed_fields_exist(self) -> Stated:
-        unknown = sorted(set(self.assumed) - set(type(self).model_fields))
+        unknown = sorted(name for name in self.assumed if name not in type(self).model_fields)
         if unknown:
             raise ValueError(f"assumed: no field {', '.join(unknown)} here")
         return self
