@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.formulas.matrices import all_linear, attention_matrices, linear_matrices, mlp_matrices
+
 if TYPE_CHECKING:
     from planner.schema.catalog import Architecture
 
@@ -133,16 +135,17 @@ def count_parameters(architecture: Architecture) -> ArchitectureParameters:
     return _count(architecture)
 
 
-def matrix_elements(architecture: Architecture, *, moe_layer: bool) -> int:
+def matrix_elements(architecture: Architecture, *, moe_layer: bool, linear: bool = False) -> int:
     """Elements of the matrices of one layer's linear modules: no biases, no norms, no routed experts. [elements]
 
-    In a layer with experts, router and shared experts.
+    In a layer with experts, router, shared experts and their gate; in one with `linear` attention its projections.
     """
     s = architecture
-    attention = attention_matrices(s)
-    separate = sum(into * out for into, out in (attention[n] for n in _all_linear(s) if n in attention))
+    attention = linear_matrices(s) if linear else attention_matrices(s)
+    names = attention if linear else all_linear(s)
+    separate = sum(into * out for into, out in (attention[n] for n in names if n in attention))
     width = s.shared_expert_intermediate_size if moe_layer else s.intermediate_size
-    router = s.hidden_size * (s.num_experts or 0) * moe_layer
+    router = s.hidden_size * ((s.num_experts or 0) + s.shared_expert_gate) * moe_layer
     return separate + (3 if s.gated_mlp else 2) * s.hidden_size * width + router
 
 
@@ -165,14 +168,14 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
     and v_proj trains 9,289,728. LoRA-FA (Zhang et al. 2023, arXiv:2308.03303) trains the rank x outputs only.
     """
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
-    attention, mlp = attention_matrices(architecture), _mlp_matrices(architecture)
+    attention, mlp = attention_matrices(architecture), mlp_matrices(architecture)
     unknown = [name for name in names if name != ALL_LINEAR and name not in attention and name not in mlp]
     if unknown:
         known = ", ".join([ALL_LINEAR, *attention, *mlp])
         raise ValueError(f"no linear layer is named {', '.join(unknown)}; this architecture has {known}")
     widths = _mlp_widths(architecture)
     sides: list[tuple[int, int]] = []
-    for name in _all_linear(architecture) if ALL_LINEAR in names else names:
+    for name in all_linear(architecture) if ALL_LINEAR in names else names:
         into, out = (side * architecture.num_hidden_layers for side in attention.get(name, (0, 0)))
         if name in mlp:
             wide = sum(mlp[name] * width * count for width, count in widths)
@@ -184,7 +187,7 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
 
 def adapted_shapes(architecture: Architecture, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
     """(inputs, outputs) of each matrix that carries a target name, of the widest MLP. [elements]"""
-    attention, mlp, hidden = attention_matrices(architecture), _mlp_matrices(architecture), architecture.hidden_size
+    attention, mlp, hidden = attention_matrices(architecture), mlp_matrices(architecture), architecture.hidden_size
     widest = max(width for width, count in _mlp_widths(architecture) if count)
     sides = []
     for name in target_names(architecture, targets):
@@ -216,7 +219,7 @@ def adapted_attention(architecture: Architecture, targets: Iterable[str]) -> tup
 
 def adapted_mlp(architecture: Architecture, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:
     """Adapted matrices of one MLP or expert of that width."""
-    mlp, hidden = _mlp_matrices(architecture), architecture.hidden_size
+    mlp, hidden = mlp_matrices(architecture), architecture.hidden_size
     found = [name for name in target_names(architecture, targets) if name in mlp]
     return tuple(
         Adapted(mlp[name] * width, hidden, "inputs")
@@ -229,7 +232,7 @@ def adapted_mlp(architecture: Architecture, targets: Iterable[str], width: int) 
 def target_names(architecture: Architecture, targets: Iterable[str]) -> tuple[str, ...]:
     """Names of adapted matrices, `all-linear` spelt out."""
     names = list(dict.fromkeys(targets))
-    return tuple(_all_linear(architecture) if ALL_LINEAR in names else names)
+    return tuple(all_linear(architecture) if ALL_LINEAR in names else names)
 
 
 def _count(s: Architecture) -> ArchitectureParameters:
@@ -340,48 +343,3 @@ def _mlp_widths(s: Architecture) -> list[tuple[int, int]]:
         (s.moe_intermediate_size or 0, moe_layers * s.num_experts),
         (s.shared_expert_intermediate_size, moe_layers if s.shared_expert_intermediate_size else 0),
     ]
-
-
-def _mlp_matrices(s: Architecture) -> dict[str, int]:
-    """Names of MLP matrices, and how many MLP widths stand on the side that is not the hidden size."""
-    names = {"up_proj": 1, "down_proj": 1, "linear_fc1": 2 if s.gated_mlp else 1, "linear_fc2": 1}
-    if s.gated_mlp:
-        return {"gate_proj": 1, **names, "gate_up_proj": 2}
-    return {**names, "c_fc": 1, "c_proj": 1, "fc1": 1, "fc2": 1}
-
-
-def attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of the attention matrices by name."""
-    h, a = s.hidden_size, s.num_attention_heads
-    if s.kv_lora_rank is not None:
-        nope, rope, v = s.qk_nope_head_dim or 0, s.qk_rope_head_dim or 0, s.v_head_dim or 0
-        query = {"q_proj": (h, a * (nope + rope))}
-        if s.q_lora_rank is not None:
-            query = {"q_a_proj": (h, s.q_lora_rank), "q_b_proj": (s.q_lora_rank, a * (nope + rope))}
-        return {
-            **query,
-            "kv_a_proj_with_mqa": (h, s.kv_lora_rank + rope),
-            "kv_b_proj": (s.kv_lora_rank, a * (nope + v)),
-            "o_proj": (a * v, h),
-            "linear_proj": (a * v, h),
-        }
-    query_width, key_width = a * s.head_dim, s.num_key_value_heads * s.head_dim
-    fused = (h, query_width + 2 * key_width)
-    gpt2 = {} if s.gated_mlp else {"c_proj": (query_width, h)}
-    return {
-        **gpt2,
-        "q_proj": (h, query_width),
-        "k_proj": (h, key_width),
-        "v_proj": (h, key_width),
-        "o_proj": (query_width, h),
-        "qkv_proj": fused,
-        "c_attn": fused,
-        "linear_qkv": fused,
-        "linear_proj": (query_width, h),
-    }
-
-
-def _all_linear(s: Architecture) -> list[str]:
-    fused = {"qkv_proj", "c_attn", "c_proj", "linear_qkv", "linear_proj"}
-    mlp = ["gate_proj", "up_proj", "down_proj"] if s.gated_mlp else ["up_proj", "down_proj"]
-    return [name for name in attention_matrices(s) if name not in fused] + mlp

@@ -6,16 +6,16 @@ from planner.problem.formats import adapter_casts, format_bytes, mixed
 from planner.problem.problem import Problem
 from planner.schema.engine import Tensor
 
-NORM_SCALED_IN_FP32 = ("gemma", "olmo", "gpt_oss")
+NORM_SCALED_IN_FP32 = ("gemma", "olmo", "gpt_oss", "qwen3_next", "qwen3_5")
 FUSED_QKV = ("phi3", "qwen")
 ONE_QKV_MATRIX = ("phi3", "qwen", "gpt2", "gpt_bigcode")
 ONE_GATE_UP_MATRIX = ("phi3", "glm4")
 FP32_ROUTER = ("deepseek", "glm4_moe")
 SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
 SIGMOID_OF_PRODUCT = ("deepseek_v3", "glm4_moe")
-SHIFTED_NORM_WEIGHTS = ("gemma",)
+SHIFTED_NORM_WEIGHTS = ("gemma", "qwen3_next", "qwen3_5")
 OWN_ROTARY_TABLES = ("glm4",)
-ROUTES_AS_COMPUTED = ("qwen3_moe", "gpt_oss")
+ROUTES_AS_COMPUTED = ("qwen3_moe", "qwen3_next", "qwen3_5_moe_text", "gpt_oss")
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
 CAPPED_LOGITS = ("gemma2",)
 EIGHT_GROUPS = ("deepseek_v3",)
@@ -48,6 +48,7 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "dense": not moe_layer,
         "moe": moe_layer,
         "shared_experts": moe_layer and a.shared_expert_intermediate_size > 0,
+        "gated_shared_experts": moe_layer and a.shared_expert_gate,
         "mla": a.is_mla,
         "not_mla": not a.is_mla,
         "gated": a.gated_mlp,

@@ -10,9 +10,10 @@ from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
 
-COUNTED = ("bf16", "fp16")
-"""Precisions in which the tensors of linear attention were counted; fp8 where Transformer Engine projects."""
-OPTIMIZERS = ("adamw", "adamw-no-master", "adamw-8bit", "sgd", "sgd-momentum", "lion")
+OPTIMIZERS = (
+    *("adamw", "adamw-no-master", "adamw-foreach", "adamw-8bit", "sgd", "sgd-momentum", "lion"),
+    *("paged-adamw-8bit", "paged-adamw-32bit"),
+)
 """Optimizers whose state is so many bytes a parameter, whatever its matrix."""
 MODULES = frozenset(("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts"))
 """Modules that can be recomputed alone and are the same in both kinds of layers, or stand in those that attend."""
@@ -33,10 +34,10 @@ def linear_attention(
         able = trains_linear_attention(catalog, rl=scenario.rl is not None)
         return [Mistake(what, document.place(("model",)), because, f"engine: {' or '.join(able)}")]
     asked = (
-        (("adapter",), scenario.adapter is not None, "adapters", "leave adapter out"),
+        (("adapter",), scenario.adapter is not None and not said.adapters, "adapters", "leave adapter out"),
         (
             ("precision",),
-            scenario.precision not in (*COUNTED, *(["fp8"] if said.heads_cut else [])),
+            scenario.precision not in said.precisions,
             f"precision {scenario.precision}",
             "precision: bf16",
         ),
@@ -54,7 +55,12 @@ def linear_attention(
             "recomputation of these modules",
             f"of {', '.join(sorted(MODULES))}",
         ),
-        (("engine_options",), bool(UNCOUNTED & {*scenario.engine_options}), "some of these options", "leave them out"),
+        (
+            ("engine_options",),
+            bool(UNCOUNTED & {*scenario.engine_options}) or _other_lists(engine, scenario.engine_options),
+            "some of these options",
+            "leave them out",
+        ),
         (
             ("layout", "activation_offload"),
             scenario.layout.activation_offload is True,
@@ -72,3 +78,9 @@ def linear_attention(
         for path, wrong, words, attempt in asked
         if wrong
     ]
+
+
+def _other_lists(engine: Engine, options: list[str]) -> bool:
+    """Whether an option puts a list in the place of the engine's that does not know what linear attention keeps."""
+    lists = [engine.options[name].set.get("saved") for name in options if name in engine.options]
+    return any(tensors is not None and "linear_attention" not in str(tensors) for tensors in lists)

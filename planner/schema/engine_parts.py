@@ -62,4 +62,8 @@ class LinearAttention(Frozen):
     """Each context-parallel rank runs its share (of the heads, whole sequences); false where each runs everything."""
     context_parallel: bool = True
     """Context parallelism works on them at all."""
+    precisions: list[str] = Field(default_factory=lambda: ["bf16", "fp16"])
+    """Precisions in which their tensors were counted."""
+    adapters: bool = False
+    """Tensors of adapters on their matrices were counted."""
     source: str

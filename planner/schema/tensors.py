@@ -35,6 +35,7 @@ Width = Literal[
     "latent_norm_scales",  # one number a normalised latent
     "latent_up",  # latent attention: the fused up-projection of keys (without their rotary part) and values
     "head_dim",  # one query or key head
+    "rotary_dim",  # the part of it that is turned
     "adapted_hidden",  # hidden_size once an adapted projection that reads it
     "adapted_inputs",  # hidden_size once a block (attention, MLP) with an adapted projection that reads it
     "adapted_attention_out",  # what enters the output projection, where that is adapted
@@ -47,6 +48,7 @@ Width = Literal[
     "head_matrix",  # padded vocabulary times hidden_size
     "fused_head_chunk",  # vocabulary times the share of tokens that one chunk of a fused linear cross-entropy holds
     "linear_projected",  # linear attention: queries, keys, values, gate, betas and decays as projected
+    "linear_inputs",  # hidden_size once a matrix of linear attention that reads it
     "linear_mixed",  # queries, keys and values of linear attention, as the convolution takes them
     "linear_keys",  # all key heads of linear attention
     "linear_queries",  # key heads of linear attention repeated for each value head
@@ -70,6 +72,7 @@ When = Literal[
     "dense",
     "moe",
     "shared_experts",
+    "gated_shared_experts",  # what shared experts make is multiplied by a gate of its own (Qwen3-Next)
     "mla",
     "not_mla",
     "linear_attention",  # layers with linear attention
@@ -105,7 +108,7 @@ When = Literal[
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
     "rmsnorm",
     "layernorm",
-    "norm_scaled_in_fp32",  # the norm's weight multiplies before the cast back (Gemma, OLMo 2, gpt-oss)
+    "norm_scaled_in_fp32",  # the norm's weight multiplies before the cast back (Gemma, OLMo 2, gpt-oss, Qwen3.5)
     "norm_scaled_in_16bit",
     "norms_outputs_in_fp32",  # norms over a block's output, which scale in fp32 (Gemma 2, OLMo 2)
     "norms_inputs_only",
@@ -133,7 +136,7 @@ When = Literal[
     "routes_in_fp32",
     "router_in_16bit",  # a sigmoid router under autocast (DeepSeek-V3, GLM-4.5)
     "router_in_fp32",
-    "shifted_norm_weights",  # norms multiply by 1 + weight in fp32 (Gemma)
+    "shifted_norm_weights",  # norms multiply by 1 + weight in fp32 (Gemma, Qwen3.5)
     "own_rotary_tables",  # each layer makes its own rotary tables (GLM-4)
     "scores_chosen_experts",  # soft-max over the chosen experts (gpt-oss)
     "capped_logits",  # logits are soft-capped before the loss (Gemma 2)

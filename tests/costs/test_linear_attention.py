@@ -24,6 +24,9 @@ from planner.search.space import build_space
 from planner.units import GIB
 
 TOKENS = 4096
+ALONE: dict[str, Any] = {
+    "cluster": {"node": "hgx-h100-8", "num_gpus": 1, "usable_gib": 4000}, "layout": {"recomputed_layers": 0},
+}  # fmt: skip
 ONE: dict[str, Any] = {
     "tensor_parallel": 1, "pipeline_parallel": 1, "context_parallel": 1, "expert_parallel": 1,
     "expert_tensor_parallel": 1, "virtual_pipeline": 1, "recomputed_layers": 0,
@@ -61,6 +64,23 @@ def test_a_linear_layer_keeps_what_is_counted_by_hand() -> None:
     assert (LINEAR, FULL) == (94_848, 36_928)
     kept = item(dense(), "backward", ItemName.ACTIVATIONS_KEPT_LAYERS)
     assert kept == pytest.approx(TOKENS * (24 * (LINEAR + REST) + 8 * (FULL + REST)), rel=1e-9)
+
+
+def test_a_step_over_transformers_holds_layers_of_both_kinds() -> None:
+    """On one GPU what Transformers' modules keep, over 24 and 8 layers; without the kernels' package more."""
+    norms_and_mlp = 2 * (4 + 4 + 2) * 4096 + 2 * 4 + 4 * 2 * 12288
+    linear = 2 * 8192 + 448 + 2 * 2 * 2048 + 2 * 16 * 4 + 2 * 4096 + 2 * 32 * 64 + 3 * 4 * 4096 + 3 * 2 * 4096 + 4 * 32
+    full = 4 * (2 * 4096 + 2 * 1024) + 4 * (16 + 4) + 2 * (4096 + 2 * 1024 + 4096) + 4 * 16 + 2 * 2 * 4096
+    weights = 4 * 2 * 4096 + 8 * 32, 4 * 2 * 4096 + 4 * 2 * 256  # norms' 1 + weight, A and its negative; once a layer
+    layers = 24 * (TOKENS * (linear + norms_and_mlp) + weights[0]) + 8 * (TOKENS * (full + norms_and_mlp) + weights[1])
+    plain, slow = (
+        estimated(scenario(model="qwen3.5-9b", engine="transformers", engine_options=options, **ALONE))
+        for options in ([], ["torch_delta_rule"])
+    )
+    assert item(plain, "backward", ItemName.ACTIVATIONS_KEPT_LAYERS) == pytest.approx(layers, rel=1e-9)
+    assert item(slow, "backward", ItemName.ACTIVATIONS_KEPT_LAYERS) == pytest.approx(
+        layers + 24 * TOKENS * 233_987, rel=1e-9
+    )
 
 
 def test_its_backward_pass_holds_states_and_makes_again_what_it_needs() -> None:
@@ -189,6 +209,8 @@ def test_the_rules_seconds_are_those_measured_within_their_spread() -> None:
     [
         ({"engine": "torchtitan"}, "not known to train qwen3.5-9b"),
         ({"precision": "fp32"}, "precision fp32 beside linear attention"),
+        ({"engine": "fsdp2", "engine_options": ["transformer_engine"]}, "some of these options beside linear"),
+        ({"engine": "deepspeed", "adapter": {"rank": 8}}, "adapters beside linear attention"),
         ({"optimizer": "muon"}, "optimizer muon beside linear attention"),
         ({"adapter": {"rank": 8, "targets": ["all-linear"]}}, "adapters beside linear attention"),
         ({"layout": {"layers_per_stage": "free"}}, "stages left free beside linear attention"),

@@ -60,9 +60,11 @@ def test_gpt2_without_checkpointing_is_one_hundredth_over() -> None:
 
 
 def test_autocast_is_equal_to_a_thousandth_and_never_short() -> None:
-    """With checkpointing and 512 tokens the end of the backward pass is six thousandths over."""
+    """With checkpointing and 512 tokens, or a tied table of 248,320, the end of the backward pass is up to six
+    thousandths over."""
     for each in chosen(precision="autocast", adapter="", accumulated=False):
-        assert -0.001 < each.training_error < (0.006 if each.row["tokens"] == 512 else 0.001), each.row
+        ends = each.row["tokens"] == 512 or each.row["model"] == "qwen3.5-4b"
+        assert -0.001 < each.training_error < (0.006 if ends else 0.001), each.row
 
 
 def test_a_later_micro_batch_holds_a_new_gradient_beside_those_that_are_there() -> None:

@@ -14,8 +14,11 @@ LONGEST = 1 << 20
 """Rows of a learned position embedding here, so that every network can be asked about any length."""
 
 
-def configuration(architecture: Architecture, *, layers: int, moe_layer: bool, dropout: bool) -> PretrainedConfig:
-    """The config.json of an architecture with that many layers, all of one kind (routed experts, or a dense MLP)."""
+def configuration(
+    architecture: Architecture, *, layers: int, moe_layer: bool, dropout: bool, linear: bool | None = None
+) -> PretrainedConfig:
+    """The config.json of an architecture with that many layers, all of one kind (routed experts, or a dense MLP;
+    linear attention, attention, or where nothing is said both as the network has them)."""
     a = architecture
     fields: dict[str, Any] = {
         "hidden_size": a.hidden_size,
@@ -66,6 +69,16 @@ def configuration(architecture: Architecture, *, layers: int, moe_layer: bool, d
             fields["mlp_only_layers"] = list(range(layers))
         if a.shared_expert_intermediate_size:
             fields["n_shared_experts"] = a.shared_expert_intermediate_size // (a.moe_intermediate_size or 1)
+    if a.is_linear:
+        fields |= {
+            "layer_types": [_attends(a, layer, linear) for layer in range(layers)],
+            "linear_num_key_heads": a.linear_num_key_heads,
+            "linear_num_value_heads": a.linear_num_value_heads,
+            "linear_key_head_dim": a.linear_key_head_dim,
+            "linear_value_head_dim": a.linear_value_head_dim,
+            "linear_conv_kernel_dim": a.linear_conv_kernel_dim,
+            "shared_expert_intermediate_size": a.shared_expert_intermediate_size,
+        }
     if a.is_mla:
         fields |= {
             "q_lora_rank": a.q_lora_rank,
@@ -78,3 +91,9 @@ def configuration(architecture: Architecture, *, layers: int, moe_layer: bool, d
     config = AutoConfig.for_model(a.model_type, **fields)
     config._attn_implementation = ATTENTION
     return config
+
+
+def _attends(a: Architecture, layer: int, linear: bool | None) -> str:
+    """Which attention a layer has: the one that is asked for, or every fourth (say) full attention."""
+    full = (layer + 1) % (a.full_attention_interval or 1) == 0 if linear is None else not linear
+    return "full_attention" if full else "linear_attention"

@@ -17,9 +17,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import linear_kernels
 import torch
 import transformers
 from counting import Live, WeightCopies, own_storages
+from linear_kernels import CONVOLUTION, RULE, without
 from lora import Kind, add_adapters
 from networks import configuration
 from stand_ins import prepare
@@ -31,9 +33,11 @@ from planner.inputs.catalog import default_catalog
 from planner.schema.catalog import Architecture
 
 RESULTS = Path(__file__).with_name("results.json")
-DATE = "2026-11-21"
+DATE = "2026-11-22"
 TOKENS = 4096
 MANY_TOKENS = 1 << 18
+LOOPED_TOKENS = 1 << 13
+"""The same where torch loops over chunks of the delta rule."""
 ADAPTER_RANK = 16
 VARIANTS = ("dora", "lora-fa")
 """Adapters that keep something else than LoRA's."""
@@ -46,6 +50,19 @@ FUSED_TARGETS = {
 SEPARATE_MATRICES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
 """Model types whose projections carry the names above; phi3 and gpt2 fuse them."""
 WEIGHT_COPIES = "weight copies"
+LINEAR = "linear"
+"""Ends the name of a layer with linear attention."""
+PACKAGES = {"no fla": (RULE,), "no causal-conv1d": (CONVOLUTION,)}
+"""Modes of layers with linear attention without a package of kernels."""
+LINEAR_MODELS = ("qwen3.5-4b", "qwen3.5-9b", "qwen3.5-27b", "qwen3.5-35b-a3b", "qwen3-next-80b-a3b")
+LINEAR_MODES = (
+    "backward",
+    "fp32 backward",
+    "autocast backward",
+    "autocast weight copies",
+    "no fla",
+    "no causal-conv1d",
+)
 LAYER_MODES = ("full", "checkpoint", "fp32", "fp32 checkpoint", "autocast", "autocast checkpoint")
 """Of every model."""
 ADAPTER_MODES = ("lora 16-bit", "lora dropout", "lora 16-bit dropout", "amp lora", "amp lora dropout", "fp32 lora")
@@ -56,7 +73,7 @@ PADDED_MODELS = (
     *("mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v2-lite"),
 )
 """A mask hides some tokens; Transformers' own sdpa decides what becomes of keys and values."""
-LOSS_MODELS = ("qwen2.5-0.5b", "qwen3-0.6b", "llama3.2-1b", "gpt2", "olmo2-1b", "gemma2-2b")
+LOSS_MODELS = ("qwen2.5-0.5b", "qwen3-0.6b", "llama3.2-1b", "gpt2", "olmo2-1b", "gemma2-2b", "qwen3.5-4b")
 BACKWARD_MODELS = (
     "qwen2.5-7b",
     "qwen3-8b",
@@ -98,9 +115,15 @@ def _computing(mode: str) -> Iterator[None]:
         yield
 
 
-def _build(architecture: Architecture, layers: int, moe: bool, mode: str, device: str, head: bool = False) -> Any:
+def _build(architecture: Architecture, layers: int, layer: str, mode: str, device: str, head: bool = False) -> Any:
     form, mode = split(mode)
-    config = configuration(architecture, layers=layers, moe_layer=moe, dropout=mode == "dropout")
+    config = configuration(
+        architecture,
+        layers=layers,
+        moe_layer=layer.startswith("moe"),
+        dropout=mode == "dropout",
+        linear=layer.endswith(LINEAR),
+    )
     with torch.device(device):
         model = (AutoModelForCausalLM if head else AutoModel).from_config(
             config, dtype=torch.bfloat16 if form in ("bf16", "amp") else torch.float32
@@ -125,10 +148,10 @@ def targets_of(mode: str, architecture: Architecture) -> tuple[str, ...]:
     return FUSED_TARGETS.get(architecture.model_type, ALL_TARGETS)
 
 
-def saved_bytes(architecture: Architecture, layers: int, tokens: int, moe: bool, mode: str) -> int:
+def saved_bytes(architecture: Architecture, layers: int, tokens: int, layer: str, mode: str) -> int:
     """Bytes that a forward pass through that many layers leaves for backward; copies of weights are counted apart."""
     with _device(mode) as device, ExitStack() as stack:
-        model = _build(architecture, layers, moe, mode, device)
+        model = _build(architecture, layers, layer, mode, device)
         own = own_storages(model)
         kept: dict[int, torch.UntypedStorage] = {}
 
@@ -153,10 +176,10 @@ def saved_bytes(architecture: Architecture, layers: int, tokens: int, moe: bool,
         return total
 
 
-def live_after_forward(architecture: Architecture, layers: int, tokens: int, moe: bool, mode: str) -> int:
+def live_after_forward(architecture: Architecture, layers: int, tokens: int, layer: str, mode: str) -> int:
     """Bytes alive when the forward pass is over: also sees what checkpointing keeps outside autograd's own lists."""
     with _device(mode) as device:
-        model = _build(architecture, layers, moe, mode, device)
+        model = _build(architecture, layers, layer, mode, device)
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
         own = own_storages(model)
         with WeightCopies(set(own)) as copies, Live(own) as live:
@@ -168,10 +191,10 @@ def live_after_forward(architecture: Architecture, layers: int, tokens: int, moe
         return now
 
 
-def backward_peak(architecture: Architecture, tokens: int, moe: bool, mode: str) -> int:
+def backward_peak(architecture: Architecture, tokens: int, layer: str, mode: str) -> int:
     """Peak of forward and backward through two layers, weight gradients included; the final norm is left out."""
     with _device(mode) as device:
-        model = _build(architecture, 2, moe, mode, device)
+        model = _build(architecture, 2, layer, mode, device)
         setattr(model, "ln_f" if hasattr(model, "ln_f") else "norm", torch.nn.Identity())
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
         with Live(own_storages(model)) as live:
@@ -198,7 +221,7 @@ class Given(torch.nn.Module):
 def loss_peak(architecture: Architecture, tokens: int, keep_logits: bool, mode: str) -> int:
     """Peak of final norm, head, cross-entropy and their backward as Transformers has them, head gradient included."""
     with _device(mode) as device:
-        model = _build(architecture, 1, False, mode, device, head=True)
+        model = _build(architecture, 1, "dense", mode, device, head=True)
         base = model.base_model
         stream = torch.bfloat16 if split(mode)[0] == "bf16" else torch.float32
         leaf = torch.empty(1, tokens, architecture.hidden_size, dtype=stream, device=device, requires_grad=True)
@@ -216,43 +239,55 @@ def loss_peak(architecture: Architecture, tokens: int, keep_logits: bool, mode: 
             return live.peak
 
 
-def _slope(peak: Callable[[int], int], tokens: int) -> int:
+def _slope(peak: Callable[[int], int], tokens: int, most: int) -> int:
     """Part of a peak that grows with tokens, at that many tokens; taken where it outweighs the weight gradients."""
-    many = MANY_TOKENS // tokens
+    many = most // tokens
     return (peak(2 * many * tokens) - peak(many * tokens)) // many
 
 
-def measure(architecture: Architecture, moe: bool, mode: str, tokens: int) -> int:
-    """Bytes of one case."""
+def measure(architecture: Architecture, layer: str, mode: str, tokens: int, most: int = MANY_TOKENS) -> int:
+    """Bytes of one case; slopes are taken at `most` tokens."""
     form, what = split(mode)
+    for package, names in PACKAGES.items():
+        if package in mode:
+            with without(architecture.model_type, *names):
+                return measure(architecture, layer, mode.replace(package, "").strip() or "full", tokens, LOOPED_TOKENS)
     if what.startswith("loss"):
-        return _slope(lambda n: loss_peak(architecture, n, what == "loss", mode), tokens)
+        return _slope(lambda n: loss_peak(architecture, n, what == "loss", mode), tokens, most)
     if what == "backward":
-        full = measure(architecture, moe, form if form != "bf16" else "full", tokens)
-        return _slope(lambda n: backward_peak(architecture, n, moe, mode), tokens) - 2 * full
+        whole = form if form != "bf16" else "full"
+        full = measure(architecture, layer, whole, 2 * tokens) - measure(architecture, layer, whole, tokens)
+        return _slope(lambda n: backward_peak(architecture, n, layer, mode), tokens, most) - 2 * full
     count = live_after_forward if what == "checkpoint" else saved_bytes
-    return count(architecture, 3, tokens, moe, mode) - count(architecture, 2, tokens, moe, mode)
+    return count(architecture, 3, tokens, layer, mode) - count(architecture, 2, tokens, layer, mode)
 
 
-def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, bool, str]]:
-    """(model, layer with experts, mode) of every row."""
+def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, str, str]]:
+    """(model, layer, mode) of every row."""
     for name, a in architectures.items():
-        for moe in [True, False] if a.first_k_dense_replace else [a.is_moe]:
+        usual = "moe" if a.is_moe else "dense"
+        kinds = [usual, "dense"] if a.first_k_dense_replace else [usual]
+        for layer in [*kinds, *([f"{usual} {LINEAR}"] if a.is_linear else [])]:
             for mode in LAYER_MODES:
-                yield name, moe, mode
+                yield name, layer, mode
         if a.hidden_dropout:
-            yield name, False, "dropout"
-        yield from ((name, False, mode) for mode in _adapter_modes(name, a))
+            yield name, "dense", "dropout"
+        yield from ((name, "dense", mode) for mode in _adapter_modes(name, a))
         if name in COPY_MODELS:
-            yield from ((name, a.is_moe, f"{form}{WEIGHT_COPIES}") for form in ("", "fp32 ", "autocast "))
+            yield from ((name, usual, f"{form}{WEIGHT_COPIES}") for form in ("", "fp32 ", "autocast "))
         if name in BACKWARD_MODELS:
-            yield from ((name, a.is_moe, mode) for mode in ("backward", "fp32 backward", "autocast backward"))
+            yield from ((name, usual, mode) for mode in ("backward", "fp32 backward", "autocast backward"))
         if name in PADDED_MODELS:
-            yield name, a.is_moe, PADDED
+            yield name, usual, PADDED
         if name in LOSS_MODELS:
             for form in ("", "fp32 ", "autocast "):
-                yield name, False, f"{form}loss"
-                yield name, False, f"{form}loss, outputs dropped"
+                yield name, "dense", f"{form}loss"
+                yield name, "dense", f"{form}loss, outputs dropped"
+        if name in LINEAR_MODELS:
+            yield from ((name, f"{usual} {LINEAR}", mode) for mode in LINEAR_MODES)
+            yield name, usual, "backward"
+            if not a.is_moe:  # experts' gradients outweigh what loops may be asked for
+                yield name, f"{usual} {LINEAR}", "no fla backward"
 
 
 def _adapter_modes(name: str, a: Architecture) -> Iterator[str]:
@@ -269,18 +304,20 @@ def table(only: list[str], modes: list[str]) -> list[dict[str, Any]]:
     catalog = default_catalog()
     architectures = {name: catalog.find("models", name) for name in only or catalog.ids("models")}
     rows = []
-    for name, moe, mode in cases(architectures):
+    if any(a.is_linear for a in architectures.values()):
+        linear_kernels.prepare()
+    for name, layer, mode in cases(architectures):
         if modes and mode not in modes:
             continue
         a = architectures[name]
         row = {
             "model": name,
-            "layer": "moe" if moe else "dense",
+            "layer": layer,
             "mode": mode,
             "tokens": TOKENS,
             "dtype": "bfloat16" if split(mode)[0] == "bf16" else "float32",
         }
-        rows.append(row | {"bytes": measure(a, moe, mode, TOKENS)})
+        rows.append(row | {"bytes": measure(a, layer, mode, TOKENS)})
         print("  ".join(str(value) for value in rows[-1].values()), flush=True)
     return rows
 

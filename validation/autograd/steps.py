@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import linear_kernels
 import torch
 import transformers
 from networks import ATTENTION, configuration
@@ -33,7 +34,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from planner.inputs.catalog import default_catalog
 
 RESULTS = Path(__file__).with_name("steps.json")
-DATE = "2026-11-21"
+DATE = "2026-11-22"
 BLOCK = 512
 """Smallest unit of the CUDA caching allocator. [bytes]"""
 ADAPTER_RANK = 16
@@ -241,6 +242,10 @@ def steps() -> Iterator[Step]:
     for model, layers in (("llama3.2-1b", 0), ("mixtral-8x7b", 4), ("qwen3-30b-a3b", 4), ("deepseek-v3", 2)):
         for checkpoint in (False, True):
             yield Step(model, "bf16", checkpoint, 1, 4096, layers=layers, accumulated=True)
+    for checkpoint in (False, True):
+        yield Step("qwen3.5-4b", "bf16", checkpoint, 1, 4096)
+        yield Step("qwen3.5-35b-a3b", "bf16", checkpoint, 1, 4096, layers=4)
+    yield Step("qwen3.5-4b", "autocast", True, 1, 4096)
     for precision in ("autocast", "fp32"):
         yield Step("mixtral-8x7b", precision, True, 1, 4096, layers=4, accumulated=True)
     for model in ("llama3.2-1b", "llama3.1-8b"):
@@ -256,6 +261,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=0, help="largest groups of tensors alive at the peak")
     arguments = parser.parse_args()
     prepare()
+    if any(_architecture(step.model).is_linear for step in steps() if arguments.only in step.model):
+        linear_kernels.prepare()
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
     names = [field.name for field in fields(Step)]
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []

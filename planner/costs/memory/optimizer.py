@@ -52,7 +52,8 @@ def largest_tensor_bytes(stage: StageParameters) -> Floats:
     """
     a, adapter = stage.problem.architecture, stage.problem.scenario.adapter
     width = int(a.moe_intermediate_size or 0) if a.is_moe and not a.first_k_dense_replace else a.intermediate_size
-    layer: float | Floats = float(a.hidden_size * max(width, a.query_width))
+    mixed = 2 * a.linear_key_width + a.linear_value_width
+    layer: float | Floats = float(a.hidden_size * max(width, a.query_width * (1 + a.attn_output_gate), mixed))
     if a.is_moe and adapter is None:
         layer = np.maximum(layer, stage.sharded((0.0 * stage.layers, 0.0 * stage.layers + stacked_experts(stage)), 1))
     if adapter is not None:

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from planner.costs.memory.stage_parameters import StageParameters
-from planner.formulas.parameters import LATENTS, attention_matrices
+from planner.formulas.matrices import attention_matrices
+from planner.formulas.parameters import LATENTS
 from planner.problem.layouts import Floats
 from planner.schema.catalog import Architecture
 

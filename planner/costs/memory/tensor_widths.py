@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.costs.memory.layer_kinds import linear_cut
 from planner.costs.micro_batches import tokens_at_most
+from planner.formulas.matrices import linear_matrices
 from planner.formulas.parameters import (
     ATTENTION_OUT,
     MLP_IN,
@@ -39,7 +40,7 @@ OF_FULL_ATTENTION = frozenset(
             "attention_scores",
             "attention_mask",
             "head_dim",
-            "qk_norm_scales",
+            "rotary_dim",
         ),
         *("qk_norm_scales", "key_value_up", "lora_latent", "latent_norm", "latent_norm_scales"),
         *("latent_up", "attention_inputs"),
@@ -100,6 +101,7 @@ def _of_network(problem: Problem) -> dict[str, float]:
         "lora_latent": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0) + (a.qk_rope_head_dim or 0),
         "key_value_up": a.query_width + a.attention_out_width,
         "head_dim": a.head_dim,
+        "rotary_dim": int(a.head_dim * a.partial_rotary_factor),
         "attention_inputs": a.hidden_size * _attention_readers(a),
         "mlp_inputs": a.hidden_size * _mlp_readers(a),
         "norm_hidden": a.norms_per_layer * a.hidden_size,
@@ -111,6 +113,7 @@ def _of_network(problem: Problem) -> dict[str, float]:
         "latent_norm_scales": (a.q_lora_rank is not None) + (a.kv_lora_rank is not None),
         "latent_up": a.num_attention_heads * (a.qk_nope_head_dim or 0) + a.attention_out_width,
         "linear_projected": 2 * a.linear_key_width + 2 * a.linear_value_width + 2 * (a.linear_num_value_heads or 0),
+        "linear_inputs": a.hidden_size * max(0, len(linear_matrices(a)) - 1),
         "linear_mixed": 2 * a.linear_key_width + a.linear_value_width,
         "linear_keys": a.linear_key_width,
         "linear_queries": (a.linear_num_value_heads or 0) * (a.linear_key_head_dim or 0),

@@ -18,10 +18,19 @@ SOURCE = (
 )
 
 
-def layer_copies_bytes(problem: Problem, *, moe_layer: bool) -> float:
+def layer_copies_bytes(problem: Problem, *, moe_layer: bool, linear: bool = False) -> float:
     """Copies of one layer's matrices; embedding, norms and grouped products of experts are not cast. [bytes]"""
-    elements = matrix_elements(problem.architecture, moe_layer=moe_layer)
+    elements = matrix_elements(problem.architecture, moe_layer=moe_layer, linear=linear)
     return problem.precision.activation_bytes * elements
+
+
+def _mean_copies_bytes(problem: Problem, *, moe_layer: bool) -> float:
+    """The same of the mean layer, where some have linear attention. [bytes]"""
+    a, full = problem.architecture, layer_copies_bytes(problem, moe_layer=moe_layer)
+    if not a.is_linear:
+        return full
+    linear = layer_copies_bytes(problem, moe_layer=moe_layer, linear=True)
+    return full + (linear - full) * a.linear_layers / a.num_hidden_layers
 
 
 def weight_copies(stage: StageParameters, name: str, spare: Floats) -> tuple[Item, ...]:
@@ -41,8 +50,8 @@ def weight_copies(stage: StageParameters, name: str, spare: Floats) -> tuple[Ite
         return ()
     if frozen and problem.base_weight_bytes != FP32_BYTES:
         return ()
-    usual = layer_copies_bytes(problem, moe_layer=a.is_moe)
-    leading = layer_copies_bytes(problem, moe_layer=False) - usual if a.is_moe else 0.0
+    usual = _mean_copies_bytes(problem, moe_layer=a.is_moe)
+    leading = _mean_copies_bytes(problem, moe_layer=False) - usual if a.is_moe else 0.0
     first = stage.is_first * problem.parameters.num_dense_layers * leading if a.is_moe else 0.0
     head = stage.is_last * a.vocab_size * a.hidden_size * problem.precision.activation_bytes
     kept = (stage.layers - stage.recomputed) * usual + np.maximum(first, 0.0)
