@@ -72,7 +72,7 @@ DEGREES_OF_A_CRITIC = (
 """Settings of Megatron that verl reads of its critic by itself."""
 
 
-@pytest.mark.parametrize("engine", ["verl-fsdp2", "verl-megatron"])
+@pytest.mark.parametrize("engine", ["verl-fsdp1", "verl-fsdp2", "verl-megatron"])
 def test_verl_composes_and_validates_every_plan(engine: str) -> None:
     hydra = pytest.importorskip("hydra")
     root = os.environ.get("PLANNER_VERL", "")
