@@ -51,7 +51,7 @@ def under_way_bytes(problem: Problem) -> tuple[float, float]:
 def _gathered_first_bytes(problem: Problem, largest: float) -> float:
     """What is gathered before the first bucket is filled: a unit and a copy of its largest tensor, or all. [bytes]"""
     p, coloc = problem.parameters, problem.colocation
-    if problem.scenario.adapter is not None:
+    if not problem.trains_all_weights:
         return p.total * problem.base_weight_bytes * coloc.adapters_gather_network
     if not coloc.sync_copies_shards:
         return 0.0

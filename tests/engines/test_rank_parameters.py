@@ -106,7 +106,7 @@ def test_torchtitan_builds_the_parameters_that_the_plan_counts(capsys: pytest.Ca
 
 
 def on_meta(name: str, device: str = "meta") -> Any:
-    """A network of the catalog in full depth on the meta device, or where tensors have no memory, as the engines of the Hugging Face family load it.
+    """A network of the catalog in full depth on the meta device, as the engines of the Hugging Face family load it.
 
     Raises ValueError and its like for networks that transformers has no class for.
     """

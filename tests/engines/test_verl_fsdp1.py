@@ -42,7 +42,8 @@ def engine(settings: Any, mesh: Any) -> Iterator[Any]:
         def __init__(self, *args: Any, sync_module_states: bool, device_id: Any, **more: Any) -> None:
             super().__init__(*args, device_id=torch.device("cpu"), **more)
 
-    model = SimpleNamespace(lora_rank=0, enable_activation_offload=False, lora={}, hf_config=SimpleNamespace(model_type=""))
+    kind = SimpleNamespace(model_type="")
+    model = SimpleNamespace(lora_rank=0, enable_activation_offload=False, lora={}, hf_config=kind)
     one = made.FSDPEngine.__new__(made.FSDPEngine)
     one.engine_config, one.model_config, one.device_mesh = settings, model, mesh
     one._uses_fsdp2_cpu_offload_policy = one._is_offload_param = one._qat_enabled = False
@@ -61,12 +62,11 @@ def mesh_of(world: int, size: int) -> Any:
         return meshes.create_device_mesh(world, size)
 
 
-def network(*, tied: bool) -> Any:
+def network() -> Any:
     models = pytest.importorskip("transformers")
-    shape = {"num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 3 * HIDDEN}
-    config = models.Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=HIDDEN, head_dim=HIDDEN // 4, tie_word_embeddings=tied, use_cache=False, **shape
-    )
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": HIDDEN // 4}
+    wide = {"vocab_size": VOCABULARY, "hidden_size": HIDDEN, "intermediate_size": 3 * HIDDEN}
+    config = models.Qwen3Config(num_hidden_layers=LAYERS, tie_word_embeddings=False, use_cache=False, **heads, **wide)
     return models.Qwen3ForCausalLM(config)
 
 
@@ -105,7 +105,7 @@ def test_what_a_step_holds_is_what_the_engine_file_says() -> None:
     zero = catalog().find("engines", "verl-fsdp1", None).zero_three
     assert zero is not None
     with ranks(RANKS), engine(told(), mesh_of(RANKS, -1)) as one:
-        module = one._build_fsdp_module(network(tied=False))
+        module = one._build_fsdp_module(network())
         one.module = module
         units = Counter(parameter.numel() * RANKS for parameter in module.parameters())
         layer, root = min(units), max(units)

@@ -29,13 +29,13 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
     largest = np.maximum(layer, end)
     every = zero.every_layer | (zero.whole_in_pipeline & (lay.pipeline_parallel > 1))
     others = np.where(every, stage.layers, max(0.0, zero.gathered_units - 1))
-    packed = problem.scenario.adapter is not None and not problem.base_precision.trainable
+    packed = not problem.trains_all_weights and not problem.base_precision.trainable
     sent = problem.under_way
     layer_bytes = layer * (problem.base_weight_bytes if packed else sent(zero.gathered_bytes))
     each = layer_bytes * others + np.maximum(layer_bytes, end * sent(zero.gathered_bytes))
     if moment == "loss" and zero.modules_apart:
         each = each * np.asarray(every)
-    if problem.scenario.adapter is None and moment in ("backward", "recomputation", END_OF_BACKWARD):
+    if problem.trains_all_weights and moment in ("backward", "recomputation", END_OF_BACKWARD):
         unreduced = layer if zero.root_gradient_bytes or moment == END_OF_BACKWARD else largest
         each = each + unreduced * zero.reduced_units * sent(zero.reduced_bytes)
         each = each + head * sent(zero.root_gradient_bytes)
@@ -46,10 +46,10 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
         "in a pipeline": lay.pipeline_parallel > 1,
     }[zero.unreduced]
     # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
-    flat = zero.flat_parameters and problem.scenario.adapter is not None
+    flat = zero.flat_parameters and not problem.trains_all_weights
     trained = layer * stage.layers if flat else stage.trainable[0] + stage.trainable[1]
     whole = trained * sent(zero.unreduced_bytes) * several
-    if moment == "loss" and problem.scenario.adapter is None:
+    if moment == "loss" and problem.trains_all_weights:
         whole = np.where(several, whole, head * sent(zero.head_gradient_bytes))
     return (
         Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
@@ -64,7 +64,7 @@ def root_units_gradient(stage: StageParameters, first_layer: tuple[Item, ...]) -
     Embedding and head are one flat parameter there: at the end of the backward pass no layer is gathered any more.
     """
     zero = stage.problem.engine.zero_three
-    if zero is None or not zero.root_reduced_bytes or stage.problem.scenario.adapter is not None:
+    if zero is None or not zero.root_reduced_bytes or not stage.problem.trains_all_weights:
         return ()
     root = sum(_ends(stage)) * stage.problem.under_way(zero.root_reduced_bytes)
     beside = total([item for item in first_layer if item.name != ItemName.GRADIENTS_NOT_YET_REDUCED])
