@@ -32,7 +32,7 @@ MOST_DRAWN = 15
 """Plans drawn for each that is to be written: launchers refuse by name up to nine of ten."""
 OF_ONE_QUESTION = 4
 """Plans drawn from one space at most."""
-RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
+RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp1", "verl-fsdp2"}
 MEGATRON = {"megatron-core", "slime", "nemo-rl", "verl-megatron"}
 MODELS = (
     "llama3-8b", "llama3.1-70b", "qwen2.5-0.5b", "qwen2.5-14b", "qwen3-8b", "qwen3-30b-a3b", "mixtral-8x7b",

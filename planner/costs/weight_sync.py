@@ -44,7 +44,20 @@ def under_way_bytes(problem: Problem) -> tuple[float, float]:
     bucket = coloc.sync_bucket_gib * GIB
     if coloc.sync_bucket_grows:
         bucket = max(bucket, largest * problem.weight_bytes)
-    return coloc.sync_buckets * bucket, largest * coloc.sync_tensor_bytes
+    buckets, tensor = coloc.sync_buckets * bucket, largest * coloc.sync_tensor_bytes
+    return buckets, max(tensor, _gathered_first_bytes(problem, largest) - buckets)
+
+
+def _gathered_first_bytes(problem: Problem, largest: float) -> float:
+    """What is gathered before the first bucket is filled: a unit and a copy of its largest tensor, or all. [bytes]"""
+    p, coloc = problem.parameters, problem.colocation
+    if not problem.trains_all_weights:
+        return p.total * problem.base_weight_bytes * coloc.adapters_gather_network
+    if not coloc.sync_copies_shards:
+        return 0.0
+    ends = p.embedding + p.lm_head
+    layer = (p.total - ends) / problem.architecture.num_hidden_layers
+    return max(ends, layer) * problem.weight_bytes + largest * problem.weight_bytes
 
 
 def calibrated(problem: Problem, phase: Phase, item: Item) -> Item:

@@ -1,4 +1,4 @@
-"""verl: the plan as Hydra overrides of verl.trainer.main_ppo, for FSDP2 and for Megatron training."""
+"""verl: the plan as Hydra overrides of verl.trainer.main_ppo, for FSDP of both kinds and for Megatron training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from planner.inputs.catalog import Catalog
 from planner.launch.documents import script
 from planner.launch.keyed import key_table, optional, settings
 from planner.launch.parallel import joined_by_ray, one_number
+from planner.launch.reading.tables import KINDS, TABLES
 from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
@@ -17,6 +18,9 @@ from planner.search.search import Outcome
 NAME = "verl"
 FILE = "plan.sh"
 TABLE = "verl_091.yaml"
+FSDP, MEGATRON = "fsdp", "megatron"
+"""Trainers, as parts of the table and branches of a critic's settings."""
+ONLY_READ = frozenset(("megatron_overrides", "megatron_adapter", "fsdp_adapter"))
 FIXED = "fixed_micro_batches"
 """Engine option of micro-batches that are not packed."""
 
@@ -27,14 +31,16 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     assert plan is not None
     _refuse(plan)
     words = said(plan)
-    part = "fsdp2" if _shards_weights(plan) else "megatron"
-    common, own = (key_table(catalog, TABLE, name) for name in ("common", part))
-    also = {"uneven_stages"} if part == "megatron" else {"recompute_granularity"}
+    part = FSDP if _shards_weights(plan) else MEGATRON
+    tables = [key_table(catalog, TABLE, name) for _, name in TABLES[NAME] if name in _parts(plan)]
+    also = {"uneven_stages"} if part == MEGATRON else {"recompute_granularity"}
     also |= {"placement"} if words["asynchronous"] else set()
     also |= {"trainer_stays", "log_prob_samples", "log_prob_tokens"}
-    values = settings(plan, common, words, NAME, own.spoken | also)
-    values |= settings(plan, own, words, NAME, common.spoken | also)
-    values |= optional(plan, common, NAME)
+    also |= {word for table in tables for word in table.spoken}
+    values: Words = {}
+    for table in tables:
+        values |= settings(plan, table, words, NAME, also)
+    values |= optional(plan, tables[0], NAME)
     passes, cap = ("rollout", "ref"), words["log_prob_tokens"] or words["tokens_per_gpu"]
     if words["dynamic"]:
         values |= {f"actor_rollout_ref.{who}.log_prob_use_dynamic_bsz": True for who in passes}
@@ -43,7 +49,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         fixed = words["log_prob_samples"] or words["fixed_micro_batch_size"]
         values |= {f"actor_rollout_ref.{who}.log_prob_micro_batch_size_per_gpu": fixed for who in passes}
     rl = settled(plan).rl
-    if part == "megatron" and rl is not None and ("reference" in rl.trainer_on_gpu) != ("weights" in rl.trainer_on_gpu):
+    if part == MEGATRON and rl is not None and ("reference" in rl.trainer_on_gpu) != ("weights" in rl.trainer_on_gpu):
         # Where no line says it, the reference goes where the actor's weights go.
         values["actor_rollout_ref.ref.megatron.param_offload"] = "reference" not in rl.trainer_on_gpu
     if settled(plan).optimizer_offload:
@@ -57,12 +63,12 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         del values["algorithm.adv_estimator"]  # its default, gae, is what has a critic
         values |= like_the_policy(values) | _critic(plan, part, words)
     run = ('python3 -m verl.trainer.main_ppo "${PLAN_ARGS[@]}" \\', *_data(), '  "$@"')
-    return script(outcome, common.engine, values, run, _remarks(plan), assigned=True)
+    return script(outcome, tables[0].engine, values, run, _remarks(plan), assigned=True)
 
 
 def _critic(plan: Plan, part: str, words: Words) -> Words:
     """What a critic's own defaults have otherwise: its token budget, and what of it stays on the GPU."""
-    own = "critic.megatron" if part == "megatron" else "critic.fsdp"
+    own = f"critic.{part}"
     away = not plan.problem.stays("critic")
     out: Words = {f"{own}.param_offload": True, f"{own}.optimizer_offload": True} if away else {}
     if words["dynamic"]:
@@ -70,8 +76,13 @@ def _critic(plan: Plan, part: str, words: Words) -> Words:
     return out | {"critic.ppo_micro_batch_size_per_gpu": words["fixed_micro_batch_size"]}
 
 
+def _parts(plan: Plan) -> set[str]:
+    """Parts of the table that the plan's engine is told by, but for those that are only read."""
+    return KINDS[plan.problem.engine.id] - ONLY_READ
+
+
 def _shards_weights(plan: Plan) -> bool:
-    """Trains with FSDP2: its engine has ZeRO-3, which Megatron's has not."""
+    """Trains with FSDP: its engine has ZeRO-3, which Megatron's has not."""
     return 3 in plan.problem.engine.zero_stages
 
 
@@ -116,7 +127,7 @@ def _refuse(plan: Plan) -> None:
     one_number(plan, NAME)
     if max(plan.recomputed) > 0 and _shards_weights(plan) and plan.recomputed != plan.layers:
         raise refuse(
-            plan, f"{NAME} recomputes every layer or none", "fsdp2 has one switch", "layout.recomputed_layers: all",
+            plan, f"{NAME} recomputes every layer or none", "FSDP has one switch", "layout.recomputed_layers: all",
             "layout", "recomputed_layers",
         )  # fmt: skip
 

@@ -89,6 +89,8 @@ class ZeroThree(Frozen):
     reduced_bytes: BytesEach = 4
     root_gradient_bytes: BytesEach = 0
     """Bytes an element of the head's gradient, where the head is part of the root unit, which is reduced last."""
+    root_reduced_bytes: BytesEach = 0
+    """Bytes an element of embedding and head as their gradient, one flat parameter's, is reduced at the very end."""
     every_layer: bool = False
     """Copies of all layers of the stage stay, beyond the one in use (no resharding after the forward pass)."""
     whole_in_pipeline: bool = False

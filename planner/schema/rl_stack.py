@@ -31,6 +31,11 @@ class Colocation(Frozen):
     """A bucket is no buffer but tensors: one that is larger than a bucket is sent whole."""
     sync_tensor_bytes: BytesEach = 0
     """Bytes an element of the largest weight tensor, which lies whole on each GPU beside the buckets on its way."""
+    sync_copies_shards: bool = False
+    """Before the first tensor is sent each unit's weights are gathered whole, as they are stored, and every tensor of
+    it is copied and cut: a copy of all shards then lies beside the trainer's own."""
+    adapters_gather_network: bool = False
+    """To send adapters, the weights of the whole network are gathered on each GPU, as they are stored."""
     sync_stacked_experts: bool = False
     """One tensor holds gate and up of all experts of a layer."""
     sync_gb_per_s_per_gpu: GbPerSecond

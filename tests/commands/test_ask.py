@@ -108,7 +108,7 @@ def test_adapters_of_a_base_that_no_gpu_holds_get_an_engine_that_shards_it(catal
     [
         (("qwen2.5-7b", "--gpus", "4xa100"), "`a100-sxm4-80gb`"),
         (("qwen2.5-7b", "--gpus", "0xh100"), "expected a number and a GPU"),
-        (("qwen2.5-7b", "--gpus", "4xh100", "--engine", "verl", "--task", "rl"), "`verl-fsdp2`, `verl-megatron`"),
+        (("qwen2.5-7b", "--gpus", "4xh100", "--engine", "verl", "--task", "rl"), "`verl-fsdp1`, `verl-fsdp2`"),
         (("qwen2.5-7b", "--gpus", "4xh100", "--engine", "axolotl"), "`fsdp2`"),
         (("qwen2.5-7b", "--gpus", "4xh100", "--response", "16k"), "--response needs --task rl"),
         (("qwen2.5-7b", "--gpus", "4xh100", "--task", "rl", "--sequence", "4k"), "--response 16k"),
@@ -196,7 +196,7 @@ def test_shipped_scenarios_are_found_anywhere(
         ("gpus", "NVIDIA GeForce RTX 4090", ["rtx-4090"]),
         ("gpus", "a100", ["a100-pcie-40gb", "a100-pcie-80gb", "a100-sxm4-40gb", "a100-sxm4-80gb"]),
         ("engines", "megatron", ["megatron-core"]),
-        ("engines", "verl", ["verl-fsdp2", "verl-megatron"]),
+        ("engines", "verl", ["verl-fsdp1", "verl-fsdp2", "verl-megatron"]),
         ("models", "Qwen/Qwen2.5-7B", ["qwen2.5-7b"]),
         ("models", "meta-llama/Llama-3.1-8B-Instruct", ["llama3.1-8b"]),
         ("models", "google/gemma-2-9b-it", ["gemma2-9b"]),

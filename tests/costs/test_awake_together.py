@@ -116,6 +116,8 @@ DATA_8 = {"layout.tensor_parallel": 1, "layout.data_parallel": 8}
         ("nemo-rl", {}, 2 / 4, 6 * TABLE),
         # A tensor alone comes to the GPU, in fp32.
         ("verl-fsdp2", DATA_8, 0, 2 * GIB + 4 * TABLE),
+        # FSDP1's own fp32 shards; embedding and head whole and the table once more, in place of buffer and table.
+        ("verl-fsdp1", DATA_8, 4 / 8, 12 * TABLE),
         ("nemo-rl-fsdp2", DATA_8, 4 / 8, 8 * TABLE),
         ("openrlhf", {**DATA_8, "layout.zero_stage": 3}, 2 / 8, 4 * TABLE),
         ("openrlhf", {**DATA_8, "layout.zero_stage": 2}, 2, 4 * TABLE),
@@ -134,6 +136,34 @@ def test_weights_while_they_are_sent_by_hand(
     sent = beside.get(ItemName.SYNC_BUCKETS, 0.0) + beside.get(ItemName.WHOLE_TENSOR_BEING_SENT, 0.0)
     assert sent == pytest.approx(under_way / GIB)
     assert beside[ItemName.ROLLOUT_WEIGHTS] == pytest.approx(2 * 7_615_616_512 / 4 / GIB, rel=1e-3)
+
+
+def test_verls_first_fsdp_by_hand(verl: Document) -> None:
+    """What of it is not FSDP2's: copies of shards, whole adapters' base, the root unit, the optimizer's lists."""
+    one, two = ({"engine": f"verl-fsdp{kind}", **DATA_8, "rl.steps_per_rollout": 1} for kind in (1, 2))
+    found = estimate(override(verl, one))
+    shard = 7_615_616_512 / 8 / GIB
+    assert items(found, "weight_sync")[ItemName.COPIES_OF_SHARDS_TO_BE_SENT] == pytest.approx(4 * shard, rel=1e-3)
+    assert items(found, "optimizer")[ItemName.OPTIMIZER_TEMPORARIES] == pytest.approx(4 * shard, rel=1e-3)
+    layer = (7_615_616_512 - 2 * TABLE) / 28
+    # Embedding and head gathered and one layer; in backward six bytes of a layer and the head's gradient as well.
+    gathered = (2 * 2 * TABLE + 2 * layer) / GIB
+    assert items(found, "loss")[ItemName.GATHERED_LAYERS] == pytest.approx(gathered, rel=1e-3)
+    running = gathered + (6 * layer + 2 * TABLE) / GIB
+    assert items(found, "backward")[ItemName.GATHERED_LAYERS] == pytest.approx(running, rel=1e-3)
+    last = items(estimate(override(verl, {**one, "batch.micro_batch_size": 1, "layout.context_parallel": 4,
+                                          "layout.data_parallel": 2})), "end_of_backward")  # fmt: skip
+    parts = (ItemName.GATHERED_LAYERS, ItemName.LAYER_RUNNING_BACKWARD, ItemName.GRADIENT_OF_THE_ROOT_UNIT)
+    assert sum(last.get(name, 0.0) for name in parts) == pytest.approx(6 * 2 * TABLE / GIB, rel=1e-3)
+    assert ItemName.GRADIENT_OF_THE_ROOT_UNIT not in items(estimate(override(verl, two)), "end_of_backward")
+    waits = items(plan(override(verl, one), engine_options=["deferred_reduction"]), "backward")
+    assert waits[ItemName.GRADIENTS_NOT_YET_REDUCED] == pytest.approx(2 * 8 * shard, rel=1e-3)
+    adapted = {**one, "adapter": {"rank": 8, "targets": ["all-linear"], "base_precision": "bf16"}}
+    whole, units = (items(estimate(override(verl, {**adapted, "engine_options": options})), "weight_sync")
+                    for options in ([], ["layered_summon"]))  # fmt: skip
+    sent = (ItemName.SYNC_BUCKETS, ItemName.WHOLE_TENSOR_BEING_SENT)
+    assert sum(whole[name] for name in sent) == pytest.approx(2 * 8 * shard, rel=0.01)
+    assert sum(units[name] for name in sent) < 5 < 2 * 8 * shard
 
 
 def test_verls_deferred_reduction_keeps_whole_gradients(verl: Document) -> None:

@@ -72,7 +72,7 @@ DEGREES_OF_A_CRITIC = (
 """Settings of Megatron that verl reads of its critic by itself."""
 
 
-@pytest.mark.parametrize("engine", ["verl-fsdp2", "verl-megatron"])
+@pytest.mark.parametrize("engine", ["verl-fsdp1", "verl-fsdp2", "verl-megatron"])
 def test_verl_composes_and_validates_every_plan(engine: str) -> None:
     hydra = pytest.importorskip("hydra")
     root = os.environ.get("PLANNER_VERL", "")
@@ -102,6 +102,7 @@ def test_verl_composes_and_validates_every_plan(engine: str) -> None:
                 assert all(critic.megatron[name] == own[name] for name in DEGREES_OF_A_CRITIC), files["plan.sh"]
             assert own.dtype == {"bf16": "bfloat16", "fp16": "float16"}[plan.problem.precision.id]
         else:
+            assert actor.strategy == {"verl-fsdp1": "fsdp", "verl-fsdp2": "fsdp2"}[engine]
             assert actor.ulysses_sequence_parallel_size == lay["context_parallel"]
             if rl.algorithm == "ppo":
                 assert critic.strategy == actor.strategy

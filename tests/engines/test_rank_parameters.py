@@ -105,7 +105,7 @@ def test_torchtitan_builds_the_parameters_that_the_plan_counts(capsys: pytest.Ca
     assert not different, different[0]
 
 
-def on_meta(name: str) -> Any:
+def on_meta(name: str, device: str = "meta") -> Any:
     """A network of the catalog in full depth on the meta device, as the engines of the Hugging Face family load it.
 
     Raises ValueError and its like for networks that transformers has no class for.
@@ -123,7 +123,7 @@ def on_meta(name: str) -> Any:
     config.first_k_dense_replace = leading
     config.mlp_layer_types = ["dense"] * leading + ["sparse"] * (layers - leading)
     config._attn_implementation = "eager"
-    with torch.device("meta"):
+    with torch.device(device):
         return models.from_config(config)
 
 

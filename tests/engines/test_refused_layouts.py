@@ -270,7 +270,8 @@ def cut(actor: Any, lay: dict[str, int]) -> None:
     prepare_micro_batches(tensordict_utils.assign_non_tensor(mine, use_dynamic_bsz=actor.use_dynamic_bsz, **said))
 
 
-def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too() -> None:
+@pytest.mark.parametrize("engine", ["verl-fsdp1", "verl-fsdp2"])
+def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too(engine: str) -> None:
     """Its checks, the patch that it lays over a network for Ulysses, and its cut of a rank's samples."""
     validate = pytest.importorskip("verl.utils.config").validate_config
 
@@ -293,7 +294,7 @@ def test_what_a_rule_alone_refuses_verl_with_fsdp_refuses_too() -> None:
     def draw(rng: random.Random) -> dict[str, Any]:
         return aimed(rng, packed(rng, degrees(rng) | rollouts(rng)), aims=AIMS_OF_ULYSSES)
 
-    ask("verl-fsdp2", "verl", draw, why)
+    ask(engine, "verl", draw, why)
 
 
 def packed(rng: random.Random, pins: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ PLAIN = {
     "cluster": {"node": "hgx-h100-8", "num_gpus": 16},
     "batch": {"global_batch_size": 64, "sequence_length": 4096, "micro_batch_size": 2},
 }
-OF_RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
+OF_RL = {"slime", "nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp1", "verl-fsdp2"}
 LENGTH = "batch.sequence_length=4096"
 ONE_GPU = {"model": "llama3.2-1b", "cluster.num_gpus": 1}
 SIZES = ("cluster.num_gpus=1", "batch.global_batch_size=64")
@@ -53,6 +53,7 @@ ROUND = [
     ("verl-megatron", "verl", {}, ()),
     ("verl-megatron", "verl", {"rl.steps_per_rollout": 2}, ()),
     ("verl-fsdp2", "verl", {}, ()),
+    ("verl-fsdp1", "verl", {"engine_options": ["deferred_reduction"]}, ()),
     ("nemo-rl", "nemo-rl", {}, ()),
     ("openrlhf", "openrlhf", {}, ()),
     ("torchtitan", "torchtitan", {"layout.recomputed_layers": "all"}, ("model=llama3-8b",)),
@@ -391,8 +392,10 @@ VERL = (
         ("--config-path=config --config-name='ppo_megatron_trainer.yaml'", "", "verl-megatron"),
         ("", "actor_rollout_ref.actor.megatron.tensor_model_parallel_size=2", "verl-megatron"),
         ("", "+actor_rollout_ref.actor.megatron.override_transformer_config.recompute_method=uniform", "verl-megatron"),
-        ("", "actor_rollout_ref.actor.fsdp_config.param_offload=True", "verl-fsdp2"),
-        ("actor_rollout_ref.actor.strategy=fsdp", "actor_rollout_ref.ref.megatron.param_offload=True", "verl-fsdp2"),
+        ("", "actor_rollout_ref.actor.fsdp_config.param_offload=True", "verl-fsdp1"),
+        ("actor_rollout_ref.actor.strategy=fsdp", "actor_rollout_ref.ref.megatron.param_offload=True", "verl-fsdp1"),
+        ("actor_rollout_ref.actor.strategy=fsdp2", "", "verl-fsdp2"),
+        ("model_engine=veomni", "", "verl-fsdp2"),
     ],
 )
 def test_which_trainer_a_verl_script_means(trainer: str, more: str, engine: str, tmp_path: Path) -> None:

@@ -33,9 +33,10 @@ PAIRS = [
     ("megatron-core", "ms-swift"), ("megatron-core", "megatron-bridge"), ("torchtitan", "torchtitan"),
     ("deepspeed", "deepspeed"), ("deepspeed", "accelerate"), ("deepspeed", "axolotl"), ("deepspeed", "llama-factory"),
     ("deepspeed", "trl"), ("fsdp2", "accelerate"), ("fsdp2", "axolotl"), ("fsdp2", "llama-factory"), ("fsdp2", "trl"),
-    ("nemo-rl", "nemo-rl"), ("openrlhf", "openrlhf"), ("verl-megatron", "verl"), ("verl-fsdp2", "verl"),
+    ("nemo-rl", "nemo-rl"), ("openrlhf", "openrlhf"), ("verl-megatron", "verl"), ("verl-fsdp1", "verl"),
+    ("verl-fsdp2", "verl"),
 ]  # fmt: skip
-OF_RL = {"nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp2"}
+OF_RL = {"nemo-rl", "openrlhf", "verl-megatron", "verl-fsdp1", "verl-fsdp2"}
 
 
 @cache

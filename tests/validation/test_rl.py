@@ -193,4 +193,7 @@ def test_trainers_memory_of_the_first_look_stays_as_near() -> None:
     deferred, cut = plain["gspo-8b-deferred"], plain["gspo-8b"]
     measured = deferred.row.measured_gib - cut.row.measured_gib
     assert deferred.predicted_gib - cut.predicted_gib == pytest.approx(measured, rel=0.15)
-    assert "Doubtful: 7 rows" in trainer_table(scores)
+    assert "Doubtful: 8 rows" in trainer_table(scores)
+    ppo = next(score for score in scores if score.row.id == "ppo-8b-fsdp1")
+    assert abs(ppo.error) < 0.05
+    assert ppo.phase == "end_of_backward"  # the gradient of the root unit

@@ -60,7 +60,11 @@ def beside_rollouts(stage: StageParameters, moment: str, state: tuple[Item, ...]
     if moment == WEIGHT_SYNC and sends_from_gpu(problem):
         kept |= {*SENT}
     stays = tuple(item for item in state if item.name in kept)
-    return (*awake_rollouts(stage, moment), *stays, *other_networks(stage, state))
+    copies: tuple[Item, ...] = ()
+    if moment == WEIGHT_SYNC and problem.colocation.sync_copies_shards and problem.trains_all_weights:
+        sent = total([item for item in state if item.name in SENT])
+        copies = (Item(ItemName.COPIES_OF_SHARDS_TO_BE_SENT, sent, problem.colocation.source),)
+    return (*awake_rollouts(stage, moment), *stays, *copies, *other_networks(stage, state))
 
 
 def while_scoring(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Item, ...]:

@@ -25,6 +25,7 @@ from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.awake_together import beside_rollouts, other_networks, rollouts_beside, while_scoring
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
+from planner.costs.memory.gathered import gathered, root_units_gradient
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
 from planner.costs.memory.optimizer import (
@@ -38,7 +39,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import cached_fp8_copies, sharded_weights, shards_in_transit
+from planner.costs.memory.weights import cached_fp8_copies, sharded_weights
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
@@ -102,55 +103,11 @@ class StageMemory(StageTensors):
             shapes = shapes + self.is_first * (p.num_dense_layers > 0) * (
                 p.dense_layer.dense_mlp_sharded / lay.tensor_parallel
             )
-        head = self.is_last * self._end_parameters[1]
+        head = self.is_last * self.end_parameters[1]
         return Item(
             ItemName.WEIGHT_GRADIENT_BUFFERS,
             self.problem.under_way(engine.weight_gradient_buffer_bytes) * (shapes + head),
             engine.weight_gradient_buffer_source or "",
-        )
-
-    def _gathered(self, name: str) -> tuple[Item, ...]:
-        """Whole layers that lie gathered, and in the backward pass unreduced, where weights themselves are sharded."""
-        zero = self.problem.engine.zero_three
-        if zero is None:
-            return ()
-        p = self.problem.parameters
-        unit = self._layer_share(p.moe_layer or p.dense_layer)
-        layer = unit[0] + unit[1]
-        if zero.modules_apart:
-            a = self.problem.architecture
-            layer = 0.0 * layer + a.hidden_size * float(max(a.intermediate_size, a.query_width))
-        embedding, head = self.is_first * self._end_parameters[0], self.is_last * self._end_parameters[1]
-        end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
-        largest = np.maximum(layer, end)
-        every = zero.every_layer | (zero.whole_in_pipeline & (self.layouts.pipeline_parallel > 1))
-        others = np.where(every, self.layers, max(0.0, zero.gathered_units - 1))
-        packed = self.problem.scenario.adapter is not None and not self.problem.base_precision.trainable
-        sent = self.problem.under_way
-        layer_bytes = layer * (self.problem.base_weight_bytes if packed else sent(zero.gathered_bytes))
-        each = layer_bytes * others + np.maximum(layer_bytes, end * sent(zero.gathered_bytes))
-        if name == "loss" and zero.modules_apart:
-            each = each * np.asarray(every)
-        if self.problem.scenario.adapter is None and name in ("backward", "recomputation", END_OF_BACKWARD):
-            unreduced = layer if zero.root_gradient_bytes or name == END_OF_BACKWARD else largest
-            each = each + unreduced * zero.reduced_units * sent(zero.reduced_bytes)
-            each = each + head * sent(zero.root_gradient_bytes)
-        on = (self.layouts.zero_stage >= 3) & ((self.shards[0] > 1) | (zero.on_host != "nothing"))
-        several = {
-            "never": np.zeros_like(self.layouts.num_micro_batches),
-            "between micro-batches": self.layouts.num_micro_batches > 1,
-            "in a pipeline": self.layouts.pipeline_parallel > 1,
-        }[zero.unreduced]
-        # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
-        flat = zero.flat_parameters and self.problem.scenario.adapter is not None
-        trained = layer * self.layers if flat else self.trainable[0] + self.trainable[1]
-        whole = trained * sent(zero.unreduced_bytes) * several
-        if name == "loss" and self.problem.scenario.adapter is None:
-            whole = np.where(several, whole, head * sent(zero.head_gradient_bytes))
-        return (
-            Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
-            Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
-            *shards_in_transit(self, largest),
         )
 
     @cached_property
@@ -211,7 +168,7 @@ class StageMemory(StageTensors):
         if name == END_OF_BACKWARD:
             return self._end_of_backward()
         if name == "log_prob":
-            return while_scoring(self, self.state) + self._gathered(name) + self._log_prob()
+            return while_scoring(self, self.state) + gathered(self, name) + self._log_prob()
         flight = self.in_flight if name != "recomputation" else self.in_flight - 1
         whole, stubs = self._activations(flight)
         engine = self.problem.engine
@@ -239,7 +196,7 @@ class StageMemory(StageTensors):
             items += self._held()
             items += norm_under_magnitudes(self.problem, running if name == "backward" else running * 0.0)
         copies = weight_copies(self, name, self._forward_loss_spares)
-        before = self._state_before_step(name) + copies + self._gathered(name)
+        before = self._state_before_step(name) + copies + gathered(self, name)
         return before + tuple(items) + self._postponed()
 
     def _held(self) -> tuple[Item, ...]:
@@ -255,9 +212,11 @@ class StageMemory(StageTensors):
         dense = self.is_first * float(self.problem.parameters.num_dense_layers > 0 and self._moe)
         layer = kept + dense * extra + self._stub
         running = layer + self._running
+        whole = gathered(self, END_OF_BACKWARD)
         last = first_layer_or_tied_table(self, running, _source(engine.backward))
+        last += root_units_gradient(self, whole + last)
         copies = weight_copies(self, "recomputation", self._forward_loss_spares)
-        return self.state + copies + self._gathered(END_OF_BACKWARD) + last + self._held() + self._postponed()
+        return self.state + copies + whole + last + self._held() + self._postponed()
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.
@@ -271,7 +230,7 @@ class StageMemory(StageTensors):
             return self.state
         made = name != "loss" or self.problem.engine.fused_head
         none = self.layers * 0.0
-        head, tied = ((each * made, none) for each in (self.is_last * self._end_parameters[1], self.tied_table))
+        head, tied = ((each * made, none) for each in (self.is_last * self.end_parameters[1], self.tied_table))
         here = self.problem.gradient_bytes * (not self.problem.gradients_on_host)
         early, waiting = (self.sharded(each, 2) * here for each in (head, tied))
         several = self.layouts.num_micro_batches > 1

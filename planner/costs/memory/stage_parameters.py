@@ -57,7 +57,7 @@ class StageParameters:
         """Share of the stage's layers that attend; the others have linear attention."""
         return full_attention_share(self.problem, self.layouts, self.stage)
 
-    def _layer_share(self, layer: LayerParameters) -> tuple[Floats, Floats]:
+    def layer_share(self, layer: LayerParameters) -> tuple[Floats, Floats]:
         """(dense, expert) parameters of one layer on one rank; of two kinds of layers the stage's mean one."""
         tp = self.layouts.tensor_parallel
         dense = (layer.attention_sharded + layer.dense_mlp_sharded + layer.shared_experts) / tp + (
@@ -81,7 +81,7 @@ class StageParameters:
         return np.asarray(p.full_attention[0] / tp * (self._full > 0) + linear * (self._full < 1))
 
     @cached_property
-    def _end_parameters(self) -> tuple[Floats, Floats]:
+    def end_parameters(self) -> tuple[Floats, Floats]:
         """(embedding side, head side) parameters on one rank of the first and last stage."""
         p, a, tp = self.problem.parameters, self.problem.architecture, self.layouts.tensor_parallel
         vocab = padded_vocab_size(
@@ -96,16 +96,16 @@ class StageParameters:
     def first_parameters(self) -> tuple[Floats, Floats]:
         """(dense, expert) parameters of the stage's first layer, and of an embedding that is no head, on one rank."""
         p = self.problem.parameters
-        dense, expert = self._layer_share(p.moe_layer or p.dense_layer)
+        dense, expert = self.layer_share(p.moe_layer or p.dense_layer)
         leading = self.is_first * float(self._moe and p.num_dense_layers > 0)
-        plain, _ = self._layer_share(p.dense_layer)
-        embedding = self.is_first * self._end_parameters[0] - self.tied_table
+        plain, _ = self.layer_share(p.dense_layer)
+        embedding = self.is_first * self.end_parameters[0] - self.tied_table
         return dense + leading * (plain - dense) + embedding, expert * (1.0 - leading)
 
     @property
     def tied_table(self) -> Floats:
         """Parameters of a table that is embedding and head of the same stage, on one rank."""
-        table = self._end_parameters[0] - self.problem.parameters.beside_embedding
+        table = self.end_parameters[0] - self.problem.parameters.beside_embedding
         return np.asarray(self.is_first * self.is_last * self.problem.architecture.tie_word_embeddings * table)
 
     @cached_property
@@ -115,14 +115,14 @@ class StageParameters:
         Leading dense layers of an architecture with experts stand on the first stage.
         """
         p = self.problem.parameters
-        dense_layer = self._layer_share(p.dense_layer)
-        embedding, head = self._end_parameters
+        dense_layer = self.layer_share(p.dense_layer)
+        embedding, head = self.end_parameters
         join = 2 * self.problem.architecture.hidden_size**2 / self.layouts.tensor_parallel
         ends = self.is_first * embedding + self.is_last * head + self._further * join
         layers = self._both * self.layers + self._further
         if p.moe_layer is None:
             return layers * dense_layer[0] + ends, self.layers * 0.0 * dense_layer[1]
-        dense, expert = self._layer_share(p.moe_layer)
+        dense, expert = self.layer_share(p.moe_layer)
         swapped = self.is_first * p.num_dense_layers
         return layers * dense + ends + swapped * (dense_layer[0] - dense), (layers - swapped) * expert
 
@@ -177,14 +177,14 @@ class StageParameters:
         """Parameters of embedding and head that train whole beside adapters, on one rank of their stage."""
         adapter = self.problem.scenario.adapter
         saved = adapter.modules_to_save if adapter is not None else []
-        table = self._end_parameters[0] - self.problem.parameters.beside_embedding
+        table = self.end_parameters[0] - self.problem.parameters.beside_embedding
         first = self.is_first * ("embed_tokens" in saved)
         return np.asarray((first + self.is_last * ("lm_head" in saved)) * table + self.layers * 0.0)
 
     @property
     def all_ends(self) -> Floats:
         """Parameters of embedding and head on one rank of their stage, final norm and positions with them."""
-        embedding, head = self._end_parameters
+        embedding, head = self.end_parameters
         return np.asarray(self.is_first * embedding + self.is_last * head + self.layers * 0.0)
 
     @property

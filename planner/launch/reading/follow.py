@@ -11,9 +11,11 @@ from planner.launch.reading.swift import LAUNCHER as SWIFT
 from planner.launch.reading.swift import say_accumulation
 from planner.launch.reading.verl import names_critic, ranks_of, say_critic, say_micro_batch, say_scoring, say_what_stays
 
-FSDP1 = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
+FIRST_FSDP = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
 """Settings of the first FSDP, which is costed as the second."""
-VERL = {True: "verl-megatron", False: "verl-fsdp2"}
+VERL = {"megatron": "verl-megatron", "fsdp": "verl-fsdp1", "fsdp2": "verl-fsdp2"}
+"""Engines of verl by their strategy."""
+STRATEGY = "actor_rollout_ref.actor.strategy"
 FAMILIES = ("deepspeed", "transformers", "fsdp2")
 ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation.")}
 """Beginnings of settings without one of which a launcher's run has no rollouts."""
@@ -70,12 +72,13 @@ def _without_rollouts(found: Found) -> None:
 
 def _as_verl(found: Found) -> None:
     """verl's trainers: where rollouts are made, micro-batches, what stays on the GPU, what scoring holds."""
-    words, megatron = found.words, found.engine == VERL[True]
-    trainer = found.text("model_engine")
-    if trainer is not None and trainer not in ("dp", "megatron"):
-        found.unread.append((found.options["model_engine"].place, f"{trainer} is costed as FSDP2 is"))
+    words, megatron = found.words, found.engine == VERL["megatron"]
+    for name, told in (("model_engine", ("dp", "megatron")), (STRATEGY, tuple(VERL))):
+        trainer = found.text(name)
+        if trainer is not None and trainer not in told:
+            found.unread.append((found.options[name].place, f"{trainer} is costed as FSDP2 is"))
     words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
-    if found.engine == VERL[False] and words.get("dynamic") is False:
+    if not megatron and words.get("dynamic") is False:
         found.switch_on("fixed_micro_batches", "dynamic")
     found.padded = words.get("dynamic") is False and found.has("actor_rollout_ref.model.use_remove_padding")
     say_micro_batch(found, megatron=megatron)
@@ -89,14 +92,14 @@ def _of_critics(found: Found) -> None:
     if found.words.get("algorithm") not in CRITICS or found.words.get("rollout_batch_size") is None:
         return
     if found.launcher == "verl" and names_critic(found):
-        say_critic(found, megatron=found.engine == VERL[True])
+        say_critic(found, megatron=found.engine == VERL["megatron"])
         return
     place = found.places.get("algorithm", found.places.get("model", Place("?")))
     found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
 
 
 def _of_first_fsdp(found: Found) -> None:
-    first = next((found.options[name] for name in FSDP1 if name in found.options and found.has(name)), None)
+    first = next((found.options[name] for name in FIRST_FSDP if name in found.options and found.has(name)), None)
     if found.engine == FAMILIES[2] and first is not None and "fsdp_version" not in found.options:
         found.unread.append((first.place, "FSDP of the first kind is costed as FSDP2 is"))
 

@@ -9,7 +9,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
-from planner.launch.reading.follow import FAMILIES, FSDP1, VERL, settle
+from planner.launch.reading.follow import FAMILIES, FIRST_FSDP, STRATEGY, VERL, settle
 from planner.launch.reading.found import Found, Spelling, command_options, options_of, program_at
 from planner.launch.reading.joined import NO_PARENT, Unread, read_keys, settings_of
 from planner.launch.reading.kernels import say_kernels
@@ -192,10 +192,12 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         return options[name].text.lower() if name in options else ""
 
     sharded = "megatron-core" if "--use-distributed-optimizer" in options else "megatron-core-replicated"
-    trainer = text("model_engine") or text("actor_rollout_ref.actor.strategy") or text("--config-name")
+    trainer = text("model_engine") or text(STRATEGY) or text("--config-name")
     megatron = "megatron" in trainer or (not trainer and any(name.startswith(VERL_MEGATRON) for name in options))
+    first = text("model_engine") in ("", "dp") and text(STRATEGY) in ("", "fsdp")
+    verl = "megatron" if megatron else "fsdp" if first else "fsdp2"
     zero = text("distributed_type") in ZERO_SIGNS or any(name in options for name in ZERO_SIGNS)
-    sharded_once = any(text(name) not in ("", "null", "false") for name in (*FSDP1, "fsdp_version"))
+    sharded_once = any(text(name) not in ("", "null", "false") for name in (*FIRST_FSDP, "fsdp_version"))
     one = text("distributed_type") == "no" or ("distributed_type" not in options and not sharded_once)
     family = FAMILIES[0 if zero else 1 if one else 2]
     if text("distributed_type") == "multi_gpu":
@@ -204,7 +206,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         "megatron": sharded,
         "ms-swift": "megatron-core",
         "slime": "slime",
-        "verl": VERL[megatron],
+        "verl": VERL[verl],
         "openrlhf": "openrlhf",
         "nemo-rl": "nemo-rl-fsdp2" if text("policy.dtensor_cfg.enabled") == "true" else "nemo-rl",
         "torchtitan": "torchtitan",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 FAMILY = "hf_trainer_523.yaml"
 ZERO, ARGUMENTS, PROGRAM = (FAMILY, "deepspeed"), (FAMILY, "training_arguments"), (FAMILY, "program")
+OF_VERL = ("common", "megatron", "fsdp1", "fsdp2", "fsdp", "megatron_overrides", "megatron_adapter", "fsdp_adapter")
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
-    "verl": tuple(
-        ("verl_091.yaml", part)
-        for part in ("common", "megatron", "fsdp2", "megatron_overrides", "megatron_adapter", "fsdp2_adapter")
-    ),
+    "verl": tuple(("verl_091.yaml", part) for part in OF_VERL),
     "nemo-rl": tuple(
         ("nemo_rl_07.yaml", part) for part in ("common", "megatron", "dtensor", "megatron_adapter", "dtensor_adapter")
     ),
@@ -31,7 +29,8 @@ OF_TRAINERS = {
 }  # fmt: skip
 KINDS: dict[str, set[str]] = {
     "verl-megatron": {"common", "megatron", "megatron_overrides", "megatron_adapter"},
-    "verl-fsdp2": {"common", "fsdp2", "fsdp2_adapter"},
+    "verl-fsdp1": {"common", "fsdp1", "fsdp", "fsdp_adapter"},
+    "verl-fsdp2": {"common", "fsdp2", "fsdp", "fsdp_adapter"},
     "nemo-rl": {"common", "megatron", "megatron_adapter"},
     "nemo-rl-fsdp2": {"common", "dtensor", "dtensor_adapter"},
     "deepspeed": OF_TRAINERS | {"deepspeed", "plugin"},

@@ -1,0 +1,84 @@
+"""Whole layers of an engine that shards the weights themselves: gathered to be used, and unreduced behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.costs.item_names import ItemName
+from planner.costs.ledger import Item, total
+from planner.costs.memory.end_of_backward import END_OF_BACKWARD
+from planner.costs.memory.stage_parameters import StageParameters
+from planner.costs.memory.weights import shards_in_transit
+from planner.problem.layouts import Floats
+
+
+def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
+    """Whole layers that lie gathered, and in the backward pass unreduced, at one moment. [bytes]"""
+    problem, lay = stage.problem, stage.layouts
+    zero = problem.engine.zero_three
+    if zero is None:
+        return ()
+    p = problem.parameters
+    unit = stage.layer_share(p.moe_layer or p.dense_layer)
+    layer = unit[0] + unit[1]
+    if zero.modules_apart:
+        a = problem.architecture
+        layer = 0.0 * layer + a.hidden_size * float(max(a.intermediate_size, a.query_width))
+    embedding, head = _ends(stage)
+    end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
+    largest = np.maximum(layer, end)
+    every = zero.every_layer | (zero.whole_in_pipeline & (lay.pipeline_parallel > 1))
+    others = np.where(every, stage.layers, max(0.0, zero.gathered_units - 1))
+    packed = not problem.trains_all_weights and not problem.base_precision.trainable
+    sent = problem.under_way
+    layer_bytes = layer * (problem.base_weight_bytes if packed else sent(zero.gathered_bytes))
+    each = layer_bytes * others + np.maximum(layer_bytes, end * sent(zero.gathered_bytes))
+    if moment == "loss" and zero.modules_apart:
+        each = each * np.asarray(every)
+    if problem.trains_all_weights and moment in ("backward", "recomputation", END_OF_BACKWARD):
+        unreduced = layer if zero.root_gradient_bytes or moment == END_OF_BACKWARD else largest
+        each = each + unreduced * zero.reduced_units * sent(zero.reduced_bytes)
+        each = each + head * sent(zero.root_gradient_bytes)
+    on = _sharded(stage)
+    several = {
+        "never": np.zeros_like(lay.num_micro_batches),
+        "between micro-batches": lay.num_micro_batches > 1,
+        "in a pipeline": lay.pipeline_parallel > 1,
+    }[zero.unreduced]
+    # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
+    flat = zero.flat_parameters and not problem.trains_all_weights
+    trained = layer * stage.layers if flat else stage.trainable[0] + stage.trainable[1]
+    whole = trained * sent(zero.unreduced_bytes) * several
+    if moment == "loss" and problem.trains_all_weights:
+        whole = np.where(several, whole, head * sent(zero.head_gradient_bytes))
+    return (
+        Item(ItemName.GATHERED_LAYERS, np.where(on, each, 0.0), zero.source),
+        Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
+        *shards_in_transit(stage, largest),
+    )
+
+
+def root_units_gradient(stage: StageParameters, first_layer: tuple[Item, ...]) -> tuple[Item, ...]:
+    """What the root unit's gradient, reduced last, takes beyond what is counted for the `first_layer`. [bytes]
+
+    Embedding and head are one flat parameter there: at the end of the backward pass no layer is gathered any more.
+    """
+    zero = stage.problem.engine.zero_three
+    if zero is None or not zero.root_reduced_bytes or not stage.problem.trains_all_weights:
+        return ()
+    root = sum(_ends(stage)) * stage.problem.under_way(zero.root_reduced_bytes)
+    beside = total([item for item in first_layer if item.name != ItemName.GRADIENTS_NOT_YET_REDUCED])
+    more = np.maximum(0.0, np.where(_sharded(stage), root, 0.0) - beside)
+    return (Item(ItemName.GRADIENT_OF_THE_ROOT_UNIT, more, zero.source),)
+
+
+def _ends(stage: StageParameters) -> tuple[Floats, Floats]:
+    """(embedding, head) parameters of the stage on one rank; a tied table is the embedding alone."""
+    embedding, head = stage.end_parameters
+    return stage.is_first * embedding, stage.is_last * head
+
+
+def _sharded(stage: StageParameters) -> Floats:
+    zero = stage.problem.engine.zero_three
+    away = zero is not None and zero.on_host != "nothing"
+    return np.asarray((stage.layouts.zero_stage >= 3) & ((stage.shards[0] > 1) | away))
