@@ -220,8 +220,9 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
         place = found.options["--num-layers"].place if "--num-layers" in found.options else Place(name)
         return Mistake(what, place, None, "--set model=NAME, or the path of a config.json")
     if LENGTHS in mistake.what:
-        batch = {"global_batch_size", "gradient_accumulation"}.isdisjoint(found.words)
-        length = "sequence_length" not in found.words
+        said = {word for word, value in found.words.items() if value is not None}
+        batch = {"global_batch_size", "gradient_accumulation"}.isdisjoint(said)
+        length = "sequence_length" not in said
         open_ones = ["batch.global_batch_size"] * batch + ["batch.sequence_length"] * length
         missing = " and the ".join(path.removeprefix("batch.").replace("_", " ") for path in open_ones)
         attempt = " ".join(f"--set {path}=N" for path in open_ones)

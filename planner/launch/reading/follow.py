@@ -23,7 +23,7 @@ CRITICS = frozenset(("gae",))
 """Estimators of advantages that take a second network."""
 DEGREES_APART = ("tensor_parallel_size", "context_parallel_size")
 """Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
-STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
+STAGES = {"torchtune": 0, "torchtune-fsdp": 3, "fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
 """ZeRO stage of engines whose files need not say it."""
 
 OTHER_NAMES = {

@@ -21,6 +21,8 @@ from planner.launch.reading.slime import say_slime
 from planner.launch.reading.swift import LAUNCHER as SWIFT
 from planner.launch.reading.swift import say_ranks, trains
 from planner.launch.reading.tables import KINDS, TABLES
+from planner.launch.reading.torchtune import ENGINES as TORCHTUNE
+from planner.launch.reading.torchtune import one_gpu, say_torchtune
 from planner.launch.reading.trainers import is_trainer, trainer_settings
 from planner.launch.reading.words import Word
 
@@ -39,6 +41,7 @@ PROGRAMS = (
 )
 """Words of a command that say whose it is."""
 SIGNS = (
+    ("checkpointer._component_", "torchtune"),
     ("--rollout-batch-size", "slime"),
     ("--actor-num-nodes", "slime"),
     ("--tensor_model_parallel_size", "ms-swift"),
@@ -209,6 +212,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         "nemo-rl": "nemo-rl-fsdp2" if text("policy.dtensor_cfg.enabled") == "true" else "nemo-rl",
         "torchtitan": "torchtitan",
         "deepspeed": "deepspeed",
+        "torchtune": TORCHTUNE[any(one_gpu(option.place.file) for option in options.values())],
     }.get(launcher, family)
 
 
@@ -240,6 +244,8 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
         if found.launcher in PACKS_WHOLE:
             packing = catalog.find("engines", found.engine, None).packing
             say_packs(found, packing.log_prob_times if packing is not None else 1)
+        if found.launcher == "torchtune":
+            say_torchtune(found)
         settle(found)
         say_kernels(found, catalog)
         return
