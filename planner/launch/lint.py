@@ -38,7 +38,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "axolotl": ("axolotl_019.yaml",),
 }
 """Tables that hold every name an engine knows; for other engines names are not judged."""
-OWN_PROGRAMS = {"megatron": "pretrain_gpt.py", "verl": "verl.trainer.main_ppo"}
+OWN_PROGRAMS = {
+    "megatron": "pretrain_gpt.py",
+    "verl": "verl.trainer.main_ppo",
+    "openrlhf": "openrlhf.cli.train_ppo_ray",
+}
 """Programs whose settings are all in the table; others of their examples add to them."""
 TABLED = ("dp", "fsdp", "megatron")
 """Engines of verl whose keys are in the table: those of others are not judged."""
@@ -47,6 +51,13 @@ SILENT = frozenset(("slime", "axolotl"))
 MANY = 8
 """Unknown settings from which on a file is taken for one of another release, where most of its settings are."""
 GROUPED = "groups_need_samples"
+BEYOND = {
+    "context_parallel_supported": "context_parallel",
+    "data_parallel_supported": "data_parallel",
+    "tensor_parallel_supported": "tensor_parallel",
+}
+"""Rules that say what an engine's file in the catalog counts, not what the engine refuses, and their words."""
+NOT_COUNTED = "is not costed: engine {} of the catalog has none"
 GPUS = "cluster: give exactly one of num_gpus and max_gpus"
 GIVE_GPUS = "--set cluster.num_gpus=N"
 STOOD_IN = (1, 8)
@@ -147,8 +158,11 @@ def lint(
             elif broken is None:
                 left.append(_placed(mistake, places, found, str(path)))
             else:
-                words = RULE_WORDS.get(broken[1], ())
+                words = RULE_WORDS.get(broken[1], (BEYOND.get(broken[1], ""),))
                 where = next((found.places[word] for word in words if word in found.places), Place(str(path)))
+                if broken[1] in BEYOND:
+                    left.append(Mistake(f"{BEYOND[broken[1]]} above 1 {NOT_COUNTED.format(found.engine)}", where))
+                    continue
                 findings.append(Finding("error", broken[1], mistake.because or mistake.what, where))
     if found.uncosted:
         attempts = {UNSHARED: IN_ITS_PLACE, SHAPE_ALONE: "planner lint of the script that sources it"}
@@ -220,8 +234,9 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
         place = found.options["--num-layers"].place if "--num-layers" in found.options else Place(name)
         return Mistake(what, place, None, "--set model=NAME, or the path of a config.json")
     if LENGTHS in mistake.what:
-        batch = {"global_batch_size", "gradient_accumulation"}.isdisjoint(found.words)
-        length = "sequence_length" not in found.words
+        said = {word for word, value in found.words.items() if value is not None}
+        batch = {"global_batch_size", "gradient_accumulation"}.isdisjoint(said)
+        length = "sequence_length" not in said
         open_ones = ["batch.global_batch_size"] * batch + ["batch.sequence_length"] * length
         missing = " and the ".join(path.removeprefix("batch.").replace("_", " ") for path in open_ones)
         attempt = " ".join(f"--set {path}=N" for path in open_ones)

@@ -60,6 +60,19 @@ def test_ms_swifts_own_trainer_is_read_by_its_own_names(
     assert linted.plan is not None
 
 
+def test_samples_that_are_only_joined_are_as_long_as_they_are(tmp_path: Path) -> None:
+    """padding_free joins a micro-batch's own samples; packing fills it with others (swift/arguments/base_args)."""
+    for option, padded in (("--padding_free true", True), ("--packing true", False)):
+        assert judged(tmp_path, f"NPROC_PER_NODE=2 {SWIFT} {option}\n").found.padded == padded
+
+
+def test_a_file_for_fsdp_is_read_beside_the_script(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"fsdp": "full_shard offload", "fsdp_config": {"fsdp_version": 2}}')
+    linted = judged(tmp_path, f"NPROC_PER_NODE=2 {SWIFT} --fsdp ./examples/mine.json\n")
+    assert [one.what for one in linted.open] == ["fsdp_offload of the file for FSDP is not costed"]
+    assert not any("first kind" in why for _, why in linted.found.unread)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

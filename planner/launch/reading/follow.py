@@ -8,7 +8,7 @@ from planner.launch.reading.formats import say_formats
 from planner.launch.reading.found import Found
 from planner.launch.reading.methods import say_method
 from planner.launch.reading.swift import LAUNCHER as SWIFT
-from planner.launch.reading.swift import say_accumulation
+from planner.launch.reading.swift import say_swift
 from planner.launch.reading.verl import names_critic, ranks_of, say_critic, say_micro_batch, say_scoring, say_what_stays
 
 FIRST_FSDP = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
@@ -25,7 +25,7 @@ CRITICS = frozenset(("gae",))
 """Estimators of advantages that take a second network."""
 DEGREES_APART = ("tensor_parallel_size", "context_parallel_size")
 """Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
-STAGES = {"fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
+STAGES = {"torchtune": 0, "torchtune-fsdp": 3, "fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
 """ZeRO stage of engines whose files need not say it."""
 
 OTHER_NAMES = {
@@ -50,7 +50,7 @@ def settle(found: Found) -> None:
     if "local_batch" in found.words:
         _of_local_batch(found)
     if found.launcher == SWIFT:
-        say_accumulation(found)
+        say_swift(found)
     say_method(found)
     say_adapter(found)
     autocast = say_formats(found)
@@ -123,6 +123,10 @@ def _of_local_batch(found: Found) -> None:
     chunk, stages = words.get("layers_per_chunk"), words.get("pipeline_parallel")
     if isinstance(chunk, int) and isinstance(stages, int):
         words["chunk_layers"] = chunk * stages
+    if words.get("global_batch_size") == -1:  # configs.py: one local batch of each rank
+        words["global_batch_size"] = None
+        if not staged:
+            words["gradient_accumulation"] = 1
     copies, shards = words.get("replicas"), words.get("data_parallel")
     if isinstance(copies, int) and isinstance(shards, int) and copies > 1:
         words["data_parallel"] = copies * shards

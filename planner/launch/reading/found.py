@@ -13,6 +13,9 @@ from planner.launch.reading.words import Word
 from planner.launch.said import Setting
 from planner.schema.catalog import Architecture
 
+STARTERS = frozenset(("deepspeed",))
+"""Programs whose option --module names what they start."""
+
 
 @dataclass(frozen=True)
 class Spelling:
@@ -119,7 +122,8 @@ def program_at(words: tuple[Word, ...]) -> int | None:
     for at, word in enumerate(words):
         if word.text.endswith(".py") and not word.text.startswith("-"):
             return at
-        if word.text == "-m" and at + 1 < len(words):
+        named = word.text == "-m" or (word.text == "--module" and words[0].text.rpartition("/")[2] in STARTERS)
+        if named and at + 1 < len(words):
             return at + 1
     return None
 

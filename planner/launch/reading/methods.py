@@ -23,8 +23,8 @@ OTHER_OPTIMIZERS = {
 }
 """Switches (LLaMA-Factory hparams/finetuning_args.py, ms-swift trainers/arguments.py) of optimizers whose state, or
 share of trained weights, is not AdamW's."""
-PACKED = ("packing", "sample_packing", "neat_packing", "--packing", "--padding_free", "padding_free")
-FAMILY = frozenset(("accelerate", "llama-factory", "axolotl", "ms-swift", "ms-swift-trainer"))
+PACKED = ("dataset.packed", "packing", "sample_packing", "neat_packing", "--packing")
+FAMILY = frozenset(("torchtune", "accelerate", "llama-factory", "axolotl", "ms-swift", "ms-swift-trainer"))
 
 
 def say_method(found: Found) -> None:

@@ -21,13 +21,16 @@ from planner.launch.reading.slime import say_slime
 from planner.launch.reading.swift import LAUNCHER as SWIFT
 from planner.launch.reading.swift import say_ranks, trains
 from planner.launch.reading.tables import KINDS, TABLES
+from planner.launch.reading.torchtune import ENGINES as TORCHTUNE
+from planner.launch.reading.torchtune import LAUNCHER as TUNES
+from planner.launch.reading.torchtune import one_gpu, say_torchtune
 from planner.launch.reading.trainers import is_trainer, trainer_settings
 from planner.launch.reading.words import Word
 
 MAX_BYTES = 2_000_000
 CONFIGURATIONS = (".yaml", ".yml", ".json")
 PROGRAMS = (
-    ("openrlhf", "openrlhf"),
+    ("openrlhf.cli.", "openrlhf"),
     ("verl.trainer.main_ppo", "verl"),
     ("verl.trainer.main_fully_async", "verl"),
     ("verl.experimental.", "verl"),
@@ -39,6 +42,7 @@ PROGRAMS = (
 )
 """Words of a command that say whose it is."""
 SIGNS = (
+    ("checkpointer._component_", "torchtune"),
     ("--rollout-batch-size", "slime"),
     ("--actor-num-nodes", "slime"),
     ("--tensor_model_parallel_size", "ms-swift"),
@@ -59,6 +63,8 @@ VERL_MEGATRON = ("actor_rollout_ref.actor.megatron.", "+actor_rollout_ref.actor.
 """Settings that make a trainer which no word names Megatron's: releases before 0.9 named its configuration file."""
 ZERO_SIGNS = ("zero_optimization.stage", "deepspeed")
 RL_OPTION = "--rollout-batch-size"
+COSTED = {"openrlhf": "openrlhf.cli.train_ppo_ray"}
+"""The one program of a launcher that is costed."""
 ROLLS_OUT = frozenset(("slime",))
 ITS_OWN_BASES = frozenset(("grpo_math_1B", "grpo_math_1B_megatron"))
 """Files of NeMo-RL's examples whose values are the defaults of catalogs/flags/nemo_rl_07.yaml."""
@@ -104,6 +110,10 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None, given: Mappi
         found.unread += gone
         return found
     found = _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine)
+    own = COSTED.get(found.launcher)
+    started = found.program or ""
+    if own is not None and started != own and started.startswith(own.rpartition(".")[0]):
+        found.uncosted.append((Place(name), f"{started} is not costed: {own} is"))
     if found.launcher == "megatron" and words not in shell.commands and OF_RUNS.isdisjoint(found.options):
         found.uncosted.append((Place(name), SHAPE_ALONE))
     return found
@@ -179,7 +189,7 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
     if program is None:
         known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
         at = program_at(words)
-        starts = f"it starts {words[at].text.rpartition('/')[2]}; " if at is not None else ""
+        starts = f"it starts {words[at].text.rpartition('/')[2]}; " if at is not None and words[at].known else ""
         because = f"{starts}known: {', '.join(known)}"
         raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name, 1), because, "--engine NAME"))
     return program
@@ -211,6 +221,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         "nemo-rl": "nemo-rl-fsdp2" if text("policy.dtensor_cfg.enabled") == "true" else "nemo-rl",
         "torchtitan": "torchtitan",
         "deepspeed": "deepspeed",
+        "torchtune": TORCHTUNE[any(one_gpu(option.place.file) for option in options.values())],
     }.get(launcher, family)
 
 
@@ -242,6 +253,8 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
         if found.launcher in PACKS_WHOLE:
             packing = catalog.find("engines", found.engine, None).packing
             say_packs(found, packing.log_prob_times if packing is not None else 1)
+        if found.launcher == TUNES:
+            say_torchtune(found)
         settle(found)
         say_kernels(found, catalog)
         return

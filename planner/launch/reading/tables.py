@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
         *((FAMILY, part) for part in ("accelerate", "fsdp")),
         ZERO,
     ),
+    "torchtune": (("torchtune_2026.yaml", "common"), ("torchtune_2026.yaml", "adapter")),
     "deepspeed": (ZERO, ARGUMENTS, PROGRAM),
     "accelerate": ((FAMILY, "accelerate"), (FAMILY, "fsdp"), ARGUMENTS, PROGRAM, ZERO, (FAMILY, "plugin")),
 }

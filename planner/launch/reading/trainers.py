@@ -52,6 +52,6 @@ def trainer_settings(path: Path, words: tuple[Word, ...], unread: Unread) -> Set
             keys[name] = Spelling(name, option.values or ("true",), option.place, option.known)
     out = over(out, keys)
     if trains([word.text for word in words]):
-        out = own_settings(out)
+        out = own_settings(path, out, unread)
     with_shards(path, out, unread)
     return out | own
