@@ -278,15 +278,22 @@ WISHES = {
 }
 
 
+SAFE_CHANCE = 0.95
+"""Least chance to fit of a plan that is called safe: one run in twenty may still run out."""
+
+
 def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
     """One word: does not fit (live memory exceeds the card), critical (one allocator spike away, or only room if the
-    allocator gives its reserve back), tight (less free than demanded) or safe."""
+    allocator gives its reserve back), tight (less free than demanded), likely (as much is free, and the chance that it
+    fits is below SAFE_CHANCE or not known) or safe (as much is free, and the chance is at least that)."""
     demanded = plan.usual_gib if demanded_gib is None else demanded_gib
     if plan.headroom_gib < 0:
         return "does not fit"
     if plan.critical:
         return "critical"
-    return "tight" if plan.headroom_gib < demanded else "safe"
+    if plan.headroom_gib < demanded:
+        return "tight"
+    return "likely" if plan.fit_probability is None or plan.fit_probability < SAFE_CHANCE else "safe"
 
 
 def chance_words(share: float) -> str:

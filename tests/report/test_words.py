@@ -1,4 +1,4 @@
-"""Fits, critical, tight, safe and proved: one definition each, that of the glossary, held at the figures themselves."""
+"""Fits, critical, tight, likely, safe, proved: one definition each, the glossary's, held at the figures themselves."""
 
 from __future__ import annotations
 
@@ -43,12 +43,23 @@ def test_each_word_begins_where_the_glossary_says(catalog: Catalog) -> None:
         ("critical", peak / (1 - share) * 0.9999),
         ("tight", peak / (1 - share) * 1.0001),
         ("tight", peak + asked - 0.01),
-        ("safe", peak + asked + 0.01),
+        ("likely", peak + asked + 0.01),
     )
     for word, usable in edges:
         found = costed(catalog, f"cluster.usable_gib={usable}", f"limits.headroom_gib={asked}")
         assert found.peak_gib + found.given_back_gib == pytest.approx(peak)
         assert verdict(found) == word, usable
+
+
+def test_safe_is_said_of_no_plan_whose_chance_is_less(catalog: Catalog) -> None:
+    peak = costed(catalog).peak_gib
+    said: dict[str, list[float]] = {}
+    for more in (6, 7, 8, 10, 20):
+        found = costed(catalog, f"cluster.usable_gib={peak + more}", "limits.headroom_gib=5.9")
+        assert found.fit_probability is not None
+        said.setdefault(verdict(found), []).append(found.fit_probability)
+    assert said.keys() == {"likely", "safe"}
+    assert max(said["likely"]) < 0.95 <= min(said["safe"])
 
 
 def test_something_fits_exactly_where_the_pinned_layout_leaves_what_is_demanded(catalog: Catalog) -> None:
@@ -63,5 +74,6 @@ def test_something_fits_exactly_where_the_pinned_layout_leaves_what_is_demanded(
 def test_the_glossary_defines_each_word_once() -> None:
     rows = [line for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line.startswith("| ")]
     terms = [term.strip() for row in rows for term in row.split("|")[1].split(",")]
-    for word in ("fits", "does not fit", "critical", "tight", "safe", "proved", "optimal", "no layout fits"):
+    words = ("fits", "does not fit", "critical", "tight", "likely", "safe", "proved", "optimal", "no layout fits")
+    for word in words:
         assert terms.count(word) == 1, word
