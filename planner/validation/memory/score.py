@@ -57,9 +57,9 @@ LATER_BARS: dict[str, tuple[float, float | None]] = {
 HARD_ACCURACY = 0.92
 """Least share of hard fit/OOM rows called right."""
 OOM_AMONG_SAFE = 0.01
-"""Largest share of runs that ran out of memory among those with the usual headroom."""
+"""Largest share of runs that ran out of memory among those called safe."""
 SAFE_SUCCESSES = 0.95
-"""Least share of real successes that have the usual headroom."""
+"""Least share of real successes that are called safe."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ class Fit:
 
     @property
     def oom_among_safe(self) -> float:
-        """Share that ran out of memory among those with the usual headroom."""
+        """Share that ran out of memory among those called safe."""
         safe = [p for p in self.predictions if is_safe(p)]
         return self._share(safe, lambda p: p.case.outcome == "oom") if safe else 0.0
 
     @property
     def safe_successes(self) -> float:
-        """Share of successes that have the usual headroom."""
+        """Share of successes that are called safe."""
         return self._share((p for p in self.predictions if p.case.outcome == "fit"), is_safe)
 
     @property
