@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from planner.problem.problem import RESERVED_CLIFF, Problem, Question
+from planner.problem.machines import RESERVED_CLIFF
+from planner.problem.problem import Problem, Question
 from planner.problem.resolve import gpu_counts
 from planner.schema.scenario import ClusterSpec, Pool
 

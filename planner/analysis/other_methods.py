@@ -12,6 +12,7 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.option_sets import to_the_host
+from planner.problem.problem import Problem
 from planner.problem.resolve import question_of
 from planner.schema.engine import can_name
 from planner.search.plan import Plan
@@ -24,6 +25,7 @@ SHARDING = ("fsdp2", "fsdp1")
 """Engine that shards weights: of full training, and the one with published runs of adapters."""
 CUTTING = "megatron-core"
 """Engine that cuts layers and sequences over GPUs."""
+FSDP, MEGATRON = "FSDP, which shards weights", "Megatron, which cuts layers and sequences"
 RANK = 16
 MOST_DOUBLINGS = 7
 """Up to 128 times the GPUs are asked about."""
@@ -71,7 +73,9 @@ def enough_gpus(
     progress: Callable[[str], None] = lambda text: None,
     left: Callable[[], float] = lambda: math.inf,
 ) -> tuple[Method, ...]:
-    """The same training on more of these GPUs: the count is doubled until a layout fits, and that one is named.
+    """The same training on more of these GPUs: the count is doubled until a layout fits, and that one is named; where
+    it is critical, the next count too. Where the engine has none, those are asked that shard the weights, or cut layers
+    and sequences as well.
 
     Empty where a plan was found, where none of the counts has one, and for pools of several kinds.
     """
@@ -82,15 +86,37 @@ def enough_gpus(
     freed: Changes = {} if machines_of(problem).max_gpus is None else {f"{path}.max_gpus": None}
     if isinstance(problem.scenario.layout.data_parallel, int):
         freed["layout.data_parallel"] = "any"
-    for count in (most * 2**i for i in range(1, MOST_DOUBLINGS + 1)):
-        whole = count % per_node == 0 if count > per_node else per_node % count == 0
-        if left() <= 0 or (count > per_node and not networked(problem)):
-            break
-        if whole and (
-            found := _tried(outcome, catalog, f"{count} GPUs", {**freed, f"{path}.num_gpus": count}, progress, left)
-        ):
-            return (found,)
+    counts = [most * 2**i for i in range(1, MOST_DOUBLINGS + 1)]
+    whole = [n for n in counts if (n % per_node == 0 and networked(problem) if n > per_node else per_node % n == 0)]
+    for words, engine in _spreading(problem):
+        found: list[Method] = []
+        for count in whole:
+            if left() <= 0:
+                break
+            changes = {**engine, **freed, f"{path}.num_gpus": count}
+            method = _tried(outcome, catalog, f"{words}{count} GPUs", changes, progress, left)
+            found += [method] if method is not None else []
+            if found and (len(found) > 1 or not found[0].plan.critical):
+                break
+        if found or left() <= 0:
+            return tuple(found)
     return ()
+
+
+def _spreading(problem: Problem) -> Iterator[tuple[str, Changes]]:
+    """Engines that more GPUs may help, with the words before their number: the scenario's own first."""
+    scenario, engine = problem.scenario, problem.engine
+    yield "", {}
+    if _shards_nothing(problem):
+        yield f"{FSDP}, on ", {"engine": SHARDING[scenario.adapter is not None]}
+    if scenario.rl is None and scenario.adapter is None and not (engine.context_parallel or engine.tensor_parallel):
+        yield f"{MEGATRON}, on ", {"engine": CUTTING}
+
+
+def _shards_nothing(problem: Problem) -> bool:
+    """True where each GPU of this engine holds all weights."""
+    engine = problem.engine
+    return problem.scenario.rl is None and not engine.tensor_parallel and 3 not in engine.zero_stages
 
 
 def _tried(
@@ -122,11 +148,11 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
         yield "the optimizer on the host", {"layout.optimizer_offload": True}
     if scenario.layout.activation_offload is False:
         yield "activations on the host", {"layout.activation_offload": True}
-    if scenario.rl is None and not engine.tensor_parallel and 3 not in engine.zero_stages:
-        yield "FSDP, which shards weights", {"engine": SHARDING[scenario.adapter is not None]}
+    if _shards_nothing(problem):
+        yield FSDP, {"engine": SHARDING[scenario.adapter is not None]}
     plain = scenario.rl is None and scenario.adapter is None
     if plain and not (engine.context_parallel or engine.tensor_parallel) and max(machine_counts(problem)) > 1:
-        yield "Megatron, which cuts layers and sequences", {"engine": CUTTING}
+        yield MEGATRON, {"engine": CUTTING}
     if scenario.adapter is None:
         for name, optimizer in SMALLER:
             if can_name(engine, optimizer):

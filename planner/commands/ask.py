@@ -74,7 +74,7 @@ def command(
     document = with_overrides(parse_document(made.text, save or "ask"), overrides)
     if save is not None:
         text = _with_sets(made.text, document)
-        emit(text, save, output.force)
+        emit(text, save, output.force, "--save")
         document = parse_document(text, save)
     progress(f"searching layouts of {model}")
     if len(sequences) > 1:

@@ -37,7 +37,7 @@ def command(
 
     checked = check(one_layout(scenario, overrides, default_catalog()), run, stage)
     if contribute is not None:
-        emit(contribution(checked), contribute, output.force)
+        emit(contribution(checked), contribute, output.force, "--contribute")
     output.write(
         lambda: check_blocks(checked, timeline=output.style == "html", scenario=scenario),
         lambda: check_document(checked),

@@ -205,11 +205,12 @@ def _out(function: Function, *, folder: bool) -> Function:
     function = click.option(
         "--out", metavar="FILE", callback=early, help="Write the result to FILE instead of stdout."
     )(function)
-    return click.option("--force", is_flag=True, is_eager=True, help="Let --out replace a file that exists.")(function)
+    return click.option("--force", is_flag=True, is_eager=True, help="Replace a file that exists.")(function)
 
 
-def emit(text: str, out: str | None = None, force: bool = False) -> None:
+def emit(text: str, out: str | None = None, force: bool = False, option: str = "--out") -> None:
     """Write a result to stdout, or to the file of `--out`: whole or not at all, and never over another without --force.
+    `option` is the one that names the file.
 
     Raises InputError where the file exists or cannot be written, or stdout is closed or full.
     """
@@ -219,7 +220,7 @@ def emit(text: str, out: str | None = None, force: bool = False) -> None:
     if out is None or out == "-":
         streams.answer(text)
         return
-    write_text(out, text, force=force)
+    write_text(out, text, force=force, option=option)
     note(f"written: {out}")
 
 

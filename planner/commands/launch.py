@@ -72,7 +72,7 @@ def command(
     if outcome.status == "infeasible":
         raise NoLayoutFits(
             f"no layout fits, so there is nothing to launch: {why_nothing_fits(outcome)}\n"
-            f"  try:     planner solve {typed(document)}"
+            f"  try:     planner explain {typed(document)}"
         )
     if outcome.plan is None:
         raise NoVerdict("no plan within search.time_limit_s")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from planner.commands.common import Output, emit, note, output_options, set_option
 from planner.errors import CheckFailed, InputError, Mistake, NoLayoutFits, Place
 from planner.inputs.files import refuse_target
+
+if TYPE_CHECKING:
+    from planner.launch.lint import Linted
 
 
 @click.command(epilog="Example: planner lint run.sh --set cluster.node=hgx-h100-8")
@@ -61,14 +65,14 @@ def command(
         because = "lint reads what starts a run"
         raise InputError(Mistake(f"{file} is {what}, not a launch file", Place(file), because, attempt))
     if save is not None:
-        refuse_target(save, output.force)
+        refuse_target(save, output.force, option="--save")
     handed = dict(_pair(text) for text in given)
     linted = lint(Path(file), default_catalog(), overrides, engine, handed)
     before = lint(Path(base), default_catalog(), overrides, engine, handed) if base is not None else None
     if save is not None:
-        emit(scenario_text(linted, overrides), save, output.force)
+        emit(scenario_text(linted, overrides), save, output.force, "--save")
     if fix:
-        _emit_fix(fixed(linted.path, linted.findings), file, output)
+        _emit_fix(fixed(linted.path, linted.findings), linted, save, output)
     elif output.style == "sarif":
         emit(dumps(lint_sarif(linted)), output.path, output.force)
     else:
@@ -83,10 +87,14 @@ def command(
         context.exit(CheckFailed.exit_code)
 
 
-def _emit_fix(diff: str, file: str, output: Output) -> None:
+def _emit_fix(diff: str, linted: Linted, save: str | None, output: Output) -> None:
     """The diff, or word that there is none: an empty file is a diff that changes nothing."""
     if not diff:
-        note(f"{file}: nothing that is wrong is mended by another word on its own line")
+        note(f"{linted.path}: nothing that is wrong is mended by another word on its own line")
+    if linted.fits is False:
+        scenario = save or "run.yaml"
+        first = "" if save else f"planner lint {linted.path} --save {scenario}, then "
+        note(f"{linted.path} does not fit, which no single word mends: {first}planner explain {scenario}")
     emit(diff or "\n", output.path, output.force)
 
 

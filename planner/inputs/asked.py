@@ -152,6 +152,13 @@ def counted_gpu(text: str, catalog: Catalog) -> tuple[int, Gpu]:
     """`4xh100` as a number and a GPU. Raises InputError where it is none, or the GPU is unknown."""
     counts, name = counted(text)
     count = math.prod(counts)
+    if "," in name:
+        first, *others = (counted(part)[1].strip() for part in text.split(","))
+        because = "one kind of GPU is planned for; kinds are compared on its saved question"
+        attempt = f"--gpus {text.partition(',')[0]} --save run.yaml, then planner whatif run.yaml --set cluster.gpu="
+        raise InputError(
+            Mistake(f"--gpus {text}: several GPUs", Place("--gpus"), because, attempt + ",".join([first, *others]))
+        )
     if not name.strip() or count == 0:
         raise InputError(Mistake(f"--gpus {text}: expected a number and a GPU", Place("--gpus"), attempt="4xh100"))
     gpu: Gpu = catalog.find("gpus", name.strip(), Place("--gpus"))

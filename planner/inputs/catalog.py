@@ -371,6 +371,9 @@ def has_schema(kind: str) -> bool:
     return importlib.util.find_spec(_SCHEMAS[kind][0]) is not None
 
 
+OWN_FILE = dict.fromkeys(("gpus", "nodes"), "; one that is not there is a file of your own (PLANNER_CATALOGS)")
+
+
 def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None, choices: Sequence[str] = ()) -> Mistake:
     word = _SCHEMAS[kind][2] if kind in _SCHEMAS else "kind of catalog entry"
     if choices:
@@ -384,7 +387,7 @@ def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None, choi
         because=f"the catalog knows {some_of(ids)}" if ids else f"no catalog folder holds {kind}/*.yaml",
         attempt=f"did you mean {' or '.join(f'`{match}`' for match in close)}?"
         if close
-        else f"planner catalog list {kind}",
+        else f"planner catalog list {kind}" + OWN_FILE.get(kind, ""),
     )
 
 

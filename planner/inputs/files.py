@@ -15,7 +15,8 @@ from pathlib import Path
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.pipes import is_pipe, read_pipe
 
-OUT = Place("--out")
+OUT = "--out"
+"""Option that names the file, unless another one does."""
 STANDARD_INPUT = "<stdin>"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
@@ -75,46 +76,49 @@ def read_lenient(path: str | os.PathLike[str], where: Place | None = None, *, mo
     return read_bytes(path, where, most_bytes=most_bytes).decode("utf-8-sig", errors="replace")
 
 
-def refuse_target(path: str, force: bool, *, folder: bool = False, attempt: str = "without --out: ... > {}") -> None:
+def refuse_target(
+    path: str, force: bool, *, folder: bool = False, attempt: str = "without --out: ... > {}", option: str = OUT
+) -> None:
     """Raise InputError where `write_text` would, before any work is done: the file exists, or is no file.
 
     `folder` says that several files may be written into a folder of that name. `attempt` is what to try in place of a
-    device or a pipe.
+    device or a pipe. `option` is the one that names the file.
     """
     if not path:
-        raise InputError(_cannot("a file without a name", "--out names none"))
+        raise InputError(_cannot("a file without a name", f"{option} names none", option=option))
     try:
         kind = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         kind = None
     except (OSError, ValueError) as error:
-        raise InputError(_cannot(path, _reason(error))) from None
+        raise InputError(_cannot(path, _reason(error), option=option)) from None
     if kind is not None and stat.S_ISDIR(kind):
         if not folder:
-            raise InputError(_cannot(path, "it is a folder", "the name of a file"))
+            raise InputError(_cannot(path, "it is a folder", "the name of a file", option=option))
         return
     if kind is not None and not stat.S_ISREG(kind):
-        raise InputError(_cannot(path, "it is a device or a pipe, not a file", attempt.format(path)))
+        raise InputError(_cannot(path, "it is a device or a pipe, not a file", attempt.format(path), option=option))
     if not force and os.path.lexists(path):
-        raise InputError(exists_already(path))
+        raise InputError(exists_already(path, option))
     if kind is not None and not os.access(path, os.W_OK):
-        raise InputError(_cannot(path, os.strerror(errno.EACCES)))
-    parent = Path(_real(path)).parent
+        raise InputError(_cannot(path, os.strerror(errno.EACCES), option=option))
+    parent = Path(_real(path, option)).parent
     if not folder and not parent.is_dir():
-        raise InputError(_cannot(path, f"{parent} is no folder"))
+        raise InputError(_cannot(path, f"{parent} is no folder", option=option))
 
 
-def exists_already(path: str) -> Mistake:
-    """What to say of a file that `--out` would replace."""
-    return Mistake(f"{path} exists already", OUT, "--out never overwrites a file", "--force, or another file name")
+def exists_already(path: str, option: str = OUT) -> Mistake:
+    """What to say of a file that the option would replace."""
+    because = f"{option} never overwrites a file"
+    return Mistake(f"{path} exists already", Place(option), because, "--force, or another file name")
 
 
-def write_text(path: str, text: str, *, force: bool = False) -> None:
+def write_text(path: str, text: str, *, force: bool = False, option: str = OUT) -> None:
     """Write a text file; see `write_bytes`."""
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"), force=force)
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"), force=force, option=option)
 
 
-def write_bytes(path: str, content: bytes, *, force: bool = False) -> None:
+def write_bytes(path: str, content: bytes, *, force: bool = False, option: str = OUT) -> None:
     """Write a file whole or not at all: beside it first, then in its place.
 
     A link is written through, an existing file keeps its mode bits. Raises InputError where the file exists and `force`
@@ -122,8 +126,8 @@ def write_bytes(path: str, content: bytes, *, force: bool = False) -> None:
     """
     import tempfile
 
-    refuse_target(path, force)
-    target = _real(path)
+    refuse_target(path, force, option=option)
+    target = _real(path, option)
     scratch: str | None = None
     try:
         handle, scratch = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".planner.")
@@ -134,9 +138,9 @@ def write_bytes(path: str, content: bytes, *, force: bool = False) -> None:
             os.replace(scratch, target)
             scratch = None
     except FileExistsError:
-        raise InputError(exists_already(path)) from None
+        raise InputError(exists_already(path, option)) from None
     except (OSError, ValueError) as error:
-        raise InputError(_cannot(path, _reason(error))) from None
+        raise InputError(_cannot(path, _reason(error), option=option)) from None
     finally:
         if scratch is not None:
             os.unlink(scratch)
@@ -158,12 +162,12 @@ def write_folder(folder: str, texts: dict[str, str], *, force: bool = False) -> 
         write_text(path, texts[name], force=force)
 
 
-def _real(path: str) -> str:
+def _real(path: str, option: str) -> str:
     """Where a file truly stands. Raises InputError where the working folder is no more."""
     try:
         return os.path.realpath(path)
     except OSError as error:
-        raise InputError(_cannot(path, f"the working folder: {_reason(error)}")) from None
+        raise InputError(_cannot(path, f"the working folder: {_reason(error)}", option=option)) from None
 
 
 def _linked(scratch: str, target: str) -> bool:
@@ -195,5 +199,5 @@ def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _cannot(path: str, because: str, attempt: str | None = None) -> Mistake:
-    return Mistake(f"cannot write {path}", OUT, because, attempt)
+def _cannot(path: str, because: str, attempt: str | None = None, *, option: str = OUT) -> Mistake:
+    return Mistake(f"cannot write {path}", Place(option), because, attempt)

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from planner.launch.reading.follow import CRITICS, FAMILIES
 from planner.launch.reading.found import Found
 from planner.launch.reading.megatron import SHAPE
 from planner.launch.reading.opened import SHAPE_ALONE, opened, text_of
-from planner.launch.reading.scenario import scenario_of
+from planner.launch.reading.scenario import Tree, scenario_of
 from planner.launch.traps import Finding, traps
 from planner.problem.resolve import question_of
 from planner.search.estimate import estimate_question
@@ -139,10 +140,7 @@ def lint(
     tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
     findings = [*misspelt(found, catalog), *traps(found, catalog)]
     catalog = catalog if found.network is None else CatalogWithModel(catalog, found.network)
-    if any(change.startswith("cluster.node=") for change in overrides):
-        limits = tree["limits"]
-        assert isinstance(limits, dict)
-        del limits["host_memory"]
+    _machines(found, tree, {change.partition("=")[0] for change in overrides})
     document = with_overrides(parse_document(json.dumps(tree), f"{path} (as read)"), overrides)
     for change in overrides:
         found.assumed.pop(change.partition("=")[0], None)
@@ -208,6 +206,17 @@ def _fill(found: Found, overrides: Sequence[str]) -> None:
     gpus = given.get("cluster.num_gpus", "")
     if gpus.isdecimal() and len(gpus) < 10 and not {"num_gpus", "gpus_per_node"} & set(found.words):
         found.words["num_gpus"] = int(gpus)
+
+
+def _machines(found: Found, tree: Tree, given: AbstractSet[str]) -> None:
+    """Those that --set names, by node or by GPU, in place of those that are taken as usual; they have host memory."""
+    cluster, limits = tree["cluster"], tree["limits"]
+    assert isinstance(cluster, dict)
+    assert isinstance(limits, dict)
+    if given & {"cluster.gpu", "cluster.node"}:
+        del limits["host_memory"], found.assumed["cluster.node"]
+    if "cluster.gpu" in given:
+        del cluster["node"]
 
 
 def _share(found: Found, overrides: Sequence[str]) -> None:

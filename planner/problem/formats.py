@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from planner.problem.problem import Problem
+from planner.problem.state_bytes import FP32_BYTES
 from planner.schema.tensors import Format, Tensor
-
-FP32_BYTES = 4.0
 
 
 def format_bytes(problem: Problem, name: Format) -> float:

@@ -40,5 +40,6 @@ def _node(document: Document, cluster: ClusterSpec, gpu: str, catalog: Catalog) 
     node = catalog.find("nodes", cluster.node, document.place(("cluster", "node")))
     if node.gpu != wanted:
         because = f"its GPUs are {node.gpu}"
-        raise InputError(Mistake(f"{node.id} has no {wanted}", place, because, "leave out gpu or node"))
+        attempt = f"cluster.node={usual_node(catalog, wanted, place)}, or leave out gpu or node"
+        raise InputError(Mistake(f"{node.id} has no {wanted}", place, because, attempt))
     return str(node.id)

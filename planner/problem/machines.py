@@ -10,6 +10,14 @@ from planner.cluster.own_machines import Own
 from planner.inputs.measured import MeasuredTables
 from planner.schema.catalog import Gpu, Node
 
+RESERVED_CLIFF = 0.88
+"""Share of usable memory above which 19 of 19 published nanotron runs on H100 were 3 to 12 times slower: the allocator
+flushes and retries. Source: Hugging Face ultra-scale benchmark table, validation/data/README.md."""
+CLIFF_TEXT = (
+    "limits.reserved_cliff: without expandable segments, runs above 88 % of usable memory were 3 to 12 times slower "
+    "(19 of 19 published)"
+)
+
 
 class _Clusters(dict[int, Cluster]):
     """A cluster for each GPU count, made when it is asked for."""

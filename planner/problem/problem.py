@@ -23,15 +23,8 @@ from planner.schema.calibration import Calibration, Phase
 from planner.schema.catalog import Architecture, Node, Optimizer, Precision
 from planner.schema.engine import Colocation, Engine, Generation, RolloutEngine, Separation
 from planner.schema.rl_stack import TrainerPart
-from planner.schema.scenario import Scenario
+from planner.schema.scenario import Rl, Scenario
 
-RESERVED_CLIFF = 0.88
-"""Share of usable memory above which 19 of 19 published nanotron runs on H100 were 3 to 12 times slower: the allocator
-flushes and retries. Source: Hugging Face ultra-scale benchmark table, validation/data/README.md."""
-CLIFF_TEXT = (
-    "limits.reserved_cliff: without expandable segments, runs above 88 % of usable memory were 3 to 12 times slower "
-    "(19 of 19 published)"
-)
 COLOCATED, ASYNCHRONOUS = "colocated", "asynchronous"
 
 
@@ -344,6 +337,11 @@ class Question:
     def provenance(self) -> tuple[tuple[str, str], ...]:
         """(file, sha256) of every file that answers rest on."""
         return self.first.provenance
+
+    @property
+    def rl(self) -> Rl | None:
+        """What the scenario says of prompts and rollouts, in reinforcement learning."""
+        return self.scenario.rl
 
     @property
     def is_rl(self) -> bool:

@@ -19,9 +19,9 @@ from planner.problem.conditions import modules_that_free
 from planner.problem.configured import configured_once, switched_on
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
-from planner.problem.machines import Machines
+from planner.problem.machines import CLIFF_TEXT, RESERVED_CLIFF, Machines
 from planner.problem.option_sets import options_left_open, with_options, without_experts
-from planner.problem.problem import CLIFF_TEXT, RESERVED_CLIFF, Problem, Question
+from planner.problem.problem import Problem, Question
 from planner.problem.racks import as_used, asked_counts
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
 from planner.problem.variants import MOST_VARIANTS, Variant, variants, with_modules

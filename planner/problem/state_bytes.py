@@ -12,6 +12,8 @@ from planner.problem.work import Work
 from planner.schema.catalog import Gpu, Optimizer, Precision
 from planner.schema.engine import Engine
 
+FP32_BYTES = 4.0
+
 
 class StateBytes:
     """What a problem says of bytes a parameter: its engine's states in its work's precisions."""
@@ -54,7 +56,7 @@ class StateBytes:
             return state_bytes
         if states.moment_bytes is not None:
             return min(states.moment_bytes, state_bytes)
-        return state_bytes * (self.weight_bytes / 4 if states.moments_follow_weights else 1.0)
+        return state_bytes * (self.weight_bytes / FP32_BYTES if states.moments_follow_weights else 1.0)
 
     def master_bytes(self, optimizer: Optimizer) -> float:
         """Bytes a parameter of the optimizer's own fp32 copy of the weights.
@@ -63,7 +65,7 @@ class StateBytes:
         views of the weights, only 16-bit and fp8 ones are cloned.
         """
         states = self.engine.states
-        same = states.fp32_weights_are_master and self.weight_bytes == 4
+        same = states.fp32_weights_are_master and self.weight_bytes == FP32_BYTES
         return optimizer.master_bytes * (states.keeps_master and not same)
 
     @property
@@ -87,12 +89,12 @@ class StateBytes:
         """Bytes a parameter of adapters."""
         stored = self.engine.states.weight_bytes
         own = self.precision.weight_bytes if stored == "precision" else stored
-        return own if self.engine.states.adapters == "as weights" else 4.0
+        return own if self.engine.states.adapters == "as weights" else FP32_BYTES
 
     @property
     def adapter_gradient_bytes(self) -> float:
         """Bytes a parameter of the gradients of adapters."""
-        return self.gradient_bytes if self.engine.states.adapters == "as weights" else 4.0
+        return self.gradient_bytes if self.engine.states.adapters == "as weights" else FP32_BYTES
 
     def adapter_moment_bytes(self, optimizer: Optimizer, state_bytes: float) -> float:
         """Bytes a parameter of adapters' moments for which an optimizer states so many."""
@@ -103,13 +105,13 @@ class StateBytes:
 
     def under_way(self, stated: float) -> float:
         """Bytes a parameter of weights or gradients that are gathered, reduced or packed, for which an engine states
-        so many in 16 bits: trained in fp32 nothing is cast, so that it is 4.
+        so many in 16 bits: trained in fp32 nothing is cast, so that it is those of fp32.
 
         Source: torch 2.13.0 distributed/fsdp/_fully_shard/_fsdp_param.py lines 587 to 598 and 901 (no cast without a
         param_dtype), torch/csrc/distributed/c10d/reducer.cpp, initialize_buckets (buckets in the gradients' dtype);
         Megatron-LM core/tensor_parallel/layers.py, get_dummy_wgrad with the input's dtype.
         """
-        return max(stated, 4.0) if stated and self.precision.activation_bytes > 2 else stated
+        return max(stated, FP32_BYTES) if stated and self.precision.activation_bytes > 2 else stated
 
     @property
     def weight_bytes(self) -> float:

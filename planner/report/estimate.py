@@ -23,7 +23,7 @@ def _headline(plan: Plan) -> Headline:
     answer, count = verdict(plan), plan.num_gpus
     gpus = f"{count} GPUs" if count > 1 else "one GPU"
     text = f"{plan.problem.name}: the pinned layout on {gpus}: {answer}, {spare(plan)}"
-    return Headline(text, good=answer == "safe")
+    return Headline(text, good=answer in ("safe", "likely"))
 
 
 def estimate_blocks(plan: Plan) -> list[Block]:

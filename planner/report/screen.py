@@ -55,6 +55,8 @@ class Screen:
     """What the last column of the table holds, in the plural, where that column goes before any row does."""
     column_cut: str = ""
     """What the column held that there was no room for."""
+    kept: str = ""
+    """What of that column is said all the same: of the row that is asked for first."""
     spread: bool = False
     """Rows from everywhere but the two ends go first instead."""
     most_rows: int | None = None
@@ -98,7 +100,7 @@ def _blocks(screen: Screen) -> list[Block]:
         blocks.append(shown)
         left_out = len(screen.table.rows) - len(shown.rows)
         said = [f"and {left_out} more row{'s' if left_out > 1 else ''}"] if left_out else []
-        said += [f"and the {screen.column_cut}"] if screen.column_cut else []
+        said += [f"{screen.kept or 'and the'} {screen.column_cut}"] if screen.column_cut else []
         blocks += [Text(f"{' '.join(said)}{MORE_ROWS}")] if said else []
     blocks += [Bullets(screen.notes)] if screen.notes else []
     unsaid = "more" if screen.notes else "remarks" if screen.notes_cut > 1 else "remark"
@@ -137,6 +139,8 @@ def _shorter(screen: Screen) -> Screen | None:
             return replace(screen, table=narrow, spare="", column_cut=screen.spare)
         if screen.needed and len(screen.notes) > 1:
             return replace(screen, needed=1)
+        if screen.kept and screen.column_cut:
+            return replace(screen, kept="")
         if rows > max(least, 1 + screen.spread):
             return replace(screen, most_rows=rows - 1)
         if len(screen.lead) > single:

@@ -10,7 +10,8 @@ from planner.formulas.faults import LARGEST_USUAL
 from planner.formulas.model_flop import CONVENTION
 from planner.inputs.document import Document
 from planner.problem.defaults import held_text
-from planner.problem.problem import RESERVED_CLIFF, Problem, Question
+from planner.problem.machines import RESERVED_CLIFF
+from planner.problem.problem import Problem, Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows

@@ -153,6 +153,8 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
     speed = "samples/s" if any(row.plan is not None and row.plan.problem.is_rl for row in rows) else "tokens/s"
     what = path.rpartition(".")[2] or "what if"
     fastest = [place for place, row in enumerate(rows) if row is _fastest(rows)]
+    best_ones = ((cells[place][0], rows[place].plan) for place in fastest)
+    kept = "".join(f"layout of {label}: {short_layout(plan)}; the other" for label, plan in best_ones if plan)
     columns = (what, speed, "relative", "free GiB", "fits", "layout")
     grid = Grid(columns, tuple(cells), left=frozenset({0, 5}), strong=frozenset(fastest))
     command = _next(rows)
@@ -172,6 +174,7 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
             table=grid,
             needed=len(needed),
             spare="layouts",
+            kept=kept,
             notes=notes,
             after=after,
             command=shown,

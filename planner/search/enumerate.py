@@ -91,9 +91,9 @@ def count_points(question: Question, costs: RowCosts, rollouts: RolloutTable | N
 
 
 def _told(problem: Problem) -> Hashable:
-    """What a scenario says of layers and recomputed layers: variants that say the same have as many splits."""
-    spec = problem.scenario.layout
-    return spec.recompute, spec.recompute_method, str(spec.recomputed_layers), str(spec.layers_per_stage)
+    """What scenario and engine say of layers and recomputed layers: variants that say the same have as many splits."""
+    spec, offered = problem.scenario.layout, problem.engine.recompute
+    return str([spec.recompute, spec.recompute_method, spec.recomputed_layers, spec.layers_per_stage, offered])
 
 
 def _count_splits(problem: Problem, stages: int, chunks: int) -> int:

@@ -84,7 +84,8 @@ def estimate_question(question: Question) -> Plan:
                 "estimate needs one layout, and the scenario leaves several open",
                 document.place(("layout",)),
                 "open: " + "; ".join(loose),
-                f"pin them with --set, or let the planner choose: planner solve {document.name}",
+                f"pin them with --set, or let the planner choose: planner solve {document.name} --format json "
+                "--out plan.json; every command takes plan.json in its place",
             )
         )
     if space.rollouts is not None and not len(space.rollouts):

@@ -278,15 +278,25 @@ WISHES = {
 }
 
 
+SAFE_CHANCE = 0.95
+"""Least chance to fit of a plan that is called safe where no published runs say how much is to be kept free: one run in
+twenty may still run out."""
+
+
 def verdict(plan: Plan, demanded_gib: float | None = None) -> str:
     """One word: does not fit (live memory exceeds the card), critical (one allocator spike away, or only room if the
-    allocator gives its reserve back), tight (less free than demanded) or safe."""
+    allocator gives its reserve back), tight (less free than demanded), safe (as much is free, and that is an engine's
+    headroom made of published runs, or the chance that it fits is at least SAFE_CHANCE) or likely (as much is free)."""
     demanded = plan.usual_gib if demanded_gib is None else demanded_gib
     if plan.headroom_gib < 0:
         return "does not fit"
     if plan.critical:
         return "critical"
-    return "tight" if plan.headroom_gib < demanded else "safe"
+    if plan.headroom_gib < demanded:
+        return "tight"
+    engine, chance = plan.problem.engine, plan.fit_probability
+    measured = not engine.headroom_standing and plan.headroom_gib >= plan.usable_gib * engine.default_headroom_fraction
+    return "safe" if measured or (chance is not None and chance >= SAFE_CHANCE) else "likely"
 
 
 def chance_words(share: float) -> str:

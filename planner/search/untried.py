@@ -9,7 +9,6 @@ from planner.problem.problem import Problem, Question
 from planner.problem.racks import divides
 from planner.problem.stage_choices import is_free
 from planner.problem.variants import MOST_IN_A_GROUP, USUAL_GROUPS
-from planner.schema.scenario import Rl
 from planner.search.axes import context, pipeline
 from planner.search.axes.data import TOKEN_CAPS, micro_batch_candidates
 from planner.search.space import Removed
@@ -56,7 +55,7 @@ def _shares_of_a_node(question: Question) -> Iterator[Removed]:
 
 def _shares_that_generate(question: Question) -> Iterator[Removed]:
     """Numbers of GPUs of the trainer's own machines that could generate alone, were the trainer's numbers any."""
-    rl = _rl(question)
+    rl = question.rl
     if rl is None or isinstance(rl.rollout.num_gpus, int | list):
         return
     left_out: set[int] = set()
@@ -101,7 +100,7 @@ def _caps(question: Question) -> str | None:
 
 
 def _of_rollouts(question: Question) -> Iterator[tuple[str, str]]:
-    rl, engine = _rl(question), question.first.rollout_engine
+    rl, engine = question.rl, question.first.rollout_engine
     if rl is None or engine is None:
         return
     if rl.rollout.gpu_memory_utilization == "any":
@@ -110,13 +109,9 @@ def _of_rollouts(question: Question) -> Iterator[tuple[str, str]]:
         yield "rl.rollout.max_concurrency", f"powers of two and {engine.max_concurrency}"
 
 
-def _rl(asked: Problem | Question) -> Rl | None:
-    return asked.scenario.rl
-
-
 def _over_nodes(problem: Problem) -> Iterable[int]:
     """Degrees of rollout engines over whole nodes, which none has unless the scenario asks for them."""
-    rl, per_node = _rl(problem), problem.generating.node.gpus_per_node
+    rl, per_node = problem.scenario.rl, problem.generating.node.gpus_per_node
     if rl is None or problem.rollout_engine is None or rl.rollout.tensor_parallel != "any":
         return
     for _, gpus in problem.splits or [(count, count) for count in problem.num_gpus]:

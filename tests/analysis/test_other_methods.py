@@ -12,6 +12,7 @@ from planner.inputs.asked import Wanted, template
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import load, parse_document, with_overrides
 from planner.report import screen
+from planner.search.plan import verdict
 from planner.search.search import plan
 
 CATALOG = default_catalog()
@@ -95,5 +96,27 @@ def test_so_many_gpus_as_would_do_are_named_and_half_of_them_would_not() -> None
 
 
 def test_cards_without_a_network_are_asked_up_to_one_node() -> None:
-    document = parse_document(template(Wanted("llama3.1-70b", "4090", engine="fsdp2", sequence=2048), CATALOG).text, "")
+    asked = Wanted("llama3.1-70b", "rtx-pro-6000-server", engine="fsdp2", sequence=2048)
+    document = parse_document(template(asked, CATALOG).text, "")
     assert enough_gpus(plan(document, CATALOG, check_points=0), CATALOG) == ()
+
+
+def test_an_engine_that_shards_nothing_is_left_for_one_that_does_and_so_many_gpus_are_named() -> None:
+    document = parse_document(template(Wanted("llama3.1-70b", "h100", sequence=2048), CATALOG).text, "")
+    assert document.data["engine"] == "transformers"
+    least, better = enough_gpus(plan(document, CATALOG, check_points=0), CATALOG)
+    count = least.plan.layout["num_gpus"]
+    assert dict(least.changes) == {"engine": "fsdp2", "cluster.num_gpus": count}
+    assert dict(better.changes) == {"engine": "fsdp2", "cluster.num_gpus": 2 * count}
+    assert (verdict(least.plan), better.plan.critical) == ("critical", False)
+    half = with_overrides(document, ["engine=fsdp2", f"cluster.num_gpus={count // 2}"])
+    assert plan(half, CATALOG, check_points=0).status == "infeasible"
+
+
+def test_where_sharding_is_not_enough_the_engine_that_cuts_layers_is_named() -> None:
+    pins = ["layout.recomputed_layers=32", "cluster.usable_gib=16", "batch.sequence_length=16384"]
+    asked = Wanted("llama3.1-8b", "8xh100", engine="fsdp2", batch=8)
+    document = with_overrides(parse_document(template(asked, CATALOG).text, ""), pins)
+    (found,) = enough_gpus(plan(document, CATALOG, check_points=0), CATALOG)
+    assert dict(found.changes)["engine"] == "megatron-core"
+    assert plan(with_overrides(document, found.arguments), CATALOG, check_points=0).status == "optimal"

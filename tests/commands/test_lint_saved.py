@@ -53,6 +53,7 @@ def test_what_no_line_says_is_marked_and_nothing_is_overwritten(tmp_path: Path) 
     refused = run("lint", str(script), "--save", str(saved))
     assert (refused.code, refused.out) == (2, "")
     assert "exists already" in refused.err
+    assert "where:   --save" in refused.err
     assert run("lint", str(script), "--save", str(saved), "--force").code == 1
     asked = run("lint", str(script)).out
     assert f"Next: planner lint {script} --save run.yaml" in " ".join(asked.replace("\\\n", " ").split())
@@ -98,3 +99,4 @@ def test_a_diff_of_nothing_says_so(tmp_path: Path) -> None:
     result = run("lint", str(script), "--fix")
     assert result.out.strip() == ""
     assert "nothing that is wrong is mended by another word" in result.err
+    assert f"planner lint {script} --save run.yaml, then planner explain run.yaml" in result.err

@@ -83,6 +83,9 @@ def test_where_no_links_are_the_file_is_still_never_replaced(tmp_path: Path, mon
     write_text(str(tmp_path / "x"), "new")
     assert (tmp_path / "x").read_text() == "new"
     assert "exists already" in refusal(tmp_path / "x", force=False)
+    with pytest.raises(InputError) as other:
+        write_text(str(tmp_path / "x"), "", option="--save")
+    assert other.value.problems[0].where == Place("--save")
 
 
 def test_reading_is_bounded(tmp_path: Path) -> None:

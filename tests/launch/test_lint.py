@@ -336,6 +336,13 @@ def test_a_slime_script_with_a_sourced_model(tmp_path: Path) -> None:
     assert linted.plan is not None
     assert linted.plan.recomputed == linted.plan.layers
     assert linted.plan.layout["tensor_parallel"] == 2
+    assert linted.found.assumed.keys() >= {"cluster.node", "rl.prompt_length"}
+    path.write_text(SLIME.replace("--rollout-max-resp", "--rollout-max-prompt-len 2048 --rollout-max-resp"))
+    stated = lint(path, catalog(), ("cluster.gpu=h200",))
+    assert stated.plan is not None
+    assert stated.plan.problem.gpu.id == "h200-sxm-141gb"
+    assert stated.plan.named.sequence_length == 2048 + 8192
+    assert stated.found.assumed.keys().isdisjoint({"cluster.node", "rl.prompt_length"})
 
 
 def test_verl_keys_of_another_version_and_batches_that_do_not_divide(tmp_path: Path) -> None:

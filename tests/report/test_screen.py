@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,9 @@ def test_rows_that_were_asked_for_come_before_notes_and_the_spare_column(count: 
     table = Grid(("n", "layout"), rows, left=frozenset({0, 1}), strong=frozenset({count - 1}))
     notes = ("needed", *(f"note {n} " * 20 for n in range(9)))
     screen = Screen(Headline("h"), table=table, needed=1, spare="layouts", notes=notes, command=Command("planner", "x"))
+    named = render(screen_blocks(replace(screen, kept="layout of row 1: TP4; the other")), colour=False, width=WIDTH)
+    assert len(named.splitlines()) <= LINES
+    assert ("layout of row 1: TP4; the other layouts: -v" in " ".join(named.split())) == (count == 12)
     text = render(screen_blocks(screen), colour=False, width=WIDTH)
     assert len(text.splitlines()) <= LINES
     assert "- needed" in text

@@ -1,4 +1,4 @@
-"""Fits, critical, tight, safe and proved: one definition each, that of the glossary, held at the figures themselves."""
+"""Fits, critical, tight, likely, safe, proved: one definition each, the glossary's, held at the figures themselves."""
 
 from __future__ import annotations
 
@@ -51,6 +51,18 @@ def test_each_word_begins_where_the_glossary_says(catalog: Catalog) -> None:
         assert verdict(found) == word, usable
 
 
+def test_safe_is_backed_by_published_runs_or_by_the_chance(catalog: Catalog) -> None:
+    """Megatron's headroom is made of published runs: below it the chance decides."""
+    peak, said = costed(catalog).peak_gib, set()
+    share = costed(catalog).problem.engine.default_headroom_fraction
+    for more in (2.6, 3.2, 3.8, 4.4, 5.0, 5.6, 8.0):
+        found = costed(catalog, f"cluster.usable_gib={peak + more}", "limits.headroom_gib=2.5")
+        kept, chance = found.headroom_gib >= share * found.usable_gib, found.fit_probability
+        assert chance is not None
+        said.add((verdict(found), kept or chance >= 0.95))
+    assert said == {("likely", False), ("safe", True)}
+
+
 def test_something_fits_exactly_where_the_pinned_layout_leaves_what_is_demanded(catalog: Catalog) -> None:
     found = costed(catalog)
     free = math.floor(found.headroom_gib * 10) / 10 - 0.1
@@ -63,5 +75,6 @@ def test_something_fits_exactly_where_the_pinned_layout_leaves_what_is_demanded(
 def test_the_glossary_defines_each_word_once() -> None:
     rows = [line for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line.startswith("| ")]
     terms = [term.strip() for row in rows for term in row.split("|")[1].split(",")]
-    for word in ("fits", "does not fit", "critical", "tight", "safe", "proved", "optimal", "no layout fits"):
+    words = ("fits", "does not fit", "critical", "tight", "likely", "safe", "proved", "optimal", "no layout fits")
+    for word in words:
         assert terms.count(word) == 1, word

@@ -12,7 +12,7 @@ from planner.costs.item_names import ItemName
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.formulas.parameters import ALL_LINEAR, Adapted, adapted_attention, adapted_mlp
-from planner.problem.formats import FP32_BYTES
+from planner.problem.state_bytes import FP32_BYTES
 from planner.search.plan import Plan
 from planner.search.space import build_space
 from planner.units import GIB

@@ -8,7 +8,8 @@ from typing import Any
 
 from planner.analysis.changes import less_headroom, more_gpus, round_batch
 from planner.inputs.document import json_value
-from planner.problem.problem import CLIFF_TEXT, Problem, Question, host_memory_gib
+from planner.problem.machines import CLIFF_TEXT
+from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
 from planner.schema.choices import IntRange, IntWish, NameWish
 

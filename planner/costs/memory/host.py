@@ -12,9 +12,9 @@ from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.memory.weights import sharded_weights
 from planner.problem.awake_together import has_critic
-from planner.problem.formats import FP32_BYTES
 from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
+from planner.problem.state_bytes import FP32_BYTES
 
 OS_GIB = 16.0
 """Operating system, Python processes and data loading of one node (assumed)."""

@@ -8,9 +8,10 @@ from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.formulas.parameters import matrix_elements
-from planner.problem.formats import FP32_BYTES, mixed
+from planner.problem.formats import mixed
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
+from planner.problem.state_bytes import FP32_BYTES
 
 SOURCE = (
     "torch 2.13.0 aten/src/ATen/autocast_mode.cpp, cached_cast: copies of trained weights are cached until the forward "

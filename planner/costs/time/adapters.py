@@ -11,9 +11,9 @@ from planner.costs.time.kernels import Pass
 from planner.costs.time.layer import PASSES, LayerTime
 from planner.costs.time.modules import products
 from planner.formulas.parameters import Adapted, adapted_attention, adapted_mlp
-from planner.problem.formats import FP32_BYTES
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
+from planner.problem.state_bytes import FP32_BYTES
 from planner.schema.engine import MagnitudeNorm
 from planner.schema.scenario import Adapter
 

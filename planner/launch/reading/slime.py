@@ -20,6 +20,7 @@ def say_slime(found: Found, words: Sequence[Word]) -> None:
         ("rollout_batch_size", "--rollout-batch-size"),
         ("n_samples_per_prompt", "--n-samples-per-prompt"),
         ("steps_per_rollout", "--num-steps-per-rollout"),
+        ("prompt_length", "--rollout-max-prompt-len"),
         ("response_length", "--rollout-max-response-len"),
         ("sequence_length", "--rollout-max-context-len"),
         ("rollout_tensor_parallel", "--rollout-num-gpus-per-engine"),
