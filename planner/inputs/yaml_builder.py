@@ -37,7 +37,7 @@ _HINTS = (
 def build(text: str, name: str, *, any_key: bool = False) -> Found:
     """The only document of a YAML text as dict, list, str, int, float, bool and None, with a mark for every value.
 
-    `any_key` takes keys that are numbers or truth values as the text that they were written as.
+    `any_key` takes keys that are numbers or truth values as the text that they were written as, and merges under `<<`.
     """
     found = quick(text, name, any_key=any_key)
     return whole(text, name, any_key=any_key) if found is None else found
@@ -78,7 +78,7 @@ def whole(text: str, name: str, *, any_key: bool = False) -> Found:
 class _Open:
     """A list or mapping whose end has not come yet."""
 
-    __slots__ = ("anchor", "children", "height", "key", "key_mark", "mark", "nodes", "value")
+    __slots__ = ("anchor", "children", "height", "key", "key_mark", "mark", "merged", "nodes", "value")
 
     def __init__(self, value: Any, mark: Any, anchor: str | None) -> None:
         self.value = value
@@ -89,6 +89,8 @@ class _Open:
         self.key_mark: Any = None
         self.nodes = 1
         self.height = 0
+        self.merged: set[str] = set()
+        """Keys of mappings under `<<`, which its own take the place of."""
 
 
 class _Builder:
@@ -187,10 +189,13 @@ class _Builder:
         self.add(value, replace(mark, line=start.line + 1, column=start.column + 1), None)
 
     def set_key(self, top: _Open, key: str, event: Any) -> None:
+        if key in top.merged:
+            top.merged.remove(key)
+            del top.value[key], top.children[key]
         if key in top.value:
             before = top.children[key].line
             self.refuse(f"the key `{key}` stands twice", event, because=f"it is already set on line {before}")
-        if key == "<<" and not getattr(event, "style", None):
+        if key == "<<" and not getattr(event, "style", None) and not self.any_key:
             self.refuse("merge keys (<<) are not part of YAML 1.2", event, attempt="write the keys out")
         self.weigh(1, event)
         top.nodes += 1
@@ -208,11 +213,26 @@ class _Builder:
         if top.key is None:
             top.children[len(top.value)] = mark
             top.value.append(value)
+        elif top.key == "<<" and self.any_key:
+            self.merge(top, value)
         else:
             start = top.key_mark
             top.value[top.key] = value
             top.children[top.key] = Mark(start.line + 1, start.column + 1, mark.nodes, mark.height, mark.children)
             top.key = None
+
+    def merge(self, top: _Open, value: Any) -> None:
+        """The keys of a mapping, or of several, that are not there yet: YAML 1.1's `<<`, which PyYAML reads."""
+        start = top.key_mark
+        for part in value if isinstance(value, list) else [value]:
+            if type(part) is not dict:
+                what = f"{self.name} merges what is no mapping"
+                refuse(self.name, what, (start.line + 1, start.column + 1), "`<<` takes mappings")
+            for key in [key for key in part if key not in top.value]:
+                top.value[key] = part[key]
+                top.children[key] = Mark(start.line + 1, start.column + 1)
+                top.merged.add(key)
+        top.key = None
 
     def weigh(self, nodes: int, event: Any) -> None:
         self.nodes += nodes

@@ -56,9 +56,10 @@ BEYOND = {
     "context_parallel_supported": "context_parallel",
     "data_parallel_supported": "data_parallel",
     "tensor_parallel_supported": "tensor_parallel",
+    "zero_stage_offered": "zero_stage",
 }
 """Rules that say what an engine's file in the catalog counts, not what the engine refuses, and their words."""
-NOT_COUNTED = "is not costed: engine {} of the catalog has none"
+NOT_COUNTED = " is not costed: the engine's file in the catalog does not have it"
 GPUS = "cluster: give exactly one of num_gpus and max_gpus"
 GIVE_GPUS = "--set cluster.num_gpus=N"
 STOOD_IN = (1, 8)
@@ -159,7 +160,8 @@ def lint(
                 words = RULE_WORDS.get(broken[1], (BEYOND.get(broken[1], ""),))
                 where = next((found.places[word] for word in words if word in found.places), Place(str(path)))
                 if broken[1] in BEYOND:
-                    left.append(Mistake(f"{BEYOND[broken[1]]} above 1 {NOT_COUNTED.format(found.engine)}", where))
+                    word = BEYOND[broken[1]]
+                    left.append(Mistake(f"{word} {found.words.get(word, '')}".strip() + NOT_COUNTED, where))
                     continue
                 findings.append(Finding("error", broken[1], mistake.because or mistake.what, where))
     if found.uncosted:

@@ -59,7 +59,7 @@ def test_a_degree_that_the_catalog_does_not_count_is_no_rule_of_the_engine(tmp_p
     linted = judged(tmp_path, TRAINS + " --ds.ring_attn_size 2")
     assert [one for one in linted.findings if one.severity == "error"] == []
     assert [(one.what, one.where.line) for one in linted.open if one.where is not None] == [
-        ("context_parallel above 1 is not costed: engine openrlhf of the catalog has none", 5)
+        ("context_parallel 2 is not costed: the engine's file in the catalog does not have it", 5)
     ]
 
 
@@ -70,3 +70,83 @@ def test_torchtitans_batch_is_one_local_batch_of_each_rank_unless_it_is_said(tmp
     assert linted.plan is not None, linted.open
     lay = linted.plan.layout
     assert (lay["global_batch_size"], lay["micro_batch_size"], lay["num_micro_batches"]) == (16, 2, 1)
+
+
+NEMO = """\
+policy: &POLICY
+  model_name: Qwen/Qwen3-8B
+  max_total_sequence_length: 4096
+  train_global_batch_size: 512
+  train_micro_batch_size: 1
+  logprob_batch_size: 1
+  dtensor_cfg: {enabled: false}
+  megatron_cfg: &MEGATRON {enabled: true, tensor_model_parallel_size: 2, activation_checkpointing: true}
+  generation:
+    colocated: {enabled: true}
+    vllm_cfg: {tensor_parallel_size: 2, async_engine: true}
+grpo: {num_prompts_per_step: 64, num_generations_per_prompt: 8}
+loss_fn: {use_importance_sampling_correction: true}
+cluster: {gpus_per_node: 8, num_nodes: 1}
+"""
+
+
+def configured(tmp_path: Path, text: str) -> Linted:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return lint(path, catalog())
+
+
+def test_nemo_rl_is_asynchronous_where_its_own_switch_says_so(tmp_path: Path) -> None:
+    """vLLM's asynchronous engine and a corrected loss serve synchronous runs too (algorithms/grpo.py:4121-4130)."""
+    linted = configured(tmp_path, NEMO)
+    assert linted.plan is not None, (linted.open, linted.findings)
+    assert linted.plan.problem.scenario.rl is not None
+    assert linted.plan.problem.scenario.rl.placement == "colocated"
+    both = configured(tmp_path, NEMO.replace("grpo: {", "grpo: {async_grpo: {enabled: true}, "))
+    assert both.found.words["asynchronous"] is True
+
+
+def test_mappings_are_merged_as_pyyaml_merges_them_and_a_teacher_is_named(tmp_path: Path) -> None:
+    text = (
+        NEMO + "teacher:\n  <<: *POLICY\n  model_name: Qwen/Qwen3-32B\n  megatron_cfg:\n    <<: *MEGATRON\n    x: 1\n"
+    )
+    linted = configured(tmp_path, text)
+    options = linted.found.options
+    assert options["teacher.model_name"].text == "Qwen/Qwen3-32B"
+    assert options["teacher.megatron_cfg.tensor_model_parallel_size"].text == "2"
+    assert "teacher.megatron_cfg.<<" not in options
+    assert [one.what for one in linted.open] == ["a teacher, a second network beside the trained one, is not costed"]
+
+
+@pytest.mark.parametrize(
+    ("more", "recomputed"),
+    [("", 0), ("  activation_checkpointing: true\n", 36), ("  activation_checkpointing: false\n", 0)],
+)
+def test_fsdp_recomputes_by_a_switch_of_its_own(more: str, recomputed: int, tmp_path: Path) -> None:
+    text = "base_model: Qwen/Qwen3-8B\nsequence_len: 2048\nmicro_batch_size: 1\ngradient_accumulation_steps: 1\n"
+    text += "optimizer: adamw_torch_8bit\nbf16: true\nsample_packing: true\nfsdp_version: 2\nfsdp_config:\n"
+    path = tmp_path / "run.yaml"
+    path.write_text(text + "  reshard_after_forward: true\n" + more)
+    linted = lint(path, catalog(), ("cluster.num_gpus=8",))
+    assert linted.plan is not None, linted.open
+    assert linted.plan.recomputed == (recomputed,)
+    assert linted.scenario["optimizer"] == "adamw-8bit"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("use_kt: true\n", "use_kt: training over another engine"),
+        ("tensor_model_parallel_size: 2\n", "tensor_model_parallel_size: training over another engine"),
+        ("deepspeed: ds_z0_config.json\n", "zero_stage 0 is not costed"),
+    ],
+)
+def test_other_engines_of_llama_factory_and_stages_that_are_not_counted(more: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "ds_z0_config.json").write_text('{"zero_optimization": {"stage": 0}, "bf16": {"enabled": "auto"}}')
+    path = tmp_path / "run.yaml"
+    text = "model_name_or_path: Qwen/Qwen3-8B\nstage: sft\nfinetuning_type: full\ncutoff_len: 2048\npacking: true\n"
+    path.write_text(text + "bf16: true\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 2\n" + more)
+    linted = lint(path, catalog(), ("cluster.num_gpus=8",))
+    assert linted.plan is None
+    assert not [one for one in linted.findings if one.severity == "error"]
+    assert why in linted.open[0].what

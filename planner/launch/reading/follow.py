@@ -30,9 +30,12 @@ STAGES = {"torchtune": 0, "torchtune-fsdp": 3, "fsdp2": 3, "torchtitan": 3, "tra
 
 OTHER_NAMES = {
     "precision": {"e4m3": "fp8", "hybrid": "fp8"},
-    "optimizer": {"dist_muon": "muon", "adaptive_muon": "muon"},
+    "optimizer": {"dist_muon": "muon", "adaptive_muon": "muon", "adamw_torch_8bit": "adamw-8bit"},
 }
-"""Values of Megatron's options that are one format or optimizer to a plan."""
+"""Values that are one format or optimizer to a plan: Megatron's, and torchao's AdamW in 8 bits, whose moments lie in
+blocks of 256 with an fp32 scale each, as bitsandbytes' do (transformers trainer_optimizer.py)."""
+RECOMPUTED_BY_FSDP = ("fsdp_config.activation_checkpointing", "fsdp_config.fsdp_activation_checkpointing")
+"""Switches of FSDP's own recomputation, instead of a Trainer's."""
 
 
 def settle(found: Found) -> None:
@@ -42,6 +45,8 @@ def settle(found: Found) -> None:
         _as_verl(found)
     _of_critics(found)
     _of_first_fsdp(found)
+    for name in [name for name in RECOMPUTED_BY_FSDP if name in found.options and found.has(name)]:
+        found.say("all_recomputed", True, name)
     _count_copies(found)
     _of_degrees_apart(found)
     if found.words.get("zero_stage") == -1:

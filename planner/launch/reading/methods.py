@@ -23,6 +23,10 @@ OTHER_OPTIMIZERS = {
 }
 """Switches (LLaMA-Factory hparams/finetuning_args.py, ms-swift trainers/arguments.py) of optimizers whose state, or
 share of trained weights, is not AdamW's."""
+TEACHERS = {"nemo-rl": "teacher."}
+"""Beginnings of settings of a second network that a student learns from."""
+ELSEWHERE = {"llama-factory": ("use_kt", "tensor_model_parallel_size", "pipeline_model_parallel_size")}
+"""Settings of a launcher that train over another engine: KTransformers, Megatron (LLaMA-Factory examples/megatron)."""
 PACKED = ("dataset.packed", "packing", "sample_packing", "neat_packing", "--packing")
 FAMILY = frozenset(("torchtune", "accelerate", "llama-factory", "axolotl", "ms-swift", "ms-swift-trainer"))
 
@@ -38,12 +42,18 @@ def say_method(found: Found) -> None:
     pairs = next((one for name, one in found.options.items() if sections and name.startswith(sections)), None)
     if pairs is not None:
         found.uncosted.append((pairs.place, f"{pairs.name.partition('.')[0]} (pairs of samples) is not costed"))
+    teacher = TEACHERS.get(found.launcher)
+    taught = next((one for name, one in found.options.items() if teacher and name.startswith(teacher)), None)
+    if taught is not None:
+        found.uncosted.append((taught.place, "a teacher, a second network beside the trained one, is not costed"))
     if found.launcher == "accelerate":
         for options, what in ((OF_ROLLOUTS, "training on rollouts"), (OF_PAIRS, "training on preferences")):
             one = next((found.options[option] for option in options if option in found.options), None)
             if one is not None:
                 found.uncosted.append((one.place, f"{what} by a trainer of this family ({one.name}) is not costed"))
                 break
+    for name in [name for name in ELSEWHERE.get(found.launcher, ()) if name in found.options and found.has(name)]:
+        found.uncosted.append((found.options[name].place, f"{name}: training over another engine is not costed"))
     for name in OTHER_OPTIMIZERS.get(found.launcher, ()):
         if found.has(name):
             found.uncosted.append((found.options[name].place, f"the optimizer that {name} turns on is not costed"))

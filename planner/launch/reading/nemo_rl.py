@@ -10,6 +10,15 @@ KEYS = {
 }
 
 
+ASYNCHRONOUS = "grpo.async_grpo.enabled"
+
+
+def say_when(found: Found) -> None:
+    """Asynchronous where its own switch says so: vLLM's asynchronous engine and a corrected loss serve others too."""
+    found.places.pop("asynchronous", None)
+    found.say("asynchronous", ASYNCHRONOUS in found.options and found.has(ASYNCHRONOUS), ASYNCHRONOUS)
+
+
 def say_packs(found: Found, log_prob_times: int) -> None:
     """Tokens a GPU of packed passes; scoring where it is not `log_prob_times` as large as training.
 

@@ -15,7 +15,7 @@ from planner.launch.reading.joined import NO_PARENT, Unread, read_keys, settings
 from planner.launch.reading.kernels import say_kernels
 from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.megatron import say_megatron
-from planner.launch.reading.nemo_rl import say_packs
+from planner.launch.reading.nemo_rl import say_packs, say_when
 from planner.launch.reading.shell import Bash, read_script
 from planner.launch.reading.slime import say_slime
 from planner.launch.reading.swift import LAUNCHER as SWIFT
@@ -251,6 +251,7 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
         say_keyed(found, tables)
         say_options(found, tables[0])
         if found.launcher in PACKS_WHOLE:
+            say_when(found)
             packing = catalog.find("engines", found.engine, None).packing
             say_packs(found, packing.log_prob_times if packing is not None else 1)
         if found.launcher == TUNES:
