@@ -21,6 +21,8 @@ CAPPED_LOGITS = ("gemma2",)
 EIGHT_GROUPS = ("deepseek_v3",)
 ONE_GROUP = ("glm4_moe",)
 FP32_ROTARY_TABLES = NORMS_OUTPUTS_ONLY = ("olmo2",)
+ATTENTION_SINKS = ("gpt_oss",)
+SOFTMAX_AS_COMPUTED = ("gpt2", *ATTENTION_SINKS)
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
@@ -37,6 +39,9 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         a.norms_per_layer > 2 or a.model_type in NORMS_OUTPUTS_ONLY
     )
     repeated = problem.engine.fused_qkv and a.num_key_value_heads < a.num_attention_heads
+    softmax_in_fp32 = not a.model_type.startswith(SOFTMAX_AS_COMPUTED) or (
+        mixed(problem) if a.model_type in ATTENTION_SINKS else problem.engine.autocast
+    )
     fused = not repeated and (problem.engine.fused_qkv or a.model_type in FUSED_QKV)
     return {
         "always": True,
@@ -62,6 +67,11 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "expert_parallel": True,
         "fused_attention": problem.engine.fused_attention,
         "unfused_attention": not problem.engine.fused_attention,
+        "softmax_in_fp32": softmax_in_fp32,
+        "softmax_as_computed": not softmax_in_fp32,
+        "half_precision": problem.precision.id == "fp16" and not wide,
+        "attention_sinks": a.model_type in ATTENTION_SINKS,
+        "two_masks": 0 < (a.sliding_window_layers or 0) < a.num_hidden_layers,
         "tensor_parallel": True,
         "frozen_base": adapter is not None,
         "gradient_added": adapter is None,

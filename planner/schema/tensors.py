@@ -29,6 +29,7 @@ Width = Literal[
     "output_norm_hidden",  # the same, further norms over a block's output alone (GLM-4, Gemma)
     "attention_inputs",  # hidden_size once a matrix of attention that reads it
     "mlp_inputs",  # hidden_size once a matrix of a dense MLP or of the shared experts that reads it
+    "norms_after_attention",  # hidden_size once a norm of the layer that reads attention's output or what comes after
     "norms",  # one number a norm of the layer
     "qk_norm_scales",  # one number a query/key norm: each head, or each projection
     "latent_norm",  # q_lora_rank + kv_lora_rank: the latents that are normalised
@@ -91,6 +92,11 @@ When = Literal[
     "expert_parallel",  # experts lie on several ranks
     "fused_attention",
     "unfused_attention",
+    "softmax_in_fp32",  # plain attention takes its soft-max in fp32, whatever its scores are
+    "softmax_as_computed",  # in the scores' format (GPT-2, gpt-oss)
+    "half_precision",  # fp16
+    "attention_sinks",  # a further column of scores (gpt-oss)
+    "two_masks",  # layers of whole and of windowed attention, a mask for each kind
     "tensor_parallel",
     "gradient_added",  # a weight's new gradient stands beside those there: a further micro-batch, or ones being cut
     "trainable_base",
@@ -174,6 +180,10 @@ class Tensor(Fittable):
     """Only where this option of the engine (or precision, or `recompute MODULE`) is on; `not NAME` where it is off."""
     at: str | None = None
     """Only at this moment of its list: of tensors at different moments those of the largest count."""
+    gone_at: str | None = None
+    """Of what a layer keeps: freed before this moment (`at`) of its backward pass."""
+    gone_width: Width | None = None
+    """How wide the part is that is freed by then; all of it where nothing is said."""
     most_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Made for at most so many tokens at once (loss in chunks)."""
     unless_recomputed: list[str] = Field(default_factory=list)

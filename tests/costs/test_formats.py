@@ -96,6 +96,23 @@ def test_peft_s_preparation_makes_embedding_and_head_fp32(options: list[str], mo
     assert (format_bytes(p, "stream"), format_bytes(p, "computed")) == (4, computed)
 
 
+def test_fsdp1_cuts_and_gathers_peft_s_fp32_ends() -> None:
+    """The same 2 B each, halved where they are sharded; the root unit is gathered whole as it is stored."""
+    found: dict[ItemName, list[float]] = {ItemName.FROZEN_BASE_WEIGHTS: [], ItemName.GATHERED_LAYERS: []}
+    for options in ([], ["kbit_preparation"]):
+        adapter = {"rank": 16, "base_precision": "nf4"}
+        cluster = {"node": "hgx-h100-8", "num_gpus": 2}
+        p = problem(engine="fsdp1", model="qwen2.5-7b", adapter=adapter, cluster=cluster, engine_options=options)
+        two = np.array([2], dtype=np.int64)
+        layouts = dataclasses.replace(one_gpu(4096), data_parallel=two, zero_stage=two + 1).expand()
+        layers, zero = np.array([[28]]), np.zeros((1, 1), dtype=np.int64)
+        for item in StageMemory(p, layouts, zero, layers, zero).moment("backward"):
+            if item.name in found:
+                found[item.name].append(float(np.ravel(item.amount)[0]))
+    more = {name: wide - narrow for name, (narrow, wide) in found.items()}
+    assert more == {ItemName.FROZEN_BASE_WEIGHTS: 2_179_996_672 / 2, ItemName.GATHERED_LAYERS: 2_179_996_672}
+
+
 def test_autocast_copies_each_matrix_of_a_layer_once() -> None:
     """Llama 3 8B: 218,103,808 elements of q, k, v, o, gate, up and down."""
     p = problem(engine="transformers", model="llama3.1-8b", engine_options=["autocast"])

@@ -266,6 +266,15 @@ def test_ddp_under_autocast_reduces_fp32_gradients_in_fp32_buckets() -> None:
     assert {name: amount for name, amount in many.items() if name != "gradient buckets"} == one
 
 
+@pytest.mark.parametrize(("saved", "head"), [([], 0), (["lm_head"], 128_256 * 4_096)])
+def test_ddp_reduces_fp32_adapters_in_fp32_buckets(saved: list[str], head: int) -> None:
+    """A bucket has the format of its parameters: adapters are fp32 under peft, a head beside them is not."""
+    adapter = {"rank": 16, "targets": ["q_proj", "v_proj"], "modules_to_save": saved}
+    parameters = 32 * 16 * ((4_096 + 4_096) + (4_096 + 1_024))
+    many = items("loss", "transformers-ddp", 8, adapter=adapter)
+    assert many["gradient buckets"] == 4 * parameters + 2 * head
+
+
 def test_torchtune_adapters_are_16_bits() -> None:
     peft, tune = (items("loss", engine, adapter=ADAPTED) for engine in ("transformers", "torchtune"))
     assert peft["weights"] == 2 * tune["weights"]

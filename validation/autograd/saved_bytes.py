@@ -73,6 +73,11 @@ PADDED_MODELS = (
     *("mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v2-lite"),
 )
 """A mask hides some tokens; Transformers' own sdpa decides what becomes of keys and values."""
+EAGER, EAGER_BACKWARD, EAGER_DROPOUT, EAGER_MASK = "eager", "eager backward", "eager dropout", "eager mask"
+"""Transformers' own attention of plain products; checkpointed layers hold its mask."""
+EAGER_MODELS = (*PADDED_MODELS, "gemma2-9b", "gpt-oss-20b")
+EAGER_BATCHES = 512
+"""Scores grow with the square of the length: where a peak's slope is wanted, sequences are added instead of tokens."""
 LOSS_MODELS = ("qwen2.5-0.5b", "qwen3-0.6b", "llama3.2-1b", "gpt2", "olmo2-1b", "gemma2-2b", "qwen3.5-4b")
 BACKWARD_MODELS = (
     "qwen2.5-7b",
@@ -88,6 +93,12 @@ BACKWARD_MODELS = (
     "gpt-oss-20b",
     "deepseek-v2-lite",
 )
+
+
+def _attend(model: Any, mode: str) -> None:
+    """Transformers' own attention where a mode says so."""
+    if split(mode)[1].startswith(EAGER):
+        model.set_attn_implementation(EAGER)
 
 
 def split(mode: str) -> tuple[str, str]:
@@ -121,7 +132,7 @@ def _build(architecture: Architecture, layers: int, layer: str, mode: str, devic
         architecture,
         layers=layers,
         moe_layer=layer.startswith("moe"),
-        dropout=mode == "dropout",
+        dropout=mode in ("dropout", EAGER_DROPOUT),
         linear=layer.endswith(LINEAR),
     )
     with torch.device(device):
@@ -136,7 +147,7 @@ def _build(architecture: Architecture, layers: int, layer: str, mode: str, devic
                 in_base_format="16-bit" in mode,
             )
             add_adapters(model, targets_of(mode, architecture), kind)
-    if mode == "checkpoint":
+    if mode in ("checkpoint", EAGER_MASK):
         model.gradient_checkpointing_enable()
     return model.train()
 
@@ -148,10 +159,11 @@ def targets_of(mode: str, architecture: Architecture) -> tuple[str, ...]:
     return FUSED_TARGETS.get(architecture.model_type, ALL_TARGETS)
 
 
-def saved_bytes(architecture: Architecture, layers: int, tokens: int, layer: str, mode: str) -> int:
+def saved_bytes(architecture: Architecture, layers: int, tokens: int, layer: str, mode: str, sequences: int = 1) -> int:
     """Bytes that a forward pass through that many layers leaves for backward; copies of weights are counted apart."""
     with _device(mode) as device, ExitStack() as stack:
         model = _build(architecture, layers, layer, mode, device)
+        _attend(model, mode)
         own = own_storages(model)
         kept: dict[int, torch.UntypedStorage] = {}
 
@@ -161,7 +173,7 @@ def saved_bytes(architecture: Architecture, layers: int, tokens: int, layer: str
                 kept[storage._cdata] = storage
             return tensor
 
-        ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
+        ids = torch.zeros(sequences, tokens, dtype=torch.long, device=device)
         mask = {}
         if mode == PADDED:
             model.set_attn_implementation("sdpa")
@@ -180,6 +192,7 @@ def live_after_forward(architecture: Architecture, layers: int, tokens: int, lay
     """Bytes alive when the forward pass is over: also sees what checkpointing keeps outside autograd's own lists."""
     with _device(mode) as device:
         model = _build(architecture, layers, layer, mode, device)
+        _attend(model, mode)
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
         own = own_storages(model)
         with WeightCopies(set(own)) as copies, Live(own) as live:
@@ -191,12 +204,13 @@ def live_after_forward(architecture: Architecture, layers: int, tokens: int, lay
         return now
 
 
-def backward_peak(architecture: Architecture, tokens: int, layer: str, mode: str) -> int:
+def backward_peak(architecture: Architecture, tokens: int, layer: str, mode: str, sequences: int = 1) -> int:
     """Peak of forward and backward through two layers, weight gradients included; the final norm is left out."""
     with _device(mode) as device:
         model = _build(architecture, 2, layer, mode, device)
+        _attend(model, mode)
         setattr(model, "ln_f" if hasattr(model, "ln_f") else "norm", torch.nn.Identity())
-        ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
+        ids = torch.zeros(sequences, tokens, dtype=torch.long, device=device)
         with Live(own_storages(model)) as live:
             with _computing(mode):
                 out = model(input_ids=ids, use_cache=False).last_hidden_state
@@ -245,6 +259,22 @@ def _slope(peak: Callable[[int], int], tokens: int, most: int) -> int:
     return (peak(2 * many * tokens) - peak(many * tokens)) // many
 
 
+def _eager_backward(architecture: Architecture, layer: str, form: str, tokens: int) -> int:
+    """Part of two layers' peak that each further sequence adds, above what they keep of it."""
+    few, many = EAGER_BATCHES, 2 * EAGER_BATCHES
+    before = f"{form} " if form != "bf16" else ""
+
+    def peak(sequences: int) -> int:
+        return backward_peak(architecture, tokens, layer, f"{before}{EAGER_BACKWARD}", sequences)
+
+    def kept(sequences: int) -> int:
+        a = architecture
+        more, less = (saved_bytes(a, n, tokens, layer, f"{before}{EAGER}", sequences) for n in (3, 2))
+        return more - less
+
+    return (peak(many) - peak(few)) // few - 2 * (kept(many) - kept(few)) // few
+
+
 def measure(architecture: Architecture, layer: str, mode: str, tokens: int, most: int = MANY_TOKENS) -> int:
     """Bytes of one case; slopes are taken at `most` tokens."""
     form, what = split(mode)
@@ -254,6 +284,12 @@ def measure(architecture: Architecture, layer: str, mode: str, tokens: int, most
                 return measure(architecture, layer, mode.replace(package, "").strip() or "full", tokens, LOOPED_TOKENS)
     if what.startswith("loss"):
         return _slope(lambda n: loss_peak(architecture, n, what == "loss", mode), tokens, most)
+    if what == EAGER_BACKWARD:
+        return _eager_backward(architecture, layer, form, tokens)
+    if what == EAGER_MASK:
+        before = f"{form} " if form != "bf16" else ""
+        eager, fused = (live_after_forward(architecture, 2, tokens, layer, before + m) for m in (what, "checkpoint"))
+        return eager - fused
     if what == "backward":
         whole = form if form != "bf16" else "full"
         full = measure(architecture, layer, whole, 2 * tokens) - measure(architecture, layer, whole, tokens)
@@ -279,6 +315,11 @@ def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, str, st
             yield from ((name, usual, mode) for mode in ("backward", "fp32 backward", "autocast backward"))
         if name in PADDED_MODELS:
             yield name, usual, PADDED
+        if name in EAGER_MODELS:
+            for form in ("", "fp32 ", "autocast "):
+                yield from ((name, usual, f"{form}{mode}") for mode in (EAGER, EAGER_BACKWARD, EAGER_MASK))
+        if name in EAGER_MODELS and a.attention_dropout:
+            yield from ((name, usual, f"{form}{EAGER_DROPOUT}") for form in ("", "fp32 "))
         if name in LOSS_MODELS:
             for form in ("", "fp32 ", "autocast "):
                 yield name, "dense", f"{form}loss"

@@ -39,7 +39,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import cached_fp8_copies, sharded_weights
+from planner.costs.memory.weights import cached_fp8_copies, reduction_buckets, sharded_weights
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
@@ -80,9 +80,7 @@ class StageMemory(StageTensors):
             chosen += f", moments in the weights' own format: {states.source}"
         items.append(Item(ItemName.OPTIMIZER, np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
         if states.reduction_bucket_bytes:
-            several = self.layouts.data_parallel * self.layouts.context_parallel > 1
-            buckets = (trainable[0] + trainable[1]) * several * problem.under_way(states.reduction_bucket_bytes)
-            items.append(Item(ItemName.GRADIENT_BUCKETS, buckets, states.source))
+            items.append(Item(ItemName.GRADIENT_BUCKETS, reduction_buckets(self), states.source))
         if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
             space = np.zeros(np.shape(items[-1].amount)) + workspace * GIB
             items.append(Item(ItemName.LIBRARY_WORKSPACES, space, engine.overhead.source))

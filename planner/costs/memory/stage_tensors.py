@@ -34,7 +34,7 @@ class StageTensors(StageParameters):
     @cached_property
     def _running(self) -> Floats:
         """Bytes beside what is kept while one layer runs its backward pass."""
-        return self._most(self._of_kinds(self.problem.engine.backward))
+        return self._most(self._of_kinds(self.problem.engine.backward, self._kept_tensors))
 
     @cached_property
     def _rebuilt(self) -> Floats:
@@ -42,13 +42,13 @@ class StageTensors(StageParameters):
         kept = self._of_kinds(self._kept_tensors)
         if len(kept) == 1:
             return kept[0]
-        both = zip(kept, self._of_kinds(self.problem.engine.backward), strict=True)
+        both = zip(kept, self._of_kinds(self.problem.engine.backward, self._kept_tensors), strict=True)
         return self._most(tuple(rebuilt + running for rebuilt, running in both)) - self._running
 
-    def _of_kinds(self, tensors: Sequence[Tensor]) -> tuple[Floats, ...]:
+    def _of_kinds(self, tensors: Sequence[Tensor], beside: Sequence[Tensor] = ()) -> tuple[Floats, ...]:
         """Bytes of a usual layer for one micro-batch: of one that attends, and of one with linear attention if any."""
         kinds = (False, True) if self.problem.architecture.is_linear else (False,)
-        return tuple(self._sizes.of(tensors, moe_layer=self._moe, linear=linear) for linear in kinds)
+        return tuple(self._sizes.of(tensors, moe_layer=self._moe, linear=kind, beside=beside) for kind in kinds)
 
     def _most(self, kinds: tuple[Floats, ...]) -> Floats:
         """The larger of what the stage's kinds of layers take."""

@@ -20,7 +20,13 @@ from planner.formulas.parameters import (
     adapted_sides,
     target_names,
 )
-from planner.problem.conditions import ONE_GATE_UP_MATRIX, ONE_QKV_MATRIX, conditions, what_applies
+from planner.problem.conditions import (
+    NORMS_OUTPUTS_ONLY,
+    ONE_GATE_UP_MATRIX,
+    ONE_QKV_MATRIX,
+    conditions,
+    what_applies,
+)
 from planner.problem.formats import element_bytes
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
@@ -107,6 +113,7 @@ def _of_network(problem: Problem) -> dict[str, float]:
         "norm_hidden": a.norms_per_layer * a.hidden_size,
         "stream_norm_hidden": min(a.norms_per_layer, 2) * a.hidden_size,
         "output_norm_hidden": max(a.norms_per_layer - 2, 0) * a.hidden_size,
+        "norms_after_attention": (a.norms_per_layer - (a.model_type not in NORMS_OUTPUTS_ONLY)) * a.hidden_size,
         "norms": a.norms_per_layer,
         "qk_norm_scales": a.num_attention_heads + a.num_key_value_heads if a.qk_norm == "head" else 2,
         "latent_norm": (a.q_lora_rank or 0) + (a.kv_lora_rank or 0),
@@ -229,8 +236,11 @@ class TensorSizes:
             return (a.num_experts or 0) * of_one / (layouts.expert_parallel * layouts.expert_tensor_parallel)
         return self._fixed[width] if width in self._fixed else _adapted(problem, width)
 
-    def of(self, tensors: Sequence[Tensor], *, moe_layer: bool, linear: bool = False) -> Floats:
-        """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments. [bytes]
+    def of(
+        self, tensors: Sequence[Tensor], *, moe_layer: bool, linear: bool = False, beside: Sequence[Tensor] = ()
+    ) -> Floats:
+        """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments, less what is freed
+        of those `beside` by then. [bytes]
 
         In a layer that attends, or in one with `linear` attention.
         """
@@ -240,17 +250,26 @@ class TensorSizes:
         holds = self._kinds[kind]
         none: Floats = np.zeros(np.shape(self.layouts.tensor_parallel))
         moments: dict[str | None, Floats] = {None: none}
-        for tensor in tensors:
-            if linear and tensor.width in OF_FULL_ATTENTION:
-                continue
-            if all(holds[when] for when in conditions(tensor)):
-                at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
-                times = at_once if tensor.each == "token" else 1.0
-                share = shard_factor(self.problem, self.layouts, tensor)
-                amount = element_bytes(self.problem, tensor) * self.elements(tensor.width) * share * times
-                moments[tensor.at] = moments.get(tensor.at, none) + amount
+
+        def there(tensor: Tensor) -> bool:
+            return not (linear and tensor.width in OF_FULL_ATTENTION) and all(holds[w] for w in conditions(tensor))
+
+        for tensor in filter(there, tensors):
+            moments[tensor.at] = moments.get(tensor.at, none) + self._amount(tensor, tensor.width)
+        for tensor in filter(there, (t for t in beside if t.gone_at is not None)):
+            if tensor.gone_at in moments:
+                moments[tensor.gone_at] = moments[tensor.gone_at] - self._amount(
+                    tensor, tensor.gone_width or tensor.width
+                )
         always = moments.pop(None)
         return np.asarray(always + np.maximum.reduce([none, *moments.values()]))
+
+    def _amount(self, tensor: Tensor, width: str) -> float | Floats:
+        """Bytes of a tensor as if it were that wide."""
+        at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
+        times = at_once if tensor.each == "token" else 1.0
+        share = shard_factor(self.problem, self.layouts, tensor)
+        return element_bytes(self.problem, tensor) * self.elements(width) * share * times
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:

@@ -279,7 +279,7 @@ def _case(
         optimizer=row["optimizer"] or "",
         recompute=row["recompute"],
         sequence_parallel=row["sequence_parallel"],
-        flash_attention=bool(row["flash_attention"]),
+        flash_attention=value.get("flash_attention") == "true" or bool(row["flash_attention"]),
         peft=row["peft"],
         lora=row["lora"],
         task=row["task_detail"] or "",
