@@ -77,6 +77,7 @@ class ItemName(StrEnum):
     ROOM_KEPT_FOR_GRADIENTS = "room kept for gradients"
     SLOW_NODES_AND_JITTER = "slow nodes and jitter"
     SHARDS_BETWEEN_HOST_AND_GPU = "shards between host and GPU"
+    SLEEPING_CRITIC = "sleeping critic"
     SLEEPING_CRITICS_OPTIMIZER = "sleeping critic's optimizer"
     SLEEPING_ROLLOUT_ENGINE = "sleeping rollout engine"
     SLEEPING_TRAINER = "sleeping trainer"

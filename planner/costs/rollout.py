@@ -17,6 +17,7 @@ from planner.costs.time.kernels import Kernels
 from planner.costs.weight_sync import calibrated, switch_items, under_way_bytes
 from planner.formulas.attention import LAUNCH_SECONDS
 from planner.formulas.lengths import Z99
+from planner.problem.awake_together import sleeping_critic_gib
 from planner.problem.layouts import Floats, Ints, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem
 from planner.schema.catalog import Precision
@@ -190,6 +191,8 @@ class RolloutCosts:
         if self.problem.colocated:
             coloc = self.problem.colocation
             outside += (Item(ItemName.SLEEPING_TRAINER, same * coloc.trainer_residual_gib * GIB, coloc.source),)
+            if critic := sleeping_critic_gib(self.problem):
+                outside += (Item(ItemName.SLEEPING_CRITIC, same * critic * GIB, coloc.source),)
         if moment == WEIGHT_SYNC and self.problem.colocated:
             buckets, tensor = (same * each for each in under_way_bytes(self.problem))
             sent = (

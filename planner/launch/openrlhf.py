@@ -26,6 +26,8 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     table = key_table(catalog, TABLE, "flags")
     values = settings(plan, table, words, NAME, {"recompute_granularity", "placement", "split_node"})
     values |= optional(plan, table, NAME)
+    if words["algorithm"] == "ppo":
+        values |= settings(plan, key_table(catalog, TABLE, "critic"), words, NAME, set(words))
     run = (
         'python3 -m openrlhf.cli.train_ppo_ray "${PLAN_ARGS[@]}" \\',
         '  --data.prompt_dataset "${PROMPT_DATA:?FIXME: dataset of prompts}" \\',

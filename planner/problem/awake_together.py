@@ -71,6 +71,13 @@ def has_critic(problem: Problem) -> bool:
     return rl is not None and rl.algorithm == "ppo"
 
 
+def sleeping_critic_gib(problem: Problem) -> float:
+    """What a critic's own process leaves on the policy's GPUs while others work; 0 without one. [GiB]"""
+    if not has_critic(problem) or not problem.colocated or not problem.colocation.critic_in_own_process:
+        return 0.0
+    return problem.colocation.trainer_residual_gib
+
+
 def keeps_reference(problem: Problem) -> bool:
     """Whether a frozen reference's weights never leave the GPU."""
     rl = problem.scenario.rl

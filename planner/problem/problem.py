@@ -246,7 +246,7 @@ class Problem(StateBytes):
             return ()
         policy = rl.old_log_probs
         if policy is None:
-            policy = not (self.generation.reuses_log_probs and rl.steps_per_rollout == 1)
+            policy = rl.steps_per_rollout > 1 or rl.algorithm == "ppo" or not self.generation.reuses_log_probs
         return ("reference",) * rl.reference_model + ("policy",) * policy
 
     def keeping(self, headroom_gib: float) -> Problem:

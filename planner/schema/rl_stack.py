@@ -54,6 +54,10 @@ class Colocation(Frozen):
     chunked_log_probs: bool = False
     may_stay: list[TrainerPart] = Field(default_factory=list)
     """Parts of the trainer that the stack leaves on the GPU where its user does not switch offloading on."""
+    critic_in_own_process: bool = False
+    """A critic has processes of its own on the policy's GPUs, which asleep leave as much there as the policy's."""
+    critic_keeps: list[Literal["weights"]] = Field(default_factory=list)
+    """Parts of a sleeping critic that never leave the GPU."""
     gradients_with_weights: bool = False
     """Gradients lie in a buffer that stands from the start, and goes where the weights go."""
     scores_without: list[Literal["gradients", "optimizer"]] = Field(default_factory=list)

@@ -11,7 +11,7 @@ from planner.costs.item_names import ItemName
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, load, override
-from planner.launch import verl
+from planner.launch import registry, verl
 from planner.launch.lint import lint
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
@@ -97,6 +97,51 @@ def test_the_launch_file_is_read_back(ppo: Document, tmp_path: Path, layout: dic
     assert read.plan.peak_gib == pytest.approx(outcome.plan.peak_gib, abs=0.01)
 
 
+ZERO_3 = {"engine": "openrlhf", **{name: FSDP2[name] for name in FSDP2 if name != "engine"}, "layout.zero_stage": 3}
+
+
+@pytest.mark.parametrize(("layout", "kept", "passes"), [({"engine": "slime"}, 0.0, 3), (ZERO_3, 2 / 8, 2)])
+def test_a_critic_in_its_own_processes(
+    ppo: Document, tmp_path: Path, layout: dict[str, Any], kept: float, passes: int
+) -> None:
+    """What they leave of 4 GiB while asleep, as the policy's; DeepSpeed's 16-bit shards stay; read back as written.
+
+    With a critic slime takes the policy's log-probabilities again: reference, policy and values are three passes.
+    """
+    reference = {**layout, "rl.reference_model": passes == 3}
+    both, grpo = (estimate(override(ppo, {**reference, "rl.algorithm": each})) for each in ("ppo", "grpo"))
+    for phase in ("backward", "optimizer", "rollout"):
+        (left,) = [sum(item.amount for item in each.items if item.name == ItemName.SLEEPING_CRITIC)
+                   for each in both.memory if each.phase == phase]  # fmt: skip
+        assert left == 4.0, phase
+    assert critic(both, "backward") == pytest.approx(kept * PARAMETERS / GIB, rel=2e-3)
+    on_host = {entry.name: entry.amount for entry in both.host}
+    assert on_host[ItemName.SLEEPING_CRITICS_OPTIMIZER] == pytest.approx(12 * PARAMETERS / GIB, rel=2e-3)
+    assert ("weight copy (critic)" in on_host) == (kept == 0)
+    longer = dict(both.phases)["log-probabilities"] / dict(grpo.phases)["log-probabilities"]
+    assert passes - 0.6 < longer < passes
+    outcome = search(override(ppo, reference))
+    assert outcome.plan is not None
+    path, launcher = tmp_path / "plan.sh", str(layout["engine"])
+    path.write_text(registry.files(launcher, outcome, default_catalog())["plan.sh"], encoding="utf-8")
+    read = lint(path, default_catalog(), overrides=("cluster.node=hgx-h100-8",))
+    assert read.plan is not None
+    assert read.plan.problem.scenario.rl is not None
+    assert read.plan.problem.scenario.rl.algorithm == "ppo"
+    assert read.plan.peak_gib == pytest.approx(outcome.plan.peak_gib, abs=0.01)
+    other = {"slime": "--megatron-config-path roles.yaml", "openrlhf": "--critic.model_name_or_path Qwen/Qwen2.5-32B"}
+    text = path.read_text().replace(" --critic.model_name_or_path Qwen/Qwen2.5-7B", "")
+    path.write_text(text.replace('"$@"', other[launcher] + ' "$@"'), encoding="utf-8")
+    assert any("costed as the actor" in why for _, why in lint(path, default_catalog()).found.unread)
+
+
+def test_one_sample_a_prompt_needs_a_critic(ppo: Document) -> None:
+    one = {**ZERO_3, "rl.n_samples_per_prompt": 1, "rl.rollout_batch_size": 256}
+    assert estimate(override(ppo, one)).peak_gib > 0
+    with pytest.raises(InputError, match="groups_need_samples"):
+        estimate(override(ppo, {**one, "rl.algorithm": "grpo"}))
+
+
 def test_what_of_a_critic_is_not_the_policys_is_listed(ppo: Document, tmp_path: Path) -> None:
     path = tmp_path / "plan.sh"
     text = verl.fragment(search(override(ppo, FSDP2)), default_catalog())
@@ -108,7 +153,7 @@ def test_what_of_a_critic_is_not_the_policys_is_listed(ppo: Document, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": "slime"}, "engine slime has none that is counted"),
+        ({"engine": "nemo-rl"}, "engine nemo-rl has none that is counted"),
         ({"rl.placement": "asynchronous"}, "none is counted on GPUs of its own"),
         ({"adapter": {"rank": 8, "targets": ["all-linear"]}}, "none is counted beside adapters"),
         ({"rl.algorithm": "grpo", "rl.trainer_on_gpu": ["critic"]}, "rl.algorithm is grpo"),

@@ -76,6 +76,12 @@ def test_openrlhf_takes_every_plan_and_reads_it_back(capsys: pytest.CaptureFixtu
         assert args.rollout.batch_size == plan.wish.rollout_batch_size
         assert args.actor.gradient_checkpointing_enable == any(plan.recomputed)
         assert (args.algo.kl.init_coef > 0) == rl.reference_model
+        # cli/train_ppo_ray.py:644-650 and 119-127: the critic's network and the GPUs it shares with the actor.
+        named = args.actor.model_name_or_path if rl.algorithm == "ppo" else None
+        assert args.critic.model_name_or_path == named, files["plan.sh"]
+        if rl.algorithm == "ppo":
+            assert args.critic.num_nodes * args.critic.num_gpus_per_node == gpus
+            assert (args.critic.optim, args.train.colocate_all) == (args.actor.optim, True)
         engines = args.vllm.num_engines * args.vllm.tensor_parallel_size
         assert plan.rollout is not None
         assert engines == plan.rollout.num_gpus

@@ -86,6 +86,12 @@ def test_slime_takes_every_plan(tmp_path: Path) -> None:
         read = megatron_degrees(args) | {"num_gpus": args.world_size}
         assert read == {name: lay[name] for name in read}, text
         assert plan.rollout is not None
+        # utils/arguments.py:1847-1850 and 1897: a critic of as many GPUs as the actor's, which sleeps.
+        assert args.use_critic == (rl.algorithm == "ppo"), text
+        if args.use_critic:
+            assert args.colocate
+            assert args.offload_train
+            assert args.critic_num_nodes * args.critic_num_gpus_per_node == args.world_size
         assert args.rollout_num_gpus == plan.rollout.num_gpus
         assert args.rollout_num_gpus_per_engine == args.sglang_tp_size == plan.rollout.tensor_parallel
         assert (args.max_tokens_per_gpu or 0) == lay["max_tokens"]

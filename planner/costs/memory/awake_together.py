@@ -24,6 +24,7 @@ from planner.problem.awake_together import (
     keeps_reference,
     rollouts_sleep,
     sends_from_gpu,
+    sleeping_critic_gib,
 )
 from planner.units import GIB
 
@@ -98,6 +99,9 @@ def other_networks(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Ite
         shared = (ItemName.LIBRARY_WORKSPACES, ItemName.WEIGHT_GRADIENT_BUFFERS)
         kept = total([item for item in state if item.name not in (*gone, *shared)])
         found.append(Item(ItemName.CRITIC, kept, problem.colocation.source))
+    elif has_critic(problem) and "weights" in problem.colocation.critic_keeps:
+        weights = total([item for item in state if item.name in SENT])
+        found.append(Item(ItemName.CRITIC, weights, problem.colocation.source))
     return tuple(found)
 
 
@@ -111,4 +115,6 @@ def rollouts_beside(stage: StageParameters) -> tuple[Item, ...]:
         return tuple(i for i in awake_rollouts(stage, "rollout") if i.name != ItemName.SLEEPING_TRAINER)
     coloc = problem.colocation
     left = max(0.0, coloc.rollout_residual_gib - graphs_left_gib(problem))
-    return (Item(ItemName.SLEEPING_ROLLOUT_ENGINE, np.asarray(left * GIB), coloc.source),)
+    engine = Item(ItemName.SLEEPING_ROLLOUT_ENGINE, np.asarray(left * GIB), coloc.source)
+    critic = sleeping_critic_gib(problem)
+    return (engine, *([Item(ItemName.SLEEPING_CRITIC, np.asarray(critic * GIB), coloc.source)] if critic else ()))

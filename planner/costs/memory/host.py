@@ -80,7 +80,7 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     elif asleep and not problem.stays("optimizer"):
         items.append(Item(ItemName.SLEEPING_TRAINERS_OPTIMIZER, ranks * held, "state of this node's ranks"))
         if coloc is not None and coloc.sleeping_gradients_on_host:
-            left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes
+            left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes * (1 + has_critic(problem))
             items.append(Item(ItemName.SLEEPING_TRAINERS_GRADIENTS, left, coloc.source))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(
@@ -117,7 +117,7 @@ def _sleeping_critic(problem: Problem, ranks: Floats, weights: Floats, state: Fl
     """Weights and optimizer of a critic while the policy works: as many as the policy's. [bytes]"""
     source = problem.colocation.source
     copied = ranks * weights * problem.precision.weight_bytes
-    return [
-        Item("weight copy (critic)", copied, source),
-        Item(ItemName.SLEEPING_CRITICS_OPTIMIZER, ranks * state, source),
-    ]
+    optimizer = Item(ItemName.SLEEPING_CRITICS_OPTIMIZER, ranks * state, source)
+    if "weights" in problem.colocation.critic_keeps:
+        return [optimizer]
+    return [Item("weight copy (critic)", copied, source), optimizer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.errors import Place
+from planner.launch.reading.actors import OF_ACTOR, counts_critic, say_like_the_actor
 from planner.launch.reading.adapters import say_adapter, say_base
 from planner.launch.reading.formats import say_formats
 from planner.launch.reading.found import Found
@@ -21,7 +22,7 @@ ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation
 """Beginnings of settings without one of which a launcher's run has no rollouts."""
 OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", "colocated", "asynchronous")
 """Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
-CRITICS = frozenset(("gae",))
+CRITICS = frozenset(("gae", "ppo"))
 """Estimators of advantages that take a second network."""
 DEGREES_APART = ("tensor_parallel_size", "context_parallel_size")
 """Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
@@ -99,6 +100,10 @@ def _of_critics(found: Found) -> None:
     if found.launcher == "verl" and names_critic(found):
         say_critic(found, megatron=found.engine == VERL["megatron"])
         return
+    if found.launcher in OF_ACTOR and counts_critic(found):
+        say_like_the_actor(found)
+        return
+    found.words["algorithm"] = "gae"
     place = found.places.get("algorithm", found.places.get("model", Place("?")))
     found.unread.append((place, "the critic of PPO is not counted: costed as if advantages came from the group"))
 

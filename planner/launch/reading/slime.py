@@ -9,6 +9,7 @@ from planner.launch.reading.words import Word
 
 SHARE = 0.85
 """Of a GPU's memory, where no line says how much SGLang takes: about what it chooses on 80 GB (srt/server_args.py)."""
+ESTIMATOR, OF_ROLES = "--advantage-estimator", "--megatron-config-path"
 ONE_GPU = 1
 """GPUs of a rollout engine where no line says how many (slime/utils/arguments.py, --rollout-num-gpus-per-engine)."""
 
@@ -46,5 +47,20 @@ def say_slime(found: Found, words: Sequence[Word]) -> None:
     found.say("asynchronous", any(word.text.endswith("train_async.py") for word in words))
     if found.words["colocated"]:
         found.words.pop("generating_gpus", None)
+    _say_critic(found)
     bf16 = "fp16" if found.has("--fp16") else "fp8" if "--fp8-format" in found.options else "bf16"
     found.say("precision", bf16, "--fp8-format", "--bf16", "--fp16")  # slime trains in bf16 unless told otherwise
+
+
+def _say_critic(found: Found) -> None:
+    """A critic on the actor's GPUs is costed as the actor is; settings of its own are in a file that is not read."""
+    if found.text(ESTIMATOR) != "ppo":
+        return
+    place = found.options[ESTIMATOR].place
+    if found.words["colocated"] is not True:
+        found.unread.append((place, "the critic of PPO is not counted beside rollouts on GPUs of their own"))
+        return
+    found.say("algorithm", "ppo", ESTIMATOR)
+    if OF_ROLES in found.options:
+        place = found.options[OF_ROLES].place
+        found.unread.append((place, "the critic's own settings are not read: it is costed as the actor"))

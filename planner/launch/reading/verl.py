@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.errors import Place
+from planner.launch.reading.actors import counts_critic
 from planner.launch.reading.found import Found
 from planner.launch.verl_critic import DECIDES, critics_key
 
@@ -40,7 +41,7 @@ def say_what_stays(found: Found, *, megatron: bool) -> None:
 def names_critic(found: Found) -> bool:
     """A critic that is named and counted: on shared GPUs, without adapters. Nothing said would mean one by default."""
     named = "algorithm.adv_estimator" in found.options or any(name.startswith("critic.") for name in found.options)
-    return named and found.words.get("colocated") is True and found.adapter is None
+    return named and counts_critic(found)
 
 
 def say_critic(found: Found, *, megatron: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.problem.awake_together import has_critic
 from planner.problem.choices import choose, divisors
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Layouts
@@ -107,7 +108,7 @@ def _samples(problem: Problem, layouts: Layouts) -> Mask:
 
 def _groups(problem: Problem, layouts: Layouts) -> Mask:
     group = np.array([wish.n_samples_per_prompt for wish in problem.wishes])[layouts.wish]
-    return np.asarray((not problem.is_rl) | (group > 1))
+    return np.asarray((not problem.is_rl) | has_critic(problem) | (group > 1))
 
 
 RULES = (
@@ -190,7 +191,7 @@ ENGINE_RULES = (
     ),
     Rule(
         "groups_need_samples",
-        "n_samples_per_prompt is above 1: advantages are relative to the group",
+        "without a critic n_samples_per_prompt is above 1: advantages are relative to the group",
         _groups,
         "OpenRLHF 0.11 cli/train_ppo_ray.py: group estimators need n_samples_per_prompt > 1",
     ),

@@ -29,6 +29,7 @@ OUTSIDE = (
     ItemName.NCCL_BUFFERS,
     ItemName.FRAMEWORK,
     ItemName.SLEEPING_TRAINER,
+    ItemName.SLEEPING_CRITIC,
     ItemName.SLEEPING_ROLLOUT_ENGINE,
     ItemName.ROLLOUT_WEIGHTS,
     ItemName.KEY_VALUE_POOL,
