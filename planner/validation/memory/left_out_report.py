@@ -75,7 +75,8 @@ def developments(result: MemoryResult, left: LeftOutReport | None) -> Table:
         name = stack.name
         row = [STACKS[name], *_cells(stack.first), *_cells(stack.second)]
         bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name] if part is not None) if name in LATER_BARS else ""
-        row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)], *_cells(stack.third), *_cells(stack.fourth)]
+        row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
+        row += [*_cells(stack.third), *_cells(stack.fourth)]
         if left is not None:
             row += [" / ".join(_cells(left.first_look.get((name, number)))[1:]).strip(" /") for number in _LOOKED_AT]
             row += _left_cells(left, name)
