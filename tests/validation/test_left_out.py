@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from planner.commands.validate import command
 from planner.inputs.catalog import default_catalog
 from planner.inputs.memory_spread import Z90
+from planner.validation.memory.cases import first_look
 from planner.validation.memory.constants import fitted_numbers, with_values
 from planner.validation.memory.coverage import BAR, TELLING, Coverage, Covered
 from planner.validation.memory.intervals import LEAST_ROWS, ErrorPool, ErrorRow, FirstLook
@@ -34,10 +35,11 @@ def left(result: MemoryResult) -> LeftOutReport:
 
 
 def test_a_number_fitted_again_is_not_moved_by_the_rows_it_is_scored_on(left: LeftOutReport) -> None:
-    """The reserve of one GPU has seven sources: without some it is another number, and the source's rows move by it."""
+    """The reserve of one GPU has nine sources: without some it is another number, and the source's rows move by it."""
     found = {r.group: r for r in left.errors.refits if r.number.name == "transformers: reserve.median"}
     assert set(found) == {
-        *("answerdotai", "llama_factory_wiki", "longlora", "ms_swift_benchmark", "ms_swift_examples"),
+        *("answerdotai", "axolotl_examples", "fitcheck_t4", "llama_factory_wiki", "longlora"),
+        *("ms_swift_benchmark", "ms_swift_examples"),
         *("peft_method_comparison", "qwen1_readme"),
     }
     values = [r.value for r in found.values()]
@@ -229,6 +231,18 @@ def test_rows_before_they_were_seen_are_part_of_what_is_like_none(left: LeftOutR
     assert min(look.log for look in left.pool.first_look) == pytest.approx(math.log(50.39 / 144.99), abs=0.01)
     assert left.first_look["fsdp1-adapters", 2].median() == pytest.approx(1.414, abs=0.001)
     assert {"megatron", "prime-rl", "deepspeed"} <= {stack for stack, number in left.first_look if number == 3}
+    assert {"megatron", "nanotron", "torchtitan"} <= {stack for stack, number in left.first_look if number == 4}
+
+
+def test_what_was_said_of_other_settings_is_on_record_and_in_no_interval(left: LeftOutReport) -> None:
+    """torchtitan's issue 1185: said of a local batch of 8, the run had 16; without Megatron's optimizer, PP 4 for 8."""
+    told, kept = (first_look(data_folder(), reread=reread) for reread in (True, False))
+    other = set(told) - set(kept)
+    assert {"titan-1185-bf16", "slurm-aws-70b-rank0-reserved", "bridge-sft70b-mlp"} <= other
+    assert len(other) == 14
+    assert not other & {look.id for look in left.pool.first_look}
+    assert {"titan-1185-bf16", "bridge-sft70b-mlp"} <= {row.case.id for row in left.pool.rows}, "as they are read now"
+    assert left.first_look["torchtitan", 4].median() == pytest.approx(0.48, abs=0.01), "the first look stays"
 
 
 def test_the_shipped_table_of_memory_errors_is_what_the_rows_say(result: MemoryResult, left: LeftOutReport) -> None:

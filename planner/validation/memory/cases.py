@@ -18,8 +18,10 @@ CASES = "memory_cases.jsonl.gz"
 CASES_2 = "memory_cases_2.jsonl.gz"
 HARD = "nanotron_hard.csv"
 CORRECTIONS = "corrections.csv"
-FIRST_LOOKS = ("first_look.csv", "first_look_more.csv")
-"""Predictions of development rows 2 and 3 by the version before anyone had seen them; see the README beside them."""
+FIRST_LOOKS = ("first_look.csv", "first_look_more.csv", "first_look_aside.csv")
+"""Predictions of development rows 2 to 4 by the version before anyone had seen them; see the README beside them."""
+KEPT_ASIDE = 5
+"""The development whose rows are a test still: in no fit, no refit, no interval and no default headroom."""
 PRIME_RL_DATE = "2026-01-15"
 """The one date whose prime-rl steps are scored; other dates drift by up to 2 times at the same configuration."""
 
@@ -73,9 +75,9 @@ class Case:
     correction: str | None
     """Why a field is not what the data's own table has."""
     development: int
-    """1 for rows that were in view from the start, 2 for those that were kept aside until November 2026, 3 for those
-    that were read on 2026-11-22, committed before they were costed and looked at once, 4 for the next such rows, which
-    are a test still."""
+    """1 for rows that were in view from the start, 2 for those that were kept aside until November 2026, 3 and 4
+    for those that were read on 2026-11-22, committed before they were costed and looked at once, 5 (KEPT_ASIDE) for the
+    next such rows."""
     hard: bool | None
     """Fit/OOM rows: near the limit by the frozen reference formula (reference.py)."""
     doubtful: str | None = None
@@ -111,7 +113,7 @@ CLASSES: dict[str, str] = {
     "fsdp-lora": "LoRA and QLoRA under FSDP",
     "nanotron-sample": "nanotron sample (also among the successes)",
     "later": "rows read on 2026-11-22, in view since",
-    "aside": "rows read after those: a test, not scored",
+    "aside": "rows read last: a test, not scored",
     "other": "everything else",
 }
 """Classes by name; those with a bar stand in score.BARS."""
@@ -151,7 +153,7 @@ def _stack_of(c: Case) -> str:
 def _class_of(c: Case) -> str:
     group = c.group
     if c.development > 2:
-        return "later" if c.development == 3 else "aside"
+        return "aside" if c.development == KEPT_ASIDE else "later"
     if group.startswith("Megatron-core") and "hybrid" not in group:
         if c.memory_gib is not None and c.memory_gib < TOY_GIB:
             return "megatron-toy"
@@ -173,7 +175,7 @@ def _excluded(c: Case) -> str | None:
     number = int(c.id.rsplit("-", 1)[-1]) if c.id.rsplit("-", 1)[-1].isdigit() else -1
     if c.doubtful:
         return f"doubtful: {c.doubtful}"
-    if c.development == 4:
+    if c.development == KEPT_ASIDE:
         return "kept as a test (read on 2026-11-22 after the others)"
     if c.id == "titan-052":
         return "a bug of the run, by its own notes"
@@ -211,13 +213,17 @@ def load_cases(folder: Path) -> tuple[Case, ...]:
     return first + second
 
 
-def first_look(folder: Path) -> dict[str, float]:
-    """Predicted GiB by row id, before the rows were seen."""
+def first_look(folder: Path, *, reread: bool = True) -> dict[str, float]:
+    """Predicted GiB by row id, before the rows were seen.
+
+    Without `reread` rows are left out whose settings are read otherwise since: what was said is of another run.
+    """
     out: dict[str, float] = {}
     for path in (folder / name for name in FIRST_LOOKS):
         if path.is_file():
             with open(path, encoding="utf-8", newline="") as stream:
-                out |= {row["id"]: float(row["predicted_gib"]) for row in csv.DictReader(stream)}
+                rows = [row for row in csv.DictReader(stream) if reread or not row.get("reread")]
+                out |= {row["id"]: float(row["predicted_gib"]) for row in rows}
     return out
 
 

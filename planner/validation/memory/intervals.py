@@ -13,9 +13,10 @@ grow with the engine's own error (docs/memory.md), so that it is told over all e
 engine, and what its rows lie beyond the interval of the others' is the score, sqrt(error^2 - half-width^2), of which
 the 90 % quantile is taken, each pair of engine and source weighing the same. Rows like one that is left and rows like
 none are told together: the second were no farther off. A row counts with the error it had before anyone had seen it,
-where that is kept: what it showed has been mended since. A run of an engine without runs, or of reinforcement learning,
-gets everything, each side by itself. Under 5 GiB what is fixed outweighs what grows with the run: errors there are
-counted in GiB, the engine's own small runs first and then all others'.
+where that is kept: what it showed has been mended since. Not where its source is read otherwise since: what was said
+then is of a run of other settings, and an interval is of the settings that are given. A run of an engine without runs,
+or of reinforcement learning, gets everything, each side by itself. Under 5 GiB what is fixed outweighs what grows with
+the run: errors there are counted in GiB, the engine's own small runs first and then all others'.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Added:
 
 @dataclass(frozen=True)
 class ErrorPool:
-    """Left-out errors of all engines, and of development rows 2 and 3 before they were seen."""
+    """Left-out errors of all engines, and of development rows 2 to 4 before they were seen, but those reread since."""
 
     rows: tuple[ErrorRow, ...]
     """Of 5 GiB and more."""
@@ -301,7 +302,7 @@ def pool_of(left_out: LeftOutRows, folder: Path) -> ErrorPool:
     """All errors that spreads are made of."""
     measured = {p.case.id: p.case for p in left_out.predictions}
     first = []
-    for name, gib in first_look(folder).items():
+    for name, gib in first_look(folder, reread=False).items():
         case = measured.get(name)
         if case is not None and case.memory_gib:
             first.append(FirstLook(name, case.stack, math.log(case.memory_gib / gib)))

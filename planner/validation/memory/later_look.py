@@ -13,7 +13,7 @@ from planner.report.json_text import JsonObject
 from planner.validation.memory.express import Prediction
 from planner.validation.memory.score import MemoryResult
 
-FILES = {3: "first_look_more.csv", 4: "first_look_aside.csv"}
+FILES = {3: "first_look_more.csv", 4: "first_look_aside.csv", 5: "first_look_fresh.csv"}
 """First looks by development."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
@@ -85,7 +85,11 @@ def looks(result: MemoryResult, folder: Path, development: int = 3) -> list[Late
 def later_tables(result: MemoryResult, folder: Path) -> list[Table]:
     """Errors at first look and now, and what the intervals of the first look held: the rows now in view, and others."""
     then = "before anything was changed for them and now"
-    titles = {3: f"{then} (now is in view of them)", 4: f"a test still, {then}"}
+    titles = {
+        3: f"{then} (now is in view of them)",
+        4: f"after those, {then} (now is in view of them)",
+        5: f"last, a test still, {then}",
+    }
     return [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]
 
 

@@ -178,11 +178,13 @@ class StackScores:
     """Kept aside until November 2026."""
     third: Score | None
     """Read and committed on 2026-11-22 before they were costed."""
+    fourth: Score | None
+    """The next such rows, in view since they were looked at."""
 
     @property
     def scores(self) -> tuple[Score | None, ...]:
         """In that order."""
-        return self.first, self.second, self.third
+        return self.first, self.second, self.third, self.fourth
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ class MemoryResult:
         """Every stack with rows, in STACKS' order."""
         out = []
         for name in STACKS:
-            parts: dict[int, list[Prediction]] = {1: [], 2: [], 3: []}
+            parts: dict[int, list[Prediction]] = {1: [], 2: [], 3: [], 4: []}
             for p in (p for p in self.scored if p.case.stack == name):
                 if p.case.development > 1 or (p.case.memory_gib or 0) >= TOY_GIB:
                     parts[p.case.development].append(p)
