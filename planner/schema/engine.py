@@ -48,6 +48,8 @@ class States(Stated):
     """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
     fp8_copies_cached: bool = False
     """Where layers' weights are kept in 16 bits, their fp8 copies for fp8 products stay between micro-batches."""
+    fp8_block_scales: bool = False
+    """A scale a block: where a GPU takes fp8 products of any layout, both layouts are kept, for each has its own."""
     fp8_transpose: bool = True
     """The turned copy is cached; false where it is made again for each product."""
     adapters: Literal["fp32", "as weights"] = "fp32"
