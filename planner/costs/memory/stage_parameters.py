@@ -190,7 +190,7 @@ class StageParameters:
     @property
     def largest_table(self) -> Floats:
         """Parameters of the larger table, embedding or head, on one rank of its stage; positions stand apart."""
-        embedding, head = self._end_parameters
+        embedding, head = self.end_parameters
         first = self.is_first * (embedding - self.problem.parameters.beside_embedding)
         return np.asarray(np.maximum(first, self.is_last * head) + self.layers * 0.0)
 
