@@ -9,6 +9,7 @@ class ItemName(StrEnum):
     """What an item is; the value is the label that reports print, and may be reworded freely."""
 
     ACTIVATIONS_AWAITING_WEIGHT_GRADIENTS = "activations awaiting weight gradients"
+    ACTIVATIONS_EMBEDDING = "activations, embedding"
     ACTIVATIONS_KEPT_LAYERS = "activations, kept layers"
     ACTIVATIONS_LAYER_BEING_RECOMPUTED = "activations, layer being recomputed"
     ACTIVATIONS_RECOMPUTED_LAYERS = "activations, recomputed layers"
@@ -16,6 +17,7 @@ class ItemName(StrEnum):
     ALLOCATOR_RESERVE = "allocator reserve"
     ANSWERS_CHECKED = "answers checked"
     ATTENTION = "attention"
+    BLOCKS_OF_THE_STEP = "cached blocks of the step"
     CACHED_BLOCKS_OF_OTHER_LENGTHS = "cached blocks of other lengths"
     CHECKPOINT_STAGING = "checkpoint staging"
     CONTEXT_PARALLEL_COLLECTIVES = "context-parallel collectives"

@@ -13,6 +13,8 @@ from planner.schema.catalog import Gpu, Optimizer, Precision
 from planner.schema.engine import Engine
 
 FP32_BYTES = 4.0
+MX_BLOCK = 32
+"""Weights that share a scale of MXFP8: MXFP8_BLOCK_SCALING_SIZE of TransformerEngine pytorch/constants.py line 175."""
 
 
 class StateBytes:
@@ -69,14 +71,20 @@ class StateBytes:
         return optimizer.master_bytes * (states.keeps_master and not same)
 
     @property
-    def fp8_copies(self) -> int:
-        """Copies of an fp8 weight: where fp8 products take one layout only, the input's gradient needs it turned.
+    def fp8_copies(self) -> float:
+        """Bytes of an fp8 weight: where fp8 products take one layout only, the input's gradient needs it turned.
+
+        Blocks of 32 with a scale of 1 B each run along rows in one copy and along columns in the other, so that neither
+        can be made of the other. Scales of 128 x 128 weights serve both and are not counted.
 
         Source: TransformerEngine transformer_engine/pytorch/csrc/quantizer.cpp lines 361 to 375 and
-        nvte_is_non_tn_fp8_gemm_supported (compute capability 10.x), at d0067d0da.
+        nvte_is_non_tn_fp8_gemm_supported (compute capability 10.x); pytorch/tensor/mxfp8_tensor.py lines 78 to 97 and
+        storage/mxfp8_tensor_storage.py, update_usage, at d0067d0da.
         """
-        any_layout = {"sm_100", "sm_103"} & set(self.gpu.chip.split())
-        return 1 if any_layout or not self.engine.states.fp8_transpose else 2
+        states = self.engine.states
+        if {"sm_100", "sm_103"} & set(self.gpu.chip.split()):
+            return 2 * (1 + 1 / MX_BLOCK) if states.fp8_block_scales else 1
+        return 2 if states.fp8_transpose else 1
 
     @property
     def base_weight_bytes(self) -> float:

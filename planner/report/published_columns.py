@@ -16,6 +16,7 @@ TRAINING = (
     (
         "activations",
         (
+            ItemName.ACTIVATIONS_EMBEDDING,
             ItemName.ACTIVATIONS_KEPT_LAYERS,
             ItemName.ACTIVATIONS_RECOMPUTED_LAYERS,
             ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED,

@@ -48,6 +48,8 @@ class States(Stated):
     """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
     fp8_copies_cached: bool = False
     """Where layers' weights are kept in 16 bits, their fp8 copies for fp8 products stay between micro-batches."""
+    fp8_block_scales: bool = False
+    """A scale a block: where a GPU takes fp8 products of any layout, both layouts are kept, for each has its own."""
     fp8_transpose: bool = True
     """The turned copy is cached; false where it is made again for each product."""
     adapters: Literal["fp32", "as weights"] = "fp32"
@@ -111,6 +113,20 @@ class ZeroThree(Frozen):
     source: str
 
 
+class StepBlock(Frozen):
+    """A copy of gradients that the allocator makes a block for, and keeps, unless a free one is large enough."""
+
+    of: Literal["weight", "part", "bucket", "shard"]
+    """The largest weight's gradient, the part of it in the rank's shard of the optimizer, gradients flattened before
+    ranks reduce them, or that shard."""
+    bytes: BytesEach
+    elements: Annotated[float, Field(ge=1, le=1e13)] | None = None
+    """Of a bucket."""
+    stays: bool = False
+    """Still there when the next one is made."""
+    source: str
+
+
 class Reserve(Fittable):
     """From allocated to reserved: what the caching allocator holds beyond what is in use."""
 
@@ -119,6 +135,8 @@ class Reserve(Fittable):
     maximum: float = Field(ge=1, le=1e6)
     gradients_apart: bool = False
     """Gradients are allocated on the stream of their collective: its pool keeps their room while there are none."""
+    step_blocks: list[StepBlock] = Field(default_factory=list)
+    """Made in this order between a backward pass and the end of the step, too large for blocks that passes leave."""
     assumed: bool = False
     """True where fewer than two networks were measured; the interval of a prediction is then wider."""
     source: str
@@ -222,6 +240,8 @@ class Engine(Stated):
     """Temporary while one layer runs backward."""
     loss: list[Tensor] = Field(min_length=1)
     """Temporary while the last stage computes logits, loss and their gradient."""
+    embedded: list[Tensor] = Field(default_factory=list)
+    """Kept by the embedding on the first stage, of each micro-batch in flight, beside what layers keep."""
     held: list[Tensor] = Field(default_factory=list)
     """The network's outputs, of one micro-batch, where the caller holds them until the backward pass ends."""
     log_prob: list[Tensor] = Field(default_factory=list)
@@ -305,7 +325,7 @@ def can_name(engine: Engine, optimizer: str) -> bool:
 
 
 _KEPT_LISTS = ("saved", "saved_by_adapter", "stub", "left_behind", "offloaded", "offloaded_stub")
-_TENSOR_LISTS = (*_KEPT_LISTS, "backward", "loss", "held", "log_prob", "cached")
+_TENSOR_LISTS = (*_KEPT_LISTS, "embedded", "backward", "loss", "held", "log_prob", "cached")
 _MOVED = {"saved": "offloaded", "saved_by_adapter": "offloaded", "stub": "offloaded_stub"}
 """Lists of what stays on the GPU, and of what is taken out of them."""
 

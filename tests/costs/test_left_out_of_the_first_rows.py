@@ -100,13 +100,16 @@ def test_fused_layers_keep_norm_inputs_gate_and_up_alone() -> None:
     [
         ("hgx-h100-8", {}, 2),  # the copy and the turned one
         ("aws-p6-b200", {}, 1),
+        # Blocks along rows and blocks along columns, a scale of 1 B for 32 in each.
+        ("aws-p6-b200", {"engine_options": ["block_scaled_fp8"]}, 2.0625),
+        ("hgx-h100-8", {"engine_options": ["block_scaled_fp8"]}, 2),
         ("hgx-h100-8", {"engine_options": ["fp8_parameters"]}, 0),
         ("hgx-h100-8", {"engine_options": ["no_fp8_transpose_cache"]}, 0),
         ("hgx-h100-8", {"precision": "bf16"}, 0),
         ("hgx-h100-8", {"adapter": ADAPTED | {"base_precision": "bf16"}}, 2),
     ],
 )
-def test_megatron_caches_fp8_copies_of_16bit_weights(node: str, changes: dict[str, Any], bytes_each: int) -> None:
+def test_megatron_caches_fp8_copies_of_16bit_weights(node: str, changes: dict[str, Any], bytes_each: float) -> None:
     """Layers alone: Llama-3.1-8B without embedding, head and final norm."""
     batch = {"global_batch_size": 8, "sequence_length": 4096, "micro_batch_size": 1}
     cluster, layout = {"node": node, "num_gpus": 8}, {"tensor_parallel": 1, "data_parallel": 8, "recomputed_layers": 0}

@@ -8,7 +8,8 @@ from functools import cache
 from planner.problem.problem import Problem
 from planner.schema.engine import Engine
 
-_LISTS = ("saved", "saved_by_adapter", "stub", "left_behind", "backward", "loss", "held", "log_prob", "cached")
+_KEPT = ("saved", "saved_by_adapter", "stub", "left_behind", "embedded")
+_LISTS = (*_KEPT, "backward", "loss", "held", "log_prob", "cached")
 
 
 def without_assumed(problem: Problem) -> Problem | None:

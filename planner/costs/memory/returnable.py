@@ -21,6 +21,7 @@ from planner.schema.engine import Engine
 RETURNABLE = (
     ItemName.ALLOCATOR_RESERVE,
     ItemName.ROOM_KEPT_FOR_GRADIENTS,
+    ItemName.BLOCKS_OF_THE_STEP,
     ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS,
 )
 """Items in which no live tensor lies: freed blocks, kept for the next allocation."""
@@ -46,7 +47,8 @@ def of_live_memory(question: Question) -> Question:
 
 
 def _holds_more(engine: Engine) -> bool:
-    return engine.reserve.median > 1 or engine.reserve.gradients_apart or bool(engine.cached)
+    apart = engine.reserve.gradients_apart or bool(engine.reserve.step_blocks)
+    return engine.reserve.median > 1 or apart or bool(engine.cached)
 
 
 def room_for(amounts: Sequence[tuple[str, float]], usable_gib: float) -> list[float]:

@@ -24,6 +24,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.awake_together import beside_rollouts, other_networks, rollouts_beside, while_scoring
+from planner.costs.memory.cached_blocks import cached_blocks
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.gathered import gathered, root_units_gradient
 from planner.costs.memory.leading import Line, leading_kept
@@ -130,7 +131,7 @@ class StageMemory(StageTensors):
             stage=self.stage, pipeline_parallel=lay.pipeline_parallel, num_micro_batches=lay.num_micro_batches
         )
         leading = self.is_first * self.problem.parameters.num_dense_layers * self._moe
-        logits = self.is_last * tokens_per_rank(lay) * self._sizes.elements("vocab") / lay.tensor_parallel
+        logits = self.is_last * tokens_per_rank(lay) * self.sizes.elements("vocab") / lay.tensor_parallel
         held = waiting * ((self.layers + self._further) * kept + leading * extra)
         return (
             Item(ItemName.ACTIVATIONS_AWAITING_WEIGHT_GRADIENTS, held, source),
@@ -180,8 +181,9 @@ class StageMemory(StageTensors):
                 waiting = self.recomputed * self._layer_bytes(engine.left_behind)[0]
                 items.append(Item(ItemName.LEFT_UNTIL_THE_BACKWARD_PASS_ENDS, waiting, engine.left_behind[0].source))
         items.append(Item(ItemName.ACTIVATIONS_RECOMPUTED_LAYERS, stubs, _source(engine.stub)))
+        items += self.of_embedding(self.in_flight)
         if name == "loss":
-            once = self._sizes.of(engine.loss, moe_layer=False)
+            once = self.sizes.of(engine.loss, moe_layer=False)
             logits = (self.is_last + self._further) * once
             items.append(Item(ItemName.LOGITS_AND_LOSS, logits, _source(engine.loss)))
         else:
@@ -200,7 +202,7 @@ class StageMemory(StageTensors):
     def _held(self) -> tuple[Item, ...]:
         """Outputs that the caller holds while layers run backward; at the loss they are part of it."""
         held = self.problem.engine.held
-        outputs = self.is_last * self._sizes.of(held, moe_layer=False)
+        outputs = self.is_last * self.sizes.of(held, moe_layer=False)
         return (Item(ItemName.LOGITS_AND_LOSS, outputs, _source(held)),) if held else ()
 
     def _end_of_backward(self) -> tuple[Item, ...]:
@@ -214,7 +216,8 @@ class StageMemory(StageTensors):
         last = first_layer_or_tied_table(self, running, _source(engine.backward))
         last += root_units_gradient(self, whole + last)
         copies = weight_copies(self, "recomputation", self._forward_loss_spares)
-        return self.state + copies + whole + last + self._held() + self._postponed()
+        beside = last + self.of_embedding(np.ones_like(self.in_flight)) + self._held() + self._postponed()
+        return self.state + copies + whole + beside
 
     def _state_before_step(self, name: str) -> tuple[Item, ...]:
         """State while the first layers of the backward pass run.
@@ -301,12 +304,7 @@ class StageMemory(StageTensors):
         allocated = self.moment(name)
         reserve = self.problem.engine.reserve
         items = [*allocated, Item(ItemName.ALLOCATOR_RESERVE, total(allocated) * (reserve.median - 1), reserve.source)]
-        if reserve.gradients_apart:
-            kept, live = (total([i for i in part if i.name == ItemName.GRADIENTS]) for part in (self.state, allocated))
-            items.append(Item(ItemName.ROOM_KEPT_FOR_GRADIENTS, kept - live, reserve.source))
-        if cached := self.problem.engine.cached:
-            blocks = self.is_last * self._sizes.of(cached, moe_layer=False)
-            items.append(Item(ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS, blocks, cached[0].source))
+        items += cached_blocks(self, name, self.state, allocated)
         known = self.problem.calibration
         if known is not None and known.memory is not None:
             factor, spare = known.memory.factor, items[len(allocated) :]

@@ -188,6 +188,13 @@ class StageParameters:
         return np.asarray(self.is_first * embedding + self.is_last * head + self.layers * 0.0)
 
     @property
+    def largest_table(self) -> Floats:
+        """Parameters of the larger table, embedding or head, on one rank of its stage; positions stand apart."""
+        embedding, head = self.end_parameters
+        first = self.is_first * (embedding - self.problem.parameters.beside_embedding)
+        return np.asarray(np.maximum(first, self.is_last * head) + self.layers * 0.0)
+
+    @property
     def ends(self) -> Floats:
         """Those of them that train."""
         return self.trained_tables if self.problem.scenario.adapter is not None else self.all_ends

@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from planner.costs.item_names import ItemName
+from planner.costs.ledger import Item
 from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import TensorSizes
@@ -23,7 +25,8 @@ class StageTensors(StageParameters):
     """Sizes of the engine's lists of tensors."""
 
     @cached_property
-    def _sizes(self) -> TensorSizes:
+    def sizes(self) -> TensorSizes:
+        """How large tensors of one micro-batch are on one rank."""
         return TensorSizes(self.problem, self.layouts)
 
     @cached_property
@@ -48,7 +51,7 @@ class StageTensors(StageParameters):
     def _of_kinds(self, tensors: Sequence[Tensor], beside: Sequence[Tensor] = ()) -> tuple[Floats, ...]:
         """Bytes of a usual layer for one micro-batch: of one that attends, and of one with linear attention if any."""
         kinds = (False, True) if self.problem.architecture.is_linear else (False,)
-        return tuple(self._sizes.of(tensors, moe_layer=self._moe, linear=kind, beside=beside) for kind in kinds)
+        return tuple(self.sizes.of(tensors, moe_layer=self._moe, linear=kind, beside=beside) for kind in kinds)
 
     def _most(self, kinds: tuple[Floats, ...]) -> Floats:
         """The larger of what the stage's kinds of layers take."""
@@ -64,7 +67,7 @@ class StageTensors(StageParameters):
         made = [t for t in loss if t.at in (None, FORWARD)]
         if all(t.at is None for t in made):
             return np.zeros(np.shape(self.layouts.tensor_parallel))
-        whole, forward = (self._sizes.of(tensors, moe_layer=False) for tensors in (loss, made))
+        whole, forward = (self.sizes.of(tensors, moe_layer=False) for tensors in (loss, made))
         return np.asarray(self.is_last * (whole - forward))
 
     @cached_property
@@ -81,13 +84,21 @@ class StageTensors(StageParameters):
             usual = self._full * usual + (1 - self._full) * linear[0]
         if not self._moe or not self.problem.parameters.num_dense_layers:
             return usual, usual * 0.0
-        return usual, self._sizes.of(tensors, moe_layer=False) - usual
+        return usual, self.sizes.of(tensors, moe_layer=False) - usual
 
     @property
     def _kept_tensors(self) -> Sequence[Tensor]:
         """What a layer keeps for its backward pass."""
         engine = self.problem.engine
         return engine.saved if self.problem.scenario.adapter is None else [*engine.saved, *engine.saved_by_adapter]
+
+    def of_embedding(self, in_flight: Floats) -> tuple[Item, ...]:
+        """What the embedding keeps on the first stage, of each micro-batch in flight."""
+        kept = self.problem.engine.embedded
+        if not kept:
+            return ()
+        each = self.is_first * in_flight * self.sizes.of(kept, moe_layer=False)
+        return (Item(ItemName.ACTIVATIONS_EMBEDDING, each, "; ".join(t.source for t in kept)),)
 
     @cached_property
     def layer_activations(self) -> tuple[Floats, Floats]:

@@ -9,6 +9,8 @@ from planner.validation.memory.cases import Case, Words
 
 PER_NODE = {"gb200-186gb": 4, "mi300x": 8}
 """GPUs of a node, where they are not eight."""
+MEGATRON_DROPOUT = ("megatron_ci_golden", "bigscience_prequel")
+"""Sources of runs with Megatron's own dropout; of the latter train/tr11-176B-ml/README.md says so (@053adaf)."""
 _SOURCE = Source(ref="validation/data/memory_cases.jsonl.gz", date="2026-11")
 
 
@@ -80,8 +82,8 @@ def family_of(case: Case) -> str:
 
 
 def _dropout(case: Case, which: str) -> float:
-    """Megatron's tests train with a dropout of 0.1 unless a flag says otherwise; nobody else does."""
-    if case.source != "megatron_ci_golden":
+    """Megatron's default of 0.1 unless a flag says otherwise, in its tests and where a source says it is inherited."""
+    if case.source not in MEGATRON_DROPOUT:
         return 0.0
     return 0.0 if f"{which}-dropout=0.0" in case.flags else 0.1
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from planner.costs.item_names import ItemName
+from planner.costs.memory.returnable import RETURNABLE
 from planner.inputs.document import load, override
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
@@ -36,8 +37,6 @@ OUTSIDE = (
     ItemName.ROLLOUT_ACTIVATIONS_AND_CUDA_GRAPHS,
 )
 """Not in the trainer's allocator."""
-RESERVE = (ItemName.ALLOCATOR_RESERVE, ItemName.ROOM_KEPT_FOR_GRADIENTS, ItemName.CACHED_BLOCKS_OF_OTHER_LENGTHS)
-"""In it, and no live tensor."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def trainer_peak(plan: Plan, metric: str) -> tuple[float, str]:
     """(what the metric shows at the fullest moment of the fullest stage, which moment). [GiB]"""
     if metric == CARD:
         return plan.peak_gib, plan.binding.phase
-    away = {*OUTSIDE, *(RESERVE if metric == "allocated" else ())}
+    away = {*OUTSIDE, *(RETURNABLE if metric == "allocated" else ())}
     of_phase = [
         (sum(item.amount for item in phase.items if item.name not in away), phase.phase)
         for phase in plan.memory
