@@ -9,6 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
@@ -105,7 +106,7 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     engine = catalog.find("engines", asked.engine or usual, Place("--engine"))
     _wrong_lengths(asked)
     lines = _Lines()
-    lines.add("name", f"{model.id}-{asked.task}-{count}x{gpu.id}"[:80])
+    lines.add("name", f"{_called(model.id)}-{asked.task}-{count}x{gpu.id}"[:80])
     lines.add("question", _question(asked))
     lines.add("task", {"lora": "sft", "qlora": "sft"}.get(asked.task, asked.task))
     lines.add("model", name)
@@ -129,6 +130,14 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")
     head = [f"# yaml-language-server: $schema={SCHEMA_FILE}", f"# ({SCHEMA_FILE}: planner schema --out {SCHEMA_FILE})"]
     return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
+
+
+def _called(model: str) -> str:
+    """A network in the name of its scenario: its id; of a file its own name, or that of the folder of a config.json."""
+    path = Path(model)
+    if path.name == "config.json":
+        path = path.resolve().parent
+    return (path.stem if path.suffix in (".json", ".yaml") else path.name) or "model"
 
 
 def trains_linear_attention(catalog: Catalog, *, rl: bool) -> list[str]:

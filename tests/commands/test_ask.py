@@ -114,6 +114,7 @@ def test_adapters_of_a_base_that_no_gpu_holds_get_an_engine_that_shards_it(catal
         (("qwen2.5-7b", "--gpus", "4xh100", "--task", "rl", "--sequence", "4k"), "--response 16k"),
         (("qwen2.5-7b", "--gpus", "4xh100", "--sequence", "many"), "expected tokens"),
         (("qwen", "--gpus", "4xh100"), "it may be several"),
+        (("qwen2.5-7b", "--gpus", "8xh100,8xmi300x"), "planner whatif run.yaml --set cluster.gpu=h100,mi300x"),
         (("qwen2.5-7b", "--gpus", "12xh100"), "num_gpus: 8"),
         (("qwen2.5-7b", "--gpus", "8xmi250x"), "no node type of the catalog has it"),
     ],
@@ -256,11 +257,13 @@ def test_a_config_json_is_a_model(tmp_path: Path) -> None:
         "hidden_act": "silu",
         "tie_word_embeddings": False,
     }
-    path = tmp_path / "config.json"
+    path = tmp_path / "mine" / "config.json"
+    path.parent.mkdir()
     path.write_text(json.dumps(config))
     done = run("ask", str(path), "--gpus", "128xh100", "--task", "pretrain", "--set", "layout.tensor_parallel=2")
     assert done.code == 0, done.err
     assert "13.016 B parameters, 40 layers of 5120" in " ".join(done.out.split())
+    assert done.out.startswith("mine-pretrain-128xh100-sxm5-80gb: ")
 
 
 @pytest.mark.parametrize(("sequence", "said"), [("128k", False), ("256k", True)])
