@@ -28,7 +28,18 @@ CODE = re.compile(
     r"[a-z]+[A-Z][a-z]+\w*"
 )
 """What a source that was read in code names: a file, a paper, a change, a count, a class."""
-LISTS = ("saved", "saved_by_adapter", "stub", "left_behind", "backward", "loss", "held", "log_prob", "cached")
+LISTS = (
+    "saved",
+    "saved_by_adapter",
+    "stub",
+    "left_behind",
+    "embedded",
+    "backward",
+    "loss",
+    "held",
+    "log_prob",
+    "cached",
+)
 
 
 def data_of(engine: str) -> Mapping[str, Any]:

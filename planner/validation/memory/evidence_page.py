@@ -17,6 +17,7 @@ LISTS = (
     "saved_by_adapter",
     "stub",
     "left_behind",
+    "embedded",
     "backward",
     "loss",
     "held",
