@@ -49,7 +49,8 @@ def refuse_shell(raw: bytes, name: str) -> None:
     """Raise InputError for a shell script, which is no YAML at all."""
     if SHELL.match(raw) or Path(name).suffix in (".sh", ".bash", ".slurm", ".sbatch"):
         because = "it is a shell script"
-        raise InputError(Mistake(f"{name} is no scenario", Place(name, 1), because, f"planner lint {name}"))
+        attempt = f"planner lint {name}; with --save run.yaml it becomes a scenario"
+        raise InputError(Mistake(f"{name} is no scenario", Place(name, 1), because, attempt))
 
 
 def of_ours(data: object, name: str) -> tuple[str, str] | None:

@@ -53,7 +53,10 @@ def nearest(word: str, choices: Sequence[str]) -> str | None:
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str | None:
-    """The sentence for `try:`, or None when nothing is close."""
+    """The sentence for `try:`, or None when nothing is close. `gpus` is rather `num_gpus` than `gpu`."""
+    longer = [choice for choice in choices if choice.endswith(f"_{word}")]
+    if 0 < len(longer) <= 3:
+        return f"did you mean {' or '.join(f'`{choice}`' for choice in sorted(longer))}?"
     match = nearest(word, choices)
     return None if match is None else f"did you mean `{match}`?"
 

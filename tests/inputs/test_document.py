@@ -295,6 +295,7 @@ def test_a_mistyped_key_is_one_mistake() -> None:
     (text,) = problems("cluster: {node: a, num_gpu: 8}\n")
     assert "unknown key `num_gpu` in cluster" in text
     assert "did you mean `num_gpus`?" in text
+    assert all("did you mean `num_gpus`?" in text for text in problems("cluster: {node: a, num_gpus: 8, gpus: 8}\n"))
 
 
 @pytest.mark.parametrize(
