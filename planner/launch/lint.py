@@ -71,6 +71,11 @@ OF_ACTIVATIONS = ("tokens_per_gpu", "micro_batch_size", "fixed_micro_batch_size"
 REPLICATED = "transformers-ddp"
 """Engine of a trainer whose GPUs all hold the whole state."""
 UNSHARED = "no line says how GPUs share the state: accelerate's own file is not here"
+STARTED_BY_ACCELERATE = frozenset(("llama-factory",))
+"""Launchers whose files say all but what accelerate's own file may say of sharding."""
+AS_COPIES = (
+    "no line shards the state: costed as copies of it; lint a folder with accelerate's file where that shards it"
+)
 IN_ITS_PLACE = "planner lint of a folder with both files, or --set engine=fsdp2, deepspeed, transformers-ddp"
 LENGTHS = "needs global_batch_size and sequence_length"
 SEVERAL = "estimate needs one layout, and the scenario leaves several open"
@@ -230,6 +235,8 @@ def _share(found: Found, overrides: Sequence[str]) -> None:
     if found.engine != FAMILIES[1] or gpus < 2:
         return
     found.engine = REPLICATED
+    if found.launcher in STARTED_BY_ACCELERATE:
+        found.note(found.places.get("micro_batch_size", Place("?")), AS_COPIES)
     if found.launcher == "accelerate" and not any(change.startswith("engine=") for change in overrides):
         place = found.places.get("micro_batch_size", Place("?"))
         found.uncosted.append((place, UNSHARED))

@@ -20,7 +20,7 @@ from drawn import Anything, words_of
 from megatron_model import decoder, first_pass, fused_parts, groups
 from refused import aimed, degrees, experts, lengths, rollouts
 from test_ms_swift import arguments as ms_swift_arguments
-from test_refused_layouts import REFUSALS, ask, batches, evenly, optimizer, said
+from test_refused_layouts import IN_ATTENTION, REFUSALS, ask, batches, evenly, optimizer, said
 from test_slime import OF_THE_USER, slime
 
 from planner.search.plan import Plan
@@ -136,7 +136,7 @@ LATER_OF_MS_SWIFT = {
     "sequence_divides_context": "not at all: it pads every sequence (swift/megatron/utils)",
     "sequence_divides_tensor": "not at all: the same",
     "recompute_needs_grouped_experts": "not at all: grouped products are its default, also in dense networks",
-    "heads_divide_context": "TransformerEngine pytorch/attention/dot_product_attention/context_parallel.py:4246",
+    "heads_divide_context": IN_ATTENTION,
 }
 """Rules that nothing asked here checks: where ms-swift stops instead."""
 

@@ -41,10 +41,10 @@ from torchtitan_trainer import dispatched, parts
 from planner.search.plan import Plan
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
+IN_ATTENTION = "TransformerEngine 2.17.1 pytorch/attention/dot_product_attention/context_parallel.py:3952"
 LATER = {
-    "megatron-core": {
-        "heads_divide_context": "TransformerEngine pytorch/attention/dot_product_attention/context_parallel.py:4246"
-    },
+    "megatron-core": {"heads_divide_context": IN_ATTENTION},
+    "slime": {"heads_divide_context": IN_ATTENTION},
     "verl-megatron": {
         "experts_divide": "megatron/core/transformer/moe/moe_layer.py:185, as a layer of experts is built"
     },

@@ -150,3 +150,14 @@ def test_other_engines_of_llama_factory_and_stages_that_are_not_counted(more: st
     assert linted.plan is None
     assert not [one for one in linted.findings if one.severity == "error"]
     assert why in linted.open[0].what
+
+
+def test_copies_of_the_state_are_said_to_be_what_another_file_may_shard(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    text = "model_name_or_path: Qwen/Qwen3-8B\nstage: sft\nfinetuning_type: full\ncutoff_len: 2048\npacking: true\n"
+    path.write_text(text + "bf16: true\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 2\n")
+    linted = lint(path, catalog(), ("cluster.num_gpus=8",))
+    assert linted.found.engine == "transformers-ddp"
+    assert any("accelerate's file" in why for _, why in linted.found.unread)
+    one = lint(path, catalog(), ("cluster.num_gpus=1",))
+    assert not any("accelerate's file" in why for _, why in one.found.unread)

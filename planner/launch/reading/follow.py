@@ -24,7 +24,7 @@ OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", 
 """Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
 CRITICS = frozenset(("gae", "ppo"))
 """Estimators of advantages that take a second network."""
-DEGREES_APART = ("tensor_parallel_size", "context_parallel_size")
+DEGREES_APART = ("tensor_parallel_size", "context_parallel_size", "sequence_parallel_degree", "expert_parallel_size")
 """Degrees of axolotl beside dp_shard_size, which FSDP2 has no words for here."""
 STAGES = {"torchtune": 0, "torchtune-fsdp": 3, "fsdp2": 3, "torchtitan": 3, "transformers": 0, "transformers-ddp": 0}
 """ZeRO stage of engines whose files need not say it."""
@@ -115,11 +115,11 @@ def _of_first_fsdp(found: Found) -> None:
 
 
 def _of_degrees_apart(found: Found) -> None:
-    """Ranks of degrees that are not costed share the weights as others do."""
+    """Ranks of degrees that are not costed, over which weights, tokens or experts lie otherwise than over shards."""
     words = found.words
-    for name in [name for name in DEGREES_APART if (found.number(name) or 1) > 1]:
+    for name in [name for name in DEGREES_APART if name in found.options and (found.number(name) or 1) > 1]:
         option, many, shards = found.options[name], found.number(name), words.get("shard_ranks")
-        found.unread.append((option.place, f"{name} {option.text} is not costed: as if its ranks shared the weights"))
+        found.uncosted.append((option.place, f"{name} {option.text} is not costed"))
         words["shard_ranks"] = shards * many if isinstance(shards, int) and many else shards
 
 
