@@ -244,12 +244,7 @@ def test_adapters_are_as_many_as_peft_makes(model: str, targets: list[str], made
     [
         ("megatron", {"layout": {"tensor_parallel": 2, "pipeline_parallel": 2}}),
         ("slime", {"engine": "slime", "task": "rl", "rl": RL, "batch": {"micro_batch_size": 1}}),
-        ("trl", {"engine": "fsdp2", "task": "sft", "layout": {"recomputed_layers": "all"}}),
         ("axolotl", {"engine": "fsdp2", "task": "sft", "layout": {"recomputed_layers": "all"}}),
-        (
-            "accelerate",
-            {"engine": "transformers-ddp", "task": "sft", "adapter": {"rank": 8, "targets": ["all-linear"]}},
-        ),
         (
             "llama-factory",
             {"engine": "deepspeed", "task": "sft", "layout": {"recomputed_layers": "all", "zero_stage": 3}},
