@@ -76,4 +76,4 @@ def all_linear(s: Architecture) -> list[str]:
     """Names that `all-linear` spells out: every linear layer of a block, fused ones by their parts."""
     fused = {"qkv_proj", "c_attn", "c_proj", "linear_qkv", "linear_proj"}
     mlp = ["gate_proj", "up_proj", "down_proj"] if s.gated_mlp else ["up_proj", "down_proj"]
-    return [name for name in attention_matrices(s) if name not in fused] + mlp
+    return [*(name for name in attention_matrices(s) if name not in fused), *linear_matrices(s), *mlp]

@@ -21,8 +21,9 @@ MLP_OUT = ("down_proj", "linear_fc2", "fc2", "c_proj")
 """Names of the MLP matrix whose outputs are the hidden size."""
 MLP_IN = ("gate_proj", "up_proj", "gate_up_proj", "linear_fc1", "c_fc", "fc1")
 """Names of MLP matrices that read the hidden size."""
-ATTENTION_OUT = ("o_proj", "linear_proj", "c_proj")
-"""Names of the matrix that reads what attention makes. GPT-2 calls it and the MLP's last matrix c_proj."""
+ATTENTION_OUT = ("o_proj", "linear_proj", "c_proj", "out_proj")
+"""Names of the matrix that reads what attention makes, of linear attention out_proj. GPT-2 calls it and the MLP's last
+matrix c_proj."""
 LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
 """Down-projections of latent attention."""
 
@@ -169,14 +170,17 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
     """
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
     attention, mlp = attention_matrices(architecture), mlp_matrices(architecture)
-    unknown = [name for name in names if name != ALL_LINEAR and name not in attention and name not in mlp]
+    linear, attending = linear_matrices(architecture), architecture.full_attention_layers
+    unknown = [n for n in names if n != ALL_LINEAR and n not in attention and n not in linear and n not in mlp]
     if unknown:
-        known = ", ".join([ALL_LINEAR, *attention, *mlp])
+        known = ", ".join([ALL_LINEAR, *attention, *linear, *mlp])
         raise ValueError(f"no linear layer is named {', '.join(unknown)}; this architecture has {known}")
     widths = _mlp_widths(architecture)
     sides: list[tuple[int, int]] = []
     for name in all_linear(architecture) if ALL_LINEAR in names else names:
-        into, out = (side * architecture.num_hidden_layers for side in attention.get(name, (0, 0)))
+        into, out = (side * attending for side in attention.get(name, (0, 0)))
+        more = (side * architecture.linear_layers for side in linear.get(name, (0, 0)))
+        into, out = (one + other for one, other in zip((into, out), more, strict=True))
         if name in mlp:
             wide = sum(mlp[name] * width * count for width, count in widths)
             hidden = sum(architecture.hidden_size * count for _, count in widths)
@@ -187,7 +191,8 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
 
 def adapted_shapes(architecture: Architecture, targets: Iterable[str]) -> tuple[tuple[int, int], ...]:
     """(inputs, outputs) of each matrix that carries a target name, of the widest MLP. [elements]"""
-    attention, mlp, hidden = attention_matrices(architecture), mlp_matrices(architecture), architecture.hidden_size
+    attention = attention_matrices(architecture) | linear_matrices(architecture)
+    mlp, hidden = mlp_matrices(architecture), architecture.hidden_size
     widest = max(width for width, count in _mlp_widths(architecture) if count)
     sides = []
     for name in target_names(architecture, targets):
@@ -207,14 +212,23 @@ class Adapted:
     """Which side tensor parallelism cuts: inputs, outputs or neither."""
 
 
-def adapted_attention(architecture: Architecture, targets: Iterable[str]) -> tuple[Adapted, ...]:
-    """Adapted attention matrices of one layer; latent down-projections lie whole on each rank."""
-    attention = attention_matrices(architecture)
+def adapted_attention(
+    architecture: Architecture, targets: Iterable[str], *, linear: bool = False
+) -> tuple[Adapted, ...]:
+    """Adapted attention matrices of one layer that attends, or has `linear` attention; latent down-projections lie
+    whole on each rank."""
+    attention = linear_matrices(architecture) if linear else attention_matrices(architecture)
     found = [name for name in target_names(architecture, targets) if name in attention]
     return tuple(
         Adapted(*attention[name], "inputs" if name in ATTENTION_OUT else "neither" if name in LATENTS else "outputs")
         for name in found
     )
+
+
+def adapted_of_attention(architecture: Architecture, targets: Iterable[str]) -> float:
+    """How many matrices of attention are adapted in one layer, in the mean layer where some have linear attention."""
+    full, linear = (len(adapted_attention(architecture, targets, linear=kind)) for kind in (False, True))
+    return full + (linear - full) * architecture.linear_layers / architecture.num_hidden_layers
 
 
 def adapted_mlp(architecture: Architecture, targets: Iterable[str], width: int) -> tuple[Adapted, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from planner.errors import Mistake
+from planner.formulas.matrices import linear_matrices, mlp_matrices
+from planner.formulas.parameters import target_names
 from planner.inputs.asked import trains_linear_attention
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
@@ -15,6 +17,8 @@ OPTIMIZERS = (
     *("paged-adamw-8bit", "paged-adamw-32bit"),
 )
 """Optimizers whose state is so many bytes a parameter, whatever its matrix."""
+ATTENDING = ("q_proj", "k_proj", "v_proj", "o_proj")
+"""Matrices of the layers that attend."""
 MODULES = frozenset(("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts"))
 """Modules that can be recomputed alone and are the same in both kinds of layers, or stand in those that attend."""
 UNCOUNTED = frozenset(("fine_grained_offloading", "fp8_attention", "fp8_activation_inputs", "unfused_attention"))
@@ -35,6 +39,12 @@ def linear_attention(
         return [Mistake(what, document.place(("model",)), because, f"engine: {' or '.join(able)}")]
     asked = (
         (("adapter",), scenario.adapter is not None and not said.adapters, "adapters", "leave adapter out"),
+        (
+            ("adapter", "targets"),
+            scenario.adapter is not None and architecture.is_moe and _on_experts(scenario, architecture),
+            "adapters on experts",
+            f"targets of attention: {', '.join([*ATTENDING, *linear_matrices(architecture)])}",
+        ),
         (
             ("precision",),
             scenario.precision not in said.precisions,
@@ -78,6 +88,12 @@ def linear_attention(
         for path, wrong, words, attempt in asked
         if wrong
     ]
+
+
+def _on_experts(scenario: Scenario, architecture: Architecture) -> bool:
+    """Whether adapters go on matrices of the MLP: which of them peft reaches differs from network to network."""
+    names = target_names(architecture, scenario.adapter.targets) if scenario.adapter is not None else ()
+    return not {*mlp_matrices(architecture)}.isdisjoint(names)
 
 
 def _other_lists(engine: Engine, options: list[str]) -> bool:

@@ -16,6 +16,7 @@ from planner.costs.memory.layer_kinds import full_attention_share
 from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError
 from planner.formulas.delta_rule import rule_bytes, rule_seconds
+from planner.formulas.parameters import lora_parameters
 from planner.formulas.stages import stage_chunks
 from planner.inputs.document import parse_document
 from planner.search.plan import Plan
@@ -210,7 +211,7 @@ def test_the_rules_seconds_are_those_measured_within_their_spread() -> None:
         ({"engine": "torchtitan"}, "not known to train qwen3.5-9b"),
         ({"precision": "fp32"}, "precision fp32 beside linear attention"),
         ({"engine": "fsdp2", "engine_options": ["transformer_engine"]}, "some of these options beside linear"),
-        ({"engine": "deepspeed", "adapter": {"rank": 8}}, "adapters beside linear attention"),
+        ({"engine": "transformers", "model": "qwen3.5-35b-a3b", "adapter": {"rank": 8}}, "adapters on experts beside"),
         ({"optimizer": "muon"}, "optimizer muon beside linear attention"),
         ({"adapter": {"rank": 8, "targets": ["all-linear"]}}, "adapters beside linear attention"),
         ({"layout": {"layers_per_stage": "free"}}, "stages left free beside linear attention"),
@@ -219,7 +220,23 @@ def test_the_rules_seconds_are_those_measured_within_their_spread() -> None:
 )
 def test_what_is_not_counted_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        problem(model="qwen3.5-9b", **changes)
+        problem(**{"model": "qwen3.5-9b", **changes})
+
+
+@pytest.mark.parametrize(
+    ("model", "targets", "made"),
+    [
+        ("qwen3.5-9b", ["all-linear"], 43_278_336),
+        ("qwen3.5-27b", ["all-linear"], 116_727_808),
+        ("qwen3.5-9b", ["q_proj", "k_proj", "v_proj", "o_proj"], 3_932_160),
+        ("qwen3.5-35b-a3b", ["in_proj_qkv", "in_proj_z", "out_proj"], 10_813_440),
+        ("qwen3-next-80b-a3b", ["in_proj_qkvz", "out_proj"], 11_796_480),
+    ],
+)
+def test_adapters_are_as_many_as_peft_makes(model: str, targets: list[str], made: int) -> None:
+    """Rank 16, counted with peft 0.21.2 over transformers 5.23.0 on the meta device."""
+    architecture = CATALOG.find("models", model)
+    assert lora_parameters(architecture, 16, targets) == made
 
 
 @pytest.mark.parametrize(
@@ -227,6 +244,11 @@ def test_what_is_not_counted_is_refused_by_name(changes: dict[str, Any], said: s
     [
         ("megatron", {"layout": {"tensor_parallel": 2, "pipeline_parallel": 2}}),
         ("slime", {"engine": "slime", "task": "rl", "rl": RL, "batch": {"micro_batch_size": 1}}),
+        ("axolotl", {"engine": "fsdp2", "task": "sft", "layout": {"recomputed_layers": "all"}}),
+        (
+            "llama-factory",
+            {"engine": "deepspeed", "task": "sft", "layout": {"recomputed_layers": "all", "zero_stage": 3}},
+        ),
     ],
 )
 def test_what_is_written_is_read_back(launcher: str, changes: dict[str, Any], tmp_path: Path) -> None:

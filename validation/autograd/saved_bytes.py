@@ -45,8 +45,9 @@ ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 FUSED_TARGETS = {
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
     "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "qwen3_5_text": (*ALL_TARGETS, "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"),
 }
-"""All linear layers of the model types that fuse some of them."""
+"""All linear layers of the model types that fuse some of them, or have others."""
 SEPARATE_MATRICES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
 """Model types whose projections carry the names above; phi3 and gpt2 fuse them."""
 WEIGHT_COPIES = "weight copies"
@@ -329,12 +330,15 @@ def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, str, st
             yield name, usual, "backward"
             if not a.is_moe:  # experts' gradients outweigh what loops may be asked for
                 yield name, f"{usual} {LINEAR}", "no fla backward"
+                yield name, usual, "lora q_proj v_proj"
+                for mode in ("lora", *VARIANTS, *ADAPTER_MODES):
+                    yield from ((name, layer, mode) for layer in (usual, f"{usual} {LINEAR}"))
 
 
 def _adapter_modes(name: str, a: Architecture) -> Iterator[str]:
     if a.model_type in SEPARATE_MATRICES:
         yield from ("lora", "lora q_proj v_proj")
-    if a.model_type in FUSED_TARGETS:
+    if a.model_type in FUSED_TARGETS and not a.is_linear:
         yield from ("lora", "lora 16-bit")
     if a.model_type in SEPARATE_MATRICES and name in BACKWARD_MODELS:
         yield from (*VARIANTS, *ADAPTER_MODES)

@@ -24,7 +24,7 @@ import linear_kernels
 import torch
 import transformers
 from networks import ATTENTION, configuration
-from saved_bytes import ALL_TARGETS, prepare
+from saved_bytes import prepare, targets_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -143,7 +143,8 @@ def _network(step: Step) -> torch.nn.Module:
     from peft import LoraConfig, get_peft_model
 
     model.enable_input_require_grads()
-    adapters = LoraConfig(r=ADAPTER_RANK, lora_alpha=2 * ADAPTER_RANK, target_modules=list(ALL_TARGETS))
+    targets = list(targets_of("lora", architecture))
+    adapters = LoraConfig(r=ADAPTER_RANK, lora_alpha=2 * ADAPTER_RANK, target_modules=targets)
     model = get_peft_model(model, adapters).train()
     for parameter in model.parameters():
         if parameter.requires_grad:  # peft makes them fp32; autocast_adapter_dtype=False casts none on the meta device
@@ -246,6 +247,8 @@ def steps() -> Iterator[Step]:
         yield Step("qwen3.5-4b", "bf16", checkpoint, 1, 4096)
         yield Step("qwen3.5-35b-a3b", "bf16", checkpoint, 1, 4096, layers=4)
     yield Step("qwen3.5-4b", "autocast", True, 1, 4096)
+    for checkpoint in (False, True):
+        yield Step("qwen3.5-4b", "bf16", checkpoint, 1, 4096, adapter="fp32")
     for precision in ("autocast", "fp32"):
         yield Step("mixtral-8x7b", precision, True, 1, 4096, layers=4, accumulated=True)
     for model in ("llama3.2-1b", "llama3.1-8b"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.costs.memory.layer_kinds import linear_cut
 from planner.costs.micro_batches import tokens_at_most
-from planner.formulas.matrices import linear_matrices
+from planner.formulas.matrices import attention_matrices, linear_matrices
 from planner.formulas.parameters import (
     ATTENTION_OUT,
     MLP_IN,
@@ -143,26 +143,32 @@ def _mlp_readers(a: Architecture) -> int:
     return 1 if not a.gated_mlp or a.model_type in ONE_GATE_UP_MATRIX else 2
 
 
-def _adapted(problem: Problem, width: str) -> float:
-    """Elements a token that the adapters of one layer read or make."""
+def _adapted(problem: Problem, width: str, *, linear: bool) -> float:
+    """Elements a token that the adapters of one layer read or make, one that attends or has `linear` attention."""
     a, adapter = problem.architecture, problem.scenario.adapter
     if adapter is None:
         return 0.0
     targets = set(target_names(a, adapter.targets))
+    targets -= set(attention_matrices(a) if linear else linear_matrices(a))
     latents = {"q_b_proj": a.q_lora_rank or 0, "kv_b_proj": a.kv_lora_rank or 0}
     other = targets - {*ATTENTION_OUT, *MLP_OUT, *latents}
     attention = {name for name in other if name not in MLP_IN}
     if width == "adapted_out":
+        if a.is_linear:
+            here = (*adapted_attention(a, targets, linear=linear), *adapted_mlp(a, targets, a.intermediate_size))
+            return sum(matrix.outputs for matrix in here)
         # A token visits its chosen experts only.
         visited = a.model_copy(update={"num_experts": a.num_experts_per_tok}) if a.is_moe else a
         return sum(out for _, out in adapted_sides(visited, targets)) / a.num_hidden_layers
+    made = a.linear_value_width if linear else a.attention_out_width
     return {
         "adapted_hidden": a.hidden_size * len(other) + sum(latents[name] for name in targets & set(latents)),
         "adapted_inputs": a.hidden_size * (bool(other & attention) + bool(other - attention))
         + sum(latents[name] for name in targets & set(latents)),
-        "adapted_attention_out": a.attention_out_width * bool(targets & set(ATTENTION_OUT)),
+        "adapted_attention_out": made * bool(targets & set(ATTENTION_OUT)),
         "adapted_ffn": a.intermediate_size * bool(targets & set(MLP_OUT)),
-        "adapted_rank": adapter.rank * (len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1))),
+        "adapted_rank": adapter.rank
+        * (len(adapted_attention(a, targets, linear=linear)) + len(adapted_mlp(a, targets, 1))),
     }[width]
 
 
@@ -214,7 +220,7 @@ class TensorSizes:
         """What holds in a layer of (experts, linear attention) and in others; filled when one is asked for."""
         return {}
 
-    def elements(self, width: str) -> float | Floats:
+    def elements(self, width: str, *, linear: bool = False) -> float | Floats:
         """Elements a token of a tensor of that width, before it is cut over ranks."""
         problem, a, layouts = self.problem, self.problem.architecture, self.layouts
         if width == "key_value":
@@ -234,7 +240,7 @@ class TensorSizes:
         if width == "expert_matrix":
             of_one = (2 if a.gated_mlp else 1) * a.hidden_size * (a.moe_intermediate_size or 0)
             return (a.num_experts or 0) * of_one / (layouts.expert_parallel * layouts.expert_tensor_parallel)
-        return self._fixed[width] if width in self._fixed else _adapted(problem, width)
+        return self._fixed[width] if width in self._fixed else _adapted(problem, width, linear=linear)
 
     def of(
         self, tensors: Sequence[Tensor], *, moe_layer: bool, linear: bool = False, beside: Sequence[Tensor] = ()
@@ -255,21 +261,21 @@ class TensorSizes:
             return not (linear and tensor.width in OF_FULL_ATTENTION) and all(holds[w] for w in conditions(tensor))
 
         for tensor in filter(there, tensors):
-            moments[tensor.at] = moments.get(tensor.at, none) + self._amount(tensor, tensor.width)
+            moments[tensor.at] = moments.get(tensor.at, none) + self._amount(tensor, tensor.width, linear=linear)
         for tensor in filter(there, (t for t in beside if t.gone_at is not None)):
             if tensor.gone_at in moments:
                 moments[tensor.gone_at] = moments[tensor.gone_at] - self._amount(
-                    tensor, tensor.gone_width or tensor.width
+                    tensor, tensor.gone_width or tensor.width, linear=linear
                 )
         always = moments.pop(None)
         return np.asarray(always + np.maximum.reduce([none, *moments.values()]))
 
-    def _amount(self, tensor: Tensor, width: str) -> float | Floats:
+    def _amount(self, tensor: Tensor, width: str, *, linear: bool) -> float | Floats:
         """Bytes of a tensor as if it were that wide."""
         at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
         times = at_once if tensor.each == "token" else 1.0
         share = shard_factor(self.problem, self.layouts, tensor)
-        return element_bytes(self.problem, tensor) * self.elements(width) * share * times
+        return element_bytes(self.problem, tensor) * self.elements(width, linear=linear) * share * times
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from planner.costs.time.kernels import Pass
 from planner.costs.time.layer import PASSES, LayerTime
 from planner.costs.time.modules import products
-from planner.formulas.parameters import Adapted, adapted_attention, adapted_mlp
+from planner.formulas.parameters import Adapted, adapted_attention, adapted_mlp, adapted_of_attention
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
 from planner.problem.state_bytes import FP32_BYTES
@@ -67,7 +67,7 @@ class AdapterTime:
         """
         a, lay, layer = self.problem.architecture, self.layer.layouts, self.layer
         targets, one, tp = self.adapter.targets, np.asarray(1.0), lay.tensor_parallel * 1.0
-        seconds = self._all(adapted_attention(a, targets), which, tokens=layer.tokens, ranks=tp, copies=one)
+        seconds = self._attention(which, tp)
         if not moe_layer:
             mlp = adapted_mlp(a, targets, a.intermediate_size)
             return seconds + self._all(mlp, which, tokens=layer.tokens, ranks=tp, copies=one)
@@ -79,6 +79,21 @@ class AdapterTime:
             shared = adapted_mlp(a, targets, a.shared_expert_intermediate_size)
             seconds = seconds + self._all(shared, which, tokens=layer.tokens, ranks=tp, copies=one)
         return seconds
+
+    def _attention(self, which: Pass, ranks: Floats) -> Floats:
+        """Those of attention, of the mean layer where some have linear attention. [s]"""
+        a, one = self.problem.architecture, np.asarray(1.0)
+        full, linear = (
+            self._all(
+                adapted_attention(a, self.adapter.targets, linear=kind),
+                which,
+                tokens=self.layer.tokens,
+                ranks=ranks,
+                copies=one,
+            )
+            for kind in (False, True)
+        )
+        return np.asarray(full + (linear - full) * a.linear_layers / a.num_hidden_layers)
 
     def _all(
         self, matrices: Sequence[Adapted], which: Pass, *, tokens: Floats, ranks: Floats, copies: Floats
@@ -160,12 +175,12 @@ class AdapterTime:
         moved = base.weight_bytes + 2.0 if moved is None else moved
         return self.layer.kernels.elementwise(moved * (dense + expert))
 
-    def kernels_of_a_pass(self, which: Pass) -> int:
+    def kernels_of_a_pass(self, which: Pass) -> float:
         """Kernels that one pass over a usual layer launches on top; going back, less the products that make no gradient
         of a frozen weight.
         """
         a, targets = self.problem.architecture, self.adapter.targets
-        count = len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1)) * (
+        count = adapted_of_attention(a, targets) + len(adapted_mlp(a, targets, 1)) * (
             1 + (a.is_moe and a.shared_expert_intermediate_size > 0)
         )
         kinds = self._kinds

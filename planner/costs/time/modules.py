@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.formulas.parameters import adapted_attention, adapted_mlp
+from planner.formulas.parameters import adapted_mlp, adapted_of_attention
 from planner.problem.problem import Problem
 
 
@@ -13,11 +13,11 @@ def products(problem: Problem) -> int:
     return attention + (2 if fused or not a.gated_mlp else 3)
 
 
-def modules(problem: Problem) -> int:
+def modules(problem: Problem) -> float:
     """Modules of a usual layer that hold weights of their own: projections, norms, both matrices of adapters."""
     adapter = problem.scenario.adapter
     found = products(problem) + (2 if problem.architecture.qk_norm == "none" else 4)
     if adapter is None:
         return found
     a, targets = problem.architecture, adapter.targets
-    return found + 2 * (len(adapted_attention(a, targets)) + len(adapted_mlp(a, targets, 1)))
+    return found + 2 * (adapted_of_attention(a, targets) + len(adapted_mlp(a, targets, 1)))
