@@ -7,6 +7,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item
 from planner.problem.awake_together import has_critic
+from planner.problem.critics import critics_share
 from planner.problem.layouts import Floats, Rollouts
 from planner.problem.problem import Problem
 from planner.schema.calibration import Phase
@@ -89,7 +90,7 @@ def switch_items(problem: Problem, choices: Rollouts) -> tuple[Item, ...]:
     moved = moved + weight_tensors(problem) * coloc.sync_tensor_ms / MS_PER_S
     trainer = held * 8 / choices.num_gpus / (coloc.wake_gb_per_s * GB)
     shares = sum(share for part, share in MOVED_SHARES.items() if not problem.stays(part))
-    trainer = trainer * (shares + (has_critic(problem) and not problem.stays("critic")))
+    trainer = trainer * (shares + (has_critic(problem) and not problem.stays("critic")) * critics_share(problem))
     sleeping = "trainer state of about 16 B a parameter to the host and back, twice; what stays on the GPU left out"
     items = (
         calibrated(problem, "weight_sync", Item(ItemName.WEIGHT_SYNC, moved + coloc.sync_fixed_seconds, coloc.source)),

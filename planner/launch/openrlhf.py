@@ -24,10 +24,11 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
     words = said(plan)
     table = key_table(catalog, TABLE, "flags")
-    values = settings(plan, table, words, NAME, {"recompute_granularity", "placement", "split_node"})
+    values = settings(plan, table, words, NAME, {"recompute_granularity", "placement", "split_node", "critic_model"})
     values |= optional(plan, table, NAME)
     if words["algorithm"] == "ppo":
         values |= settings(plan, key_table(catalog, TABLE, "critic"), words, NAME, set(words))
+        values["--critic.model_name_or_path"] = words["critic_model"] or words["model"]
     run = (
         'python3 -m openrlhf.cli.train_ppo_ray "${PLAN_ARGS[@]}" \\',
         '  --data.prompt_dataset "${PROMPT_DATA:?FIXME: dataset of prompts}" \\',

@@ -47,6 +47,7 @@ NEUTRAL: Words = {
     "eager": False,
     "log_prob_samples": None,
     "log_prob_tokens": None,
+    "critic_model": None,
 }
 """Decisions that need a word where they are not this; a launcher without one refuses them by name."""
 WHERE = {
@@ -57,6 +58,7 @@ WHERE = {
     "adapter": ("adapter",),
     "zero_bubble": ("layout", "schedule"),
     "uneven_stages": ("layout", "layers_per_stage"),
+    "critic_model": ("rl", "critic_model"),
     "quantised_rollout": ("rl", "rollout", "precision"),
     "rollout_max_concurrency": ("rl", "rollout", "max_concurrency"),
     "split_node": ("rl", "rollout", "num_gpus"),
@@ -118,6 +120,7 @@ def said(plan: Plan) -> Words:
         "task_rl": True,
         "quantised_rollout": None if out["rollout_precision"] == problem.precision.id else out["rollout_precision"],
         "algorithm": rl.algorithm,
+        "critic_model": None if (own := problem.work.critic) is None else own.hf_id or own.id,
         "reference": rl.reference_model,
         "asynchronous": problem.placement == ASYNCHRONOUS,
         "colocated": problem.colocated,

@@ -30,7 +30,7 @@ SPECS = (
     ("qwen3_5", ("slime_plugins.models.qwen3_5", "get_qwen3_5_spec")),
 )
 """slime's own layers for networks with linear attention, by how their model_type begins (scripts/models of v0.3.1)."""
-OF_PHASES = ("trainer_stays", "rollout_sleeps", "eager", "log_prob_samples", "log_prob_tokens")
+OF_PHASES = ("trainer_stays", "rollout_sleeps", "eager", "log_prob_samples", "log_prob_tokens", "critic_model")
 """Decisions about who is awake when, and about passes; SAYS are those of them that slime has flags for."""
 SAYS = {"eager", "log_prob_tokens"}
 

@@ -35,7 +35,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     tables = [key_table(catalog, TABLE, name) for _, name in TABLES[NAME] if name in _parts(plan)]
     also = {"uneven_stages"} if part == MEGATRON else {"recompute_granularity"}
     also |= {"placement"} if words["asynchronous"] else set()
-    also |= {"trainer_stays", "log_prob_samples", "log_prob_tokens"}
+    also |= {"trainer_stays", "log_prob_samples", "log_prob_tokens", "critic_model"}
     also |= {word for table in tables for word in table.spoken}
     values: Words = {}
     for table in tables:
@@ -71,6 +71,8 @@ def _critic(plan: Plan, part: str, words: Words) -> Words:
     own = f"critic.{part}"
     away = not plan.problem.stays("critic")
     out: Words = {f"{own}.param_offload": True, f"{own}.optimizer_offload": True} if away else {}
+    if words["critic_model"] is not None:
+        out["critic.model.path"] = words["critic_model"]
     if words["dynamic"]:
         return out | {"critic.ppo_max_token_len_per_gpu": words["tokens_per_gpu"]}
     return out | {"critic.ppo_micro_batch_size_per_gpu": words["fixed_micro_batch_size"]}

@@ -9,6 +9,7 @@ from planner.errors import Mistake, Place
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
+from planner.problem.critics import refused_critic
 from planner.problem.linear_attention import linear_attention
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
@@ -300,7 +301,7 @@ def work_contradictions(
             wrong.append(Mistake(what, where, because, "leave micro_batch_size out"))
     if rl is not None:
         wrong += _placement(document, scenario, engine)
-        wrong += _awake_together(document, scenario, engine) + _critic(document, scenario, engine)
+        wrong += _awake_together(document, scenario, engine) + refused_critic(document, scenario, engine)
         samples = allowed(rl.rollout_batch_size)[0] * allowed(rl.n_samples_per_prompt)[0]
         if samples % rl.steps_per_rollout:
             wrong.append(
@@ -369,23 +370,3 @@ def _awake_together(document: Document, scenario: Scenario, engine: Engine) -> l
             )
         )
     return wrong
-
-
-def _critic(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
-    """A critic that the engine has not, or that stands where none is counted."""
-    rl = scenario.rl
-    assert rl is not None
-    where = document.place(("rl", "algorithm"))
-    if rl.algorithm != "ppo":
-        said = "critic" in rl.trainer_on_gpu
-        because = f"rl.algorithm is {rl.algorithm}"
-        return [Mistake("rl.trainer_on_gpu names a critic", where, because, "rl.algorithm: ppo")] * said
-    source = engine.generation.critic if engine.generation is not None else None
-    reasons = {
-        f"engine {engine.id} has none that is counted (generation.critic of its file)": source is None,
-        "none is counted on GPUs of its own": rl.placement != "colocated",
-        "none is counted beside adapters": scenario.adapter is not None,
-        "none is counted whose optimizer works on the host": scenario.layout.optimizer_offload is True,
-    }
-    why = next((reason for reason, there in reasons.items() if there), None)
-    return [] if why is None else [Mistake("rl.algorithm ppo trains a critic", where, why, "algorithm: grpo")]

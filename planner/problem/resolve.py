@@ -17,6 +17,7 @@ from planner.problem.awake_together import spelt_out
 from planner.problem.choices import choose
 from planner.problem.conditions import modules_that_free
 from planner.problem.configured import configured_once, switched_on
+from planner.problem.critics import OWN, refused_size
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import CLIFF_TEXT, RESERVED_CLIFF, Machines
@@ -119,6 +120,10 @@ def _shared(names: Names, scenario: Scenario) -> dict[str, Any]:
         else:
             out["rollout_engine"] = names.find("rollouts", engine.colocation.rollout_engine, "engine")
     out["rollout_precision"] = _rollout_precision(names, scenario, out["rollout_engine"])
+    own = scenario.rl.critic_model if scenario.rl is not None else None
+    out["critic"] = names.find("models", own, *OWN) if own is not None else None
+    if out["critic"] is not None and out["architecture"] is not None:
+        names.wrong += refused_size(names.document, out["architecture"], out["critic"])
     names.wrong += _concurrency(names.document, scenario, out["rollout_engine"])
     pools = [pool.node for pool in scenario.cluster.pools or ()]
     asked = scenario.rl.rollout.node if scenario.rl is not None else None
@@ -199,6 +204,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
             optimizers=shared["optimizers"],
             rollout_engine=shared["rollout_engine"],
             rollout_precision=shared["rollout_precision"],
+            critic=shared["critic"],
             wishes=wishes,
         ),
         engine=engine,

@@ -23,6 +23,8 @@ class Work:
     rollout_engine: RolloutEngine | None
     rollout_precision: Precision | None
     """In which it holds weights, where that is not what is trained in."""
+    critic: Architecture | None
+    """Of PPO, where it is not the policy's own network."""
     wishes: tuple[WishCombination, ...]
     """Best first: fewest given up, then in playbook order, then by how much."""
 

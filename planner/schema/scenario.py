@@ -200,6 +200,8 @@ class Rl(Frozen):
     algorithm: Literal["grpo", "ppo"] = "grpo"
     """ppo: a critic is trained beside the policy, a network of the policy's own shape with one value a token instead of
     a vocabulary, laid out as the policy on the same GPUs."""
+    critic_model: str | None = None
+    """ppo: the critic's network, where it is not the policy's own; no larger, and laid out as the policy."""
     prompt_length: Tokens
     response_length: Tokens | TokenWish
     """Largest response [tokens]."""

@@ -123,6 +123,7 @@ Published.total_gb | GB | 80 | The printed sum.
 Published.relative_throughput | - | "65-70 %" | As printed.
 Published.stability | - | "critical" | As printed.
 Rl.algorithm | - | "grpo" | grpo: group-relative policy optimisation and its relatives, no critic.
+Rl.critic_model | - | "qwen2.5-1.5b"
 Rl.prompt_length | tokens | 1024 | Largest prompt.
 Rl.response_length | tokens | 8192
 Rl.response_distribution | - | {"mean": 2000, "p99": 7000} | How long responses are.

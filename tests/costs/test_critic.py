@@ -135,6 +135,41 @@ def test_a_critic_in_its_own_processes(
     assert any("costed as the actor" in why for _, why in lint(path, default_catalog()).found.unread)
 
 
+SMALL = 1_543_714_304
+"""Parameters of Qwen2.5-1.5B."""
+
+
+@pytest.mark.parametrize("layout", [FSDP2, ZERO_3])
+def test_a_critic_of_a_smaller_network(ppo: Document, tmp_path: Path, layout: dict[str, Any]) -> None:
+    """Its state by its own parameters, its passes as those of a policy of its network without logits; read back."""
+    stays = {"rl.trainer_on_gpu": ["critic"]} if layout is FSDP2 else {}
+    own = override(ppo, {**layout, **stays, "rl.critic_model": "qwen2.5-1.5b"})
+    found = estimate(own)
+    each = (4 + 8) / 8 if stays else 2 / 8
+    assert critic(found, "backward") == pytest.approx(each * SMALL / GIB, rel=2e-3)
+    alone, same, less = (
+        dict(estimate(override(ppo, {**layout, **change})).phases)
+        for change in ({"rl.algorithm": "grpo"}, {}, {"rl.critic_model": "qwen2.5-1.5b"})
+    )
+    little = dict(estimate(override(ppo, {**layout, "model": "qwen2.5-1.5b", "rl.algorithm": "grpo"})).phases)
+    # The small network's own training, less its logits, is what it adds.
+    assert 0.6 * little["training"] < less["training"] - alone["training"] < little["training"]
+    assert less["training"] < same["training"]
+    assert less["update"] - alone["update"] == pytest.approx(little["update"], rel=1e-6)
+    assert less["log-probabilities"] - alone["log-probabilities"] < 0.5 * little["log-probabilities"]
+    outcome = search(own)
+    assert outcome.plan is not None
+    path, launcher = tmp_path / "plan.sh", {"verl-fsdp2": "verl", "openrlhf": "openrlhf"}[str(layout["engine"])]
+    path.write_text(registry.files(launcher, outcome, default_catalog())["plan.sh"], encoding="utf-8")
+    read = lint(path, default_catalog(), overrides=("cluster.node=hgx-h100-8",))
+    assert read.scenario["rl"]["critic_model"] == "qwen2.5-1.5b"
+    assert read.plan is not None
+    assert read.plan.peak_gib == pytest.approx(outcome.plan.peak_gib, abs=0.01)
+    path.write_text(path.read_text().replace("Qwen2.5-1.5B", "Qwen2.5-32B"), encoding="utf-8")
+    large = lint(path, default_catalog(), overrides=("cluster.node=hgx-h100-8",)).found.unread
+    assert any("Qwen2.5-32B is costed as the policy's network" in why for _, why in large)
+
+
 def test_one_sample_a_prompt_needs_a_critic(ppo: Document) -> None:
     one = {**ZERO_3, "rl.n_samples_per_prompt": 1, "rl.rollout_batch_size": 256}
     assert estimate(override(ppo, one)).peak_gib > 0
@@ -157,6 +192,9 @@ def test_what_of_a_critic_is_not_the_policys_is_listed(ppo: Document, tmp_path: 
         ({"rl.placement": "asynchronous"}, "none is counted on GPUs of its own"),
         ({"adapter": {"rank": 8, "targets": ["all-linear"]}}, "none is counted beside adapters"),
         ({"rl.algorithm": "grpo", "rl.trainer_on_gpu": ["critic"]}, "rl.algorithm is grpo"),
+        ({"rl.algorithm": "grpo", "rl.critic_model": "qwen2.5-1.5b"}, "rl.critic_model names a critic"),
+        ({"rl.critic_model": "qwen2.5-1.5b"}, "where an engine has no pipeline"),
+        ({**FSDP2, "rl.critic_model": "qwen2.5-32b"}, "larger than the policy"),
     ],
 )
 def test_where_none_is_counted_it_is_refused(ppo: Document, changes: dict[str, Any], said: str) -> None:

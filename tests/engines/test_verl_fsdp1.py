@@ -74,14 +74,13 @@ class Live:
     """Bytes of all tensors that are there, at the fullest moment of each part of a step."""
 
     def __init__(self) -> None:
-        from torch.utils._python_dispatch import TorchDispatchMode
-        from torch.utils._pytree import tree_leaves
-
+        mode: Any = pytest.importorskip("torch.utils._python_dispatch").TorchDispatchMode
+        tree_leaves = pytest.importorskip("torch.utils._pytree").tree_leaves
         outer = self
         self.part, self.peaks = "", Counter[str]()
         self.known: dict[int, Any] = {}
 
-        class Mode(TorchDispatchMode):  # type: ignore[misc]
+        class Mode(mode):  # type: ignore[misc]
             def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 made = function(*args, **(kwargs or {}))
                 for tensor in tree_leaves((made, args)):

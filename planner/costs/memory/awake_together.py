@@ -26,6 +26,7 @@ from planner.problem.awake_together import (
     sends_from_gpu,
     sleeping_critic_gib,
 )
+from planner.problem.critics import critics_share
 from planner.units import GIB
 
 WEIGHTS = (
@@ -97,10 +98,10 @@ def other_networks(stage: StageParameters, state: tuple[Item, ...]) -> tuple[Ite
     if has_critic(problem) and problem.stays("critic"):
         gone = () if problem.colocation.gradients_with_weights else (ItemName.GRADIENTS,)
         shared = (ItemName.LIBRARY_WORKSPACES, ItemName.WEIGHT_GRADIENT_BUFFERS)
-        kept = total([item for item in state if item.name not in (*gone, *shared)])
+        kept = total([item for item in state if item.name not in (*gone, *shared)]) * critics_share(problem)
         found.append(Item(ItemName.CRITIC, kept, problem.colocation.source))
     elif has_critic(problem) and "weights" in problem.colocation.critic_keeps:
-        weights = total([item for item in state if item.name in SENT])
+        weights = total([item for item in state if item.name in SENT]) * critics_share(problem)
         found.append(Item(ItemName.CRITIC, weights, problem.colocation.source))
     return tuple(found)
 

@@ -12,6 +12,7 @@ from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.memory.weights import sharded_weights
 from planner.problem.awake_together import has_critic
+from planner.problem.critics import critics_share
 from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
 from planner.problem.state_bytes import FP32_BYTES
@@ -80,7 +81,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     elif asleep and not problem.stays("optimizer"):
         items.append(Item(ItemName.SLEEPING_TRAINERS_OPTIMIZER, ranks * held, "state of this node's ranks"))
         if coloc is not None and coloc.sleeping_gradients_on_host:
-            left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes * (1 + has_critic(problem))
+            left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes
+            left = left * (1 + has_critic(problem) * critics_share(problem))
             items.append(Item(ItemName.SLEEPING_TRAINERS_GRADIENTS, left, coloc.source))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(
@@ -114,10 +116,11 @@ def _checkpoint(memory: StageMemory, ranks: Floats, held_weights: Floats) -> Ite
 
 
 def _sleeping_critic(problem: Problem, ranks: Floats, weights: Floats, state: Floats) -> list[Item]:
-    """Weights and optimizer of a critic while the policy works: as many as the policy's. [bytes]"""
+    """Weights and optimizer of a critic while the policy works: the policy's by their parameters. [bytes]"""
     source = problem.colocation.source
-    copied = ranks * weights * problem.precision.weight_bytes
-    optimizer = Item(ItemName.SLEEPING_CRITICS_OPTIMIZER, ranks * state, source)
+    share = critics_share(problem)
+    copied = ranks * weights * problem.precision.weight_bytes * share
+    optimizer = Item(ItemName.SLEEPING_CRITICS_OPTIMIZER, ranks * state * share, source)
     if "weights" in problem.colocation.critic_keeps:
         return [optimizer]
     return [Item("weight copy (critic)", copied, source), optimizer]

@@ -24,6 +24,16 @@ class Affine:
         """Seconds of one visit of the stage. [s]"""
         return np.asarray(layers * self.layer + recomputed * self.recomputed + self.end)
 
+    def beside(self, other: Affine, layers: float, *, end: bool) -> Affine:
+        """With an item of another network, `layers` of whose layers come with one of this one's, and its end or not."""
+        return Affine(
+            self.name,
+            self.layer + layers * other.layer,
+            self.recomputed + layers * other.recomputed,
+            self.end + other.end * end,
+            f"{self.source}; and the critic's",
+        )
+
     def scaled(self, factor: float, because: str) -> Affine:
         """The same item, so many times as long."""
         return Affine(

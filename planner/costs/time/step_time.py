@@ -30,13 +30,13 @@ from planner.costs.time.update import MS, UpdateTime
 from planner.formulas.faults import factor_at_scale
 from planner.formulas.schedule import WEIGHT_SHARE
 from planner.problem.awake_together import has_critic
+from planner.problem.critics import of_critic
 from planner.problem.layouts import Floats, Ints
 from planner.units import US_PER_S
 
 VISITS = ("train", "score", "swap", "update")
 ONCE = ("swap", "update")
 """Visits in which no stage waits for another's micro-batches: as slow as the slowest stage."""
-CRITIC = "the critic, a network like the policy"
 PCIE = "engine file: what activation_offload takes off the GPU; 0.8 of the PCIe rate each way"
 
 
@@ -76,11 +76,27 @@ class StepTime(BusyTime):
     @cached_property
     def train(self) -> tuple[Affine, ...]:
         """Forward and backward of one micro-batch on one stage; a critic's after the policy's, without logits."""
+        return self._with_critic(self._policy, lambda critic: critic._policy, no_end=(ItemName.LOGITS_AND_LOSS,))
+
+    @cached_property
+    def _critic(self) -> StepTime | None:
+        """Times of the critic's network in the policy's place."""
         if not has_critic(self.problem):
-            return self._policy
-        once = (ItemName.LOGITS_AND_LOSS,)
+            return None
+        own = of_critic(self.problem)
+        return self if own is self.problem else replace(self, problem=own)
+
+    def _with_critic(
+        self, rows: tuple[Affine, ...], of: Callable[[StepTime], tuple[Affine, ...]], no_end: tuple[str, ...] = ()
+    ) -> tuple[Affine, ...]:
+        """The policy's items with those of a critic, if there is one, of whose layers a share runs for each of its."""
+        critic = self._critic
+        if critic is None:
+            return rows
+        share = critic.problem.architecture.num_hidden_layers / self.problem.architecture.num_hidden_layers
+        more = {row.name: row for row in of(critic)}
         return tuple(
-            replace(row.scaled(2, CRITIC), end=row.end if row.name in once else 2 * row.end) for row in self._policy
+            row.beside(more[row.name], share, end=row.name not in no_end) if row.name in more else row for row in rows
         )
 
     @cached_property
@@ -196,9 +212,12 @@ class StepTime(BusyTime):
         They make log-probabilities (reference and old policy), and a critic's values, which have no logits.
         """
         passes = float(len(self.problem.scored_by))
-        with_values = passes + has_critic(self.problem)
-        if not with_values:
+        if not passes and self._critic is None:
             return ()
+        return self._with_critic(self._scored(passes), lambda critic: critic._scored(1.0, logits=False))
+
+    def _scored(self, passes: float, *, logits: bool = True) -> tuple[Affine, ...]:
+        """So many forward passes; without logits no head runs."""
         rows = []
         larger = self._unequal.fewer  # micro-batches: fewer launches to wait for, and fewer gathers of sharded weights
         free = larger * self.free[0]
@@ -210,10 +229,12 @@ class StepTime(BusyTime):
             if row.name == ItemName.MOVING_ACTIVATIONS_TO_THE_HOST:
                 continue
             again = once[row.name]() if row.name in once else row.recomputed
-            end = passes * (self._is_last * self._head_seconds()[0]) if row.name == ItemName.LOGITS_AND_LOSS else 0.0
+            end: Floats | float = 0.0
+            if row.name == ItemName.LOGITS_AND_LOSS and logits:
+                end = passes * (self._is_last * self._head_seconds()[0])
             if row.name == ItemName.PIPELINE_SENDS:
-                end = with_values * self.sends_of_scoring
-            rows.append(Affine(row.name, with_values * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
+                end = passes * self.sends_of_scoring
+            rows.append(Affine(row.name, passes * again, row.recomputed * 0.0, row.end * 0.0 + end, row.source))
         return tuple(rows)
 
     @cached_property
@@ -228,7 +249,11 @@ class StepTime(BusyTime):
 
     @cached_property
     def update(self) -> tuple[Affine, ...]:
-        """Once a step: gradients reduced, optimizer stepped, parameters gathered."""
+        """Once a step: gradients reduced, optimizer stepped, parameters gathered; of a critic too."""
+        return self._with_critic(self._updated, lambda critic: critic._updated)
+
+    @cached_property
+    def _updated(self) -> tuple[Affine, ...]:
         problem, lay = self.problem, self.layouts
         one, zero = np.ones_like(self.stage), np.zeros_like(self.stage)
 
@@ -249,7 +274,7 @@ class StepTime(BusyTime):
         )
         if problem.engine.timing.step_ms:
             rows.append(Affine(ItemName.FIXED_TIME_OF_A_STEP, zero * 0.0, zero * 0.0, zero + update.fixed(), HOST))
-        return tuple(row.scaled(2, CRITIC) for row in rows) if has_critic(problem) else tuple(rows)
+        return tuple(rows)
 
     def visit(self, name: str) -> tuple[Affine, ...]:
         """The items of a visit by its name, with the factor of the scenario's calibration on them."""

@@ -30,6 +30,8 @@ def say_like_the_actor(found: Found) -> None:
             own = found.options.get(instead)
         said = own.text if own is not None else usual
         other = its.text if its is not None else usual
-        if said is not None and said != other:
+        if own is not None and own.known and usual is None and said != other:
+            found.say("critic_model", own.text, own.name)
+        elif said is not None and said != other:
             place = next((option.place for option in (own, its) if option is not None), Place("?"))
             found.note(place, f"{critic}{name} {said} is costed as the actor's {other}")

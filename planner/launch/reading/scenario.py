@@ -7,6 +7,7 @@ import re
 from planner.errors import Place
 from planner.inputs.catalog import Catalog
 from planner.launch.reading.found import Found
+from planner.problem.critics import larger
 from planner.schema.catalog import Architecture
 
 PINS = (
@@ -73,6 +74,8 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     _ends(found, flat, catalog, put)
     _work(found, flat, put)
     _recomputation(found, flat, put)
+    if (own := _critic(found, flat, catalog)) is not None:
+        put("rl.critic_model", own, "critic_model")
     for field, part in (found.adapter or {}).items():
         put(f"adapter.{field}", part, "adapter")
     if flat.get("cluster.num_gpus") is None:
@@ -220,6 +223,19 @@ def _recomputation(found: Found, flat: Tree, put: object) -> None:
         put("layout.recomputed_layers", "all", "all_recomputed")
     else:
         put("layout.recomputed_layers", 0, "recompute_granularity")
+
+
+def _critic(found: Found, flat: Tree, catalog: Catalog) -> str | None:
+    """The critic's network where it is another than the policy's, of the catalog, and no larger; else it is listed."""
+    name = found.words.get("critic_model")
+    if name is None or flat.get("rl.algorithm") != "ppo":
+        return None
+    own = model_of(str(name), catalog)
+    critic, policy = known_model(str(own), catalog), known_model(str(flat.get("model")), catalog)
+    if critic is None or policy is None or larger(policy, critic):
+        found.note(found.places["critic_model"], f"the critic {name} is costed as the policy's network")
+        return None
+    return None if critic == policy else own
 
 
 def known_model(name: str, catalog: Catalog) -> Architecture | None:

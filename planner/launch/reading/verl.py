@@ -11,7 +11,8 @@ ACTOR = "actor_rollout_ref.actor"
 OF_ALL_RANKS = "ppo_micro_batch_size"
 """Samples of a micro-batch over all ranks, as releases before 0.3 were told; a rank's own is the setting of today."""
 CRITICS_SIZES = ("ppo_max_token_len_per_gpu", "ppo_micro_batch_size_per_gpu")
-INHERITED = ("critic.model.path",)
+NETWORK = "critic.model.path"
+INHERITED = (NETWORK,)
 """What a critic's own default already says, or what no plan rests on."""
 REFERENCE = "actor_rollout_ref.ref.megatron.param_offload"
 
@@ -52,6 +53,15 @@ def say_critic(found: Found, *, megatron: bool) -> None:
     pairs |= {f"critic.{name}": f"{ACTOR}.{name}" for name in CRITICS_SIZES}
     for critics, policys in pairs.items():
         said, its = found.options.get(critics), found.options.get(policys)
+        if (
+            critics == NETWORK
+            and not megatron
+            and said is not None
+            and said.known
+            and (its is None or said.text != its.text)
+        ):
+            found.say("critic_model", said.text, NETWORK)
+            continue
         if said is not None and (its is None or said.text != its.text):
             found.note(said.place, f"{critics} {said.text} is costed as the policy's {its.text if its else 'own'}")
         elif said is None and its is not None and critics not in INHERITED:
