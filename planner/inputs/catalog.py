@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
@@ -216,9 +215,8 @@ class Catalog:
         if kind not in self._files:
             found: dict[str, Path] = {}
             for folder in reversed(self.folders):
-                with suppress(OSError):
-                    names = sorted(name for name in os.listdir(folder / kind) if name.endswith(".yaml"))
-                    found |= {name.removesuffix(".yaml"): folder / kind / name for name in names}
+                for path in sorted((folder / kind).glob("*.yaml")):
+                    found[path.stem] = path
             self._files[kind] = found
         return self._files[kind]
 
