@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -57,20 +57,22 @@ class Layouts:
 
     def take(self, index: NDArray[np.bool_] | Ints | int) -> Layouts:
         """The rows that a mask or an index selects."""
-        return replace(self, **{f.name: np.atleast_1d(getattr(self, f.name)[index]) for f in fields(self)})
+        return Layouts(*(np.atleast_1d(values[index]) for _, values in self.columns()))
 
     def expand(self) -> Layouts:
         """The same columns with a trailing axis of one, to broadcast against stages."""
-        return replace(self, **{f.name: getattr(self, f.name)[..., None] for f in fields(self)})
+        return Layouts(*(values[..., None] for _, values in self.columns()))
 
     def columns(self) -> Iterator[tuple[str, Ints]]:
         """(name, values) of every column, in the order of definition."""
-        for f in fields(self):
-            yield f.name, getattr(self, f.name)
+        return ((name, getattr(self, name)) for name in _COLUMNS)
 
     def row(self, index: int) -> dict[str, int]:
         """One candidate as plain integers."""
         return {name: int(values[index]) for name, values in self.columns()}
+
+
+_COLUMNS = tuple(field.name for field in fields(Layouts))
 
 
 def distinct(*columns: Ints) -> tuple[list[tuple[int, ...]], Ints]:
@@ -113,4 +115,4 @@ class Rollouts:
 
     def take(self, index: object) -> Rollouts:
         """The rows that a mask or an index selects."""
-        return replace(self, **{f.name: np.atleast_1d(getattr(self, f.name)[index]) for f in fields(self)})
+        return Rollouts(*(np.atleast_1d(getattr(self, field.name)[index]) for field in fields(self)))

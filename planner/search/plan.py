@@ -196,15 +196,18 @@ def make_plan(
     memory = stage_memory(problem, wide, index, n, r)
     known = without_assumed(problem)
     read = None if known is None else stage_memory(known, wide, index, n, r)
+    ledgers = {}
+    for moment in moments(problem):
+        items = tuple(Item(i.name, np.broadcast_to(i.amount, (1, stages)), i.source) for i in memory.ledger(moment))
+        less = total(items) - total(read.ledger(moment)) if read is not None else np.zeros((1, stages))
+        ledgers[moment] = items, np.broadcast_to(less, (1, stages))
     phases = []
     heads = {stages - 1, 0} if problem.engine.pipeline.bidirectional else {stages - 1}
     for stage in range(stages):
-        for moment in moments(problem):
-            items = tuple(Item(i.name, np.broadcast_to(i.amount, (1, stages)), i.source) for i in memory.ledger(moment))
-            less = total(items) - total(read.ledger(moment)) if read is not None else np.zeros((1, stages))
+        for moment, (items, less) in ledgers.items():
             if (moment == "loss" and stage not in heads) or (moment == "recomputation" and not recomputed[stage]):
                 continue
-            assumed = float(np.broadcast_to(less, (1, stages))[0, stage]) / GIB
+            assumed = float(less[0, stage]) / GIB
             usable = (problem if stage < first_stages(problem, one.row(0)) else problem.later or problem).usable_gib
             phases.append(phase_memory(stage, moment, _entries(items, stage, GIB), usable, assumed))
     step = step_time(problem, wide, index)

@@ -27,9 +27,10 @@ from planner.search.space import build_space
 POOLS = "scenarios/qwen7b_rl_two_pools.yaml"
 SMALL = [
     "layout.optimizer_offload=false", "layout.pipeline_parallel=1", "layout.tensor_parallel=[2, 4]",
-    "rl.placement=[colocated, asynchronous]",
+    "rl.placement=[colocated, asynchronous]", "layout.recompute_modules=[]", "layout.activation_offload=false",
 ]  # fmt: skip
 """Fewer choices, where each of them is costed many times."""
+SET_SMALL = [word for change in SMALL for word in ("--set", change)]
 LLAMA = "scenarios/llama70b_64xh100.yaml"
 APART = ("rl.placement=disaggregated", "rl.rollout.node=hgx-a100-8", "cluster.pools[0].num_gpus=8")
 
@@ -122,18 +123,18 @@ def test_demanded_headroom_is_that_of_the_gpu_that_binds() -> None:
 
 
 def test_the_plan_has_it_already_only_where_every_decision_is_the_same() -> None:
-    base = solved(POOLS)
-    assert same_decisions(base, solved(POOLS, "rl.placement=asynchronous")), "pinned, it is the same plan"
-    assert not same_decisions(base, solved(POOLS, "rl.rollout.tensor_parallel=2"))
+    base = solved(POOLS, *SMALL)
+    assert same_decisions(base, solved(POOLS, *SMALL, "rl.placement=asynchronous")), "pinned, it is the same plan"
+    assert not same_decisions(base, solved(POOLS, *SMALL, "rl.rollout.tensor_parallel=2"))
     eight = ("cluster.num_gpus=8", "model=llama3.1-8b", "layout.tensor_parallel=2", "layout.pipeline_parallel=1")
     one, other = solved(LLAMA, *eight, "precision=bf16"), solved(LLAMA, *eight, "precision=fp8")
     assert not same_decisions(one, other)
-    asked = run("explain", POOLS, "-v", "--no-neighbours", "--why-not", "rl.placement=asynchronous")
+    asked = run("explain", POOLS, *SET_SMALL, "-v", "--no-neighbours", "--why-not", "rl.placement=asynchronous")
     assert "The plan has it already." in asked.out
 
 
 def test_why_not_takes_any_path_and_refuses_wrong_ones_before_solving() -> None:
-    done = run("explain", POOLS, "-v", "--no-neighbours", "--why-not", "cluster.pools[0].num_gpus=4")
+    done = run("explain", POOLS, *SET_SMALL, "-v", "--no-neighbours", "--why-not", "cluster.pools[0].num_gpus=4")
     assert done.code == 0
     assert "Why not cluster.pools[0].num_gpus=4?" in done.out
     wrong = run("explain", POOLS, "--why-not", "rl.placment=colocated")

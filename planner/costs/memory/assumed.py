@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 from planner.problem.problem import Problem
 from planner.schema.engine import Engine
@@ -14,14 +13,12 @@ _LISTS = (*_KEPT, "backward", "loss", "held", "log_prob", "cached")
 
 def without_assumed(problem: Problem) -> Problem | None:
     """The problem with everything assumed about the trainer's tensors and states left out; None where nothing is."""
-    engine = _read_only(problem.engine.model_dump_json())
+    engine = _read_only(problem.engine)
     return None if engine is None else replace(problem, engine=engine)
 
 
-@cache
-def _read_only(engine: str) -> Engine | None:
-    """The engine of that JSON with what was read in code or fitted alone; None where that is all of it."""
-    whole = Engine.model_validate_json(engine)
+def _read_only(whole: Engine) -> Engine | None:
+    """The engine with what was read in code or fitted alone; None where that is all of it."""
     kept = {name: [t for t in getattr(whole, name) if not t.assumed] for name in _LISTS}
     changed = {name: tensors for name, tensors in kept.items() if len(tensors) < len(getattr(whole, name))}
     if not changed and not whole.states.assumed:

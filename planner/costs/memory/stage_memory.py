@@ -42,7 +42,7 @@ from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
 from planner.costs.memory.weights import cached_fp8_copies, reduction_buckets, sharded_weights
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
-from planner.formulas.activations import in_flight_layers_factor, postponed_weight_gradients
+from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
@@ -109,18 +109,6 @@ class StageMemory(StageTensors):
             engine.weight_gradient_buffer_source or "",
         )
 
-    @cached_property
-    def in_flight(self) -> Floats:
-        """Micro-batches alive on the stage at the peak."""
-        return in_flight_layers_factor(
-            stage=self.stage,
-            pipeline_parallel=self.layouts.pipeline_parallel,
-            virtual_pipeline=self.layouts.virtual_pipeline,
-            num_micro_batches=self.layouts.num_micro_batches,
-            group_size=self.problem.engine.pipeline.group_size,
-            bidirectional=self.problem.engine.pipeline.bidirectional,
-        )
-
     def _postponed(self) -> tuple[Item, ...]:
         """What waits for its weight gradients under ZB-H1, recomputed layers rebuilt and the head too."""
         source = self.problem.engine.pipeline.zero_bubble
@@ -138,27 +126,24 @@ class StageMemory(StageTensors):
             Item(ItemName.LOGIT_GRADIENTS_AWAITING_WEIGHT_GRADIENTS, waiting * logits * 2.0, source),
         )
 
-    def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
-        """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
+    @cached_property
+    def _alive(self) -> tuple[Floats, Floats]:
+        """Of one micro-batch: (bytes of layers kept whole, how many layers keep a stub)."""
         kept, extra = self.layer_activations
         dense = self.is_first * float(self.problem.parameters.num_dense_layers if self._moe else 0)
         leading = leading_kept(dense, self.recomputed, self.layouts.virtual_pipeline, extra > 0, self.line)
-        alive = in_flight * ((self.layers - self.recomputed) * kept + leading * extra)
-        whole = alive + self._short_chunk(kept) + self._further * kept
         size, more = self._group
-        return whole, in_flight * (self.recomputed / size + more) * self._stub
+        return (self.layers - self.recomputed) * kept + leading * extra, self.recomputed / size + more
 
-    def _short_chunk(self, kept: Floats) -> Floats:
-        """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
+    def _activations(self, in_flight: Floats) -> tuple[Floats, Floats]:
+        """(bytes of layers kept whole, bytes of recomputed layers' stubs)."""
+        whole, stubs = self._alive
+        beside = self._short_chunk, self._further * self.layer_activations[0]
+        return in_flight * whole + beside[0] + beside[1], in_flight * stubs * self._stub
 
-        A stage's first chunk has more micro-batches in flight than the average chunk, its last one fewer.
-        """
-        lay = self.layouts
-        p, v, m = lay.pipeline_parallel, lay.virtual_pipeline, lay.num_micro_batches
-        short = (v > 1) & ((self.problem.architecture.num_hidden_layers + 2) % (p * v) == 0)
-        first = self.is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
-        last = self.is_last * (self.in_flight - 1)
-        return np.asarray(short * (first + last) * kept)
+    @cached_property
+    def _sources_of_saved(self) -> str:
+        return "; ".join(dict.fromkeys(t.source for t in self.problem.engine.saved))
 
     def moment(self, name: str) -> tuple[Item, ...]:
         """The ledger of allocated memory at one moment."""
@@ -171,7 +156,7 @@ class StageMemory(StageTensors):
         flight = self.in_flight if name != "recomputation" else self.in_flight - 1
         whole, stubs = self._activations(flight)
         engine = self.problem.engine
-        saved = "; ".join(dict.fromkeys(t.source for t in engine.saved))
+        saved = self._sources_of_saved
         items = [Item(ItemName.ACTIVATIONS_KEPT_LAYERS, whole, saved)]
         if name == "recomputation":
             stubs = stubs + self._activations(np.ones_like(flight))[1]
@@ -268,6 +253,7 @@ class StageMemory(StageTensors):
             Item(ItemName.LAYER_RUNNING_FORWARD, running * np.ones(np.shape(logits)), engine.saved[0].source),
         )
 
+    @cached_property
     def _outside(self) -> tuple[Item, ...]:
         """What the process holds outside the allocator, and what a sleeping rollout engine leaves."""
         lay, over = self.layouts, self.problem.engine.overhead
@@ -298,7 +284,7 @@ class StageMemory(StageTensors):
     @property
     def outside_bytes(self) -> Floats:
         """Everything outside the allocator. [bytes]"""
-        return total(self._outside())
+        return total(self._outside)
 
     def _needed(self, name: str) -> tuple[Item, ...]:
         allocated = self.moment(name)
@@ -335,7 +321,7 @@ class StageMemory(StageTensors):
         """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
         if name in ROLLOUT_MOMENTS:
             return beside_rollouts(self, name, self.state)
-        return (*self._needed(name), *other_networks(self, self.state), *self._outside())
+        return (*self._needed(name), *other_networks(self, self.state), *self._outside)
 
 
 def moments(problem: Problem) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ class StageParameters:
         swapped = self.is_first * p.num_dense_layers
         return layers * dense + ends + swapped * (dense_layer[0] - dense), (layers - swapped) * expert
 
-    @property
+    @cached_property
     def _further(self) -> Floats:
         """Layers that predict further tokens; they stand on the last stage."""
         trained = self.problem.engine.trains_further_tokens

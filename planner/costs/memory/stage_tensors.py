@@ -13,6 +13,7 @@ from planner.costs.ledger import Item
 from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import TensorSizes
+from planner.formulas.activations import in_flight_layers_factor
 from planner.problem.layouts import Floats
 from planner.schema.engine import Tensor
 
@@ -69,6 +70,31 @@ class StageTensors(StageParameters):
             return np.zeros(np.shape(self.layouts.tensor_parallel))
         whole, forward = (self.sizes.of(tensors, moe_layer=False) for tensors in (loss, made))
         return np.asarray(self.is_last * (whole - forward))
+
+    @cached_property
+    def in_flight(self) -> Floats:
+        """Micro-batches alive on the stage at the peak."""
+        return in_flight_layers_factor(
+            stage=self.stage,
+            pipeline_parallel=self.layouts.pipeline_parallel,
+            virtual_pipeline=self.layouts.virtual_pipeline,
+            num_micro_batches=self.layouts.num_micro_batches,
+            group_size=self.problem.engine.pipeline.group_size,
+            bidirectional=self.problem.engine.pipeline.bidirectional,
+        )
+
+    @cached_property
+    def _short_chunk(self) -> Floats:
+        """Correction for chunks that are one layer short, as embedding and loss count as layers of interleaved stages.
+
+        A stage's first chunk has more micro-batches in flight than the average chunk, its last one fewer. [bytes]
+        """
+        lay = self.layouts
+        p, v, m = lay.pipeline_parallel, lay.virtual_pipeline, lay.num_micro_batches
+        short = (v > 1) & ((self.problem.architecture.num_hidden_layers + 2) % (p * v) == 0)
+        first = self.is_first * (self.in_flight - np.minimum(m, 2 * p - 1))
+        last = self.is_last * (self.in_flight - 1)
+        return np.asarray(short * (first + last) * self.layer_activations[0])
 
     @cached_property
     def _group(self) -> tuple[Floats, Floats]:

@@ -186,15 +186,16 @@ def shard_factor(problem: Problem, layouts: Layouts, tensor: Tensor) -> float | 
         factor = 1.0 / linear_cut(problem, tp) if tensor.shard == "linear" else 1.0
         said = problem.engine.linear_attention
         factor = factor * (layouts.context_parallel if said is not None and not said.sequence_cut else 1.0)
-    if "gathered" in conditions(tensor):
+    when = conditions(tensor)
+    if "gathered" in when:
         factor = factor * ((layouts.sequence_parallel == 1) & (tp > 1))
-    elif "tensor_parallel" in conditions(tensor):
+    elif "tensor_parallel" in when:
         factor = factor * (tp > 1)
-    elif "context_parallel" in conditions(tensor):
+    elif "context_parallel" in when:
         factor = factor * (layouts.context_parallel > 1)
-    elif "expert_parallel" in conditions(tensor):
+    elif "expert_parallel" in when:
         factor = factor * (layouts.expert_parallel > 1)
-    elif "gradient_added" in conditions(tensor):
+    elif "gradient_added" in when:
         cut = (layouts.zero_stage == 1) | (layouts.zero_stage == 2)
         factor = factor * (cut | (layouts.zero_stage == 0) & (layouts.num_micro_batches > 1))
     return factor
@@ -218,6 +219,11 @@ class TensorSizes:
     @cached_property
     def _kinds(self) -> dict[tuple[bool, bool], dict[str, bool]]:
         """What holds in a layer of (experts, linear attention) and in others; filled when one is asked for."""
+        return {}
+
+    @cached_property
+    def _shares(self) -> dict[tuple[str, tuple[str, ...]], float | Floats]:
+        """Share that one rank holds of a tensor (how it is cut, its conditions); filled when one is asked for."""
         return {}
 
     def elements(self, width: str, *, linear: bool = False) -> float | Floats:
@@ -274,8 +280,9 @@ class TensorSizes:
         """Bytes of a tensor as if it were that wide."""
         at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
         times = at_once if tensor.each == "token" else 1.0
-        share = shard_factor(self.problem, self.layouts, tensor)
-        return element_bytes(self.problem, tensor) * self.elements(width, linear=linear) * share * times
+        if (cut := (tensor.shard, conditions(tensor))) not in self._shares:
+            self._shares[cut] = shard_factor(self.problem, self.layouts, tensor)
+        return element_bytes(self.problem, tensor) * self.elements(width, linear=linear) * self._shares[cut] * times
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:

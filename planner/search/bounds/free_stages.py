@@ -123,13 +123,15 @@ class Splitter:
             np.zeros((len(options), 1)),
             np.full((len(options), 1), float((end + (layer + again) * total).max())),
         )
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            left = np.maximum(middle - end, 0.0)
-            with np.errstate(divide="ignore"):
-                held = np.where(left <= (layer + again) * level, left / (layer + again), (left - again * level) / layer)
-            enough = (np.floor(held / step + WHOLE) * step).sum(axis=1, keepdims=True) >= total
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        both, added = layer + again, again * level
+        rebuilt = both * level
+        with np.errstate(divide="ignore"):
+            for _ in range(HALVINGS):
+                middle = (low + high) / 2
+                left = np.maximum(middle - end, 0.0)
+                held = np.where(left <= rebuilt, left / both, (left - added) / layer)
+                enough = (np.floor(held / step + WHOLE) * step).sum(axis=1, keepdims=True) >= total
+                low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         rest = float(light[row]) * float(layer.min()) * total + float(self.besides[row])
         return [float(seconds) for seconds in float(heavy[row]) * low[:, 0] + rest]
 

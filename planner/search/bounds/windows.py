@@ -70,12 +70,13 @@ def _between(
     for c in lines:
         over = c.layer[rows, :stages, None] * counts + c.end[rows, :stages, None] - limit
         slope = c.recomputed[rows, :stages, None] * 1.0
-        if (slope < 0).any():
+        falls, rises, flat = slope < 0, slope > 0, slope == 0
+        if falls.any():
             with np.errstate(divide="ignore", invalid="ignore"):
-                low = np.where(slope < 0, np.maximum(low, np.ceil(over / -slope)), low)
-        if (slope > 0).any():
+                low = np.where(falls, np.maximum(low, np.ceil(over / -slope)), low)
+        if rises.any():
             with np.errstate(divide="ignore", invalid="ignore"):
-                high = np.where(slope > 0, np.minimum(high, np.floor(-over / slope)), high)
-        if (slope == 0).any():
-            fits &= (slope != 0) | (over <= 0)
+                high = np.where(rises, np.minimum(high, np.floor(-over / slope)), high)
+        if flat.any():
+            fits &= ~flat | (over <= 0)
     return low, high, fits
