@@ -48,7 +48,7 @@ WORK = {
     "limits": {"headroom_gib", "reserved_cliff", "host_memory"},
     "rollout": {"precision", "speculative_tokens", "speculative_accepted", "node", "sleeps", "cuda_graphs"},
     "rl": {"algorithm", "steps_per_rollout", "reference_model", "old_log_probs", "answer_ms", "steps_off_policy"}
-    | {"partial_rollouts", "rollout", "trainer_on_gpu"},
+    | {"critic_model", "partial_rollouts", "rollout", "trainer_on_gpu"},
     "cluster": {"node", "gpu", "pools", "num_gpus", "max_gpus", "usable_gib", "host_memory_gib", "topology"}
     | {"nccl_tests"},
     "layout": {"recompute_method"},
