@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
+from planner.launch.attention import named_kernel
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
 from planner.launch.script import refuse
@@ -21,14 +22,17 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     family.refuse_untrained(plan, NAME)
     words, sharding = family.spoken(plan), family.kind(plan)
     if words["weights_format"] != family.FORMATS["fp32"]:
-        # Without it embeddings, norms and routers are left in fp32 (axolotl 0.19.0 loaders/model.py:440-492).
-        words["attention"] = "flash_attention_2"
+        if sharding == "alone":
+            # Without it embeddings, norms and routers are left in fp32 (axolotl 0.19.0 loaders/model.py:440-492).
+            words["attention"] = "flash_attention_2"
         if words["autocast"] == "no":
             raise refuse(
                 plan, f"{NAME} has no word for 16-bit weights without autocast",
                 "its schema takes bf16: true, false or auto, and true is autocast (core/builders/base.py:273-278)",
                 "engine_options: [autocast_16bit_weights]", "engine_options",
             )  # fmt: skip
+    if (kernel := named_kernel(plan, catalog, NAME)) is not None:
+        words["attention"] = kernel
     if sharding == "fsdp" and words["optimizer"] == "adamw-8bit":
         raise refuse(
             plan, f"{NAME} has no bitsandbytes optimizer in 8 bits over FSDP2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
+from planner.launch.attention import named_kernel
 from planner.launch.documents import json_document, yaml_document
 from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import Words, said
@@ -84,10 +85,16 @@ def training_arguments(outcome: Outcome, catalog: Catalog, launcher: str) -> str
     values = settings(plan, table, words, launcher, ALSO) | optional(plan, table, launcher)
     if kind(plan) == "zero":
         values["deepspeed"] = ZERO
-    remarks = (
+    remarks: tuple[str, ...] = (
         f"The length of {plan.layout['sequence_length']} tokens is the data's: TrainingArguments have no key for it.",
         f"The plan counts weights loaded with dtype={words['weights_format']}, for which they have no key.",
     )
+    kernel = named_kernel(plan, catalog, launcher)
+    if kernel is not None:
+        remarks += (
+            f"The plan counts attn_implementation={kernel}, for which they have no key: from_pretrained takes it. "
+            "Without it attention is eager and keeps whole scores.",
+        )
     return yaml_document(outcome, table.engine, values, remarks)
 
 

@@ -15,6 +15,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override, parse_document, with_overrides
 from planner.inputs.own_model import CatalogWithModel
+from planner.launch.attention import say_attention
 from planner.launch.reading.follow import CRITICS, FAMILIES
 from planner.launch.reading.found import Found
 from planner.launch.reading.megatron import SHAPE
@@ -143,8 +144,9 @@ def lint(
     found, asked = opened(path, catalog, engine, given), catalog
     _fill(found, overrides)
     _share(found, overrides)
+    attention = say_attention(found, catalog, overrides)
     tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
-    findings = [*misspelt(found, catalog), *traps(found, catalog)]
+    findings = [*misspelt(found, catalog), *traps(found, catalog), *attention]
     catalog = catalog if found.network is None else CatalogWithModel(catalog, found.network)
     _machines(found, tree, {change.partition("=")[0] for change in overrides})
     document = with_overrides(parse_document(json.dumps(tree), f"{path} (as read)"), overrides)

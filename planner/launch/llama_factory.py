@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
+from planner.launch.attention import named_kernel
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
 from planner.search.search import Outcome
@@ -20,6 +21,7 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     family.refuse_untrained(plan, NAME)
     words, sharding = family.spoken(plan), family.kind(plan)
     words["pure_16bit"] = sharding == "alone" and words["weights_format"] == family.FORMATS["bf16"]
+    words["attention"] = named_kernel(plan, catalog, NAME)
     common, own = (key_table(catalog, TABLE, part) for part in ("common", sharding))
     values = settings(plan, common, words, NAME, family.ALSO | own.spoken)
     values |= settings(plan, own, words, NAME, family.ALSO | common.spoken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
+from planner.launch.attention import named_kernel
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
 from planner.launch.settled import settled
@@ -24,7 +25,8 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     assert plan is not None
     family.refuse_untrained(plan, NAME)
     table = key_table(catalog, TABLE, "sft")
-    values = settings(plan, table, family.spoken(plan), NAME, family.ALSO) | optional(plan, table, NAME)
+    words = family.spoken(plan) | {"attention": named_kernel(plan, catalog, NAME)}
+    values = settings(plan, table, words, NAME, family.ALSO) | optional(plan, table, NAME)
     remarks = () if "fused_head" in settled(plan).engine_options else (NO_LOGITS,)
     out = {
         FILE: yaml_document(outcome, table.engine, values, remarks),

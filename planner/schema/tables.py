@@ -221,3 +221,7 @@ class FlagTable(BaseModel):
     """Further names, separated by spaces."""
     networks: tuple[str, ...] = ()
     """Kinds of networks (`model_type` of a config.json) that it builds; any where it lists none."""
+    named_kernels: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Networks (`model_type`) without torch's sdpa: kernels of attention that train them, by generation of chip."""
+    names_kernels: bool = False
+    """It names a kernel itself where a file is silent."""

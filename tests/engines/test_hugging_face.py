@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import PLANS, written
+from drawn import PLANS, catalog, written
 
 from planner.inputs.document import parse_document
 from planner.launch.registry import engines_of
@@ -88,8 +88,6 @@ def test_trl_takes_every_plan(tmp_path: Path) -> None:
 def test_llama_factory_takes_every_plan(tmp_path: Path) -> None:
     parser = pytest.importorskip("llamafactory.hparams.parser")
     modes = pytest.importorskip("transformers.training_args").ParallelMode
-    from drawn import catalog
-
     for engine in engines_of("llama-factory", catalog()):
         for plan, files in written(engine, "llama-factory", PLANS):
             keys = keys_of(files, "llama_factory.yaml", tmp_path)
@@ -148,3 +146,28 @@ def test_axolotl_takes_every_plan(tmp_path: Path) -> None:
             )
             config.resolve_dtype(told)
             assert (str(told.torch_dtype) == "torch.float32") == (plan.problem.precision.id == "fp32")
+
+
+def test_networks_without_sdpa_are_those_that_transformers_falls_back_to_eager_for() -> None:
+    """Transformers' own decision where nothing is asked for, of every network of the catalog that it has."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from drawn import catalog
+
+    kernels = catalog().flags("hf_trainer_523.yaml").named_kernels
+    types = {model.model_type for model in catalog().all("models")}
+    classes = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    eager = set()
+    for kind in sorted(types & set(transformers.CONFIG_MAPPING)):
+        config = transformers.CONFIG_MAPPING[kind]()
+        network = classes[type(config)].__new__(classes[type(config)])
+        torch.nn.Module.__init__(network)
+        network.config = config
+        if network._check_and_adjust_attn_implementation(None, is_init_check=True) != "eager":
+            continue
+        eager.add(kind)
+        assert network._supports_flash_attn
+        own = network._compatible_flash_implementations or ["flash_attention_2"]
+        assert set(kernels[kind].values()) <= set(own)
+        with pytest.raises(ValueError, match="scaled_dot_product_attention"):
+            network._check_and_adjust_attn_implementation("sdpa", is_init_check=True)
+    assert eager == set(kernels)
