@@ -23,6 +23,7 @@ DECIDES = (
     "strategy",
     "_size",
     ".dtype",
+    ".model_dtype",
     "recompute_granularity",
     "recompute_num_layers",
     "pipeline_stage",

@@ -90,7 +90,14 @@ class StateBytes:
     def base_weight_bytes(self) -> float:
         """Bytes a frozen weight under adapters, but those of embedding and head."""
         base = self.base_precision
+        if self.base_as_weights:
+            return self.weight_bytes
         return base.weight_bytes * (self.fp8_copies if base.compute == "fp8" and not base.trainable else 1)
+
+    @property
+    def base_as_weights(self) -> bool:
+        """Whether the engine stores a frozen base as what trains, whatever is said of its precision."""
+        return self.engine.states.frozen_base == "as weights" and self.base_precision.trainable
 
     @property
     def adapter_weight_bytes(self) -> float:

@@ -201,6 +201,13 @@ def model_text(plan: Plan) -> str:
     return ", ".join([*said, f"vocabulary {a.vocab_size:,}"])
 
 
+def _base_text(plan: Plan) -> str:
+    """The format of the base under the plan's adapters: as said, or its bytes where the engine keeps it as weights."""
+    problem, adapter = plan.problem, plan.problem.scenario.adapter
+    assert adapter is not None
+    return f"{problem.base_weight_bytes:g} B a weight" if problem.base_as_weights else adapter.base_precision
+
+
 def machines_text(plan: Plan) -> str:
     """GPUs, engine, precision and optimizer, and the work of a step."""
     rows = hardware_rows(plan)
@@ -208,7 +215,7 @@ def machines_text(plan: Plan) -> str:
     named = plan.named
     work = f"{named.global_batch_size} sequences of {named.sequence_length:,} tokens a step"
     adapter = plan.problem.scenario.adapter
-    method = f", {adapter.variant} rank {adapter.rank} on {adapter.base_precision}" if adapter is not None else ""
+    method = f", {adapter.variant} rank {adapter.rank} on {_base_text(plan)}" if adapter is not None else ""
     engine = plan.problem.engine
     unnamed = "" if can_name(engine, named.optimizer) else f" (no setting of {engine.id} names it)"
     return f"{gpus}; {engine.id}, {named.precision}, {named.optimizer}{unnamed}{method}; {work}"

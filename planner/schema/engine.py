@@ -54,6 +54,8 @@ class States(Stated):
     """The turned copy is cached; false where it is made again for each product."""
     adapters: Literal["fp32", "as weights"] = "fp32"
     """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
+    frozen_base: Literal["as said", "as weights"] = "as said"
+    """Format of a frozen base that is not in few bits: the adapter's base precision, or that of the stored weights."""
     frozen_ends_bytes: BytesEach | None = None
     """Bytes a parameter of embedding and head under a frozen base in few bits; none for the compute precision's."""
     shard_over_context: bool = True

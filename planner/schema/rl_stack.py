@@ -47,6 +47,8 @@ class Colocation(Frozen):
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
     """Named copies of the weights each rank keeps in host memory."""
+    host_weight_bytes: dict[str, BytesEach] = Field(default_factory=dict)
+    """Bytes a parameter of such a copy, or of a critic's, where it is not as weights of the precision are."""
     pinned_copies: dict[str, Literal["tensors", "buffers"]] = Field(default_factory=dict)
     """Copies in pinned memory: each weight a tensor of its own, or all of one kind of a model chunk in one buffer."""
     sleeping_gradients_on_host: bool = False

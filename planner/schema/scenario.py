@@ -97,7 +97,7 @@ class Adapter(Frozen):
     targets: Annotated[list[str], Field(min_length=1)] = Field(default=["all-linear"])
     """Module names as Hugging Face or Megatron call them (q_proj, down_proj, linear_qkv, ...), or `all-linear`."""
     base_precision: str = "bf16"
-    """Precision id in which the frozen base is held (nf4 makes it QLoRA)."""
+    """Precision id in which the frozen base is held (nf4 makes it QLoRA), where the engine does not decide it."""
     variant: Literal["lora", "rslora", "dora", "lora-fa"] = "lora"
     """rslora: another scaling, the same memory; dora: a magnitude an output; lora-fa: first matrices stay frozen."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

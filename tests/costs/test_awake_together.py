@@ -162,8 +162,32 @@ def test_verls_first_fsdp_by_hand(verl: Document) -> None:
     whole, units = (items(estimate(override(verl, {**adapted, "engine_options": options})), "weight_sync")
                     for options in ([], ["layered_summon"]))  # fmt: skip
     sent = (ItemName.SYNC_BUCKETS, ItemName.WHOLE_TENSOR_BEING_SENT)
-    assert sum(whole[name] for name in sent) == pytest.approx(2 * 8 * shard, rel=0.01)
-    assert sum(units[name] for name in sent) < 5 < 2 * 8 * shard
+    assert sum(whole[name] for name in sent) == pytest.approx(4 * 8 * shard, rel=0.01)
+    assert sum(units[name] for name in sent) < 5 < 4 * 8 * shard
+
+
+@pytest.mark.parametrize("engine", ["verl-fsdp1", "verl-fsdp2"])
+@pytest.mark.parametrize(("options", "each"), [([], 4), (["model_in_16bit"], 2)])
+def test_verl_holds_what_it_loads(verl: Document, engine: str, options: list[str], each: int) -> None:
+    """7,615,616,512 parameters in fp32 unless loaded in 16 bits, whatever is said of a frozen base; adapters of rank 8
+    on seven matrices of 28 layers are 8 x 28 x (2 x 7,168 + 2 x 4,096 + 3 x 22,528) = 20,185,088. The reference has a
+    format of its own, fp32; gathered are 16 bits."""
+    asked = {"engine": engine, **DATA_8, "rl.steps_per_rollout": 1, "rl.reference_model": True}
+    asked |= {"engine_options": options}
+    adapted = {"adapter": {"rank": 8, "targets": ["all-linear"], "base_precision": "bf16"}}
+    whole, adapters = 7_615_616_512 / GIB, 20_185_088 / GIB
+    trained, tuned = (estimate(override(verl, {**asked, **more})) for more in ({}, adapted))
+    assert items(trained, "optimizer")[ItemName.WEIGHTS] == pytest.approx(each * whole / 8, rel=1e-3)
+    assert items(trained, "optimizer")[ItemName.OPTIMIZER] == pytest.approx(2 * each * whole / 8, rel=1e-3)
+    assert items(trained, "optimizer")[ItemName.GRADIENTS] == pytest.approx(each * whole / 8, rel=1e-3)
+    held = items(tuned, "loss")
+    assert held[ItemName.FROZEN_BASE_WEIGHTS] == pytest.approx(each * whole / 8, rel=1e-3)
+    assert held[ItemName.WEIGHTS] == pytest.approx(each * adapters / 8, rel=1e-6)
+    assert held[ItemName.GATHERED_LAYERS] == items(trained, "loss")[ItemName.GATHERED_LAYERS]
+    for plan_ in (trained, tuned):
+        copies = {item.name: item.amount for item in plan_.host}
+        assert copies["weight copy (actor)"] == pytest.approx(each * whole, rel=1e-3)
+        assert copies["weight copy (reference)"] == pytest.approx(4 * whole, rel=1e-3)
 
 
 def test_verls_deferred_reduction_keeps_whole_gradients(verl: Document) -> None:

@@ -6,10 +6,12 @@ process group that only says it is there; its settings are those of our launch f
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -19,9 +21,15 @@ from drawn import PLANS, catalog, words_of, written
 from test_rank_parameters import counted, on_meta, ranks
 from test_refused_layouts import verl_said
 
+from planner.schema.engine import configured
+
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 RANKS = 8
 VOCABULARY, HIDDEN, LAYERS = 4_096, 128, 5
+LOADS = {"model_type": "language_model", "trust_remote_code": False, "use_liger": False, "fused_kernel_options": None,
+         "use_fused_kernels": False, "enable_gradient_checkpointing": False, "lora_rank": 8, "lora_alpha": 16,
+         "target_modules": "all-linear", "target_parameters": None, "exclude_modules": None}  # fmt: skip
+"""What verl's own settings of a model say of loading it."""
 
 
 def told() -> Any:
@@ -150,6 +158,29 @@ def test_what_a_step_holds_is_what_the_engine_file_says() -> None:
     # A copy of every shard, a whole root unit and one more table, all as stored; then tensors one by one.
     assert sent - state == pytest.approx(4 * whole / RANKS + 4 * root + 4 * table, abs=slack)
     assert formats == {torch.float32}
+
+
+@pytest.mark.parametrize(("said", "option"), [(None, []), ("bfloat16", ["model_in_16bit"]), ("null", [])])
+def test_a_frozen_base_is_held_as_it_is_loaded(said: str | None, option: list[str], tmp_path: Path) -> None:
+    """A network stored in 16 bits, as verl's own loader, adapters and wrapping leave it on a rank."""
+    pytest.importorskip("peft")
+    torch = pytest.importorskip("torch")
+    states = configured(catalog().find("engines", "verl-fsdp1", None), option).states
+    network().to(torch.bfloat16).save_pretrained(tmp_path)
+    settings = told() if said is None else dataclasses.replace(told(), model_dtype=None if said == "null" else said)
+    with ranks(RANKS), engine(settings, mesh_of(RANKS, -1)) as one:
+        config = pytest.importorskip("transformers").AutoConfig.from_pretrained(tmp_path)
+        for name, value in {"local_path": str(tmp_path), "hf_config": config, **LOADS}.items():
+            setattr(one.model_config, name, value)
+        one.use_remove_padding, one.ulysses_sequence_parallel_size = False, 1
+        module = one._build_fsdp_module(one._build_lora_module(one._build_module()))
+        held = [(p.requires_grad, p.numel() * RANKS, p.dtype.itemsize) for p in module.parameters()]
+    frozen, tuned = (sum(many * each for trains, many, each in held if trains == which) for which in (False, True))
+    base = sum(parameter.numel() for parameter in network().parameters())
+    assert states.frozen_base == states.adapters == "as weights"
+    each = 2 if states.weight_bytes == "precision" else states.weight_bytes
+    assert frozen == pytest.approx(each * base, rel=1e-3)
+    assert tuned == each * LAYERS * 8 * (4 * 2 * HIDDEN + 3 * 4 * HIDDEN)
 
 
 def test_fsdp1_shards_the_parameters_that_the_plan_counts(capsys: pytest.CaptureFixture[str]) -> None:

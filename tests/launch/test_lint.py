@@ -53,7 +53,7 @@ ROUND = [
     ("verl-megatron", "verl", {}, ()),
     ("verl-megatron", "verl", {"rl.steps_per_rollout": 2}, ()),
     ("verl-fsdp2", "verl", {}, ()),
-    ("verl-fsdp1", "verl", {"engine_options": ["deferred_reduction"]}, ()),
+    ("verl-fsdp1", "verl", {"engine_options": ["deferred_reduction", "model_in_16bit"]}, ()),
     ("nemo-rl", "nemo-rl", {}, ()),
     ("openrlhf", "openrlhf", {}, ()),
     ("torchtitan", "torchtitan", {"layout.recomputed_layers": "all"}, ("model=llama3-8b",)),

@@ -112,6 +112,19 @@ def test_what_is_trained_otherwise_is_not_costed(tmp_path: Path) -> None:
     assert "adapter.targets does not fit" in wrong.open[0].what
 
 
+@pytest.mark.parametrize(
+    ("said", "each"),
+    [("", 4), ("fp32", 4), ("null", 4), ("bfloat16", 2), ("bf16", 2), ("fp16", 2), ("fp8", 4)],
+)
+def test_verls_base_is_as_it_is_loaded(said: str, each: int, tmp_path: Path) -> None:
+    key = "actor_rollout_ref.actor.fsdp_config.model_dtype"
+    words = f"{VERL}actor_rollout_ref.model.lora_rank=8" + f" {key}={said}" * bool(said)
+    linted = lint(written(words, tmp_path), catalog())
+    assert linted.plan is not None
+    assert linted.plan.problem.base_weight_bytes == linted.plan.problem.adapter_weight_bytes == each
+    assert any(key in why for _, why in linted.found.unread) == (said == "fp8")
+
+
 def test_an_empty_list_of_targets_is_every_linear_layer(tmp_path: Path) -> None:
     keys = {"policy.megatron_cfg.peft.enabled": "true", "policy.megatron_cfg.peft.target_modules": "[]"}
     assert lint(written(NEMO_RL | keys, tmp_path), catalog()).scenario["adapter"]["targets"] == ALL  # type: ignore[index]

@@ -110,7 +110,7 @@ def _work_limits(question: Question, add: Add) -> None:
         text = f"micro_batch_size: {shown(batch.micro_batch_size)} {_one(batch.micro_batch_size, 'sequences')}"
         add("batch.micro_batch_size", text, ("batch.micro_batch_size", "any"))
     if scenario.adapter is not None and scenario.adapter.base_precision != SMALL_BASE:
-        text = f"base_precision: {problem.base_precision.id}, {problem.base_precision.weight_bytes:g} B a frozen weight"
+        text = f"base_precision: {problem.base_precision.id}, {problem.base_weight_bytes:g} B a frozen weight"
         add("adapter.base_precision", text, ("adapter.base_precision", SMALL_BASE))
     if scenario.rl is not None:
         _rl_limits(problem, add)

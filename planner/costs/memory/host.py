@@ -58,10 +58,10 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
                 continue
             if name == "actor" and problem.stays("weights"):
                 continue
-            copy = ranks * held_weights * problem.precision.weight_bytes
+            copy = ranks * held_weights * _copied_bytes(problem, name)
             items.append(Item(f"weight copy ({name})", copy, coloc.source))
             if name in coloc.pinned_copies:
-                pinned, stored = coloc.pinned_copies[name], problem.precision.weight_bytes
+                pinned, stored = coloc.pinned_copies[name], _copied_bytes(problem, name)
                 rounding += ranks * added_by_rounding(memory, memory.parameters, stored, pinned)
     if has_critic(problem) and not problem.stays("critic"):
         items += _sleeping_critic(problem, ranks, held_weights, optimizer_bytes(memory))
@@ -119,8 +119,13 @@ def _sleeping_critic(problem: Problem, ranks: Floats, weights: Floats, state: Fl
     """Weights and optimizer of a critic while the policy works: the policy's by their parameters. [bytes]"""
     source = problem.colocation.source
     share = critics_share(problem)
-    copied = ranks * weights * problem.precision.weight_bytes * share
+    copied = ranks * weights * _copied_bytes(problem, "critic") * share
     optimizer = Item(ItemName.SLEEPING_CRITICS_OPTIMIZER, ranks * state * share, source)
     if "weights" in problem.colocation.critic_keeps:
         return [optimizer]
     return [Item("weight copy (critic)", copied, source), optimizer]
+
+
+def _copied_bytes(problem: Problem, name: str) -> float:
+    """Bytes a parameter of a named copy of weights."""
+    return problem.colocation.host_weight_bytes.get(name, problem.precision.weight_bytes)

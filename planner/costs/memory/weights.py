@@ -23,12 +23,13 @@ def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
     base = problem.base_precision
     inner = stage.parameters[0] - ends, stage.parameters[1]
     few_bits = problem.precision.weight_bytes if states.frozen_ends_bytes is None else states.frozen_ends_bytes
-    outer_bytes = base.weight_bytes if base.trainable else few_bits
+    outer_bytes = problem.base_weight_bytes if base.trainable else few_bits
     frozen = stage.sharded(inner, 3) * problem.base_weight_bytes + stage.sharded((ends, nothing), 3) * outer_bytes
     weights = stage.sharded((stage.adapters[0], nothing), 3) * problem.adapter_weight_bytes
     weights = weights + stage.sharded((stage.trained_tables, nothing), 3) * problem.weight_bytes
+    source = states.source if problem.base_as_weights else f"catalogs/precisions/{base.id}.yaml"
     return (
-        Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, f"catalogs/precisions/{base.id}.yaml"),
+        Item(ItemName.FROZEN_BASE_WEIGHTS, frozen, source),
         Item(ItemName.WEIGHTS, weights, states.source),
     )
 

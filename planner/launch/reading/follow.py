@@ -10,7 +10,15 @@ from planner.launch.reading.found import Found
 from planner.launch.reading.methods import say_method
 from planner.launch.reading.swift import LAUNCHER as SWIFT
 from planner.launch.reading.swift import say_swift
-from planner.launch.reading.verl import names_critic, ranks_of, say_critic, say_micro_batch, say_scoring, say_what_stays
+from planner.launch.reading.verl import (
+    names_critic,
+    ranks_of,
+    say_critic,
+    say_loaded,
+    say_micro_batch,
+    say_scoring,
+    say_what_stays,
+)
 
 FIRST_FSDP = ("fsdp", "fsdp_config.fsdp_sharding_strategy", "fsdp_config.sharding_strategy")
 """Settings of the first FSDP, which is costed as the second."""
@@ -84,6 +92,8 @@ def _as_verl(found: Found) -> None:
         if trainer is not None and trainer not in told:
             found.unread.append((found.options[name].place, f"{trainer} is costed as FSDP2 is"))
     words["colocated"] = not words.get("generating_nodes") and words.get("asynchronous") is not True
+    if not megatron:
+        say_loaded(found)
     if not megatron and words.get("dynamic") is False:
         found.switch_on("fixed_micro_batches", "dynamic")
     found.padded = words.get("dynamic") is False and found.has("actor_rollout_ref.model.use_remove_padding")

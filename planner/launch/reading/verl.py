@@ -14,6 +14,10 @@ CRITICS_SIZES = ("ppo_max_token_len_per_gpu", "ppo_micro_batch_size_per_gpu")
 NETWORK = "critic.model.path"
 INHERITED = (NETWORK,)
 """What a critic's own default already says, or what no plan rests on."""
+LOADED, IN_16_BITS = f"{ACTOR}.fsdp_config.model_dtype", "model_in_16bit"
+"""Format in which FSDP's network is loaded, and the engine option of one of 16 bits."""
+SPELT = {IN_16_BITS: ("16", "fp16", "float16", "bf16", "bfloat16"), "": ("32", "fp32", "float32", "null", "none", "~")}
+"""Spellings of verl 0.9.1 utils/torch_dtypes.py; null is fp32 for what trains (engine/fsdp/transformer_impl.py:260)."""
 REFERENCE = "actor_rollout_ref.ref.megatron.param_offload"
 
 
@@ -37,6 +41,18 @@ def say_what_stays(found: Found, *, megatron: bool) -> None:
     words["trainer_on_gpu"] = parts
     named = (found.options[name].place for name in switches.values() if name in found.options)
     found.places["trainer_on_gpu"] = next(named, place)
+
+
+def say_loaded(found: Found) -> None:
+    """Weights that FSDP loads in 16 bits, in verl's other spellings of it; what is none of its formats is listed."""
+    said, on = found.options.get(LOADED), found.words.get("engine_options")
+    if said is None or not said.known or (isinstance(on, list) and IN_16_BITS in on):
+        return
+    if said.text.lower() in SPELT[IN_16_BITS]:
+        found.switch_on(IN_16_BITS, LOADED)
+        found.places["engine_options"] = said.place
+    elif said.text.lower() not in SPELT[""]:
+        found.note(said.place, f"{LOADED} {said.text} is none of verl's formats: costed as fp32")
 
 
 def names_critic(found: Found) -> bool:
