@@ -53,6 +53,8 @@ PLAIN = {
 MODULES = (
     ["core_attn"], ["mlp"], ["layernorm"], ["mla_up_proj", "layernorm"], ["shared_experts"], ["moe_act"], ["moe"],
 )  # fmt: skip
+ADAPTS = {"axolotl", "llama-factory", "trl"}
+"""Launchers whose files say adapters."""
 OPTIMIZERS = ("adamw", "adamw", "adamw", "adamw-8bit", "adafactor", "sgd", "lion", "muon")
 
 
@@ -125,7 +127,21 @@ def draw(rng: random.Random, engine: str) -> dict[str, Any]:
         learns = kept.generation is not None and kept.generation.critic is not None
         if learns and pins["rl.placement"] == "colocated" and rng.random() < 0.5:
             pins |= {"rl.algorithm": "ppo", "layout.optimizer_offload": False}
+    if ADAPTS.intersection(kept.launch) and rng.random() < 0.4:
+        pins["adapter"] = draw_adapter(rng, pins.get("precision", "bf16"))
     return pins
+
+
+def draw_adapter(rng: random.Random, computed: str) -> dict[str, Any]:
+    """One random adapter, of formats and kinds that files have keys for and of some that they have not."""
+    return {
+        "rank": rng.choice([8, 16, 64]),
+        "targets": rng.choice([["all-linear"], ["q_proj", "v_proj"], ["q_proj", "o_proj", "down_proj"], ["o_proj"]]),
+        "base_precision": rng.choice([computed, computed, "nf4", "nf4-single", "int8", "int4"]),
+        "variant": rng.choice(["lora", "lora", "rslora", "dora", "lora-fa"]),
+        "dropout": rng.choice([0.0, 0.05]),
+        "modules_to_save": rng.choice([[], [], ["embed_tokens"], ["embed_tokens", "lm_head"]]),
+    }
 
 
 def space_of(engine: str, rng: random.Random) -> tuple[Any, Any] | None:

@@ -63,6 +63,7 @@ def decisions(plan: Plan) -> dict[str, Any]:
         batch = problem.scenario.batch
         out["scored"] = (batch.log_prob_micro_batch_size, batch.log_prob_max_tokens_per_gpu)
     out["model"] = problem.architecture.id
+    out["adapter"] = problem.scenario.adapter
     return out
 
 

@@ -14,8 +14,12 @@ from planner.search.search import Outcome
 
 TABLE = "hf_trainer_523.yaml"
 ARGUMENTS, ZERO, ACCELERATE = "training_arguments.yaml", "ds_config.json", "accelerate.yaml"
-ALSO = {"recompute_granularity", "optimizer_offload", "optimizer", "precision"}
+ALSO = {"recompute_granularity", "optimizer_offload", "optimizer", "precision", "adapter"}
 """Said by TrainingArguments, or by a trainer's own file, beside the file at hand."""
+ADAPTS = ("axolotl", "llama-factory", "trl")
+"""Launchers whose files say adapters."""
+FP32_ADAMW = ("adamw-no-master",)
+"""Optimizers that are torch's AdamW where fp32 is trained: its moments are made like weights (optim/adam.py:178)."""
 FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """Precisions that a Trainer computes in, and torch's name of each."""
 
@@ -34,21 +38,33 @@ def spoken(plan: Plan) -> Words:
     were loaded (accelerate 1.15.0 accelerator.py:1824, Accelerator.prepare_model), which the plan counts with an engine
     option alone; FSDP2 casts by its own policy (accelerator.py:1677, _prepare_fsdp2) and DeepSpeed itself.
     weights_format: torch's name of the format in which the trained weights lie. FSDP2's are cast to fp32 in any case
-    (utils/fsdp_utils.py:820).
+    (utils/fsdp_utils.py:820). Under adapters it is the frozen base's, which stays as it was loaded (line 813).
     """
     words, engine, sharding = said(plan), plan.problem.engine, kind(plan)
     precision = plan.problem.precision.id
     sixteen = FORMATS.get(precision, precision)
     casts = sharding in ("zero", "fsdp") or engine.autocast
     single = sharding == "fsdp" or engine.states.weight_bytes == 4
+    single = single and settled(plan).adapter is None
     words["autocast"] = precision if casts and precision != "fp32" else "no"
     words["weights_format"] = FORMATS["fp32"] if single else sixteen
+    if words["optimizer"] in FP32_ADAMW and _trains_fp32(plan):
+        words["optimizer"] = "adamw"
     return words
 
 
-def refuse_untrained(plan: Plan, launcher: str) -> None:
-    """Raise InputError for adapters, layers of which only some are recomputed, and what no Trainer computes in."""
-    precision = plan.problem.precision.id
+def _trains_fp32(plan: Plan) -> bool:
+    """Is all that is trained fp32 adapters, of which no second copy is kept."""
+    adapter, states = settled(plan).adapter, plan.problem.engine.states
+    return adapter is not None and not adapter.modules_to_save and states.adapters == "fp32"
+
+
+def refuse_untrained(plan: Plan, launcher: str, *, adapts: bool = False) -> None:
+    """Raise InputError for layers of which only some are recomputed, and what no Trainer computes in.
+
+    For adapters too where the launcher has no keys of its own for them (`adapts`).
+    """
+    precision, adapter = plan.problem.precision.id, settled(plan).adapter
     if precision not in FORMATS:
         raise refuse(
             plan, f"{launcher} has no word for precision {precision}", f"it takes {', '.join(FORMATS)}",
@@ -59,16 +75,20 @@ def refuse_untrained(plan: Plan, launcher: str) -> None:
             plan, f"{launcher} has no autocast to fp32", "autocast takes products in bf16 or fp16",
             "precision: bf16, or engine_options without autocast", "engine_options",
         )  # fmt: skip
-    if precision == "fp16" and kind(plan) in ("ddp", "alone") and spoken(plan)["weights_format"] == FORMATS["fp16"]:
+    # Adapters are fp32 beside a base in fp16 (peft 0.21.2), and only autocast takes both.
+    scaled = plan.problem.engine.autocast and _trains_fp32(plan)
+    whole = kind(plan) in ("ddp", "alone") and not scaled
+    if precision == "fp16" and whole and spoken(plan)["weights_format"] == FORMATS["fp16"]:
         raise refuse(
             plan, f"{launcher} does not train weights in fp16",
             "loss scaling refuses their gradients (torch 2.13.0 amp/grad_scaler.py:274)",
             "precision: bf16, or engine_options: [autocast]", "precision",
         )  # fmt: skip
-    if settled(plan).adapts:
+    if adapter is not None and not adapts:
+        able = [name for name in ADAPTS if name in plan.problem.engine.launch]
         raise refuse(
             plan, f"{launcher} files are written for full training", "the scenario trains an adapter",
-            "planner solve prints the layout; add the adapter's own keys by hand", "adapter",
+            f"--to {' or '.join(able)}, which have keys for adapters", "adapter",
         )  # fmt: skip
     if any(plan.recomputed) and plan.recomputed != plan.layers:
         raise refuse(

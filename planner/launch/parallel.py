@@ -34,7 +34,7 @@ def refuse_unspoken(plan: Plan, launcher: str) -> None:
     """Raise InputError for what no flag of Megatron expresses."""
     problem = plan.problem
     optimizer = problem.optimizers[plan.layout["optimizer"]].id
-    if settled(plan).adapts:
+    if settled(plan).adapter is not None:
         raise refuse(
             plan,
             f"{launcher} has no flags for low-rank adapters",

@@ -101,7 +101,7 @@ def said(plan: Plan) -> Words:
         "ranks_of_a_copy": ranks // copies if hybrid else None,
         "reshard": lay["zero_stage"] == 3,
         "all_recomputed": plan.recomputed == plan.layers,
-        "adapter": settled(plan).adapts,
+        "adapter": settled(plan).adapter is not None,
         "zero_bubble": out.get("schedule") == "zb-h1",
         "uneven_stages": None if even else " ".join(map(str, plan.layers)),
         "first_stage_layers": None if even else plan.layers[0],

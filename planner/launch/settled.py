@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.schema.scenario import Rl
+from planner.schema.scenario import Adapter, Rl
 from planner.search.plan import Plan
 
 
@@ -18,8 +18,8 @@ class Settled:
     recompute_modules: tuple[str, ...]
     optimizer_offload: bool
     activation_offload: bool
-    adapts: bool
-    """Low-rank adapters are trained."""
+    adapter: Adapter | None
+    """Low-rank adapters, where they are what is trained."""
     log_prob_samples: int | None
     log_prob_tokens: int | None
     """Of passes that take log-probabilities, where they are not as large as those of training."""
@@ -37,7 +37,7 @@ def settled(plan: Plan) -> Settled:
         recompute_modules=tuple(layout.recompute_modules),
         optimizer_offload=layout.optimizer_offload is True,
         activation_offload=layout.activation_offload is True,
-        adapts=scenario.adapter is not None,
+        adapter=scenario.adapter,
         log_prob_samples=scenario.batch.log_prob_micro_batch_size,
         log_prob_tokens=scenario.batch.log_prob_max_tokens_per_gpu,
         rl=scenario.rl,

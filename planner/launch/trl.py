@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
+from planner.launch.adapters import BASES, adapter_settings
 from planner.launch.attention import named_kernel
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
+from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 NAME = "trl"
 FILE = "trl_sft.yaml"
 TABLE = "trl_116.yaml"
+AS_COMPUTED = "adapters_as_computed"
+"""The engine option of adapters in 16 bits."""
 NO_LOGITS = (
     "This release never makes the logits of all tokens (trl/trainer/sft_trainer.py:1142), which the plan counts: the "
     "peak is lower where they are at it. engine_options: [fused_head] counts the loss in chunks."
@@ -23,13 +28,31 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     """The files of a plan. Raises InputError for what TRL has no key for."""
     plan = outcome.plan
     assert plan is not None
-    family.refuse_untrained(plan, NAME)
+    family.refuse_untrained(plan, NAME, adapts=True)
+    _refuse_other_adapters(plan)
     table = key_table(catalog, TABLE, "sft")
     words = family.spoken(plan) | {"attention": named_kernel(plan, catalog, NAME)}
-    values = settings(plan, table, words, NAME, family.ALSO) | optional(plan, table, NAME)
+    values = settings(plan, table, words, NAME, family.ALSO)
+    values |= adapter_settings(plan, catalog, TABLE, NAME, every="all-linear") | optional(plan, table, NAME)
     remarks = () if "fused_head" in settled(plan).engine_options else (NO_LOGITS,)
     out = {
         FILE: yaml_document(outcome, table.engine, values, remarks),
         family.ACCELERATE: family.accelerate_config(outcome, catalog, NAME),
     }
     return out | ({family.ZERO: family.zero_config(outcome, catalog, NAME)} if family.kind(plan) == "zero" else {})
+
+
+def _refuse_other_adapters(plan: Plan) -> None:
+    """Raise InputError where TRL trains adapters in another format than the plan counts.
+
+    Those of a quantised base it casts to bf16, and peft makes all others fp32; FSDP2 and DeepSpeed cast them again.
+    """
+    adapter, narrow = settled(plan).adapter, plan.problem.engine.states.adapters == "as weights"
+    if adapter is None or family.kind(plan) not in ("ddp", "alone") or (adapter.base_precision in BASES) == narrow:
+        return
+    if narrow:
+        what, because = "adapters of a base that is not quantised are fp32", "peft casts them, and no key turns it off"
+    else:
+        what, because = "adapters of a quantised base are bf16", "trl 1.16.0 trainer/sft_trainer.py:908-911"
+    attempt = f"engine_options {'without' if narrow else 'with'} {AS_COMPUTED}"
+    raise refuse(plan, f"{NAME} has no word for it: {what}", because, attempt, "engine_options")

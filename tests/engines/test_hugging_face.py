@@ -44,6 +44,27 @@ def agrees(arguments: Any, plan: Plan) -> None:
     assert (arguments.bf16 is True, arguments.fp16) == (casts(plan) == "bf16", casts(plan) == "fp16")
 
 
+def bits_of(plan: Plan) -> tuple[bool, bool]:
+    """(4 bits, 8 bits): how bitsandbytes is told to hold the frozen base."""
+    adapter = plan.problem.scenario.adapter
+    base = "" if adapter is None else adapter.base_precision
+    return base.startswith("nf4"), base == "int8"
+
+
+def lora_agrees(config: Any, plan: Plan, every: list[str]) -> None:
+    """What peft's LoraConfig, or a class with fields of its names, holds is the plan's adapter."""
+    adapter = plan.problem.scenario.adapter
+    assert adapter is not None
+    assert config.r == adapter.rank
+    assert config.lora_dropout == adapter.dropout
+    assert (config.use_dora, config.use_rslora) == (adapter.variant == "dora", adapter.variant == "rslora")
+    told = config.target_modules
+    assert set([told] if isinstance(told, str) else told) == set(
+        every if adapter.targets == ["all-linear"] else adapter.targets
+    )
+    assert list(config.modules_to_save or []) == adapter.modules_to_save
+
+
 @pytest.mark.parametrize("mixed", ["no", "bf16"])
 def test_a_trainer_casts_where_its_file_says_so(mixed: str) -> None:
     """Accelerator.prepare_model over weights in 16 bits, which stay as they are."""
@@ -69,6 +90,7 @@ def test_trl_takes_every_plan(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     from drawn import catalog
     from trl.scripts.sft import make_parser
+    from trl.trainer.utils import get_peft_config
 
     for engine in engines_of("trl", catalog()):
         for plan, files in written(engine, "trl", PLANS):
@@ -80,7 +102,15 @@ def test_trl_takes_every_plan(tmp_path: Path) -> None:
             assert training.gradient_checkpointing == any(plan.recomputed)
             if not plan.problem.engine.zero_stages or plan.problem.engine.id.startswith("transformers"):
                 wide = plan.problem.engine.states.weight_bytes == 4 or plan.problem.precision.id == "fp32"
-                assert model.dtype == ("float32" if wide else "bfloat16"), files["trl_sft.yaml"]
+                narrow = {"fp16": "float16"}.get(plan.problem.precision.id, "bfloat16")
+                assert model.dtype == ("float32" if wide else narrow), files["trl_sft.yaml"]
+            adapter = plan.problem.scenario.adapter
+            assert model.use_peft == (adapter is not None)
+            assert (model.load_in_4bit, model.load_in_8bit) == bits_of(plan)
+            if adapter is not None:
+                assert model.use_bnb_nested_quant == (adapter.base_precision == "nf4")
+                assert plan.problem.precision.id == "fp32" or model.dtype != "float32"
+                lora_agrees(get_peft_config(model), plan, ["all-linear"])
             assert training.max_length == plan.layout["sequence_length"]
             assert model.model_name_or_path
 
@@ -101,18 +131,29 @@ def test_llama_factory_takes_every_plan(tmp_path: Path) -> None:
             assert data.cutoff_len == lay["sequence_length"]
             agrees(training, plan)
             if engine == "transformers":
-                wide = plan.problem.engine.states.weight_bytes == 4 or plan.problem.precision.id == "fp32"
+                wide = plan.problem.engine.states.weight_bytes == 4 or plan.problem.precision.id != "bf16"
                 assert tuning.pure_bf16 != wide
             assert model.disable_gradient_checkpointing != any(plan.recomputed), files
+            adapter, four_eight = plan.problem.scenario.adapter, bits_of(plan)
+            assert (model.quantization_bit == 4, model.quantization_bit == 8) == four_eight
+            assert tuning.finetuning_type == ("full" if adapter is None else "lora")
+            if adapter is not None:
+                assert model.double_quantization == (adapter.base_precision != "nf4-single")
+                names = {"r": "lora_rank", "target_modules": "lora_target", "modules_to_save": "additional_target"}
+                names |= {name: name for name in ("lora_dropout", "use_dora", "use_rslora")}
+                lora_agrees(SimpleNamespace(**{a: getattr(tuning, b) for a, b in names.items()}), plan, ["all"])
 
 
-def method_of(file: str, name: str) -> Any:
-    """One method of axolotl by its own text, of a module that imports all trainers."""
+def method_of(file: str, name: str, **beside: Any) -> Any:
+    """One function of axolotl by its own text, of a module that imports all trainers; `beside`: what it calls."""
     spec = importlib.util.find_spec("axolotl")
     assert spec is not None
     tree = ast.parse((Path(next(iter(spec.submodule_search_locations or []))) / file).read_text())
     found = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
-    space: dict[str, Any] = {}
+    found.returns = None
+    for argument in found.args.args:
+        argument.annotation = None
+    space: dict[str, Any] = {"Any": Any, **beside}
     exec(compile(ast.Module([found], []), file, "exec"), space)
     return space[name]
 
@@ -123,6 +164,16 @@ def test_axolotl_takes_every_plan(tmp_path: Path) -> None:
     from drawn import catalog
 
     precision = method_of("core/builders/base.py", "_configure_precision_settings")
+    every = ["every", "linear", "module"]
+    lora = method_of(
+        "loaders/adapter.py", "_build_peft_lora_config",
+        LoraConfig=SimpleNamespace, PLUGIN_MANAGER=SimpleNamespace(get_lora_config_kwargs=lambda _: {}),
+        find_all_linear_names=lambda _: every, _get_peft_task_type=lambda _: None, LOG=mock.MagicMock(),
+        _build_lora_config_kwargs=method_of("loaders/adapter.py", "_build_lora_config_kwargs", LOG=mock.MagicMock()),
+    )  # fmt: skip
+    quantise = method_of(
+        "loaders/model.py", "_set_quantization_config", torch=mock.MagicMock(), BitsAndBytesConfig=dict
+    )
     for engine in engines_of("axolotl", catalog()):
         for plan, files in written(engine, "axolotl", PLANS):
             keys = keys_of(files, "axolotl.yaml", tmp_path)
@@ -146,6 +197,17 @@ def test_axolotl_takes_every_plan(tmp_path: Path) -> None:
             )
             config.resolve_dtype(told)
             assert (str(told.torch_dtype) == "torch.float32") == (plan.problem.precision.id == "fp32")
+            adapter = plan.problem.scenario.adapter
+            assert bool(told.adapter) == (adapter is not None)
+            base = SimpleNamespace(cfg=told, model_kwargs={}, model_config=SimpleNamespace(), is_fsdp_enabled=False)
+            quantise(base)
+            held = base.model_kwargs.get("quantization_config", {})
+            assert (held.get("load_in_4bit", False), held.get("load_in_8bit", False)) == bits_of(plan)
+            if adapter is not None:
+                made = lora(None, told)
+                made.use_dora, made.use_rslora = (getattr(made, name, False) for name in ("use_dora", "use_rslora"))
+                lora_agrees(made, plan, every)
+                assert held.get("bnb_4bit_use_double_quant", True) == (adapter.base_precision != "nf4-single")
 
 
 def test_networks_without_sdpa_are_those_that_transformers_falls_back_to_eager_for() -> None:
