@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
+from planner.schema.tables import TRANSFORMERS
 from planner.units import gib_to_bytes, parse_tokens
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ PROMPT, RESPONSE, PROMPTS, SAMPLES = 1024, 8192, 32, 8
 MEAN_SHARE, P99_SHARE = 2500 / 8192, 9000 / 8192
 """Mean and 99th percentile of response lengths over the longest response, as in the first story."""
 RANK = 16
+STARTS_TRANSFORMERS = "accelerate"
+"""What starts engines over Transformers, which takes a network's own attention where a script names none."""
 SCHEMA_FILE = "planner.schema.json"
 _COUNT = re.compile(r"\s*(\d{1,6})\s*[x*]\s*", re.IGNORECASE)
 
@@ -125,6 +128,8 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     longest = PROMPT + (asked.response or RESPONSE) if asked.task == "rl" else asked.sequence or 0
     if model.max_position_embeddings and longest > model.max_position_embeddings:
         lines.assumed.append(f"positions stretched beyond the {model.max_position_embeddings:,} of its configuration")
+    if STARTS_TRANSFORMERS in engine.launch and model.model_type in catalog.flags(TRANSFORMERS).named_kernels:
+        lines.assumed.append("a fused attention kernel, which the script must name (else eager: unfused_attention)")
     if asked.headroom_gib is not None:
         lines.block("limits")
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")

@@ -19,6 +19,8 @@ Nanoseconds = Annotated[float, Field(gt=0, le=1e12)]
 """Up to a quarter of an hour."""
 FASTER_THAN_PEAK = 1.5
 """A product may beat the vendor's dense peak by a boost clock, not by more."""
+TRANSFORMERS = "hf_trainer_523.yaml"
+"""Flag table of Transformers' own settings, which its users' launchers share."""
 LARGE = {"m": 4096, "n": 2048, "k": 2048}
 """Extents from which a grid's large products count."""
 

@@ -270,3 +270,14 @@ def test_a_config_json_is_a_model(tmp_path: Path) -> None:
 def test_lengths_beyond_the_network_s_own_are_said(sequence: str, said: bool, catalog: Catalog) -> None:
     found = template(Wanted("llama3.1-8b", "8xh100", sequence=int(sequence[:-1]) * 1024), catalog)
     assert any("positions stretched beyond the 131,072" in text for text in found.assumed) == said
+
+
+@pytest.mark.parametrize(("model", "engine", "said"), [
+    ("gemma2-2b", "fsdp2", True), ("gpt-oss-20b", "fsdp2", True), ("gpt-oss-20b", "megatron-core", False),
+    ("llama3.1-8b", "fsdp2", False),
+])  # fmt: skip
+def test_a_kernel_that_transformers_takes_only_by_name_is_said(
+    model: str, engine: str, said: bool, catalog: Catalog
+) -> None:
+    found = template(Wanted(model, "8xh100", engine=engine), catalog)
+    assert any("fused attention kernel" in text for text in found.assumed) == said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-FAMILY = "hf_trainer_523.yaml"
+from planner.schema.tables import TRANSFORMERS
+
+FAMILY = TRANSFORMERS
 ZERO, ARGUMENTS, PROGRAM = (FAMILY, "deepspeed"), (FAMILY, "training_arguments"), (FAMILY, "program")
 OF_VERL = ("common", "megatron", "fsdp1", "fsdp2", "fsdp", "megatron_overrides", "megatron_adapter", "fsdp_adapter")
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
