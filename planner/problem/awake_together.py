@@ -8,6 +8,7 @@ from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem
 from planner.problem.variants import awake_together, syncs_beside_weights
+from planner.problem.variants import sends_from_gpu as stack_sends_from_gpu
 from planner.schema.engine import Engine, RolloutEngine
 from planner.schema.scenario import Scenario
 
@@ -62,7 +63,7 @@ def beside_each_row(problem: Problem, layouts: Layouts) -> Rollouts:
 
 def sends_from_gpu(problem: Problem) -> bool:
     """The trainer's own weights lie on a shared GPU, as its layout holds them, while the rollout engine's wake."""
-    return problem.is_rl and problem.colocated and problem.colocation.trainer_on_gpu_during_sync
+    return problem.is_rl and problem.colocated and stack_sends_from_gpu(problem.scenario, problem.colocation)
 
 
 def has_critic(problem: Problem) -> bool:
@@ -80,8 +81,14 @@ def sleeping_critic_gib(problem: Problem) -> float:
 
 def keeps_reference(problem: Problem) -> bool:
     """Whether a frozen reference's weights never leave the GPU."""
-    rl = problem.scenario.rl
-    return rl is not None and rl.reference_model and problem.stays("reference")
+    return copies_reference(problem) and problem.stays("reference")
+
+
+def copies_reference(problem: Problem) -> bool:
+    """Whether a frozen reference has weights of its own; the base of adapters is one that has none."""
+    rl, coloc = problem.scenario.rl, problem.engine.colocation
+    is_base = coloc is not None and coloc.reference_is_base and problem.scenario.adapter is not None
+    return rl is not None and rl.reference_model and not is_base
 
 
 def rollouts_sleep(problem: Problem) -> bool:

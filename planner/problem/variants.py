@@ -13,6 +13,7 @@ from typing import Any
 
 from planner.schema.choices import IntRange
 from planner.schema.engine import Engine
+from planner.schema.rl_stack import Colocation
 from planner.schema.scenario import Scenario
 
 MOST_VARIANTS = 1024
@@ -236,7 +237,13 @@ def syncs_beside_weights(scenario: Scenario, engine: Engine) -> bool:
     """Whether a colocated trainer's own weights, as its layout holds them, lie beside those that wake."""
     rl = scenario.rl
     shared = rl is not None and "colocated" in _placements(scenario, engine)
-    return shared and engine.colocation is not None and engine.colocation.trainer_on_gpu_during_sync
+    return shared and engine.colocation is not None and sends_from_gpu(scenario, engine.colocation)
+
+
+def sends_from_gpu(scenario: Scenario, colocation: Colocation) -> bool:
+    """Whether a stack's weights leave from the GPU: all of them, on some stacks the base of adapters alone."""
+    where = colocation.trainer_on_gpu_during_sync
+    return where is True or (where == "with adapters" and scenario.adapter is not None)
 
 
 def _beside_the_trainer(field: str) -> Decision:

@@ -21,8 +21,9 @@ class Colocation(Frozen):
     """Left by the sleeping trainer while the rollout engine is awake."""
     rollout_residual_gib: Gib
     """Left by the sleeping rollout engine (CUDA context, graphs) while the trainer is awake."""
-    trainer_on_gpu_during_sync: bool
-    """The trainer's weights are on the GPU, as its layout holds them, while the rollout engine takes them over."""
+    trainer_on_gpu_during_sync: bool | Literal["with adapters"]
+    """The trainer's weights are on the GPU, as its layout holds them, while the rollout engine takes them over; or
+    where adapters are trained alone."""
     sync_bucket_gib: Gib
     """Weights under way at once; a standing buffer, or tensors gathered up to this size."""
     sync_buckets: int = Field(default=2, ge=1, le=1024)
@@ -47,6 +48,8 @@ class Colocation(Frozen):
     """Host-device rate of sleeping and waking."""
     host_weight_copies: list[str]
     """Named copies of the weights each rank keeps in host memory."""
+    reference_is_base: bool = False
+    """Where adapters are trained the reference is their base, with them switched off: no copy of it lies anywhere."""
     host_weight_bytes: dict[str, BytesEach] = Field(default_factory=dict)
     """Bytes a parameter of such a copy, or of a critic's, where it is not as weights of the precision are."""
     pinned_copies: dict[str, Literal["tensors", "buffers"]] = Field(default_factory=dict)

@@ -171,7 +171,7 @@ def test_verls_first_fsdp_by_hand(verl: Document) -> None:
 def test_verl_holds_what_it_loads(verl: Document, engine: str, options: list[str], each: int) -> None:
     """7,615,616,512 parameters in fp32 unless loaded in 16 bits, whatever is said of a frozen base; adapters of rank 8
     on seven matrices of 28 layers are 8 x 28 x (2 x 7,168 + 2 x 4,096 + 3 x 22,528) = 20,185,088. The reference has a
-    format of its own, fp32; gathered are 16 bits."""
+    format of its own, fp32, and with adapters no weights; gathered are 16 bits. Adapters are sent from the GPU."""
     asked = {"engine": engine, **DATA_8, "rl.steps_per_rollout": 1, "rl.reference_model": True}
     asked |= {"engine_options": options}
     adapted = {"adapter": {"rank": 8, "targets": ["all-linear"], "base_precision": "bf16"}}
@@ -187,7 +187,14 @@ def test_verl_holds_what_it_loads(verl: Document, engine: str, options: list[str
     for plan_ in (trained, tuned):
         copies = {item.name: item.amount for item in plan_.host}
         assert copies["weight copy (actor)"] == pytest.approx(each * whole, rel=1e-3)
-        assert copies["weight copy (reference)"] == pytest.approx(4 * whole, rel=1e-3)
+        reference = 4 * whole if plan_ is trained else 0.0
+        assert copies.get("weight copy (reference)", 0.0) == pytest.approx(reference, rel=1e-3)
+        assert "reference" in plan_.problem.scored_by
+    beside = items(tuned, "weight_sync")
+    assert beside[ItemName.FROZEN_BASE_WEIGHTS] == pytest.approx(each * whole / 8, rel=1e-3)
+    assert beside[ItemName.WEIGHTS] == pytest.approx(each * adapters / 8, rel=1e-6)
+    from_the_gpu = any(ledger.phase == "weight_sync" and ledger.stage == 0 for ledger in trained.memory)
+    assert from_the_gpu == (engine == "verl-fsdp1")
 
 
 def test_verls_deferred_reduction_keeps_whole_gradients(verl: Document) -> None:

@@ -183,6 +183,37 @@ def test_a_frozen_base_is_held_as_it_is_loaded(said: str | None, option: list[st
     assert tuned == each * LAYERS * 8 * (4 * 2 * HIDDEN + 3 * 4 * HIDDEN)
 
 
+@pytest.mark.parametrize("adapted", [True, False])
+def test_fsdp2_brings_its_shard_to_send_adapters_and_gathers_none_of_it(adapted: bool, tmp_path: Path) -> None:
+    """verl's own calls: a rank's shard goes to the GPU where adapters are sent alone, and of it only they are whole."""
+    pytest.importorskip("peft")
+    made = pytest.importorskip("verl.workers.engine.fsdp.transformer_impl")
+    stack = catalog().find("engines", "verl-fsdp2", None).colocation
+    assert stack is not None
+    network().save_pretrained(tmp_path)
+    settings = dataclasses.replace(told(), strategy="fsdp2")
+    unloaded = mock.patch.object(made, "fsdp2_load_full_state_dict")
+    with ranks(RANKS), engine(settings, mesh_of(RANKS, -1)) as one, unloaded:
+        config = pytest.importorskip("transformers").AutoConfig.from_pretrained(tmp_path)
+        for name, value in {"local_path": str(tmp_path), "hf_config": config, **LOADS}.items():
+            setattr(one.model_config, name, value)
+        one.use_remove_padding, one.ulysses_sequence_parallel_size = False, 1
+        plain = one._build_module()
+        one.module = one._build_fsdp_module(one._build_lora_module(plain) if adapted else plain)
+        brought = made.load_fsdp_model_to_gpu
+        brought.reset_mock()
+        live = Live()
+        with live.mode:
+            sent = dict(one.get_per_tensor_param(base_sync_done=True)[0])
+        sizes = {name: tensor.numel() for name, tensor in sent.items()}
+    assert brought.called == (adapted and stack.trainer_on_gpu_during_sync == "with adapters")
+    assert all("lora_" in name for name in sizes) == adapted
+    tuned, base = LAYERS * 8 * (4 * 2 * HIDDEN + 3 * 4 * HIDDEN), sum(p.numel() for p in network().parameters())
+    assert sum(sizes.values()) == (tuned if adapted else base)
+    # What was there on the way: adapters and a gather of one, or all that is sent and two gathers of a table.
+    assert live.peaks[""] < (4 * 1.25 * tuned if adapted else 4 * 1.1 * (base + 2 * VOCABULARY * HIDDEN))
+
+
 def test_fsdp1_shards_the_parameters_that_the_plan_counts(capsys: pytest.CaptureFixture[str]) -> None:
     """In full depth, with tensors that have no memory; a unit's flat parameter is rounded up to its ranks."""
     fakes = pytest.importorskip("torch._subclasses.fake_tensor")

@@ -105,8 +105,9 @@ def test_what_is_trained_otherwise_is_not_costed(tmp_path: Path) -> None:
     verl = lint(written(VERL + "actor_rollout_ref.model.lora_rank=8", tmp_path), catalog())
     assert verl.plan is not None
     assert verl.plan.problem.scenario.rl is not None
-    assert not verl.plan.problem.scenario.rl.reference_model
-    assert any("its pass is not timed" in why for _, why in verl.found.unread)
+    assert verl.plan.problem.scenario.rl.reference_model
+    assert "reference" in verl.plan.problem.scored_by
+    assert "weight copy (reference)" not in {item.name for item in verl.plan.host}
     wrong = lint(written(TRL | {"use_peft": "true", "lora_target_modules": "[w1]"}, tmp_path), catalog(), SIZES)
     assert wrong.plan is None
     assert "adapter.targets does not fit" in wrong.open[0].what

@@ -11,7 +11,7 @@ from planner.costs.memory.pinned import added_by_rounding
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.memory.weights import sharded_weights
-from planner.problem.awake_together import has_critic
+from planner.problem.awake_together import copies_reference, has_critic
 from planner.problem.critics import critics_share
 from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
@@ -54,7 +54,7 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     coloc, rounding = problem.engine.colocation, np.zeros(len(layouts))
     if problem.scenario.rl is not None and coloc is not None:
         for name in coloc.host_weight_copies:
-            if name == "reference" and (not problem.scenario.rl.reference_model or problem.stays("reference")):
+            if name == "reference" and (not copies_reference(problem) or problem.stays("reference")):
                 continue
             if name == "actor" and problem.stays("weights"):
                 continue

@@ -15,8 +15,6 @@ USUAL = ("q_proj", "v_proj")
 """Targets of peft 0.21.2 (utils/constants.py) for Llama, Qwen and Mistral where a file names none."""
 WHOLE_LISTS = frozenset(("nemo-rl",))
 """Launchers to which an empty list of targets is every linear layer."""
-OWN_REFERENCE = frozenset(("verl",))
-"""Launchers whose reference is the base without its adapter, of which no copy lies anywhere."""
 WORDS = (
     "tuner", "adapter_rank", "adapter_targets", "adapter_all", "adapter_dropout", "adapter_saved", "adapter_dora",
     "adapter_rslora", "adapter_kind", "base_bits", "base_bits_8", "quantised_twice",
@@ -57,11 +55,6 @@ def say_adapter(found: Found) -> None:
     found.words["adapter"] = method
     if where is not None:
         found.places["adapter"] = where
-    if found.launcher in OWN_REFERENCE and found.words.get("reference") is True:
-        found.words["reference"] = False
-        found.unread.append(
-            (where or Place("?"), "the reference is the base without its adapter: its pass is not timed")
-        )
 
 
 def say_base(found: Found) -> None:
