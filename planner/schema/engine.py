@@ -230,8 +230,8 @@ class Engine(Stated):
     saved_by_adapter: list[Tensor] = Field(default_factory=list)
     magnitude_norm: MagnitudeNorm | None = None
     """Only where the engine has DoRA adapters."""
-    stub: list[Tensor] = Field(min_length=1)
-    """Kept by a layer that is recomputed in full."""
+    stub: list[Tensor]
+    """Kept by a layer that is recomputed in full; empty where all of it waits on the host."""
     left_behind: list[Tensor] = Field(default_factory=list)
     """Freed only as the backward pass ends, of each recomputed layer that has run backward; its stub stays as long."""
     offloaded: list[Tensor] = Field(default_factory=list)

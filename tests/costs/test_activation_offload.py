@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from planner.costs.item_names import ItemName
+from planner.costs.ledger import total
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import offloaded_bytes
@@ -101,6 +102,21 @@ def test_recomputed_layers_move_their_stub() -> None:
     assert stub[0] == pytest.approx(1.9 * 4096 * whole.architecture.hidden_size)
     item = next(i for i in host_ledger(whole, first_row(whole)) if i.name == "offloaded activations")
     assert item.amount[0] == pytest.approx(8 * whole.architecture.num_hidden_layers * float(stub[0]))
+
+
+def test_fsdp2_keeps_nothing_of_a_recomputed_layer_but_brings_one_back() -> None:
+    """Qwen3-0.6B on eight ranks, 4,096 tokens of 2 B x 1,024: the last of 28 inputs is there while its layer runs."""
+    layout = {"recomputed_layers": "all", "zero_stage": 3}
+    both = {"model": "qwen3-0.6b", "engine": "fsdp2", "layout": layout}
+    whole, none = (problem(option, **both) for option in ("offload_activations", None))
+    kept, stub = offloaded_bytes(whole, first_row(whole))
+    assert not kept.any()
+    assert stub[0] == 2 * 1024 * 4096
+    layers, index = np.array([[28]]), np.array([[0]])
+    on, off = (StageMemory(p, first_row(p).expand(), index, layers, layers) for p in (whole, none))
+    for moment, back in (("loss", 0), ("recomputation", 1)):
+        spared = np.ravel(total(off.moment(moment)) - total(on.moment(moment)))[0]
+        assert spared == pytest.approx((28 - back) * stub[0], rel=1e-9), moment
 
 
 def test_every_engine_that_offloads_says_what() -> None:

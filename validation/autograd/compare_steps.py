@@ -51,6 +51,7 @@ class Compared:
         words += ["checkpointing"] if self.row["checkpoint"] else []
         words += ["fused AdamW"] if self.row["adamw"] == "fused" else []
         words += ["outputs held"] if self.row["outputs_held"] else []
+        words += ["own loss"] if self.row["own_loss"] else []
         words += ["second micro-batch"] if self.row["accumulated"] else []
         return ", ".join(words)
 
@@ -89,6 +90,7 @@ def scenario(row: dict[str, Any], model: str) -> dict[str, Any]:
         "engine_options": ["autocast"] if row["precision"] == "autocast" else [],
     }
     changes["engine_options"] += ["outputs_held"] if row["outputs_held"] else []
+    changes["engine_options"] += ["loss_as_computed"] if row["own_loss"] else []
     if row["adapter"]:
         base = "bf16" if row["precision"] == "bf16" else "fp32"
         changes["engine_options"] += ["adapters_as_computed"] if row["adapter"] == "bf16" else []

@@ -60,6 +60,8 @@ class Step:
     """Whether it is a step's second micro-batch: gradients of the first are there, new ones are added to them."""
     layers: int = 0
     """So many layers, all of one kind, instead of the network's own; 0 for those."""
+    own_loss: bool = False
+    """Does the caller compute cross-entropy itself, on a shifted copy of the logits as they are made?"""
 
 
 class FlashStub(torch.autograd.Function):
@@ -172,6 +174,11 @@ def _architecture(name: str) -> Any:
     return default_catalog().find("models", name, Place("steps.py"))
 
 
+def _own_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy in the format of the logits; a slice of several sequences is copied to be flattened."""
+    return torch.nn.functional.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+
+
 def run(step: Step) -> tuple[dict[str, int], dict[int, tuple[int, str]]]:
     """Bytes held before the step and at the peak of each phase; and what is alive at the peak of all phases."""
     peaks: dict[str, int] = {}
@@ -197,8 +204,12 @@ def run(step: Step) -> tuple[dict[str, int], dict[int, tuple[int, str]]]:
         peaks["held"] = alive.now
         alive.begin("forward")
         with torch.autocast("cpu", torch.bfloat16) if step.precision == "autocast" else nullcontext():
-            out = model(input_ids=ids, labels=ids, use_cache=False, num_items_in_batch=torch.ones(()))
-        loss = out.loss
+            if step.own_loss:
+                out = model(input_ids=ids, use_cache=False)
+                loss = _own_loss(out.logits, ids)
+            else:
+                out = model(input_ids=ids, labels=ids, use_cache=False, num_items_in_batch=torch.ones(()))
+                loss = out.loss
         held = out if step.outputs_held else None
         del out
         phases = {"forward": (alive.peak, alive.at_peak)}
@@ -253,6 +264,14 @@ def steps() -> Iterator[Step]:
         yield Step("mixtral-8x7b", precision, True, 1, 4096, layers=4, accumulated=True)
     for model in ("llama3.2-1b", "llama3.1-8b"):
         yield Step(model, "bf16", True, 1, 256, accumulated=True)
+    for model in ("llama3.2-1b", "llama3.1-8b", "gemma2-2b", "phi-3-mini-4k"):
+        yield Step(model, "bf16", True, 2, 4096, own_loss=True)
+    yield Step("llama3.2-1b", "bf16", False, 2, 4096, own_loss=True)
+    for precision in ("fp32", "autocast"):
+        yield Step("llama3.2-1b", precision, True, 2, 4096, own_loss=True)
+    for model in ("llama3.2-1b", "llama3.2-3b"):
+        yield Step(model, "bf16", True, 2, 4096, adapter="fp32", own_loss=True)
+    yield Step("llama3.2-1b", "bf16", True, 2, 4096, accumulated=True, own_loss=True)
 
 
 def main() -> None:

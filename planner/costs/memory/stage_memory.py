@@ -159,7 +159,7 @@ class StageMemory(StageTensors):
         saved = self._sources_of_saved
         items = [Item(ItemName.ACTIVATIONS_KEPT_LAYERS, whole, saved)]
         if name == "recomputation":
-            stubs = stubs + self._activations(np.ones_like(flight))[1]
+            stubs = stubs + self._activations(np.ones_like(flight))[1] + self._brought_back
             rebuilt = self._rebuilt * self._group[0]
             items.append(Item(ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED, rebuilt * np.ones(np.shape(stubs)), saved))
             if engine.left_behind:
@@ -195,7 +195,7 @@ class StageMemory(StageTensors):
         engine = self.problem.engine
         kept, extra = self.layer_activations
         dense = self.is_first * float(self.problem.parameters.num_dense_layers > 0 and self._moe)
-        layer = kept + dense * extra + self._stub
+        layer = kept + dense * extra + self._stub + self._brought_back
         running = layer + self._running
         whole = gathered(self, END_OF_BACKWARD)
         last = first_layer_or_tied_table(self, running, _source(engine.backward))

@@ -36,6 +36,11 @@ class StageTensors(StageParameters):
         return self._layer_bytes(self.problem.engine.stub)[0]
 
     @cached_property
+    def _brought_back(self) -> Floats:
+        """Bytes of what one recomputed layer keeps that waited on the host, back while that layer runs."""
+        return self._layer_bytes(self.problem.engine.offloaded_stub)[0]
+
+    @cached_property
     def _running(self) -> Floats:
         """Bytes beside what is kept while one layer runs its backward pass."""
         return self._most(self._of_kinds(self.problem.engine.backward, self._kept_tensors))
