@@ -270,9 +270,9 @@ def model_of(name: str, catalog: Catalog) -> str | None:
         ids_of_alias = catalog.meant("models", last.removesuffix(ending))
         if len(ids_of_alias) != 1:
             continue
-        model = catalog.find("models", ids_of_alias[0])
-        if last.removesuffix(ending) in (model.id, *model.aliases):
-            return model.id
+        meant: Architecture = catalog.find("models", ids_of_alias[0])
+        if last.removesuffix(ending) in (meant.id, *meant.aliases):
+            return meant.id
     return None
 
 
