@@ -46,7 +46,7 @@ _EPSILON = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "layernorm_e
 _ACTIVATION = ("hidden_act", "hidden_activation", "activation_function")
 _BIAS = ("attention_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias", "use_bias", "bias")
 _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
-_HIDDEN_DROPOUT = ("hidden_dropout", "resid_pdrop", "hidden_dropout_prob", "dropout")
+_HIDDEN_DROPOUT = ("hidden_dropout", "resid_pdrop", "residual_dropout", "hidden_dropout_prob", "dropout")
 _FURTHER = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
 _NUMBERS = (
     *(alias for aliases in _SHAPE.values() for alias in aliases),

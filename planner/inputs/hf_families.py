@@ -175,7 +175,7 @@ SAME_CODE = {"kimi_k2": "deepseek_v3", "llama4": "llama4_text"}
 KNOWN_LLAMAS = frozenset(
     (
         *("llama", "mistral", "mixtral", "phi3", "granite", "granitemoe", "internlm2", "internlm3", "baichuan"),
-        *("deepseek_v2", "exaone", "helium", "yi", "ministral"),
+        *("deepseek_v2", "exaone", "helium", "yi", "ministral", "ministral3"),
     )
 )
 """Model types whose code adds nothing to what Llama and the keys of the file say."""

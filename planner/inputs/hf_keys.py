@@ -38,7 +38,7 @@ NEVER_MATTERS = frozenset(
     original_rope original_rope_theta output_attentions output_hidden_states output_router_logits output_scores
     pad_id pad_key_length pool_type position_embedding_type position_embedding_xdrope post_layer_norm
     pre_allocate_kv_cache prefix pretraining_tp problem_type process_image_mode pruned_heads quantization_config
-    query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn repetition_penalty residual_dropout
+    query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn repetition_penalty
     residual_multiplier return_dict return_dict_in_generate rmsnorm rope_interleave rope_interleaved
     rope_local_base_freq rope_ratio rotary router_aux_loss_coef router_jitter_noise router_z_loss_coef
     scale_attention_softmax_in_fp32 scale_attn_by_inverse_layer_idx scale_attn_weights scale_depth scale_emb seq_aux

@@ -15,13 +15,14 @@ SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
 SIGMOID_OF_PRODUCT = ("deepseek_v3", "glm4_moe")
 SHIFTED_NORM_WEIGHTS = ("gemma", "qwen3_next", "qwen3_5")
 OWN_ROTARY_TABLES = ("glm4",)
-ROUTES_AS_COMPUTED = ("qwen3_moe", "qwen3_next", "qwen3_5_moe_text", "gpt_oss")
+ROUTES_AS_COMPUTED = ("qwen3_moe", "qwen3_vl_moe_text", "qwen3_next", "qwen3_5_moe_text", "gpt_oss")
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
 CAPPED_LOGITS = ("gemma2",)
 EIGHT_GROUPS = ("deepseek_v3",)
 ONE_GROUP = ("glm4_moe",)
 FP32_ROTARY_TABLES = NORMS_OUTPUTS_ONLY = ("olmo2",)
 ATTENTION_SINKS = ("gpt_oss",)
+SCALED_QUERIES = ("ministral3",)
 SOFTMAX_AS_COMPUTED = ("gpt2", *ATTENTION_SINKS)
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
@@ -96,6 +97,7 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "rotary": a.learned_positions is None,
         "learned_positions": a.learned_positions is not None,
         "fp32_rotary_tables": a.model_type in FP32_ROTARY_TABLES,
+        "scaled_queries": a.model_type in SCALED_QUERIES,
         "fused_qkv": fused,
         "repeated_heads": repeated,
         "heads_as_made": not repeated,

@@ -121,6 +121,7 @@ When = Literal[
     "rotary",
     "learned_positions",
     "fp32_rotary_tables",  # cosines and sines are not cast (OLMo 2)
+    "scaled_queries",  # queries are multiplied by a number of their position (Ministral 3)
     "fused_qkv",  # one matrix makes queries, keys and values, and rotary copies what it turns (Phi-3)
     "repeated_heads",  # keys and values of a group are copied for each query head (LitGPT)
     "heads_as_made",

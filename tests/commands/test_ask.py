@@ -209,7 +209,11 @@ def test_shipped_scenarios_are_found_anywhere(
         ("models", "qwen3-coder", ["qwen3-coder-30b-a3b", "qwen3-coder-480b-a35b"]),
         ("models", "Qwen/Qwen3-4B-Instruct-2507", ["qwen3-4b-2507"]),
         ("models", "qwen3-30b", ["qwen3-30b-a3b"]),
-        ("models", "qwen7b", ["deepseek-r1-distill-qwen-7b", "qwen2.5-7b", "qwen2.5-coder-7b", "qwen2.5-math-7b"]),
+        (
+            "models",
+            "qwen7b",
+            ["deepseek-r1-distill-qwen-7b", "qwen2.5-7b", "qwen2.5-coder-7b", "qwen2.5-math-7b", "qwen2.5-vl-7b"],
+        ),
         ("models", "llama-405b", ["llama3.1-405b"]),
         ("models", "nobody/knows-this", []),
         ("precisions", "BF16", ["bf16"]),

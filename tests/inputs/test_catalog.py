@@ -343,7 +343,7 @@ def test_lines_of_an_entry_say_what_its_yaml_does(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("{id: flow, hidden_size: 64}\n")
     assert stated({"flow": tmp_path / "flow.yaml"}, "flow", "hidden_size") is None
     fresh = default_catalog()
-    assert fresh.may_state("models", "hidden_size", "12288".__eq__) == ["gpt3-175b"]
+    assert fresh.may_state("models", "hidden_size", "12288".__eq__) == ["gpt3-175b", "mistral-large-123b"]
     assert fresh.used() == {}
 
 

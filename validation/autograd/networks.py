@@ -88,9 +88,26 @@ def configuration(
             "v_head_dim": a.v_head_dim,
             "head_dim": a.qk_rope_head_dim,
         }
+    fields |= {ours: value for ours, value in _of_family(a, dropout=dropout).items() if value is not None}
     config = AutoConfig.for_model(a.model_type, **fields)
     config._attn_implementation = ATTENTION
     return config
+
+
+def _of_family(a: Architecture, *, dropout: bool) -> dict[str, Any]:
+    """Fields that only some configuration classes have; the others leave them aside."""
+    hidden = a.hidden_dropout if dropout else 0.0
+    wide = {"ffn_hidden_size": a.intermediate_size, "num_kv_heads": a.num_key_value_heads, "bias": a.mlp_bias}
+    of_type: dict[str, dict[str, Any]] = {
+        "falcon": {**wide, "multi_query": True, "new_decoder_architecture": a.num_key_value_heads > 1, "alibi": False},
+        "gpt_neox": {"rotary_pct": a.partial_rotary_factor, "use_parallel_residual": a.parallel_block},
+        "starcoder2": {"use_bias": a.mlp_bias, "residual_dropout": hidden, "sliding_window": None},
+        "stablelm": {"use_qkv_bias": a.attention_bias, "qk_layernorm": a.qk_norm != "none"},
+        "seed_oss": {"attention_out_bias": a.attention_out_bias, "residual_dropout": hidden},
+        "qwen2_moe": {"shared_expert_intermediate_size": a.shared_expert_intermediate_size},
+    }
+    shared = {"hidden_dropout": hidden, "resid_pdrop": hidden, "embd_pdrop": 0.0, "embedding_dropout": 0.0}
+    return {"partial_rotary_factor": a.partial_rotary_factor, **shared, **of_type.get(a.model_type, {})}
 
 
 def _attends(a: Architecture, layer: int, linear: bool | None) -> str:

@@ -50,6 +50,13 @@ FUSED_TARGETS = {
 """All linear layers of the model types that fuse some of them, or have others."""
 SEPARATE_MATRICES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2")
 """Model types whose projections carry the names above; phi3 and gpt2 fuse them."""
+FAMILIES = (
+    *("qwen2.5-vl-7b", "qwen3-vl-8b", "qwen3-vl-30b-a3b", "ministral-3-3b", "gemma-2b", "smollm3-3b", "seed-oss-36b"),
+    *("granite-3.0-8b", "stablelm-2-1.6b"),
+)
+"""One network of each further kind (`model_type`), asked in few modes."""
+FAMILY_MODES = ("full", "autocast")
+FINAL_NORMS = ("ln_f", "final_layer_norm", "final_layernorm", "norm")
 WEIGHT_COPIES = "weight copies"
 LINEAR = "linear"
 """Ends the name of a layer with linear attention."""
@@ -65,7 +72,7 @@ LINEAR_MODES = (
     "no causal-conv1d",
 )
 LAYER_MODES = ("full", "checkpoint", "fp32", "fp32 checkpoint", "autocast", "autocast checkpoint")
-"""Of every model."""
+"""Of every model but FAMILIES."""
 ADAPTER_MODES = ("lora 16-bit", "lora dropout", "lora 16-bit dropout", "amp lora", "amp lora dropout", "fp32 lora")
 COPY_MODELS = ("deepseek-v3", "qwen3-30b-a3b", "gpt-oss-20b", "llama3.1-8b", "gpt2", "phi-3-mini-4k", "glm-4.5-air")
 PADDED = "padded"
@@ -205,12 +212,17 @@ def live_after_forward(architecture: Architecture, layers: int, tokens: int, lay
         return now
 
 
+def final_norm(model: torch.nn.Module) -> str:
+    """Name of the norm behind the last layer."""
+    return next(name for name in FINAL_NORMS if hasattr(model, name))
+
+
 def backward_peak(architecture: Architecture, tokens: int, layer: str, mode: str, sequences: int = 1) -> int:
     """Peak of forward and backward through two layers, weight gradients included; the final norm is left out."""
     with _device(mode) as device:
         model = _build(architecture, 2, layer, mode, device)
         _attend(model, mode)
-        setattr(model, "ln_f" if hasattr(model, "ln_f") else "norm", torch.nn.Identity())
+        setattr(model, final_norm(model), torch.nn.Identity())
         ids = torch.zeros(sequences, tokens, dtype=torch.long, device=device)
         with Live(own_storages(model)) as live:
             with _computing(mode):
@@ -242,7 +254,7 @@ def loss_peak(architecture: Architecture, tokens: int, keep_logits: bool, mode: 
         leaf = torch.empty(1, tokens, architecture.hidden_size, dtype=stream, device=device, requires_grad=True)
         ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
         count = torch.empty((), dtype=torch.long, device=device)
-        setattr(model, model.base_model_prefix, Given(base.ln_f if hasattr(base, "ln_f") else base.norm, leaf))
+        setattr(model, model.base_model_prefix, Given(getattr(base, final_norm(base)), leaf))
         known = own_storages(model) | {t.untyped_storage()._cdata for t in (leaf, ids, count)}
         with Live(known) as live:
             with _computing(mode):
@@ -305,15 +317,16 @@ def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, str, st
         usual = "moe" if a.is_moe else "dense"
         kinds = [usual, "dense"] if a.first_k_dense_replace else [usual]
         for layer in [*kinds, *([f"{usual} {LINEAR}"] if a.is_linear else [])]:
-            for mode in LAYER_MODES:
+            for mode in LAYER_MODES if name not in FAMILIES else FAMILY_MODES:
                 yield name, layer, mode
         if a.hidden_dropout:
             yield name, "dense", "dropout"
         yield from ((name, "dense", mode) for mode in _adapter_modes(name, a))
         if name in COPY_MODELS:
             yield from ((name, usual, f"{form}{WEIGHT_COPIES}") for form in ("", "fp32 ", "autocast "))
-        if name in BACKWARD_MODELS:
-            yield from ((name, usual, mode) for mode in ("backward", "fp32 backward", "autocast backward"))
+        if name in (*BACKWARD_MODELS, *FAMILIES):
+            few = () if name in FAMILIES else ("fp32 backward", "autocast backward")
+            yield from ((name, usual, mode) for mode in ("backward", *few))
         if name in PADDED_MODELS:
             yield name, usual, PADDED
         if name in EAGER_MODELS:

@@ -268,8 +268,11 @@ def model_of(name: str, catalog: Catalog) -> str | None:
         return max(tuned, key=lambda model: len(model.hf_id or "")).id
     for ending in TUNED:
         ids_of_alias = catalog.meant("models", last.removesuffix(ending))
-        if len(ids_of_alias) == 1 and last.removesuffix(ending) in catalog.find("models", ids_of_alias[0]).aliases:
-            return ids_of_alias[0]
+        if len(ids_of_alias) != 1:
+            continue
+        meant: Architecture = catalog.find("models", ids_of_alias[0])
+        if last.removesuffix(ending) in (meant.id, *meant.aliases):
+            return meant.id
     return None
 
 
