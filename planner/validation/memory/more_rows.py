@@ -1,4 +1,4 @@
-"""Rows read on 2026-11-22 and 23 and committed before any was costed: tables whose engine and options are the planner's."""
+"""Rows of 22 and 23 November 2026, committed before any was costed: tables in the words of the planner."""
 
 from __future__ import annotations
 
