@@ -13,7 +13,12 @@ from planner.report.json_text import JsonObject
 from planner.validation.memory.express import Prediction
 from planner.validation.memory.score import MemoryResult
 
-FILES = {3: "first_look_more.csv", 4: "first_look_aside.csv", 5: "first_look_fresh.csv"}
+FILES = {
+    3: "first_look_more.csv",
+    4: "first_look_aside.csv",
+    5: "first_look_fresh.csv",
+    6: "first_look_next.csv",
+}
 """First looks by development."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
@@ -89,8 +94,10 @@ def later_tables(result: MemoryResult, folder: Path) -> list[Table]:
         3: f"{then} (now is in view of them)",
         4: f"after those, {then} (now is in view of them)",
         5: f"last, a test still, {then}",
+        6: f"and 23, a test still, {then}",
     }
-    return [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]
+    tables = [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]
+    return [table for table in tables if table[2]]
 
 
 def _table(title: str, result: MemoryResult, folder: Path, development: int) -> Table:

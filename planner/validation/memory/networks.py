@@ -9,8 +9,9 @@ from planner.validation.memory.cases import Case, Words
 
 PER_NODE = {"gb200-186gb": 4, "mi300x": 8}
 """GPUs of a node, where they are not eight."""
-MEGATRON_DROPOUT = ("megatron_ci_golden", "bigscience_prequel")
-"""Sources of runs with Megatron's own dropout; of the latter train/tr11-176B-ml/README.md says so (@053adaf)."""
+MEGATRON_DROPOUT = ("megatron_ci_golden", "bigscience_prequel", "megatron_tutorials")
+"""Sources of runs with Megatron's own dropout; of the second train/tr11-176B-ml/README.md says so (@053adaf), the
+third's scripts switch none off."""
 _SOURCE = Source(ref="validation/data/memory_cases.jsonl.gz", date="2026-11")
 
 
