@@ -178,6 +178,23 @@ def test_fsdp1_leaves_a_gradient_of_every_recomputed_layer_under_adapters() -> N
     assert not items("recomputation", "fsdp1", 2, engine_options=option)[name]
 
 
+def test_fsdp2_as_automodel_runs_it_keeps_four_inputs_a_layer_and_three_gathered_layers() -> None:
+    """Checkpoints of attention, MLP and both norms; 2 + 2 + 12 B a parameter; two layers gathered ahead."""
+    own = ["checkpoints_of_blocks", "master_copy", "prefetch_two_back"]
+    whole, _ = one_layout("fsdp2", 8)
+    plain, ours = (items("recomputation", "fsdp2", 8, engine_options=on) for on in ([], own))
+    stubs = "activations, recomputed layers"
+    assert plain[stubs] == LAYERS * TOKENS * HIDDEN * 2
+    assert ours[stubs] == 4 * plain[stubs]
+    layer = whole.parameters.dense_layer.total
+    assert ours["gathered layers"] - plain["gathered layers"] == pytest.approx(2 * layer)
+    shard = whole.parameters.total / 8
+    states = ("weights", "gradients", "optimizer")
+    told = [items("optimizer", "fsdp2", 8, engine_options=on) for on in ([], own)]
+    each = [[round(state[name] / shard, 3) for name in states] for state in told]
+    assert each == [[4, 4, 8], [2, 2, 12]]
+
+
 def test_a_quantised_base_is_gathered_as_it_is_stored() -> None:
     whole = items("backward", "fsdp1", 2, adapter=ADAPTED)["gathered layers"]
     packed = items("backward", "fsdp1", 2, adapter=ADAPTED | {"base_precision": "nf4"})["gathered layers"]
