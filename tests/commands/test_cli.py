@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -302,21 +301,6 @@ def test_no_arguments_print_help() -> None:
     result = run()
     assert "Commands:" in result.out + result.err
     assert result.code in (0, 2)
-
-
-def test_two_processes_print_the_same_bytes(small: str) -> None:
-    """What a person reads; test_same_bytes has what scripts read."""
-    first, second = (
-        subprocess.run(
-            [sys.executable, "-W", "error::UserWarning", "-m", "planner", "solve", small],
-            capture_output=True,
-            cwd=ROOT,
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed, "COLUMNS": columns},
-        ).stdout
-        for seed, columns in (("1", "60"), ("2", "200"))
-    )
-    assert first == second
 
 
 def test_schema_is_json_schema_with_documentation() -> None:

@@ -1,4 +1,5 @@
-"""Same input, same seed, same bytes: twice, with one solver worker and with two, whatever Python's hash seed is."""
+"""Same input, same seed, same bytes: twice, with one solver worker and with two, whatever Python's hash seed is and
+however wide the terminal."""
 
 from __future__ import annotations
 
@@ -20,16 +21,21 @@ OFFLOAD = ("layout.optimizer_offload=any", "layout.activation_offload=any")
 NARROW = "layout.tensor_parallel=[4, 8]"
 """Fewer layouts, where each of them is costed many times."""
 FREE = ("layout.layers_per_stage=free", "layout.recompute=per_stage")
+WIDE = (
+    "layout.tensor_parallel=8", "layout.context_parallel=1", "layout.pipeline_parallel=[4, 8]",
+    "batch.micro_batch_size=[1, 2]",
+)  # fmt: skip
+"""Few enough that the time goes into the solver: two rows of eight stages, each stage with its own layers."""
 CASES = {
-    "even stages": ("llama70b_64xh100",),
+    "even stages": ("llama70b_64xh100", NARROW),
     "open decisions": ("llama70b_64xh100", *OPEN, NARROW),
-    "open offload": ("llama70b_64xh100", *OFFLOAD, NARROW),
+    "open offload": ("llama70b_64xh100", *OFFLOAD, "layout.tensor_parallel=8"),
     "open modules": ("llama70b_64xh100", "layout.schedule=any", "layout.recompute_modules=any", NARROW),
-    "wide band": ("llama70b_512xh100", "search.near_tie=0.19", *FREE, "layout.tensor_parallel=8"),
+    "wide band": ("llama70b_512xh100", "search.near_tie=0.19", *FREE, *WIDE),
     "free stages": ("llama405b_16384xh100",),
     "experts": ("mixtral8x7b_64xh100",),
     "RL": ("qwen7b_rl",),
-    "RL on two pools": ("qwen7b_rl_two_pools",),
+    "RL on two pools": ("qwen7b_rl_two_pools", "layout.tensor_parallel=[2, 4]", "layout.optimizer_offload=false"),
 }
 
 
@@ -48,10 +54,21 @@ def test_twice_and_with_two_workers(name: str) -> None:
     assert answer(question_of(document), 1) == answer(question_of(document), 2)
 
 
-def test_whatever_the_hash_seed() -> None:
-    command = [sys.executable, "-m", "planner", "solve", "scenarios/qwen7b_rl.yaml", "--format", "json"]
+TWO_ANSWERS = """
+from planner.cli import main
+assert main(["solve", "scenarios/qwen7b_rl.yaml", "--format", "json"]) == 0
+assert main(["solve", "scenarios/llama8b_sft_a100.yaml"]) == 0
+"""
+
+
+def test_whatever_the_hash_seed_and_the_terminal() -> None:
+    """What scripts read and what a person reads, of two processes."""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", TWO_ANSWERS]
     first, second = (
-        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
-        for seed in ("1", "2")
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed, "COLUMNS": columns}, capture_output=True, check=True
+        ).stdout
+        for seed, columns in (("1", "60"), ("2", "200"))
     )
+    assert b"fits on" in first
     assert first == second

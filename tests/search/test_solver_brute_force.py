@@ -24,10 +24,14 @@ from planner.search.search import Outcome, search
 from planner.search.space import build_space
 from planner.units import GIB, MIB
 
-SEEDS = 100
+SEEDS = (
+    1, 3, 5, 7, 8, 9, 11, 12, 13, 15, 16, 19, 21, 23, 26, 27, 29, 30, 32, 33, 47, 48, 51, 53, 54, 57, 62, 63, 70, 72,
+    81, 85, 87, 88, 90, 91, 93, 94, 95,
+)  # fmt: skip
+"""Of the hundred that tests/slow asks those that hold every kind of decision four times and cost the least."""
 BESIDE = ("engine_options", "layout.recompute_group")
-SEVERAL = range(SEEDS // 10)
-"""Tenths of the seeds: one test each, so that a failure names few problems."""
+SEVERAL = range(4)
+"""Fourths of the seeds: one test each, so that a failure names few problems."""
 
 
 @cache
@@ -50,15 +54,15 @@ def equals_enumeration(case: Case) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("tenth", SEVERAL)
-def test_solver_equals_float_enumeration(tenth: int) -> None:
-    for seed in range(tenth * 10, tenth * 10 + 10):
+@pytest.mark.parametrize("fourth", SEVERAL)
+def test_solver_equals_float_enumeration(fourth: int) -> None:
+    for seed in SEEDS[fourth :: len(SEVERAL)]:
         equals_enumeration(problem_of_seed(seed))
 
 
 def test_corpus_covers_every_kind_of_decision() -> None:
     seen: Counter[str] = Counter()
-    for seed in range(SEEDS):
+    for seed in SEEDS:
         case = problem_of_seed(seed)
         question, layout = case.question(), case.scenario["layout"]
         spec, variants = question.scenario, question.problems
@@ -80,7 +84,7 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["GPUs that only generate"] += any(not variant.colocated for variant in variants)
         seen["adapter"] += spec.adapter is not None
         seen["no near tie"] += spec.search.near_tie == 0
-    least = {kind: number for kind, number in seen.items() if number < 2}
+    least = {kind: number for kind, number in seen.items() if number < 4}
     assert not least, f"too few problems of some kinds: {least}"
     assert len(seen) == 35
 
@@ -126,8 +130,7 @@ def test_integers_are_never_below_floats_and_close_above(seed: int) -> None:
             assert excess.max() < MIB
 
 
-@pytest.mark.parametrize("seed", range(500, 514))
-def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
+def first_in_an_independent_order(seed: int) -> None:
     case = random_case(seed, most_points=120)
     outcome = search(case.question(), check_points=0)
     every = list(plans(outcome.question, build_space(outcome.question)))
@@ -137,6 +140,11 @@ def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
     if mine is not None and found is not None:
         assert (mine.layout, mine.layers, mine.recomputed) == (found.layout, found.layers, found.recomputed), case.text
         assert mine.rollout == found.rollout, case.text
+
+
+@pytest.mark.parametrize("seed", [500, 501, 502, 503, 504, 506, 508, 509, 510, 513])
+def test_plan_is_first_in_an_independent_order_of_goals(seed: int) -> None:
+    first_in_an_independent_order(seed)
 
 
 @pytest.mark.parametrize("seed", [220000, 220002])
@@ -151,7 +159,7 @@ def test_variants_that_recompute_modules_have_fewer_points(seed: int) -> None:
 
 def test_wishes_are_given_up_by_the_playbook() -> None:
     """Fewest given up first; among equals the wish that stands first in the playbook goes first."""
-    for seed in range(40):
+    for seed in SEEDS:
         question = problem_of_seed(seed).question()
         given = [wish.given_up for wish in question.wishes]
         assert given[0] == ()
@@ -194,10 +202,12 @@ def test_rounding_that_excludes_a_layout_is_counted_and_said() -> None:
 SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path.name.startswith("budget"))
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
-    """All points of each scenario; of one with more than a million, all with even stages."""
-    document = load(str(path))
+NARROWED = {"qwen7b_rl_two_pools": ["layout.tensor_parallel=4"], "qwen35b_a3b_rl_16xh100": ["layout.tensor_parallel=2"]}
+"""Of these even stages have millions of points; tests/slow asks for all of them."""
+
+
+def scenario_equals_enumeration(path: Path, changes: list[str]) -> None:
+    document = load(str(path), changes)
     space = build_space(question_of(document))
     if count_points(question_of(document), RowCosts(question_of(document), space.layouts), None) > 10**6:
         document = with_overrides(document, ["layout.layers_per_stage=even", "layout.recompute=uniform"])
@@ -207,14 +217,23 @@ def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
     assert not outcome.proof.decided_by_rounding
 
 
-@pytest.mark.parametrize("tenth", range(3))
-def test_wide_bands_pruned_by_headroom_equal_float_enumeration(tenth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_shipped_scenarios_equal_enumeration(path: Path) -> None:
+    """All points of each scenario; of one with more than a million, all with even stages."""
+    scenario_equals_enumeration(path, NARROWED.get(path.stem, []))
+
+
+def equals_enumeration_in_a_wide_band(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans within 19 % of the fastest, and no row spared because there are few."""
     monkeypatch.setattr("planner.search.bounds.headroom.MANY", 0)
-    for seed in range(700 + tenth * 10, 700 + tenth * 10 + 10):
-        case = random_case(seed, most_points=3000)
-        case.scenario["search"]["near_tie"] = 0.19
-        equals_enumeration(case)
+    case = random_case(seed, most_points=3000)
+    case.scenario["search"]["near_tie"] = 0.19
+    equals_enumeration(case)
+
+
+@pytest.mark.parametrize("seed", [700, 701, 702, 703, 704, 705, 706, 708, 710, 714, 718, 721, 722, 724, 727])
+def test_wide_bands_pruned_by_headroom_equal_float_enumeration(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    equals_enumeration_in_a_wide_band(seed, monkeypatch)
 
 
 @pytest.mark.parametrize("seed", [5344, 5365])

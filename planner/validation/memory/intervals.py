@@ -138,6 +138,7 @@ class ErrorPool:
     """Of less."""
     first_look: tuple[FirstLook, ...]
     _scores: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _added: dict[tuple[str, str] | None, Added] = field(default_factory=dict)
 
     def everything(self) -> tuple[np.ndarray, np.ndarray]:
         """(errors, weights adding up to 1): each engine the same, each stack at first look the same.
@@ -185,6 +186,11 @@ class ErrorPool:
 
     def added(self, but: tuple[str, str] | None = None) -> Added:
         """What a new source adds to its engine's own spread; `but` leaves out a pair of engine and source."""
+        if but not in self._added:
+            self._added[but] = self._adds(but)
+        return self._added[but]
+
+    def _adds(self, but: tuple[str, str] | None) -> Added:
         pairs: dict[tuple[str, str], list[Beyond]] = {}
         for one in self._beyond:
             pair = one.row.engine, one.row.case.source
