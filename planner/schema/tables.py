@@ -225,5 +225,7 @@ class FlagTable(BaseModel):
     """Kinds of networks (`model_type` of a config.json) that it builds; any where it lists none."""
     named_kernels: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Networks (`model_type`) without torch's sdpa: kernels of attention that train them, by generation of chip."""
+    named_machines: dict[str, str] = Field(default_factory=dict)
+    """GPUs by what the name of one of its own files says (a regular expression)."""
     names_kernels: bool = False
     """It names a kernel itself where a file is silent."""
