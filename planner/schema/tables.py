@@ -21,6 +21,8 @@ FASTER_THAN_PEAK = 1.5
 """A product may beat the vendor's dense peak by a boost clock, not by more."""
 TRANSFORMERS = "hf_trainer_523.yaml"
 """Flag table of Transformers' own settings, which its users' launchers share."""
+STARTS_TRANSFORMERS = "accelerate"
+"""Launcher of every engine that trains Transformers' own networks."""
 LARGE = {"m": 4096, "n": 2048, "k": 2048}
 """Extents from which a grid's large products count."""
 
