@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
-from planner.schema.tables import TRANSFORMERS
+from planner.schema.tables import STARTS_TRANSFORMERS, TRANSFORMERS
 from planner.units import gib_to_bytes, parse_tokens
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ PROMPT, RESPONSE, PROMPTS, SAMPLES = 1024, 8192, 32, 8
 MEAN_SHARE, P99_SHARE = 2500 / 8192, 9000 / 8192
 """Mean and 99th percentile of response lengths over the longest response, as in the first story."""
 RANK = 16
-STARTS_TRANSFORMERS = "accelerate"
-"""What starts engines over Transformers, which takes a network's own attention where a script names none."""
 SCHEMA_FILE = "planner.schema.json"
 _COUNT = re.compile(r"\s*(\d{1,6})\s*[x*]\s*", re.IGNORECASE)
 

@@ -1,8 +1,6 @@
 """Networks that Transformers has no sdpa for: attention is eager and keeps whole scores unless a file names a kernel.
 
-Transformers tries sdpa where nothing is asked for, and falls back on eager attention where the network has none
-(transformers 5.23.0 modeling_utils.py:1832, get_correct_attn_implementation). Which networks these are, and what kernel
-trains them on which chip, is data: `named_kernels` of catalogs/flags/hf_trainer_523.yaml.
+Which networks these are and what trains them is told in planner.problem.named_attention.
 """
 
 from __future__ import annotations
@@ -14,24 +12,17 @@ from planner.inputs.catalog import Catalog
 from planner.launch.reading.formats import FAMILY
 from planner.launch.reading.found import Found
 from planner.launch.reading.scenario import known_model, model_of
-from planner.launch.reading.tables import FAMILY as TABLE
 from planner.launch.reading.tables import TABLES
 from planner.launch.script import refuse
 from planner.launch.traps import Finding
-from planner.schema.catalog import Architecture
+from planner.problem.named_attention import OPTION, WHOLE, kernels_of, trained_by
 from planner.search.plan import Plan
 
-OPTION = "unfused_attention"
 NAMING = ("attn_implementation", "flash_attn", "attn_impl")
 """Settings whose value names the attention: Transformers, TRL and axolotl; LLaMA-Factory; ms-swift."""
 SWITCHES = ("flash_attention", "flex_attention", "xformers_attention", "sage_attention")
 """Switches of axolotl that name it (utils/schemas/enums.py, LEGACY_ATTN_FLAG_TO_IMPL)."""
 UNNAMED, EAGER, REFUSED = frozenset(("", "auto", "null", "none")), frozenset(("eager", "disabled")), "sdpa"
-
-
-def kernels_of(network: Architecture, catalog: Catalog) -> Mapping[str, str] | None:
-    """Kernels that train this network, by generation of chip; None where Transformers has sdpa for it."""
-    return catalog.flags(TABLE).named_kernels.get(network.model_type)
 
 
 def named_kernel(plan: Plan, catalog: Catalog, launcher: str) -> str | None:
@@ -43,15 +34,15 @@ def named_kernel(plan: Plan, catalog: Catalog, launcher: str) -> str | None:
     kernels = kernels_of(problem.architecture, catalog)
     if kernels is None or not problem.engine.fused_attention:
         return None
-    generation, wide = problem.gpu.chip.partition(" ")[0], problem.precision.id == "fp32"
-    if wide or generation not in kernels:
-        where = "in fp32" if wide else f"on {problem.gpu.name}"
+    kernel = trained_by(kernels, problem.gpu, problem.precision).kernel
+    if kernel is None:
+        where = "in fp32" if problem.precision.id == WHOLE else f"on {problem.gpu.name}"
         raise refuse(
             plan, f"{launcher} knows no fused attention for {problem.architecture.id} {where}",
             f"Transformers has no sdpa for it; what trains it in 16 bits: {_told(kernels)}",
             f"engine_options: [{OPTION}], which counts the scores that eager attention keeps", "engine_options",
         )  # fmt: skip
-    return kernels[generation]
+    return kernel
 
 
 def say_attention(found: Found, catalog: Catalog, overrides: Sequence[str]) -> list[Finding]:

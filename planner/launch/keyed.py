@@ -26,6 +26,8 @@ class Key:
     """Engine's value for each value of the plan (as `written`), where they differ."""
     added: bool = False
     """The key is absent from the engine's own files (Hydra wants a +)."""
+    always: bool = False
+    """It is written where it is the default too, which other releases set otherwise."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:
             entry.get("constant"),
             entry.get("words"),
             bool(entry.get("added", False)),
+            bool(entry.get("always", False)),
         )
         for name, entry in table.parts[part].items()
     )
@@ -93,7 +96,7 @@ def settings(plan: Plan, table: KeyTable, words: Mapping[str, Setting], launcher
                         key.says,
                     )
                 value = key.words[written(value)]
-        if value is not None and (table.recipe or value != key.default):
+        if value is not None and (table.recipe or key.always or value != key.default):
             out[f"+{key.name}" if key.added else key.name] = value
     return out
 

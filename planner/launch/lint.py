@@ -16,9 +16,10 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import override, parse_document, with_overrides
 from planner.inputs.own_model import CatalogWithModel
 from planner.launch.attention import say_attention
-from planner.launch.reading.follow import CRITICS, FAMILIES
+from planner.launch.reading.follow import CRITICS, FAMILIES, REPLICATED
 from planner.launch.reading.found import Found
 from planner.launch.reading.megatron import SHAPE
+from planner.launch.reading.methods import ANY_TRAINER
 from planner.launch.reading.opened import SHAPE_ALONE, opened, text_of
 from planner.launch.reading.scenario import Tree, scenario_of
 from planner.launch.traps import Finding, traps
@@ -69,8 +70,6 @@ VALUE = re.compile(r"([a-z_.]+): (\S+)")
 """A proposal in a scenario's words."""
 OF_ACTIVATIONS = ("tokens_per_gpu", "micro_batch_size", "fixed_micro_batch_size", "sequence_length")
 """Words whose line memory at the edge is reported at, the first that is said."""
-REPLICATED = "transformers-ddp"
-"""Engine of a trainer whose GPUs all hold the whole state."""
 UNSHARED = "no line says how GPUs share the state: accelerate's own file is not here"
 STARTED_BY_ACCELERATE = frozenset(("llama-factory",))
 """Launchers whose files say all but what accelerate's own file may say of sharding."""
@@ -80,6 +79,9 @@ AS_COPIES = (
 IN_ITS_PLACE = "planner lint of a folder with both files, or --set engine=fsdp2, deepspeed, transformers-ddp"
 LENGTHS = "needs global_batch_size and sequence_length"
 SEVERAL = "estimate needs one layout, and the scenario leaves several open"
+NO_RANK = "adapter.rank is missing"
+OPEN = re.compile(r"open: ([\w.]+) \(([\w-]+)")
+"""The first open decision of a scenario, and the first of its values."""
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
 RULE_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -141,7 +143,8 @@ def lint(
 
     `given`: variables that a shell script takes from outside, `1` and so on for its arguments.
     """
-    found, asked = opened(path, catalog, engine, given), catalog
+    named = next((text.strip() for change in overrides if (text := _after(change, "engine")) is not None), None)
+    found, asked = opened(path, catalog, engine, given, named), catalog
     _fill(found, overrides)
     _share(found, overrides)
     attention = say_attention(found, catalog, overrides)
@@ -207,6 +210,12 @@ def beyond_host(plan: Plan, found: Found, path: Path) -> list[Finding]:
     return [Finding("note", "host_memory", text, where)]
 
 
+def _after(change: str, path: str) -> str | None:
+    """The value that --set gives to this path; None where it gives one to another."""
+    name, _, text = change.partition("=")
+    return text if name.strip() == path else None
+
+
 def _fill(found: Found, overrides: Sequence[str]) -> None:
     """Say the model that --set gives, and the number of GPUs where no line does: other values follow from them."""
     given = {path.strip(): text.strip() for path, _, text in (change.partition("=") for change in overrides)}
@@ -223,9 +232,11 @@ def _machines(found: Found, tree: Tree, given: AbstractSet[str]) -> None:
     assert isinstance(cluster, dict)
     assert isinstance(limits, dict)
     if given & {"cluster.gpu", "cluster.node"}:
-        del limits["host_memory"], found.assumed["cluster.node"]
-    if "cluster.gpu" in given:
-        del cluster["node"]
+        del limits["host_memory"]
+        for kind in ("gpu", "node"):
+            found.assumed.pop(f"cluster.{kind}", None)
+            if f"cluster.{kind}" not in given:
+                cluster.pop(kind, None)
 
 
 def _share(found: Found, overrides: Sequence[str]) -> None:
@@ -239,7 +250,7 @@ def _share(found: Found, overrides: Sequence[str]) -> None:
     found.engine = REPLICATED
     if found.launcher in STARTED_BY_ACCELERATE:
         found.note(found.places.get("micro_batch_size", Place("?")), AS_COPIES)
-    if found.launcher == "accelerate" and not any(change.startswith("engine=") for change in overrides):
+    if found.launcher in ANY_TRAINER and not any(change.startswith("engine=") for change in overrides):
         place = found.places.get("micro_batch_size", Place("?"))
         found.uncosted.append((place, UNSHARED))
 
@@ -261,8 +272,13 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
         missing = " and the ".join(path.removeprefix("batch.").replace("_", " ") for path in open_ones)
         attempt = " ".join(f"--set {path}=N" for path in open_ones)
         return Mistake(f"no line says the {missing or 'batch'}", Place(name), None, attempt or None)
+    if mistake.what == NO_RANK:
+        place = places.get("adapter.targets", Place(name))
+        return Mistake("no line that can be read says the adapter's rank", place, None, "--set adapter.rank=N")
     if mistake.what == SEVERAL:
-        return Mistake("no line says which of several layouts it is", Place(name), mistake.because, "--set PATH=VALUE")
+        first = OPEN.search(mistake.because or "")
+        attempt = f"--set {first[1]}={first[2]}" if first is not None else "--set PATH=VALUE"
+        return Mistake("no line says which of several layouts it is", Place(name), mistake.because, attempt)
     path = mistake.where.path if mistake.where is not None else None
     where = places.get(path or "", Place(name, path=path))
     if path == "model":

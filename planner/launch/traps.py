@@ -158,11 +158,39 @@ def _deepspeed(found: Found) -> Iterator[Finding]:
             yield Finding("warning", "idle_offload", text, _at(found, name))
 
 
+NAMES_OF_TARGETS = ("lora_target_modules", "lora_target_parameters", "lora_model_dir")
+"""Settings of axolotl that name adapted matrices, one by one or by an adapter that is there."""
+
+
+def _axolotl(found: Found) -> Iterator[Finding]:
+    """What its schema refuses of bases in few bits, and what its loader then leaves whole."""
+    method = (found.text("adapter") or "null").lower()
+    four, eight = (found.has(name) for name in ("load_in_4bit", "load_in_8bit"))
+    asked = "load_in_8bit" if eight else "load_in_4bit"
+    if method == "null" and (four or eight):
+        text = f"{asked} without adapter is refused (axolotl 0.19.0 utils/schemas/peft.py:181-188)"
+        yield Finding("error", "refused_base", text, _at(found, asked))
+    elif method == "qlora" and (eight or not four):
+        text = "qlora wants load_in_4bit, and no load_in_8bit (axolotl 0.19.0 utils/schemas/peft.py:216-223)"
+        yield Finding("error", "refused_base", text, _at(found, asked if eight else "adapter"))
+    elif method == "lora" and four and not eight:
+        text = (
+            "load_in_4bit quantises under adapter: qlora alone (axolotl 0.19.0 loaders/model.py:801): the base stays "
+            "whole, and peft's preparation makes it fp32"
+        )
+        yield Finding("error", "base_left_whole", text, _at(found, "adapter"), ("lora", "qlora"))
+    named = found.has("lora_target_linear") or any(name in found.options for name in NAMES_OF_TARGETS)
+    if method in ("lora", "qlora") and not named:
+        text = "no line names the adapted matrices, and axolotl has no default: peft refuses an empty list"
+        yield Finding("error", "no_targets", text, _at(found, "adapter"))
+
+
 TRAPS: dict[str, tuple[Callable[[Found], Iterator[Finding]], ...]] = {
     "megatron": (_megatron,),
     "slime": (_megatron, _slime),
     "verl": (_verl,),
     "deepspeed": (_deepspeed,),
+    "axolotl": (_axolotl,),
 }
 OF_MEGATRON = frozenset(("megatron", "slime"))
 """Launchers whose files state the network's shape in Megatron's options."""

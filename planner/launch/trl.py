@@ -1,4 +1,4 @@
-"""TRL: the configuration of `trl sft`, with accelerate's. Written only: its keys are read as TrainingArguments."""
+"""TRL: the configuration of `trl sft`, with accelerate's."""
 
 from __future__ import annotations
 

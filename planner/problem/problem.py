@@ -15,6 +15,7 @@ from planner.formulas.parameters import ArchitectureParameters
 from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
 from planner.problem.machines import Machines
+from planner.problem.named_attention import NamedAttention
 from planner.problem.state_bytes import StateBytes
 from planner.problem.variants import Setting, awake_together, on_pool
 from planner.problem.wishes import WishCombination as WishCombination
@@ -56,6 +57,8 @@ class Problem(StateBytes):
     """Of the GPUs that train, those that hold the first stages, where `later_machines` hold the rest."""
     settings: tuple[Setting, ...] = ()
     """What tells this problem from the other variants of its question."""
+    named_attention: NamedAttention | None = None
+    """Fused attention that is counted and no trainer takes by itself."""
     reserve_counted: bool = True
     """Whether limits count what an allocator is estimated to hold and can give back (`costs/memory/returnable.py`)."""
 
@@ -208,9 +211,7 @@ class Problem(StateBytes):
     def model_flop_per_token(self, sequence_length: float) -> float:
         """Model FLOP of forward and backward pass for one trained token of so long a sequence. [FLOP]"""
         adapter = self.scenario.adapter
-        met = 0
-        if adapter is not None:
-            met = adapter_parameters_met(self.architecture, adapter.rank, adapter.targets)
+        met = adapter_parameters_met(self.architecture, adapter.rank, adapter.targets) if adapter is not None else 0
         return model_flop_per_token(
             self.architecture,
             self.parameters,

@@ -21,6 +21,7 @@ from planner.problem.critics import OWN, refused_size
 from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import CLIFF_TEXT, RESERVED_CLIFF, Machines
+from planner.problem.named_attention import named_attention
 from planner.problem.option_sets import options_left_open, with_options, without_experts
 from planner.problem.problem import Problem, Question
 from planner.problem.racks import as_used, asked_counts
@@ -224,6 +225,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
         provenance=(*calibrated_by, *own.files),
         calibration=calibration,
         settings=variant.settings,
+        named_attention=named_attention(shared["architecture"], engine, gpu, precision, catalog),
     )
     if scenario.layout.later_stages_on is not None:
         return _spanning(problem, catalog)

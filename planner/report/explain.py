@@ -21,6 +21,7 @@ from planner.report.screen import (
     Row,
     Screen,
     binding_text,
+    kernel_rows,
     memory_text,
     moment_name,
     risk_text,
@@ -74,6 +75,7 @@ def explain_screen(explanation: Explanation) -> list[Block]:
     if plan is not None:
         parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
         rows = parts if explanation.asked else (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
+        rows = (*rows, *kernel_rows(plan))
         if option_line(explanation.options) and not explanation.asked:
             rows = (*rows, ("options", option_line(explanation.options)))
         if explanation.neighbours:

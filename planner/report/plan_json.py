@@ -92,6 +92,12 @@ def estimate_document(plan: Plan) -> JsonObject:
     return enveloped("estimate", "estimate", document, asked=[question], catalog=question.provenance)
 
 
+def _attention(plan: Plan) -> JsonObject:
+    """Fused attention that the trainer does not take by itself, where the plan counts it."""
+    named = plan.problem.named_attention
+    return {} if named is None else {"attention_kernel": {"named": named.kernel, "where": named.where}}
+
+
 def plan_document(plan: Plan) -> JsonObject:
     """Layout, memory, time and host ledgers of one plan."""
     needed, available = host_total_gib(plan)
@@ -113,6 +119,7 @@ def plan_document(plan: Plan) -> JsonObject:
         "wishes_given_up": changes,
         "layout": layout_document(plan),
         "placement": placement_document(plan),
+        **_attention(plan),
         "memory": {
             "peak_gib": _round(plan.peak_gib),
             "usable_gib": _round(plan.usable_gib),

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
+from planner.problem.named_attention import OPTION, WHOLE
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.near_ties import near_tie_text
@@ -34,6 +35,8 @@ ONE_LINE = WIDTH - 12
 """Characters that one line of a row holds beside its name."""
 LONGEST_NAME = 40
 """Characters of a network's name; of a longer path its end is shown."""
+EAGER = f"--set engine_options=[{OPTION}] counts it as eager"
+"""What counts attention as it then is."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -177,8 +180,20 @@ def plan_rows(plan: Plan, ties: NearTies | None = None) -> tuple[Row, ...]:
         ("time", time_text(plan)),
         ("binds", binding_text(plan)),
         ("risk", risk_text(plan)),
+        *kernel_rows(plan),
         *((("ties", near_tie_text(ties)),) if ties is not None else ()),
     )
+
+
+def kernel_rows(plan: Plan) -> tuple[Row, ...]:
+    """Fused attention that the figures count and that the trainer does not take by itself."""
+    named = plan.problem.named_attention
+    if named is None:
+        return ()
+    if named.kernel is not None:
+        return (("kernel", f"attention as {named.kernel}, which the script must name (else eager: {OPTION})"),)
+    place = f"in {named.where}" if named.where == WHOLE else f"on {named.where}"
+    return (("kernel", f"attention as fused, but no kernel is known to train it {place}: {EAGER}"),)
 
 
 def model_text(plan: Plan) -> str:

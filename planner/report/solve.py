@@ -12,6 +12,7 @@ from planner.analysis.placements import Placed
 from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.problem.defaults import held_line
+from planner.problem.named_attention import OPTION
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
@@ -21,6 +22,7 @@ from planner.report.placements import placement_blocks, placement_line
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
 from planner.report.screen import ONE_LINE, Screen, plan_rows, screen_blocks, seconds_text
+from planner.report.short import typed
 from planner.report.summary import (
     error_blocks,
     headline,
@@ -126,6 +128,12 @@ def assumed_text(assumed: Sequence[str]) -> str:
 def _next(solved: Solved) -> Command:
     if solved.command is not None:
         return solved.command
+    plan = solved.outcome.plan
+    named = plan.problem.named_attention if plan is not None else None
+    if plan is not None and named is not None and named.kernel is None:
+        on = ",".join([*plan.problem.scenario.engine_options, OPTION])
+        again = typed(solved.outcome.question.document, (f"engine_options=[{on}]",))
+        return Command(f"planner solve {again}", "the same with eager attention, which trains there")
     if solved.methods and solved.methods[0].plan.critical:
         explain = f"planner explain {scenario_argument(solved.outcome.question.document)}"
         return Command(explain, "what makes it fit with more room, each solved again")

@@ -16,7 +16,7 @@ from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headli
 from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.schedule import schedule_blocks
-from planner.report.screen import dies_text, mfu_text, moment_name, seconds_text
+from planner.report.screen import dies_text, kernel_rows, mfu_text, moment_name, seconds_text
 from planner.search.decisions import hardware_rows, recompute_flags
 from planner.search.dies_in import dies_in
 from planner.search.plan import PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib, spare
@@ -48,6 +48,7 @@ def layout_blocks(plan: Plan) -> list[Block]:
         ("model, engine", f"{problem.architecture.id}, {problem.engine.id}, {problem.precision.id}"),
         ("degrees", degrees(lay)),
         *decision_rows(plan),
+        *kernel_rows(plan),
         *placement_rows(plan),
         (
             "batch",

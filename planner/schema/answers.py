@@ -261,6 +261,15 @@ class WishGranted(Frozen):
     granted: int | str
 
 
+class AttentionKernel(Frozen):
+    """Fused attention of a network that Transformers has no sdpa for."""
+
+    named: str | None
+    """What the script must name; null where no kernel is known to train the network there."""
+    where: str
+    """Generation of the chip, or the precision that rules every kernel out."""
+
+
 class PlanDocument(Frozen):
     """One plan with its ledgers."""
 
@@ -271,6 +280,8 @@ class PlanDocument(Frozen):
     """`wanted` and `granted` by wish."""
     layout: LayoutDecisions
     placement: GpuOrder | None
+    attention_kernel: AttentionKernel | None = None
+    """Fused attention that the figures count and that the trainer does not take by itself; absent for most networks."""
     memory: MemoryDocument
     time: TimeDocument
     host: HostLedger

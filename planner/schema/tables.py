@@ -21,6 +21,8 @@ FASTER_THAN_PEAK = 1.5
 """A product may beat the vendor's dense peak by a boost clock, not by more."""
 TRANSFORMERS = "hf_trainer_523.yaml"
 """Flag table of Transformers' own settings, which its users' launchers share."""
+STARTS_TRANSFORMERS = "accelerate"
+"""Launcher of every engine that trains Transformers' own networks."""
 LARGE = {"m": 4096, "n": 2048, "k": 2048}
 """Extents from which a grid's large products count."""
 
@@ -225,5 +227,7 @@ class FlagTable(BaseModel):
     """Kinds of networks (`model_type` of a config.json) that it builds; any where it lists none."""
     named_kernels: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Networks (`model_type`) without torch's sdpa: kernels of attention that train them, by generation of chip."""
+    named_machines: dict[str, str] = Field(default_factory=dict)
+    """GPUs by what the name of one of its own files says (a regular expression)."""
     names_kernels: bool = False
     """It names a kernel itself where a file is silent."""

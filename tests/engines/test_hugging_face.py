@@ -210,6 +210,36 @@ def test_axolotl_takes_every_plan(tmp_path: Path) -> None:
                 assert held.get("bnb_4bit_use_double_quant", True) == (adapter.base_precision != "nf4-single")
 
 
+@pytest.mark.parametrize(("method", "bits"), [("lora", None), ("qlora", "load_in_4bit")])
+def test_axolotl_quantises_to_4_bits_under_qlora_alone(method: str, bits: str | None) -> None:
+    pytest.importorskip("axolotl")
+    quantise = method_of(
+        "loaders/model.py", "_set_quantization_config", torch=mock.MagicMock(), BitsAndBytesConfig=dict
+    )
+    told = mock.MagicMock(adapter=method, load_in_4bit=True, load_in_8bit=False, bnb_config_kwargs={}, gptq=False)
+    base = SimpleNamespace(cfg=told, model_kwargs={}, model_config=SimpleNamespace(), is_fsdp_enabled=False)
+    quantise(base)
+    held = base.model_kwargs.get("quantization_config", {})
+    assert [name for name in ("load_in_4bit", "load_in_8bit") if held.get(name)] == ([bits] if bits else [])
+
+
+def test_peft_makes_a_whole_base_fp32_and_takes_neither_no_rank_nor_no_targets() -> None:
+    """What lint says of axolotl's `adapter: lora` beside load_in_4bit, and of files without rank or targets."""
+    peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+    def network() -> Any:
+        config = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=32)
+        return transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+
+    prepared = peft.prepare_model_for_kbit_training(network())
+    assert {weight.dtype for weight in prepared.parameters()} == {torch.float32}
+    for words in ({"r": None, "target_modules": ["q_proj"]}, {"r": 8, "target_modules": []}):
+        with pytest.raises((TypeError, ValueError)):
+            peft.get_peft_model(network(), peft.LoraConfig(**words))
+
+
 def test_networks_without_sdpa_are_those_that_transformers_falls_back_to_eager_for() -> None:
     """Transformers' own decision where nothing is asked for, of every network of the catalog that it has."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")

@@ -60,6 +60,12 @@ CASES = [
         {"rank": 16, "targets": ["q_proj", "o_proj"], "modules_to_save": ["embed_tokens", "lm_head"],
          "base_precision": "int8"},
     ),
+    # axolotl 0.19.0 loaders/model.py:801 and 1146: not quantised, and made fp32 by peft's preparation.
+    (
+        AXOLOTL | {"adapter": "lora", "load_in_4bit": "true", "lora_target_linear": "true"},
+        SIZES,
+        {"rank": 16, "targets": ALL, "base_precision": "fp32"},
+    ),
     (TRL, SIZES, None),
     (
         TRL | {"use_peft": "true", "load_in_4bit": "true"},
@@ -94,6 +100,39 @@ def test_an_adapter_is_read_as_one(
     assert linted.scenario.get("adapter") == adapter
     assert linted.plan is not None, (linted.open, linted.findings)
     assert (linted.plan.problem.scenario.adapter is not None) == (adapter is not None)
+
+
+@pytest.mark.parametrize(
+    ("more", "rule", "line", "fix"),
+    [
+        ({"adapter": "lora", "load_in_4bit": "true"}, "base_left_whole", 7, ("lora", "qlora")),
+        ({"adapter": "qlora"}, "refused_base", 7, None),
+        ({"adapter": "qlora", "load_in_4bit": "true", "load_in_8bit": "true"}, "refused_base", 9, None),
+        ({"load_in_8bit": "true"}, "refused_base", 7, None),
+        ({"adapter": "lora", "lora_target_linear": "null"}, "no_targets", 7, None),
+        ({"adapter": "qlora", "load_in_4bit": "true"}, None, 0, None),
+    ],
+)
+def test_axolotls_bases_in_few_bits_are_what_its_schema_and_loader_make_of_them(
+    more: dict[str, str], rule: str | None, line: int, fix: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    found = lint(written(AXOLOTL | more | {"lora_target_linear": more.get("lora_target_linear", "true")}, tmp_path),
+                 catalog(), SIZES).findings  # fmt: skip
+    assert [(one.rule, one.where.line, one.fix) for one in found] == ([(rule, line, fix)] if rule is not None else [])
+
+
+def test_a_rank_that_no_line_says_is_asked_for(tmp_path: Path) -> None:
+    """axolotl has no default, and peft's class stops at None; of a shell's own variable nothing is known."""
+    words = {name: value for name, value in AXOLOTL.items() if name != "lora_r"}
+    words |= {"adapter": "qlora", "load_in_4bit": "true", "lora_target_linear": "true"}
+    silent = lint(written(words, tmp_path), catalog(), SIZES)
+    assert [(one.what, one.attempt) for one in silent.open] == [
+        ("no line that can be read says the adapter's rank", "--set adapter.rank=N")
+    ]
+    assert lint(written(words, tmp_path), catalog(), (*SIZES, "adapter.rank=4")).plan is not None
+    unknown = lint(written(SWIFT + "--tuner_type lora --lora_rank $RANK", tmp_path), catalog())
+    assert unknown.plan is None
+    assert "rank" in unknown.open[0].what
 
 
 def test_what_is_trained_otherwise_is_not_costed(tmp_path: Path) -> None:

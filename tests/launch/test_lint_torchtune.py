@@ -47,6 +47,20 @@ def judged(folder: Path, name: str, builder: str, more: str = "", end: str = "",
     return lint(path, catalog(), ("cluster.num_gpus=4",) if "single_device" not in name else ())
 
 
+def test_a_recipe_of_rollouts_is_torchtunes(tmp_path: Path) -> None:
+    """Its parts stand under other keys, and base_model_path is no axolotl's base_model."""
+    path = tmp_path / "qwen3B_async_grpo.yaml"
+    path.write_text(
+        "base_model_path: /tmp/Qwen2.5-3B\ntokenizer:\n  _component_: torchtune.models.qwen2_5.qwen2_5_tokenizer\n"
+        "training:\n  loss:\n    _component_: torchtune.dev.rl.linear_grpo_loss.LinearGRPOLoss\n"
+    )
+    linted = lint(path, catalog())
+    assert (linted.found.launcher, linted.plan) == ("torchtune", None)
+    assert [(one.where.line, one.what) for one in linted.open] == [
+        (6, "LinearGRPOLoss is not costed: it is not the next token's loss")
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "engine", "gpus"), [("8B_full_single_device.yaml", "torchtune", 1), ("8B_full.yaml", "torchtune-fsdp", 4)]
 )

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from test_other_engines import files, read
 
+import planner
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.launch.attention import OPTION
 from planner.launch.lint import Linted, lint
+from planner.report.solve import Solved, solve_ledgers, solve_screen
+from planner.report.table import render
 
 HUB = "kernels-community/vllm-flash-attn3"
 FLASH = "flash_attention_2"
@@ -44,6 +47,40 @@ def written(engine: str, launcher: str, model: str, **changes: Any) -> dict[str,
     for text in files(engine, launcher, model=model, **ROOM, **changes).values():
         out |= read(text)
     return out
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "gpu", "more", "said", "named"),
+    [
+        ("fsdp2", "gemma2-2b", "h100-sxm5-80gb", {}, "as flash_attention_2, which the script must name", FLASH),
+        ("fsdp2", "gpt-oss-20b", "h100-sxm5-80gb", {}, f"as {HUB}", HUB),
+        ("fsdp2", "gpt-oss-20b", "a100-sxm4-80gb", {}, "no kernel is known to train it on Ampere", None),
+        ("fsdp2", "gemma2-2b", "h100-sxm5-80gb", {"precision": "fp32"}, "no kernel is known to train it in fp32", None),
+        ("fsdp2", "gemma2-2b", "h100-sxm5-80gb", {"engine_options": [OPTION]}, None, None),
+        ("fsdp2", "llama3.2-1b", "h100-sxm5-80gb", {}, None, None),
+        ("megatron-core", "gpt-oss-20b", "a100-sxm4-80gb", {}, None, None),
+    ],
+)
+def test_a_plan_says_which_fused_attention_it_counts(
+    engine: str, model: str, gpu: str, more: dict[str, Any], said: str | None, named: str | None
+) -> None:
+    """In every report of it; where no kernel trains the network there, what is typed next counts eager attention."""
+    document = {
+        "name": "asked", "engine": engine, "model": model, "task": "pretrain", **more,
+        "cluster": {"gpu": gpu, "num_gpus": 8, "usable_gib": 4000},
+        "layout": {"recomputed_layers": "all", "tensor_parallel": 1, "pipeline_parallel": 1},
+        "batch": {"global_batch_size": 8, "micro_batch_size": 1, "sequence_length": 1024},
+    }  # fmt: skip
+    outcome = planner.solve(document)
+    assert outcome.plan is not None
+    for blocks in (solve_screen, solve_ledgers):
+        text = " ".join(render(blocks(Solved(outcome)), colour=False, width=80).split())
+        assert ("kernel attention as" in text) == (said is not None), text
+        assert said is None or said in text
+        assert ("the same with eager attention" in text) == (said is not None and named is None)
+    told = planner.to_dict(outcome)["plan"].get("attention_kernel")
+    assert (told is None) == (said is None)
+    assert told is None or told["named"] == named
 
 
 @pytest.mark.parametrize(

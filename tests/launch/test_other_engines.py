@@ -256,7 +256,7 @@ ONE_GPU = {"model": "llama3.2-1b", "cluster.num_gpus": 1}
         ("llama-factory", ["autocast"], {"pure_bf16": None, "bf16": True}),
         ("llama-factory", ["autocast_16bit_weights"], {"pure_bf16": True, "bf16": True}),
         ("trl", [], {"dtype": "bfloat16", "bf16": False}),
-        ("trl", ["autocast"], {"dtype": None, "bf16": True}),
+        ("trl", ["autocast"], {"dtype": "float32", "bf16": True}),
     ],
 )
 def test_weights_and_autocast_of_one_gpu_are_what_the_plan_counts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planner.errors import Place
+from planner.launch.reading.formats import FAMILY, loads_whole
 from planner.launch.reading.found import Found
 
 FULL = frozenset(("full", "none", "null", "false", ""))
@@ -15,6 +16,15 @@ USUAL = ("q_proj", "v_proj")
 """Targets of peft 0.21.2 (utils/constants.py) for Llama, Qwen and Mistral where a file names none."""
 WHOLE_LISTS = frozenset(("nemo-rl",))
 """Launchers to which an empty list of targets is every linear layer."""
+BITS_OF: dict[str, dict[str, int]] = {"axolotl": {"lora": 8, "qlora": 4}}
+"""Launchers that hold a base in few bits under one method alone (axolotl 0.19.0 loaders/model.py:801-831)."""
+LEFT_WHOLE = "fp32"
+"""A base that was to be in few bits and is not: peft's k-bit preparation makes all of it fp32 (loaders/model.py:1146;
+peft 0.21.2 utils/other.py, prepare_model_for_kbit_training)."""
+NOT_PREPARED = frozenset(("deepspeed",))
+"""Engines over whose third stage axolotl leaves that preparation out (loaders/model.py:1132-1138)."""
+CASTS_EVERYTHING = frozenset(("deepspeed",))
+"""Engines that cast a frozen base as well."""
 WORDS = (
     "tuner", "adapter_rank", "adapter_targets", "adapter_all", "adapter_dropout", "adapter_saved", "adapter_dora",
     "adapter_rslora", "adapter_kind", "base_bits", "base_bits_8", "quantised_twice",
@@ -29,12 +39,14 @@ def say_adapter(found: Found) -> None:
     rank = words["adapter_rank"]
     method = str(words["tuner"] if words["tuner"] is not None else "lora" if rank else "full").lower()
     where = next((places[word] for word in ("adapter_rank", "tuner") if word in places), None)
-    if method in FULL or not isinstance(rank, int) or rank < 1:
+    if method in FULL or (isinstance(rank, int) and rank < 1):
         return
     if method not in LOW_RANK:
         found.uncosted.append((where or Place("?"), f"{method} is not costed: it trains other weights than low ranks"))
         return
-    adapter: dict[str, object] = {"rank": rank, "targets": _targets(found, words)}
+    adapter: dict[str, object] = {"targets": _targets(found, words)}
+    if isinstance(rank, int):
+        adapter["rank"] = rank
     if words["adapter_dora"] is True or "dora" in (words["adapter_kind"], method):
         adapter["variant"] = "dora"
     elif words["adapter_rslora"] is True:
@@ -48,7 +60,7 @@ def say_adapter(found: Found) -> None:
     for name in saved:
         if name not in SAVED:
             found.unread.append((places["adapter_saved"], f"{name}, trained whole beside the adapter, is not counted"))
-    quantised = _base(words, method)
+    quantised = _base(found, words, method)
     if quantised is not None:
         adapter["base_precision"] = quantised
     found.adapter = adapter
@@ -61,7 +73,8 @@ def say_base(found: Found) -> None:
     """Say the format of a frozen base that no line quantises: that in which products are taken."""
     if found.adapter is not None and "base_precision" not in found.adapter:
         precision = found.words.get("precision")
-        found.adapter["base_precision"] = precision if precision in ("fp16", "fp32") else "bf16"
+        whole = found.launcher in FAMILY and found.engine not in CASTS_EVERYTHING and loads_whole(found)
+        found.adapter["base_precision"] = precision if precision in ("fp16", "fp32") else "fp32" if whole else "bf16"
 
 
 def _targets(found: Found, words: Mapping[str, object]) -> list[str]:
@@ -82,9 +95,13 @@ def _names(value: object) -> list[str]:
     return [name for item in items if (name := str(item).strip())]
 
 
-def _base(words: Mapping[str, object], method: str) -> str | None:
-    bits = words["base_bits"]
-    if words["base_bits_8"] is True or bits == 8:
+def _base(found: Found, words: Mapping[str, object], method: str) -> str | None:
+    bits = 8 if words["base_bits_8"] is True else words["base_bits"]
+    held = BITS_OF.get(found.launcher, {}).get(method)
+    if held == 8 and bits == 4:
+        whole = found.engine in NOT_PREPARED and found.words.get("zero_stage") == 3
+        return None if whole else LEFT_WHOLE
+    if bits == 8 and held != 4:
         return "int8"
     if bits == 4 or method == "qlora":
         return "nf4-single" if words["quantised_twice"] is False else "nf4"

@@ -26,6 +26,8 @@ VERL = {"megatron": "verl-megatron", "fsdp": "verl-fsdp1", "fsdp2": "verl-fsdp2"
 """Engines of verl by their strategy."""
 STRATEGY = "actor_rollout_ref.actor.strategy"
 FAMILIES = ("deepspeed", "transformers", "fsdp2")
+REPLICATED = "transformers-ddp"
+"""Engine of a trainer whose GPUs all hold the whole state."""
 ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation.")}
 """Beginnings of settings without one of which a launcher's run has no rollouts."""
 OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", "colocated", "asynchronous")

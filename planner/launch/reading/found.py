@@ -50,6 +50,8 @@ class Found:
     """Where each word was said; a word without a place is a default of the engine."""
     adapter: dict[str, object] | None = None
     """Fields of a scenario's adapter, where one is trained."""
+    machines: tuple[str, str, str] | None = None
+    """(node or gpu, its id in the catalog, where it is named); None where nothing names one."""
     padded: bool = False
     """Samples are not packed, and need not be as long as the longest."""
     network: Architecture | None = None
@@ -114,7 +116,7 @@ class Found:
     def has(self, name: str) -> bool:
         """Is a switch there (and not turned off by a word)."""
         option = self.options.get(name)
-        return option is not None and option.text.lower() not in ("false", "0", "no")
+        return option is not None and option.text.lower() not in ("false", "0", "no", "null")
 
 
 def program_at(words: tuple[Word, ...]) -> int | None:

@@ -15,6 +15,8 @@ NEXT_TOKEN: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 OF_ROLLOUTS = ("num_generations", "max_completion_length", "vllm_mode", "use_vllm")
 OF_PAIRS = ("max_prompt_length", "beta", "rpo_alpha", "precompute_ref_log_probs")
 """Settings of TRL's trainers (GRPOConfig; DPOConfig and its like) that its SFTConfig lacks."""
+ANY_TRAINER = frozenset(("accelerate", "trl"))
+"""Launchers whose files may be those of any trainer of the family."""
 PAIRED = {"nemo-rl": ("dpo.", "rm.")}
 """Beginnings of settings of a launcher's runs on pairs of samples."""
 OTHER_OPTIMIZERS = {
@@ -28,7 +30,7 @@ TEACHERS = {"nemo-rl": "teacher."}
 ELSEWHERE = {"llama-factory": ("use_kt", "tensor_model_parallel_size", "pipeline_model_parallel_size")}
 """Settings of a launcher that train over another engine: KTransformers, Megatron (LLaMA-Factory examples/megatron)."""
 PACKED = ("dataset.packed", "packing", "sample_packing", "neat_packing", "--packing")
-FAMILY = frozenset(("torchtune", "accelerate", "llama-factory", "axolotl", "ms-swift", "ms-swift-trainer"))
+FAMILY = frozenset(("torchtune", "accelerate", "trl", "llama-factory", "axolotl", "ms-swift", "ms-swift-trainer"))
 
 
 def say_method(found: Found) -> None:
@@ -46,7 +48,7 @@ def say_method(found: Found) -> None:
     taught = next((one for name, one in found.options.items() if teacher and name.startswith(teacher)), None)
     if taught is not None:
         found.uncosted.append((taught.place, "a teacher, a second network beside the trained one, is not costed"))
-    if found.launcher == "accelerate":
+    if found.launcher in ANY_TRAINER:
         for options, what in ((OF_ROLLOUTS, "training on rollouts"), (OF_PAIRS, "training on preferences")):
             one = next((found.options[option] for option in options if option in found.options), None)
             if one is not None:

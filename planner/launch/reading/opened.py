@@ -9,11 +9,15 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.files import read_lenient
 from planner.launch.keyed import key_table
-from planner.launch.reading.follow import FAMILIES, FIRST_FSDP, STRATEGY, VERL, settle
+from planner.launch.reading.deepspeed_chat import LAUNCHER as CHAT
+from planner.launch.reading.deepspeed_chat import SIGNS as OF_CHAT
+from planner.launch.reading.deepspeed_chat import say_chat
+from planner.launch.reading.follow import FAMILIES, FIRST_FSDP, REPLICATED, STRATEGY, VERL, settle
 from planner.launch.reading.found import Found, Spelling, command_options, options_of, program_at
 from planner.launch.reading.joined import NO_PARENT, Unread, read_keys, settings_of
 from planner.launch.reading.kernels import say_kernels
 from planner.launch.reading.keyed import say_keyed, say_options
+from planner.launch.reading.machines import say_machines
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.nemo_rl import say_packs, say_when
 from planner.launch.reading.shell import Bash, read_script
@@ -25,6 +29,8 @@ from planner.launch.reading.torchtune import ENGINES as TORCHTUNE
 from planner.launch.reading.torchtune import LAUNCHER as TUNES
 from planner.launch.reading.torchtune import one_gpu, say_torchtune
 from planner.launch.reading.trainers import is_trainer, trainer_settings
+from planner.launch.reading.trl import LAUNCHER as TRL
+from planner.launch.reading.trl import in_trls_words, is_trl, say_trl
 from planner.launch.reading.words import Word
 
 MAX_BYTES = 2_000_000
@@ -42,7 +48,9 @@ PROGRAMS = (
 )
 """Words of a command that say whose it is."""
 SIGNS = (
+    *((sign, CHAT) for sign in OF_CHAT),
     ("checkpointer._component_", "torchtune"),
+    ("tokenizer._component_", "torchtune"),
     ("--rollout-batch-size", "slime"),
     ("--actor-num-nodes", "slime"),
     ("--tensor_model_parallel_size", "ms-swift"),
@@ -70,6 +78,12 @@ ITS_OWN_BASES = frozenset(("grpo_math_1B", "grpo_math_1B_megatron"))
 """Files of NeMo-RL's examples whose values are the defaults of catalogs/flags/nemo_rl_07.yaml."""
 PACKS_WHOLE = frozenset(("nemo-rl",))
 """Launchers whose files say the tokens of a whole micro-batch."""
+OF_FAMILY = "accelerate"
+"""Launcher of files whose settings are a Trainer's."""
+OF_TRAINER = frozenset((*FAMILIES, REPLICATED))
+"""Engines that one file of a Trainer may be for, by what accelerate is told."""
+SHARDS_ITSELF = frozenset(("deepspeed", CHAT))
+"""Launchers whose files are for one engine alone."""
 UNKNOWN = "which engine it is for cannot be told from its settings"
 
 
@@ -78,22 +92,31 @@ OF_RUNS = frozenset(("--micro-batch-size", "--global-batch-size", "--tensor-mode
 """Options of Megatron that say more than a network's shape."""
 
 
-def opened(path: Path, catalog: Catalog, engine: str | None = None, given: Mapping[str, str] | None = None) -> Found:
+def opened(
+    path: Path,
+    catalog: Catalog,
+    engine: str | None = None,
+    given: Mapping[str, str] | None = None,
+    sharded_by: str | None = None,
+) -> Found:
     """Read a file, or a folder of configurations, without running anything; `given`: variables of a shell script.
+
+    sharded_by: the catalog's engine that shards, for a trainer whose file leaves it open.
 
     Raises InputError where it cannot be read, or is for no engine we know.
     """
     name = str(path)
     if path.is_dir():
-        return _read(name, _folder(path), (), None, catalog, engine)
+        return _read(name, _folder(path), (), None, catalog, engine, sharded_by)
     text = text_of(path)
     if path.suffix in CONFIGURATIONS:
         unread: Unread = []
-        found = _read(name, settings_of(path, text, unread), (), None, catalog, engine)
+        found = _read(name, settings_of(path, text, unread), (), None, catalog, engine, sharded_by)
         for one in unread:
             parent = one[1].removesuffix(NO_PARENT)
             known = parent == one[1] or Path(parent).stem in ITS_OWN_BASES
             (found.unread if known else found.uncosted).append(one)
+        say_machines(found, path, text, catalog)
         return found
     if path.suffix == ".toml":
         raise InputError(
@@ -104,18 +127,21 @@ def opened(path: Path, catalog: Catalog, engine: str | None = None, given: Mappi
     trainer = next((command for command in shell.commands if is_trainer(command)), None)
     if trainer is not None and (_program(words) is None or trainer is words):
         gone: Unread = []
-        swift = trains([word.text for word in trainer])
+        texts = [word.text for word in trainer]
+        named = SWIFT if trains(texts) else TRL if is_trl(texts) else None
         settings = trainer_settings(path, trainer, gone)
-        found = _read(name, settings, (), shell, catalog, engine or (SWIFT if swift else None), trainer)
+        found = _read(name, settings, (), shell, catalog, engine or named, sharded_by, trainer)
         found.unread += gone
+        say_machines(found, path, text, catalog)
         return found
-    found = _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine)
+    found = _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine, sharded_by)
     own = COSTED.get(found.launcher)
     started = found.program or ""
     if own is not None and started != own and started.startswith(own.rpartition(".")[0]):
         found.uncosted.append((Place(name), f"{started} is not costed: {own} is"))
     if found.launcher == "megatron" and words not in shell.commands and OF_RUNS.isdisjoint(found.options):
         found.uncosted.append((Place(name), SHAPE_ALONE))
+    say_machines(found, path, text, catalog)
     return found
 
 
@@ -135,11 +161,14 @@ def _read(
     shell: Bash | None,
     catalog: Catalog,
     engine: str | None,
+    sharded_by: str | None = None,
     command: tuple[Word, ...] = (),
 ) -> Found:
     at = program_at(words)
     launcher = engine or _launcher(options, words, name)
     found = Found(_engine(launcher, options), launcher, options)
+    if sharded_by in OF_TRAINER and found.engine in OF_TRAINER and launcher not in SHARDS_ITSELF:
+        found.engine = sharded_by
     if at is not None:
         found.program = words[at].text.rpartition("/")[2]
         found.before = frozenset(options_of(words[:at])) - frozenset(options_of(words[at:]))
@@ -192,7 +221,7 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
         starts = f"it starts {words[at].text.rpartition('/')[2]}; " if at is not None and words[at].known else ""
         because = f"{starts}known: {', '.join(known)}"
         raise InputError(Mistake(f"{name}: {UNKNOWN}", Place(name, 1), because, "--engine NAME"))
-    return program
+    return TRL if program == OF_FAMILY and in_trls_words(options) else program
 
 
 def _engine(launcher: str, options: dict[str, Spelling]) -> str:
@@ -211,7 +240,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
     one = text("distributed_type") == "no" or ("distributed_type" not in options and not sharded_once)
     family = FAMILIES[0 if zero else 1 if one else 2]
     if text("distributed_type") == "multi_gpu":
-        family = "transformers-ddp"
+        family = REPLICATED
     return {
         "megatron": sharded,
         "ms-swift": "megatron-core",
@@ -221,6 +250,7 @@ def _engine(launcher: str, options: dict[str, Spelling]) -> str:
         "nemo-rl": "nemo-rl-fsdp2" if text("policy.dtensor_cfg.enabled") == "true" else "nemo-rl",
         "torchtitan": "torchtitan",
         "deepspeed": "deepspeed",
+        CHAT: "deepspeed",
         "torchtune": TORCHTUNE[any(one_gpu(option.place.file) for option in options.values())],
     }.get(launcher, family)
 
@@ -256,6 +286,10 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
             say_packs(found, packing.log_prob_times if packing is not None else 1)
         if found.launcher == TUNES:
             say_torchtune(found)
+        if found.launcher == CHAT:
+            say_chat(found)
+        if found.launcher == TRL:
+            say_trl(found)
         settle(found)
         say_kernels(found, catalog)
         return

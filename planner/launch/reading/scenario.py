@@ -67,8 +67,9 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
             found.note(place, f"{name} stores its weights in fewer bits: costed as if they were in 16")
     if isinstance(found.words.get("sequence_parallel"), bool) and _number(found, "tensor_parallel", 1) > 1:
         put("layout.sequence_parallel", found.words["sequence_parallel"], "sequence_parallel")
-    found.assumed["cluster.node"] = f"{NODE}: no line names the machines"
-    flat["cluster.node"] = NODE
+    kind, each, why = found.machines or ("node", NODE, "no line names the machines")
+    found.assumed[f"cluster.{kind}"] = f"{each}: {why}"
+    flat[f"cluster.{kind}"] = each
     flat["limits.host_memory"] = False
     flat["layout.layers_per_stage"] = flat.get("layout.layers_per_stage", "even")
     _ends(found, flat, catalog, put)

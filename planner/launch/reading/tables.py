@@ -24,11 +24,17 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "torchtune": (("torchtune_2026.yaml", "common"), ("torchtune_2026.yaml", "adapter")),
     "deepspeed": (ZERO, ARGUMENTS, PROGRAM),
+    "deepspeed-chat": (("deepspeed_chat.yaml", "program"),),
+    "trl": (
+        *(("trl_116.yaml", part) for part in ("sft", "adapter")),
+        *((FAMILY, part) for part in ("accelerate", "fsdp", "plugin")),
+        ZERO,
+    ),
     "accelerate": ((FAMILY, "accelerate"), (FAMILY, "fsdp"), ARGUMENTS, PROGRAM, ZERO, (FAMILY, "plugin")),
 }
 """(file, part) of the key tables that a launcher's files are read by, the first word of a kind counting."""
 OF_TRAINERS = {
-    "common", "accelerate", "training_arguments", "program", "adapter", "trainer", "trainer_adapter",
+    "common", "accelerate", "training_arguments", "program", "adapter", "trainer", "trainer_adapter", "sft",
 }  # fmt: skip
 KINDS: dict[str, set[str]] = {
     "verl-megatron": {"common", "megatron", "megatron_overrides", "megatron_adapter"},

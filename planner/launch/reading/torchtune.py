@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.launch.reading.found import Found
 
 LAUNCHER = "torchtune"
+NOTHING = "no optimizer: it trains nothing"
 ONE_GPU = "single_device"
 """In the name of a configuration whose recipe takes one GPU (recipes/*_single_device.py); others shard by FSDP2."""
 ENGINES = {True: "torchtune", False: "torchtune-fsdp"}
@@ -32,15 +33,17 @@ def say_torchtune(found: Found) -> None:
     options, words = found.options, found.words
     _say_adapter(found)
     first = next(iter(options.values()))
+    inside = next((one for name, one in options.items() if name.endswith(f".{LOSS}")), None)
     if OPTIMIZER not in options:
-        found.uncosted.append((first.place, "no optimizer: it trains nothing"))
+        text = f"{_last(inside.text)} is not costed: it is not the next token's loss" if inside is not None else NOTHING
+        found.uncosted.append(((inside or first).place, text))
         return
     if found.engine == ENGINES[True]:
         words["num_gpus"] = 1
         found.assumed["cluster.num_gpus"] = f"1: its name says {ONE_GPU}"
     loss = options.get(LOSS)
-    if loss is None or loss.text.rpartition(".")[2] not in NEXT_TOKEN:
-        what = loss.text.rpartition(".")[2] if loss is not None else "no loss"
+    if loss is None or _last(loss.text) not in NEXT_TOKEN:
+        what = _last(loss.text) if loss is not None else "no loss"
         found.uncosted.append(((loss or first).place, f"{what} is not costed: it is not the next token's loss"))
     for name in SHARDED_OTHERWISE:
         if (found.number(name) or 1) > 1:
@@ -55,9 +58,14 @@ def say_torchtune(found: Found) -> None:
         del words["activation_offload"]
 
 
+def _last(component: str) -> str:
+    """The class or function of a component's dotted path."""
+    return component.rpartition(".")[2]
+
+
 def _say_adapter(found: Found) -> None:
     """The adapted matrices of a builder whose name begins with one of PREFIXES; others train every weight."""
-    built = (found.text(BUILDER) or "").rpartition(".")[2]
+    built = _last(found.text(BUILDER) or "")
     prefix = next((each for each in PREFIXES if built.startswith(each)), None)
     found.words["tuner"] = prefix.rstrip("_") if prefix is not None else "full"
     if prefix is None:

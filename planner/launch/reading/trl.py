@@ -1,0 +1,47 @@
+"""TRL's `trl sft`: a Trainer whose own defaults are not TrainingArguments', read by the table that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from planner.launch.reading.found import Found, Spelling
+
+LAUNCHER = "trl"
+SUBCOMMAND = "sft"
+SCRIPT = "trl/scripts/sft.py"
+OWN = ("max_length", "packing_strategy", "assistant_only_loss", "use_peft")
+"""Settings of its SFTConfig and ModelConfig that TrainingArguments lack; before 0.16 it said max_seq_length."""
+FIRST = "max_seq_length"
+DEFAULTS = {
+    "layout.recomputed_layers": ("gradient_checkpointing", "all: TRL recomputes unless told otherwise"),
+    "precision": ("bf16", "bf16: TRL's default where fp16 is off"),
+    "adapter.rank": ("lora_r", "16: TRL's default"),
+}
+"""Paths of a scenario, the settings that say them, and what is taken where a file is silent."""
+OPTIONS, HEAD = "engine_options", "fused_head"
+CHUNKED = f"costed with whole logits; TRL 1.16.0 takes the loss in chunks, which {HEAD} counts"
+AS_COMPUTED = "adapters_as_computed"
+
+
+def is_trl(words: Sequence[str]) -> bool:
+    """Whether a command is `trl sft`, or starts its script."""
+    named = len(words) > 1 and words[0].rpartition("/")[2] == LAUNCHER and words[1] == SUBCOMMAND
+    return named or any(word.endswith(SCRIPT) for word in words)
+
+
+def in_trls_words(options: Mapping[str, Spelling]) -> bool:
+    """Whether a file of a Trainer is one of TRL's since 0.16."""
+    return FIRST not in options and any(name in options for name in OWN)
+
+
+def say_trl(found: Found) -> None:
+    """Adapters of a quantised base are bf16 (trl 1.16.0 trainer/sft_trainer.py:908-911); list what defaults say."""
+    words = found.words
+    adapts = words.get("tuner") == "lora"
+    if adapts and (words.get("base_bits") == 4 or words.get("base_bits_8") is True):
+        found.switch_on(AS_COMPUTED, "tuner")
+    for path, (name, text) in DEFAULTS.items():
+        silent = name not in found.options and (adapts or not path.startswith("adapter."))
+        if silent and not (name == "bf16" and found.has("fp16")):
+            found.assumed[path] = text
+    found.assumed[OPTIONS] = CHUNKED
