@@ -40,7 +40,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import cached_fp8_copies, reduction_buckets, sharded_weights
+from planner.costs.memory.weights import cached_fp8_copies, passing_fp8_copies, reduction_buckets, sharded_weights
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
@@ -180,7 +180,7 @@ class StageMemory(StageTensors):
             items.append(Item(ItemName.LAYER_RUNNING_BACKWARD, everywhere, _source(engine.backward)))
             items += self._held()
             items += norm_under_magnitudes(self.problem, running if name == "backward" else running * 0.0)
-        copies = weight_copies(self, name, self._forward_loss_spares)
+        copies = weight_copies(self, name, self._forward_loss_spares) + passing_fp8_copies(self, name, self.in_flight)
         before = self._state_before_step(name) + copies + gathered(self, name)
         return before + tuple(items) + self._postponed()
 
@@ -229,7 +229,8 @@ class StageMemory(StageTensors):
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         shard = self.sharded(self.trainable, 1)
-        made = (temporary_bytes(self) + shard * states.step_bytes) * (not self.problem.optimizer_on_host)
+        made = temporary_bytes(self) + shard * (states.step_bytes + self.problem.step_gradient_bytes)
+        made = made * (not self.problem.optimizer_on_host)
         items = [Item(ItemName.OPTIMIZER_TEMPORARIES, made * stepped_at_once(self), "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.optimizer_on_host)
         if np.any(returning):
