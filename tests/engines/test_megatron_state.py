@@ -1,11 +1,14 @@
-"""What Megatron's own step copies, and which fp8 weights Transformer Engine leaves: `python -m pytest -m engines`.
+"""What Megatron's step copies, adapters keep and fp8 weights are left as: `python -m pytest -m engines`.
 
-Both run on a CPU. The kernel that turns a weight is a plain transposition here, all else is the engines' own code.
+All run on a CPU. The kernel that turns a weight is a plain transposition here, collectives move nothing, all else is
+the engines' own code.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import typing
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -13,6 +16,9 @@ from unittest import mock
 import pytest
 from engine_layers import transformer_engine
 from memory_problems import problem
+
+from planner.costs.memory.tensor_widths import TensorSizes
+from planner.search.space import build_space
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 ROWS, COLUMNS = 64, 8
@@ -132,3 +138,92 @@ def test_nothing_takes_the_turned_copy_of_an_fp8_weight_away_again(engine: Any) 
     assert seen == [1, 2, 2, 2, 2]
     for options in (["fp8_parameters"], ["fp8_parameters", "no_fp8_transpose_cache"]):
         assert counted(options, "fp8").weight_bytes == seen[-1]
+
+
+LENGTH, RANK = 1024, 8
+HIDDEN, QUERY, KEYS, FFN = 2048, 2048, 1024, 8192  # of Llama-3.2-1B
+MODULES = {
+    "linear_qkv": (HIDDEN, QUERY + KEYS, False),
+    "linear_proj": (QUERY, HIDDEN, True),
+    "linear_fc1": (HIDDEN, 2 * FFN, False),
+    "linear_fc2": (FFN, HIDDEN, True),
+}
+
+
+@pytest.fixture(scope="module")
+def of_two(engine: Any) -> Any:
+    """Megatron-Bridge's adapters on the first of two tensor-parallel ranks, of which the other is only said to be."""
+    torch = pytest.importorskip("torch")
+    if importlib.util.find_spec("megatron") is None or importlib.util.find_spec("megatron.bridge") is None:
+        pytest.skip("no megatron.bridge")
+    if not hasattr(typing, "override"):
+        typing.override = pytest.importorskip("typing_extensions").override  # type: ignore[attr-defined, unused-ignore]
+    store = pytest.importorskip("torch.testing._internal.distributed.fake_pg").FakeStore()
+    parallel = pytest.importorskip("megatron.core.parallel_state")
+    torch.distributed.init_process_group("fake", rank=0, world_size=2, store=store)
+    try:
+        with mock.patch.object(torch.cuda, "current_device", return_value=torch.device("cpu")):
+            parallel.initialize_model_parallel(2, create_gloo_process_groups=False)
+            yield pytest.importorskip("megatron.bridge.peft.utils").ParallelLinearAdapter
+    finally:
+        parallel.destroy_model_parallel()
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("options", [[], ["adapter_input_regather"]])
+@pytest.mark.parametrize("module", list(MODULES))
+def test_an_adapter_keeps_as_much_as_is_counted(of_two: Any, module: str, options: list[str]) -> None:
+    """Under tensor and sequence parallelism; what attention keeps for itself is no adapter's."""
+    torch = pytest.importorskip("torch")
+    config = pytest.importorskip("megatron.core.transformer.transformer_config").TransformerConfig
+    into, out, row = MODULES[module]
+    adapter = of_two(
+        into,
+        out,
+        RANK,
+        module,
+        activation="identity",
+        input_is_parallel=row,
+        dropout=0.0,
+        model_parallel_config=config(
+            num_layers=1,
+            hidden_size=HIDDEN,
+            num_attention_heads=32,
+            tensor_model_parallel_size=2,
+            sequence_parallel=True,
+            bf16=True,
+            params_dtype=torch.bfloat16,
+            use_cpu_initialization=True,
+            gradient_accumulation_fusion=False,
+        ),
+        disable_sequence_parallel_comm=False,
+        sequence_parallel_input_regather=bool(options),
+    )
+    shape = (LENGTH, 1, into // 2) if row else (LENGTH // 2, 1, into)
+    given = torch.zeros(shape, dtype=torch.bfloat16, requires_grad=True)
+    weights = {each.untyped_storage().data_ptr() for each in adapter.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Any) -> Any:
+        place = tensor.untyped_storage()
+        if place.data_ptr() not in weights:
+            kept[place.data_ptr()] = place.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        adapter(given)
+    if module == "linear_proj":
+        kept.pop(given.untyped_storage().data_ptr())  # the output that attention keeps for itself
+
+    whole = problem(
+        engine="megatron-core",
+        model="llama3.2-1b",
+        cluster={"node": "hgx-h100-8", "num_gpus": 2},
+        batch={"global_batch_size": 1, "sequence_length": LENGTH, "micro_batch_size": 1},
+        layout={"tensor_parallel": 2, "sequence_parallel": True},
+        adapter={"rank": RANK, "targets": [module]},
+        engine_options=options,
+    )
+    layouts = build_space(whole.alone).layouts.take([0])
+    counted = TensorSizes(whole, layouts).of(whole.engine.saved_by_adapter, moe_layer=False)
+    assert sum(kept.values()) == float(counted[0])
