@@ -73,14 +73,16 @@ class States(Stated):
     step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
     step_gradient_bytes: BytesEach = 0
-    """Bytes a parameter of the copy that the step makes of gradients in fewer bytes; 0 where it takes them as they
-    are."""
+    """Bytes a parameter of the copy that the step makes of gradients in fewer bytes; 0 where it makes none."""
     step_takes_16bit_gradients: bool = False
     """The optimizer's kernel reads 16-bit gradients, so that no such copy is made, but beside block-scaled fp8."""
     step_elements: Annotated[float, Field(ge=1, le=1e13)] | None = None
     """Parameters that the step works on at once where weights are cut (ZeRO-3); all of the shard unless stated."""
     host_gradient_bytes: BytesEach = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
+    gradients_follow_optimizer: bool = False
+    """From ZeRO-2 on shards of gradients lie where the optimizer is on the host too; up to it the GPU keeps a buffer
+    for the largest gradient then."""
     host_pinned_bytes: BytesEach = 0
     """Of an optimizer on the host and its gradients, bytes a parameter that lie in pinned tensors, one a weight."""
     step_gathered_bytes: BytesEach = 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from memory_problems import ADAPTED, CATALOG, problem
 
+from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import fused_head_chunk
 from planner.errors import InputError
@@ -184,6 +185,30 @@ def test_the_step_casts_16bit_gradients_of_its_shard(options: list[str], precisi
     memory = of_eight(0, options, precision=precision)
     found = named(memory, "optimizer", "optimizer temporaries")
     assert found == pytest.approx(bytes_each * 8_030_261_248 / 8, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stage", "micro_batches", "on_gpu", "buffer", "on_host"),
+    [(1, 1, 2, True, 4), (2, 1, 0, True, 4), (2, 2, 0, True, 4 + 2), (3, 1, 0, False, 4 + 2)],
+)
+def test_deepspeed_keeps_gradients_where_its_optimizer_is(
+    stage: int, micro_batches: int, on_gpu: int, buffer: bool, on_host: int
+) -> None:
+    """Gradients of 8,030,261,248 parameters; the buffer is as large as the largest matrix, the table."""
+    whole = problem(
+        engine="deepspeed",
+        cluster={"node": "hgx-h100-8", "num_gpus": 8},
+        batch={"global_batch_size": 8 * micro_batches, "sequence_length": 4096, "micro_batch_size": 1},
+        layout={"zero_stage": stage, "optimizer_offload": True, "data_parallel": 8},
+    )
+    layouts, one = build_space(whole.alone).layouts.take(0), np.zeros((1, 1), dtype=np.int64)
+    memory = StageMemory(whole, layouts.expand(), one, one + LAYERS, one)
+    assert named(memory, "backward", "gradients") == pytest.approx(on_gpu * 8_030_261_248)
+    way = named(memory, "backward", "gradient on its way to the host")
+    assert way == pytest.approx(buffer * 2 * 128_256 * HIDDEN, rel=1e-4)
+    host = {item.name: float(np.ravel(item.amount)[0]) for item in host_ledger(whole, layouts)}
+    waiting = host["gradients for the optimizer on the host"]
+    assert waiting == pytest.approx(on_host * 8_030_261_248)
 
 
 RL = {

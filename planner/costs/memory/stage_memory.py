@@ -30,6 +30,8 @@ from planner.costs.memory.gathered import gathered, root_units_gradient
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
 from planner.costs.memory.optimizer import (
+    gradients_here,
+    largest_gradient_bytes,
     largest_tensor_bytes,
     optimizer_bytes,
     paged,
@@ -74,12 +76,14 @@ class StageMemory(StageTensors):
             adapters, untrained = self.adapters
             gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
-        items.append(Item(ItemName.GRADIENTS, gradients * (not problem.gradients_on_host), states.source))
+        items.append(Item(ItemName.GRADIENTS, gradients * gradients_here(problem, self.layouts), states.source))
         elsewhere = problem.optimizer_on_host | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
             chosen += f", moments in the weights' own format: {states.source}"
         items.append(Item(ItemName.OPTIMIZER, np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
+        if states.gradients_follow_optimizer and problem.optimizer_on_host:
+            items.append(Item(ItemName.GRADIENT_ON_ITS_WAY_TO_THE_HOST, largest_gradient_bytes(self), states.source))
         if states.reduction_bucket_bytes:
             items.append(Item(ItemName.GRADIENT_BUCKETS, reduction_buckets(self), states.source))
         if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
@@ -217,7 +221,7 @@ class StageMemory(StageTensors):
         made = name != "loss" or self.problem.engine.fused_head
         none = self.layers * 0.0
         head, tied = ((each * made, none) for each in (self.is_last * self.end_parameters[1], self.tied_table))
-        here = self.problem.gradient_bytes * (not self.problem.gradients_on_host)
+        here = self.problem.gradient_bytes * gradients_here(self.problem, self.layouts)
         early, waiting = (self.sharded(each, 2) * here for each in (head, tied))
         several = self.layouts.num_micro_batches > 1
         waiting = waiting * (not self.problem.engine.reserve.gradients_apart)  # else the room kept for gradients has it
