@@ -126,9 +126,9 @@ class ZeroThree(Frozen):
 class StepBlock(Frozen):
     """A copy of gradients that the allocator makes a block for, and keeps, unless a free one is large enough."""
 
-    of: Literal["weight", "part", "bucket", "shard"]
+    of: Literal["weight", "part", "bucket", "shard", "whole"]
     """The largest weight's gradient, the part of it in the rank's shard of the optimizer, gradients flattened before
-    ranks reduce them, or that shard."""
+    ranks reduce them, that shard, or all that a rank reduces at once."""
     bytes: BytesEach
     elements: Annotated[float, Field(ge=1, le=1e13)] | None = None
     """Of a bucket."""

@@ -24,7 +24,7 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.awake_together import beside_rollouts, other_networks, rollouts_beside, while_scoring
-from planner.costs.memory.cached_blocks import cached_blocks
+from planner.costs.memory.cached_blocks import cached_blocks, reduced_at_once
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.gathered import gathered, root_units_gradient
 from planner.costs.memory.leading import Line, leading_kept
@@ -244,7 +244,7 @@ class StageMemory(StageTensors):
             between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
             whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
             items.append(Item(ItemName.UPDATED_WEIGHTS_BEING_GATHERED, whole, states.source))
-        return tuple(items)
+        return (*items, *reduced_at_once(self))
 
     def _log_prob(self) -> tuple[Item, ...]:
         engine = self.problem.engine
