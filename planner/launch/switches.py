@@ -39,6 +39,7 @@ SWITCHES: dict[str, Switch] = {
     "fp8_attention": Switch(unsaid=NO_OPTION),
     "fp8_parameters": Switch((("--fp8-param-gather", None),)),
     "no_fp8_transpose_cache": Switch(unsaid=NO_OPTION),
+    "fp8_turned_each_time": Switch(unsaid="it is how Transformer Engine was before 2.0"),
     "a2a_context_parallel": Switch((("--cp-comm-type", ("a2a",)),)),
     "bf16_gradients": Switch((("--grad-reduce-in-bf16", None),)),
     "bf16_moments": Switch(

@@ -79,12 +79,14 @@ class StateBytes:
 
         Source: TransformerEngine transformer_engine/pytorch/csrc/quantizer.cpp lines 361 to 375 and
         nvte_is_non_tn_fp8_gemm_supported (compute capability 10.x); pytorch/tensor/mxfp8_tensor.py lines 78 to 97 and
-        storage/mxfp8_tensor_storage.py, update_usage, at d0067d0da.
+        storage/mxfp8_tensor_storage.py, update_usage, at d0067d0da. The turned copy is made as gathered weights arrive
+        (pytorch/tensor/utils.py lines 952 to 956 of v2.18, called at core/distributed/param_and_grad_buffer.py line 337
+        of Megatron-LM core_v0.19.0) and dropped for FSDP2 alone (pytorch/module/linear.py line 1045).
         """
         states = self.engine.states
         if {"sm_100", "sm_103"} & set(self.gpu.chip.split()):
             return 2 * (1 + 1 / MX_BLOCK) if states.fp8_block_scales else 1
-        return 2 if states.fp8_transpose else 1
+        return 2 if states.fp8_turned else 1
 
     @property
     def base_weight_bytes(self) -> float:
@@ -135,6 +137,17 @@ class StateBytes:
         if self.engine.states.fp8_weights and self.precision.compute == "fp8":
             return float(self.fp8_copies)
         return self.precision.weight_bytes if stored == "precision" else stored
+
+    @property
+    def step_gradient_bytes(self) -> float:
+        """Bytes a trainable parameter of the copy of its gradient that the step makes.
+
+        Source: Megatron-LM core_v0.19.0 core/optimizer/distrib_optimizer.py lines 2774 to 2782, optimizer.py line 1097
+        (`.float()`, which copies nothing in fp32; dropped by the next step's zero_grad), optimizer_config.py line 404.
+        """
+        states = self.engine.states
+        reads = states.step_takes_16bit_gradients and not (states.fp8_block_scales and self.precision.compute == "fp8")
+        return 0.0 if reads or self.gradient_bytes >= states.step_gradient_bytes else states.step_gradient_bytes
 
     @property
     def gradient_bytes(self) -> float:

@@ -46,12 +46,13 @@ class States(Stated):
     """Training in fp32, the optimizer works on views of the weights and keeps no copy of its own."""
     fp8_weights: bool = False
     """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
-    fp8_copies_cached: bool = False
-    """Where layers' weights are kept in 16 bits, their fp8 copies for fp8 products stay between micro-batches."""
+    fp8_copies: Literal["none", "cached", "of each micro-batch"] = "none"
+    """Where layers' weights are kept in 16 bits, their fp8 copies for fp8 products stay between micro-batches, or each
+    forward pass makes its own, which its backward pass drops."""
     fp8_block_scales: bool = False
     """A scale a block: where a GPU takes fp8 products of any layout, both layouts are kept, for each has its own."""
-    fp8_transpose: bool = True
-    """The turned copy is cached; false where it is made again for each product."""
+    fp8_turned: bool = True
+    """Of weights kept in fp8 the turned copy stays; false where it is made again for each product."""
     adapters: Literal["fp32", "as weights"] = "fp32"
     """Format of adapters: fp32 (peft), or weights, gradients and moments as those of a trained network."""
     frozen_base: Literal["as said", "as weights"] = "as said"
@@ -71,10 +72,17 @@ class States(Stated):
     runs without them."""
     step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
+    step_gradient_bytes: BytesEach = 0
+    """Bytes a parameter of the copy that the step makes of gradients in fewer bytes; 0 where it makes none."""
+    step_takes_16bit_gradients: bool = False
+    """The optimizer's kernel reads 16-bit gradients, so that no such copy is made, but beside block-scaled fp8."""
     step_elements: Annotated[float, Field(ge=1, le=1e13)] | None = None
     """Parameters that the step works on at once where weights are cut (ZeRO-3); all of the shard unless stated."""
     host_gradient_bytes: BytesEach = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
+    gradients_follow_optimizer: bool = False
+    """From ZeRO-2 on shards of gradients lie where the optimizer is on the host too; up to it the GPU keeps a buffer
+    for the largest gradient then."""
     host_pinned_bytes: BytesEach = 0
     """Of an optimizer on the host and its gradients, bytes a parameter that lie in pinned tensors, one a weight."""
     step_gathered_bytes: BytesEach = 0
@@ -118,9 +126,9 @@ class ZeroThree(Frozen):
 class StepBlock(Frozen):
     """A copy of gradients that the allocator makes a block for, and keeps, unless a free one is large enough."""
 
-    of: Literal["weight", "part", "bucket", "shard"]
+    of: Literal["weight", "part", "bucket", "shard", "whole"]
     """The largest weight's gradient, the part of it in the rank's shard of the optimizer, gradients flattened before
-    ranks reduce them, or that shard."""
+    ranks reduce them, that shard, or all that a rank reduces at once."""
     bytes: BytesEach
     elements: Annotated[float, Field(ge=1, le=1e13)] | None = None
     """Of a bucket."""

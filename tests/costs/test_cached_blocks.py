@@ -64,6 +64,16 @@ def test_a_step_leaves_blocks_that_no_pass_fills() -> None:
     assert gib(found, ItemName.BLOCKS_OF_THE_STEP, "optimizer") == 0
 
 
+def test_a_reduction_in_bf16_casts_all_gradients_at_once() -> None:
+    """Beside the fp32 copy of one gradient; in the step the cast is live, and its block no cached one."""
+    found = gpt3(engine_options=["bf16_optimizer"])
+    whole = 12 * LAYER + TABLE + LENGTH * WIDTH
+    assert gib(found, ItemName.BLOCKS_OF_THE_STEP) == pytest.approx((4 * TABLE + 2 * whole) / GIB, rel=1e-6)
+    assert gib(found, ItemName.GRADIENTS_BEING_REDUCED, "optimizer") == pytest.approx(2 * whole / GIB, rel=1e-6)
+    assert gib(found, ItemName.BLOCKS_OF_THE_STEP, "optimizer") == 0
+    assert gib(gpt3(), ItemName.GRADIENTS_BEING_REDUCED, "optimizer") == 0
+
+
 def test_an_embedding_keeps_its_norms_input_and_its_mask_of_each_micro_batch_in_flight() -> None:
     each = LENGTH * WIDTH / GIB
     plain, normed = gpt3(), gpt3(engine_options=["fp16_zero1", "embedding_layernorm"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from memory_problems import ADAPTED, CATALOG, problem
 
+from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import StageMemory
 from planner.costs.memory.tensor_widths import fused_head_chunk
 from planner.errors import InputError
@@ -121,6 +122,93 @@ def test_megatron_caches_fp8_copies_of_16bit_weights(node: str, changes: dict[st
     found = {item.name: float(np.ravel(item.amount)[0]) for item in memory.state}
     assert found.get("fp8 copies of weights", 0) == pytest.approx(bytes_each * 6_979_588_096, rel=1e-4)
     assert ("weight-gradient buffers" in found) == ("adapter" not in changes)
+
+
+EACH_LAYER = 6_979_588_096 / LAYERS
+"""Parameters of a layer of Llama-3.1-8B."""
+
+
+def of_eight(recomputed: int, options: list[str], pipeline: int = 1, precision: str = "fp8") -> StageMemory:
+    """First stage of Llama-3.1-8B on eight H100, a sequence of 4,096 a micro-batch, eight of them where stages wait."""
+    batch = {"global_batch_size": 64 // pipeline, "sequence_length": 4096, "micro_batch_size": 1}
+    cluster = {"node": "hgx-h100-8", "num_gpus": 8}
+    layout = {"tensor_parallel": 1, "pipeline_parallel": pipeline, "data_parallel": 8 // pipeline}
+    asked = {"engine_options": options, "precision": precision, "layout": layout | {"virtual_pipeline": 1}}
+    whole = problem(engine="megatron-core", cluster=cluster, batch=batch, **asked)
+    layouts, one = build_space(whole.alone).layouts.take(0), np.zeros((1, 1), dtype=np.int64)
+    return StageMemory(whole, layouts.expand(), one, one + LAYERS // pipeline, one + recomputed)
+
+
+def named(memory: StageMemory, moment: str, name: str) -> float:
+    """Bytes of one item, 0 where there is none."""
+    return {item.name: float(np.ravel(item.amount)[0]) for item in memory.moment(moment)}.get(name, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("recomputed", "pipeline", "backward", "rebuilding"),
+    [(0, 1, 32, 1), (32, 1, 0, 1), (8, 1, 24, 1), (0, 2, 2 * 16, 16 + 1), (4, 4, 4 * 4, 3 * 4 + 1)],
+)
+def test_fp8_copies_without_a_cache_wait_for_their_backward_pass(
+    recomputed: int, pipeline: int, backward: int, rebuilding: int
+) -> None:
+    """Copy and turned copy of each kept layer and micro-batch in flight, by hand; one that is rebuilt makes its own."""
+    memory = of_eight(recomputed, ["no_fp8_transpose_cache"], pipeline)
+    for moment, layers in (("backward", backward), ("loss", backward), ("recomputation", rebuilding), ("optimizer", 0)):
+        assert named(memory, moment, "fp8 copies of weights") == pytest.approx(2 * layers * EACH_LAYER), moment
+
+
+@pytest.mark.parametrize(
+    ("options", "bytes_each"),
+    [([], 2), (["no_fp8_transpose_cache"], 2), (["fp8_turned_each_time"], 1)],
+)
+def test_fp8_weights_stay_turned_on_hopper(options: list[str], bytes_each: int) -> None:
+    """Embedding, head and final norm stay in 16 bits."""
+    memory = of_eight(0, ["fp8_parameters", *options])
+    ends = 2 * (2 * 128_256 * HIDDEN + HIDDEN)
+    assert named(memory, "backward", "weights") == pytest.approx(bytes_each * 6_979_588_096 + ends, rel=1e-4)
+    assert named(memory, "backward", "fp8 copies of weights") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "bytes_each"),
+    [
+        ([], "bf16", 0),
+        (["bf16_gradients"], "bf16", 4),
+        (["bf16_gradients", "bf16_moments"], "bf16", 0),
+        (["bf16_moments", "bf16_gradients"], "fp8", 0),
+        (["bf16_moments", "bf16_gradients", "block_scaled_fp8"], "fp8", 4),
+        (["bf16_moments", "block_scaled_fp8"], "fp8", 0),
+    ],
+)
+def test_the_step_casts_16bit_gradients_of_its_shard(options: list[str], precision: str, bytes_each: int) -> None:
+    """8,030,261,248 parameters over eight ranks."""
+    memory = of_eight(0, options, precision=precision)
+    found = named(memory, "optimizer", "optimizer temporaries")
+    assert found == pytest.approx(bytes_each * 8_030_261_248 / 8, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stage", "micro_batches", "on_gpu", "buffer", "on_host"),
+    [(1, 1, 2, True, 4), (2, 1, 0, True, 4), (2, 2, 0, True, 4 + 2), (3, 1, 0, False, 4 + 2)],
+)
+def test_deepspeed_keeps_gradients_where_its_optimizer_is(
+    stage: int, micro_batches: int, on_gpu: int, buffer: bool, on_host: int
+) -> None:
+    """Gradients of 8,030,261,248 parameters; the buffer is as large as the largest matrix, the table."""
+    whole = problem(
+        engine="deepspeed",
+        cluster={"node": "hgx-h100-8", "num_gpus": 8},
+        batch={"global_batch_size": 8 * micro_batches, "sequence_length": 4096, "micro_batch_size": 1},
+        layout={"zero_stage": stage, "optimizer_offload": True, "data_parallel": 8},
+    )
+    layouts, one = build_space(whole.alone).layouts.take(0), np.zeros((1, 1), dtype=np.int64)
+    memory = StageMemory(whole, layouts.expand(), one, one + LAYERS, one)
+    assert named(memory, "backward", "gradients") == pytest.approx(on_gpu * 8_030_261_248)
+    way = named(memory, "backward", "gradient on its way to the host")
+    assert way == pytest.approx(buffer * 2 * 128_256 * HIDDEN, rel=1e-4)
+    host = {item.name: float(np.ravel(item.amount)[0]) for item in host_ledger(whole, layouts)}
+    waiting = host["gradients for the optimizer on the host"]
+    assert waiting == pytest.approx(on_host * 8_030_261_248)
 
 
 RL = {

@@ -259,6 +259,7 @@ def test_every_engine_option_is_a_switch_or_says_why_not() -> None:
         "cuda_graphs",
         "fp8_activation_inputs",
         "fp8_attention",
+        "fp8_turned_each_time",
         "no_fp8_transpose_cache",
         "no_weight_gradient_buffers",
         "te_cross_entropy_fusion",

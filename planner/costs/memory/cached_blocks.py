@@ -29,6 +29,17 @@ def cached_blocks(stage: StageTensors, name: str, state: tuple[Item, ...], live:
     return items
 
 
+def reduced_at_once(stage: StageParameters) -> tuple[Item, ...]:
+    """Copies of all gradients that ranks reduce in one message, live in the step. [bytes]"""
+    lay, (dense, experts) = stage.layouts, stage.trainable
+    several = lay.data_parallel * lay.context_parallel > 1
+    blocks = [block for block in stage.problem.engine.reserve.step_blocks if block.of == "whole"]
+    return tuple(
+        Item(ItemName.GRADIENTS_BEING_REDUCED, several * (dense + experts) * block.bytes, block.source)
+        for block in blocks
+    )
+
+
 def largest_weight(stage: StageParameters) -> Floats:
     """Elements of the largest single weight of a stage on one rank: a table, or a matrix of the MLP or of q, k and v.
 
@@ -47,8 +58,8 @@ def _step_blocks(stage: StageTensors) -> Floats:
     usual = StageParameters(stage.problem, lay, stage.stage, layers, layers * 0)
     weight, shard = largest_weight(stage), usual.sharded(usual.trainable, 1)
     several = lay.data_parallel * lay.context_parallel > 1
-    elements = {"weight": weight, "part": np.minimum(weight, shard), "shard": shard}
     whole = several * (usual.trainable[0] + usual.trainable[1])
+    elements = {"weight": weight, "part": np.minimum(weight, shard), "shard": shard, "whole": whole}
     wanted = []
     for block in stage.problem.engine.reserve.step_blocks:
         many = elements[block.of] if block.of != "bucket" else np.minimum(block.elements or np.inf, whole)

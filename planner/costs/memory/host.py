@@ -74,6 +74,9 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
     if problem.optimizer_on_host:
         items.append(Item(ItemName.OPTIMIZER_ON_THE_HOST, ranks * held, "state of this node's ranks"))
         width = problem.gradient_bytes if problem.gradients_on_host else states.host_gradient_bytes
+        if states.gradients_follow_optimizer:  # those that are added up, beside fp32 ones for the step
+            adds_up = (layouts.zero_stage >= 3) | ((layouts.zero_stage == 2) & (layouts.num_micro_batches > 1))
+            width = width + adds_up * problem.gradient_bytes
         gradients = np.asarray(ranks * state * width)
         items.append(Item(ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST, gradients, states.source))
         if states.host_pinned_bytes:

@@ -8,7 +8,7 @@ from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import elements
 from planner.formulas import optimizer_state as formulas
 from planner.formulas.parameters import adapted_shapes
-from planner.problem.layouts import Floats
+from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
 from planner.schema.catalog import Optimizer
 
@@ -45,21 +45,48 @@ def paged(problem: Problem) -> Floats:
     return np.array([o.paged for o in problem.optimizers])
 
 
+def gradients_here(problem: Problem, layouts: Layouts) -> Floats:
+    """1 where a rank's gradients lie on the GPU between micro-batches, 0 where they wait on the host.
+
+    Source: deepspeed 0.19.8 runtime/zero/stage3.py lines 333 and 791 (one buffer where the optimizer is) and
+    stage_1_and_2.py lines 1809 and 1888 (each reduced gradient is added up and copied there).
+    """
+    follows = problem.engine.states.gradients_follow_optimizer and problem.optimizer_on_host
+    return np.asarray(1.0 - (problem.gradients_on_host | (follows & (layouts.zero_stage >= 2))))
+
+
+def largest_gradient_bytes(stage: StageParameters) -> Floats:
+    """What ZeRO-1 and 2 keep to hand the largest trained matrix's gradient to an optimizer on the host. [bytes]
+
+    Source: deepspeed 0.19.8 runtime/zero/stage_1_and_2.py line 659.
+    """
+    adapter, a = stage.problem.scenario.adapter, stage.problem.architecture
+    tables = stage.trained_tables if adapter is not None else stage.largest_table
+    experts = stacked_experts(stage) if a.is_moe and adapter is None else 0.0
+    largest = np.maximum(np.maximum(_matrix_of_a_layer(stage), tables), experts)
+    return np.asarray(largest * stage.problem.gradient_bytes * (stage.layouts.zero_stage < 3))
+
+
 def largest_tensor_bytes(stage: StageParameters) -> Floats:
     """State of the largest single tensor, as a paged optimizer brings it back to the GPU. [bytes]
 
     Gate and up of all experts are one tensor (transformers 5.23.0 models/mixtral/modeling_mixtral.py line 64).
     """
-    a, adapter = stage.problem.architecture, stage.problem.scenario.adapter
-    width = int(a.moe_intermediate_size or 0) if a.is_moe and not a.first_k_dense_replace else a.intermediate_size
-    mixed = 2 * a.linear_key_width + a.linear_value_width
-    layer: float | Floats = float(a.hidden_size * max(width, a.query_width * (1 + a.attn_output_gate), mixed))
-    if a.is_moe and adapter is None:
+    adapter, layer = stage.problem.scenario.adapter, np.asarray(_matrix_of_a_layer(stage))
+    if stage.problem.architecture.is_moe and adapter is None:
         layer = np.maximum(layer, stage.sharded((0.0 * stage.layers, 0.0 * stage.layers + stacked_experts(stage)), 1))
-    if adapter is not None:
-        layer = float(max(adapter.rank * max(sides) for sides in adapted_shapes(a, adapter.targets)))
     tables = stage.trained_tables if adapter is not None else stage.ends
     return np.asarray(np.maximum(layer, tables) * stage.problem.optimizer_state_bytes[stage.layouts.optimizer])
+
+
+def _matrix_of_a_layer(stage: StageParameters) -> float:
+    """Elements of the largest matrix of a layer that trains, those of all experts together aside."""
+    a, adapter = stage.problem.architecture, stage.problem.scenario.adapter
+    if adapter is not None:
+        return float(max(adapter.rank * max(sides) for sides in adapted_shapes(a, adapter.targets)))
+    width = int(a.moe_intermediate_size or 0) if a.is_moe and not a.first_k_dense_replace else a.intermediate_size
+    mixed = 2 * a.linear_key_width + a.linear_value_width
+    return float(a.hidden_size * max(width, a.query_width * (1 + a.attn_output_gate), mixed))
 
 
 def stacked_experts(stage: StageParameters) -> Floats:

@@ -24,12 +24,14 @@ import numpy as np
 from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.awake_together import beside_rollouts, other_networks, rollouts_beside, while_scoring
-from planner.costs.memory.cached_blocks import cached_blocks
+from planner.costs.memory.cached_blocks import cached_blocks, reduced_at_once
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.gathered import gathered, root_units_gradient
 from planner.costs.memory.leading import Line, leading_kept
 from planner.costs.memory.magnitudes import norm_under_magnitudes
 from planner.costs.memory.optimizer import (
+    gradients_here,
+    largest_gradient_bytes,
     largest_tensor_bytes,
     optimizer_bytes,
     paged,
@@ -40,7 +42,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import cached_fp8_copies, reduction_buckets, sharded_weights
+from planner.costs.memory.weights import cached_fp8_copies, passing_fp8_copies, reduction_buckets, sharded_weights
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
@@ -74,12 +76,14 @@ class StageMemory(StageTensors):
             adapters, untrained = self.adapters
             gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
-        items.append(Item(ItemName.GRADIENTS, gradients * (not problem.gradients_on_host), states.source))
+        items.append(Item(ItemName.GRADIENTS, gradients * gradients_here(problem, self.layouts), states.source))
         elsewhere = problem.optimizer_on_host | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
             chosen += f", moments in the weights' own format: {states.source}"
         items.append(Item(ItemName.OPTIMIZER, np.where(elsewhere, 0.0, optimizer_bytes(self)), chosen))
+        if states.gradients_follow_optimizer and problem.optimizer_on_host:
+            items.append(Item(ItemName.GRADIENT_ON_ITS_WAY_TO_THE_HOST, largest_gradient_bytes(self), states.source))
         if states.reduction_bucket_bytes:
             items.append(Item(ItemName.GRADIENT_BUCKETS, reduction_buckets(self), states.source))
         if workspace := engine.overhead.workspace_gib + self._moe * engine.overhead.expert_workspace_gib:
@@ -180,7 +184,7 @@ class StageMemory(StageTensors):
             items.append(Item(ItemName.LAYER_RUNNING_BACKWARD, everywhere, _source(engine.backward)))
             items += self._held()
             items += norm_under_magnitudes(self.problem, running if name == "backward" else running * 0.0)
-        copies = weight_copies(self, name, self._forward_loss_spares)
+        copies = weight_copies(self, name, self._forward_loss_spares) + passing_fp8_copies(self, name, self.in_flight)
         before = self._state_before_step(name) + copies + gathered(self, name)
         return before + tuple(items) + self._postponed()
 
@@ -217,7 +221,7 @@ class StageMemory(StageTensors):
         made = name != "loss" or self.problem.engine.fused_head
         none = self.layers * 0.0
         head, tied = ((each * made, none) for each in (self.is_last * self.end_parameters[1], self.tied_table))
-        here = self.problem.gradient_bytes * (not self.problem.gradients_on_host)
+        here = self.problem.gradient_bytes * gradients_here(self.problem, self.layouts)
         early, waiting = (self.sharded(each, 2) * here for each in (head, tied))
         several = self.layouts.num_micro_batches > 1
         waiting = waiting * (not self.problem.engine.reserve.gradients_apart)  # else the room kept for gradients has it
@@ -229,7 +233,8 @@ class StageMemory(StageTensors):
     def _optimizer_temporaries(self) -> tuple[Item, ...]:
         states = self.problem.engine.states
         shard = self.sharded(self.trainable, 1)
-        made = (temporary_bytes(self) + shard * states.step_bytes) * (not self.problem.optimizer_on_host)
+        made = temporary_bytes(self) + shard * (states.step_bytes + self.problem.step_gradient_bytes)
+        made = made * (not self.problem.optimizer_on_host)
         items = [Item(ItemName.OPTIMIZER_TEMPORARIES, made * stepped_at_once(self), "catalogs/optimizers")]
         returning = paged(self.problem)[self.layouts.optimizer] & (not self.problem.optimizer_on_host)
         if np.any(returning):
@@ -239,7 +244,7 @@ class StageMemory(StageTensors):
             between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
             whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
             items.append(Item(ItemName.UPDATED_WEIGHTS_BEING_GATHERED, whole, states.source))
-        return tuple(items)
+        return (*items, *reduced_at_once(self))
 
     def _log_prob(self) -> tuple[Item, ...]:
         engine = self.problem.engine

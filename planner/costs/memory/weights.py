@@ -44,13 +44,38 @@ def cached_fp8_copies(stage: StageParameters) -> tuple[Item, ...]:
     with `cache` at d0067d0da: a copy is made once and written over.
     """
     problem, states = stage.problem, stage.problem.engine.states
-    cast = problem.precision.compute == "fp8" and states.fp8_copies_cached and states.fp8_transpose
-    kept = states.fp8_weights or not (problem.trains_all_weights or problem.base_precision.trainable)
-    if not cast or kept:
+    if not _cast_to_fp8(stage) or states.fp8_copies != "cached":
         return ()
     ends = stage.ends if problem.trains_all_weights else stage.all_ends
     copies = (stage.parameters[0] - ends + stage.parameters[1]) * problem.fp8_copies
     return (Item(ItemName.FP8_COPIES_OF_WEIGHTS, copies, states.source),)
+
+
+def _cast_to_fp8(stage: StageParameters) -> bool:
+    """Whether fp8 products take copies of layers' weights that are kept in 16 bits."""
+    problem = stage.problem
+    kept = problem.engine.states.fp8_weights or not (problem.trains_all_weights or problem.base_precision.trainable)
+    return problem.precision.compute == "fp8" and not kept
+
+
+def passing_fp8_copies(stage: StageParameters, name: str, in_flight: Floats) -> tuple[Item, ...]:
+    """fp8 copies that each micro-batch makes for itself: of kept layers they wait for its backward pass. [bytes]
+
+    Those of a recomputed layer are gone with its forward pass and lie there again while it is rebuilt; where modules of
+    a layer are recomputed all of it counts as kept (the safe side).
+
+    Source: TransformerEngine v2.18 pytorch/module/linear.py lines 415 to 446 (rows and columns at once where the input
+    needs a gradient), 597 to 619 (saved for backward) and 1883 (no cache where no micro-batch is called the first).
+    """
+    if not _cast_to_fp8(stage) or stage.problem.engine.states.fp8_copies != "of each micro-batch":
+        return ()
+    p = stage.problem.parameters
+    layer = p.moe_layer or p.dense_layer
+    each = sum(stage.layer_share(layer)) * stage.problem.fp8_copies
+    waiting = (in_flight - (name == "recomputation")) * (stage.layers - stage.recomputed) * each
+    rebuilt = each * (name == "recomputation")
+    shape = np.zeros(np.broadcast_shapes(np.shape(waiting), np.shape(rebuilt), np.shape(stage.layers)))
+    return (Item(ItemName.FP8_COPIES_OF_WEIGHTS, waiting + rebuilt + shape, stage.problem.engine.states.source),)
 
 
 def shards_in_transit(stage: StageParameters, unit: Floats) -> tuple[Item, ...]:
