@@ -197,6 +197,18 @@ def test_verl_holds_what_it_loads(verl: Document, engine: str, options: list[str
     assert from_the_gpu == (engine == "verl-fsdp1")
 
 
+@pytest.mark.parametrize(("context", "each"), [(1, 16), (2, 20)])
+def test_slimes_older_loss_by_hand(verl: Document, context: int, each: int) -> None:
+    """slime's own functions of January 2026 held 16.0 and 20.0 B of 2,048 x 1,024 logits; today's are counted as 10."""
+    cap = {"engine": "slime", "batch": {"max_tokens_per_gpu": 9_216}}
+    asked = override(verl, {**cap, "layout.context_parallel": context, "layout.data_parallel": 2 // context})
+    today, older = (
+        items(plan(asked, engine_options=options), "loss")[ItemName.LOGITS_AND_LOSS]
+        for options in ([], ["separate_entropy"])
+    )
+    assert older - today == pytest.approx((each - 10) * 9_216 * 152_064 / 4 / GIB, rel=1e-3)
+
+
 def test_verls_deferred_reduction_keeps_whole_gradients(verl: Document) -> None:
     """Qwen3-8B's 8,190,735,360 parameters at 4 B; verl's own run took 27.04 GiB more, seven eighths are 26.70."""
     changes = {"engine": "verl-fsdp2", "model": "qwen3-8b", "layout.tensor_parallel": 1, "layout.data_parallel": 8}
