@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from planner.formulas.lengths import LengthLaw
 from planner.formulas.packing import (
-    Packed,
     Packing,
     forward_wait,
     lockstep_wait,
@@ -74,11 +73,28 @@ def _per_rank(problem: Problem, wish: int, samples: int, ranks: int, capacity: i
     return per_rank(law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple)
 
 
-def _packed(
-    problem: Problem, wish: int, samples: int, ranks: int, capacity: int, multiple: int, size: int = 1
-) -> Packed:
-    law, method = _law(problem, wish)
-    return packed(law, samples=samples, ranks=ranks, capacity=capacity, packing=method, multiple=multiple, size=size)
+@lru_cache(maxsize=4096)
+def _waits(
+    law: LengthLaw,
+    packing: Packing,
+    samples: int,
+    ranks: int,
+    capacity: int,
+    multiple: int,
+    size: int,
+    stages: int,
+    micro_batches: int,
+    balanced: bool,
+    together: int,
+) -> tuple[float, float]:
+    """(training, scoring): times as long as with equal micro-batches. Variants of a question ask for the same ones."""
+    sizes = packed(
+        law, samples=samples, ranks=ranks, capacity=capacity, packing=packing, multiple=multiple, size=size
+    ).sizes
+    largest = 1.0 if balanced else rank_wait(sizes, ranks=ranks, micro_batches=micro_batches)
+    largest = max(largest, lockstep_wait(sizes, ranks=together))
+    train = largest * pipeline_wait(sizes, stages=stages, micro_batches=micro_batches)
+    return train, largest * forward_wait(sizes, stages=stages, micro_batches=micro_batches)
 
 
 def _law(problem: Problem, wish: int) -> tuple[LengthLaw, Packing]:
@@ -112,17 +128,13 @@ class UnequalSamples:
         many = max(1, c["num_micro_batches"])
         multiple = (engine.pipeline.group_size or stages) if c["virtual_pipeline"] > 1 else 1
         samples, size = c["global_batch_size"], c["micro_batch_size"]
-        mine = _packed(self.problem, c["wish"], samples, ranks, tokens * c["context_parallel"], multiple, size)
         times = scored_at_once(self.problem, tokens=tokens, samples=size)
         fewer = many / -(-many // times)
         if packing is not None and packing.padded_in_pipeline and tokens and stages > 1:
             return 1.0, 1.0, fewer
-        together = self._lockstep(c)
-        balanced = packing is not None and packing.balanced_ranks
-        largest = 1.0 if balanced else rank_wait(mine.sizes, ranks=ranks, micro_batches=many)
-        largest = max(largest, lockstep_wait(mine.sizes, ranks=together))
-        train = largest * pipeline_wait(mine.sizes, stages=stages, micro_batches=many)
-        return train, largest * forward_wait(mine.sizes, stages=stages, micro_batches=many), fewer
+        balanced, capacity = packing is not None and packing.balanced_ranks, tokens * c["context_parallel"]
+        drawn = *_law(self.problem, c["wish"]), samples, ranks, capacity, multiple, size
+        return *_waits(*drawn, stages, many, balanced, self._lockstep(c)), fewer
 
     def _lockstep(self, c: dict[str, int]) -> int:
         """Data-parallel ranks that exchange something in every layer: sharded weights, or experts."""

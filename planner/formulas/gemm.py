@@ -18,7 +18,7 @@ Array: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = float | Array
 
 SIZEOF_BF16 = 2
-REMEMBERED_SIZE = 16
+REMEMBERED_SIZE = 1024
 """Shapes of at most so many products are remembered, beside what they take."""
 NO_SHAPE = "a matrix product needs m, n and k of at least 1"
 
@@ -106,7 +106,7 @@ def grid_gemm_seconds(grid: GemmGrid, *, m: Values, n: Values, k: Values) -> Val
     return _like(_remembered(grid, *((each.shape, each.tobytes()) for each in shapes)), m, n, k)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2_048)
 def _remembered(grid: GemmGrid, *shapes: tuple[tuple[int, ...], bytes]) -> Array:
     """`_interpolated` of arrays that are given by shape and bytes: a search asks for the same few products again."""
     found = _interpolated(grid, *(np.frombuffer(held).reshape(shape) for shape, held in shapes))

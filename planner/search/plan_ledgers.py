@@ -69,7 +69,11 @@ def phase_memory(
 ) -> PhaseMemory:
     """The ledger on a card of so much usable memory: what can be given back fills at most what the rest leaves."""
     held = room_for([(item.name, item.amount) for item in items], usable_gib)
-    kept = tuple(replace(item, amount=amount) for item, amount in zip(items, held, strict=True) if amount)
+    kept = tuple(
+        item if amount == item.amount else replace(item, amount=amount)
+        for item, amount in zip(items, held, strict=True)
+        if amount
+    )
     given_back = sum(item.amount for item in items) - sum(held)
     return PhaseMemory(stage, phase, kept, assumed_gib, given_back)
 

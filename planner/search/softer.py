@@ -39,12 +39,12 @@ def softer_questions(question: Question, space: Space) -> Iterator[Softer]:
     softest one comes first.
     """
     live = of_live_memory(question)
-    least = least_memory(live.as_demanded, space)
-    if live is not question and (least is None or least.beyond_demand_gib < 0):
+    least_of_live = least_memory(live.as_demanded, space)
+    if live is not question and (least_of_live is None or least_of_live.beyond_demand_gib < 0):
         yield Softer(softest(question), softest=True, to_prove=True)
     asked = [each for each in (question, live) if each is live or each.prefers_headroom]
     for each in asked:
-        least = least_memory(each.as_demanded, space)
+        least = least_of_live if each is live else least_memory(each.as_demanded, space)
         left = math.floor(least.room_gib * 10) / 10 if least is not None else 0.0
         if left > 0 and each.prefers_headroom:
             yield Softer(each.keeping(left))
