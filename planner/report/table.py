@@ -76,7 +76,7 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None, width: int | 
 
 
 def height(blocks: Iterable[Block], width: int) -> int:
-    """Lines that `render` makes of blocks without colour: each block is measured once, however often it is asked for."""
+    """Lines that `render` makes of blocks without colour; each block is measured once, however often it comes."""
     lines, before = 0, None
     for block in blocks:
         if isinstance(block, Scatter):
