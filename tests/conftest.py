@@ -37,9 +37,10 @@ SHARED = {
     **dict.fromkeys(("test_rl", "test_promises"), "published steps"),
     **dict.fromkeys(("test_launch", "test_other_engines", "test_engines_say_no", "test_lint"), "launch files"),
     **dict.fromkeys(("test_because", "test_like"), "launch files"),
+    **dict.fromkeys(("test_budget", "test_docs"), "budgets"),
     **dict.fromkeys(("test_floors", "test_safety", "test_autograd_witness"), "our own files"),
     **{name: name for name in (
-        "test_solver_brute_force", "test_step_witness", "test_story", "test_budget", "test_door", "test_item_names",
+        "test_solver_brute_force", "test_step_witness", "test_story", "test_door", "test_item_names",
         "test_laws", "test_hostile_inputs", "test_pages", "test_snapshots", "test_rules", "test_witness",
     )},
 }  # fmt: skip

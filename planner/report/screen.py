@@ -85,12 +85,12 @@ def on_a_sheet() -> Iterator[None]:
 
 def screen_blocks(screen: Screen) -> list[Block]:
     """The blocks of a short answer: as much of it as the screen or sheet holds, and word of what is left out."""
-    from planner.report.table import render
+    from planner.report.table import height
 
     while True:
         blocks = _blocks(screen)
         shorter = _shorter(screen)
-        if shorter is None or render(blocks, colour=False, width=WIDTH).count("\n") <= _lines.get():
+        if shorter is None or height(blocks, WIDTH) <= _lines.get():
             return blocks
         screen = shorter
 

@@ -12,6 +12,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
+from functools import lru_cache
 
 from rich import box
 from rich.console import Console
@@ -72,6 +73,25 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None, width: int | 
         _print(console, block, width, first=before is None)
         before = block
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def height(blocks: Iterable[Block], width: int) -> int:
+    """Lines that `render` makes of blocks without colour; each block is measured once, however often it comes."""
+    lines, before = 0, None
+    for block in blocks:
+        if isinstance(block, Scatter):
+            continue
+        apart = isinstance(before, Grid) and not isinstance(block, Heading | Command)
+        apart |= isinstance(block, Heading) and before is not None
+        parts = [Bullets((item,)) for item in block.items] if isinstance(block, Bullets) else [block]
+        lines += apart + sum(_height(part, width) for part in parts)
+        before = block
+    return lines
+
+
+@lru_cache(maxsize=1024)
+def _height(block: Block, width: int) -> int:
+    return render([block], colour=False, width=width).count("\n")
 
 
 def _print(console: Console, block: Block, width: int, *, first: bool) -> None:

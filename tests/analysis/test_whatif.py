@@ -14,7 +14,7 @@ from planner.schema.scenario import Distribution
 from planner.search.search import plan
 
 RL = "scenarios/qwen7b_rl.yaml"
-PRETRAIN = "scenarios/llama70b_64xh100.yaml"
+PRETRAIN = "tests/fixtures/scenarios/llama70b_narrow.yaml"
 
 
 @pytest.mark.parametrize(

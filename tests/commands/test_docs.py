@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from laid_out import keep
 from run_cli import run
 
 from planner.cli import COMMANDS
@@ -48,6 +49,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 @pytest.mark.parametrize("arguments", SHOWN)
 def test_examples_run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    keep(monkeypatch)
     done = run(*arguments)
     assert done.code in ((0, 5) if arguments[0] == "check" else (0, 1)), done.err
     assert done.out.strip()

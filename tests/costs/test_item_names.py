@@ -5,41 +5,37 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planner.inputs.document import load
+from planner.search.search import plan
+
 Answers = dict[str, tuple[Any, list[str]]]
 
-RUN = """
+RENAMED = """
 import json, re, sys, types
 from pathlib import Path
 
 import planner.costs
 
-if sys.argv[1] == "renamed":
-    text = Path(planner.costs.__file__).with_name("item_names.py").read_text()
-    other = types.ModuleType("planner.costs.item_names")
-    exec(re.sub(r'= "(.*)"', r'= "renamed \\1"', text), other.__dict__)
-    sys.modules["planner.costs.item_names"] = other
-from planner.inputs.document import load
-from planner.search.search import plan
+text = Path(planner.costs.__file__).with_name("item_names.py").read_text()
+other = types.ModuleType("planner.costs.item_names")
+exec(re.sub(r'= "(.*)"', r'= "renamed \\1"', text), other.__dict__)
+sys.modules["planner.costs.item_names"] = other
+sys.path.insert(0, sys.argv[1])
+from test_item_names import answered
 
-answers = {}
-for case, (scenario, *overrides) in json.loads(sys.argv[2]).items():
-    found = plan(load(scenario, overrides), check_points=0).plan
-    names = [entry.name for phase in found.memory for entry in phase.items] + [entry.name for entry in found.time]
-    amounts = [entry.amount for phase in found.memory for entry in phase.items] + [entry.amount for entry in found.time]
-    amounts += [entry.amount for entry in found.host]
-    figures = [found.layout, found.layers, found.recomputed, found.step_seconds, found.peak_gib, amounts]
-    answers[case] = [figures, names]
-print(json.dumps(answers))
+print(answered())
 """
 CASES = {
     "RL on two pools": [
         "scenarios/qwen7b_rl_two_pools.yaml",
         "layout.optimizer_offload=false",
         "layout.pipeline_parallel=1",
+        "layout.tensor_parallel=2",
         "rl.placement=asynchronous",
     ],
     "a pipeline with waits and schedules": [
@@ -51,14 +47,25 @@ CASES = {
 }
 
 
+def answered() -> str:
+    """Figures and names of each case, as JSON."""
+    answers = {}
+    for case, (scenario, *overrides) in CASES.items():
+        found = plan(load(scenario, overrides), check_points=0).plan
+        assert found is not None
+        memory = [entry for phase in found.memory for entry in phase.items]
+        amounts = [entry.amount for entry in (*memory, *found.time, *found.host)]
+        figures = [found.layout, found.layers, found.recomputed, found.step_seconds, found.peak_gib, amounts]
+        answers[case] = [figures, [entry.name for entry in (*memory, *found.time)]]
+    return json.dumps(answers)
+
+
 @pytest.fixture(scope="module")
 def answers() -> tuple[Answers, Answers]:
-    """Figures and names of each case, in a process with the usual labels and in one with others."""
-    usual, renamed = (
-        subprocess.run([sys.executable, "-c", RUN, how, json.dumps(CASES)], capture_output=True, text=True, check=True)
-        for how in ("usual", "renamed")
-    )
-    return json.loads(usual.stdout), json.loads(renamed.stdout)
+    """Figures and names of each case, in this process with the usual labels and in one with others."""
+    command = [sys.executable, "-c", RENAMED, str(Path(__file__).parent)]
+    renamed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(answered()), json.loads(renamed.stdout)
 
 
 @pytest.mark.parametrize("case", CASES)

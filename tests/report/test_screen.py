@@ -14,7 +14,7 @@ from run_cli import run
 from planner.report.blocks import Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.screen import LINES, Screen, screen_blocks
 from planner.report.short import NamedRollout, layout_line
-from planner.report.table import WIDTH, render
+from planner.report.table import WIDTH, height, render
 from planner.search.named_layout import NamedLayout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,8 +148,10 @@ def test_a_screen_keeps_its_size_whatever_there_is_to_say(
         notes=tuple(notes),
         command=Command("planner solve x", "more"),
     )
-    text = render(screen_blocks(screen), colour=False, width=WIDTH)
+    blocks = screen_blocks(screen)
+    text = render(blocks, colour=False, width=WIDTH)
     assert len(text.splitlines()) <= LINES
+    assert len(text.splitlines()) == height(blocks, WIDTH)
     if rows > LINES:
         assert re.search(r"and \d+ more rows: -v", text)
         assert "row 0" in text

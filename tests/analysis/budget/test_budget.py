@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from laid_out import KNOWN, keep
 
 from planner import cli
 from planner.analysis.budget.budget import BudgetAnswer, solve_budget
-from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.report.budget import budget_blocks
@@ -17,9 +17,12 @@ from planner.report.markdown import render
 
 SPOT = {"terms": "spot", "mean_hours_between_interruptions_per_node": 200, "restart_minutes": 30}
 CONFIRMED = {"capacity_nodes": 8, "confirmed_on": "2027-02-21"}
-SCENARIO = Path("scenarios/llama70b_64xh100.yaml").resolve()
-KNOWN = KnownLayouts()
-"""Of all tests here: what one has searched the next does not."""
+SCENARIO = Path("tests/fixtures/scenarios/llama70b_narrow.yaml").resolve()
+
+
+@pytest.fixture(autouse=True)
+def _what_was_searched_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(monkeypatch)
 
 
 def solved(path: str, overrides: tuple[str, ...] = ()) -> BudgetAnswer:
