@@ -101,7 +101,7 @@ FSDP2_OF_NEMO = {name: FSDP2[name] for name in FSDP2 if name != "engine"}
 
 
 def test_nemo_rls_value_model_sleeps_in_workers_of_its_own(ppo: Document) -> None:
-    """4 GiB of them while others work; weights twice over TP4 and the optimizer once on the host; no launch file yet."""
+    """4 GiB of them while others work; weights twice over TP4 and the optimizer once on the host; no launch file."""
     asked = override(ppo, {"engine": "nemo-rl"})
     both, grpo = estimate(asked), estimate(override(asked, {"rl.algorithm": "grpo"}))
     for phase in ("backward", "optimizer", "rollout"):
