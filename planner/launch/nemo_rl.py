@@ -27,7 +27,7 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     assert plan is not None
     if settled(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
-    words = _scored(plan, _in_packs(plan, _in_pieces(plan, _on_one_cluster(plan, said(plan)))))
+    words = _scored(plan, _in_packs(plan, _in_pieces(plan, _on_one_cluster(plan, _without_critic(plan, said(plan))))))
     common, own = (key_table(catalog, TABLE, part) for part in ("common", "megatron"))
     also = {"uneven_stages", "log_prob_tokens"} | ({"placement"} if not words["colocated"] else set())
     values = settings(plan, common, words, NAME, own.spoken | also)
@@ -35,6 +35,20 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     values |= optional(plan, common, NAME)
     remarks = ("defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path.",)
     return yaml_document(outcome, common.engine, {"defaults": BASE, **values}, remarks)
+
+
+def _without_critic(plan: Plan, words: Words) -> Words:
+    """The same words. Raises InputError for PPO, whose value model has keys of its own that are not written here."""
+    if words["algorithm"] != "ppo":
+        return words
+    raise refuse(
+        plan,
+        f"{NAME} trains PPO's value model by a tree of its own, value.*, which is not written here",
+        "examples/run_ppo.py builds on ppo_math_1B_megatron.yaml (@7ea279ab); a file without it would train by GRPO",
+        "algorithm: grpo, or value.megatron_cfg with the degrees of policy.megatron_cfg by hand",
+        "rl",
+        "algorithm",
+    )
 
 
 def _in_pieces(plan: Plan, words: Words) -> Words:

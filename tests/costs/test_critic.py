@@ -97,6 +97,25 @@ def test_the_launch_file_is_read_back(ppo: Document, tmp_path: Path, layout: dic
     assert read.plan.peak_gib == pytest.approx(outcome.plan.peak_gib, abs=0.01)
 
 
+FSDP2_OF_NEMO = {name: FSDP2[name] for name in FSDP2 if name != "engine"}
+
+
+def test_nemo_rls_value_model_sleeps_in_workers_of_its_own(ppo: Document) -> None:
+    """4 GiB of them while others work; weights twice over TP4 and the optimizer once on the host; no launch file."""
+    asked = override(ppo, {"engine": "nemo-rl"})
+    both, grpo = estimate(asked), estimate(override(asked, {"rl.algorithm": "grpo"}))
+    for phase in ("backward", "optimizer", "rollout"):
+        (left,) = (sum(item.amount for item in each.items if item.name == ItemName.SLEEPING_CRITIC)
+                   for each in both.memory if each.phase == phase)  # fmt: skip
+        assert left == 4.0, phase
+    assert both.headroom_gib < grpo.headroom_gib
+    on_host = {entry.name: entry.amount for entry in both.host}
+    assert on_host["weight copy (critic)"] == pytest.approx(2 * 2 * PARAMETERS / GIB, rel=2e-3)
+    assert on_host[ItemName.SLEEPING_CRITICS_OPTIMIZER] == pytest.approx(12 * PARAMETERS / GIB, rel=2e-3)
+    with pytest.raises(InputError, match="value model by a tree of its own"):
+        registry.files("nemo-rl", search(asked), default_catalog())
+
+
 ZERO_3 = {"engine": "openrlhf", **{name: FSDP2[name] for name in FSDP2 if name != "engine"}, "layout.zero_stage": 3}
 
 
@@ -188,7 +207,7 @@ def test_what_of_a_critic_is_not_the_policys_is_listed(ppo: Document, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": "nemo-rl"}, "engine nemo-rl has none that is counted"),
+        ({"engine": "nemo-rl-fsdp2", **FSDP2_OF_NEMO}, "engine nemo-rl-fsdp2 has none that is counted"),
         ({"rl.placement": "asynchronous"}, "none is counted on GPUs of its own"),
         ({"adapter": {"rank": 8, "targets": ["all-linear"]}}, "none is counted beside adapters"),
         ({"rl.algorithm": "grpo", "rl.trainer_on_gpu": ["critic"]}, "rl.algorithm is grpo"),
