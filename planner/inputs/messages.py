@@ -15,6 +15,8 @@ from planner.errors import Mistake, Place
 from planner.inputs.yaml_values import PathKey
 from planner.schema.docstrings import field_docstrings
 
+BECAUSE_WIDTH, LONGEST_WORD = 69, 200
+"""Characters of one line of 80 behind `because:`; of a word that others are compared with."""
 PlaceOf = Callable[[tuple[PathKey, ...]], Place]
 
 _EXPECTED = {
@@ -59,6 +61,18 @@ def did_you_mean(word: str, choices: Sequence[str]) -> str | None:
         return f"did you mean {' or '.join(f'`{choice}`' for choice in sorted(longer))}?"
     match = nearest(word, choices)
     return None if match is None else f"did you mean `{match}`?"
+
+
+def nearest_few(word: str, choices: Sequence[str], width: int = BECAUSE_WIDTH) -> str:
+    """How many choices there are, and those most like the word, as many as one line holds."""
+    word = word[:LONGEST_WORD]
+    likest = sorted(choices, key=lambda choice: (-difflib.SequenceMatcher(None, word, choice).ratio(), choice))
+    if len("the keys here are ") + len(", ".join(choices)) <= width:
+        return f"the keys here are {', '.join(sorted(choices))}"
+    text = f"{len(choices)} keys are known here, nearest: {likest[0]}"
+    for choice in likest[1:]:
+        text += f", {choice}" if len(text) + len(choice) + 2 <= width else ""
+    return text
 
 
 def some_of(choices: Sequence[str], most: int = 12) -> str:
@@ -233,7 +247,7 @@ def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Mistake:
         return Mistake(
             f"unknown key `{path[-1]}`" + (f" in {parent}" if parent else ""),
             where,
-            because=f"the keys here are {some_of(sorted(names), 30)}" if names else None,
+            because=nearest_few(str(path[-1]), names) if names else None,
             attempt=did_you_mean(str(path[-1]), names) or _elsewhere(model, str(path[-1])),
         )
     if item.kind in ("missing", "union_tag_not_found"):

@@ -155,6 +155,7 @@ def test_a_file_that_is_not_there(path: str) -> None:
         (("estimate",), "a scenario or --rules MODEL"),
         (("solve", SCENARIO, "--set", "cluster"), "expected path=value"),
         (("solve", SCENARIO, "--set", "cluster.nod=x"), "unknown key `nod`"),
+        (("solve", SCENARIO, "--set", "layout.tensr=2"), "19 keys are known here, nearest: tensor_parallel"),
         (("catalog", "list", "gpu"), "unknown kind of catalog entry `gpu`"),
         (("catalog", "show", "gpus", "a100"), "unknown GPU `a100`"),
     ],
