@@ -37,7 +37,7 @@ LONGEST_NAME = 40
 """Characters of a network's name; of a longer path its end is shown."""
 EAGER = f"--set engine_options=[{OPTION}] counts it as eager"
 """What counts attention as it then is."""
-BY_RUNS = " as a run unlike published ones; those with this room fitted"
+BY_RUNS = " (published runs with this room fitted)"
 """Beside a lower chance: why it is called safe (docs/sure.md)."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""

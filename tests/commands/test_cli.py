@@ -156,6 +156,8 @@ def test_a_file_that_is_not_there(path: str) -> None:
         (("solve", SCENARIO, "--set", "cluster"), "expected path=value"),
         (("solve", SCENARIO, "--set", "cluster.nod=x"), "unknown key `nod`"),
         (("solve", SCENARIO, "--set", "layout.tensr=2"), "19 keys are known here, nearest: tensor_parallel"),
+        (("ask", "qwen3-8b", "--gpus", "8"), "try:     8xh100"),
+        (("ask", "qwen3-8b", "--gpus", "8xh201"), "37 are in the catalog, nearest: h20-96gb, h200-sxm-141gb"),
         (("catalog", "list", "gpu"), "unknown kind of catalog entry `gpu`"),
         (("catalog", "show", "gpus", "a100"), "unknown GPU `a100`"),
     ],

@@ -61,7 +61,7 @@ def test_safe_is_backed_by_published_runs_or_by_the_chance(catalog: Catalog) -> 
         kept, chance = found.headroom_gib >= share * found.usable_gib, found.fit_probability
         assert chance is not None
         said.add((verdict(found), kept or chance >= 0.95))
-        by_runs = "those with this room fitted" in risk_text(found)
+        by_runs = "published runs with this room fitted" in risk_text(found)
         assert by_runs == (verdict(found) == "safe" and chance < 0.95)
         lower |= by_runs
     assert said == {("likely", False), ("safe", True)}
