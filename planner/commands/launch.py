@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +22,12 @@ from planner.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from planner.errors import Mistake
     from planner.inputs.catalog import Catalog
+
+PROPOSAL = re.compile(r"([a-z_.]+): (\S+)")
+"""A proposal in a scenario's words."""
+OPTIONS = "engine_options"
 
 
 @click.command(epilog="Example: planner launch example:qwen7b_rl --to slime --out plan.sh")
@@ -51,7 +60,7 @@ def command(
     An engine that wants several files gets a folder: --out DIR.
     """
     from planner.analysis.reasons import reasons
-    from planner.errors import NoLayoutFits, NoVerdict
+    from planner.errors import InputError, NoLayoutFits, NoVerdict
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
     from planner.launch.because import explained
@@ -76,12 +85,31 @@ def command(
         )
     if outcome.plan is None:
         raise NoVerdict("no plan within search.time_limit_s")
-    written = files(launcher, outcome, catalog)
+    try:
+        written = files(launcher, outcome, catalog)
+    except InputError as error:
+        on = outcome.plan.problem.scenario.engine_options
+        raise InputError(
+            [_typed(one, ("planner", "launch", scenario, "--to", launcher), overrides, on) for one in error.problems]
+        ) from None
     if own is not None:
         _emit_diff(own, written, launcher, catalog, out, force)
         return
     written = explained(written, reasons(outcome.plan))
     _emit_files(wrapped(wrapper, written, outcome.plan) if wrapper is not None else written, out, force)
+
+
+def _typed(mistake: Mistake, command: Sequence[str], overrides: Sequence[str], options: Sequence[str]) -> Mistake:
+    """A refusal that proposes one value of the scenario, with the command that asks for it.
+
+    Not where engine options are set: the proposal would take their place.
+    """
+    said = PROPOSAL.fullmatch(mistake.attempt or "")
+    path = mistake.where.path if mistake.where is not None else None
+    if said is None or path is None or said[1] not in (path, path.rpartition(".")[2]) or (path == OPTIONS and options):
+        return mistake
+    changes = [word for change in (*overrides, f"{path}={said[2]}") for word in ("--set", change)]
+    return replace(mistake, attempt=shlex.join([*command, *changes]))
 
 
 def _emit_diff(

@@ -171,8 +171,10 @@ def counted_gpu(text: str, catalog: Catalog) -> tuple[int, Gpu]:
         raise InputError(
             Mistake(f"--gpus {text}: several GPUs", Place("--gpus"), because, attempt + ",".join([first, *others]))
         )
-    if not name.strip() or count == 0:
-        raise InputError(Mistake(f"--gpus {text}: expected a number and a GPU", Place("--gpus"), attempt="4xh100"))
+    bare = name.strip().isdecimal() and not catalog.meant("gpus", name.strip())
+    if not name.strip() or count == 0 or bare:
+        attempt = f"{name.strip()}xh100" if bare and not counts else "4xh100"
+        raise InputError(Mistake(f"--gpus {text}: expected a number and a GPU", Place("--gpus"), attempt=attempt))
     gpu: Gpu = catalog.find("gpus", name.strip(), Place("--gpus"))
     return count, gpu
 

@@ -25,7 +25,7 @@ from planner.inputs.entry_lines import stated
 from planner.inputs.examples import shipped
 from planner.inputs.files import read_bytes
 from planner.inputs.json_document import MOST_BYTES, read_json
-from planner.inputs.messages import some_of
+from planner.inputs.messages import nearest_few, some_of
 from planner.inputs.names import flat, meant
 
 if TYPE_CHECKING:
@@ -380,15 +380,12 @@ def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None, choi
         several = ", ".join(f"`{choice}`" for choice in choices[:12])
         what = f"unknown {word} `{name}`: it may be several"
         return Mistake(what, where, f"{name} may mean {several}", "one of them")
-    close = _resembling(name, ids)
-    return Mistake(
-        f"unknown {word} `{name}`",
-        where,
-        because=f"the catalog knows {some_of(ids)}" if ids else f"no catalog folder holds {kind}/*.yaml",
-        attempt=f"did you mean {' or '.join(f'`{match}`' for match in close)}?"
-        if close
-        else f"planner catalog list {kind}" + OWN_FILE.get(kind, ""),
+    close = " or ".join(f"`{match}`" for match in _resembling(name, ids))
+    known = (
+        nearest_few(name, ids, "the catalog knows", "are in the catalog") if ids else f"no folder holds {kind}/*.yaml"
     )
+    listed = f"planner catalog list {kind}" + OWN_FILE.get(kind, "")
+    return Mistake(f"unknown {word} `{name}`", where, known, f"did you mean {close}?" if close else listed)
 
 
 def _resembling(name: str, ids: Sequence[str]) -> list[str]:

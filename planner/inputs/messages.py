@@ -15,6 +15,8 @@ from planner.errors import Mistake, Place
 from planner.inputs.yaml_values import PathKey
 from planner.schema.docstrings import field_docstrings
 
+BECAUSE_WIDTH, LONGEST_WORD = 69, 200
+"""Characters of one line of 80 behind `because:`; of a word that others are compared with."""
 PlaceOf = Callable[[tuple[PathKey, ...]], Place]
 
 _EXPECTED = {
@@ -59,6 +61,26 @@ def did_you_mean(word: str, choices: Sequence[str]) -> str | None:
         return f"did you mean {' or '.join(f'`{choice}`' for choice in sorted(longer))}?"
     match = nearest(word, choices)
     return None if match is None else f"did you mean `{match}`?"
+
+
+def nearest_few(
+    word: str, choices: Sequence[str], whole: str = "the keys here are", counted: str = "keys are known here"
+) -> str:
+    """All choices where one line holds them; else how many there are, and as many of those most like the word."""
+    everything = f"{whole} {', '.join(sorted(choices))}"
+    if len(everything) <= BECAUSE_WIDTH:
+        return everything
+    word = word[:LONGEST_WORD].lower()
+
+    def likeness(choice: str) -> float:
+        names = (choice.lower(), choice.lower().partition("-")[0])
+        return max(difflib.SequenceMatcher(None, word, name).ratio() for name in names)
+
+    first, *others = sorted(choices, key=lambda choice: (-likeness(choice), choice))
+    text = f"{len(choices)} {counted}, nearest: {first}"
+    for choice in others:
+        text += f", {choice}" if len(text) + len(choice) + 2 <= BECAUSE_WIDTH else ""
+    return text
 
 
 def some_of(choices: Sequence[str], most: int = 12) -> str:
@@ -233,14 +255,16 @@ def _problem(item: _Finding, model: type[BaseModel], place: PlaceOf) -> Mistake:
         return Mistake(
             f"unknown key `{path[-1]}`" + (f" in {parent}" if parent else ""),
             where,
-            because=f"the keys here are {some_of(sorted(names), 30)}" if names else None,
+            because=nearest_few(str(path[-1]), names) if names else None,
             attempt=did_you_mean(str(path[-1]), names) or _elsewhere(model, str(path[-1])),
         )
     if item.kind in ("missing", "union_tag_not_found"):
         if item.kind == "union_tag_not_found":
             path = (*path, item.context["discriminator"].strip("'"))
             name = place(path).path or name
-        return Mistake(f"{name} is missing", place(path), because=_description(model, path, item.labels))
+        allowed = _words_of(model, path, item.labels)
+        attempt = f"{path[-1]}: {allowed[0]} (or {', '.join(allowed[1:])})" if len(allowed) > 1 else None
+        return Mistake(f"{name} is missing", place(path), _description(model, path, item.labels), attempt)
     if item.options or item.expected:
         wanted = [*item.expected, *([f"one of {some_of(item.options, 30)}"] if item.options else [])]
         attempt = did_you_mean(item.value, item.options) if isinstance(item.value, str) else None
@@ -327,6 +351,14 @@ def _tags(model: type[BaseModel]) -> set[PathKey]:
 
 def _field_names(model: type[BaseModel], path: tuple[PathKey, ...], labels: set[PathKey]) -> list[str]:
     return list(dict.fromkeys(name for m in _models_at(model, path, labels) for name in m.model_fields))
+
+
+def _words_of(model: type[BaseModel], path: tuple[PathKey, ...], labels: set[PathKey]) -> list[str]:
+    """The words that a field takes, where it takes nothing else."""
+    fields = (m.model_fields.get(str(path[-1])) for m in _models_at(model, path[:-1], labels))
+    field = next((each for each in fields if each is not None), None)
+    literal = field is not None and get_origin(field.annotation) is Literal
+    return [str(word) for word in get_args(field.annotation)] if field is not None and literal else []
 
 
 def _description(model: type[BaseModel], path: tuple[PathKey, ...], labels: set[PathKey]) -> str | None:

@@ -21,7 +21,7 @@ from planner.schema.engine import can_name
 from planner.search.decisions import hardware_rows
 from planner.search.dies_in import dies_in, missing_gib
 from planner.search.near_ties import NearTies
-from planner.search.plan import PHASES, PhaseMemory, Plan, chance_words, spare
+from planner.search.plan import PHASES, SAFE_CHANCE, PhaseMemory, Plan, chance_words, spare, verdict
 from planner.units import number, percent
 
 LINES = 24
@@ -37,6 +37,8 @@ LONGEST_NAME = 40
 """Characters of a network's name; of a longer path its end is shown."""
 EAGER = f"--set engine_options=[{OPTION}] counts it as eager"
 """What counts attention as it then is."""
+BY_RUNS = " (published runs with this room fitted)"
+"""Beside a lower chance: why it is called safe (docs/sure.md)."""
 Row = tuple[str, str]
 """(what it is about, what is said)"""
 
@@ -310,6 +312,8 @@ def risk_text(plan: Plan) -> str:
         said.append(f"fits with {chance_words(plan.fit_probability)}")
         if plan.given_back_gib > 0 and plan.start_probability is not None:
             said[-1] = f"starts with {chance_words(plan.start_probability)}, {said[-1]} and all its reserve"
+        if plan.fit_probability < SAFE_CHANCE and verdict(plan) == "safe":
+            said[-1] += BY_RUNS
     kept = plan.machines(plan.binding).machines.demanded_headroom_gib
     if kept and plan.keep_probability is not None and plan.headroom_gib >= kept:
         said[-1] += f" ({number(kept, 1)} GiB stay free with {chance_words(plan.keep_probability)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from drawn import catalog
 from round_trips import LAUNCHERS, differences
+from run_cli import run
 
 from planner.errors import InputError
 from planner.inputs.document import load, override, parse_document
@@ -156,3 +158,13 @@ def test_an_adapter_without_a_key_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=words):
         registry.files(launcher, solved(json.dumps({"adapter": adapter, **changes})), catalog())
+
+
+def test_a_refusal_that_proposes_a_value_is_a_command_that_works() -> None:
+    """The shipped scenario of one 4090, for a trainer that has no word for weights without autocast."""
+    refused = run("launch", "example:llama8b_lora_4090", "--to", "axolotl")
+    assert refused.code == 2
+    words = shlex.split(refused.err.partition("try:")[2].splitlines()[0])
+    assert words[:2] == ["planner", "launch"]
+    taken = run(*words[1:])
+    assert (taken.code, "bf16: true" in taken.out) == (0, True)

@@ -52,5 +52,14 @@ def test_machines_that_are_said_take_the_place_of_named_ones(tmp_path: Path) -> 
         assert linted.plan is not None, linted.open
         assert linted.plan.problem.gpu.id == "h200-sxm-141gb"
         assert not [each for each in linted.found.assumed if each.startswith("cluster.")]
+    folder = tmp_path / "both"
+    folder.mkdir()
+    (folder / "accelerate.yaml").write_text("distributed_type: FSDP\nnum_processes: 8\n")
+    (folder / "run.yaml").write_text(
+        "# Plan: proved; 8 x NVIDIA H200 (dgx-h200); peak 9\nmodel_name_or_path: Qwen/Qwen2.5-7B\nmax_length: 2048\n"
+        "per_device_train_batch_size: 1\n"
+    )
+    cluster: Any = lint(folder, catalog()).scenario["cluster"]
+    assert cluster["node"] == "dgx-h200"
     path.write_text(f"# Env: 4 * A100\n{SWIFT}")
     assert any("a100-sxm4-80gb" in what for _, what in lint(path, catalog()).found.unread)

@@ -9,6 +9,7 @@ import pytest
 
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import load
+from planner.report.screen import risk_text
 from planner.search.estimate import estimate
 from planner.search.plan import Plan, verdict
 from planner.search.search import plan
@@ -53,14 +54,18 @@ def test_each_word_begins_where_the_glossary_says(catalog: Catalog) -> None:
 
 def test_safe_is_backed_by_published_runs_or_by_the_chance(catalog: Catalog) -> None:
     """Megatron's headroom is made of published runs: below it the chance decides."""
-    peak, said = costed(catalog).peak_gib, set()
+    peak, said, lower = costed(catalog).peak_gib, set(), False
     share = costed(catalog).problem.engine.default_headroom_fraction
     for more in (2.6, 3.2, 3.8, 4.4, 5.0, 5.6, 8.0):
         found = costed(catalog, f"cluster.usable_gib={peak + more}", "limits.headroom_gib=2.5")
         kept, chance = found.headroom_gib >= share * found.usable_gib, found.fit_probability
         assert chance is not None
         said.add((verdict(found), kept or chance >= 0.95))
+        by_runs = "published runs with this room fitted" in risk_text(found)
+        assert by_runs == (verdict(found) == "safe" and chance < 0.95)
+        lower |= by_runs
     assert said == {("likely", False), ("safe", True)}
+    assert lower
 
 
 def test_something_fits_exactly_where_the_pinned_layout_leaves_what_is_demanded(catalog: Catalog) -> None:

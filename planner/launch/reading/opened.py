@@ -107,7 +107,11 @@ def opened(
     """
     name = str(path)
     if path.is_dir():
-        return _read(name, _folder(path), (), None, catalog, engine, sharded_by)
+        found = _read(name, _folder(path), (), None, catalog, engine, sharded_by)
+        for file in _configurations(path):
+            if found.machines is None:
+                say_machines(found, file, text_of(file), catalog)
+        return found
     text = text_of(path)
     if path.suffix in CONFIGURATIONS:
         unread: Unread = []
@@ -148,10 +152,13 @@ def opened(
 def _folder(path: Path) -> dict[str, Spelling]:
     """Settings of all configurations in a folder, which together are one run."""
     out: dict[str, Spelling] = {}
-    for file in sorted(path.iterdir()):
-        if file.suffix in CONFIGURATIONS:
-            out |= read_keys(file, text_of(file))
+    for file in _configurations(path):
+        out |= read_keys(file, text_of(file))
     return out
+
+
+def _configurations(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.iterdir()) if file.suffix in CONFIGURATIONS]
 
 
 def _read(
@@ -216,7 +223,7 @@ def _launcher(options: dict[str, Spelling], words: tuple[Word, ...], name: str) 
     if program in ROLLS_OUT and not any(option in options for option in (RL_OPTION, "--actor-num-nodes")):
         program = "megatron" if "--tensor-model-parallel-size" in options or "--num-layers" in options else None
     if program is None:
-        known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)})
+        known = sorted({launcher for _, launcher in (*PROGRAMS, *SIGNS)} | {TRL})
         at = program_at(words)
         starts = f"it starts {words[at].text.rpartition('/')[2]}; " if at is not None and words[at].known else ""
         because = f"{starts}known: {', '.join(known)}"
