@@ -94,7 +94,8 @@ def test_what_of_ms_swifts_trainer_would_be_another_run_is_named(text: str, why:
 @pytest.mark.parametrize(
     ("name", "model", "noted"),
     [
-        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", None, False),
+        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "qwen3-8b", False),
+        ("deepseek-ai/DeepSeek-R1-Zero-Qwen3-8B", None, False),
         ("LLM-Research/Phi-4-multimodal-instruct", None, False),
         ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b-2507", False),
         ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b", True),
