@@ -141,10 +141,13 @@ class Catalog:
         """All names of a kind, sorted."""
         return sorted(self._index(kind))
 
-    def may_state(self, kind: str, key: str, fits: Callable[[str], bool]) -> list[str]:
-        """Ids of the entries that may state a fitting value of a top-level key; those whose lines say otherwise are
-        not read as YAML."""
-        return [name for name in self.ids(kind) if (text := stated(self._index(kind), name, key)) is None or fits(text)]
+    def may_state(
+        self, kind: str, key: str, fits: Callable[[str], bool], among: Sequence[str] | None = None
+    ) -> list[str]:
+        """Ids of the entries, of all or `among` these, that may state a fitting value of a top-level key; those whose
+        lines say otherwise are not read as YAML."""
+        ids = self.ids(kind) if among is None else among
+        return [name for name in ids if (text := stated(self._index(kind), name, key)) is None or fits(text)]
 
     def extends(self, kind: str, name: str) -> int:
         """How many entries this one is stated by: 0 where it stands alone."""
