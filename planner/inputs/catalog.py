@@ -5,7 +5,6 @@ Extra folders with the same sub-folders come first, so that a user adds or repla
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -25,8 +24,9 @@ from planner.inputs.entry_lines import stated
 from planner.inputs.examples import shipped
 from planner.inputs.files import read_bytes
 from planner.inputs.json_document import MOST_BYTES, read_json
-from planner.inputs.messages import nearest_few, some_of
-from planner.inputs.names import flat, meant
+from planner.inputs.messages import some_of
+from planner.inputs.names import meant
+from planner.inputs.unknown_entry import UNPLANNABLE, unknown_entry, unplannable
 
 if TYPE_CHECKING:
     from planner.inputs.measured import MeasuredTables
@@ -97,6 +97,8 @@ class Catalog:
             choices = self.meant(kind, name)
             if len(choices) != 1:
                 choices = choices or (self._started_by(name) if kind == "engines" else [])
+                if kind == "models" and not choices and (refused := self._unplannable(name, where)) is not None:
+                    raise InputError(refused)
                 raise InputError(_unknown(kind, name, sorted(files), where, choices))
             name = choices[0]
         self._note(self._files_of(kind, name))
@@ -113,6 +115,11 @@ class Catalog:
     def _started_by(self, launcher: str) -> list[str]:
         """Engines that a launcher starts."""
         return [name for name in self.ids("engines") if launcher in self._load("engines", name)[0].launch]
+
+    def _unplannable(self, name: str, where: Place | None) -> Mistake | None:
+        """Why a network that people name cannot be planned; None where nothing is known of it."""
+        known = [path for folder in self.folders if (path := folder / UNPLANNABLE).is_file()]
+        return next((said for path in known if (said := unplannable(name, path, where)) is not None), None)
 
     def _aliases(self, kind: str, name: str) -> list[str]:
         """Other names that an entry states; only a file that holds the word is read as YAML."""
@@ -134,10 +141,13 @@ class Catalog:
         """All names of a kind, sorted."""
         return sorted(self._index(kind))
 
-    def may_state(self, kind: str, key: str, fits: Callable[[str], bool]) -> list[str]:
-        """Ids of the entries that may state a fitting value of a top-level key; those whose lines say otherwise are
-        not read as YAML."""
-        return [name for name in self.ids(kind) if (text := stated(self._index(kind), name, key)) is None or fits(text)]
+    def may_state(
+        self, kind: str, key: str, fits: Callable[[str], bool], among: Sequence[str] | None = None
+    ) -> list[str]:
+        """Ids of the entries, of all or `among` these, that may state a fitting value of a top-level key; those whose
+        lines say otherwise are not read as YAML."""
+        ids = self.ids(kind) if among is None else among
+        return [name for name in ids if (text := stated(self._index(kind), name, key)) is None or fits(text)]
 
     def extends(self, kind: str, name: str) -> int:
         """How many entries this one is stated by: 0 where it stands alone."""
@@ -371,27 +381,6 @@ def has_schema(kind: str) -> bool:
     return importlib.util.find_spec(_SCHEMAS[kind][0]) is not None
 
 
-OWN_FILE = dict.fromkeys(("gpus", "nodes"), "; one that is not there is a file of your own (PLANNER_CATALOGS)")
-
-
 def _unknown(kind: str, name: str, ids: Sequence[str], where: Place | None, choices: Sequence[str] = ()) -> Mistake:
     word = _SCHEMAS[kind][2] if kind in _SCHEMAS else "kind of catalog entry"
-    if choices:
-        several = ", ".join(f"`{choice}`" for choice in choices[:12])
-        what = f"unknown {word} `{name}`: it may be several"
-        return Mistake(what, where, f"{name} may mean {several}", "one of them")
-    close = " or ".join(f"`{match}`" for match in _resembling(name, ids))
-    known = (
-        nearest_few(name, ids, "the catalog knows", "are in the catalog") if ids else f"no folder holds {kind}/*.yaml"
-    )
-    listed = f"planner catalog list {kind}" + OWN_FILE.get(kind, "")
-    return Mistake(f"unknown {word} `{name}`", where, known, f"did you mean {close}?" if close else listed)
-
-
-def _resembling(name: str, ids: Sequence[str]) -> list[str]:
-    """Up to three ids that look like the name, punctuation and case aside."""
-    plain = {flat(known): known for known in reversed(ids)}
-    wanted = flat(name)
-    close = [plain[match] for match in difflib.get_close_matches(wanted, list(plain), n=3, cutoff=0.7)]
-    parts = sorted(known for flat, known in plain.items() if len(wanted) >= 2 and wanted in flat)
-    return list(dict.fromkeys([*close, *parts]))[:3]
+    return unknown_entry(kind, word, name, ids, where, choices)

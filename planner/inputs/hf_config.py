@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from planner.errors import InputError, Place
 from planner.inputs.document import Document
-from planner.inputs.hf_families import FAMILIES, KNOWN_LLAMAS, SAME_CODE, Family
+from planner.inputs.hf_families import CAUTIONS, FAMILIES, KNOWN_LLAMAS, SAME_CODE, Family
 from planner.inputs.hf_keys import Config, fail
 from planner.inputs.hf_positions import POSITIONS, linear_layers, positions, windows
 from planner.inputs.hf_vision import vision_parameters
@@ -153,7 +153,8 @@ def _fields(config: Config, chain: list[Config], kind: str) -> tuple[dict[str, o
         **near,
         **linear_layers(config, family, layers),
     }
-    return fields, [*([] if known else [UNKNOWN_TYPE.format(kind)]), *cautions, *said, *chunks]
+    own = [CAUTIONS[kind]] if kind in CAUTIONS else [] if known else [UNKNOWN_TYPE.format(kind)]
+    return fields, [*own, *cautions, *said, *chunks]
 
 
 def _refuse_unread_shapes(config: Config, chain: list[Config], kind: str) -> None:

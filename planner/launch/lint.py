@@ -15,6 +15,7 @@ from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override, parse_document, with_overrides
 from planner.inputs.own_model import CatalogWithModel
+from planner.inputs.unknown_entry import REFUSED
 from planner.launch.attention import say_attention
 from planner.launch.reading.follow import CRITICS, FAMILIES, REPLICATED
 from planner.launch.reading.found import Found
@@ -282,7 +283,8 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
     path = mistake.where.path if mistake.where is not None else None
     where = places.get(path or "", Place(name, path=path))
     if path == "model":
-        close = mistake.attempt if (mistake.attempt or "").startswith("did you mean") else None
+        own = REFUSED in mistake.what or (mistake.attempt or "").startswith("did you mean")
+        close = mistake.attempt if own else None
         return Mistake(mistake.what, where, None, close or "--set model=NAME, or the path of its config.json")
     return Mistake(mistake.what, where, mistake.because, _as_set(mistake.attempt, path or ""))
 

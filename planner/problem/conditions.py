@@ -6,23 +6,27 @@ from planner.problem.formats import adapter_casts, format_bytes, mixed
 from planner.problem.problem import Problem
 from planner.schema.engine import Tensor
 
-NORM_SCALED_IN_FP32 = ("gemma", "olmo", "gpt_oss", "qwen3_next", "qwen3_5")
-FUSED_QKV = ("phi3", "qwen")
-ONE_QKV_MATRIX = ("phi3", "qwen", "gpt2", "gpt_bigcode")
+NORM_SCALED_IN_FP32 = ("gemma", "olmo2", "olmo3", "gpt_oss", "qwen3_next", "qwen3_5")
+FUSED_QKV = ("phi3", "qwen", "gpt_neox", "falcon")
+ONE_QKV_MATRIX = (*FUSED_QKV, "gpt2", "gpt_bigcode")
 ONE_GATE_UP_MATRIX = ("phi3", "glm4")
 FP32_ROUTER = ("deepseek", "glm4_moe")
 SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
 SIGMOID_OF_PRODUCT = ("deepseek_v3", "glm4_moe")
 SHIFTED_NORM_WEIGHTS = ("gemma", "qwen3_next", "qwen3_5")
 OWN_ROTARY_TABLES = ("glm4",)
-ROUTES_AS_COMPUTED = ("qwen3_moe", "qwen3_vl_moe_text", "qwen3_next", "qwen3_5_moe_text", "gpt_oss")
+ROUTES_AS_COMPUTED = (
+    *("qwen2_moe", "olmoe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_next", "qwen3_5_moe_text", "gpt_oss"),
+)
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
 CAPPED_LOGITS = ("gemma2",)
 EIGHT_GROUPS = ("deepseek_v3",)
 ONE_GROUP = ("glm4_moe",)
-FP32_ROTARY_TABLES = NORMS_OUTPUTS_ONLY = ("olmo2",)
+FP32_ROTARY_TABLES = NORMS_OUTPUTS_ONLY = ("olmo2", "olmo3")
 ATTENTION_SINKS = ("gpt_oss",)
 SCALED_QUERIES = ("ministral3",)
+SHIFTED_LAYER_NORMS = ("nemotron",)
+MADE_IN_STEPS = ("gelu_new", "relu2")
 SOFTMAX_AS_COMPUTED = ("gpt2", *ATTENTION_SINKS)
 PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
@@ -84,6 +88,7 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "trainable_base": adapter is None
         or (problem.engine.quantised_base_keeps_inputs and not problem.base_precision.trainable),
         "blocks_in_turn": not a.parallel_block,
+        "own_mlp_input": not a.parallel_block or a.norms_per_layer > 1,
         "untied": not a.tie_word_embeddings,
         "qk_norm": a.qk_norm != "none",
         "upcast_logits": a.model_type not in PLAIN_LOGITS,
@@ -103,6 +108,9 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "heads_as_made": not repeated,
         "made_logits_stay": problem.engine.made_logits_stay,
         "composed_gelu": a.hidden_act == "gelu_new",
+        "cast_gradient_stays": a.parallel_block or (not a.gated_mlp and a.hidden_act not in MADE_IN_STEPS),
+        "squared_relu": a.hidden_act == "relu2",
+        "shifted_layer_norms": a.model_type in SHIFTED_LAYER_NORMS,
         "fp32_router": a.is_moe and a.model_type.startswith(FP32_ROUTER),
         "group_limited": a.model_type.startswith((*EIGHT_GROUPS, *ONE_GROUP)),
         "eight_groups": a.model_type.startswith(EIGHT_GROUPS),
@@ -128,7 +136,7 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "adapter_reads_stream": not casts_stream,
         "adapter_casts_products": casts_products,
         "adapter_reads_products": not casts_products,
-        "normalised_router": a.is_moe and not a.model_type.startswith(PLAIN_ROUTER),
+        "normalised_router": a.is_moe and a.norm_topk_prob and not a.model_type.startswith(PLAIN_ROUTER),
     }
 
 

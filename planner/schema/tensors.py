@@ -25,6 +25,7 @@ Width = Literal[
     "experts",  # num_experts: router logits and probabilities
     "expert_choices",  # num_experts_per_tok: one number a chosen expert
     "norm_hidden",  # hidden_size once a norm of the layer
+    "norm_inputs",  # the same, once where two norms side by side read one tensor
     "stream_norm_hidden",  # the same, norms over the residual stream alone
     "output_norm_hidden",  # the same, further norms over a block's output alone (GLM-4, Gemma)
     "attention_inputs",  # hidden_size once a matrix of attention that reads it
@@ -109,6 +110,7 @@ When = Literal[
     "untied",  # head and embedding are two tables
     "qk_norm",
     "blocks_in_turn",  # the MLP reads what attention was added to, not the layer's own input
+    "own_mlp_input",  # the MLP does not read what attention reads: blocks in turn, or side by side behind two norms
     "upcast_logits",
     "made_logits_stay",  # logits as the head made them are there at the peak of the loss
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
@@ -125,6 +127,9 @@ When = Literal[
     "fused_qkv",  # one matrix makes queries, keys and values, and rotary copies what it turns (Phi-3)
     "repeated_heads",  # keys and values of a group are copied for each query head (LitGPT)
     "heads_as_made",
+    "cast_gradient_stays",  # at the peak of backward the output's gradient is there in 16 bits too, under autocast
+    "squared_relu",  # the square of a ReLU (Nemotron, AFM)
+    "shifted_layer_norms",  # layer norms multiply by 1 + weight (Nemotron)
     "composed_gelu",  # the tanh approximation of GELU written out in elementwise steps (gelu_new)
     "fp32_router",  # the router multiplies in fp32 (DeepSeek, GLM-4.5)
     "group_limited",  # experts are chosen among those of the best groups

@@ -14,8 +14,12 @@ from planner.errors import InputError, Place
 from planner.formulas.parameters import count_parameters
 from planner.inputs.catalog import KINDS, Catalog, default_catalog, has_schema, shipped_folder
 from planner.inputs.catalog_check import check_catalog
+from planner.inputs.document import read_document, validate
 from planner.inputs.entry_lines import stated
 from planner.inputs.hf_config import architecture_from_hf_config
+from planner.inputs.names import flat
+from planner.inputs.unknown_entry import unplannable
+from planner.schema.unplannable import UnplannableNetworks
 
 FOLDER = shipped_folder()
 SHIPPED = ("gpus", "nodes", "models", "optimizers", "precisions", "prices")
@@ -354,3 +358,42 @@ def test_other_ways_to_name_a_model(catalog: Catalog) -> None:
         catalog.find("models", "nowhere/config.json")
     with pytest.raises(InputError, match="unknown model"):
         catalog.find("models", "nobody/nothing")
+
+
+REFUSED_BY_NAME = {
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-Base-BF16": "Mamba-2 layers",
+    "tiiuae/Falcon-H1-7B-Base": "Mamba layers",
+    "google/gemma-3n-E2B-it": "an embedding for every layer",
+    "google/gemma-4-E4B-it": "an embedding for every layer",
+    "google/gemma-4-31B-it": "attention heads of two sizes",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "experts that Transformers computes for every token",
+    "deepseek-ai/DeepSeek-V3.2-Exp": "sparse attention",
+    "zai-org/GLM-5.1": "sparse attention",
+    "LiquidAI/LFM2-8B-A1B": "short convolutions",
+    "CohereForAI/c4ai-command-r7b-12-2024": "layer norms computed in fp32",
+    "/tmp/Llama-3.2-11B-Vision-Instruct/": "cross-attention",
+    "Qwen/Qwen3-Omni-30B-A3B-Instruct": "a tower for sound",
+    "moonshotai/Kimi-K2.5": "a vision tower whose parameters are not counted",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_NAME)
+def test_a_network_without_words_is_refused_by_its_name(catalog: Catalog, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        catalog.find("models", name)
+    (said,) = caught.value.problems
+    assert said.what.startswith(f"`{name}` cannot be planned: it has ")
+    assert REFUSED_BY_NAME[name] in said.what
+    assert said.attempt
+
+
+def test_no_refusal_by_name_hides_a_network_and_each_names_ones_that_are_there() -> None:
+    path = FOLDER / "unplannable" / "networks.yaml"
+    whole = default_catalog()
+    for model in whole.all("models"):
+        for name in (model.id, *model.aliases, *filter(None, [model.hf_id])):
+            assert unplannable(name, path, None) is None, name
+    for entry in validate(read_document(path), UnplannableNetworks).networks:
+        assert all(name == flat(name) for name in entry.named)
+        named = re.findall(r"[a-z]+[0-9.]*-[a-z0-9.-]*b\b", entry.instead)
+        assert set(named) <= set(whole.ids("models"))

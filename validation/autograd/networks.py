@@ -61,7 +61,7 @@ def configuration(
             "moe_intermediate_size": a.moe_intermediate_size,
             "first_k_dense_replace": 0 if moe_layer else layers,
             "use_qk_norm": a.qk_norm != "none",
-            "norm_topk_prob": a.model_type != "deepseek_v2",
+            "norm_topk_prob": a.norm_topk_prob,
         }
         if a.model_type == "glm4_moe_lite":
             fields["mlp_layer_types"] = ["sparse" if moe_layer else "dense"] * layers
@@ -88,6 +88,8 @@ def configuration(
             "v_head_dim": a.v_head_dim,
             "head_dim": a.qk_rope_head_dim,
         }
+    if a.model_type == "falcon":
+        del fields["head_dim"]
     fields |= {ours: value for ours, value in _of_family(a, dropout=dropout).items() if value is not None}
     config = AutoConfig.for_model(a.model_type, **fields)
     config._attn_implementation = ATTENTION

@@ -52,7 +52,8 @@ SEPARATE_MATRICES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_tex
 """Model types whose projections carry the names above; phi3 and gpt2 fuse them."""
 FAMILIES = (
     *("qwen2.5-vl-7b", "qwen3-vl-8b", "qwen3-vl-30b-a3b", "ministral-3-3b", "gemma-2b", "smollm3-3b", "seed-oss-36b"),
-    *("granite-3.0-8b", "stablelm-2-1.6b"),
+    *("granite-3.0-8b", "stablelm-2-1.6b", "pythia-1.4b", "phi-2", "starcoder2-3b", "nemotron-mini-4b", "afm-4.5b"),
+    *("olmo3-7b", "qwen1.5-moe-a2.7b", "olmoe-1b-7b"),
 )
 """One network of each further kind (`model_type`), asked in few modes."""
 FAMILY_MODES = ("full", "autocast")
@@ -325,8 +326,8 @@ def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, str, st
         if name in COPY_MODELS:
             yield from ((name, usual, f"{form}{WEIGHT_COPIES}") for form in ("", "fp32 ", "autocast "))
         if name in (*BACKWARD_MODELS, *FAMILIES):
-            few = () if name in FAMILIES else ("fp32 backward", "autocast backward")
-            yield from ((name, usual, mode) for mode in ("backward", *few))
+            more = () if name in FAMILIES else ("fp32 backward",)
+            yield from ((name, usual, mode) for mode in ("backward", *more, "autocast backward"))
         if name in PADDED_MODELS:
             yield name, usual, PADDED
         if name in EAGER_MODELS:

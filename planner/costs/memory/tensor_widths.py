@@ -111,6 +111,7 @@ def _of_network(problem: Problem) -> dict[str, float]:
         "attention_inputs": a.hidden_size * _attention_readers(a),
         "mlp_inputs": a.hidden_size * _mlp_readers(a),
         "norm_hidden": a.norms_per_layer * a.hidden_size,
+        "norm_inputs": (1 if a.parallel_block else a.norms_per_layer) * a.hidden_size,
         "stream_norm_hidden": min(a.norms_per_layer, 2) * a.hidden_size,
         "output_norm_hidden": max(a.norms_per_layer - 2, 0) * a.hidden_size,
         "norms_after_attention": (a.norms_per_layer - (a.model_type not in NORMS_OUTPUTS_ONLY)) * a.hidden_size,

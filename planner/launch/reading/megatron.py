@@ -146,17 +146,20 @@ def _matches(
 def _model(found: Found, catalog: Catalog) -> None:
     """The catalog's model of this shape; with several, the one whose rotary base and scaling are written too.
 
-    Of those that still are the same network, the one that others are tuned from.
+    None has what these options never say: blocks side by side, a tower. Of those that still are the same network, the
+    one that others are tuned from.
     """
     said = {field: found.number(name) for name, field in SHAPE if name in found.options}
     if not {"num_hidden_layers", "hidden_size"} <= set(said):
         return
     if "num_experts" not in said:
         said.setdefault("intermediate_size", usual_width(found, said["hidden_size"] or 1))
-    sizes = ("num_hidden_layers", "hidden_size")
-    ids = set.intersection(*(set(catalog.may_state("models", size, str(said[size]).__eq__)) for size in sizes))
-    models: list[Architecture] = [catalog.find("models", name) for name in sorted(ids)]
+    ids: list[str] | None = None
+    for size in (size for size in ("hidden_size", "num_hidden_layers", "intermediate_size") if size in said):
+        ids = catalog.may_state("models", size, str(said[size]).__eq__, ids)
+    models: list[Architecture] = [catalog.find("models", name) for name in ids or ()]
     alike = [model for model in models if all(getattr(model, field) == value for field, value in said.items())]
+    alike = [model for model in alike if not (model.parallel_block or model.vision_parameters)]
     alike = [model for model in alike if model.is_moe == ("num_experts" in said)] or alike
     scaled = found.real("--rope-scaling-factor", 8.0) if found.has("--use-rope-scaling") else None
     base = found.number("--rotary-base", 10000)
