@@ -56,7 +56,7 @@ class Curve:
         """Logarithms of size and seconds."""
         return np.log(self.size_bytes), np.log(self.seconds)
 
-    @property
+    @cached_property
     def last_bus_gb_per_s(self) -> float:
         """Bus bandwidth at the largest measured size. [GB/s]"""
         size, seconds = float(self.size_bytes[-1]), float(self.seconds[-1])

@@ -84,12 +84,13 @@ def distinct(*columns: Ints) -> tuple[list[tuple[int, ...]], Ints]:
     flat = [np.ravel(column).astype(np.int64) for column in (columns if alike else np.broadcast_arrays(*columns))]
     if flat[0].size == 1:
         return [tuple(int(column[0]) for column in flat)], np.zeros(1, dtype=np.int64)
-    code = np.zeros(flat[0].shape, dtype=np.int64)
+    code, most = np.zeros(flat[0].shape, dtype=np.int64), 0
     for column in flat:
         span = int(column.max(initial=0)) + 1
-        if int(code.max(initial=0)) >= LARGEST // span:
+        if most >= LARGEST // span:
             code = np.unique(code, return_inverse=True)[1].reshape(-1)
-        code = code * span + column
+            most = len(code)
+        code, most = code * span + column, (most + 1) * span
     _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     return list(zip(*(column[first].tolist() for column in flat), strict=True)), inverse.reshape(-1)
 

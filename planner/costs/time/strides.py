@@ -8,6 +8,8 @@ Source: Megatron-LM core/parallel_state.py, RankGenerator.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from planner.problem.layouts import Floats, Ints, Layouts, distinct
@@ -50,15 +52,21 @@ def hops_between_nodes(problem: Problem, layouts: Layouts) -> Ints:
     keys, inverse = distinct(layouts.num_gpus, depth, inner, step, apart)
     width = problem.node.gpus_per_node
     found = np.zeros((len(keys), int(depth.max(initial=1))), dtype=np.int64)
-    for index, (gpus, length, ranks, stride, between) in enumerate(keys):
-        count = max(1, gpus // (length * ranks))
-        starts = np.unique(np.arange(count, dtype=np.int64) * between % width)
-        # [pipelines, stages, ranks of a stage]; what repeats every node need not be looked at twice
-        first = starts[:, None, None] + np.arange(length)[None, :, None] * stride + np.arange(min(ranks, width))
-        here, there = first // width, np.roll(first, -1, axis=1) // width
-        leaves = np.any(here != there, axis=2)
-        found[index, :length] = leaves[np.argmax(leaves.sum(axis=1))]
+    for index, key in enumerate(keys):
+        found[index, : key[1]] = _leaves(*key, width)
     return found[inverse]
+
+
+@lru_cache(maxsize=4096)
+def _leaves(gpus: int, length: int, ranks: int, stride: int, between: int, width: int) -> tuple[int, ...]:
+    """Of one pipeline of `length` stages: 1 for each send that leaves its node of `width` GPUs."""
+    count = max(1, gpus // (length * ranks))
+    starts = np.unique(np.arange(count, dtype=np.int64) * between % width)
+    # [pipelines, stages, ranks of a stage]; what repeats every node need not be looked at twice
+    first = starts[:, None, None] + np.arange(length)[None, :, None] * stride + np.arange(min(ranks, width))
+    here, there = first // width, np.roll(first, -1, axis=1) // width
+    leaves = np.any(here != there, axis=2)
+    return tuple(leaves[np.argmax(leaves.sum(axis=1))].astype(int).tolist())
 
 
 def seams_beside(seams: Floats, layouts: Layouts, stage: Ints) -> tuple[Floats, Floats]:

@@ -7,6 +7,7 @@ grows with n. The slowest stage can be no faster than the least limit under whic
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,8 +72,9 @@ class Splitter:
         best, bound, options = NONE, math.inf, list(self._options(row))
         if len(options) > FEW:
             options = self._possible(row, options, held_back)
-        soonest = self._soonest(row, options)
-        for (wanted, named), least in zip(options, soonest, strict=True):
+        many = len(options) > FEW
+        for wanted, named in options:
+            least = self._soonest(row, wanted) if many else 0.0
             if least >= min(best.seconds, beyond):
                 bound = min(bound, least)
                 break  # more recomputed layers take no less time, with memory out of the question
@@ -106,34 +108,31 @@ class Splitter:
         possible = np.asarray(held.any(axis=2)).all(axis=1) & (least.sum(axis=1) <= total) & (most.sum(axis=1) >= total)
         return [option for option, may in zip(options, possible.tolist(), strict=True) if may]
 
-    def _soonest(self, row: int, options: list[Option]) -> list[float]:
+    def _soonest(self, row: int, wanted: Ints | None) -> float:
         """Seconds that no split undercuts with so many recomputed layers, if memory were no limit.
 
-        Zero where that is not worth finding out. The slowest stage is found by halves, for all options at once.
+        The slowest stage is found by halves, in plain floats: there are few kinds of stages.
         """
-        if len(options) <= FEW:
-            return [0.0] * len(options)
         costs, total = self.rounded.costs, self.question.architecture.num_hidden_layers
         stages = int(costs.layouts.pipeline_parallel[row])
         c, heavy, light = costs.time["train"]
-        layer, again, end = (part[row, :stages] for part in (c.layer, c.recomputed, c.end))
+        alike = Counter(zip(*(part[row, :stages].tolist() for part in (c.layer, c.recomputed, c.end)), strict=True))
         step = layer_step(self._variant(row), self._chunks(row)) if self.fixed is None else 1
-        level = np.array([np.max(wanted) if wanted is not None else 0 for wanted, _ in options])[:, None]
-        low, high = (
-            np.zeros((len(options), 1)),
-            np.full((len(options), 1), float((end + (layer + again) * total).max())),
-        )
-        both, added = layer + again, again * level
-        rebuilt = both * level
-        with np.errstate(divide="ignore"):
-            for _ in range(HALVINGS):
-                middle = (low + high) / 2
-                left = np.maximum(middle - end, 0.0)
-                held = np.where(left <= rebuilt, left / both, (left - added) / layer)
-                enough = (np.floor(held / step + WHOLE) * step).sum(axis=1, keepdims=True) >= total
-                low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        rest = float(light[row]) * float(layer.min()) * total + float(self.besides[row])
-        return [float(seconds) for seconds in float(heavy[row]) * low[:, 0] + rest]
+        level = int(np.max(wanted)) if wanted is not None else 0
+        each = [
+            (layer, layer + again, again * level, (layer + again) * level, end, number)
+            for (layer, again, end), number in alike.items()
+        ]
+        low, high = 0.0, max(end + both * total for _, both, _, _, end, _ in each)
+        for _ in range(HALVINGS):
+            middle, held = (low + high) / 2, 0
+            for layer, both, added, rebuilt, end, number in each:
+                left = max(middle - end, 0.0)
+                layers = left / both if left <= rebuilt else (left - added) / layer
+                held += math.floor(layers / step + WHOLE) * step * number
+            low, high = (low, middle) if held >= total else (middle, high)
+        rest = float(light[row]) * float(min(layer for layer, *_ in each)) * total + float(self.besides[row])
+        return float(heavy[row]) * low + rest
 
     @cached_property
     def besides(self) -> Floats:

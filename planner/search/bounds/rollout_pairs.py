@@ -38,9 +38,9 @@ class RolloutPairs:
         for key in np.unique(of_choice[fits]).tolist():
             places, these = np.flatnonzero(of_row == key), of_choice[fits] == key
             if len(places):
-                offers = np.unique(np.stack([seconds[these], least[these]], axis=1), axis=0)
+                offers = sorted(set(zip(seconds[these].tolist(), least[these].tolist(), strict=True)))
                 # Of choices that add as much, only the one that needs least by itself can be the fastest.
-                kept = [o for i, o in enumerate(offers) if not i or o[1] < offers[:i, 1].min()]
+                kept = [o for i, o in enumerate(offers) if not i or o[1] < min(alone for _, alone in offers[:i])]
                 self.pairs.append((places, np.array(kept)))
                 self.exists[places] = True
 
