@@ -25,7 +25,7 @@ MOST_PASSES = 30_000
 AT_RANDOM = (-0.055, 0.085)
 """Simulation over closed form less one, (least, largest) of 789 legal layouts of four engines drawn at random, stages
 even and uneven. With as many layers in each stage and chunk it is -0.002 to 0.001, and at most 0.012 off in nineteen of
-twenty of all; the ends are Megatron's pipelines of several chunks of unequal length, which wait for one another.
+twenty of all; the ends are pipelines of Megatron-LM whose stages or chunks are unequal and wait for one another.
 tests/analysis/test_schedule_at_random.py holds it."""
 
 Found = TypeVar("Found")
