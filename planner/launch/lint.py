@@ -182,7 +182,11 @@ def lint(
         tried = [lint(path, asked, [*overrides, f"cluster.num_gpus={n}"], engine, given).open for n in STOOD_IN]
         left += [mistake for mistake in tried[0] if mistake in tried[1] and mistake not in left]
     if plan is not None:
-        findings += [*edge(plan, found, path), *at_their_mean(plan, found, catalog), *beyond_host(plan, found, path)]
+        findings += [
+            *edge(plan, found, path),
+            *at_their_mean(plan, found, document, catalog),
+            *beyond_host(plan, found, path),
+        ]
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
     return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides))

@@ -6,7 +6,7 @@ import json
 
 from planner.errors import InputError, Place
 from planner.inputs.catalog import Catalog
-from planner.inputs.document import override, parse_document
+from planner.inputs.document import Document, override, parse_document
 from planner.launch.reading.found import Found
 from planner.launch.traps import Finding
 from planner.problem.resolve import question_of
@@ -28,17 +28,17 @@ PLACES = ("fixed_micro_batch_size", "micro_batch_size", "sequence_length")
 """Words at whose line it is said, the first that is there."""
 
 
-def at_their_mean(plan: Plan, found: Found, catalog: Catalog) -> list[Finding]:
+def at_their_mean(plan: Plan, found: Found, document: Document, catalog: Catalog) -> list[Finding]:
     """A note where a micro-batch of several samples is at the edge with all of them as long as the longest."""
-    lay, problem = plan.layout, plan.problem
+    lay = plan.layout
     samples = lay["micro_batch_size"]
     switches = UNPADDED.get(found.launcher)
     padded = switches is None or any(name in found.options and not found.has(name) for name in switches)
     roomy = plan.headroom_gib >= 0 and not plan.critical
-    if problem.scenario.rl is None or lay["max_tokens"] or samples < 2 or roomy or padded:
+    if not plan.problem.is_rl or lay["max_tokens"] or samples < 2 or roomy or padded:
         return []
     mean = round(plan.layout["mean_sequence_length"])
-    tree = json.loads(problem.scenario.model_dump_json(exclude_none=True, exclude_unset=True))
+    tree = json.loads(json.dumps(override(document, {}).data))
     batch = tree["batch"]
     for name, tokens in zip(SAMPLES, TOKENS, strict=True):
         if batch.pop(name, None) is not None:

@@ -129,7 +129,8 @@ def test_a_trainers_file_is_costed_over_the_engine_that_is_asked_for(engine: str
 VERL = """\
 python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_batch_size=1024 data.max_prompt_length=512 \\
  data.max_response_length=1024 actor_rollout_ref.model.path=Qwen/Qwen3-8B \\
- actor_rollout_ref.actor.ppo_mini_batch_size=256 {more} actor_rollout_ref.model.enable_gradient_checkpointing=True actor_rollout_ref.rollout.n=5 \\
+ actor_rollout_ref.actor.ppo_mini_batch_size=256 {more} actor_rollout_ref.rollout.n=5 \\
+ actor_rollout_ref.model.enable_gradient_checkpointing=True \\
  actor_rollout_ref.rollout.tensor_model_parallel_size=2 actor_rollout_ref.rollout.gpu_memory_utilization=0.6 \\
  trainer.n_gpus_per_node=8 trainer.nnodes=1
 """
