@@ -17,6 +17,7 @@ from planner.inputs.document import override, parse_document, with_overrides
 from planner.inputs.own_model import CatalogWithModel
 from planner.inputs.unknown_entry import REFUSED
 from planner.launch.attention import say_attention
+from planner.launch.mean_lengths import at_their_mean
 from planner.launch.reading.follow import CRITICS, FAMILIES, REPLICATED
 from planner.launch.reading.found import Found
 from planner.launch.reading.megatron import SHAPE
@@ -182,7 +183,11 @@ def lint(
         tried = [lint(path, asked, [*overrides, f"cluster.num_gpus={n}"], engine, given).open for n in STOOD_IN]
         left += [mistake for mistake in tried[0] if mistake in tried[1] and mistake not in left]
     if plan is not None:
-        findings += [*edge(plan, found, path), *beyond_host(plan, found, path)]
+        findings += [
+            *edge(plan, found, path),
+            *at_their_mean(plan, found, document, catalog),
+            *beyond_host(plan, found, path),
+        ]
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
     return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides))

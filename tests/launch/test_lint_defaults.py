@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,35 @@ def test_a_trainers_file_is_costed_over_the_engine_that_is_asked_for(engine: str
     assert linted.plan is not None, linted.open
     options = linted.plan.problem.scenario.engine_options
     assert (linted.plan.problem.engine.id, options) == (engine, ["autocast"] if engine == "transformers-ddp" else [])
+
+
+VERL = """\
+python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_batch_size=1024 data.max_prompt_length=512 \\
+ data.max_response_length=1024 actor_rollout_ref.model.path=Qwen/Qwen3-8B \\
+ actor_rollout_ref.actor.ppo_mini_batch_size=256 {more} actor_rollout_ref.rollout.n=5 \\
+ actor_rollout_ref.model.enable_gradient_checkpointing=True \\
+ actor_rollout_ref.rollout.tensor_model_parallel_size=2 actor_rollout_ref.rollout.gpu_memory_utilization=0.6 \\
+ trainer.n_gpus_per_node=8 trainer.nnodes=1
+"""
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+FIXED = f"{ACTOR}.ppo_micro_batch_size_per_gpu=32 {ROLLOUT}.log_prob_micro_batch_size_per_gpu=32"
+BY_TOKENS = (
+    f"{ACTOR}.use_dynamic_bsz=True {ACTOR}.ppo_max_token_len_per_gpu={{cap}} {ROLLOUT}.log_prob_use_dynamic_bsz=True "
+    f"{ROLLOUT}.log_prob_max_token_len_per_gpu={{cap}}"
+)
+
+
+def test_a_micro_batch_at_the_edge_is_costed_at_the_mean_of_its_samples_too(tmp_path: Path) -> None:
+    """As verl's own packs of so many tokens are, which are read by other keys; padded samples are all the longest."""
+    edge = judged(tmp_path, "run.sh", VERL.format(more=FIXED))
+    (note,) = [one for one in edge.findings if one.rule == "longest_samples"]
+    found = re.search(r"all 32 samples .* at 1,536 tokens; at their mean of (\d+) \(assumed\): ([\d.]+) GiB", note.text)
+    assert found is not None, note.text
+    packed = judged(tmp_path, "run.sh", VERL.format(more=BY_TOKENS.format(cap=32 * int(found[1]))))
+    assert packed.plan is not None, packed.open
+    assert edge.plan is not None
+    assert f"{packed.plan.peak_gib:.1f}" == found[2]
+    assert packed.plan.peak_gib < edge.plan.peak_gib
+    for more in (f"{FIXED} actor_rollout_ref.model.use_remove_padding=False", FIXED.replace("=32", "=2")):
+        again = judged(tmp_path, "run.sh", VERL.format(more=more))
+        assert not [one for one in again.findings if one.rule == "longest_samples"]
