@@ -285,7 +285,7 @@ def test_fsdp2_as_automodel_runs_it_keeps_four_inputs_a_layer_and_three_gathered
 
 
 def test_ring_attention_holds_all_ranks_keys_and_values_and_sums_in_fp32() -> None:
-    """96,352 B a token of Qwen3-0.6B on eight ranks by torch's own functions (validation/autograd/ring_attention.py)."""
+    """96,352 B a token of Qwen3-0.6B on eight ranks by torch itself (validation/autograd/ring_attention.py)."""
     whole, layouts = one_layout("fsdp2", 8, model="qwen3-0.6b")
     told = [t for t in whole.engine.backward if "context_parallel" in conditions(t)]
     for ranks, expected in ((8, 96_352), (4, 79_968), (1, 0)):
