@@ -290,6 +290,7 @@ class StackErrors(Frozen):
     dev_2: MemoryErrors | None
     dev_3: MemoryErrors | None
     dev_4: MemoryErrors | None
+    dev_5: MemoryErrors | None
     dev_2_bar: list[float | None] | None
     """Largest median and 90th percentile of the error."""
     reached: bool | None

@@ -68,6 +68,7 @@ Shard = Literal[
     "expert_tensor",  # routed tokens of one rank: divided by expert_tensor_parallel
     "linear",  # heads of linear attention: cut and repeated as the engine's linear_attention says
     "whole_sequence",  # whole on each rank, of all context ranks' tokens where linear attention runs whole sequences
+    "all_sequence",  # divided by tensor_parallel, of all context ranks' tokens
 ]
 When = Literal[
     "always",

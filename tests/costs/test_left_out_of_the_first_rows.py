@@ -11,9 +11,10 @@ from memory_problems import ADAPTED, CATALOG, problem
 
 from planner.costs.memory.host import host_ledger
 from planner.costs.memory.stage_memory import StageMemory
-from planner.costs.memory.tensor_widths import fused_head_chunk
+from planner.costs.memory.tensor_widths import TensorSizes, fused_head_chunk, tokens_per_rank
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog, shipped_folder
+from planner.problem.conditions import conditions
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
 from planner.search.space import build_space
@@ -281,6 +282,17 @@ def test_fsdp2_as_automodel_runs_it_keeps_four_inputs_a_layer_and_three_gathered
     told = [items("optimizer", "fsdp2", 8, engine_options=on) for on in ([], own)]
     each = [[round(state[name] / shard, 3) for name in states] for state in told]
     assert each == [[4, 4, 8], [2, 2, 12]]
+
+
+def test_ring_attention_holds_all_ranks_keys_and_values_and_sums_in_fp32() -> None:
+    """96,352 B a token of Qwen3-0.6B on eight ranks by torch itself (validation/autograd/ring_attention.py)."""
+    whole, layouts = one_layout("fsdp2", 8, model="qwen3-0.6b")
+    told = [t for t in whole.engine.backward if "context_parallel" in conditions(t)]
+    for ranks, expected in ((8, 96_352), (4, 79_968), (1, 0)):
+        ring = Layouts(**{**layouts.__dict__, "context_parallel": np.array([ranks])})
+        sizes = TensorSizes(whole, ring).of(told, moe_layer=False) / tokens_per_rank(ring)
+        gradient = 2 * 16 * 128 * (ranks > 1)  # of attention's output, which the ring is handed
+        assert sizes[0] == pytest.approx(expected + gradient, rel=1e-9), ranks
 
 
 def test_a_quantised_base_is_gathered_as_it_is_stored() -> None:

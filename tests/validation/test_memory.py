@@ -293,13 +293,15 @@ def test_rows_read_after_those_are_scored_or_counted_apart_too(result: MemoryRes
     assert (len(one.first), round(one.held * len(one.first))) == (24, 20)
 
 
-def test_rows_read_last_are_a_test_and_nothing_else(result: MemoryResult) -> None:
+def test_rows_read_last_on_that_day_are_scored_too(result: MemoryResult) -> None:
     """80 of 13 sources: 42 had no words at first, 41 of them have since and had their one look too; ten ran out."""
     rows = [p.case for p in result.predictions] + [u.case for u in result.unexpressed]
-    fresh = [c for c in rows if c.development == KEPT_ASIDE]
+    fresh = [c for c in rows if c.development == 5]
     assert (len(fresh), len({c.source for c in fresh})) == (80, 13)
-    assert all(c.excluded for c in fresh), "in no fit, pool or bar"
-    told = first_said(data_folder(), KEPT_ASIDE)
+    scored = [p for p in result.scored if p.case.development == 5]
+    assert {p.case.scored_in for p in scored} == {"later"}
+    assert sum(stack.fifth.rows for stack in result.stacks() if stack.fifth is not None) == len(scored) == 53
+    told = first_said(data_folder(), 5)
     assert (len(told), len(fresh) - len(told)) == (79, 1)
     said = {p.case.id: p for p in result.predictions}
     assert set(told) <= set(said)
@@ -315,10 +317,10 @@ def test_rows_read_last_are_a_test_and_nothing_else(result: MemoryResult) -> Non
 def test_rows_of_the_day_after_are_a_test_too(result: MemoryResult) -> None:
     """110 of 15 sources, 8 without words; 16 of 20 that ran out were said not to fit; 46 of 53 inside."""
     rows = {c.id: c for c in [p.case for p in result.predictions] + [u.case for u in result.unexpressed]}
-    rows = {name: c for name, c in rows.items() if c.development == KEPT_ASIDE + 1}
+    rows = {name: c for name, c in rows.items() if c.development == KEPT_ASIDE}
     assert (len(rows), len({c.source for c in rows.values()})) == (110, 15)
     assert all(c.excluded for c in rows.values()), "in no fit, pool or bar"
-    told = first_said(data_folder(), KEPT_ASIDE + 1)
+    told = first_said(data_folder(), KEPT_ASIDE)
     assert set(told) <= set(rows)
     assert len(told) == 102
     usable = {p.case.id: p.usable_gib for p in result.predictions}

@@ -181,6 +181,8 @@ def shard_factor(problem: Problem, layouts: Layouts, tensor: Tensor) -> float | 
         factor = 1.0 / tp
     elif tensor.shard == "sequence":
         factor = np.where(layouts.sequence_parallel == 1, 1.0 / tp, 1.0)
+    elif tensor.shard == "all_sequence":
+        factor = layouts.context_parallel / tp
     elif tensor.shard == "expert_tensor":
         factor = layouts.expert_tensor_parallel / tp
     elif tensor.shard in ("linear", "whole_sequence"):

@@ -93,7 +93,7 @@ def later_tables(result: MemoryResult, folder: Path) -> list[Table]:
     titles = {
         3: f"{then} (now is in view of them)",
         4: f"after those, {then} (now is in view of them)",
-        5: f"last, a test still, {then}",
+        5: f"last, {then} (now is in view of them)",
         6: f"and 23, a test still, {then}",
     }
     tables = [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]

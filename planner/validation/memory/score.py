@@ -180,11 +180,13 @@ class StackScores:
     """Read and committed on 2026-11-22 before they were costed."""
     fourth: Score | None
     """The next such rows, in view since they were looked at."""
+    fifth: Score | None
+    """Those after them."""
 
     @property
     def scores(self) -> tuple[Score | None, ...]:
         """In that order."""
-        return self.first, self.second, self.third, self.fourth
+        return self.first, self.second, self.third, self.fourth, self.fifth
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class MemoryResult:
         """Every stack with rows, in STACKS' order."""
         out = []
         for name in STACKS:
-            parts: dict[int, list[Prediction]] = {1: [], 2: [], 3: [], 4: []}
+            parts: dict[int, list[Prediction]] = {1: [], 2: [], 3: [], 4: [], 5: []}
             for p in (p for p in self.scored if p.case.stack == name):
                 if p.case.development > 1 or (p.case.memory_gib or 0) >= TOY_GIB:
                     parts[p.case.development].append(p)
