@@ -68,23 +68,22 @@ def render(blocks: Iterable[Block], *, colour: bool | None = None, width: int | 
     for block in map(shown, blocks):
         if isinstance(block, Scatter):
             continue
-        if isinstance(before, Grid) and not isinstance(block, Heading | Command):
+        if _apart(before, block):
             console.print()
-        _print(console, block, width, first=before is None)
+        _print(console, block, width)
         before = block
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def height(blocks: Iterable[Block], width: int) -> int:
     """Lines that `render` makes of blocks without colour; each block is measured once, however often it comes."""
-    lines, before = 0, None
+    lines = 0
+    before: Block | None = None
     for block in blocks:
         if isinstance(block, Scatter):
             continue
-        apart = isinstance(before, Grid) and not isinstance(block, Heading | Command)
-        apart |= isinstance(block, Heading) and before is not None
         parts = [Bullets((item,)) for item in block.items] if isinstance(block, Bullets) else [block]
-        lines += apart + sum(_height(part, width) for part in parts)
+        lines += _apart(before, block) + sum(_height(part, width) for part in parts)
         before = block
     return lines
 
@@ -94,10 +93,15 @@ def _height(block: Block, width: int) -> int:
     return render([block], colour=False, width=width).count("\n")
 
 
-def _print(console: Console, block: Block, width: int, *, first: bool) -> None:
+def _apart(before: Block | None, block: Block) -> bool:
+    """Whether a blank line stands between these two; that before a command is its own."""
+    if before is None or isinstance(block, Command):
+        return False
+    return isinstance(block, Heading) or isinstance(before, Grid)
+
+
+def _print(console: Console, block: Block, width: int) -> None:
     if isinstance(block, Heading):
-        if not first:
-            console.print()
         _lines(console, block.text, width, style="bold cyan")
     elif isinstance(block, Headline):
         _lines(console, block.text, width, style="bold green" if block.good else "bold red")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
 from planner.schema.engine_parts import CodeFamily as CodeFamily
 from planner.schema.engine_parts import LinearAttention as LinearAttention
 from planner.schema.engine_parts import Pipeline as Pipeline
 from planner.schema.engine_parts import Recompute as Recompute
-from planner.schema.evidence import Fittable, Stated
+from planner.schema.evidence import OTHER_NUMBERS, Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
 from planner.schema.rl_stack import Colocation as Colocation
@@ -323,8 +323,8 @@ class Engine(Stated):
     sources: list[Source] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _options_are_valid(self) -> Engine:
-        for name in self.options:
+    def _options_are_valid(self, info: ValidationInfo) -> Engine:
+        for name in self.options if info.context != OTHER_NUMBERS else ():
             configured(self, [name])
         return self
 

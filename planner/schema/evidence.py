@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from planner.schema.base import Frozen
 
+OTHER_NUMBERS = "numbers alone differ from an entry that was checked"
+"""What the validation of such an entry is told: what its options make of it is not tried again."""
+
 
 class Fitted(Frozen):
     """The runs that a number was fitted on: what differs among them, and how it is fitted again without some."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scored_runs import run_steps
 
 from planner.analysis.budget.asked import budget
 from planner.analysis.budget.known_layouts import KnownLayouts
 from planner.validation.published import data_folder
-from planner.validation.rl.phases import run_steps
 from planner.validation.throughput.durations import (
     RL,
     apart,

@@ -7,6 +7,7 @@ from collections import Counter
 from statistics import median
 
 import pytest
+from scored_runs import run_placements, run_rl, run_steps
 
 from planner.costs.rollout import tokens_of_a_check
 from planner.formulas.lengths import truncated_mean_tokens, uncut_mean_tokens
@@ -18,7 +19,7 @@ from planner.schema.scenario import Scenario
 from planner.search.estimate import estimate_question
 from planner.validation.published import data_folder
 from planner.validation.rl.left_out import left_out
-from planner.validation.rl.phases import PHASES, load_steps, run_steps
+from planner.validation.rl.phases import PHASES, load_steps
 from planner.validation.rl.phases_report import step_blocks, step_document
 from planner.validation.rl.placement import (
     MORE,
@@ -26,12 +27,11 @@ from planner.validation.rl.placement import (
     PRECISION,
     SEPARATE,
     load_placements,
-    run_placements,
     scenario_of,
 )
 from planner.validation.rl.placement_report import placement_blocks, placement_document
 from planner.validation.rl.report import rl_bar, rl_document
-from planner.validation.rl.steps import WITHIN, load_rl, run_rl
+from planner.validation.rl.steps import WITHIN, load_rl
 from planner.validation.rl.trainer_memory import score_trainers, trainer_rows
 from planner.validation.rl.trainer_memory import table as trainer_table
 

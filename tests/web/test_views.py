@@ -136,7 +136,7 @@ def test_markup_in_a_scenario_stays_text(client: TestClient) -> None:
 
 
 def test_nothing_fits_offers_repairs_that_lead_to_plans(client: TestClient) -> None:
-    text = client.get(f"/answer/why?{QUERY}&limits.headroom_gib=79").text
+    text = client.get(f"/answer/why?{QUERY}&cluster.num_gpus=1").text
     links = re.findall(r'class="button" href="\./\?([^"]+)"', text)
     assert links
     repaired = client.get(f"/answer/plan?{links[0].replace('&amp;', '&')}").text

@@ -13,7 +13,7 @@ import numpy as np
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import read_document
 from planner.schema.engine import Engine, Fitted
-from planner.schema.evidence import found_fitted
+from planner.schema.evidence import OTHER_NUMBERS, found_fitted
 from planner.validation.memory.cases import Case
 from planner.validation.memory.express import ALLOCATED, Prediction, express
 from planner.validation.published import Overlay
@@ -111,7 +111,7 @@ def with_values(catalog: Catalog, values: Mapping[FittedNumber, float]) -> Overl
                 for part in number.path[:-1]:
                     inside = inside[part]
                 inside[number.path[-1]] = round(value) if str(number.path[-1]).endswith("_tokens") else value
-        changed.extra["engines", engine] = Engine.model_validate(data)
+        changed.extra["engines", engine] = Engine.model_validate(data, context=OTHER_NUMBERS)
     return changed
 
 
