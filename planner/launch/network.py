@@ -191,6 +191,15 @@ def _remarks(plan: Plan) -> tuple[str, ...]:
     return tuple(out)
 
 
+BEYOND_SHAPE = {
+    "granite": "multipliers on embedding, residual stream, scores and logits",
+    "ministral3": "queries scaled by their position",
+    "nemotron": "layer norms of 1 + weight",
+    "smollm3": "layers without rotary positions",
+}
+"""What networks have, by model_type, that no field of a shape says (modelling code of transformers 5.23.0)."""
+
+
 def _refuse_shape(plan: Plan, launcher: str) -> None:
     """Raise InputError for parts of a network that the options of this version do not describe."""
     a = plan.problem.architecture
@@ -201,6 +210,8 @@ def _refuse_shape(plan: Plan, launcher: str) -> None:
     yarn = scaling is not None and scaling.rope_type == "yarn" and not a.is_mla
     parts = [
         (a.gated_mlp and a.hidden_act != "silu", f"a gated MLP with {a.hidden_act}"),
+        (not a.gated_mlp and not a.hidden_act.startswith("gelu"), f"an MLP with {a.hidden_act}"),
+        (a.model_type in BEYOND_SHAPE, BEYOND_SHAPE.get(a.model_type, "")),
         (a.norms_per_layer != 2, f"{a.norms_per_layer} norms a layer"),
         (a.qk_norm == "full", "query and key norms over the full width"),
         (a.attention_sinks, "attention sinks"),

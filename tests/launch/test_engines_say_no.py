@@ -15,6 +15,7 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import load, override, parse_document
 from planner.launch import registry
+from planner.launch.network import BEYOND_SHAPE
 from planner.launch.parallel import pipeline_split
 from planner.launch.script import flag_table
 from planner.launch.switches import SWITCHES, Switch, of_older
@@ -417,3 +418,17 @@ def test_slimes_script_starts_a_job_that_finds_megatron_and_asks_for_what_only_t
         ran = subprocess.run(["bash", str(script)], env=env | left, check=False, capture_output=True, text=True)
         assert ran.returncode != 0
         assert f"{name}: FIXME" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "has"), [("smollm3-3b", "without rotary positions"), ("afm-4.5b", "an MLP with relu2")]
+)
+def test_a_network_with_more_than_megatrons_options_say_gets_no_file(model: str, has: str) -> None:
+    """A file of them would train another network: Megatron takes GELU and turns every layer's queries."""
+    layout = pins(tensor_parallel=1, pipeline_parallel=1, context_parallel=1, recomputed_layers="all")
+    with pytest.raises(InputError, match=has):
+        text({"model": model, **layout})
+
+
+def test_what_no_option_says_is_of_networks_that_are_there() -> None:
+    assert set(BEYOND_SHAPE) <= {model.model_type for model in catalog().all("models")}
