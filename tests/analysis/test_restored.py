@@ -49,7 +49,9 @@ def test_a_plan_at_the_edge_keeps_what_it_gave_up(tmp_path: Path) -> None:
     """Headroom that is usual and that no layout keeps is part of the question that was answered."""
     outcome, _ = check("llama8b_lora_4090", tmp_path, "batch.sequence_length=1024", "cluster.usable_gib=20.5")
     assert outcome.usual_headroom_gib is not None
-    outcome, _ = check("llama8b_sft_a100", tmp_path, "engine=fsdp1", "cluster.usable_gib=26")
+    outcome, _ = check(
+        "llama8b_sft_a100", tmp_path, "engine=fsdp1", "engine_options=[sync_each_batch]", "cluster.usable_gib=26"
+    )
     assert outcome.plan is not None
     assert outcome.plan.given_back_gib > 0
 

@@ -99,7 +99,11 @@ def test_later_micro_batches_wait_for_their_gradients() -> None:
 
 
 def test_the_search_offloads_where_nothing_else_fits() -> None:
-    tight = {"cluster": {"node": "hgx-h100-8", "num_gpus": 8, "usable_gib": 16}, "limits": {"headroom_gib": 0}}
+    tight: dict[str, object] = {
+        "cluster": {"node": "hgx-h100-8", "num_gpus": 8, "usable_gib": 16},
+        "limits": {"headroom_gib": 0},
+        "batch": {"global_batch_size": 8, "sequence_length": 2048, "micro_batch_size": 1},
+    }
     without, found = (plan(asked(**tight, options_to_try=names), check_points=0) for names in ([], ON))
     assert without.status == "infeasible"
     assert found.plan is not None

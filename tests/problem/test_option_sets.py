@@ -138,7 +138,7 @@ engine: fsdp2
 options_to_try: [parameter_offload]
 cluster: {node: hgx-h100-8, num_gpus: 8, usable_gib: 16}
 limits: {headroom_gib: 0}
-batch: {global_batch_size: 32, sequence_length: 2048, micro_batch_size: 1}
+batch: {global_batch_size: 8, sequence_length: 2048, micro_batch_size: 1}
 layout: {recomputed_layers: all}
 """
 

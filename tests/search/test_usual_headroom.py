@@ -60,7 +60,7 @@ def test_where_the_usual_headroom_is_kept_nothing_changes() -> None:
     assert outcome.plan.headroom_gib >= question.first.headroom_gib
 
 
-FSDP1 = ["engine=fsdp1", "batch.micro_batch_size=1", "layout.recomputed_layers=0"]
+FSDP1 = ["engine=fsdp1", "engine_options=[sync_each_batch]", "batch.micro_batch_size=1", "layout.recomputed_layers=0"]
 """Its allocator is estimated to hold 28 % beside what is in use."""
 
 
