@@ -116,7 +116,7 @@ def test_demanded_headroom_is_that_of_the_gpu_that_binds() -> None:
     assert found.usable_gib == 20
     assert found.demanded_gib == pytest.approx(20 * 0.12), "the reserved cliff of 12 %, of 20 GiB and not of 79"
     assert found.demanded_gib < found.headroom_gib < found.problem.headroom_gib
-    assert verdict(found) == "safe"
+    assert verdict(found) == "likely", "it fits with 94 %, of an engine without published runs"
     sets = [part for change in (*APART, "cluster.pools[1].usable_gib=20") for part in ("--set", change)]
     done = run("explain", POOLS, "-v", "--no-neighbours", *sets)
     assert f"than the {found.demanded_gib:.2f} demanded" in " ".join(done.out.split())

@@ -14,7 +14,12 @@ from planner.errors import NoVerdict
 
 ROOT = Path(__file__).resolve().parents[3]
 JOB = {"name": "tune", "scenario": "scenarios/llama8b_sft_a100.yaml", "tokens": 1e9, "deadline_days": 9}
-PINS = {"layout.tensor_parallel": 1, "layout.recomputed_layers": 0, "batch.micro_batch_size": 1}
+PINS = {
+    "engine_options": ["sync_each_batch"],
+    "layout.tensor_parallel": 1,
+    "layout.recomputed_layers": 0,
+    "batch.micro_batch_size": 1,
+}
 FILE = {
     "name": "tuned",
     "jobs": [{**JOB, "set": PINS}, {**JOB, "name": "again", "set": PINS}],
