@@ -179,8 +179,8 @@ _HIGH_BACKWARD = "Under Transformers and FSDP a layer's backward pass takes abou
 CAUTIONS = {
     "cohere": _COHERE_NORMS,
     "cohere2": _COHERE_NORMS,
-    "ernie4_5_moe": "Under Transformers and FSDP layers keep about 5 % more in 16 bits than is counted, and their backward "
-    "pass takes a small part of what is.",
+    "ernie4_5_moe": "Under Transformers and FSDP layers keep about 5 % more in 16 bits than is counted, and their "
+    "backward pass takes a small part of what is.",
     "exaone4": "Under Transformers and FSDP a layer's backward pass takes almost twice what is counted of it; under "
     "autocast a layer keeps 8 % less than is counted.",
     "granitemoe": _HIGH_BACKWARD,
@@ -189,7 +189,7 @@ CAUTIONS = {
     "many times what is counted, which is what engines keep that route tokens.",
     "phimoe": _HIGH_BACKWARD,
 }
-"""What is counted wrong of a model_type, found by autograd (validation/autograd/README.md, networks without an entry)."""
+"""Counted wrong of a model_type, found by autograd (validation/autograd/README.md, Networks without an entry)."""
 
 KNOWN_LLAMAS = frozenset(
     (
