@@ -18,6 +18,7 @@ from planner.schema.tables import STARTS_TRANSFORMERS, TRANSFORMERS
 OPTION = "unfused_attention"
 """The engine option that counts eager attention."""
 WHOLE = "fp32"
+"""The precision that no fused kernel computes in (FlashAttention takes 16 bits alone)."""
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,16 @@ def cached_blocks(stage: StageTensors, name: str, state: tuple[Item, ...], live:
 
 def reduced_at_once(stage: StageParameters) -> tuple[Item, ...]:
     """Copies of all gradients that ranks reduce in one message, live in the step. [bytes]"""
-    lay, (dense, experts) = stage.layouts, stage.trainable
-    several = lay.data_parallel * lay.context_parallel > 1
     blocks = [block for block in stage.problem.engine.reserve.step_blocks if block.of == "whole"]
     return tuple(
-        Item(ItemName.GRADIENTS_BEING_REDUCED, several * (dense + experts) * block.bytes, block.source)
-        for block in blocks
+        Item(ItemName.GRADIENTS_BEING_REDUCED, _reduced_elements(stage) * block.bytes, block.source) for block in blocks
     )
+
+
+def _reduced_elements(stage: StageParameters) -> Floats:
+    """Elements of all gradients of a rank where it has others to reduce them with, else 0."""
+    several = stage.layouts.data_parallel * stage.layouts.context_parallel > 1
+    return np.asarray(several * (stage.trainable[0] + stage.trainable[1]))
 
 
 def largest_weight(stage: StageParameters) -> Floats:
@@ -57,8 +60,7 @@ def _step_blocks(stage: StageTensors) -> Floats:
     layers = stage.layers * 0 + stage.problem.architecture.num_hidden_layers / lay.pipeline_parallel
     usual = StageParameters(stage.problem, lay, stage.stage, layers, layers * 0)
     weight, shard = largest_weight(stage), usual.sharded(usual.trainable, 1)
-    several = lay.data_parallel * lay.context_parallel > 1
-    whole = several * (usual.trainable[0] + usual.trainable[1])
+    whole = _reduced_elements(usual)
     elements = {"weight": weight, "part": np.minimum(weight, shard), "shard": shard, "whole": whole}
     wanted = []
     for block in stage.problem.engine.reserve.step_blocks:
