@@ -17,6 +17,7 @@ from planner.errors import InputError, PlannerError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import load, override, parse_document
 from planner.launch import registry
+from planner.problem.option_sets import turned_on
 from planner.problem.resolve import question_of
 from planner.problem.stage_choices import even_middle, layer_step, recompute_levels
 from planner.search.plan import Plan, make_plan
@@ -94,7 +95,7 @@ def draw(rng: random.Random, engine: str) -> dict[str, Any]:
     if {"autocast", "autocast_16bit_weights"} <= set(options):
         pins["engine_options"] = rng.choice([[], ["autocast"], ["autocast_16bit_weights"]])
     if options and rng.random() < 0.3:
-        pins["engine_options"] = [*pins.get("engine_options", []), rng.choice(options)]
+        pins["engine_options"] = [*turned_on(kept, pins.get("engine_options", []), rng.choice(options))]
     if engine in MEGATRON:
         pins["layout.pipeline_parallel"] = rng.choice([1, 2, 3, 4])
         pins["layout.context_parallel"] = rng.choice([1, 1, 2, 4])

@@ -45,7 +45,6 @@ def decisions(plan: Plan) -> dict[str, Any]:
         "multi_token_prediction": not problem.architecture.num_nextn_predict_layers,
         "sequential_experts": not problem.architecture.is_moe,
         "hybrid_sharding": "hybrid_sharding" in options and copies_of(problem, lay) == 1,
-        "autocast_16bit_weights": "autocast" in options,  # whose weights are in fp32
         # It adds a rule alone, which planner holds a file with fixed micro-batches to in any case.
         "fixed_micro_batches": True,
         # The same flags as layout.activation_offload.

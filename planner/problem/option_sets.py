@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 from planner.errors import Mistake
 from planner.inputs.document import Document
@@ -56,7 +57,8 @@ def lacking(
 def to_the_host(question: Question) -> list[str]:
     """Options that are off and would let shards of the weights wait on the host."""
     engine, on = question.offered or question.first.engine, question.scenario.engine_options
-    return [n for n, o in engine.options.items() if "on_host" in o.set.get("zero_three", {}) and n not in on]
+    there = [n for n, o in engine.options.items() if "on_host" in o.set.get("zero_three", {}) and n not in on]
+    return [name for name in there if all(_together(engine, name, other) for other in on)]
 
 
 def without_experts(
@@ -78,6 +80,26 @@ def without_experts(
         for name in known
         if missing in engine.options[name].needs
     ]
+
+
+def exclusive(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
+    """Pairs of options that are switched on and are two ways to do the same, of which an engine goes one."""
+    on = {name: index for index, name in reversed([*enumerate(scenario.engine_options)]) if name in engine.options}
+    return [
+        Mistake(
+            f"{one} and {other} cannot both be on",
+            document.place((OPTIONS, on[other])),
+            f"{one}: {engine.options[one].text}; {other}: {engine.options[other].text}",
+            f"leave {one} or {other} out of {OPTIONS}",
+        )
+        for one, other in combinations(sorted(on, key=on.__getitem__), 2)
+        if not _together(engine, one, other)
+    ]
+
+
+def turned_on(engine: Engine, on: Sequence[str], name: str) -> tuple[str, ...]:
+    """What is on once this option is turned on beside the others: what it cannot be on with goes."""
+    return (*(other for other in on if _together(engine, name, other)), name)
 
 
 def with_options(variant: Variant, engine: Engine, names: tuple[str, ...]) -> tuple[Variant, ...]:
@@ -129,4 +151,4 @@ def options_off(
     for name, option in engine.options.items():
         usable = option.choice is not None and lacking(name, scenario, engine, architecture, precision) is None
         if usable and name not in on and not option.decides:
-            yield name, (*(other for other in on if _together(engine, name, other)), name)
+            yield name, turned_on(engine, on, name)

@@ -22,7 +22,7 @@ from planner.problem.housing import housed
 from planner.problem.looked_up import Names
 from planner.problem.machines import CLIFF_TEXT, RESERVED_CLIFF, Machines
 from planner.problem.named_attention import named_attention
-from planner.problem.option_sets import options_left_open, with_options, without_experts
+from planner.problem.option_sets import exclusive, options_left_open, with_options, without_experts
 from planner.problem.problem import Problem, Question
 from planner.problem.racks import as_used, asked_counts
 from planner.problem.refusals import Asked, linked, no_memory_left, refusals, uneven_groups, work_contradictions
@@ -182,6 +182,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     wrong = refusals(document, Asked(scenario, engine, precision, gpu))
     wrong += work_contradictions(document, scenario, shared["architecture"], engine, catalog)
     wrong += without_experts(document, scenario, engine, shared["architecture"])
+    wrong += exclusive(document, scenario, engine)
     if wrong:
         return wrong, None
     grid_gpu = _grid_of(gpu, catalog)

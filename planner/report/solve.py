@@ -13,6 +13,7 @@ from planner.analysis.published_columns import PublishedColumns
 from planner.analysis.uniform import Uniform
 from planner.problem.defaults import held_line
 from planner.problem.named_attention import OPTION
+from planner.problem.option_sets import turned_on
 from planner.report.blocks import Block, Bullets, Command, Heading, Text
 from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
@@ -131,7 +132,7 @@ def _next(solved: Solved) -> Command:
     plan = solved.outcome.plan
     named = plan.problem.named_attention if plan is not None else None
     if plan is not None and named is not None and named.kernel is None:
-        on = ",".join([*plan.problem.scenario.engine_options, OPTION])
+        on = ",".join(turned_on(plan.problem.engine, plan.problem.scenario.engine_options, OPTION))
         again = typed(solved.outcome.question.document, (f"engine_options=[{on}]",))
         return Command(f"planner solve {again}", "the same with eager attention, which trains there")
     if solved.methods and solved.methods[0].plan.critical:

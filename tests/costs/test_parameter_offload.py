@@ -88,7 +88,7 @@ def test_each_gather_copies_a_shard_in_over_pcie(engine: str, bytes_in: int) -> 
 
 def test_later_micro_batches_wait_for_their_gradients() -> None:
     """Two micro-batches: the second one's copy and its sum on the host are in sight, 12 bytes a parameter."""
-    problem = question_of(asked(engine_options=ON)).first
+    problem = question_of(asked(engine_options=[*ON, "sync_each_batch"])).first
     rows = build_space(problem.alone).layouts.take(0).expand()
     assert int(rows.num_micro_batches.reshape(-1)[0]) == 2
     shard = np.asarray(1e9)
@@ -96,6 +96,10 @@ def test_later_micro_batches_wait_for_their_gradients() -> None:
     copied = 4e9 / (0.8 * problem.gpu.pcie_gb_per_s * GB)
     assert float(beside.reshape(-1)[0]) == pytest.approx(copied / 2)
     assert float(after.reshape(-1)[0]) == pytest.approx((copied + 12e9 * 8 / (200 * GB)) / 2)
+    once = LayerTime(question_of(asked(engine_options=ON)).first, rows).gradients_out(shard)
+    assert [float(seconds.reshape(-1)[0]) for seconds in once] == [pytest.approx(copied), 0], (
+        "the last one alone copies"
+    )
 
 
 def test_the_search_offloads_where_nothing_else_fits() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from planner.costs.item_names import ItemName
+from planner.costs.time.layer import LayerTime
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
+from planner.problem.layouts import Layouts
+from planner.problem.whole_gradients import reducing_share
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.units import GIB
@@ -73,3 +77,53 @@ def test_as_accelerates_own_guide_found_it() -> None:
     assert min(once.headroom_gib, each.headroom_gib) > 0 > twice.headroom_gib
     assert each.peak_gib == pytest.approx(once.peak_gib, rel=0.03)
     assert whole(twice) == pytest.approx(2 * twice.problem.parameters.total / GIB, rel=1e-3)
+
+
+def layer_seconds(model: str, engine: str, micro_batches: int, *options: str) -> tuple[float, float]:
+    """(gathers alone, gathers and reduction) of one layer and micro-batch, nothing of it hidden. [s]"""
+    found = planned(model, engine, micro_batches, *options)
+    rows = Layouts(**{name: np.array([[value]]) for name, value in found.layout.items()})
+    none = np.asarray(0.0)
+    forward, backward = LayerTime(found.problem, rows).zero_three((none, none))
+    return float(forward.item()), float(backward.item())
+
+
+@pytest.mark.parametrize(("engine", "sent_bytes"), [("fsdp1", 2), ("fsdp2", 4)])
+def test_the_reduction_takes_its_time_once_a_step(engine: str, sent_bytes: int) -> None:
+    """218 M parameters a layer of Llama 3 8B; of eight ranks each sends 7/8 at NCCL's bus rate, 150 to 250 GB/s."""
+    each, once = layer_seconds("llama3-8b", engine, 4, "sync_each_batch"), layer_seconds("llama3-8b", engine, 4)
+    reduced = each[1] - each[0]
+    assert 7 / 8 * sent_bytes * 218.1e6 / 250e9 < reduced < 7 / 8 * sent_bytes * 218.1e6 / 150e9
+    assert once[0] == each[0]
+    assert once[1] - once[0] == pytest.approx(reduced / 4)
+    assert layer_seconds("llama3-8b", engine, 1) == layer_seconds("llama3-8b", engine, 1, "sync_each_batch")
+
+
+def test_a_steps_gathers_grow_by_the_micro_batch_and_its_reduction_does_not() -> None:
+    """n gathers and one reduction: a step of 16 micro-batches is 15 gathers longer than one of a single one."""
+
+    def seconds(micro_batches: int, *options: str) -> float:
+        entries = planned("llama3-8b", "fsdp1", micro_batches, *options).time
+        return sum(entry.amount for entry in entries if entry.name == ItemName.GATHERING_SHARDED_WEIGHTS)
+
+    one, eight, sixteen = (seconds(n) for n in (1, 8, 16))
+    gather = (sixteen - eight) / 8
+    assert sixteen == pytest.approx(one + 15 * gather)
+    assert seconds(16, "sync_each_batch") == pytest.approx(16 * one)
+    assert 0 < gather < one
+
+
+@pytest.mark.parametrize(
+    ("engine", "pipeline", "micro_batches", "share"),
+    [("fsdp1", 1, 4, 1 / 4), ("torchtitan", 1, 4, 1), ("torchtitan", 2, 4, 1 / 5), ("deepspeed", 1, 4, 1)],
+)
+def test_one_of_all_backward_passes_reduces(engine: str, pipeline: int, micro_batches: int, share: float) -> None:
+    """Of a pipeline of two stages a step with four micro-batches lasts five passes."""
+    pins = dict.fromkeys(("tensor_parallel", "context_parallel", "virtual_pipeline"), 1)
+    layout = {**pins, "pipeline_parallel": pipeline, "zero_stage": 3, "layers_per_stage": "even"}
+    layout |= {"recomputed_layers": "all"}
+    batch = {"global_batch_size": 8 // pipeline * micro_batches, "sequence_length": 2048, "micro_batch_size": 1}
+    found = planned("llama3-8b", engine, micro_batches, layout=layout, batch=batch)
+    rows = Layouts(**{name: np.array([value]) for name, value in found.layout.items()})
+    assert int(rows.num_micro_batches[0]) == micro_batches
+    assert float(reducing_share(found.problem, rows)[0]) == pytest.approx(share)

@@ -11,7 +11,7 @@ from planner.analysis.option_gains import option_gains
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import Document, parse_document
-from planner.problem.option_sets import chosen_options, options_off
+from planner.problem.option_sets import chosen_options, options_off, turned_on
 from planner.problem.resolve import question_of
 from planner.report.options import option_line
 from planner.report.short import short_layout
@@ -148,3 +148,32 @@ def test_a_layout_line_names_an_option_that_was_open_once() -> None:
     assert found is not None
     assert chosen_options(found.problem.settings) == ("parameter_offload",)
     assert short_layout(found).count("parameter_offload") == 1
+
+
+REST = """task: pretrain
+model: qwen3-30b-a3b
+cluster: {node: dgx-h100, num_gpus: 8}
+batch: {global_batch_size: 64, sequence_length: 4096, micro_batch_size: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "options"),
+    [
+        ("transformers", ["autocast", "autocast_16bit_weights"]),
+        ("megatron-core", ["hybrid_ep", "expert_deduplication"]),
+    ],
+)
+def test_two_options_that_exclude_each_other_are_refused(engine: str, options: list[str]) -> None:
+    """With both names, the line of the second, what each does, and what to leave out; whichever comes first."""
+    known = default_catalog().find("engines", engine).options
+    for one, other in (options, options[::-1]):
+        text = f"name: both\nengine: {engine}\nengine_options:\n  - {one}\n  - {other}\n{REST}"
+        with pytest.raises(InputError) as raised:
+            question_of(parse_document(text, "both.yaml"))
+        (mistake,) = raised.value.problems
+        assert mistake.what == f"{one} and {other} cannot both be on"
+        assert str(mistake.where).startswith("both.yaml:5:")
+        assert mistake.because == f"{one}: {known[one].text}; {other}: {known[other].text}"
+        assert mistake.attempt == f"leave {one} or {other} out of engine_options"
+        assert turned_on(default_catalog().find("engines", engine), [one], other) == (other,)

@@ -9,6 +9,7 @@ from planner.analysis.calibrate.fit import FactorRow, FittedFactors, allocator_g
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
+from planner.problem.option_sets import turned_on
 from planner.problem.problem import Problem
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
@@ -100,8 +101,9 @@ def _changes(before: Plan, catalog: Catalog) -> list[tuple[str, object]]:
     out += [("layout.recomputed_layers", value) for value in ("all", 0)]
     out += [("layout.optimizer_offload", not problem.scenario.layout.optimizer_offload)]
     on = list(problem.scenario.engine_options)
-    options = sorted(catalog.find("engines", problem.engine.id).options)
-    return out + [("engine_options", [*on, name]) for name in options if name not in on]
+    engine = catalog.find("engines", problem.engine.id)
+    off = [name for name in sorted(engine.options) if name not in on]
+    return out + [("engine_options", [*turned_on(engine, on, name)]) for name in off]
 
 
 def _quantity(plan: Plan, name: str) -> float | None:

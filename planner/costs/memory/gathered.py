@@ -10,6 +10,7 @@ from planner.costs.memory.end_of_backward import END_OF_BACKWARD
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.weights import shards_in_transit
 from planner.problem.layouts import Floats
+from planner.problem.whole_gradients import left_whole
 
 
 def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
@@ -40,11 +41,7 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
         each = each + unreduced * zero.reduced_units * sent(zero.reduced_bytes)
         each = each + head * sent(zero.root_gradient_bytes)
     on = _sharded(stage)
-    several = {
-        "never": np.zeros_like(lay.num_micro_batches),
-        "between micro-batches": lay.num_micro_batches > 1,
-        "in a pipeline": lay.pipeline_parallel > 1,
-    }[zero.unreduced]
+    several = left_whole(problem, lay)
     # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
     flat = zero.flat_parameters and not problem.trains_all_weights
     trained = layer * stage.layers if flat else stage.trainable[0] + stage.trainable[1]

@@ -18,6 +18,7 @@ from planner.formulas.attention import LAUNCH_SECONDS
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
+from planner.problem.whole_gradients import left_whole, reducing_share
 from planner.schema.catalog import Collective
 from planner.schema.timing import PassKernels
 from planner.units import GB, US_PER_S
@@ -330,7 +331,7 @@ class LayerTime:
         """(forward, backward) of one layer and micro-batch: gathers and the gradient's scatter that stay in sight. [s]
 
         `free` are the seconds of both passes that no other collective hides behind. Forward hides one gather, backward
-        another and the scatter; what runs beside kernels slows them by the engine's tax on multiprocessors.
+        another and, where it reduces, the scatter; what runs beside kernels slows them by the engine's tax.
         """
         lay, engine = self.layouts, self.problem.engine
         timing, share = engine.timing, engine.overlap.data
@@ -361,8 +362,9 @@ class LayerTime:
             return comm - hidden * (1 - timing.sm_tax)
 
         on = lay.zero_stage >= 3
-        forward = np.where(on, exposed(gathered, free[0]), 0.0)
-        return forward, np.where(on, exposed(gathered + reduced, free[1]) + added, 0.0)
+        often, plain = reducing_share(self.problem, lay), exposed(gathered, free[1])
+        backward = plain + often * (exposed(gathered + reduced, free[1]) + added - plain)
+        return np.where(on, exposed(gathered, free[0]), 0.0), np.where(on, backward, 0.0)
 
     def _from_host(self, shard: Floats) -> Floats:
         """Copying so many weights in over PCIe before they are gathered, where their shards wait on the host. [s]"""
@@ -373,8 +375,8 @@ class LayerTime:
     def gradients_out(self, shard: Floats) -> tuple[Floats, Floats]:
         """(hidden like the reduction, in sight) of copying so many gradients to the host: of one micro-batch. [s]
 
-        Those of the first micro-batch of a step are copied beside the backward pass; each later one waits for its copy
-        and is added on the host, which reads two fp32 numbers and writes one.
+        Those that a step reduces first are copied beside the backward pass; a later micro-batch's wait for their copy
+        and are added on the host, which reads two fp32 numbers and writes one.
 
         Source: torch 2.13.0 distributed/fsdp/_fully_shard/_fsdp_collectives.py, foreach_reduce.
         """
@@ -382,7 +384,7 @@ class LayerTime:
         copied = shard * problem.gradient_bytes * problem.gradients_on_host / self._host_rate
         ranks = np.minimum(lay.num_gpus, problem.node.gpus_per_host or problem.node.gpus_per_node)
         summed = 12.0 * shard * ranks * problem.gradients_on_host / (HOST_GB_PER_S * GB)
-        later = (lay.num_micro_batches - 1) / np.maximum(lay.num_micro_batches, 1)
+        later = (lay.num_micro_batches - 1) / np.maximum(lay.num_micro_batches, 1) * ~left_whole(problem, lay)
         return copied * (1 - later), (copied + summed) * later
 
     @property
