@@ -24,7 +24,7 @@ from planner.search.space import Space, build_space
 
 NEAR_TIE = 0.19
 """A wide band: bounds of headroom have something to say."""
-MOST_ROWS = 6
+MOST_ROWS = 4
 """Of each space, where a bound is asked row by row."""
 
 
