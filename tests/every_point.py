@@ -19,6 +19,8 @@ from planner.inputs.document import load, override
 from planner.problem.layouts import Floats, Ints
 from planner.problem.problem import Question
 from planner.problem.resolve import question_of
+from planner.problem.stage_choices import even_middle
+from planner.search.enumerate import count_points
 from planner.search.grid import Rounded
 from planner.search.space import Space, build_space
 
@@ -115,12 +117,16 @@ def every_point(question: Question, text: str) -> EveryPoint:
     """Of a question whose space is small."""
     space = build_space(question)
     found = list(points(question, replace(space, rollouts=None)))
+    if even_middle(question.first):
+        found = [point for point in found if len(set(point[1][1:-1])) <= 1]
     wide = int(space.layouts.pipeline_parallel.max(initial=1))
     layers, recomputed = (np.zeros((len(found), wide), dtype=np.int64) for _ in range(2))
     for place, (_, split, again, _) in enumerate(found):
         layers[place, : len(split)], recomputed[place, : len(again)] = split, again
     row = np.array([row for row, *_ in found], dtype=np.int64)
-    return EveryPoint(question, space, row, layers, recomputed, text)
+    every = EveryPoint(question, space, row, layers, recomputed, text)
+    assert len(found) == count_points(question, every.costs, None), text
+    return every
 
 
 @cache

@@ -79,7 +79,7 @@ def points(question: Question, space: Space) -> Iterator[tuple[int, tuple[int, .
             choices = [int(j) for j in np.flatnonzero(of)]
         megatron = question.first.engine.id in MEGATRON
         options = splits(total, stages, chunks, megatron)
-        if spec == "even" or (spec == "auto" and not megatron and question.first.engine.id != "torchtitan"):
+        if spec == "even" or (spec == "auto" and not megatron):
             options = iter([(total // stages,) * stages])
         elif isinstance(spec, list):
             options = iter([tuple(spec)])
