@@ -42,6 +42,7 @@ SHARED = {
     **{name: name for name in (
         "test_solver_brute_force", "test_step_witness", "test_story", "test_door", "test_item_names",
         "test_laws", "test_hostile_inputs", "test_pages", "test_snapshots", "test_rules", "test_witness",
+        "test_bounds_hold",
     )},
 }  # fmt: skip
 """Files whose tests share what one of them computes: one worker runs them all, so that it is computed once."""

@@ -15,12 +15,13 @@ from planner.search.plan import Plan, make_plan
 from planner.search.space import Space
 from planner.units import GIB, MIB
 
-MEGATRON = ("megatron-core", "megatron-core-replicated", "slime")
+MEGATRON = ("megatron-core", "megatron-core-replicated", "slime", "nemo-rl", "verl-megatron")
 
 
 def splits(total: int, stages: int, chunks: int, megatron: bool) -> Iterator[tuple[int, ...]]:
     """Megatron is told the layers of every chunk; elsewhere the chunks of a stage are alike."""
-    for cuts in itertools.product(range(chunks, total + 1, 1 if megatron else chunks), repeat=stages):
+    most = total - (stages - 1) * chunks
+    for cuts in itertools.product(range(chunks, most + 1, 1 if megatron else chunks), repeat=stages):
         if sum(cuts) == total:
             yield cuts
 
@@ -78,7 +79,7 @@ def points(question: Question, space: Space) -> Iterator[tuple[int, tuple[int, .
             choices = [int(j) for j in np.flatnonzero(of)]
         megatron = question.first.engine.id in MEGATRON
         options = splits(total, stages, chunks, megatron)
-        if spec == "even" or (spec == "auto" and not megatron and question.first.engine.id != "torchtitan"):
+        if spec == "even" or (spec == "auto" and not megatron):
             options = iter([(total // stages,) * stages])
         elif isinstance(spec, list):
             options = iter([tuple(spec)])

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from every_point import drawn
 from random_problems import random_case
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "search"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "search" / "bounds"))
+from test_bounds_hold import LAWS, holds
+from test_bounds_hold import coarse as coarse
 from test_solver_brute_force import (
     NARROWED,
     SCENARIOS,
@@ -40,3 +44,10 @@ def test_thirty_wide_bands(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", [path for path in SCENARIOS if path.stem in NARROWED], ids=lambda path: path.stem)
 def test_all_points_of_the_largest_scenarios(path: Path) -> None:
     scenario_equals_enumeration(path, [])
+
+
+@pytest.mark.usefixtures("coarse")
+@pytest.mark.parametrize("seed", range(100))
+def test_bounds_of_a_hundred_problems(seed: int) -> None:
+    for law in LAWS:
+        holds(law, [drawn(seed)])

@@ -75,3 +75,14 @@ def test_bounds_are_those_of_the_rooms(spec: str) -> None:
     bounds = row_bounds(*hand_rows(stages=2, time=(1.0, 0.5, [0.0, 4.0]), **choice))
     assert bounds.bound.tolist() == bounds.seconds.tolist() == [10.0 if spec == "even" else 8.0]
     assert (bounds.least is None) == (spec == "free")
+
+
+def test_a_row_beyond_the_band_is_bounded_by_the_band_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both take 1 s where nothing is recomputed; the second needs four layers recomputed, 5.5 ms in all, and is not
+    looked into: the band ends at 1.005 s."""
+    monkeypatch.setattr("planner.search.prune.FIRST_BLOCK", 1)
+    row = {"time": (1 / 12, [[0.0], [0.0055 / 4]], 0.0), "memory": ([[0.0], [1.0]], [[0.0], [-1.0]], [[0.0], [-0.5]])}
+    free = {"layers_per_stage": "free", "recompute": "per_stage", "recomputed_layers": "any"}
+    bounds = row_bounds(*hand_rows(stages=1, rows=2, **row, **free))
+    assert bounds.seconds.tolist() == pytest.approx([1.0, np.inf])
+    assert 1.005 <= bounds.bound[1] <= 1.0055

@@ -73,3 +73,16 @@ def test_generation_beside_training_is_a_floor_and_not_an_addition() -> None:
 def test_some_rows_only() -> None:
     pairs = RolloutPairs(rounded([7.0, 2.0], [0.0, 0.0], [1, 1], [4, 8]), rows=np.array([2, 0]))
     assert pairs.step(np.array([1.0, 1.0])).tolist() == [3.0, 8.0]
+
+
+def test_the_fastest_of_all_choices_whatever_the_training_takes() -> None:
+    """Choices that add little and wait long, or the other way round: none that may be the fastest is passed over."""
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        count = int(rng.integers(1, 6))
+        added, least = rng.integers(0, 4, count) / 100, 1 + rng.integers(0, 8, count) / 200
+        pairs = RolloutPairs(rounded(added.tolist(), least.tolist(), [1] * count, [4] * count))
+        for training in (0.0, 1.0, 1.02, 1.035, 2.0):
+            truth = min(max(training + a, b) for a, b in zip(added.tolist(), least.tolist(), strict=True))
+            assert pairs.step(np.full(3, training)).tolist() == [truth, truth, math.inf]
+            assert pairs.of(1, training) == truth
