@@ -11,7 +11,7 @@ from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
-from planner.problem.option_sets import to_the_host
+from planner.problem.option_sets import reduce_each, to_the_host
 from planner.problem.problem import Problem
 from planner.problem.resolve import question_of
 from planner.schema.engine import can_name
@@ -142,7 +142,7 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
     """What may be tried, what changes the training least first."""
     problem = outcome.question.first
     scenario, engine = problem.scenario, problem.engine
-    for option in to_the_host(outcome.question):
+    for option in (*reduce_each(outcome.question), *to_the_host(outcome.question)):
         yield f"the option {option}", {"engine_options": [*scenario.engine_options, option]}
     if scenario.layout.optimizer_offload is False and engine.optimizer_offload:
         yield "the optimizer on the host", {"layout.optimizer_offload": True}

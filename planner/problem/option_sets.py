@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from planner.errors import Mistake
@@ -56,8 +56,21 @@ def lacking(
 
 def to_the_host(question: Question) -> list[str]:
     """Options that are off and would let shards of the weights wait on the host."""
+    return _of_sharding(question, lambda changes: "on_host" in changes)
+
+
+def reduce_each(question: Question) -> list[str]:
+    """Options that are off and would have each micro-batch reduce its gradients, so that no rank keeps them whole."""
+    zero = question.first.engine.zero_three
+    if zero is None or zero.unreduced == "never":
+        return []
+    return _of_sharding(question, lambda changes: changes.get("unreduced") == "never")
+
+
+def _of_sharding(question: Question, does: Callable[[Mapping[str, object]], bool]) -> list[str]:
+    """Options that are off, may be turned on beside those that are, and change the sharding in such a way."""
     engine, on = question.offered or question.first.engine, question.scenario.engine_options
-    there = [n for n, o in engine.options.items() if "on_host" in o.set.get("zero_three", {}) and n not in on]
+    there = [n for n, o in engine.options.items() if does(o.set.get("zero_three", {})) and n not in on]
     return [name for name in there if all(_together(engine, name, other) for other in on)]
 
 

@@ -7,6 +7,7 @@ import json
 from answer_schemas import violations
 from run_cli import run
 
+from planner.analysis.infeasible.repairs import playbook
 from planner.analysis.other_methods import enough_gpus, other_methods
 from planner.inputs.asked import Wanted, template
 from planner.inputs.catalog import default_catalog
@@ -38,6 +39,17 @@ def test_a_sequence_that_no_gpu_holds_is_cut_by_another_engine() -> None:
     first = other_methods(outcome, CATALOG)[0]
     assert first.name == "Megatron, which cuts layers and sequences"
     assert first.plan.layout["context_parallel"] * first.plan.layout["tensor_parallel"] > 1
+
+
+def test_gradients_that_stay_whole_are_reduced_each_time_where_that_fits() -> None:
+    """27 GiB of a 14B: the option that spares them changes nothing that is trained, and stands first."""
+    asked = ["model=qwen2.5-14b", "batch.micro_batch_size=1", "cluster.usable_gib=64"]
+    outcome = plan(load("scenarios/llama8b_sft_a100.yaml", asked), CATALOG, check_points=0)
+    assert outcome.status == "infeasible"
+    first = other_methods(outcome, CATALOG)[0]
+    assert first.arguments == ('engine_options=["sync_each_batch"]',)
+    cures = [attempt.changes for kind in playbook(outcome.question) for attempt in kind.attempts]
+    assert (("engine_options", ("sync_each_batch",)),) in cures
 
 
 def test_the_way_out_is_printed_and_saved() -> None:

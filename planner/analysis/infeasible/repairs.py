@@ -23,7 +23,7 @@ from planner.analysis.whatif import compact
 from planner.errors import InputError
 from planner.inputs.document import Document, override
 from planner.problem.defaults import roomier
-from planner.problem.option_sets import to_the_host
+from planner.problem.option_sets import reduce_each, to_the_host
 from planner.problem.problem import Problem, Question, host_memory_gib
 from planner.problem.stage_choices import wider_splits
 from planner.schema.choices import IntWish, NameWish
@@ -184,6 +184,8 @@ def playbook(question: Question) -> Iterator[Kind]:
     yield Kind(tuple(Attempt(one.change, ((one.path, one.opened),)) for one in roomier(question)), rising=False)
     yield from _same_work(problem)
     on = problem.scenario.engine_options
+    for name in reduce_each(question):
+        yield Kind((Attempt("gradients reduced after each micro-batch", (("engine_options", (*on, name)),)),))
     for name in to_the_host(question):
         yield Kind((Attempt("shards of the weights to the host", (("engine_options", (*on, name)),)),))
     yield from _degrees(problem)
