@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 @click.option(
     "--env", "given", multiple=True, metavar="NAME=VALUE", help="A variable FILE takes from outside; 1=, 2=: arguments."
 )
+@click.option(
+    "--beside",
+    multiple=True,
+    metavar="CONFIG",
+    help="Another file of the same run, such as accelerate's YAML; FILE counts first.",
+)
 @click.option("--fix", is_flag=True, help="Print the diff of FILE that mends what can be mended on its own lines.")
 @click.option("--base", metavar="OLD", help="FILE before a change: says by how much the change raises the peak.")
 @click.option(
@@ -38,6 +44,7 @@ def command(
     file: str,
     engine: str | None,
     given: tuple[str, ...],
+    beside: tuple[str, ...],
     fix: bool,
     base: str | None,
     save: str | None,
@@ -67,8 +74,9 @@ def command(
     if save is not None:
         refuse_target(save, output.force, option="--save")
     handed = dict(_pair(text) for text in given)
-    linted = lint(Path(file), default_catalog(), overrides, engine, handed)
-    before = lint(Path(base), default_catalog(), overrides, engine, handed) if base is not None else None
+    others = [Path(each) for each in beside]
+    linted = lint(Path(file), default_catalog(), overrides, engine, handed, others)
+    before = lint(Path(base), default_catalog(), overrides, engine, handed, others) if base is not None else None
     if save is not None:
         emit(scenario_text(linted, overrides), save, output.force, "--save")
     if fix:

@@ -182,6 +182,7 @@ def _uri(file: str) -> str:
 
 def _next(linted: Linted, saved: str | None) -> Command | None:
     file, found = shlex.quote(str(linted.path)), linted.found
+    alone, file = file, " ".join([file, *(f"--beside {shlex.quote(str(each))}" for each in linted.beside)])
     if any(one.fix is not None for one in linted.findings):
         return Command(f"planner lint {file} --fix", "the diff that mends what can be mended on its line")
     if linted.plan is None:
@@ -197,7 +198,7 @@ def _next(linted: Linted, saved: str | None) -> Command | None:
     if saved is not None and linted.fits is False:
         return Command(f"planner explain {shlex.quote(saved)}", "what makes it fit, each solved again")
     if saved is not None:
-        like = f"planner launch {shlex.quote(saved)} --to {found.launcher} --like {file}"
+        like = f"planner launch {shlex.quote(saved)} --to {found.launcher} --like {alone}"
         return Command(like, "the diff of the file for another plan: --set changes it")
     if "cluster.node" in found.assumed:
         return Command(f"planner lint {file} --set cluster.node=NAME", "your machines: planner catalog list nodes")

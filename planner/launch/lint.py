@@ -73,12 +73,13 @@ VALUE = re.compile(r"([a-z_.]+): (\S+)")
 OF_ACTIVATIONS = ("tokens_per_gpu", "micro_batch_size", "fixed_micro_batch_size", "sequence_length")
 """Words whose line memory at the edge is reported at, the first that is said."""
 UNSHARED = "no line says how GPUs share the state: accelerate's own file is not here"
-STARTED_BY_ACCELERATE = frozenset(("llama-factory",))
+STARTED_BY_ACCELERATE = frozenset(("axolotl", "llama-factory"))
 """Launchers whose files say all but what accelerate's own file may say of sharding."""
 AS_COPIES = (
-    "no line shards the state: costed as copies of it; lint a folder with accelerate's file where that shards it"
+    "no line shards the state: costed as copies of it (DDP); if accelerate's own file shards it, add --beside FILE, "
+    "or --set engine=fsdp2"
 )
-IN_ITS_PLACE = "planner lint of a folder with both files, or --set engine=fsdp2, deepspeed, transformers-ddp"
+IN_ITS_PLACE = "--beside FILE with accelerate's own file, or --set engine=fsdp2, deepspeed, transformers-ddp"
 LENGTHS = "needs global_batch_size and sequence_length"
 SEVERAL = "estimate needs one layout, and the scenario leaves several open"
 NO_RANK = "adapter.rank is missing"
@@ -127,6 +128,8 @@ class Linted:
     """What must be filled in (--set) before the layout can be costed."""
     overrides: tuple[str, ...] = ()
     """What was filled in so."""
+    beside: tuple[Path, ...] = ()
+    """Further configurations of the run that were given."""
 
     @property
     def fits(self) -> bool | None:
@@ -140,13 +143,15 @@ def lint(
     overrides: Sequence[str] = (),
     engine: str | None = None,
     given: Mapping[str, str] | None = None,
+    beside: Sequence[Path] = (),
 ) -> Linted:
     """Read a launch file and judge it; nothing in it is run. Raises InputError for files that cannot be read.
 
-    `given`: variables that a shell script takes from outside, `1` and so on for its arguments.
+    `given`: variables that a shell script takes from outside, `1` and so on for its arguments. `beside`: further
+    configurations of the run, such as accelerate's.
     """
     named = next((text.strip() for change in overrides if (text := _after(change, "engine")) is not None), None)
-    found, asked = opened(path, catalog, engine, given, named), catalog
+    found, asked = opened(path, catalog, engine, given, named, beside), catalog
     _fill(found, overrides)
     _share(found, overrides)
     attention = say_attention(found, catalog, overrides)
@@ -180,7 +185,8 @@ def lint(
         attempts = {UNSHARED: IN_ITS_PLACE, SHAPE_ALONE: "planner lint of the script that sources it"}
         plan, left = None, [Mistake(what, place, None, attempts.get(what)) for place, what in found.uncosted]
     elif any(mistake.attempt == GIVE_GPUS for mistake in left):
-        tried = [lint(path, asked, [*overrides, f"cluster.num_gpus={n}"], engine, given).open for n in STOOD_IN]
+        stand_ins = [[*overrides, f"cluster.num_gpus={n}"] for n in STOOD_IN]
+        tried = [lint(path, asked, each, engine, given, beside).open for each in stand_ins]
         left += [mistake for mistake in tried[0] if mistake in tried[1] and mistake not in left]
     if plan is not None:
         findings += [
@@ -190,7 +196,7 @@ def lint(
         ]
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
-    return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides))
+    return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides), tuple(beside))
 
 
 def edge(plan: Plan, found: Found, path: Path) -> list[Finding]:
@@ -287,6 +293,8 @@ def _placed(mistake: Mistake, places: Mapping[str, Place], found: Found, name: s
         return Mistake("no line says which of several layouts it is", Place(name), mistake.because, attempt)
     path = mistake.where.path if mistake.where is not None else None
     where = places.get(path or "", Place(name, path=path))
+    if path in found.refused and str(found.words.get(path)) in mistake.what:
+        return Mistake(found.refused[path], where, None, f"--set {path}=NAME costs another in its place")
     if path == "model":
         own = REFUSED in mistake.what or (mistake.attempt or "").startswith("did you mean")
         close = mistake.attempt if own else None

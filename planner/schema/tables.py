@@ -208,6 +208,17 @@ class OptionWords(BaseModel):
     """Why no setting says it."""
 
 
+class OtherOptimizer(BaseModel):
+    """An optimizer that an engine knows under a name of its own: one of the catalog, or none, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counted_as: str | None = None
+    """Id in the catalog whose bytes and passes it has."""
+    because: str = ""
+    """Where none has them: what it keeps instead."""
+
+
 class FlagTable(BaseModel):
     """`flags/<engine>`: options and keys of an engine, as its own parser has them."""
 
@@ -219,6 +230,8 @@ class FlagTable(BaseModel):
     parts: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     options: dict[str, OptionWords] = Field(default_factory=dict)
     """By the names of engine options in catalogs/engines."""
+    optimizers: dict[str, OtherOptimizer] = Field(default_factory=dict)
+    """By the engine's own names, those that no key writes."""
     recipe: bool = False
     """What a run keeps unless told is a recipe's that the user names, not the defaults here: everything is written."""
     names: str = ""

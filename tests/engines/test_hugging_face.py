@@ -264,3 +264,29 @@ def test_networks_without_sdpa_are_those_that_transformers_falls_back_to_eager_f
         with pytest.raises(ValueError, match="scaled_dot_product_attention"):
             network._check_and_adjust_attn_implementation("sdpa", is_init_check=True)
     assert eager == set(kernels)
+
+
+def test_every_optimizer_of_the_trainers_is_counted_or_refused_by_name() -> None:
+    """transformers' own list, and axolotl's beside it: each name is one that a key writes, or stands with a reason."""
+    training_args = pytest.importorskip("transformers.training_args")
+    ids, named, told = set(catalog().ids("optimizers")), set(), set()
+    for file, part, key in (
+        ("hf_trainer_523.yaml", "training_arguments", "optim"),
+        ("axolotl_019.yaml", "common", "optimizer"),
+    ):
+        table = catalog().flags(file)
+        assert {one.counted_as for one in table.optimizers.values()} - {None} <= ids
+        assert all(bool(one.because) is (one.counted_as is None) for one in table.optimizers.values())
+        named |= set(table.optimizers)
+        told |= set(table.parts[part][key]["words"].values())
+    assert {one.value for one in training_args.OptimizerNames} - named <= told
+    spec = importlib.util.find_spec("axolotl")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("axolotl is not here")
+    enums = ast.parse((Path(spec.submodule_search_locations[0]) / "utils/schemas/enums.py").read_text())
+    own = next(one for one in enums.body if isinstance(one, ast.ClassDef) and one.name == "CustomSupportedOptimizers")
+    values = {
+        one.value.value for one in own.body if isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant)
+    }
+    assert len(values) == 17
+    assert values - named <= ids

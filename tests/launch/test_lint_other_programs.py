@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.commands.lint_report import lint_screen
 from planner.errors import InputError
 from planner.inputs.catalog import Catalog, default_catalog
 from planner.launch.lint import Linted, lint
@@ -158,6 +159,52 @@ def test_copies_of_the_state_are_said_to_be_what_another_file_may_shard(tmp_path
     path.write_text(text + "bf16: true\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 2\n")
     linted = lint(path, catalog(), ("cluster.num_gpus=8",))
     assert linted.found.engine == "transformers-ddp"
-    assert any("accelerate's file" in why for _, why in linted.found.unread)
+    assert any("accelerate's own file" in why for _, why in linted.found.unread)
     one = lint(path, catalog(), ("cluster.num_gpus=1",))
-    assert not any("accelerate's file" in why for _, why in one.found.unread)
+    assert not any("accelerate's own file" in why for _, why in one.found.unread)
+
+
+def test_accelerates_own_file_is_read_beside_a_trainers_whose_words_count_first(tmp_path: Path) -> None:
+    path, own = tmp_path / "run.yaml", tmp_path / "fsdp.yaml"
+    text = "model_name_or_path: Qwen/Qwen3-8B\nstage: sft\nfinetuning_type: full\ncutoff_len: 2048\npacking: true\n"
+    path.write_text(text + "bf16: true\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 2\n")
+    own.write_text(
+        "distributed_type: FSDP\nnum_processes: 8\nmixed_precision: bf16\ngradient_accumulation_steps: 4\n"
+        "fsdp_config:\n  fsdp_version: 2\n  fsdp_reshard_after_forward: true\n"
+    )
+    linted = lint(path, catalog(), beside=[own])
+    assert linted.plan is not None, linted.open
+    lay = linted.plan.layout
+    assert linted.found.engine == "fsdp2"
+    assert (lay["num_gpus"], lay["zero_stage"], lay["num_micro_batches"]) == (8, 3, 2)
+    assert not any("accelerate's own file" in why for _, why in linted.found.unread)
+    assert f"--beside {own}" in "".join(str(block) for block in lint_screen(linted))
+
+
+@pytest.mark.parametrize(
+    ("name", "counted", "why"),
+    [
+        ("adamw_torch_8bit", "adamw-8bit", ""),
+        ("adamw_8bit", "adamw-8bit", ""),
+        ("galore_adamw", None, "galore_adamw is not costed: it keeps moments in a projection"),
+        ("ao_adamw_8bit", None, "ao_adamw_8bit is not costed: axolotl 0.19.0 takes the name and stops at it"),
+        ("adamw_torsh", None, "unknown optimizer `adamw_torsh`"),
+    ],
+)
+def test_optimizers_under_other_names_are_counted_or_refused_by_name(
+    name: str, counted: str | None, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    text = "base_model: Qwen/Qwen3-8B\nsequence_len: 2048\nmicro_batch_size: 1\ngradient_accumulation_steps: 1\n"
+    path.write_text(text + f"optimizer: {name}\nbf16: true\nsample_packing: true\n")
+    linted = lint(path, catalog(), ("cluster.num_gpus=1",))
+    if counted is not None:
+        assert linted.scenario["optimizer"] == counted
+        assert linted.plan is not None, linted.open
+        return
+    assert [one.what.startswith(why) for one in linted.open] == [True]
+    where = linted.open[0].where
+    assert where is not None
+    assert where.line == 5
+    again = lint(path, catalog(), ("cluster.num_gpus=1", "optimizer=adafactor"))
+    assert again.plan is not None, again.open

@@ -41,10 +41,9 @@ STAGES = {"torchtune": 0, "torchtune-fsdp": 3, "fsdp2": 3, "torchtitan": 3, "tra
 
 OTHER_NAMES = {
     "precision": {"e4m3": "fp8", "hybrid": "fp8"},
-    "optimizer": {"dist_muon": "muon", "adaptive_muon": "muon", "adamw_torch_8bit": "adamw-8bit"},
+    "optimizer": {"dist_muon": "muon", "adaptive_muon": "muon"},
 }
-"""Values that are one format or optimizer to a plan: Megatron's, and torchao's AdamW in 8 bits, whose moments lie in
-blocks of 256 with an fp32 scale each, as bitsandbytes' do (transformers trainer_optimizer.py)."""
+"""Values of Megatron that are one format or optimizer to a plan."""
 RECOMPUTED_BY_FSDP = ("fsdp_config.activation_checkpointing", "fsdp_config.fsdp_activation_checkpointing")
 """Switches of FSDP's own recomputation, instead of a Trainer's."""
 

@@ -59,6 +59,8 @@ class Found:
     unread: list[tuple[Place, str]] = field(default_factory=list)
     uncosted: list[tuple[Place, str]] = field(default_factory=list)
     """(place, why) of settings that make another run than any that is costed."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Paths of the scenario whose value the engine knows and no plan counts: why."""
     assumed: dict[str, str] = field(default_factory=dict)
     """Paths of the scenario that no line says: what was taken, and why."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from planner.errors import Place
 from planner.launch.reading.found import Found
+from planner.schema.tables import FlagTable
 
 NEXT_TOKEN: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "llama-factory": (("stage", ("sft", "pt")),),
@@ -66,3 +69,15 @@ def say_method(found: Found) -> None:
         found.padded = True
         place = found.places.get("sequence_length", Place("?"))
         found.note(place, f"nothing is packed: costed as if every sample had {length:,} tokens; shorter ones take less")
+
+
+def say_optimizer(found: Found, tables: Iterable[FlagTable]) -> None:
+    """The catalog's optimizer behind a name of the engine's own, or why none is."""
+    name = str(found.words.get("optimizer"))
+    other = next((table.optimizers[name] for table in tables if name in table.optimizers), None)
+    if other is None:
+        return
+    if other.counted_as is not None:
+        found.words["optimizer"] = other.counted_as
+    else:
+        found.refused["optimizer"] = f"{name} is not costed: {other.because}"

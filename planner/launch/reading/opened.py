@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
@@ -19,6 +19,7 @@ from planner.launch.reading.kernels import say_kernels
 from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.machines import say_machines
 from planner.launch.reading.megatron import say_megatron
+from planner.launch.reading.methods import say_optimizer
 from planner.launch.reading.nemo_rl import say_packs, say_when
 from planner.launch.reading.shell import Bash, read_script
 from planner.launch.reading.slime import say_slime
@@ -98,16 +99,19 @@ def opened(
     engine: str | None = None,
     given: Mapping[str, str] | None = None,
     sharded_by: str | None = None,
+    beside: Sequence[Path] = (),
 ) -> Found:
     """Read a file, or a folder of configurations, without running anything; `given`: variables of a shell script.
 
-    sharded_by: the catalog's engine that shards, for a trainer whose file leaves it open.
+    sharded_by: the catalog's engine that shards, for a trainer whose file leaves it open. beside: configurations that
+    the run is given too, such as accelerate's; what the file itself says counts.
 
     Raises InputError where it cannot be read, or is for no engine we know.
     """
     name = str(path)
+    more = _together(beside)
     if path.is_dir():
-        found = _read(name, _folder(path), (), None, catalog, engine, sharded_by)
+        found = _read(name, more | _together(_configurations(path)), (), None, catalog, engine, sharded_by)
         for file in _configurations(path):
             if found.machines is None:
                 say_machines(found, file, text_of(file), catalog)
@@ -115,7 +119,7 @@ def opened(
     text = text_of(path)
     if path.suffix in CONFIGURATIONS:
         unread: Unread = []
-        found = _read(name, settings_of(path, text, unread), (), None, catalog, engine, sharded_by)
+        found = _read(name, more | settings_of(path, text, unread), (), None, catalog, engine, sharded_by)
         for one in unread:
             parent = one[1].removesuffix(NO_PARENT)
             known = parent == one[1] or Path(parent).stem in ITS_OWN_BASES
@@ -133,12 +137,13 @@ def opened(
         gone: Unread = []
         texts = [word.text for word in trainer]
         named = SWIFT if trains(texts) else TRL if is_trl(texts) else None
-        settings = trainer_settings(path, trainer, gone)
+        settings = more | trainer_settings(path, trainer, gone)
         found = _read(name, settings, (), shell, catalog, engine or named, sharded_by, trainer)
         found.unread += gone
         say_machines(found, path, text, catalog)
         return found
-    found = _read(name, command_options(words, program_at(words) or 0), words, shell, catalog, engine, sharded_by)
+    settings = more | command_options(words, program_at(words) or 0)
+    found = _read(name, settings, words, shell, catalog, engine, sharded_by)
     own = COSTED.get(found.launcher)
     started = found.program or ""
     if own is not None and started != own and started.startswith(own.rpartition(".")[0]):
@@ -149,10 +154,10 @@ def opened(
     return found
 
 
-def _folder(path: Path) -> dict[str, Spelling]:
-    """Settings of all configurations in a folder, which together are one run."""
+def _together(files: Sequence[Path]) -> dict[str, Spelling]:
+    """Settings of configurations which together are one run."""
     out: dict[str, Spelling] = {}
-    for file in _configurations(path):
+    for file in files:
         out |= read_keys(file, text_of(file))
     return out
 
@@ -287,6 +292,7 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
         tables = [key_table(catalog, *part) for part in named]
         say_keyed(found, tables)
         say_options(found, tables[0])
+        say_optimizer(found, map(catalog.flags, dict.fromkeys(file for file, _ in TABLES[found.launcher])))
         if found.launcher in PACKS_WHOLE:
             say_when(found)
             packing = catalog.find("engines", found.engine, None).packing
