@@ -20,10 +20,11 @@ from planner.units import gib_to_bytes, parse_tokens
 if TYPE_CHECKING:
     from planner.schema.catalog import Architecture, Gpu
 
-TASKS = ("rl", "sft", "lora", "qlora", "pretrain")
+TASKS = ("rl", "sft", "lora", "qlora", "dpo", "pretrain")
 TASK_NAMES = {
     "grpo": "rl", "ppo": "rl", "dapo": "rl", "rlhf": "rl", "rlvr": "rl", "reinforce": "rl",
     "full": "sft", "finetune": "sft", "fine-tune": "sft", "finetuning": "sft", "fine-tuning": "sft",
+    "preference": "dpo", "preferences": "dpo",
     "pretraining": "pretrain", "pre-train": "pretrain", "pre-training": "pretrain",
 }  # fmt: skip
 """Other words that people type for a task."""
@@ -32,6 +33,7 @@ ENGINES = {
     "sft": ("transformers", "fsdp2"),
     "lora": ("transformers", "transformers-ddp"),
     "qlora": ("transformers", "transformers-ddp"),
+    "dpo": ("transformers", "fsdp1"),
     "pretrain": ("megatron-core", "megatron-core"),
 }
 """Engine that is assumed for a task on one GPU, and on several."""
@@ -39,9 +41,9 @@ SHARDS_ADAPTERS = "fsdp1"
 """Engine that is assumed for adapters where one GPU does not hold the frozen base."""
 BASE_BYTES = {"lora": 2.0, "qlora": 0.6}
 """Bytes a parameter of the frozen base: 16 bits; 4 bits, their scales, and tables in 16 bits."""
-SEQUENCES = {"sft": 4096, "lora": 2048, "qlora": 2048, "pretrain": 4096}
+SEQUENCES = {"sft": 4096, "dpo": 2048, "lora": 2048, "qlora": 2048, "pretrain": 4096}
 """Tokens of a sequence, where none are asked for."""
-BATCHES = {"sft": 64, "lora": 16, "qlora": 16}
+BATCHES = {"sft": 64, "dpo": 128, "lora": 16, "qlora": 16}
 """Sequences of an optimizer step, where none are asked for."""
 PRETRAIN_TOKENS = 4 * 2**20
 """Tokens of an optimizer step of pretraining: 4 Mi, the size of Llama 2's (arXiv:2307.09288, section 2.2)."""
@@ -199,7 +201,7 @@ def _wrong_lengths(asked: Wanted) -> None:
 
 
 def _question(asked: Wanted) -> str:
-    what = {"rl": "RL (GRPO)", "sft": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "pretrain": "pretraining"}
+    what = {"rl": "RL (GRPO)", "sft": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "dpo": "DPO", "pretrain": "pretraining"}
     return f"How does {what[asked.task]} of {asked.model} lie on {asked.gpus}?"
 
 

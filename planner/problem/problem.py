@@ -16,6 +16,7 @@ from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
 from planner.problem.machines import Machines
 from planner.problem.named_attention import NamedAttention
+from planner.problem.preference import scored_by as pairs_scored_by
 from planner.problem.state_bytes import StateBytes
 from planner.problem.variants import Setting, awake_together, on_pool
 from planner.problem.wishes import WishCombination as WishCombination
@@ -244,7 +245,7 @@ class Problem(StateBytes):
         """Whose log-probabilities take a pass of their own: `reference`, `policy`."""
         rl = self.scenario.rl
         if rl is None:
-            return ()
+            return pairs_scored_by(self.scenario)
         policy = rl.old_log_probs
         if policy is None:
             policy = rl.steps_per_rollout > 1 or rl.algorithm == "ppo" or not self.generation.reuses_log_probs

@@ -19,6 +19,7 @@ from planner.schema.engine_parts import Recompute as Recompute
 from planner.schema.evidence import OTHER_NUMBERS, Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
+from planner.schema.preference import Preference as Preference
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
 from planner.schema.rl_stack import Packing as Packing
@@ -68,8 +69,7 @@ class States(Stated):
     reduction_bucket_bytes: Annotated[float, Field(ge=0, le=1e13)] = 0
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False
-    """Gradients are made by the backward pass and dropped after the step, so that the first micro-batch's forward pass
-    runs without them."""
+    """The backward pass makes gradients, the step drops them: the first micro-batch's forward pass has none."""
     step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
     step_gradient_bytes: BytesEach = 0
@@ -81,8 +81,7 @@ class States(Stated):
     host_gradient_bytes: BytesEach = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     gradients_follow_optimizer: bool = False
-    """From ZeRO-2 on shards of gradients lie where the optimizer is on the host too; up to it the GPU keeps a buffer
-    for the largest gradient then."""
+    """From ZeRO-2 on gradient shards go to a host optimizer; up to it the GPU keeps a buffer for the largest one."""
     host_pinned_bytes: BytesEach = 0
     """Of an optimizer on the host and its gradients, bytes a parameter that lie in pinned tensors, one a weight."""
     step_gathered_bytes: BytesEach = 0
@@ -299,6 +298,8 @@ class Engine(Stated):
     """Only of RL stacks."""
     packing: Packing | None = None
     """Only of RL stacks that pack."""
+    preference: Preference | None = None
+    """None where nobody has read how the engine trains on pairs of answers; task dpo is refused then."""
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False
