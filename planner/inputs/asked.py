@@ -33,7 +33,7 @@ ENGINES = {
     "sft": ("transformers", "fsdp2"),
     "lora": ("transformers", "transformers-ddp"),
     "qlora": ("transformers", "transformers-ddp"),
-    "dpo": ("transformers", "fsdp1"),
+    "dpo": ("transformers", "deepspeed"),
     "pretrain": ("megatron-core", "megatron-core"),
 }
 """Engine that is assumed for a task on one GPU, and on several."""
@@ -201,7 +201,14 @@ def _wrong_lengths(asked: Wanted) -> None:
 
 
 def _question(asked: Wanted) -> str:
-    what = {"rl": "RL (GRPO)", "sft": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "dpo": "DPO", "pretrain": "pretraining"}
+    what = {
+        "rl": "RL (GRPO)",
+        "sft": "full fine-tuning",
+        "lora": "LoRA",
+        "qlora": "QLoRA",
+        "dpo": "DPO",
+        "pretrain": "pretraining",
+    }
     return f"How does {what[asked.task]} of {asked.model} lie on {asked.gpus}?"
 
 

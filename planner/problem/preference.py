@@ -52,7 +52,9 @@ def refused_pairs(document: Document, scenario: Scenario, engine: Engine) -> lis
     if engine.preference is None:
         because = "its catalog file has no preference: nobody has read how it trains on pairs of answers"
         where = document.place(("engine",))
-        return [Mistake(f"engine {engine.id} has no task {DPO}", where, because, "engine: fsdp1, or deepspeed")]
+        return [
+            Mistake(f"engine {engine.id} has no task {DPO}", where, because, "engine: deepspeed, fsdp2 or transformers")
+        ]
     wrong, losses = [], engine.preference.losses
     for name in [name for name in scenario.engine_options if name in engine.options and name not in losses]:
         against = [loss for loss in losses if name in engine.options[loss].instead_of]

@@ -103,7 +103,7 @@ def run(asked: Pairs) -> dict[str, int]:
         ids = torch.zeros(2 * asked.pairs, asked.tokens, dtype=torch.long)
         words = {"input_ids": ids, "labels": ids, "use_cache": False, "fused_lm_head": True}
         # How many tokens are an answer's is data, which fake tensors have not: all but the first are.
-        stack.enter_context(_all_tokens())
+        stack.enter_context(AllTokens())
         alive.begin("forward")
         sums = model(**words).log_probs.sum(dim=1)
         found["kept"], found["forward"] = alive.now, alive.peak
@@ -123,7 +123,7 @@ def run(asked: Pairs) -> dict[str, int]:
     return found
 
 
-class _all_tokens(torch.overrides.TorchFunctionMode):
+class AllTokens(torch.overrides.TorchFunctionMode):
     """Indexing by a mask of tokens takes all of them, into a new tensor, as it does where all are an answer's."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
