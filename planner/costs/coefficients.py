@@ -23,8 +23,8 @@ from planner.costs.time.step_time import VISITS
 from planner.costs.two_pools import is_later, stage_memory, step_time
 from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
 from planner.problem.option_sets import chosen_options
-from planner.problem.preference import REFERENCE
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question
+from planner.problem.reference import REFERENCE
 from planner.units import GIB
 
 FLOAT_NOISE = 1e-9

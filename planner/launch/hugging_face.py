@@ -9,7 +9,7 @@ from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
-from planner.schema.preference import DPO, SEQUENCES_OF_A_PAIR
+from planner.problem.reference import sequences_together
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
@@ -56,9 +56,7 @@ def spoken(plan: Plan) -> Words:
 
 def _samples(plan: Plan) -> Words:
     """Decisions of a plan, micro-batches in samples of the data: a pair of answers is one, of two sequences."""
-    words = said(plan)
-    pairs = settled(plan).task == DPO
-    return words | {"micro_batch_size": plan.layout["micro_batch_size"] // (SEQUENCES_OF_A_PAIR if pairs else 1)}
+    return said(plan) | {"micro_batch_size": plan.layout["micro_batch_size"] // sequences_together(plan.problem)}
 
 
 def _trains_fp32(plan: Plan) -> bool:

@@ -13,7 +13,7 @@ from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import Words
 from planner.launch.script import refuse
 from planner.launch.settled import settled
-from planner.schema.preference import DPO, Dpo
+from planner.schema.preference import DPO
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
@@ -57,11 +57,11 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
 
 def _reference(plan: Plan) -> Words:
     """What `trl dpo` is told of its reference. Raises InputError for a loss without a reference, which it has not."""
-    asked = plan.problem.scenario.dpo or Dpo()
-    if asked.reference == "none":
+    reference = settled(plan).reference
+    if reference == "none":
         because = "DPOTrainer compares with a reference (trl 1.16.0 trainer/dpo_trainer.py:1323)"
         raise refuse(plan, f"{NAME} {DPO} has no loss without one", because, "dpo.reference: model", "dpo", "reference")
-    return {"precomputed_reference": asked.reference == "precomputed"}
+    return {"precomputed_reference": reference == "precomputed"}
 
 
 def _refuse_other_adapters(plan: Plan) -> None:

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from planner.errors import Mistake
 from planner.inputs.document import Document
 from planner.schema.engine import Engine
-from planner.schema.preference import DPO, Dpo, Preference
+from planner.schema.preference import DPO, Dpo
 from planner.schema.scenario import Scenario
-
-if TYPE_CHECKING:
-    from planner.problem.problem import Problem
-
-REFERENCE = "reference"
-"""The moment of a step at which the reference runs: the policy's forward pass is over, its backward pass to come."""
 
 
 def scored_by(scenario: Scenario) -> tuple[str, ...]:
     """Whose log-probabilities take a pass of their own in training on pairs: `reference`, or nobody's."""
     asked = scenario.dpo or Dpo()
     return ("reference",) if scenario.task == DPO and asked.reference == "model" else ()
-
-
-def preference(problem: Problem) -> Preference | None:
-    """How the engine trains on pairs; None in every other task."""
-    return problem.engine.preference if problem.scenario.task == DPO else None
-
-
-def keeps_copy(problem: Problem) -> bool:
-    """Whether a frozen reference has weights of its own beside the policy's: not where it is the base of adapters."""
-    return bool(scored_by(problem.scenario)) and problem.scenario.adapter is None
-
-
-def whole_copies(problem: Problem) -> int:
-    """Times that all of a sharded reference's weights lie gathered while it runs; 0 where layers are, or it is none."""
-    how = preference(problem)
-    return how.reference_whole_copies if how is not None and keeps_copy(problem) else 0
 
 
 def default_loss(scenario: Scenario, engine: Engine) -> list[str]:

@@ -13,12 +13,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from planner.problem.named_attention import OPTION, WHOLE
+from planner.problem.reference import sequences_together
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.near_ties import near_tie_text
 from planner.report.short import short_layout
 from planner.schema.engine import can_name
-from planner.schema.preference import DPO, SEQUENCES_OF_A_PAIR
 from planner.search.decisions import hardware_rows
 from planner.search.dies_in import dies_in, missing_gib
 from planner.search.near_ties import NearTies
@@ -232,8 +232,8 @@ def machines_text(plan: Plan) -> str:
     gpus = "; ".join(text if len(rows) == 1 else f"{name.split(', ')[-1]}: {text}" for name, text in rows)
     named = plan.named
     work = f"{named.global_batch_size} sequences of {named.sequence_length:,} tokens a step"
-    if plan.problem.scenario.task == DPO:
-        work += f" ({named.global_batch_size // SEQUENCES_OF_A_PAIR} pairs)"
+    if (together := sequences_together(plan.problem)) > 1:
+        work += f" ({named.global_batch_size // together} pairs)"
     adapter = plan.problem.scenario.adapter
     method = f", {adapter.variant} rank {adapter.rank} on {_base_text(plan)}" if adapter is not None else ""
     engine = plan.problem.engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD
-from planner.problem.preference import REFERENCE
+from planner.problem.reference import REFERENCE
 from planner.search.plan import Plan
 from planner.search.plan_ledgers import PhaseMemory
 

@@ -16,8 +16,8 @@ from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_items import step_items
 from planner.costs.two_pools import stage_memory, step_time
 from planner.problem.layouts import Layouts, Rollouts
-from planner.problem.preference import REFERENCE
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
+from planner.problem.reference import REFERENCE
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
 from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, phase_memory, summed

@@ -10,7 +10,7 @@ from planner.costs.memory.end_of_backward import END_OF_BACKWARD
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.weights import shards_in_transit
 from planner.problem.layouts import Floats
-from planner.problem.preference import REFERENCE, whole_copies
+from planner.problem.reference import REFERENCE, whole_copies
 from planner.problem.whole_gradients import left_whole
 
 

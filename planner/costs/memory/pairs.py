@@ -14,7 +14,7 @@ from planner.costs.ledger import Item
 from planner.costs.memory.gathered import gathered_bytes, sharded_ends
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.stage_tensors import StageTensors
-from planner.problem.preference import REFERENCE, keeps_copy, preference, whole_copies
+from planner.problem.reference import REFERENCE, keeps_copy, preference, whole_copies
 
 
 def reference_running(stage: StageTensors) -> tuple[Item, ...]:

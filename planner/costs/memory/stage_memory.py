@@ -49,8 +49,8 @@ from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
 from planner.problem.layouts import Floats
-from planner.problem.preference import REFERENCE
 from planner.problem.problem import Problem
+from planner.problem.reference import REFERENCE
 from planner.problem.scoring import scored_layouts
 from planner.schema.engine import Tensor
 from planner.units import GIB

@@ -1,4 +1,4 @@
-"""TRL's `trl sft` and `trl dpo`: a Trainer of other defaults than TrainingArguments', read by the table that writes it."""
+"""TRL's `trl sft` and `trl dpo`: a Trainer with defaults of its own, read by the table that writes it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from planner.problem.choices import choose, divisors
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
-from planner.schema.preference import DPO, SEQUENCES_OF_A_PAIR
+from planner.problem.reference import sequences_together
 from planner.search.axes.rule import Mask, Rule
 
 TOKEN_CAPS = (4096, 8192, 12288, 16384, 20480, 24576, 32768, 49152, 65536)
@@ -43,11 +43,6 @@ def zero_candidates(problem: Problem) -> list[int]:
 
 def _supported(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((layouts.data_parallel == 1) | problem.engine.data_parallel)
-
-
-def sequences_together(problem: Problem) -> int:
-    """Sequences that a micro-batch has a multiple of: those of a pair of answers, or one."""
-    return SEQUENCES_OF_A_PAIR if problem.scenario.task == DPO else 1
 
 
 def _pairs(problem: Problem, layouts: Layouts) -> Mask:
