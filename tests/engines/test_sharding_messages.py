@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from test_verl_fsdp1 import Live
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 WIDTH = 64
@@ -52,3 +53,35 @@ def test_gathers_and_scatters_stay_in_a_node_and_shards_are_added_up_over_nodes(
         ("c10d::_reduce_scatter_base_", [4 * parameters // 8, 4 * parameters]),
         ("c10d::allreduce_", [4 * parameters // 8]),
     ]
+
+
+def test_a_policys_format_is_what_is_sent_and_what_waits() -> None:
+    """Bytes a parameter of a unit at the fullest moment, of 16 bits by accelerate's own plugin and of fp32.
+
+    Two units are gathered, 2 B each, one has its gradients, 2 B, and what the one before it sent waits beside them.
+    """
+    torch = pytest.importorskip("torch")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    init_device_mesh = pytest.importorskip("torch.distributed.device_mesh").init_device_mesh
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    plugin = pytest.importorskip("accelerate").FullyShardedDataParallelPlugin(fsdp_version=2)
+    plugin.set_mixed_precision("bf16")
+    fp32 = fsdp.MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    ranks = 4 * WIDTH
+    for policy, sent in ((plugin.mixed_precision_policy, 2), (fp32, 4)):
+        torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=ranks)
+        try:
+            mesh = init_device_mesh("cpu", (ranks,))
+            layers = [torch.nn.Linear(ranks, ranks, bias=False) for _ in range(6)]
+            model = torch.nn.Sequential(*layers)
+            for unit in (*layers, model):
+                fsdp.fully_shard(unit, mesh=mesh, mp_policy=policy)
+            live = Live()
+            with live.mode:
+                for _ in range(2):  # tensors are known once an operation has met them
+                    live.peaks.clear()
+                    model(torch.randn(1, ranks)).float().sum().backward()
+        finally:
+            torch.distributed.destroy_process_group()
+        held = max(live.peaks.values()) / ranks**2
+        assert held == pytest.approx(2 + 2 + 2 + sent, abs=0.25), (policy, held)  # shards are 6 x 8 / ranks
