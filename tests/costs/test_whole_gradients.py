@@ -61,7 +61,9 @@ def test_engines_that_reduce_every_micro_batch_keep_none(engine: str) -> None:
     assert zero.unreduced in ("never", "in a pipeline")
 
 
-@pytest.mark.parametrize("engine", ["torchtitan", "prime-rl", "verl-fsdp2", "slime-fsdp", "nemo-rl-fsdp2", "verl-fsdp1"])
+@pytest.mark.parametrize(
+    "engine", ["torchtitan", "prime-rl", "verl-fsdp2", "slime-fsdp", "nemo-rl-fsdp2", "verl-fsdp1"]
+)
 def test_stacks_with_a_policy_of_their_own_reduce_in_fp32(engine: str) -> None:
     found = default_catalog().find("engines", engine)
     assert found.gradient_reduce_bytes == 4
