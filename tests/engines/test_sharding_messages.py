@@ -6,6 +6,7 @@ One process stands for rank 0 of 32 with a back end that sends nothing; what is 
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from test_verl_fsdp1 import Live
@@ -85,3 +86,50 @@ def test_a_policys_format_is_what_is_sent_and_what_waits() -> None:
             torch.distributed.destroy_process_group()
         held = max(live.peaks.values()) / ranks**2
         assert held == pytest.approx(2 + 2 + 2 + sent, abs=0.25), (policy, held)  # shards are 6 x 8 / ranks
+
+
+def test_fsdp1s_shards_on_the_host_have_buffers_for_gradients_that_wait_on_the_gpu() -> None:
+    """Of two frozen layers and two trained ones: each shard is pinned twice, and a reduced gradient stays to the end."""
+    torch = pytest.importorskip("torch")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    runtime = pytest.importorskip("torch.distributed.fsdp._runtime_utils")
+    wrap = pytest.importorskip("torch.distributed.fsdp.wrap").ModuleWrapPolicy
+    pinned, stayed = list[int](), list[int]()
+
+    def pin(tensor: Any) -> Any:
+        pinned.append(tensor.numel())
+        return tensor.clone()
+
+    def waiting(module: Any) -> int:
+        handles = runtime.traversal_utils._get_fsdp_handles(module)
+        return sum(hasattr(handle.flat_param, "_saved_grad_shard") for handle in handles)
+
+    offload = runtime._offload_grad
+
+    def look(*words: Any) -> None:
+        offload(*words)
+        stayed.append(waiting(model))
+
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=4)
+    try:
+        layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False, dtype=torch.bfloat16) for _ in range(4)]
+        for layer in layers[:2]:
+            layer.weight.requires_grad_(False)
+        with (
+            mock.patch.object(torch.Tensor, "pin_memory", pin),
+            mock.patch.object(torch.cpu.Stream, "synchronize", lambda stream: None, create=True),
+            mock.patch.object(runtime, "_offload_grad", look),
+        ):
+            model = fsdp.FullyShardedDataParallel(
+                torch.nn.Sequential(*layers),
+                cpu_offload=fsdp.CPUOffload(offload_params=True),
+                auto_wrap_policy=wrap({torch.nn.Linear}),
+                device_id=torch.device("cpu"),
+            )
+            model(torch.randn(2, WIDTH, dtype=torch.bfloat16)).float().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert pinned == [WIDTH**2 // 4] * 8
+    assert stayed == [1, 2]
+    assert waiting(model) == 0
