@@ -89,7 +89,7 @@ def test_a_policys_format_is_what_is_sent_and_what_waits() -> None:
 
 
 def test_fsdp1s_shards_on_the_host_have_buffers_for_gradients_that_wait_on_the_gpu() -> None:
-    """Of two frozen layers and two trained ones: each shard is pinned twice, and a reduced gradient stays to the end."""
+    """Two frozen layers, two trained ones: each shard is pinned twice, and a reduced gradient stays to the end."""
     torch = pytest.importorskip("torch")
     fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
     fsdp = pytest.importorskip("torch.distributed.fsdp")
@@ -118,7 +118,7 @@ def test_fsdp1s_shards_on_the_host_have_buffers_for_gradients_that_wait_on_the_g
             layer.weight.requires_grad_(False)
         with (
             mock.patch.object(torch.Tensor, "pin_memory", pin),
-            mock.patch.object(torch.cpu.Stream, "synchronize", lambda stream: None, create=True),
+            mock.patch.object(torch.cpu.Stream, "synchronize", return_value=None, create=True),
             mock.patch.object(runtime, "_offload_grad", look),
         ):
             model = fsdp.FullyShardedDataParallel(
