@@ -13,11 +13,11 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.option_sets import reduce_each, to_the_host
 from planner.problem.preference import scored_by
-from planner.problem.problem import Problem
+from planner.problem.problem import Problem, host_memory_gib
 from planner.problem.resolve import question_of
 from planner.schema.engine import can_name
 from planner.schema.preference import DPO
-from planner.search.plan import Plan
+from planner.search.plan import Plan, host_total_gib
 from planner.search.search import Outcome, search
 
 Changes = dict[str, object]
@@ -65,9 +65,35 @@ def other_methods(
         if left() <= 0:
             break
         method = _tried(outcome, catalog, name, changes, progress, left)
+        if method is None and _waits_on_the_host(outcome, changes):
+            method = _on_a_larger_host(outcome, catalog, name, changes, progress, left)
         if method is not None:
             found.append(method)
     return tuple(found)
+
+
+def _waits_on_the_host(outcome: Outcome, changes: Changes) -> bool:
+    options = changes.get("engine_options")
+    return isinstance(options, list) and any(name in options for name in to_the_host(outcome.question))
+
+
+def _on_a_larger_host(
+    outcome: Outcome,
+    catalog: Catalog,
+    name: str,
+    changes: Changes,
+    progress: Callable[[str], None],
+    left: Callable[[], float],
+) -> Method | None:
+    """The method where it is the host's memory alone that it does not fit, with so much of it as it takes."""
+    endless = _tried(outcome, catalog, name, {**changes, "limits.host_memory": False}, progress, left)
+    if endless is None:
+        return None
+    gib = math.ceil(host_total_gib(endless.plan)[0])
+    there = host_memory_gib(endless.plan.problem)
+    text = f"{name}, with {gib} GiB of host memory a node" + (f" (of {there:.0f})" if there is not None else "")
+    larger = {**changes, f"{machine_path(outcome.question.first)}.host_memory_gib": gib}
+    return _tried(outcome, catalog, text, larger, progress, left)
 
 
 def enough_gpus(

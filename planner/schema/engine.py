@@ -119,6 +119,9 @@ class ZeroThree(Frozen):
     """Every module is a unit of its own, one matrix large; at the loss none is gathered, the head's is given back."""
     on_host: Literal["nothing", "weights", "everything"] = "nothing"
     """Shards in host memory: weights, copied in before each gather; all, so that the optimizer steps there."""
+    gradients_stay: bool = False
+    """Where all is on the host: shards of gradients, copied there as they are made into a buffer as large as each
+    shard, frozen or trained, stay on the GPU too until the backward pass ends."""
     source: str
 
 

@@ -125,8 +125,9 @@ def test_autocast_copies_each_matrix_of_a_layer_once() -> None:
         ("fsdp1", ItemName.GATHERED_LAYERS, "backward", 2.0),
         ("deepspeed", ItemName.GATHERED_LAYERS, "backward", 2.0),
         ("torchtune-fsdp", ItemName.GATHERED_LAYERS, "backward", 2.0),
+        ("fsdp2", ItemName.GATHERED_LAYERS, "backward", 2.0),
         # A layer of 218,112,000 parameters, head and final norm of 525,340,672; the reduce-scatter is fp32 anyway.
-        ("fsdp2", ItemName.GATHERED_LAYERS, "backward", 5_075_173_376 / 3_588_268_032),
+        ("prime-rl", ItemName.GATHERED_LAYERS, "backward", 5_075_173_376 / 3_588_268_032),
         ("torchtitan", ItemName.GATHERED_LAYERS, "loss", 2.0),
         ("transformers-ddp", ItemName.GRADIENT_BUCKETS, "backward", 2.0),
         ("litgpt", ItemName.GRADIENT_BUCKETS, "backward", 2.0),

@@ -65,6 +65,40 @@ def test_everything_that_fsdp2_shards_waits_on_the_host() -> None:
     assert 16 * parameters / GIB == pytest.approx(119.7, abs=0.1)
 
 
+def test_fsdp1_keeps_gradients_on_the_gpu_until_the_pass_ends_and_a_buffer_for_each_shard_on_the_host() -> None:
+    """8.03 G parameters of 2 B on eight GPUs: 1.87 GiB of gradients each; on the host weights and buffers alike."""
+    found = estimate(asked(engine="fsdp1", engine_options=ON))
+    here, there = on_gpu(found), on_host(found)
+    parameters = found.problem.parameters.total
+    assert not {ItemName.WEIGHTS, ItemName.OPTIMIZER} & set(here)
+    assert here[ItemName.GRADIENTS] == pytest.approx(2 * parameters / 8 / GIB)
+    assert there[ItemName.WEIGHTS_ON_THE_HOST] == pytest.approx(2 * parameters)
+    assert there[ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST] == pytest.approx(2 * parameters)
+    assert there[ItemName.OPTIMIZER_ON_THE_HOST] == pytest.approx(4 * parameters)
+
+
+def test_a_frozen_base_waits_on_the_host_twice_under_fsdp1() -> None:
+    """answer.ai's recipe, a 70B in NF4 on two cards of 24 GB: about 35 GiB of shards, and buffers as large, of which
+    only the adapters' are ever filled."""
+    adapter = {"rank": 64, "targets": ["all-linear"], "base_precision": "nf4"}
+    batch = {"global_batch_size": 4, "sequence_length": 512, "micro_batch_size": 2}
+    two = {"node": "rtx-4090-box", "num_gpus": 2, "host_memory_gib": 192}
+    recipe = {
+        "engine": "fsdp1",
+        "model": "llama2-70b",
+        "task": "sft",
+        "adapter": adapter,
+        "batch": batch,
+        "cluster": two,
+    }
+    found = estimate(asked(engine_options=ON, **recipe))
+    there = on_host(found)
+    base = there[ItemName.WEIGHTS_ON_THE_HOST]
+    assert 34 < base / GIB < 40
+    assert there[ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST] == base
+    assert found.peak_gib < 15 < 24 < estimate(asked(**recipe)).peak_gib
+
+
 def test_one_gpu_gathers_what_it_does_not_keep() -> None:
     one = {"cluster": {"node": "hgx-h100-8", "num_gpus": 1}}
     found = estimate(asked(engine_options=ON, **one))
@@ -127,9 +161,13 @@ def test_deepspeed_takes_it_at_stage_3_alone() -> None:
 def test_an_engine_without_it_says_so() -> None:
     with pytest.raises(InputError, match="parameter_offload"):
         question_of(asked(engine="openrlhf", engine_options=ON))
+    with pytest.raises(InputError, match="cannot both be on"):
+        question_of(asked(engine="fsdp1", engine_options=[*ON, "sync_each_batch"]))
 
 
-@pytest.mark.parametrize(("engine", "offered"), [("fsdp2", True), ("deepspeed", True), ("megatron-core", False)])
+@pytest.mark.parametrize(
+    ("engine", "offered"), [("fsdp1", True), ("fsdp2", True), ("deepspeed", True), ("megatron-core", False)]
+)
 def test_it_is_a_repair_where_the_engine_has_it(engine: str, offered: bool) -> None:
     changes = [one.changes for kind in playbook(question_of(asked(engine=engine))) for one in kind.attempts]
     assert ((("engine_options", tuple(ON)),) in changes) == offered

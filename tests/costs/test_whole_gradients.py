@@ -61,6 +61,30 @@ def test_engines_that_reduce_every_micro_batch_keep_none(engine: str) -> None:
     assert zero.unreduced in ("never", "in a pipeline")
 
 
+@pytest.mark.parametrize(
+    "engine", ["torchtitan", "prime-rl", "verl-fsdp2", "slime-fsdp", "nemo-rl-fsdp2", "verl-fsdp1"]
+)
+def test_stacks_with_a_policy_of_their_own_reduce_in_fp32(engine: str) -> None:
+    found = default_catalog().find("engines", engine)
+    assert found.gradient_reduce_bytes == 4
+    assert found.zero_three is not None
+    assert found.zero_three.reduced_bytes >= 4
+
+
+def test_what_waits_for_its_reduction_is_half_in_16_bits() -> None:
+    """Accelerate reduces in the format of mixed precision: 2 B of the largest unit, the head's 525 M parameters, are
+    counted where fp32 took 4, and 2 B of the whole network between micro-batches."""
+    once, wide = (planned("llama3-8b", "fsdp2", 1, *options) for options in ((), ("fp32_reduction",)))
+
+    def gathered(found: Plan) -> float:
+        items = next(moment for moment in found.memory if moment.phase == "backward").items
+        return sum(item.amount for item in items if item.name == ItemName.GATHERED_LAYERS)
+
+    assert gathered(wide) - gathered(once) == pytest.approx(2 * 128_256 * 4_096 / GIB, rel=1e-3)
+    several = planned("llama3-8b", "fsdp2", 2, "fp32_reduction")
+    assert whole(several) == pytest.approx(4 * several.problem.parameters.total / GIB, rel=1e-3)
+
+
 def test_adapters_are_as_small_whole() -> None:
     adapter = {"rank": 8, "targets": ["all-linear"], "base_precision": "bf16"}
     found = planned("llama3-8b", "fsdp2", 2, adapter=adapter)
@@ -88,15 +112,19 @@ def layer_seconds(model: str, engine: str, micro_batches: int, *options: str) ->
     return float(forward.item()), float(backward.item())
 
 
-@pytest.mark.parametrize(("engine", "sent_bytes"), [("fsdp1", 2), ("fsdp2", 4)])
-def test_the_reduction_takes_its_time_once_a_step(engine: str, sent_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("engine", "options", "sent_bytes"), [("fsdp1", (), 2), ("fsdp2", (), 2), ("fsdp2", ("fp32_reduction",), 4)]
+)
+def test_the_reduction_takes_its_time_once_a_step(engine: str, options: tuple[str, ...], sent_bytes: int) -> None:
     """218 M parameters a layer of Llama 3 8B; of eight ranks each sends 7/8 at NCCL's bus rate, 150 to 250 GB/s."""
-    each, once = layer_seconds("llama3-8b", engine, 4, "sync_each_batch"), layer_seconds("llama3-8b", engine, 4)
+    each = layer_seconds("llama3-8b", engine, 4, "sync_each_batch", *options)
+    once = layer_seconds("llama3-8b", engine, 4, *options)
     reduced = each[1] - each[0]
     assert 7 / 8 * sent_bytes * 218.1e6 / 250e9 < reduced < 7 / 8 * sent_bytes * 218.1e6 / 150e9
     assert once[0] == each[0]
     assert once[1] - once[0] == pytest.approx(reduced / 4)
-    assert layer_seconds("llama3-8b", engine, 1) == layer_seconds("llama3-8b", engine, 1, "sync_each_batch")
+    single = layer_seconds("llama3-8b", engine, 1, *options)
+    assert single == layer_seconds("llama3-8b", engine, 1, "sync_each_batch", *options)
 
 
 def test_a_steps_gathers_grow_by_the_micro_batch_and_its_reduction_does_not() -> None:

@@ -6,8 +6,10 @@ One process stands for rank 0 of 32 with a back end that sends nothing; what is 
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
+from test_verl_fsdp1 import Live
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
 WIDTH = 64
@@ -52,3 +54,82 @@ def test_gathers_and_scatters_stay_in_a_node_and_shards_are_added_up_over_nodes(
         ("c10d::_reduce_scatter_base_", [4 * parameters // 8, 4 * parameters]),
         ("c10d::allreduce_", [4 * parameters // 8]),
     ]
+
+
+def test_a_policys_format_is_what_is_sent_and_what_waits() -> None:
+    """Bytes a parameter of a unit at the fullest moment, of 16 bits by accelerate's own plugin and of fp32.
+
+    Two units are gathered, 2 B each, one has its gradients, 2 B, and what the one before it sent waits beside them.
+    """
+    torch = pytest.importorskip("torch")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    init_device_mesh = pytest.importorskip("torch.distributed.device_mesh").init_device_mesh
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    plugin = pytest.importorskip("accelerate").FullyShardedDataParallelPlugin(fsdp_version=2)
+    plugin.set_mixed_precision("bf16")
+    fp32 = fsdp.MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    ranks = 4 * WIDTH
+    for policy, sent in ((plugin.mixed_precision_policy, 2), (fp32, 4)):
+        torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=ranks)
+        try:
+            mesh = init_device_mesh("cpu", (ranks,))
+            layers = [torch.nn.Linear(ranks, ranks, bias=False) for _ in range(6)]
+            model = torch.nn.Sequential(*layers)
+            for unit in (*layers, model):
+                fsdp.fully_shard(unit, mesh=mesh, mp_policy=policy)
+            live = Live()
+            with live.mode:
+                for _ in range(2):  # tensors are known once an operation has met them
+                    live.peaks.clear()
+                    model(torch.randn(1, ranks)).float().sum().backward()
+        finally:
+            torch.distributed.destroy_process_group()
+        held = max(live.peaks.values()) / ranks**2
+        assert held == pytest.approx(2 + 2 + 2 + sent, abs=0.25), (policy, held)  # shards are 6 x 8 / ranks
+
+
+def test_fsdp1s_shards_on_the_host_have_buffers_for_gradients_that_wait_on_the_gpu() -> None:
+    """Two frozen layers, two trained ones: each shard is pinned twice, and a reduced gradient stays to the end."""
+    torch = pytest.importorskip("torch")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    runtime = pytest.importorskip("torch.distributed.fsdp._runtime_utils")
+    wrap = pytest.importorskip("torch.distributed.fsdp.wrap").ModuleWrapPolicy
+    pinned, stayed = list[int](), list[int]()
+
+    def pin(tensor: Any) -> Any:
+        pinned.append(tensor.numel())
+        return tensor.clone()
+
+    def waiting(module: Any) -> int:
+        handles = runtime.traversal_utils._get_fsdp_handles(module)
+        return sum(hasattr(handle.flat_param, "_saved_grad_shard") for handle in handles)
+
+    offload = runtime._offload_grad
+
+    def look(*words: Any) -> None:
+        offload(*words)
+        stayed.append(waiting(model))
+
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=4)
+    try:
+        layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False, dtype=torch.bfloat16) for _ in range(4)]
+        for layer in layers[:2]:
+            layer.weight.requires_grad_(False)
+        with (
+            mock.patch.object(torch.Tensor, "pin_memory", pin),
+            mock.patch.object(torch.cpu.Stream, "synchronize", return_value=None, create=True),
+            mock.patch.object(runtime, "_offload_grad", look),
+        ):
+            model = fsdp.FullyShardedDataParallel(
+                torch.nn.Sequential(*layers),
+                cpu_offload=fsdp.CPUOffload(offload_params=True),
+                auto_wrap_policy=wrap({torch.nn.Linear}),
+                device_id=torch.device("cpu"),
+            )
+            model(torch.randn(2, WIDTH, dtype=torch.bfloat16)).float().sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert pinned == [WIDTH**2 // 4] * 8
+    assert stayed == [1, 2]
+    assert waiting(model) == 0

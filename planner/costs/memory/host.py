@@ -78,6 +78,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
             adds_up = (layouts.zero_stage >= 3) | ((layouts.zero_stage == 2) & (layouts.num_micro_batches > 1))
             width = width + adds_up * problem.gradient_bytes
         gradients = np.asarray(ranks * state * width)
+        if problem.gradients_on_host and not problem.gradients_leave_at_once:
+            gradients = np.where(layouts.zero_stage >= 3, ranks * total(sharded_weights(memory)), gradients)
         items.append(Item(ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST, gradients, states.source))
         if states.host_pinned_bytes:
             rounding += ranks * _rounding_of_state(memory, states.host_pinned_bytes)

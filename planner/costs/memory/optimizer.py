@@ -46,13 +46,13 @@ def paged(problem: Problem) -> Floats:
 
 
 def gradients_here(problem: Problem, layouts: Layouts) -> Floats:
-    """1 where a rank's gradients lie on the GPU between micro-batches, 0 where they wait on the host.
+    """1 where a rank's gradients lie on the GPU as the backward pass goes, 0 where they wait on the host.
 
     Source: deepspeed 0.19.8 runtime/zero/stage3.py lines 333 and 791 (one buffer where the optimizer is) and
     stage_1_and_2.py lines 1809 and 1888 (each reduced gradient is added up and copied there).
     """
     follows = problem.engine.states.gradients_follow_optimizer and problem.optimizer_on_host
-    return np.asarray(1.0 - (problem.gradients_on_host | (follows & (layouts.zero_stage >= 2))))
+    return np.asarray(1.0 - (problem.gradients_leave_at_once | (follows & (layouts.zero_stage >= 2))))
 
 
 def largest_gradient_bytes(stage: StageParameters) -> Floats:

@@ -86,7 +86,7 @@ def shards_in_transit(stage: StageParameters, unit: Floats) -> tuple[Item, ...]:
         return ()
     trains = problem.trains_all_weights
     held = problem.weight_bytes if trains else problem.base_weight_bytes
-    out = problem.gradient_bytes * (problem.gradients_on_host and trains)
+    out = problem.gradient_bytes * (problem.gradients_leave_at_once and trains)
     moved = np.where(stage.layouts.zero_stage >= 3, unit / stage.shards[0] * (held + out), 0.0)
     return (Item(ItemName.SHARDS_BETWEEN_HOST_AND_GPU, moved, zero.source),)
 

@@ -222,6 +222,7 @@ OPTIONS: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("full_logits", lambda c: c.source == "prime_rl" and "sft" in c.task.lower()),
     ("no_expandable_segments", lambda c: c.engine == "torchtitan" and _until(c, "2024-06-12")),
     ("one_root_unit", lambda c: c.engine == "torchtitan" and _until(c, "2025-07-28")),
+    ("ring_attention", lambda c: c.engine == "torchtitan" and c.layout["cp"] > 1 and _until(c, "2026-06-09")),
     ("traced", _traced),
     ("kept_absolute_values", lambda c: "eager float8" in c.notes and _until(c, "2025-02-04")),
     ("kept_collectives", _operators_recomputed_eagerly),
