@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
+from planner.schema.preference import DPO
 from planner.schema.tables import STARTS_TRANSFORMERS, TRANSFORMERS
 from planner.units import gib_to_bytes, parse_tokens
 
@@ -283,5 +284,6 @@ def templates(catalog: Catalog) -> list[tuple[str, str]]:
     out = []
     for engine in catalog.all("engines"):
         generates = engine.colocation is not None
-        out += [(task, engine.id) for task in TASKS if (task == "rl") == generates]
+        trains = [task for task in TASKS if task != DPO or engine.preference is not None]
+        out += [(task, engine.id) for task in trains if (task == "rl") == generates]
     return sorted(out, key=lambda pair: (TASKS.index(pair[0]), pair[1]))

@@ -48,8 +48,7 @@ class States(Stated):
     fp8_weights: bool = False
     """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
     fp8_copies: Literal["none", "cached", "of each micro-batch"] = "none"
-    """Where layers' weights are kept in 16 bits, their fp8 copies for fp8 products stay between micro-batches, or each
-    forward pass makes its own, which its backward pass drops."""
+    """Copies in fp8 of weights kept in 16 bits: they stay between micro-batches, or each forward pass makes its own."""
     fp8_block_scales: bool = False
     """A scale a block: where a GPU takes fp8 products of any layout, both layouts are kept, for each has its own."""
     fp8_turned: bool = True
@@ -120,8 +119,7 @@ class ZeroThree(Frozen):
     on_host: Literal["nothing", "weights", "everything"] = "nothing"
     """Shards in host memory: weights, copied in before each gather; all, so that the optimizer steps there."""
     gradients_stay: bool = False
-    """Where all is on the host: shards of gradients, copied there as they are made into a buffer as large as each
-    shard, frozen or trained, stay on the GPU too until the backward pass ends."""
+    """Where all is on the host: shards of gradients stay on the GPU too, until the backward pass ends."""
     source: str
 
 
@@ -314,7 +312,6 @@ class Engine(Stated):
     fused_projections: bool = True
     """Query, key and value are one product, gate and up another; else each has its own."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
     """Modules that can be recomputed alone (selective recomputation)."""
     precisions: list[str] = Field(default_factory=list)
