@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
@@ -237,11 +237,32 @@ def plan_of(question: Any, space: Any, row: int, rng: random.Random) -> Plan | N
     return make_plan(question, space.layouts, row, layers, recomputed, space.rollouts, choice)
 
 
-def written(engine: str, launcher: str, count: int) -> Iterator[tuple[Plan, dict[str, str]]]:
+def plans_of_pairs(engine: str, count: int) -> Iterator[Outcome]:
+    """The same of training on pairs: a random scenario is asked once more, as task dpo."""
+    rng, made = random.Random(engine + SEED), 0
+    for drawn, _ in spaces(engine, rng):
+        pairs = {"task": "dpo", "dpo.reference": rng.choice(["model", "precomputed"]), "batch.micro_batch_size": "any"}
+        try:
+            question = question_of(override(drawn.document, pairs), catalog())
+        except PlannerError:
+            continue  # an option that is another loss
+        space = build_space(question)
+        for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
+            plan = plan_of(question, space, row, rng)
+            if plan is not None and made < count:
+                made += 1
+                yield Outcome(question, "optimal", plan, proof_of_anything(), ())
+        if made >= count:
+            return
+
+
+def written(
+    engine: str, launcher: str, count: int, plans: Callable[[str, int], Iterator[Outcome]] = random_plans
+) -> Iterator[tuple[Plan, dict[str, str]]]:
     """(plan, its files) of random plans; what the launcher refuses by name is counted and told at the end."""
     refused: Counter[str] = Counter()
     made = 0
-    for outcome in random_plans(engine, count * MOST_DRAWN):
+    for outcome in plans(engine, count * MOST_DRAWN):
         try:
             files = registry.files(launcher, outcome, catalog())
         except InputError as error:

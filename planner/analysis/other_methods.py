@@ -12,9 +12,11 @@ from planner.errors import InputError
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override
 from planner.problem.option_sets import reduce_each, to_the_host
+from planner.problem.preference import scored_by
 from planner.problem.problem import Problem, host_memory_gib
 from planner.problem.resolve import question_of
 from planner.schema.engine import can_name
+from planner.schema.preference import DPO
 from planner.search.plan import Plan, host_total_gib
 from planner.search.search import Outcome, search
 
@@ -25,6 +27,7 @@ SHARDING = ("fsdp2", "fsdp1")
 """Engine that shards weights: of full training, and the one with published runs of adapters."""
 CUTTING = "megatron-core"
 """Engine that cuts layers and sequences over GPUs."""
+PRECOMPUTED = "the reference's log-probabilities taken before training"
 FSDP, MEGATRON = "FSDP, which shards weights", "Megatron, which cuts layers and sequences"
 RANK = 16
 MOST_DOUBLINGS = 7
@@ -170,6 +173,8 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
     scenario, engine = problem.scenario, problem.engine
     for option in (*reduce_each(outcome.question), *to_the_host(outcome.question)):
         yield f"the option {option}", {"engine_options": [*scenario.engine_options, option]}
+    if any(scored_by(scenario)):
+        yield PRECOMPUTED, {"dpo": {"reference": "precomputed"}}
     if scenario.layout.optimizer_offload is False and engine.optimizer_offload:
         yield "the optimizer on the host", {"layout.optimizer_offload": True}
     if scenario.layout.activation_offload is False:
@@ -183,7 +188,7 @@ def _methods(outcome: Outcome) -> Iterator[tuple[str, Changes]]:
         for name, optimizer in SMALLER:
             if can_name(engine, optimizer):
                 yield name, {"optimizer": optimizer}
-        if scenario.task == "sft":
+        if scenario.task in ("sft", DPO):
             for name, base in ADAPTERS:
                 adapter = {"rank": RANK, "base_precision": base}
                 yield name, {"adapter": adapter, "optimizer": "adamw-no-master"}

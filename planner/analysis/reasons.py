@@ -29,6 +29,7 @@ RULES = {
     "kv_heads_divide_tensor": "does not go into the key-value heads",
     "kv_heads_multiple_of_tensor": "does not divide the key-value heads",
     "layers_divide_pipeline": "does not divide the layers",
+    "pairs_stay_together": "parts the two answers of a pair",
     "batch_divides": "leaves micro-batches that do not divide the batch",
     "experts_divide": "does not divide the experts",
     "expert_grid": "does not go into the ranks of a stage",

@@ -55,7 +55,7 @@ class TaskName(_Choice):
         return super().convert(TASK_NAMES.get(str(value).lower(), value), param, ctx)
 
 
-TASK = TaskName(["rl", "sft", "lora", "qlora", "pretrain"], case_sensitive=False)
+TASK = TaskName(["rl", "sft", "lora", "qlora", "dpo", "pretrain"], case_sensitive=False)
 
 
 class Number(click.FloatRange):

@@ -24,11 +24,12 @@ from planner.costs.two_pools import is_later, stage_memory, step_time
 from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
 from planner.problem.option_sets import chosen_options
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question
+from planner.problem.reference import REFERENCE
 from planner.units import GIB
 
 FLOAT_NOISE = 1e-9
 """Share of a layer's time below which a difference of two sums is rounding."""
-SECOND_LINES = tuple(name + LEADING_REBUILT for name in ("backward", "recomputation", "loss"))
+SECOND_LINES = tuple(name + LEADING_REBUILT for name in ("backward", "recomputation", "loss", REFERENCE))
 """Second lines of the moments in which activations of leading dense layers are alive."""
 ONLY_WHERE_RECOMPUTED = ("recomputation", *SECOND_LINES)
 """Moments, and lines of moments, that a stage without recomputed layers does not have."""
@@ -101,7 +102,8 @@ class RowCosts:
         names = moments(problem)
         lines: list[tuple[Literal["first", "second"], dict[str, str]]] = [("first", {name: name for name in names})]
         if problem.architecture.is_moe and problem.parameters.num_dense_layers:
-            lines.append(("second", {name: name.removesuffix(LEADING_REBUILT) for name in SECOND_LINES}))
+            second = {name: name.removesuffix(LEADING_REBUILT) for name in SECOND_LINES}
+            lines.append(("second", {name: moment for name, moment in second.items() if moment in names}))
         # None, one kept, one recomputed layer: a third axis, before rows and stages.
         layers, recomputed = (np.array(each).reshape(3, 1, 1) for each in ((0, 1, 1), (0, 0, 1)))
         for line, of_moment in lines:

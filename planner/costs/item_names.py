@@ -70,6 +70,8 @@ class ItemName(StrEnum):
     PIPELINE_BUBBLE = "pipeline bubble"
     PIPELINE_SENDS = "pipeline sends"
     PREFILL = "prefill"
+    REFERENCE_GATHERED = "reference gathered"
+    REFERENCE_RUNNING = "reference running"
     REFERENCE_WEIGHTS = "reference weights"
     REFERENCE_WEIGHTS_SWAPPED = "reference weights swapped"
     WAITING_FOR_LONGER_SAMPLES = "waiting for longer samples"

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
+from planner.schema.preference import DPO
 from planner.schema.tables import STARTS_TRANSFORMERS, TRANSFORMERS
 from planner.units import gib_to_bytes, parse_tokens
 
 if TYPE_CHECKING:
     from planner.schema.catalog import Architecture, Gpu
 
-TASKS = ("rl", "sft", "lora", "qlora", "pretrain")
+TASKS = ("rl", "sft", "lora", "qlora", "dpo", "pretrain")
 TASK_NAMES = {
     "grpo": "rl", "ppo": "rl", "dapo": "rl", "rlhf": "rl", "rlvr": "rl", "reinforce": "rl",
     "full": "sft", "finetune": "sft", "fine-tune": "sft", "finetuning": "sft", "fine-tuning": "sft",
+    "preference": "dpo", "preferences": "dpo",
     "pretraining": "pretrain", "pre-train": "pretrain", "pre-training": "pretrain",
 }  # fmt: skip
 """Other words that people type for a task."""
@@ -32,6 +34,7 @@ ENGINES = {
     "sft": ("transformers", "fsdp2"),
     "lora": ("transformers", "transformers-ddp"),
     "qlora": ("transformers", "transformers-ddp"),
+    "dpo": ("transformers", "deepspeed"),
     "pretrain": ("megatron-core", "megatron-core"),
 }
 """Engine that is assumed for a task on one GPU, and on several."""
@@ -39,9 +42,9 @@ SHARDS_ADAPTERS = "fsdp1"
 """Engine that is assumed for adapters where one GPU does not hold the frozen base."""
 BASE_BYTES = {"lora": 2.0, "qlora": 0.6}
 """Bytes a parameter of the frozen base: 16 bits; 4 bits, their scales, and tables in 16 bits."""
-SEQUENCES = {"sft": 4096, "lora": 2048, "qlora": 2048, "pretrain": 4096}
+SEQUENCES = {"sft": 4096, "dpo": 2048, "lora": 2048, "qlora": 2048, "pretrain": 4096}
 """Tokens of a sequence, where none are asked for."""
-BATCHES = {"sft": 64, "lora": 16, "qlora": 16}
+BATCHES = {"sft": 64, "dpo": 128, "lora": 16, "qlora": 16}
 """Sequences of an optimizer step, where none are asked for."""
 PRETRAIN_TOKENS = 4 * 2**20
 """Tokens of an optimizer step of pretraining: 4 Mi, the size of Llama 2's (arXiv:2307.09288, section 2.2)."""
@@ -199,7 +202,14 @@ def _wrong_lengths(asked: Wanted) -> None:
 
 
 def _question(asked: Wanted) -> str:
-    what = {"rl": "RL (GRPO)", "sft": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "pretrain": "pretraining"}
+    what = {
+        "rl": "RL (GRPO)",
+        "sft": "full fine-tuning",
+        "lora": "LoRA",
+        "qlora": "QLoRA",
+        "dpo": "DPO",
+        "pretrain": "pretraining",
+    }
     return f"How does {what[asked.task]} of {asked.model} lie on {asked.gpus}?"
 
 
@@ -274,5 +284,6 @@ def templates(catalog: Catalog) -> list[tuple[str, str]]:
     out = []
     for engine in catalog.all("engines"):
         generates = engine.colocation is not None
-        out += [(task, engine.id) for task in TASKS if (task == "rl") == generates]
+        trains = [task for task in TASKS if task != DPO or engine.preference is not None]
+        out += [(task, engine.id) for task in trains if (task == "rl") == generates]
     return sorted(out, key=lambda pair: (TASKS.index(pair[0]), pair[1]))

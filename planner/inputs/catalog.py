@@ -44,6 +44,8 @@ _SCHEMAS = {
     "rollouts": ("planner.schema.engine", "RolloutEngine", "rollout engine"),
     "prices": ("planner.schema.catalog", "Price", "price"),
 }
+OWN_ALONE = ("aliases", "preference")
+"""Fields that an entry does not take over from those it extends: names, and how other code trains on pairs."""
 KINDS = tuple(_SCHEMAS)
 TYPED = frozenset({"gpus", "nodes", "models", "engines"})
 """Kinds of which a part of a name may stand for it."""
@@ -260,7 +262,7 @@ class Catalog:
                 if option not in options:
                     place = document.place(("keeps_options", index))
                     raise InputError(_unknown("options", option, sorted(options), place))
-            data = {**{key: value for key, value in data.items() if key != "aliases"}, **own}
+            data = {**{key: value for key, value in data.items() if key not in OWN_ALONE}, **own}
             if kept:
                 data["options"] = {**{option: options[option] for option in kept}, **own.get("options", {})}
         return {key: value for key, value in data.items() if key not in ("extends", "keeps_options")}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from planner.schema.catalog import Architecture, Precision
 from planner.schema.engine import Engine
+from planner.schema.preference import DPO
 from planner.schema.scenario import Scenario
 from planner.units import number
 
@@ -28,6 +29,8 @@ class RunKind:
     sequence_length: int
     vocab_size: int
     rl: bool = False
+    pairs: bool = False
+    """It trains on pairs of answers, beside a frozen reference."""
     linear: bool = False
     """Some layers have linear attention."""
     residual_gib: float = 0.0
@@ -65,6 +68,7 @@ def run_kind(
         sequence_length=tokens,
         vocab_size=architecture.vocab_size,
         rl=scenario.rl is not None,
+        pairs=scenario.task == DPO,
         linear=architecture.is_linear,
         residual_gib=engine.colocation.trainer_residual_gib if colocated and engine.colocation is not None else 0.0,
     )
@@ -100,6 +104,7 @@ class SeenKinds:
     def missing(self, kind: RunKind) -> tuple[str, ...]:
         """What the run has that no published run of the engine had, in words."""
         out = ["reinforcement learning"] if kind.rl else []
+        out += ["training on pairs"] if kind.pairs else []
         if kind.cell not in self.cells:
             out.append(kind.cell)
         out += [f"option {name}" for name in kind.switches if name not in self.switches]

@@ -9,6 +9,7 @@ from planner.launch.keyed import key_table, optional, settings
 from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.problem.reference import sequences_together
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
@@ -40,7 +41,7 @@ def spoken(plan: Plan) -> Words:
     weights_format: torch's name of the format in which the trained weights lie. FSDP2's are cast to fp32 in any case
     (utils/fsdp_utils.py:820). Under adapters it is the frozen base's, which stays as it was loaded (line 813).
     """
-    words, engine, sharding = said(plan), plan.problem.engine, kind(plan)
+    words, engine, sharding = _samples(plan), plan.problem.engine, kind(plan)
     precision = plan.problem.precision.id
     sixteen = FORMATS.get(precision, precision)
     casts = sharding in ("zero", "fsdp") or engine.autocast
@@ -51,6 +52,11 @@ def spoken(plan: Plan) -> Words:
     if words["optimizer"] in FP32_ADAMW and _trains_fp32(plan):
         words["optimizer"] = "adamw"
     return words
+
+
+def _samples(plan: Plan) -> Words:
+    """Decisions of a plan, micro-batches in samples of the data: a pair of answers is one, of two sequences."""
+    return said(plan) | {"micro_batch_size": plan.layout["micro_batch_size"] // sequences_together(plan.problem)}
 
 
 def _trains_fp32(plan: Plan) -> bool:
@@ -121,7 +127,7 @@ def training_arguments(outcome: Outcome, catalog: Catalog, launcher: str) -> str
 def zero_config(outcome: Outcome, catalog: Catalog, launcher: str) -> str:
     """A DeepSpeed configuration. train_batch_size is left out: DeepSpeed multiplies it from the world it finds."""
     plan = _plan(outcome)
-    return json_document(settings(plan, key_table(catalog, TABLE, "deepspeed"), said(plan), launcher, ALSO))
+    return json_document(settings(plan, key_table(catalog, TABLE, "deepspeed"), _samples(plan), launcher, ALSO))
 
 
 def accelerate_config(outcome: Outcome, catalog: Catalog, launcher: str) -> str:

@@ -88,6 +88,7 @@ OPEN = re.compile(r"open: ([\w.]+) \(([\w-]+)")
 LIKE = 0.8
 """Likeness of two names from which one is taken as the other misspelt (difflib)."""
 RULE_WORDS: Mapping[str, tuple[str, ...]] = {
+    "pairs_stay_together": ("micro_batch_size",),
     "batch_divides": ("global_batch_size", "micro_batch_size"),
     "expert_grid": ("expert_parallel", "expert_tensor_parallel"),
     "experts_divide": ("expert_parallel",),

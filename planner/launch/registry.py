@@ -10,7 +10,10 @@ from types import ModuleType
 import planner.launch
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
+from planner.launch.script import refuse
+from planner.launch.settled import settled
 from planner.problem.problem import Problem
+from planner.schema.preference import DPO
 from planner.search.search import Outcome
 
 
@@ -68,6 +71,11 @@ def refuse_other_engines(name: str, problem: Problem, catalog: Catalog) -> None:
 def files(name: str, outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     """Files of a plan by name, of a launcher: one for most. Raises InputError for what the launcher cannot say."""
     module = find(name)
+    task = settled(outcome.plan).task if outcome.plan is not None else None
+    if outcome.plan is not None and task == DPO and task not in getattr(module, "TASKS", ()):
+        able = [other for other, each in launchers().items() if task in getattr(each, "TASKS", ())]
+        because = f"planner writes the files of {task} for {', '.join(able)} alone"
+        raise refuse(outcome.plan, f"no {name} file is written for task {task}", because, f"--to {able[0]}", "task")
     if hasattr(module, "files"):
         several: dict[str, str] = module.files(outcome, catalog)
         return several

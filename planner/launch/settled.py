@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from planner.schema.preference import Dpo
 from planner.schema.scenario import Adapter, Rl
 from planner.search.plan import Plan
 
@@ -24,6 +25,8 @@ class Settled:
     log_prob_tokens: int | None
     """Of passes that take log-probabilities, where they are not as large as those of training."""
     rl: Rl | None
+    reference: str
+    """Of task dpo: `model`, `precomputed` or `none`."""
 
 
 def settled(plan: Plan) -> Settled:
@@ -41,4 +44,5 @@ def settled(plan: Plan) -> Settled:
         log_prob_samples=scenario.batch.log_prob_micro_batch_size,
         log_prob_tokens=scenario.batch.log_prob_max_tokens_per_gpu,
         rl=scenario.rl,
+        reference=(scenario.dpo or Dpo()).reference,
     )

@@ -1,6 +1,8 @@
-"""TRL: the configuration of `trl sft`, with accelerate's."""
+"""TRL: the configuration of `trl sft`, or of `trl dpo`, with accelerate's."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from planner.inputs.catalog import Catalog
 from planner.launch import hugging_face as family
@@ -8,19 +10,26 @@ from planner.launch.adapters import BASES, adapter_settings
 from planner.launch.attention import named_kernel
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
+from planner.launch.said import Words
 from planner.launch.script import refuse
 from planner.launch.settled import settled
+from planner.schema.preference import DPO
 from planner.search.plan import Plan
 from planner.search.search import Outcome
 
 NAME = "trl"
-FILE = "trl_sft.yaml"
+FILE = "trl_{}.yaml"
+"""Name of the file of a subcommand."""
 TABLE = "trl_116.yaml"
+SFT = "sft"
+TASKS = (DPO,)
+"""Tasks beside next-token training that files are written for; each is a subcommand, and a part of the table."""
+TILES = "log_probs_in_tiles"
 AS_COMPUTED = "adapters_as_computed"
 """The engine option of adapters in 16 bits."""
 NO_LOGITS = (
     "This release never makes the logits of all tokens (trl/trainer/sft_trainer.py:1142), which the plan counts: the "
-    "peak is lower where they are at it. engine_options: [fused_head] counts the loss in chunks."
+    "peak is lower where they are at it. engine_options: [log_probs_in_tiles] counts what it does make."
 )
 
 
@@ -30,16 +39,29 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     assert plan is not None
     family.refuse_untrained(plan, NAME, adapts=True)
     _refuse_other_adapters(plan)
-    table = key_table(catalog, TABLE, "sft")
+    table, method = key_table(catalog, TABLE, SFT), settled(plan).task if settled(plan).task in TASKS else SFT
     words = family.spoken(plan) | {"attention": named_kernel(plan, catalog, NAME)}
+    if method == DPO:
+        table = replace(table, keys=(*table.keys, *key_table(catalog, TABLE, DPO).keys))
+        words |= _reference(plan)
     values = settings(plan, table, words, NAME, family.ALSO)
     values |= adapter_settings(plan, catalog, TABLE, NAME, every="all-linear") | optional(plan, table, NAME)
-    remarks = () if "fused_head" in settled(plan).engine_options else (NO_LOGITS,)
+    whole = method == SFT and not {TILES, "fused_head"} & set(settled(plan).engine_options)
+    remarks = (NO_LOGITS,) if whole else ()
     out = {
-        FILE: yaml_document(outcome, table.engine, values, remarks),
+        FILE.format(method): yaml_document(outcome, table.engine, values, remarks),
         family.ACCELERATE: family.accelerate_config(outcome, catalog, NAME),
     }
     return out | ({family.ZERO: family.zero_config(outcome, catalog, NAME)} if family.kind(plan) == "zero" else {})
+
+
+def _reference(plan: Plan) -> Words:
+    """What `trl dpo` is told of its reference. Raises InputError for a loss without a reference, which it has not."""
+    reference = settled(plan).reference
+    if reference == "none":
+        because = "DPOTrainer compares with a reference (trl 1.16.0 trainer/dpo_trainer.py:1323)"
+        raise refuse(plan, f"{NAME} {DPO} has no loss without one", because, "dpo.reference: model", "dpo", "reference")
+    return {"precomputed_reference": reference == "precomputed"}
 
 
 def _refuse_other_adapters(plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from planner.problem.preference import default_loss
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine, configured
 from planner.schema.scenario import Scenario
@@ -35,7 +36,7 @@ def _configured(same: _Same, options: tuple[str, ...], modules: tuple[str, ...])
 
 def switched_on(scenario: Scenario, engine: Engine, precision: str, network: Architecture) -> list[str]:
     """Options of the engine that the scenario turns on, by name, through a field of layout: or by its head sizes."""
-    on = [*scenario.engine_options, precision]
+    on = [*scenario.engine_options, *default_loss(scenario, engine), precision]
     if scenario.layout.activation_offload is True:
         on += [n for n, o in engine.options.items() if o.decides == "activation_offload" and n not in on]
     sizes = (network.head_dim, network.v_head_dim or network.head_dim)

@@ -16,6 +16,7 @@ from planner.inputs.document import Document
 from planner.inputs.known_errors import KnownErrors
 from planner.problem.machines import Machines
 from planner.problem.named_attention import NamedAttention
+from planner.problem.preference import scored_by as pairs_scored_by
 from planner.problem.state_bytes import StateBytes
 from planner.problem.variants import Setting, awake_together, on_pool
 from planner.problem.wishes import WishCombination as WishCombination
@@ -139,24 +140,6 @@ class Problem(StateBytes):
         return self.scenario.adapter is None
 
     @property
-    def weights_on_host(self) -> bool:
-        """Shards of the weights wait in host memory wherever ZeRO-3 makes any."""
-        zero = self.engine.zero_three
-        return zero is not None and zero.on_host != "nothing"
-
-    @property
-    def gradients_on_host(self) -> bool:
-        """The same of gradients, which brings the optimizer along."""
-        zero = self.engine.zero_three
-        return zero is not None and zero.on_host == "everything"
-
-    @property
-    def gradients_leave_at_once(self) -> bool:
-        """Each gradient goes to the host as it is made, and none of it stays on the GPU."""
-        zero = self.engine.zero_three
-        return self.gradients_on_host and zero is not None and not zero.gradients_stay
-
-    @property
     def optimizer_on_host(self) -> bool:
         """The optimizer's state lies in host memory, where it steps."""
         return self.scenario.layout.optimizer_offload is True or self.gradients_on_host
@@ -250,7 +233,7 @@ class Problem(StateBytes):
         """Whose log-probabilities take a pass of their own: `reference`, `policy`."""
         rl = self.scenario.rl
         if rl is None:
-            return ()
+            return pairs_scored_by(self.scenario)
         policy = rl.old_log_probs
         if policy is None:
             policy = rl.steps_per_rollout > 1 or rl.algorithm == "ppo" or not self.generation.reuses_log_probs

@@ -11,6 +11,7 @@ from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.problem.critics import refused_critic
 from planner.problem.linear_attention import linear_attention
+from planner.problem.preference import refused_pairs
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -274,6 +275,7 @@ def work_contradictions(
 ) -> list[Mistake]:
     """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
     wrong = linear_attention(document, scenario, architecture, engine, catalog)
+    wrong += refused_pairs(document, scenario, engine)
     if scenario.adapter is not None:
         try:
             lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))

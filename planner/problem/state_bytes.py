@@ -44,6 +44,24 @@ class StateBytes:
         """Of the machines that train."""
         return self.machines.gpu
 
+    @property
+    def weights_on_host(self) -> bool:
+        """Shards of the weights wait in host memory wherever ZeRO-3 makes any."""
+        zero = self.engine.zero_three
+        return zero is not None and zero.on_host != "nothing"
+
+    @property
+    def gradients_on_host(self) -> bool:
+        """The same of gradients, which brings the optimizer along."""
+        zero = self.engine.zero_three
+        return zero is not None and zero.on_host == "everything"
+
+    @property
+    def gradients_leave_at_once(self) -> bool:
+        """Each gradient goes to the host as it is made, and none of it stays on the GPU."""
+        zero = self.engine.zero_three
+        return self.gradients_on_host and zero is not None and not zero.gradients_stay
+
     @cached_property
     def optimizer_state_bytes(self) -> Floats:
         """Bytes a trainable parameter of optimizer state and master copy, by optimizer index."""

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from planner.problem.named_attention import OPTION, WHOLE
+from planner.problem.reference import sequences_together
 from planner.report.blocks import WIDTH, Block, Bullets, Command, Grid, Headline, Text, pairs
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.near_ties import near_tie_text
@@ -231,6 +232,8 @@ def machines_text(plan: Plan) -> str:
     gpus = "; ".join(text if len(rows) == 1 else f"{name.split(', ')[-1]}: {text}" for name, text in rows)
     named = plan.named
     work = f"{named.global_batch_size} sequences of {named.sequence_length:,} tokens a step"
+    if (together := sequences_together(plan.problem)) > 1:
+        work += f" ({named.global_batch_size // together} pairs)"
     adapter = plan.problem.scenario.adapter
     method = f", {adapter.variant} rank {adapter.rank} on {_base_text(plan)}" if adapter is not None else ""
     engine = plan.problem.engine

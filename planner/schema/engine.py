@@ -19,6 +19,7 @@ from planner.schema.engine_parts import Recompute as Recompute
 from planner.schema.evidence import OTHER_NUMBERS, Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
+from planner.schema.preference import Preference as Preference
 from planner.schema.rl_stack import Colocation as Colocation
 from planner.schema.rl_stack import Generation as Generation
 from planner.schema.rl_stack import Packing as Packing
@@ -47,8 +48,7 @@ class States(Stated):
     fp8_weights: bool = False
     """Layers' weights are kept in fp8, and turned as well where the GPU needs that (`Problem.fp8_copies`)."""
     fp8_copies: Literal["none", "cached", "of each micro-batch"] = "none"
-    """Where layers' weights are kept in 16 bits, their fp8 copies for fp8 products stay between micro-batches, or each
-    forward pass makes its own, which its backward pass drops."""
+    """Copies in fp8 of weights kept in 16 bits: they stay between micro-batches, or each forward pass makes its own."""
     fp8_block_scales: bool = False
     """A scale a block: where a GPU takes fp8 products of any layout, both layouts are kept, for each has its own."""
     fp8_turned: bool = True
@@ -68,8 +68,7 @@ class States(Stated):
     reduction_bucket_bytes: Annotated[float, Field(ge=0, le=1e13)] = 0
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False
-    """Gradients are made by the backward pass and dropped after the step, so that the first micro-batch's forward pass
-    runs without them."""
+    """The backward pass makes gradients, the step drops them: the first micro-batch's forward pass has none."""
     step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
     step_gradient_bytes: BytesEach = 0
@@ -81,8 +80,7 @@ class States(Stated):
     host_gradient_bytes: BytesEach = 0
     """Bytes a parameter of gradients kept on the host beside an optimizer that runs there, each rank for its shard."""
     gradients_follow_optimizer: bool = False
-    """From ZeRO-2 on shards of gradients lie where the optimizer is on the host too; up to it the GPU keeps a buffer
-    for the largest gradient then."""
+    """From ZeRO-2 on gradient shards go to a host optimizer; up to it the GPU keeps a buffer for the largest one."""
     host_pinned_bytes: BytesEach = 0
     """Of an optimizer on the host and its gradients, bytes a parameter that lie in pinned tensors, one a weight."""
     step_gathered_bytes: BytesEach = 0
@@ -121,8 +119,7 @@ class ZeroThree(Frozen):
     on_host: Literal["nothing", "weights", "everything"] = "nothing"
     """Shards in host memory: weights, copied in before each gather; all, so that the optimizer steps there."""
     gradients_stay: bool = False
-    """Where all is on the host: shards of gradients, copied there as they are made into a buffer as large as each
-    shard, frozen or trained, stay on the GPU too until the backward pass ends."""
+    """Where all is on the host: shards of gradients stay on the GPU too, until the backward pass ends."""
     source: str
 
 
@@ -302,6 +299,8 @@ class Engine(Stated):
     """Only of RL stacks."""
     packing: Packing | None = None
     """Only of RL stacks that pack."""
+    preference: Preference | None = None
+    """None where nobody has read how the engine trains on pairs of answers; task dpo is refused then."""
     rules: list[str] = Field(default_factory=list)
     """Names of the engine's own divisibility and compatibility rules (planner/axes)."""
     optimizer_offload: bool = False
@@ -313,7 +312,6 @@ class Engine(Stated):
     fused_projections: bool = True
     """Query, key and value are one product, gate and up another; else each has its own."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """Switches that change what the engine keeps."""
     recompute_modules: list[str] = Field(default_factory=list)
     """Modules that can be recomputed alone (selective recomputation)."""
     precisions: list[str] = Field(default_factory=list)

@@ -20,6 +20,7 @@ from planner.schema.choices import (
     TokenWish,
 )
 from planner.schema.comparison import Comparison, NamedVariation
+from planner.schema.preference import DPO, Dpo
 from planner.schema.rl_stack import TrainerPart
 
 WISH_ORDER = ("sequence_length", "response_length", "n_samples_per_prompt", "rollout_batch_size", "optimizer")
@@ -322,7 +323,7 @@ class Scenario(Frozen):
 
     name: OneLine
     question: Annotated[str, BeforeValidator(one_line)] | None = None
-    task: Literal["pretrain", "sft", "rl"]
+    task: Literal["pretrain", "sft", "dpo", "rl"]
     model: str
     """Architecture id, or path of a Hugging Face config.json."""
     engine: str
@@ -336,6 +337,8 @@ class Scenario(Frozen):
     adapter: Adapter | None = None
     batch: Batch = Batch()
     rl: Rl | None = None
+    dpo: Dpo | None = None
+    """Of task dpo; its defaults where it is left out."""
     layout: LayoutSpec = LayoutSpec()
     limits: Limits = Limits()
     playbook: (
@@ -363,6 +366,8 @@ class Scenario(Frozen):
         else:
             if self.rl is not None:
                 raise ValueError(f"the block rl: needs task: rl, not task: {self.task}")
+            if self.dpo is not None and self.task != DPO:
+                raise ValueError(f"the block dpo: needs task: dpo, not task: {self.task}")
             if self.batch.global_batch_size is None or self.batch.sequence_length is None:
                 raise ValueError("batch: needs global_batch_size and sequence_length")
         return self

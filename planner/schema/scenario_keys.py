@@ -12,7 +12,7 @@ from functools import cache
 _KEYS = """
 Scenario.name | - | "my_run" | Name of the question, printed in every answer.
 Scenario.question | - | "How few GPUs are enough?" | The question in words, printed with the answer.
-Scenario.task | - | "sft" | pretrain and sft train on sequences; rl generates them first.
+Scenario.task | - | "sft" | pretrain and sft train on sequences, dpo on pairs of answers; rl generates them first.
 Scenario.model | - | "qwen2.5-7b"
 Scenario.engine | - | "megatron-core" | Training engine of the catalog; in RL the whole stack.
 Scenario.engine_options | - | ["cross_entropy_fusion"]
@@ -23,6 +23,8 @@ Scenario.optimizer | - | "adamw" | Optimizer of the catalog, or a wish for one.
 Scenario.adapter | - | {"rank": 16} | Train low-rank adapters on a frozen base instead of all weights.
 Scenario.batch | - | {"global_batch_size": 128, "sequence_length": 8192} | Work of one optimizer step.
 Scenario.rl | - | null | One step of reinforcement learning; only with task rl.
+Scenario.dpo | - | {"reference": "precomputed"}
+Dpo.reference | - | "precomputed"
 Scenario.layout | - | {"tensor_parallel": [1, 2, 4]} | Decisions of the training layout; what is left out is free.
 Scenario.limits | - | {"headroom_gib": 10} | Hard limits.
 Scenario.playbook | - | ["n_samples_per_prompt", "sequence_length"]

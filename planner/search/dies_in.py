@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD
+from planner.problem.reference import REFERENCE
 from planner.search.plan import Plan
 from planner.search.plan_ledgers import PhaseMemory
 
@@ -10,6 +11,7 @@ STEP_ORDER = (
     "weight_sync",
     "rollout",
     "log_prob",
+    REFERENCE,
     "loss",
     "backward",
     "recomputation",

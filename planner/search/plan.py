@@ -17,6 +17,7 @@ from planner.costs.time.step_items import step_items
 from planner.costs.two_pools import stage_memory, step_time
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question, WishCombination, host_memory_gib
+from planner.problem.reference import REFERENCE
 from planner.search.goodput import Goodput, goodput
 from planner.search.named_layout import NamedLayout, named_layout
 from planner.search.plan_ledgers import PHASE_OF, SCORED, MemoryLedgers, TimeLedger, phase_memory, summed
@@ -34,6 +35,7 @@ PHASES = {
     END_OF_BACKWARD: "training, end of backward",
     "optimizer": "optimizer step",
     "log_prob": "log-probabilities",
+    REFERENCE: "training, reference",
     "rollout": "rollout",
     "weight_sync": "weight sync",
 }

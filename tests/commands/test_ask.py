@@ -141,7 +141,7 @@ def test_a_plan_is_no_budget_and_no_launch_file(tmp_path: Path) -> None:
 
 def test_every_template_is_a_scenario_that_can_be_solved(catalog: Catalog) -> None:
     pairs = templates(catalog)
-    assert {task for task, _ in pairs} == {"rl", "sft", "lora", "qlora", "pretrain"}
+    assert {task for task, _ in pairs} == {"rl", "sft", "lora", "qlora", "dpo", "pretrain"}
     assert {engine for _, engine in pairs} == set(catalog.ids("engines"))
     for task, engine in pairs:
         made = template(Wanted("qwen2.5-7b", "8xh100", task, engine), catalog)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
-from drawn import PLANS, catalog, written
+from drawn import PLANS, catalog, plans_of_pairs, written
 
 from planner.inputs.document import parse_document
 from planner.launch.registry import engines_of
@@ -113,6 +114,29 @@ def test_trl_takes_every_plan(tmp_path: Path) -> None:
                 lora_agrees(get_peft_config(model), plan, ["all-linear"])
             assert training.max_length == plan.layout["sequence_length"]
             assert model.model_name_or_path
+
+
+def test_trl_takes_every_plan_of_pairs(tmp_path: Path) -> None:
+    """trl/scripts/dpo.py makes its arguments with this parser; a sample is a pair. DeepSpeed's file says the same."""
+    pytest.importorskip("trl")
+    from trl.scripts.dpo import make_parser
+
+    for engine in [name for name in engines_of("trl", catalog()) if catalog().find("engines", name, None).preference]:
+        for plan, files in written(engine, "trl", PLANS, plans_of_pairs):
+            keys_of(files, "trl_dpo.yaml", tmp_path)
+            ask = ["--config", str(tmp_path / "trl_dpo.yaml"), "--use_cpu", "--output_dir", str(tmp_path)]
+            made = make_parser().parse_args_and_config(ask, fail_with_unknown_args=True)
+            training, model, asked = made[1], made[2], plan.problem.scenario.dpo
+            assert 2 * training.per_device_train_batch_size == plan.layout["micro_batch_size"]
+            assert training.gradient_accumulation_steps == plan.layout["num_micro_batches"]
+            assert training.gradient_checkpointing == any(plan.recomputed)
+            assert training.max_length == plan.layout["sequence_length"]
+            assert asked is not None
+            assert training.precompute_ref_log_probs == (asked.reference == "precomputed")
+            assert model.use_peft == (plan.problem.scenario.adapter is not None)
+            if "ds_config.json" in files:
+                said = json.loads(files["ds_config.json"])["train_micro_batch_size_per_gpu"]
+                assert said == training.per_device_train_batch_size
 
 
 def test_llama_factory_takes_every_plan(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ CASES = {
     "data_parallel_chosen": Case(pins(data_parallel=2)),
     "zero_stage_offered": Case(pins(zero_stage=1), "fsdp2"),
     "cap_holds_longest": Case({"batch.max_tokens_per_gpu": 1024}, "verl-megatron", RL),
+    "pairs_stay_together": Case({"task": "dpo"}, "deepspeed"),
     "batch_divides": Case({"cluster.num_gpus": 1, "batch.micro_batch_size": 8, "batch.global_batch_size": 60}),
     "optimizer_instances_divide": Case({**switch("two_optimizer_instances"), **pins(tensor_parallel=8)}),
     "precision_aware_needs_sharding": Case(pins(optimizer_offload=True)),

@@ -10,6 +10,7 @@ from planner.costs.memory.end_of_backward import END_OF_BACKWARD
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.weights import shards_in_transit
 from planner.problem.layouts import Floats
+from planner.problem.reference import REFERENCE, whole_copies
 from planner.problem.whole_gradients import left_whole
 
 
@@ -40,6 +41,8 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
         unreduced = layer if zero.root_gradient_bytes or moment == END_OF_BACKWARD else largest
         each = each + unreduced * zero.reduced_units * sent(zero.reduced_bytes)
         each = each + head * sent(zero.root_gradient_bytes)
+    if moment == REFERENCE and whole_copies(problem):
+        each = 0.0 * each  # the reference is gathered whole, and none of the policy's layers is (costs/memory/pairs.py)
     on = _sharded(stage)
     several = left_whole(problem, lay)
     # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
@@ -67,6 +70,18 @@ def root_units_gradient(stage: StageParameters, first_layer: tuple[Item, ...]) -
     beside = total([item for item in first_layer if item.name != ItemName.GRADIENTS_NOT_YET_REDUCED])
     more = np.maximum(0.0, np.where(_sharded(stage), root, 0.0) - beside)
     return (Item(ItemName.GRADIENT_OF_THE_ROOT_UNIT, more, zero.source),)
+
+
+def gathered_bytes(stage: StageParameters, parameters: Floats) -> Floats:
+    """Bytes of these parameters gathered on a rank; none where nothing is sharded. [bytes]"""
+    zero = stage.problem.engine.zero_three
+    each = stage.problem.under_way(zero.gathered_bytes) if zero is not None else 0.0
+    return np.where(_sharded(stage), parameters * each, 0.0)
+
+
+def sharded_ends(stage: StageParameters) -> Floats:
+    """Parameters of embedding and head on one rank of the stage, which the root unit holds."""
+    return np.asarray(sum(_ends(stage)))
 
 
 def _ends(stage: StageParameters) -> tuple[Floats, Floats]:

@@ -9,6 +9,7 @@ layers keep is the larger of two affine functions (`leading.py`).
     recomputation   state + (f - 1) ((n - r) A + r S) + r S + A + T     kept layers of the running micro-batch are freed
                     + (r - 1) L                                         what a layer leaves behind until the pass ends
     loss            state + f ((n - r) A + r S) + logits                last stage
+    reference       the same without logits, one layer of the reference running         training on pairs
     end of backward state, all gradients made, + A + S + T of the first layer, or parts of a tied table being added
     optimizer       state + temporaries of the step
     log_prob        weights (+ what is left of the state) + logits      RL, last stage
@@ -38,6 +39,7 @@ from planner.costs.memory.optimizer import (
     stepped_at_once,
     temporary_bytes,
 )
+from planner.costs.memory.pairs import reference_beside, reference_running
 from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
@@ -48,11 +50,12 @@ from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
+from planner.problem.reference import REFERENCE
 from planner.problem.scoring import scored_layouts
 from planner.schema.engine import Tensor
 from planner.units import GIB
 
-MOMENTS = ("backward", "recomputation", "loss", END_OF_BACKWARD, "optimizer", "log_prob")
+MOMENTS = ("backward", "recomputation", "loss", END_OF_BACKWARD, "optimizer", "log_prob", REFERENCE)
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,8 @@ class StageMemory(StageTensors):
             once = self.sizes.of(engine.loss, moe_layer=False)
             logits = (self.is_last + self._further) * once
             items.append(Item(ItemName.LOGITS_AND_LOSS, logits, _source(engine.loss)))
+        elif name == REFERENCE:
+            items += reference_running(self)
         else:
             running = self._running
             if name == "recomputation":
@@ -326,7 +331,8 @@ class StageMemory(StageTensors):
         """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
         if name in ROLLOUT_MOMENTS:
             return beside_rollouts(self, name, self.state)
-        return (*self._needed(name), *other_networks(self, self.state), *self._outside)
+        beside = (*other_networks(self, self.state), *reference_beside(self, name))
+        return (*self._needed(name), *beside, *self._outside)
 
 
 def moments(problem: Problem) -> tuple[str, ...]:
@@ -337,6 +343,7 @@ def moments(problem: Problem) -> tuple[str, ...]:
     """
     appear = problem.engine.states.gradients_appear and problem.scenario.adapter is None
     there = {END_OF_BACKWARD: appear, "log_prob": problem.is_rl and bool(problem.engine.log_prob)}
+    there[REFERENCE] = not problem.is_rl and bool(problem.scored_by)
     shared = ROLLOUT_MOMENTS if problem.awake_together else (WEIGHT_SYNC,) * sends_from_gpu(problem)
     return (*(name for name in MOMENTS if there.get(name, True)), *shared)
 

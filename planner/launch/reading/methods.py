@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from planner.errors import Place
 from planner.launch.reading.found import Found
+from planner.schema.preference import DPO
 from planner.schema.tables import FlagTable
 
 NEXT_TOKEN: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -51,7 +52,7 @@ def say_method(found: Found) -> None:
     taught = next((one for name, one in found.options.items() if teacher and name.startswith(teacher)), None)
     if taught is not None:
         found.uncosted.append((taught.place, "a teacher, a second network beside the trained one, is not costed"))
-    if found.launcher in ANY_TRAINER:
+    if found.launcher in ANY_TRAINER and found.words.get("task") != DPO:
         for options, what in ((OF_ROLLOUTS, "training on rollouts"), (OF_PAIRS, "training on preferences")):
             one = next((found.options[option] for option in options if option in found.options), None)
             if one is not None:

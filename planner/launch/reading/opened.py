@@ -189,7 +189,7 @@ def _read(
         if launcher == SWIFT and command:
             say_ranks(found, shell, command)
         found.unread += [(Place(word.file, word.line), why) for word, why in shell.unread]
-    _say(found, catalog, words)
+    _say(found, catalog, words, [word.text for word in command or words])
     return found
 
 
@@ -286,7 +286,7 @@ def _machines(found: Found, shell: Bash) -> None:
         found.words["training_nodes"] = 1
 
 
-def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
+def _say(found: Found, catalog: Catalog, words: tuple[Word, ...], command: Sequence[str]) -> None:
     if found.launcher in TABLES:
         named = [part for part in TABLES[found.launcher] if part[1] in KINDS.get(found.engine, {part[1]})]
         tables = [key_table(catalog, *part) for part in named]
@@ -302,7 +302,7 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...]) -> None:
         if found.launcher == CHAT:
             say_chat(found)
         if found.launcher == TRL:
-            say_trl(found)
+            say_trl(found, command)
         settle(found)
         say_kernels(found, catalog)
         return

@@ -126,7 +126,8 @@ def _work(found: Found, flat: Tree, put: object) -> None:
     if words.get("rollout_batch_size") is not None:
         _rollout(found, flat, put)
         return
-    flat["task"] = "pretrain"
+    flat["task"] = words.get("task", "pretrain")
+    put("dpo.reference", words.get("reference_of_pairs"), "reference_of_pairs")
     batch = words.get("global_batch_size")
     if batch is None and isinstance(gpus, int) and isinstance(words.get("gradient_accumulation"), int):
         degrees = 1

@@ -9,6 +9,7 @@ from planner.problem.choices import choose, divisors
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Layouts
 from planner.problem.problem import Problem
+from planner.problem.reference import sequences_together
 from planner.search.axes.rule import Mask, Rule
 
 TOKEN_CAPS = (4096, 8192, 12288, 16384, 20480, 24576, 32768, 49152, 65536)
@@ -29,7 +30,8 @@ def micro_batch_candidates(problem: Problem, global_batch_size: int, wish: int) 
     if asked is None:
         asked = "any" if packing is not None and packing.usual and batch.micro_batch_size == "any" else "none"
     if asked == "none" or not problem.is_rl:
-        return [(size, 0) for size in choose(batch.micro_batch_size, divisors(global_batch_size, limit))]
+        sizes = [size for size in divisors(global_batch_size, limit) if size % sequences_together(problem) == 0]
+        return [(size, 0) for size in choose(batch.micro_batch_size, sizes)]
     longest = problem.wishes[wish].sequence_length
     return [(1, tokens) for tokens in choose(asked, sorted({*TOKEN_CAPS, longest}))]
 
@@ -41,6 +43,10 @@ def zero_candidates(problem: Problem) -> list[int]:
 
 def _supported(problem: Problem, layouts: Layouts) -> Mask:
     return np.asarray((layouts.data_parallel == 1) | problem.engine.data_parallel)
+
+
+def _pairs(problem: Problem, layouts: Layouts) -> Mask:
+    return np.asarray(layouts.micro_batch_size % sequences_together(problem) == 0)
 
 
 def _chosen(problem: Problem, layouts: Layouts) -> Mask:
@@ -132,6 +138,12 @@ RULES = (
         "max_tokens_per_gpu times context_parallel holds the longest sample",
         _longest,
         "verl @1dda039b9 utils/seqlen_balancing.py:378; NeMo-RL data/packing/algorithms.py",
+    ),
+    Rule(
+        "pairs_stay_together",
+        "in task dpo micro_batch_size is even: both answers of a pair go through the network together",
+        _pairs,
+        "trl 1.16.0 trainer/dpo_trainer.py:146-200; LLaMA-Factory 0.9.5 data/collator.py, PairwiseDataCollator",
     ),
     Rule(
         "batch_divides",
