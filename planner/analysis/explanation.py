@@ -10,6 +10,7 @@ from planner.analysis.infeasible.nearest import Nearest, nearest
 from planner.analysis.neighbours import Alternative, ask, neighbours
 from planner.analysis.option_gains import OptionGain, option_gains
 from planner.analysis.other_methods import Method, other_methods
+from planner.analysis.safer import Safer, safer
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document, validate, value_at, with_overrides
 from planner.schema.scenario import Scenario
@@ -43,6 +44,8 @@ class Explanation(Shown):
     """Other ways to train that would fit, where nothing does."""
     options: tuple[OptionGain, ...] = ()
     """What options of the engine would do at the plan's layout."""
+    safer: Safer | None = None
+    """What would make the plan safe, where it is not."""
 
 
 def explain(
@@ -68,7 +71,8 @@ def explain(
     if outcome.status == "infeasible":
         conflict = in_time(lambda: explain_conflict(document, catalog, progress=progress))
     gains = option_gains(outcome.plan, catalog) if around and outcome.plan is not None else ()
-    return Explanation(outcome, conflict, missing, tuple(others), tuple(asked), methods, gains)
+    more = safer(outcome.plan, catalog) if outcome.plan is not None else None
+    return Explanation(outcome, conflict, missing, tuple(others), tuple(asked), methods, gains, more)
 
 
 def _change(document: Document, text: str) -> dict[str, object]:

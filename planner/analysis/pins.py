@@ -46,7 +46,7 @@ def pins(plan: Plan, asked: Document) -> tuple[str, ...]:
     found |= {names.get(name, f"rl.{name}"): getattr(plan.wish, name) for name in wish if name != "optimizer"}
     if "optimizer" in wish or isinstance(scenario.optimizer, list):
         found["optimizer"] = lay.optimizer
-    return texts({path: value for path, value in found.items() if _stands(asked, path) != value})
+    return texts({path: value for path, value in found.items() if stands(asked, path) != value})
 
 
 def opening(plan: Plan, asked: Document, over: str) -> tuple[str, ...]:
@@ -58,8 +58,8 @@ def opening(plan: Plan, asked: Document, over: str) -> tuple[str, ...]:
 
 def _machines(plan: Plan, asked: Document) -> dict[str, Any]:
     """The machines of a plan as the scenario's only ones."""
-    if _stands(asked, "cluster.pools") is None:
-        most = {"cluster.max_gpus": None} if _stands(asked, "cluster.max_gpus") is not None else {}
+    if stands(asked, "cluster.pools") is None:
+        most = {"cluster.max_gpus": None} if stands(asked, "cluster.max_gpus") is not None else {}
         return {"cluster.num_gpus": plan.num_gpus, **most}
     if not plan.problem.colocated or plan.problem.later is not None:
         return _pools(plan, asked)
@@ -92,7 +92,8 @@ def texts(changes: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{path}={json_value(path, value)}" for path, value in changes.items())
 
 
-def _stands(document: Document, path: str) -> object:
+def stands(document: Document, path: str) -> object:
+    """What a scenario's file says at a dotted path; None where it says nothing."""
     value = document.data
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None

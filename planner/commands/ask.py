@@ -103,6 +103,7 @@ def _solve(
 ) -> None:
     from planner.analysis.infeasible.nearest import nearest
     from planner.analysis.other_methods import enough_gpus, other_methods
+    from planner.analysis.safer import safer
     from planner.inputs.catalog import default_catalog
     from planner.report.blocks import Command
     from planner.report.solve import Solved, solve_blocks, solve_document, solve_ledgers, solve_screen
@@ -118,7 +119,9 @@ def _solve(
     if methods:
         change = " ".join(f"--set {shlex.quote(text)}" for text in methods[0].arguments)
         again = Command(f"{_typed(context)} {change}", f"{methods[0].name} instead: it fits")
-    solved = Solved(outcome, nearest=lacks, methods=methods, assumed=assumed, command=None if save else again)
+    more = safer(outcome.plan, catalog) if outcome.plan is not None else None
+    again_unless_saved = None if save else again
+    solved = Solved(outcome, nearest=lacks, methods=methods, assumed=assumed, command=again_unless_saved, safer=more)
     output.write(
         lambda: solve_blocks(solved),
         lambda: solve_document(solved),

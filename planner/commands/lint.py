@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,11 +58,12 @@ def command(
     listed; --set fills it in. With --save, `planner explain SCENARIO` says what makes it fit, and `planner launch
     SCENARIO --to ENGINE --like FILE` prints the diff of FILE.
     """
+    from planner.analysis.safer import safer
     from planner.commands.lint_report import lint_blocks, lint_document, lint_sarif, lint_screen
     from planner.commands.lint_saved import scenario_text
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import saved_answer
-    from planner.launch.lint import fixed, lint
+    from planner.launch.lint import catalog_of, fixed, lint
     from planner.report.json_text import dumps
 
     if engine is None and saved_answer(file) is not None:
@@ -77,6 +79,8 @@ def command(
     others = [Path(each) for each in beside]
     linted = lint(Path(file), default_catalog(), overrides, engine, handed, others)
     before = lint(Path(base), default_catalog(), overrides, engine, handed, others) if base is not None else None
+    if linted.plan is not None:
+        linted = replace(linted, safer=safer(linted.plan, catalog_of(linted.found, default_catalog())))
     if save is not None:
         emit(scenario_text(linted, overrides), save, output.force, "--save")
     if fix:

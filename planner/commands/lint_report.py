@@ -14,6 +14,7 @@ from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headli
 from planner.report.envelope import enveloped
 from planner.report.json_text import JsonObject
 from planner.report.plan_json import plan_document
+from planner.report.safer import NAME, safer_blocks, safer_document, safer_text
 from planner.report.screen import Screen, dies_text, machines_text, memory_text, risk_text, screen_blocks
 from planner.report.short import short_layout
 from planner.report.summary import memory_blocks
@@ -63,6 +64,8 @@ def lint_screen(linted: Linted, before: Linted | None = None, saved: str | None 
     table = Grid(("line", "severity", "what"), rows, left=frozenset({0, 1, 2})) if rows else None
     rows_of_plan = {"on": machines_text, "layout": short_layout, "memory": memory_text, "risk": risk_text}
     after = () if plan is None else tuple((name, text(plan)) for name, text in rows_of_plan.items())
+    if plan is not None and linted.safer is not None:
+        after += ((NAME, f"{safer_text(linted.safer, plan)}{_now(linted)}"),)
     lead = () if before is None else (change_text(before, linted),)
     return screen_blocks(
         Screen(
@@ -88,6 +91,9 @@ def lint_blocks(linted: Linted, before: Linted | None = None) -> list[Block]:
     blocks += [Heading("Read from the file"), Grid(("line", "what", "value"), read, left=frozenset({0, 1, 2}))]
     taken = tuple(_taken(linted))
     blocks += [Heading("Not read, or taken as usual"), Bullets(taken)] if taken else []
+    if linted.plan is not None:
+        blocks += safer_blocks(linted.safer, linted.plan)
+        blocks += [Text(f"Now{_now(linted)}.")] if _now(linted) else []
     return [*blocks, *(memory_blocks(linted.plan) if linted.plan is not None else [])]
 
 
@@ -112,6 +118,7 @@ def lint_document(linted: Linted, before: Linted | None = None) -> JsonObject:
         "unread": [{"file": place.file, "line": place.line, "why": why} for place, why in found.unread],
         "open": [mistake.render() for mistake in linted.open],
         "plan": None if plan is None else plan_document(plan),
+        "safer": safer_document(linted.safer, plan),
     }
     digest = hashlib.sha256(linted.path.read_bytes() if linted.path.is_file() else b"").hexdigest()
     status = {None: "unknown", True: "estimate", False: "infeasible"}[linted.fits]
@@ -160,6 +167,13 @@ def _taken(linted: Linted) -> list[str]:
     known = " ".join(lines)
     lines += [f"{path}: {why}; --set {path}=..." for path, why in linted.found.assumed.items() if why not in known]
     return lines + [f"{_spot(linted, place)}: {why}" for place, why in linted.found.unread]
+
+
+def _now(linted: Linted) -> str:
+    """`; line 12: micro_batch_size` for each value that the safe layout has otherwise and a line says."""
+    changes = () if linted.safer is None else linted.safer.changes
+    said = [(path, linted.places[path]) for path, _ in changes if path in linted.places]
+    return "".join(f"; {path.rpartition('.')[2]} is line {_spot(linted, place)}" for path, place in said)
 
 
 def _spot(linted: Linted, where: Place) -> str:

@@ -69,6 +69,7 @@ def command(
     from planner.analysis.placements import placements
     from planner.analysis.published_columns import compare_columns
     from planner.analysis.robust import robust_document
+    from planner.analysis.safer import safer
     from planner.analysis.uniform import uniform
     from planner.inputs.catalog import default_catalog
     from planner.inputs.saved import load
@@ -94,7 +95,7 @@ def command(
     limit = outcome.question.scenario.search.time_limit_s
     seconds = (limit if time_limit is None else time_limit) - searched
     progress("what it is compared with")
-    lacks = outcome.status == "infeasible"
+    lacks, base = outcome.status == "infeasible", outcome.plan
     solved = Solved(
         outcome,
         None if no_compare else streams.within(left(), lambda: compare_columns(outcome, catalog)),
@@ -103,6 +104,7 @@ def command(
         (*other_methods(outcome, catalog, progress, left), *enough_gpus(outcome, catalog, progress, left)),
         streams.within(left(), lambda: opened_options(outcome, catalog)) or (),
         streams.within(left(), lambda: placements(outcome, time_limit_s=min(limit, left()))) or (),
+        safer=streams.within(left(), lambda: None if base is None else safer(base, catalog, time_limit_s=left())),
         robust=robust,
     )
     if left() <= 0:

@@ -8,9 +8,10 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from planner.analysis.safer import Safer
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import override, parse_document, with_overrides
@@ -131,6 +132,10 @@ class Linted:
     """What was filled in so."""
     beside: tuple[Path, ...] = ()
     """Further configurations of the run that were given."""
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Lines by the path of the scenario that they say."""
+    safer: Safer | None = None
+    """What would make it safe, where that was asked for."""
 
     @property
     def fits(self) -> bool | None:
@@ -158,7 +163,7 @@ def lint(
     attention = say_attention(found, catalog, overrides)
     tree, places = scenario_of(found, catalog, path.stem[:80] or "launch")
     findings = [*misspelt(found, catalog), *traps(found, catalog), *attention]
-    catalog = catalog if found.network is None else CatalogWithModel(catalog, found.network)
+    catalog = catalog_of(found, catalog)
     _machines(found, tree, {change.partition("=")[0] for change in overrides})
     document = with_overrides(parse_document(json.dumps(tree), f"{path} (as read)"), overrides)
     for change in overrides:
@@ -197,7 +202,12 @@ def lint(
         ]
     order = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda one: (order[one.severity], one.where.file, one.where.line or 0, one.rule))
-    return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides), tuple(beside))
+    return Linted(path, found, tree, tuple(findings), plan, tuple(left), tuple(overrides), tuple(beside), places)
+
+
+def catalog_of(found: Found, catalog: Catalog) -> Catalog:
+    """The catalog with the network that the file states beside it, where it states one."""
+    return catalog if found.network is None else CatalogWithModel(catalog, found.network)
 
 
 def edge(plan: Plan, found: Found, path: Path) -> list[Finding]:

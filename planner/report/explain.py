@@ -17,6 +17,7 @@ from planner.report.json_text import JsonObject
 from planner.report.methods import method_command, method_notes
 from planner.report.options import option_blocks, option_line, options_document
 from planner.report.plan_json import methods_document
+from planner.report.safer import safer_blocks, safer_document, safer_rows
 from planner.report.screen import (
     Row,
     Screen,
@@ -52,6 +53,7 @@ def explain_blocks(explanation: Explanation) -> list[Block]:
         blocks += [Heading("How far from fitting"), Bullets(explanation.nearest.sentences)]
     if plan is not None:
         blocks += [Heading("What binds"), Bullets(tuple(_binding(plan, outcome)))]
+        blocks += safer_blocks(explanation.safer, plan, outcome.question.document)
         if explanation.neighbours:
             blocks += [
                 Heading("What other decisions would do, each solved again"),
@@ -75,7 +77,7 @@ def explain_screen(explanation: Explanation) -> list[Block]:
     if plan is not None:
         parts = (("layout", short_layout(plan)), ("memory", memory_text(plan)), ("time", time_text(plan)))
         rows = parts if explanation.asked else (*parts, ("binds", binding_text(plan)), ("risk", risk_text(plan)))
-        rows = (*rows, *kernel_rows(plan))
+        rows = (*rows, *kernel_rows(plan), *safer_rows(explanation.safer, plan))
         if option_line(explanation.options) and not explanation.asked:
             rows = (*rows, ("options", option_line(explanation.options)))
         if explanation.neighbours:
@@ -328,6 +330,7 @@ def explain_document(explanation: Explanation) -> JsonObject:
         "why_not": [alternative(question.alternative) for question in explanation.asked],
         "other_methods": methods_document(explanation.methods),
         "options": options_document(explanation.options),
+        "safer": safer_document(explanation.safer, base),
         "known_error": list(outcome.question.known_error_texts),
     }
     question = outcome.question

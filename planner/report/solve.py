@@ -10,6 +10,7 @@ from planner.analysis.option_gains import OptionGain
 from planner.analysis.other_methods import Method
 from planner.analysis.placements import Placed
 from planner.analysis.published_columns import PublishedColumns
+from planner.analysis.safer import Safer
 from planner.analysis.uniform import Uniform
 from planner.problem.defaults import held_line
 from planner.problem.named_attention import OPTION
@@ -22,6 +23,7 @@ from planner.report.options import option_blocks, option_line
 from planner.report.placements import placement_blocks, placement_line
 from planner.report.plan_json import outcome_document
 from planner.report.published_columns import comparison_blocks, comparison_result
+from planner.report.safer import safer_blocks, safer_document, safer_rows
 from planner.report.screen import ONE_LINE, Screen, plan_rows, screen_blocks, seconds_text
 from planner.report.short import typed
 from planner.report.summary import (
@@ -33,7 +35,7 @@ from planner.report.summary import (
     scenario_argument,
 )
 from planner.report.uniform import uniform_blocks
-from planner.search.plan import Plan
+from planner.search.plan import Plan, verdict
 from planner.search.search import Outcome
 from planner.units import number
 
@@ -59,6 +61,8 @@ class Solved:
     """What was taken for a question that was told in a few words, in words."""
     command: Command | None = None
     """What to type next, where that is not about a scenario file."""
+    safer: Safer | None = None
+    """What would make the plan safe, where it is not."""
     robust: bool = False
     """Whether the layout with the best worst case was asked for."""
 
@@ -77,7 +81,8 @@ def solve_screen(solved: Solved) -> list[Block]:
         return screen_blocks(Screen(headline(outcome), tuple(lead), notes=notes, command=command))
     command = replace(command, purpose=f"{command.purpose} (-v: ledgers; -vv: proof as well)")
     said = (("placement", placement_line(solved.placements)), ("options", option_line(solved.options)))
-    rows = (*plan_rows(outcome.plan, outcome.near_ties), *(row for row in said if row[1]))
+    rows = (*plan_rows(outcome.plan, outcome.near_ties), *safer_rows(solved.safer, outcome.plan))
+    rows += tuple(row for row in said if row[1])
     rows += (("robust", robust_text(outcome.plan)),) if solved.robust else ()
     beside = held_line(outcome.proof.held, ONE_LINE)
     rows += (("held", beside),) if beside is not None else ()
@@ -94,7 +99,8 @@ def solve_ledgers(solved: Solved) -> list[Block]:
     blocks += [Text(assumed_text(solved.assumed))] if solved.assumed else []
     if outcome.plan is not None:
         blocks += [Text(f"Robust: {robust_text(outcome.plan)}.")] if solved.robust else []
-        blocks += [*plan_blocks(outcome.plan), *placement_blocks(solved.placements), *option_blocks(solved.options)]
+        blocks += [*plan_blocks(outcome.plan), *safer_blocks(solved.safer, outcome.plan, outcome.question.document)]
+        blocks += [*placement_blocks(solved.placements), *option_blocks(solved.options)]
     if nearest is not None:
         blocks += [Heading("Nearest"), Bullets((*method_notes(solved.methods), *nearest.sentences))]
     blocks += uniform_blocks(solved.uniform)
@@ -135,6 +141,9 @@ def _next(solved: Solved) -> Command:
         on = ",".join(turned_on(plan.problem.engine, plan.problem.scenario.engine_options, OPTION))
         again = typed(solved.outcome.question.document, (f"engine_options=[{on}]",))
         return Command(f"planner solve {again}", "the same with eager attention, which trains there")
+    if plan is not None and solved.safer is not None and solved.safer.plan is not None and verdict(plan) != "likely":
+        again = typed(solved.outcome.question.document, solved.safer.arguments)
+        return Command(f"planner solve {again}", "the safe layout in full")
     if solved.methods and solved.methods[0].plan.critical:
         explain = f"planner explain {scenario_argument(solved.outcome.question.document)}"
         return Command(explain, "what makes it fit with more room, each solved again")
@@ -146,4 +155,5 @@ def _next(solved: Solved) -> Command:
 
 def solve_document(solved: Solved) -> JsonObject:
     """The same for programs."""
-    return outcome_document(solved.outcome, solved.comparison, solved.nearest, solved.uniform, solved.methods)
+    document = outcome_document(solved.outcome, solved.comparison, solved.nearest, solved.uniform, solved.methods)
+    return {**document, "safer": safer_document(solved.safer, solved.outcome.plan)}

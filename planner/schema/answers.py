@@ -285,3 +285,23 @@ class PlanDocument(Frozen):
     memory: MemoryDocument
     time: TimeDocument
     host: HostLedger
+
+
+class SaferDocument(Frozen):
+    """The fastest layout that is safe, where the plan is not, solved."""
+
+    text: str
+    headroom_gib_asked: float
+    opened: list[str]
+    """Decisions that were left open beside the layout, one at a time."""
+    freed: list[str]
+    """Pinned values that were free beside them, towards less memory."""
+    proved: bool
+    """That none is faster, or that there is none."""
+    set: list[str]
+    """Its question as --set takes it; empty where there is none."""
+    layout: str | None
+    headroom_gib: float | None
+    fit_probability: float | None
+    throughput_change: float | None
+    """Against the plan, negative where it is slower."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from planner.schema.answers import Envelope, PlanDocument
+from planner.schema.answers import Envelope, PlanDocument, SaferDocument
 from planner.schema.base import Frozen
 
 
@@ -56,3 +56,5 @@ class LintAnswer(Envelope):
     open: list[str]
     """What --set must fill in before the layout can be costed."""
     plan: PlanDocument | None
+    safer: SaferDocument | None = None
+    """The fastest layout that is safe, where the file's is not, with its values towards less memory left open."""

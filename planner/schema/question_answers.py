@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from planner.schema.answers import Envelope, LayoutDecisions, OptionGainDocument, PlanDocument
+from planner.schema.answers import Envelope, LayoutDecisions, OptionGainDocument, PlanDocument, SaferDocument
 from planner.schema.base import Frozen
 from planner.schema.comparison import Published
 from planner.schema.near_answers import NearTiesDocument
@@ -112,6 +112,8 @@ class SolveAnswer(Envelope):
     other_methods: list[OtherMethod] = Field(default_factory=list)
     uniform_stages: UniformDocument | None = None
     comparison: ComparisonDocument | None = None
+    safer: SaferDocument | None = None
+    """Null where the plan is safe, or there is none."""
     known_error: list[str]
 
 
@@ -376,4 +378,5 @@ class ExplainAnswer(Envelope):
     why_not: list[AlternativeDocument]
     other_methods: list[OtherMethod]
     options: list[OptionGainDocument]
+    safer: SaferDocument | None = None
     known_error: list[str]

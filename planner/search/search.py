@@ -109,13 +109,14 @@ def search(
     time_limit_s: float | None = None,
     without: Sequence[Mapping[str, int]] = (),
     ties: float | None = None,
+    soften: bool = True,
     now: Callable[[], float] = clock.now,
 ) -> Outcome:
     """Find, prove and re-cost the best plan of a question.
 
     Spaces of up to `check_points` points are enumerated too; a difference is InternalError. Layouts in `without` are
     left out (with all their variants), so that the next best can be asked for. `ties` asks which layouts have a
-    step longer by at most this share.
+    step longer by at most this share. Without `soften` nothing of what follows is given up.
 
     Headroom that nobody demanded is a preference, and so is room for what an allocator is estimated to hold and can
     give back. Where no layout keeps them, first the one is given up and then the other: the question is asked again
@@ -129,7 +130,7 @@ def search(
         return _search_question(asked, check_points, deadline, without, ties)
 
     outcome = ask(question)
-    if outcome.status != "infeasible" or not can_be_softer(question):
+    if outcome.status != "infeasible" or not soften or not can_be_softer(question):
         return outcome
     for softer in softer_questions(question, leave_out(question, build_space(question), without)):
         if deadline.past():
