@@ -37,6 +37,7 @@ class ItemName(StrEnum):
     HOST_OF_SEQUENCES = "host: each sequence and decode step"
     FREED_BUFFERS_AWAITING_ANOTHER_STREAM = "freed buffers awaiting another stream"
     FROZEN_BASE_WEIGHTS = "frozen base weights"
+    FROZEN_TOWER_WEIGHTS = "frozen vision tower weights"
     GRADIENTS_BEING_REDUCED = "gradients being reduced"
     GRADIENT_ON_ITS_WAY_TO_THE_HOST = "gradient on its way to the host"
     GATHERED_LAYERS = "gathered layers"

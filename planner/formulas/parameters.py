@@ -6,7 +6,7 @@ Checked by equality against counts made with transformers 5.23.0 on the meta dev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,8 @@ class ArchitectureParameters:
     embedding_norm: int
     vision: int
     """A vision tower with its projector."""
+    projector: int
+    """Of these, the projector's."""
     lm_head: int
     """0 where the head is tied to the embedding."""
     head_bias: int
@@ -99,6 +101,10 @@ class ArchitectureParameters:
         moe = self.moe_layer.total * self.num_moe_layers if self.moe_layer is not None else 0
         ends = self.embedding + self.beside_embedding + self.lm_head + self.beside_head
         return round(ends + self.dense_layer.total * self.num_dense_layers + moe)
+
+    def frozen(self, parts: Collection[str]) -> int:
+        """Those of a vision tower of which these parts (`vision_tower`, `projector`) are frozen. [elements]"""
+        return (self.vision - self.projector) * ("vision_tower" in parts) + self.projector * ("projector" in parts)
 
     @property
     def beside_embedding(self) -> int:
@@ -293,6 +299,7 @@ def _count(s: Architecture) -> ArchitectureParameters:
         position_embedding=(s.learned_positions or 0) * h,
         embedding_norm=norm if s.embedding_norm else 0,
         vision=s.vision_parameters,
+        projector=s.projector_parameters,
         lm_head=0 if s.tie_word_embeddings else s.vocab_size * h,
         head_bias=s.vocab_size if s.head_bias else 0,
         final_norm=norm,

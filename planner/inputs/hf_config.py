@@ -20,7 +20,7 @@ from planner.inputs.document import Document
 from planner.inputs.hf_families import CAUTIONS, FAMILIES, KNOWN_LLAMAS, SAME_CODE, Family
 from planner.inputs.hf_keys import Config, fail
 from planner.inputs.hf_positions import POSITIONS, linear_layers, positions, windows
-from planner.inputs.hf_vision import vision_parameters
+from planner.inputs.hf_vision import TowerParameters, vision_parameters
 from planner.inputs.messages import explain
 from planner.inputs.yaml_values import PathKey
 from planner.schema.catalog import MOST_LAYERS, Architecture
@@ -148,7 +148,8 @@ def _fields(config: Config, chain: list[Config], kind: str) -> tuple[dict[str, o
         **_attention(config, family, heads, hidden),
         **_feed_forward(config, family, hidden, layers),
         **_details(config, chain, family),
-        "vision_parameters": tower,
+        "vision_parameters": sum(tower),
+        "projector_parameters": tower.projector,
         **placed,
         **near,
         **linear_layers(config, family, layers),
@@ -350,16 +351,17 @@ def _dropout(config: Config, family: Family, *names: str) -> float:
     return family.dropout if value is None else value
 
 
-def _vision(outer: Config, chain: list[Config], kind: str, hidden: int) -> tuple[int, list[str]]:
+def _vision(outer: Config, chain: list[Config], kind: str, hidden: int) -> tuple[TowerParameters, list[str]]:
     tower = next((found for each in chain if (found := each.inner("vision_config")) is not None), None)
     if tower is None:
         names = outer.items("architectures")
         if len(chain) > 1 and any(str(name).endswith("ForConditionalGeneration") for name in names):
-            return 0, ["The file names a network with towers and describes none: the language model alone is counted."]
-        return 0, []
+            text = "The file names a network with towers and describes none: the language model alone is counted."
+            return TowerParameters(0, 0), [text]
+        return TowerParameters(0, 0), []
     count = vision_parameters(outer, tower, outer.text("model_type") or kind, hidden)
-    text = f"The vision tower ({count:,} parameters) is counted as trained weights of the first stage; its activations "
-    said = [text + "and its time depend on the images and are not in the figures."]
+    text = f"The vision tower ({sum(count):,} parameters) is counted as weights of the first stage, trained but where "
+    said = [text + "`frozen` names it; its activations and its time depend on the images and are not in the figures."]
     return count, said + [f"vision_config: {text}" for text in _unread([tower])]
 
 

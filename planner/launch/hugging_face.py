@@ -15,10 +15,12 @@ from planner.search.search import Outcome
 
 TABLE = "hf_trainer_523.yaml"
 ARGUMENTS, ZERO, ACCELERATE = "training_arguments.yaml", "ds_config.json", "accelerate.yaml"
-ALSO = {"recompute_granularity", "optimizer_offload", "optimizer", "precision", "adapter"}
+ALSO = {"recompute_granularity", "optimizer_offload", "optimizer", "precision", "adapter", "frozen"}
 """Said by TrainingArguments, or by a trainer's own file, beside the file at hand."""
 ADAPTS = ("axolotl", "llama-factory", "trl")
 """Launchers whose files say adapters."""
+FREEZES = ("axolotl", "llama-factory")
+"""Launchers whose files say what of a vision tower is frozen."""
 FP32_ADAMW = ("adamw-no-master",)
 """Optimizers that are torch's AdamW where fp32 is trained: its moments are made like weights (optim/adam.py:178)."""
 FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -95,6 +97,12 @@ def refuse_untrained(plan: Plan, launcher: str, *, adapts: bool = False) -> None
         raise refuse(
             plan, f"{launcher} files are written for full training", "the scenario trains an adapter",
             f"--to {' or '.join(able)}, which have keys for adapters", "adapter",
+        )  # fmt: skip
+    if settled(plan).frozen and launcher not in FREEZES:
+        raise refuse(
+            plan, f"{launcher} has no key for a frozen {' and '.join(settled(plan).frozen).replace('_', ' ')}",
+            "a Trainer trains what requires a gradient in the network that a program hands over",
+            f"--to {' or '.join(FREEZES)}, or frozen: [] and requires_grad_(False) in your program", "frozen",
         )  # fmt: skip
     if any(plan.recomputed) and plan.recomputed != plan.layers:
         raise refuse(

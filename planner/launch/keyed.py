@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.inputs.catalog import Catalog
-from planner.launch.said import Setting, Words, refuse_unsaid
+from planner.launch.said import FROZEN, FROZEN_PARTS, Setting, Words, refuse_unsaid
 from planner.launch.script import refuse
 from planner.launch.settled import settled
 from planner.schema.tables import OptionWords
@@ -46,8 +46,9 @@ class KeyTable:
 
     @property
     def spoken(self) -> set[str]:
-        """Words that some key says."""
-        return {key.says for key in self.keys if key.says is not None}
+        """Words that some key says; those of the parts of a vision tower say what is frozen of it."""
+        said = {key.says for key in self.keys if key.says is not None}
+        return said | ({FROZEN} if FROZEN_PARTS.keys() <= said else set())
 
 
 def key_table(catalog: Catalog, file: str, part: str) -> KeyTable:

@@ -19,6 +19,11 @@ HYBRID = "hybrid_sharding"
 OFFLOADED_PARAMETERS = "parameter_offload"
 """The engine option of shards that wait on the host."""
 
+FROZEN = "frozen"
+"""Word of all frozen parts of a vision tower together."""
+FROZEN_PARTS = {"frozen_tower": "vision_tower", "frozen_projector": "projector"}
+"""Words of the parts of a vision tower, each with the part's name in a scenario."""
+
 NEUTRAL: Words = {
     "tensor_parallel": 1,
     "pipeline_parallel": 1,
@@ -48,6 +53,7 @@ NEUTRAL: Words = {
     "log_prob_samples": None,
     "log_prob_tokens": None,
     "critic_model": None,
+    FROZEN: None,
 }
 """Decisions that need a word where they are not this; a launcher without one refuses them by name."""
 WHERE = {
@@ -56,6 +62,7 @@ WHERE = {
     "optimizer": ("optimizer",),
     "precision": ("precision",),
     "adapter": ("adapter",),
+    FROZEN: ("frozen",),
     "zero_bubble": ("layout", "schedule"),
     "uneven_stages": ("layout", "layers_per_stage"),
     "critic_model": ("rl", "critic_model"),
@@ -110,6 +117,7 @@ def said(plan: Plan) -> Words:
     }
     if out["recompute_modules"] and out["recompute_granularity"] == "none":
         out["recompute_granularity"] = "selective"
+    out |= _frozen(plan)
     rl = settled(plan).rl
     if rl is None or plan.rollout is None:
         return out
@@ -141,6 +149,16 @@ def said(plan: Plan) -> Words:
         else f"{plan.rollout.num_gpus} GPUs on nodes of {beside}",
         "rollout_engines": plan.rollout.num_gpus // plan.rollout.tensor_parallel,
     }
+
+
+def _frozen(plan: Plan) -> Words:
+    """Which parts of a vision tower are frozen, together and one by one; no word of it where the network has none, or
+    an adapter trains."""
+    if not plan.problem.architecture.vision_parameters or settled(plan).adapter is not None:
+        return {}
+    parts = [part for part in FROZEN_PARTS.values() if part in settled(plan).frozen]
+    each = {word: part in parts for word, part in FROZEN_PARTS.items()}
+    return {FROZEN: ", ".join(parts) or None, "frozen_language": False, **each}
 
 
 def refuse_unsaid(plan: Plan, words: Mapping[str, Setting], spoken: set[str], launcher: str) -> None:

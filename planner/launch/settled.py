@@ -21,6 +21,8 @@ class Settled:
     activation_offload: bool
     adapter: Adapter | None
     """Low-rank adapters, where they are what is trained."""
+    frozen: tuple[str, ...]
+    """Parts of a vision tower that stay frozen while the rest trains."""
     log_prob_samples: int | None
     log_prob_tokens: int | None
     """Of passes that take log-probabilities, where they are not as large as those of training."""
@@ -41,6 +43,7 @@ def settled(plan: Plan) -> Settled:
         optimizer_offload=layout.optimizer_offload is True,
         activation_offload=layout.activation_offload is True,
         adapter=scenario.adapter,
+        frozen=tuple(scenario.frozen),
         log_prob_samples=scenario.batch.log_prob_micro_batch_size,
         log_prob_tokens=scenario.batch.log_prob_max_tokens_per_gpu,
         rl=scenario.rl,

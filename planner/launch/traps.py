@@ -136,6 +136,19 @@ def _verl(found: Found) -> Iterator[Finding]:
             yield Finding("error", "no_micro_batch", f"verl wants use_dynamic_bsz or {name}", where)
 
 
+UNFROZEN = "actor_rollout_ref.actor.freeze_vision_tower"
+"""A setting that verl 0.9.1 knows (workers/config/actor.py:161) and nothing in it reads."""
+
+
+def _verl_tower(found: Found) -> Iterator[Finding]:
+    if found.has(UNFROZEN):
+        text = (
+            f"verl 0.9.1 reads {UNFROZEN} nowhere: the tower is trained, and counted so. Releases up to 0.7 froze it "
+            "under FSDP (workers/fsdp_workers.py:466 of v0.7.0): --set frozen=[vision_tower,projector]"
+        )
+        yield Finding("warning", "tower_not_frozen", text, _at(found, UNFROZEN))
+
+
 def _deepspeed(found: Found) -> Iterator[Finding]:
     whole, micro, steps = (
         found.number(name)
@@ -188,7 +201,7 @@ def _axolotl(found: Found) -> Iterator[Finding]:
 TRAPS: dict[str, tuple[Callable[[Found], Iterator[Finding]], ...]] = {
     "megatron": (_megatron,),
     "slime": (_megatron, _slime),
-    "verl": (_verl,),
+    "verl": (_verl, _verl_tower),
     "deepspeed": (_deepspeed,),
     "axolotl": (_axolotl,),
 }

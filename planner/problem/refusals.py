@@ -273,9 +273,10 @@ def linked(node: Node) -> bool:
 def work_contradictions(
     document: Document, scenario: Scenario, architecture: Architecture, engine: Engine, catalog: Catalog
 ) -> list[Mistake]:
-    """Adapters on modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
+    """Parts and modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
     wrong = linear_attention(document, scenario, architecture, engine, catalog)
     wrong += refused_pairs(document, scenario, engine)
+    wrong += _frozen(document, scenario, architecture)
     if scenario.adapter is not None:
         try:
             lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))
@@ -315,6 +316,20 @@ def work_contradictions(
                 )
             )
     return wrong
+
+
+def _frozen(document: Document, scenario: Scenario, architecture: Architecture) -> list[Mistake]:
+    """Parts that a network has not, or that an adapter freezes anyway."""
+    if not scenario.frozen:
+        return []
+    where = document.place(("frozen",))
+    if scenario.adapter is not None:
+        because = "an adapter trains in the place of all weights of its base, which are frozen with the tower"
+        return [Mistake("frozen beside an adapter says nothing", where, because, "leave frozen out")]
+    if not architecture.vision_parameters:
+        because = f"{architecture.id} has no vision tower that is counted"
+        return [Mistake(f"frozen names {' and '.join(scenario.frozen)}", where, because, "leave frozen out")]
+    return []
 
 
 def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:

@@ -120,6 +120,18 @@ class StateBytes:
         return self.engine.states.frozen_base == "as weights" and self.base_precision.trainable
 
     @property
+    def frozen_parameters(self) -> int:
+        """Parameters of a vision tower that stay frozen while the rest trains. [elements]"""
+        return self.work.frozen_parameters
+
+    @property
+    def frozen_bytes(self) -> float:
+        """Bytes a parameter of a vision tower that stays frozen while the rest trains: those of a trained weight, but
+        never fp8."""
+        in_fp8 = self.engine.states.fp8_weights and self.precision.compute == "fp8"
+        return self.precision.weight_bytes if in_fp8 else self.weight_bytes
+
+    @property
     def adapter_weight_bytes(self) -> float:
         """Bytes a parameter of adapters."""
         stored = self.engine.states.weight_bytes

@@ -9,6 +9,7 @@ from planner.formulas.parameters import ArchitectureParameters, count_parameters
 from planner.problem.wishes import WishCombination
 from planner.schema.catalog import Architecture, Optimizer, Precision
 from planner.schema.engine import RolloutEngine
+from planner.schema.scenario import FrozenPart
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,15 @@ class Work:
     """Of PPO, where it is not the policy's own network."""
     wishes: tuple[WishCombination, ...]
     """Best first: fewest given up, then in playbook order, then by how much."""
+    frozen: tuple[FrozenPart, ...] = ()
+    """Parts of a network with a vision tower that stay frozen while the rest trains."""
 
     @cached_property
     def parameters(self) -> ArchitectureParameters:
         """Exact parameter counts by tensor class."""
         return count_parameters(self.architecture)
+
+    @cached_property
+    def frozen_parameters(self) -> int:
+        """Parameters of those parts. [elements]"""
+        return self.parameters.frozen(self.frozen)

@@ -10,7 +10,7 @@ from planner.units import number, percent, signed
 
 NONE = "-"
 TRAINING = (
-    ("weights", (ItemName.WEIGHTS, ItemName.FROZEN_BASE_WEIGHTS), "weights"),
+    ("weights", (ItemName.WEIGHTS, ItemName.FROZEN_BASE_WEIGHTS, ItemName.FROZEN_TOWER_WEIGHTS), "weights"),
     ("gradients", (ItemName.GRADIENTS,), "gradients"),
     ("optimizer", (ItemName.OPTIMIZER, ItemName.OPTIMIZER_TEMPORARIES), "optimizer"),
     (

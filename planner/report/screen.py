@@ -206,6 +206,8 @@ def model_text(plan: Plan) -> str:
     said = [f"{name}: {number(p.total / 1e9, 3)} B parameters"]
     if p.active_per_token != p.total:
         said.append(f"{number(p.active_per_token / 1e9, 3)} B active")
+    if frozen := plan.problem.frozen_parameters:
+        said.append(f"{number(frozen / 1e9, 3)} B frozen ({' and '.join(plan.problem.work.frozen).replace('_', ' ')})")
     said.append(f"{a.num_hidden_layers} layers of {a.hidden_size}")
     if a.kv_lora_rank is not None:
         said.append(f"{a.num_attention_heads} heads (latent, rank {a.kv_lora_rank})")

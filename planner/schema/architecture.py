@@ -78,7 +78,10 @@ class Architecture(Frozen):
     head_bias: bool = False
     """Bias on the logits (GPT-J, Phi-2)."""
     vision_parameters: int = Field(default=0, ge=0, le=10**12)
-    """Parameters of a vision tower with its projector; whole on every GPU of the first stage, trained with the rest."""
+    """Parameters of a vision tower with its projector; whole on every GPU of the first stage, trained with the rest
+    but where the scenario's `frozen` names them."""
+    projector_parameters: int = Field(default=0, ge=0, le=10**12)
+    """Of vision_parameters, those that turn its patches into tokens of the language model (merger, aligner)."""
     attention_bias: bool = False
     """Bias on the query, key and value projections."""
     attention_out_bias: bool = False
@@ -148,6 +151,8 @@ class Architecture(Frozen):
             raise ValueError("num_experts needs num_experts_per_tok and moe_intermediate_size")
         if self.is_mla and None in (self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim):
             raise ValueError("kv_lora_rank needs qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
+        if self.projector_parameters > self.vision_parameters:
+            raise ValueError("projector_parameters are part of vision_parameters")
         if self.is_linear:
             keys, values = self.linear_num_key_heads, self.linear_num_value_heads
             sizes = (self.linear_key_head_dim, self.linear_value_head_dim, self.linear_conv_kernel_dim)

@@ -30,6 +30,7 @@ Flag = bool | Literal["any"]
 RankOrder = Literal["default", "tp_pp_dp"]
 ScheduleName = Literal["1f1b", "interleaved", "zb-h1"]
 PlacementName = Literal["colocated", "disaggregated", "asynchronous"]
+FrozenPart = Literal["vision_tower", "projector"]
 
 
 class Pool(Frozen):
@@ -335,6 +336,9 @@ class Scenario(Frozen):
     precision: NameChoice = "bf16"
     optimizer: str | NameWish = "adamw"
     adapter: Adapter | None = None
+    frozen: list[FrozenPart] = Field(default_factory=list)
+    """Parts of a network with a vision tower that are not trained: weights alone, no gradient and no optimizer state.
+    vision_tower: all of it but the projector, which turns its patches into tokens (merger, aligner)."""
     batch: Batch = Batch()
     rl: Rl | None = None
     dpo: Dpo | None = None

@@ -21,6 +21,7 @@ Scenario.cluster | - | {"node": "hgx-h100-8", "num_gpus": 8} | The machines.
 Scenario.precision | - | "bf16" | Precision of training, one or several to choose from.
 Scenario.optimizer | - | "adamw" | Optimizer of the catalog, or a wish for one.
 Scenario.adapter | - | {"rank": 16} | Train low-rank adapters on a frozen base instead of all weights.
+Scenario.frozen | - | ["vision_tower", "projector"]
 Scenario.batch | - | {"global_batch_size": 128, "sequence_length": 8192} | Work of one optimizer step.
 Scenario.rl | - | null | One step of reinforcement learning; only with task rl.
 Scenario.dpo | - | {"reference": "precomputed"}

@@ -32,6 +32,7 @@ from planner.units import GIB
 WEIGHTS = (
     ItemName.WEIGHTS,
     ItemName.FROZEN_BASE_WEIGHTS,
+    ItemName.FROZEN_TOWER_WEIGHTS,
     ItemName.FP8_COPIES_OF_WEIGHTS,
     ItemName.WEIGHT_GRADIENT_BUFFERS,
 )

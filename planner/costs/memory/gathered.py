@@ -85,8 +85,16 @@ def sharded_ends(stage: StageParameters) -> Floats:
 
 
 def _ends(stage: StageParameters) -> tuple[Floats, Floats]:
-    """(embedding, head) parameters of the stage on one rank; a tied table is the embedding alone."""
+    """(embedding, head) parameters of the stage on one rank; a tied table is the embedding alone.
+
+    A vision tower's blocks are units of their own, smaller than a layer; its projector stays with the root.
+
+    Source: transformers 5.23.0 modeling_utils.py lines 1305 to 1325 and models/qwen2_5_vl/modeling_qwen2_5_vl.py line
+    865 (_no_split_modules names Qwen2_5_VLVisionBlock), which accelerate 1.15.0 wraps (utils/fsdp_utils.py line 942).
+    """
+    p = stage.problem.parameters
     embedding, head = stage.end_parameters
+    embedding = embedding - (p.vision - p.projector)
     return stage.is_first * embedding, stage.is_last * head
 
 

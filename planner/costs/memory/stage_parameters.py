@@ -94,12 +94,13 @@ class StageParameters:
 
     @property
     def first_parameters(self) -> tuple[Floats, Floats]:
-        """(dense, expert) parameters of the stage's first layer, and of an embedding that is no head, on one rank."""
+        """(dense, expert) trained parameters of the stage's first layer, and of an embedding that is no head, on one
+        rank."""
         p = self.problem.parameters
         dense, expert = self.layer_share(p.moe_layer or p.dense_layer)
         leading = self.is_first * float(self._moe and p.num_dense_layers > 0)
         plain, _ = self.layer_share(p.dense_layer)
-        embedding = self.is_first * self.end_parameters[0] - self.tied_table
+        embedding = self.is_first * self.end_parameters[0] - self.tied_table - self.frozen_tower
         return dense + leading * (plain - dense) + embedding, expert * (1.0 - leading)
 
     @property
@@ -153,9 +154,14 @@ class StageParameters:
         """(dense, expert) trainable parameters of the stage on one rank."""
         adapter = self.problem.scenario.adapter
         if adapter is None:
-            return self.parameters
+            return self.parameters[0] - self.frozen_tower, self.parameters[1]
         adapters, frozen = self.adapters
         return adapters - frozen + self.trained_tables, self.layers * 0.0
+
+    @property
+    def frozen_tower(self) -> Floats:
+        """Parameters of a vision tower and its projector that stay frozen while the rest trains, on one rank."""
+        return np.asarray(self.is_first * float(self.problem.frozen_parameters) + self.layers * 0.0)
 
     @cached_property
     def adapters(self) -> tuple[Floats, Floats]:
@@ -197,7 +203,7 @@ class StageParameters:
     @property
     def ends(self) -> Floats:
         """Those of them that train."""
-        return self.trained_tables if self.problem.scenario.adapter is not None else self.all_ends
+        return self.trained_tables if self.problem.scenario.adapter is not None else self.all_ends - self.frozen_tower
 
     @property
     def vectors(self) -> Floats:

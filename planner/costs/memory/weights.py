@@ -9,6 +9,12 @@ from planner.costs.ledger import Item
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.problem.layouts import Floats
 
+FROZEN_TOWER = (
+    "frozen: gradients, buckets and optimizer state are made of what requires a gradient: Megatron-LM core_v0.19.0 "
+    "core/distributed/distributed_data_parallel.py and core/optimizer/__init__.py; deepspeed 0.19.8 runtime/engine.py "
+    "and runtime/zero (flat copies of the optimizer's groups alone); transformers 5.23.0 trainer.py, create_optimizer"
+)
+
 
 def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
     """Weights that a rank holds, on the GPU or on the host: of a frozen base, and those that train. [bytes]"""
@@ -19,7 +25,7 @@ def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
         if states.fp8_weights and problem.precision.compute == "fp8":
             wider = problem.precision.weight_bytes - problem.weight_bytes
             weights = weights + stage.sharded((stage.ends, nothing), 3) * wider
-        return (Item(ItemName.WEIGHTS, weights, states.source),)
+        return (Item(ItemName.WEIGHTS, weights, states.source), *_frozen_tower(stage))
     base = problem.base_precision
     inner = stage.parameters[0] - ends, stage.parameters[1]
     few_bits = problem.precision.weight_bytes if states.frozen_ends_bytes is None else states.frozen_ends_bytes
@@ -34,6 +40,15 @@ def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
     )
 
 
+def _frozen_tower(stage: StageParameters) -> tuple[Item, ...]:
+    """A vision tower that stays frozen while the rest trains: weights alone, cut where weights are. [bytes]"""
+    problem = stage.problem
+    if not problem.frozen_parameters:
+        return ()
+    held = stage.sharded((stage.frozen_tower, 0.0 * stage.layers), 3) * problem.frozen_bytes
+    return (Item(ItemName.FROZEN_TOWER_WEIGHTS, held, FROZEN_TOWER),)
+
+
 def cached_fp8_copies(stage: StageParameters) -> tuple[Item, ...]:
     """fp8 copies of 16-bit layers' weights, kept from micro-batch to micro-batch and from step to step. [bytes]
 
@@ -46,8 +61,7 @@ def cached_fp8_copies(stage: StageParameters) -> tuple[Item, ...]:
     problem, states = stage.problem, stage.problem.engine.states
     if not _cast_to_fp8(stage) or states.fp8_copies != "cached":
         return ()
-    ends = stage.ends if problem.trains_all_weights else stage.all_ends
-    copies = (stage.parameters[0] - ends + stage.parameters[1]) * problem.fp8_copies
+    copies = (stage.parameters[0] - stage.all_ends + stage.parameters[1]) * problem.fp8_copies
     return (Item(ItemName.FP8_COPIES_OF_WEIGHTS, copies, states.source),)
 
 

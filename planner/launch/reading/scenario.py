@@ -7,6 +7,9 @@ import re
 from planner.errors import Place
 from planner.inputs.catalog import Catalog
 from planner.launch.reading.found import Found
+from planner.launch.reading.tables import TABLES
+from planner.launch.reading.towers import frozen_parts
+from planner.launch.said import FROZEN, FROZEN_PARTS
 from planner.problem.critics import larger
 from planner.schema.catalog import Architecture
 
@@ -77,6 +80,7 @@ def scenario_of(found: Found, catalog: Catalog, name: str) -> tuple[Tree, dict[s
     _recomputation(found, flat, put)
     if (own := _critic(found, flat, catalog)) is not None:
         put("rl.critic_model", own, "critic_model")
+    _frozen(found, flat, catalog, put)
     for field, part in (found.adapter or {}).items():
         put(f"adapter.{field}", part, "adapter")
     if flat.get("cluster.num_gpus") is None:
@@ -225,6 +229,17 @@ def _recomputation(found: Found, flat: Tree, put: object) -> None:
         put("layout.recomputed_layers", "all", "all_recomputed")
     else:
         put("layout.recomputed_layers", 0, "recompute_granularity")
+
+
+def _frozen(found: Found, flat: Tree, catalog: Catalog, put: object) -> None:
+    """Parts of a vision tower that are not trained."""
+    assert callable(put)
+    tables = TABLES.get(found.launcher, ())
+    version = catalog.flags(tables[0][0]).engine if tables else found.launcher
+    parts = frozen_parts(found, known_model(str(flat.get("model")), catalog), version)
+    if parts:
+        said = [word for word in (FROZEN, *FROZEN_PARTS) if word in found.places]
+        put("frozen", parts, said[0] if said else FROZEN)
 
 
 def _critic(found: Found, flat: Tree, catalog: Catalog) -> str | None:
