@@ -59,6 +59,7 @@ class ItemName(StrEnum):
     MATRIX_PRODUCTS = "matrix products"
     MOVING_ACTIVATIONS_TO_THE_HOST = "moving activations to the host"
     NCCL_BUFFERS = "NCCL buffers"
+    NCCL_SEND_AND_RECEIVE_BUFFERS = "NCCL buffers to send and receive"
     NORM_UNDER_MAGNITUDES = "norm under magnitudes"
     OFFLOADED_ACTIVATIONS = "offloaded activations"
     OPTIMIZER = "optimizer"

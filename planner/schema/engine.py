@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from planner.schema.base import BytesEach, Factor, Frozen, Gib, Source
 from planner.schema.engine_parts import CodeFamily as CodeFamily
 from planner.schema.engine_parts import LinearAttention as LinearAttention
+from planner.schema.engine_parts import Overlap as Overlap
 from planner.schema.engine_parts import Pipeline as Pipeline
 from planner.schema.engine_parts import Recompute as Recompute
 from planner.schema.evidence import OTHER_NUMBERS, Fittable, Stated
@@ -188,16 +189,6 @@ class Overhead(Fittable):
     source: str
 
 
-class Overlap(Frozen):
-    """Share of a collective that hides behind computation, at best."""
-
-    tensor: float = Field(ge=0, le=1)
-    data: float = Field(ge=0, le=1)
-    data_sharded: float | None = Field(default=None, ge=0, le=1)
-    """Of gradients where ZeRO-1 or 2 shards the optimizer; none for `data`."""
-    source: str
-
-
 class Engine(Stated):
     """A training engine (or RL stack): what it keeps, shards, gathers, buffers and refuses."""
 
@@ -219,6 +210,8 @@ class Engine(Stated):
     context_parallel: bool = True
     context_by_heads: bool = False
     """Context parallelism sends whole heads by all-to-all (Ulysses) instead of keys and values round a ring."""
+    context_by_sends: bool = False
+    """A ring's ranks send to their neighbours and receive; else keys and values of all ranks are gathered at once."""
     expert_parallel: bool = True
     data_parallel: bool = True
     sequence_parallel: Literal["always", "never", "choice"] = "always"

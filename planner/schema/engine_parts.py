@@ -67,3 +67,13 @@ class LinearAttention(Frozen):
     adapters: bool = False
     """Tensors of adapters on their matrices were counted."""
     source: str
+
+
+class Overlap(Frozen):
+    """Share of a collective that hides behind computation, at best."""
+
+    tensor: float = Field(ge=0, le=1)
+    data: float = Field(ge=0, le=1)
+    data_sharded: float | None = Field(default=None, ge=0, le=1)
+    """Of gradients where ZeRO-1 or 2 shards the optimizer; none for `data`."""
+    source: str

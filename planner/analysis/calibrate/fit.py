@@ -20,7 +20,13 @@ from planner.search.plan import Plan
 PHASES: tuple[Phase, ...] = get_args(Phase)
 MOST_APART = 1000
 """A factor beyond this, or below its inverse, is no factor of one run."""
-OUTSIDE = (ItemName.CUDA_CONTEXT, ItemName.NCCL_BUFFERS, ItemName.FRAMEWORK, ItemName.SLEEPING_ROLLOUT_ENGINE)
+OUTSIDE = (
+    ItemName.CUDA_CONTEXT,
+    ItemName.NCCL_BUFFERS,
+    ItemName.NCCL_SEND_AND_RECEIVE_BUFFERS,
+    ItemName.FRAMEWORK,
+    ItemName.SLEEPING_ROLLOUT_ENGINE,
+)
 """Items of the trainer's memory that its allocator does not hold."""
 
 

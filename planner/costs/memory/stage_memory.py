@@ -26,6 +26,7 @@ from planner.costs.item_names import ItemName
 from planner.costs.ledger import Item, total
 from planner.costs.memory.awake_together import beside_rollouts, other_networks, rollouts_beside, while_scoring
 from planner.costs.memory.cached_blocks import cached_blocks, reduced_at_once
+from planner.costs.memory.communicators import nccl_buffers
 from planner.costs.memory.end_of_backward import END_OF_BACKWARD, first_layer_or_tied_table
 from planner.costs.memory.gathered import gathered, root_units_gradient
 from planner.costs.memory.leading import Line, leading_kept
@@ -267,20 +268,10 @@ class StageMemory(StageTensors):
     def _outside(self) -> tuple[Item, ...]:
         """What the process holds outside the allocator, and what a sleeping rollout engine leaves."""
         lay, over = self.layouts, self.problem.engine.overhead
-        groups = sum(
-            (degree > 1).astype(float)
-            for degree in (
-                lay.tensor_parallel,
-                lay.pipeline_parallel,
-                lay.data_parallel * lay.context_parallel,
-                lay.context_parallel,
-                lay.expert_parallel,
-            )
-        )
         shape = np.zeros(np.broadcast_shapes(np.shape(lay.tensor_parallel), np.shape(self.stage)))
         items = [
             Item(ItemName.CUDA_CONTEXT, shape + over.cuda_context_gib * GIB, over.source),
-            Item(ItemName.NCCL_BUFFERS, shape + groups * over.nccl_gib_per_group * GIB, over.source),
+            *nccl_buffers(self),
         ]
         if over.framework_gib:
             items.append(Item(ItemName.FRAMEWORK, shape + over.framework_gib * GIB, over.source))

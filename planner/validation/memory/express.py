@@ -313,7 +313,9 @@ def _group_key(document: dict[str, Any]) -> str:
     layout = document["layout"]
     names = ("model", "engine", "engine_options", "precision", "optimizer", "adapter")
     shared = [document.get(name) for name in names]
-    shared += [document["cluster"]["node"].rsplit("-", 1)[0], layout["recompute_modules"]]
+    # How many GPUs a node has matters only to those that send to each other in it.
+    sends = any(layout[f"{axis}_parallel"] > 1 for axis in ("pipeline", "context", "expert"))
+    shared += [document["cluster"]["node"].rsplit("-", 1 - sends)[0], layout["recompute_modules"]]
     shared.append(layout.get("optimizer_offload"))
     return json.dumps(shared)
 

@@ -90,7 +90,7 @@ def _dropout(case: Case, which: str) -> float:
 
 
 def node_of(gpu: Gpu, case: Case) -> Node:
-    """A node of the case's GPUs: only the count matters to memory."""
+    """A node of the case's GPUs: what matters to memory is their count, and whether NVLink joins them."""
     count = case.num_gpus or 1
     each = min(count, PER_NODE.get(gpu.id, 8))
     while count % each:
@@ -100,7 +100,10 @@ def node_of(gpu: Gpu, case: Case) -> Node:
         name=f"{each} x {gpu.name}",
         gpu=gpu.id,
         gpus_per_node=each,
-        links=NodeLinks(kind="switch", gb_per_s_per_gpu=gpu.nvlink_gb_per_s or gpu.pcie_gb_per_s),
+        links=NodeLinks(
+            kind="switch" if gpu.nvlink_gb_per_s else "pcie_tree",
+            gb_per_s_per_gpu=gpu.nvlink_gb_per_s or gpu.pcie_gb_per_s,
+        ),
         nics=Nics(count=each, gbit_per_s_each=400, fabric="any", gb_per_s_per_gpu=50),
         sources=[_SOURCE],
     )

@@ -28,6 +28,7 @@ CARD = "nvidia-smi"
 OUTSIDE = (
     ItemName.CUDA_CONTEXT,
     ItemName.NCCL_BUFFERS,
+    ItemName.NCCL_SEND_AND_RECEIVE_BUFFERS,
     ItemName.FRAMEWORK,
     ItemName.SLEEPING_TRAINER,
     ItemName.SLEEPING_CRITIC,
