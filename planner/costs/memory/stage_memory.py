@@ -291,8 +291,7 @@ class StageMemory(StageTensors):
         """Everything outside the allocator. [bytes]"""
         return total(self._outside)
 
-    def _needed(self, name: str) -> tuple[Item, ...]:
-        allocated = self.moment(name)
+    def _needed(self, name: str, allocated: tuple[Item, ...]) -> tuple[Item, ...]:
         reserve = self.problem.engine.reserve
         items = [*allocated, Item(ItemName.ALLOCATOR_RESERVE, total(allocated) * (reserve.median - 1), reserve.source)]
         items += cached_blocks(self, name, self.state, allocated)
@@ -313,7 +312,7 @@ class StageMemory(StageTensors):
         live = self.moment(name)
         left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - self.outside_bytes)
         items = list(live)
-        spare = self._needed(name)[len(live) :]
+        spare = self._needed(name, live)[len(live) :]
         ahead = run_ahead(self)
         if ahead is not None and name in ("backward", "recomputation", "loss"):
             spare = (*spare, ahead)
@@ -326,7 +325,7 @@ class StageMemory(StageTensors):
         """What the card must hold at one moment: allocated, allocator reserve, and memory outside the allocator."""
         if name in ROLLOUT_MOMENTS:
             return beside_rollouts(self, name, self.state)
-        return (*self._needed(name), *other_networks(self, self.state), *self._outside)
+        return (*self._needed(name, self.moment(name)), *other_networks(self, self.state), *self._outside)
 
 
 def moments(problem: Problem) -> tuple[str, ...]:
