@@ -91,8 +91,10 @@ def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: C
         rests.append({e.speed.id: found[group[e.speed.id]] is not None for e in under})
     told_again = {e.speed.id: e for e in estimates}
     for name, constants in changes.items():
-        mine = [e for e in estimates if group[e.speed.id] == name and any(rests_on(c, e.problem, as_shipped[c]) for c, _ in constants)]
-        told_again |= {e.speed.id: e for e in timed_again(mine, partial(_with_all, constants=constants, as_shipped=as_shipped))}
+        own = [e for e in estimates if group[e.speed.id] == name]
+        mine = [e for e in own if any(rests_on(c, e.problem, as_shipped[c]) for c, _ in constants)]
+        change = partial(_with_all, constants=constants, as_shipped=as_shipped)
+        told_again |= {e.speed.id: e for e in timed_again(mine, change)}
     standing = standings([e.speed.id for e in estimates], rests)
     return LeftOutSpeeds(by, tuple(told_again[e.speed.id] for e in estimates), standing, tuple(refits))
 
