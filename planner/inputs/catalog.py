@@ -20,9 +20,9 @@ from pydantic import BaseModel
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.document import MAX_BYTES, Document, named_in, read_document, validate
-from planner.inputs.entry_lines import stated
+from planner.inputs.entry_lines import stated, text_of
 from planner.inputs.examples import shipped
-from planner.inputs.files import read_bytes
+from planner.inputs.files import read_bytes, yaml_files
 from planner.inputs.json_document import MOST_BYTES, read_json
 from planner.inputs.messages import some_of
 from planner.inputs.names import meant
@@ -72,6 +72,12 @@ class _Sheet:
 def _checked(sheet: _Sheet) -> BaseModel:
     """The record of an entry: a process that asks several questions checks each file once. Raises InputError."""
     return validate(sheet.document, schema_of(sheet.kind))
+
+
+@lru_cache(maxsize=1024)
+def _may_be_laid_over(sheet: _Sheet) -> None:
+    """Raise InputError where an entry cannot lie over another one; each file is checked once, as above."""
+    validate(sheet.document, _Extending)
 
 
 class Catalog:
@@ -125,7 +131,7 @@ class Catalog:
 
     def _aliases(self, kind: str, name: str) -> list[str]:
         """Other names that an entry states; only a file that holds the word is read as YAML."""
-        if b"\naliases:" not in self._index(kind)[name].read_bytes():
+        if "\naliases:" not in text_of(self._index(kind)[name]):
             return []
         data = self._read(kind, name).data
         return [str(each) for each in data.get("aliases") or ()] if isinstance(data, dict) else []
@@ -227,8 +233,7 @@ class Catalog:
         if kind not in self._files:
             found: dict[str, Path] = {}
             for folder in reversed(self.folders):
-                for path in sorted((folder / kind).glob("*.yaml")):
-                    found[path.stem] = path
+                found |= yaml_files(folder / kind)
             self._files[kind] = found
         return self._files[kind]
 
@@ -272,7 +277,7 @@ class Catalog:
         if (kind, name) not in self._documents:
             document = read_document(self._index(kind)[name])
             if isinstance(document.data, dict) and not document.data.keys().isdisjoint(_Extending.model_fields):
-                validate(document, _Extending)
+                _may_be_laid_over(_Sheet(kind, (document.sha256,), document))
             self._documents[kind, name] = document
         return self._documents[kind, name]
 

@@ -201,3 +201,12 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _cannot(path: str, because: str, attempt: str | None = None, *, option: str = OUT) -> Mistake:
     return Mistake(f"cannot write {path}", Place(option), because, attempt)
+
+
+def yaml_files(folder: Path) -> dict[str, Path]:
+    """Files of entries by name, sorted; none where there is no such folder, or it cannot be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    return {name.removesuffix(".yaml"): folder / name for name in names if name.endswith(".yaml")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,8 +31,9 @@ class MeasuredTables:
 
     def gemm_stems(self) -> tuple[str, ...]:
         """Devices with a grid of matrix products, as `Gpu.gemm_grid` names them."""
-        found = {path.stem.removeprefix("gemm_") for folder in self.folders for path in folder.glob("gemm_*.json")}
-        return tuple(sorted(found))
+        files = (path for folder in self.folders if folder.is_dir() for path in os.listdir(folder))
+        grids = (file for file in files if file.startswith("gemm_") and file.endswith(".json"))
+        return tuple(sorted({file.removeprefix("gemm_").removesuffix(".json") for file in grids}))
 
     def gemm_grid(self, stem: str) -> GemmGrid:
         """The measured bf16 grid of one device, e.g. `h100_sxm`."""
@@ -78,7 +80,7 @@ class MeasuredTables:
     def nccl_devices(self) -> tuple[str, ...]:
         """Devices with measured collectives, as `NodeLinks.measured_as` names them."""
         files = self._files("nccl.json")
-        return tuple(dict.fromkeys(row.device for path in files for row in _read(path).curves))
+        return tuple(dict.fromkeys(device for path in files for device in _devices(path)))
 
     def nccl_curves(self, device: str) -> Mapping[tuple[str, int], Curve]:
         """Measured collectives inside one node, by operation and number of GPUs; an own file replaces single curves."""
@@ -119,6 +121,11 @@ def _curves(path: Path, device: str) -> Mapping[tuple[str, int], Curve]:
         for row in raw.curves
         if row.device == device
     }
+
+
+@cache
+def _devices(path: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.device for row in _read(path).curves))
 
 
 @cache

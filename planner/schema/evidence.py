@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from planner.schema.base import Frozen
 
@@ -41,8 +41,7 @@ class Fittable(Frozen):
 
     @model_validator(mode="after")
     def _fitted_fields_exist(self) -> Fittable:
-        unknown = sorted(name for name in self.fitted if name not in type(self).model_fields)
-        if unknown:
+        if self.fitted and (unknown := sorted(set(self.fitted) - set(type(self).model_fields))):
             raise ValueError(f"fitted: no field {', '.join(unknown)} here")
         return self
 
@@ -55,8 +54,7 @@ class Stated(Fittable):
 
     @model_validator(mode="after")
     def _assumed_fields_exist(self) -> Stated:
-        unknown = sorted(name for name in self.assumed if name not in type(self).model_fields)
-        if unknown:
+        if self.assumed and (unknown := sorted(set(self.assumed) - set(type(self).model_fields))):
             raise ValueError(f"assumed: no field {', '.join(unknown)} here")
         return self
 
@@ -64,6 +62,16 @@ class Stated(Fittable):
     def headroom_standing(self) -> str:
         """What is said beside a default headroom that no spread of runs stands behind."""
         return " (assumed)" if "default_headroom_fraction" in self.assumed else ""
+
+
+def fits_in(value: object) -> Iterator[Fitted]:
+    """What the fitted numbers of a record, and of the records inside it, say of themselves."""
+    if isinstance(value, Fittable):
+        yield from value.fitted.values()
+    inside = vars(value).values() if isinstance(value, BaseModel) else value.values() if isinstance(value, dict) else ()
+    for inner in value if isinstance(value, list) else inside:
+        if isinstance(inner, (BaseModel, dict, list)):
+            yield from fits_in(inner)
 
 
 def found_fitted(

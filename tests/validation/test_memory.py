@@ -357,7 +357,7 @@ def test_adapters_have_as_many_parameters_as_their_rows_print(cases: tuple[Case,
     for (_, _, millions), case in printed.items():
         adapter = adapter_of(case)
         assert adapter is not None
-        trained = lora_parameters(architecture_of(case), adapter["rank"], adapter["targets"])
+        trained = lora_parameters(architecture_of(case, default_catalog()), adapter["rank"], adapter["targets"])
         assert round(trained / 1e6, len(millions.partition(".")[2])) == float(millions), case.id
     assert {millions for _, _, millions in printed} >= {"1.05", "33.55", "17.89", "1.67", "53.7", "143.1", "13.63"}
 

@@ -287,8 +287,7 @@ class StageMemory(StageTensors):
         """Everything outside the allocator. [bytes]"""
         return total(self._outside)
 
-    def _needed(self, name: str) -> tuple[Item, ...]:
-        allocated = self.moment(name)
+    def _needed(self, name: str, allocated: tuple[Item, ...]) -> tuple[Item, ...]:
         reserve = self.problem.engine.reserve
         items = [*allocated, Item(ItemName.ALLOCATOR_RESERVE, total(allocated) * (reserve.median - 1), reserve.source)]
         items += cached_blocks(self, name, self.state, allocated)
@@ -309,7 +308,7 @@ class StageMemory(StageTensors):
         live = self.moment(name)
         left = np.maximum(0.0, self.problem.usable_gib * GIB - total(live) - self.outside_bytes)
         items = list(live)
-        spare = self._needed(name)[len(live) :]
+        spare = self._needed(name, live)[len(live) :]
         ahead = run_ahead(self)
         if ahead is not None and name in ("backward", "recomputation", "loss"):
             spare = (*spare, ahead)
@@ -323,7 +322,7 @@ class StageMemory(StageTensors):
         if name in ROLLOUT_MOMENTS:
             return beside_rollouts(self, name, self.state)
         beside = (*other_networks(self, self.state), *reference_beside(self, name))
-        return (*self._needed(name), *beside, *self._outside)
+        return (*self._needed(name, self.moment(name)), *beside, *self._outside)
 
 
 def moments(problem: Problem) -> tuple[str, ...]:

@@ -220,7 +220,7 @@ class TensorSizes:
         return _of_network(self.problem)
 
     @cached_property
-    def _kinds(self) -> dict[tuple[bool, bool], dict[str, bool]]:
+    def _kinds(self) -> dict[tuple[bool, bool], frozenset[str]]:
         """What holds in a layer of (experts, linear attention) and in others; filled when one is asked for."""
         return {}
 
@@ -261,13 +261,14 @@ class TensorSizes:
         """
         kind = (moe_layer, linear)
         if kind not in self._kinds:
-            self._kinds[kind] = what_applies(self.problem, moe_layer=moe_layer, linear=linear)
+            said = what_applies(self.problem, moe_layer=moe_layer, linear=linear)
+            self._kinds[kind] = frozenset(name for name, so in said.items() if so)
         holds = self._kinds[kind]
         none: Floats = np.zeros(np.shape(self.layouts.tensor_parallel))
         moments: dict[str | None, Floats] = {None: none}
 
         def there(tensor: Tensor) -> bool:
-            return not (linear and tensor.width in OF_FULL_ATTENTION) and all(holds[w] for w in conditions(tensor))
+            return not (linear and tensor.width in OF_FULL_ATTENTION) and holds.issuperset(conditions(tensor))
 
         for tensor in filter(there, tensors):
             moments[tensor.at] = moments.get(tensor.at, none) + self._amount(tensor, tensor.width, linear=linear)

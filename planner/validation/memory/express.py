@@ -25,7 +25,7 @@ from planner.problem.layouts import Floats, Layouts
 from planner.problem.problem import Problem
 from planner.problem.resolve import resolve
 from planner.schema.catalog import Architecture
-from planner.schema.evidence import found_fitted
+from planner.schema.evidence import fits_in
 from planner.schema.scenario import Scenario
 from planner.units import GIB
 from planner.validation.memory import networks, translate
@@ -71,7 +71,7 @@ class CaseGroup:
     @cached_property
     def fitted(self) -> frozenset[str]:
         """What the fitted numbers of the engine, configured as here, say of themselves, as JSON."""
-        return frozenset(said.model_dump_json() for _, said, _ in found_fitted(self.problem.engine.model_dump()))
+        return frozenset(said.model_dump_json() for said in fits_in(self.problem.engine))
 
     @cached_property
     def _exists(self) -> np.ndarray:
@@ -94,8 +94,8 @@ class CaseGroup:
 
     def predictions(self) -> list[Prediction]:
         """What the ledgers say for each case, in the metric and on the rank that was measured."""
-        by_metric = {metric: self._amounts(metric) for metric in {c.metric for c in self.cases}}
         whole = self._amounts("nvidia-smi")
+        by_metric = {m: whole if m in WHOLE else self._amounts(m) for m in {c.metric for c in self.cases}}
         out = []
         for row, case in enumerate(self.cases):
             best = max(
@@ -178,7 +178,7 @@ def scenario_of(case: Case, catalog: Overlay) -> dict[str, Any]:
         raise NotExpressible(f"no GPU {gpu_id} in the catalog")
     if case.precision not in catalog.ids("precisions"):
         raise NotExpressible(f"precision {case.precision}")
-    architecture = networks.architecture_of(case)
+    architecture = networks.architecture_of(case, catalog)
     key = hashlib.sha256(architecture.model_dump_json(exclude={"id"}).encode()).hexdigest()[:12]
     catalog.extra["models", f"case-{key}"] = architecture
     node = networks.node_of(catalog.find("gpus", gpu_id), case)

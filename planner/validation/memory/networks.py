@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.inputs.catalog import default_catalog
+from planner.inputs.catalog import Catalog
 from planner.schema.base import Source
 from planner.schema.catalog import Architecture, Gpu, Nics, Node, NodeLinks
 from planner.validation.memory.cases import Case, Words
@@ -19,11 +19,11 @@ PARALLEL = ("falcon", "phi-1", "stablecode-completion")
 """Networks whose attention and MLP read the same input (`parallel_residual` of litgpt/config.py)."""
 
 
-def architecture_of(case: Case) -> Architecture:
-    """The case's network as a catalog entry that exists only here."""
+def architecture_of(case: Case, catalog: Catalog) -> Architecture:
+    """The case's network: the one of the catalog that it names, or an entry that exists only here."""
     a = case.arch
     if a.get("catalog"):
-        known: Architecture = default_catalog().find("models", a["catalog"])
+        known: Architecture = catalog.find("models", a["catalog"])
         return known
     heads = a["num_attention_heads"]
     head_dim = a.get("head_dim") or a["hidden_size"] // heads

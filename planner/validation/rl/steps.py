@@ -208,7 +208,7 @@ def _problem(row: RlRow, assumed: Mapping[str, Any], catalog: Overlay) -> Proble
     if engine != "verl-fsdp2" and not (lay.get("tp") and lay.get("pp")):
         raise NotExpressible("layout of the Megatron trainer not published")
     key = json.dumps(c.arch, sort_keys=True)
-    catalog.extra["models", key] = networks.architecture_of(c)
+    catalog.extra["models", key] = networks.architecture_of(c, catalog)
     samples, each = int(row.facts["rollout_batch"]), int(row.facts.get("n_per_prompt", 1))
     longest = int(row.facts["max_seq"])
     mini = int(row.facts.get("ppo_mini_batch", samples / each))

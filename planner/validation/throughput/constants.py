@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.formulas.faults import LARGEST_USUAL
-from planner.inputs.catalog import Catalog, default_catalog
+from planner.inputs.catalog import Catalog
 from planner.problem.problem import Problem
 from planner.schema.timing import Timing
 
@@ -86,8 +86,11 @@ def with_value(entry: Any, path: Sequence[str], value: float) -> Any:
     return entry.model_copy(update={path[0]: inside})
 
 
-def rests_on(fitted: FittedConstant, problem: Problem) -> bool:
-    """Whether the engine or GPU of a run has the constant, in its precision, and nothing that was on overrides it."""
+def rests_on(fitted: FittedConstant, problem: Problem, shipped: float) -> bool:
+    """Whether the engine or GPU of a run has the constant, in its precision, and nothing that was on overrides it.
+
+    An engine has it where its number is the `shipped` one.
+    """
     if fitted.kind == "gpus":
         eight = problem.precision.compute == "fp8"
         return problem.gpu.id == fitted.owner and eight == (fitted.path[-1] == "fp8")
@@ -97,7 +100,7 @@ def rests_on(fitted: FittedConstant, problem: Problem) -> bool:
         return False
     if fitted.path[0] == "options" and fitted.path[1] not in problem.scenario.engine_options:
         return False
-    return _number(problem.engine, _place(fitted)) == value_of(fitted, default_catalog())
+    return _number(problem.engine, _place(fitted)) == shipped
 
 
 def _place(fitted: FittedConstant) -> tuple[str, ...]:

@@ -210,7 +210,7 @@ def document_of(speed: Speed, source: Mapping[str, Any], catalog: Overlay) -> di
     c = replace(c, arch={**c.arch, **LEFT_OUT.get(c.model.split(" ")[0], {})})
     key = json.dumps(c.arch, sort_keys=True)
     if ("models", key) not in catalog.extra:
-        catalog.extra["models", key] = networks.architecture_of(c)
+        catalog.extra["models", key] = networks.architecture_of(c, catalog)
     modules = [MODULES.get(name, name) for name in c.recompute.get("modules") or []]
     if c.recompute.get("granularity") == "selective" and not modules and not c.recompute.get("every"):
         modules = ["core_attn"]

@@ -74,8 +74,8 @@ def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: C
     refits: list[SpeedRefit] = []
     rests: list[dict[str, bool]] = []
     changes: dict[str, list[tuple[FittedConstant, float]]] = defaultdict(list)
-    for fitted in FITTED:
-        shipped = value_of(fitted, base)
+    as_shipped = {fitted: value_of(fitted, base) for fitted in FITTED}
+    for fitted, shipped in as_shipped.items():
         values, told, under = _over_span(fitted, shipped, estimates, group)
         fit = [row for row, e in enumerate(under) if _sets(fitted, e.speed.accuracy)]
         names = [group[under[row].speed.id] for row in fit]
@@ -91,8 +91,10 @@ def left_out_speeds(estimates: Sequence[Estimate], by: By = "source", catalog: C
         rests.append({e.speed.id: found[group[e.speed.id]] is not None for e in under})
     told_again = {e.speed.id: e for e in estimates}
     for name, constants in changes.items():
-        mine = [e for e in estimates if group[e.speed.id] == name and any(rests_on(c, e.problem) for c, _ in constants)]
-        told_again |= {e.speed.id: e for e in timed_again(mine, partial(_with_all, constants=constants))}
+        own = [e for e in estimates if group[e.speed.id] == name]
+        mine = [e for e in own if any(rests_on(c, e.problem, as_shipped[c]) for c, _ in constants)]
+        change = partial(_with_all, constants=constants, as_shipped=as_shipped)
+        told_again |= {e.speed.id: e for e in timed_again(mine, change)}
     standing = standings([e.speed.id for e in estimates], rests)
     return LeftOutSpeeds(by, tuple(told_again[e.speed.id] for e in estimates), standing, tuple(refits))
 
@@ -102,9 +104,11 @@ def _sets(fitted: FittedConstant, accuracy_class: str) -> bool:
     return accuracy_class in fitted.classes if fitted.classes else accuracy_class not in UNFITTED
 
 
-def _with_all(problem: Problem, constants: Sequence[tuple[FittedConstant, float]]) -> Problem:
+def _with_all(
+    problem: Problem, constants: Sequence[tuple[FittedConstant, float]], as_shipped: Mapping[FittedConstant, float]
+) -> Problem:
     """The problem with those constants changed that it rests on."""
-    for fitted, value in [pair for pair in constants if rests_on(pair[0], problem)]:
+    for fitted, value in [pair for pair in constants if rests_on(pair[0], problem, as_shipped[pair[0]])]:
         problem = with_constant(problem, fitted=fitted, value=value)
     return problem
 
@@ -116,7 +120,7 @@ def _over_span(
 
     Where all rows are of one group nothing can be fitted without it: one other value shows which rows rest on it.
     """
-    able = [e for e in estimates if rests_on(fitted, e.problem)]
+    able = [e for e in estimates if rests_on(fitted, e.problem, shipped)]
     alone = len({group[e.speed.id] for e in able}) == 1
     values = np.unique([allowed(fitted, shipped * step) for step in (STEPS[:2] if alone else STEPS)])
     columns = []
