@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.inputs.catalog import Catalog
 from planner.launch.documents import yaml_document
 from planner.launch.keyed import key_table, optional, settings
+from planner.launch.nemo_rl_value import like_the_policy
 from planner.launch.said import Words, said
 from planner.launch.script import refuse
 from planner.launch.settled import settled
@@ -14,7 +15,10 @@ from planner.search.search import Outcome
 NAME = "nemo-rl"
 FILE = "nemo_rl.yaml"
 TABLE = "nemo_rl_07.yaml"
-BASE = "grpo_math_1B_megatron.yaml"
+BASES = {"grpo": "grpo_math_1B_megatron.yaml", "ppo": "ppo_math_1B_megatron.yaml"}
+"""Files of examples/configs by the algorithm, and the part of the table that has its keys."""
+SHAPED = "ppo.reward_shaping.max_response_length"
+"""Length from which on PPO's base takes rewards away: the responses' own."""
 SAMPLES_OF_THE_BASE = 4
 """train_micro_batch_size of that file, from which it takes the sizes of both passes where none is said."""
 NARROW_TENSOR = 4
@@ -27,28 +31,21 @@ def fragment(outcome: Outcome, catalog: Catalog) -> str:
     assert plan is not None
     if settled(plan).rl is None:
         raise refuse(plan, f"{NAME} launches reinforcement learning", "the scenario has no rl:", "task: rl", "task")
-    words = _scored(plan, _in_packs(plan, _in_pieces(plan, _on_one_cluster(plan, _without_critic(plan, said(plan))))))
-    common, own = (key_table(catalog, TABLE, part) for part in ("common", "megatron"))
+    words = _scored(plan, _in_packs(plan, _in_pieces(plan, _on_one_cluster(plan, said(plan)))))
+    algorithm = "ppo" if words["algorithm"] == "ppo" else "grpo"
+    tables = [key_table(catalog, TABLE, part) for part in ("common", algorithm, "megatron")]
     also = {"uneven_stages", "log_prob_tokens"} | ({"placement"} if not words["colocated"] else set())
-    values = settings(plan, common, words, NAME, own.spoken | also)
-    values |= settings(plan, own, words, NAME, common.spoken | also)
-    values |= optional(plan, common, NAME)
+    spoken: set[str] = set().union(*(table.spoken for table in tables))
+    critic = key_table(catalog, TABLE, "value") if algorithm == "ppo" else None
+    values: Words = {}
+    for table in tables:
+        values |= settings(plan, table, words, NAME, spoken | also | (critic.spoken if critic is not None else set()))
+    values |= optional(plan, tables[0], NAME)
+    if critic is not None:
+        values |= {SHAPED: words["response_length"]} | like_the_policy(values)
+        values |= settings(plan, critic, words, NAME, set(words))
     remarks = ("defaults: names a file of NeMo-RL's examples/configs; put this one beside it, or give its path.",)
-    return yaml_document(outcome, common.engine, {"defaults": BASE, **values}, remarks)
-
-
-def _without_critic(plan: Plan, words: Words) -> Words:
-    """The same words. Raises InputError for PPO, whose value model has keys of its own that are not written here."""
-    if words["algorithm"] != "ppo":
-        return words
-    raise refuse(
-        plan,
-        f"{NAME} trains PPO's value model by a tree of its own, value.*, which is not written here",
-        "examples/run_ppo.py builds on ppo_math_1B_megatron.yaml (@7ea279ab); a file without it would train by GRPO",
-        "algorithm: grpo, or value.megatron_cfg with the degrees of policy.megatron_cfg by hand",
-        "rl",
-        "algorithm",
-    )
+    return yaml_document(outcome, tables[0].engine, {"defaults": BASES[algorithm], **values}, remarks)
 
 
 def _in_pieces(plan: Plan, words: Words) -> Words:

@@ -10,7 +10,7 @@ import pytest
 from planner.costs.item_names import ItemName
 from planner.errors import InputError
 from planner.inputs.catalog import default_catalog
-from planner.inputs.document import Document, load, override
+from planner.inputs.document import Document, load, override, parse_document
 from planner.launch import registry, verl
 from planner.launch.lint import lint
 from planner.search.estimate import estimate
@@ -100,8 +100,8 @@ def test_the_launch_file_is_read_back(ppo: Document, tmp_path: Path, layout: dic
 FSDP2_OF_NEMO = {name: FSDP2[name] for name in FSDP2 if name != "engine"}
 
 
-def test_nemo_rls_value_model_sleeps_in_workers_of_its_own(ppo: Document) -> None:
-    """4 GiB of them while others work; weights twice over TP4 and the optimizer once on the host; no launch file."""
+def test_nemo_rls_value_model_sleeps_in_workers_of_its_own(ppo: Document, tmp_path: Path) -> None:
+    """4 GiB of them while others work; weights twice over TP4 and the optimizer once on the host; read as written."""
     asked = override(ppo, {"engine": "nemo-rl"})
     both, grpo = estimate(asked), estimate(override(asked, {"rl.algorithm": "grpo"}))
     for phase in ("backward", "optimizer", "rollout"):
@@ -112,8 +112,25 @@ def test_nemo_rls_value_model_sleeps_in_workers_of_its_own(ppo: Document) -> Non
     on_host = {entry.name: entry.amount for entry in both.host}
     assert on_host["weight copy (critic)"] == pytest.approx(2 * 2 * PARAMETERS / GIB, rel=2e-3)
     assert on_host[ItemName.SLEEPING_CRITICS_OPTIMIZER] == pytest.approx(12 * PARAMETERS / GIB, rel=2e-3)
-    with pytest.raises(InputError, match="value model by a tree of its own"):
-        registry.files("nemo-rl", search(asked), default_catalog())
+    (text,) = registry.files("nemo-rl", search(asked), default_catalog()).values()
+    keys = parse_document(text, "written").data
+    assert keys["defaults"] == "ppo_math_1B_megatron.yaml"
+    assert keys["value"]["megatron_cfg"] == keys["policy"]["megatron_cfg"]
+    assert keys["value"]["sequence_packing"].items() >= keys["policy"].get("sequence_packing", {}).items()
+    assert (keys["ppo"]["ppo_epochs"], "grpo" in keys) == (1, False)
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    read = lint(path, default_catalog(), ("cluster.node=hgx-h100-8",))
+    assert read.plan is not None, read.open
+    assert read.scenario["rl"]["algorithm"] == "ppo"  # type: ignore[index]
+    assert read.plan.peak_gib == pytest.approx(both.peak_gib, abs=0.01)
+    path.write_text(text.replace("value:", "value:\n  model_name: Qwen/Qwen2.5-1.5B"))
+    other = lint(path, default_catalog(), ("cluster.node=hgx-h100-8",))
+    assert other.found.words["critic_model"] == "Qwen/Qwen2.5-1.5B"
+    apart = text.replace("value:\n", "value:\n  precision: float32\n")
+    path.write_text(apart)
+    told = [why for _, why in lint(path, default_catalog(), ("cluster.node=hgx-h100-8",)).found.unread]
+    assert "value.precision float32 is costed as the policy's bfloat16" in told
 
 
 ZERO_3 = {"engine": "openrlhf", **{name: FSDP2[name] for name in FSDP2 if name != "engine"}, "layout.zero_stage": 3}

@@ -59,7 +59,8 @@ def package(root: Path) -> SimpleNamespace:
         mock.patch.object(typing, "TypedDict", dictionaries),
     ):
         names = {
-            "grpo": "algorithms.grpo", "policy": "models.policy.lm_policy", "generation": "models.generation",
+            "grpo": "algorithms.grpo", "ppo": "algorithms.ppo",
+            "policy": "models.policy.lm_policy", "generation": "models.generation",
             "vllm": "models.generation.vllm.vllm_generation", "cluster": "distributed.virtual_cluster",
             "batches": "distributed.batched_data_dict", "megatron": "models.megatron.setup",
         }  # fmt: skip

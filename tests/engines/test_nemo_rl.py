@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,15 +33,30 @@ def test_nemo_rl_loads_every_plan_over_its_own_configuration(tmp_path: Path) -> 
     OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
     for file in examples.glob("*.yaml"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    base = plain(loader.load_config(tmp_path / "grpo_math_1B_megatron.yaml"))
+    bases = {each: plain(loader.load_config(tmp_path / f"{each}_math_1B_megatron.yaml")) for each in ("grpo", "ppo")}
+    seen = Counter[str]()
     for plan, files in written("nemo-rl", "nemo-rl", PLANS):
         path = tmp_path / "ours.yaml"
         path.write_text(files["nemo_rl.yaml"])
         loaded = loader.load_config(path)
         whole = OmegaConf.to_container(loaded, resolve=True)
         assert isinstance(whole, dict)
-        assert set(plain(loaded)) - set(base) <= KNOWN, set(plain(loaded)) - set(base)
+        rl = plan.problem.scenario.rl
+        assert rl is not None
+        seen[rl.algorithm] += 1
+        base = bases[rl.algorithm]
+        assert set(plain(loaded)) - set(base) <= KNOWN[rl.algorithm], set(plain(loaded)) - set(base)
         read, lay, policy = plain(loaded), plan.layout, "policy."
+        if rl.algorithm == "ppo":
+            both = [{name.removeprefix(each): value for name, value in read.items() if name.startswith(each)}
+                    for each in (policy, "value.")]  # fmt: skip
+            alike = [name for name in both[1] if name.endswith(DECIDES) and "dtensor" not in name and name in both[0]]
+            assert {name: both[1][name] for name in alike} == {name: both[0][name] for name in alike}
+            assert len(alike) >= 10
+            assert read["ppo.ppo_epochs"] == 1
+            assert read["ppo.skip_reference_policy_logprobs_calculation"] == (not rl.reference_model)
+            # algorithms/ppo.py:380-386
+            assert read["value.sequence_packing.enabled"] or read["value.megatron_cfg.context_parallel_size"] == 1
         own = policy + "megatron_cfg."
         degrees = [read[own + f"{name}_model_parallel_size"] for name in ("tensor", "pipeline", "expert")]
         assert degrees == [lay[f"{name}_parallel"] for name in ("tensor", "pipeline", "expert")]
@@ -48,9 +64,7 @@ def test_nemo_rl_loads_every_plan_over_its_own_configuration(tmp_path: Path) -> 
         assert read[own + "sequence_parallel"] == bool(lay["sequence_parallel"])
         assert read[policy + "train_global_batch_size"] == lay["global_batch_size"]
         assert read[policy + "max_total_sequence_length"] == lay["sequence_length"]
-        assert read["grpo.num_prompts_per_step"] == plan.wish.rollout_batch_size
-        rl = plan.problem.scenario.rl
-        assert rl is not None
+        assert read[f"{rl.algorithm}.num_prompts_per_step"] == plan.wish.rollout_batch_size
         assert (read["loss_fn.reference_policy_kl_penalty"] > 0) == rl.reference_model
         again = read[own + "activation_checkpointing"]
         assert again == (any(plan.recomputed) or bool(plan.problem.scenario.layout.recompute_modules))
@@ -74,6 +88,15 @@ def test_nemo_rl_loads_every_plan_over_its_own_configuration(tmp_path: Path) -> 
             assert plan.rollout is not None
             assert nodes * each == plan.rollout.num_gpus
             assert gpus - nodes * each == lay["num_gpus"], files["nemo_rl.yaml"]
+    print(f"by algorithm: {dict(seen)}")
+
+
+DECIDES = (
+    *("_parallel_size", "sequence_parallel", "activation_checkpointing", "recompute_granularity", "recompute_modules"),
+    *("precision", "train_micro_batch_size", "train_global_batch_size", "_mb_tokens", "packing.enabled", "_length"),
+    *("model_name", "make_sequence_length_divisible_by", "pipeline_stage", "cpu_offload", "grad_reduce_in_fp32"),
+)
+"""Ends of keys of the value model that must be the policy's once NeMo-RL has resolved both."""
 
 
 def test_nemo_rl_starts_every_plan(tmp_path: Path) -> None:
@@ -89,9 +112,13 @@ def test_nemo_rl_starts_every_plan(tmp_path: Path) -> None:
     for file in (root / "examples/configs").glob("*.yaml"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     for plan, files in written("nemo-rl", "nemo-rl", PLANS):
+        assert plan.problem.scenario.rl is not None
         (tmp_path / "ours.yaml").write_text(files["nemo_rl.yaml"])
         keys = OmegaConf.to_container(load_config(tmp_path / "ours.yaml"), resolve=True)
         assert isinstance(keys, dict)
+        if plan.problem.scenario.rl.algorithm == "ppo":
+            two_networks(own, keys, plan)
+            continue
         made, lay, gated = set_up(own, keys), plan.layout, plan.problem.architecture.gated_mlp
         config, policy, generation = made["config"], made["policy"], made["generation"]
         ranks = {name: policy.sharding_annotations.get_axis_size(name) for name in AXES}
@@ -101,6 +128,19 @@ def test_nemo_rl_starts_every_plan(tmp_path: Path) -> None:
         assert made["generates_on"].world_size() == plan.rollout.num_gpus == generation.tp_size * generation.dp_size
         megatron_settings(own, config.policy, SimpleNamespace(gated_linear_unit=gated, activation_func=gated))
         cuts(own, plan, policy, config.policy)
+
+
+def two_networks(own: Any, keys: dict[str, Any], plan: Plan) -> None:
+    """PPO's own classes of its configuration, and Megatron's settings of policy and value model alike."""
+    config, gated = own.ppo.MasterConfig(**keys), plan.problem.architecture.gated_mlp
+    assert config.ppo.ppo_epochs == 1
+    made = []
+    for part in (config.policy, config.value):
+        part["megatron_cfg"]["train_iters"] = 1  # as its setup does, from the steps of a run
+        settings = SimpleNamespace(gated_linear_unit=gated, activation_func=gated)
+        megatron_settings(own, part, settings)
+        made.append(vars(settings))
+    assert made[0] == made[1]
 
 
 AXES = ("pipeline_parallel", "data_parallel", "context_parallel", "tensor_parallel")
@@ -118,8 +158,12 @@ def cuts(own: Any, plan: Plan, made: Any, policy: dict[str, Any]) -> None:
     assert len(list(step.make_microbatch_iterator(policy["train_micro_batch_size"]))) == lay["num_micro_batches"]
 
 
-KNOWN: set[str] = set()
-"""Keys that NeMo-RL's code reads and its own example lacks."""
+RECOMPUTED = {"recompute_granularity", "recompute_modules"}
+KNOWN: dict[str, set[str]] = {
+    "grpo": set(),
+    "ppo": {f"{part}.megatron_cfg.{name}" for part in ("policy", "value") for name in RECOMPUTED},
+}
+"""Keys that NeMo-RL's code reads (models/megatron/setup.py:1072-1085) and its own example lacks, by algorithm."""
 
 
 def plain(config: Any) -> dict[str, Any]:

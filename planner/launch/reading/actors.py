@@ -13,8 +13,9 @@ SAME = {"model_name_or_path": None, "num_nodes": "1", "num_gpus_per_node": "8", 
 
 def counts_critic(found: Found) -> bool:
     """Whether a critic beside what is read can be costed: on shared GPUs, without adapters."""
-    rank = found.words.get("adapter_rank")
-    return found.words.get("colocated") is True and not (isinstance(rank, int) and rank > 0)
+    rank, tuner = found.words.get("adapter_rank"), found.words.get("tuner")
+    adapts = isinstance(rank, int) and rank > 0 and tuner in (None, "lora")
+    return found.words.get("colocated") is True and not adapts
 
 
 def say_like_the_actor(found: Found) -> None:

@@ -32,6 +32,8 @@ ROLLS_OUT_BY = {"nemo-rl": ("grpo.", "ppo.", "distillation.", "policy.generation
 """Beginnings of settings without one of which a launcher's run has no rollouts."""
 OF_ROLLOUTS = ("rollout_batch_size", "n_samples_per_prompt", "response_length", "colocated", "asynchronous")
 """Words that a run without rollouts (sft, dpo) does not say, whatever their defaults."""
+VALUE_MODELS = frozenset(("nemo-rl",))
+"""Launchers whose reader says how the second network differs from the policy."""
 CRITICS = frozenset(("gae", "ppo"))
 """Estimators of advantages that take a second network."""
 DEGREES_APART = ("tensor_parallel_size", "context_parallel_size", "sequence_parallel_degree", "expert_parallel_size")
@@ -110,6 +112,8 @@ def _of_critics(found: Found) -> None:
         return
     if found.launcher == "verl" and names_critic(found):
         say_critic(found, megatron=found.engine == VERL["megatron"])
+        return
+    if found.launcher in VALUE_MODELS and counts_critic(found):
         return
     if found.launcher in OF_ACTOR and counts_critic(found):
         say_like_the_actor(found)

@@ -1,7 +1,15 @@
-"""What NeMo-RL's packs hold: its files say tokens of a whole micro-batch, which context ranks share."""
+"""What NeMo-RL's packs hold, whose files say tokens of a whole micro-batch, which context ranks share; its value model.
+
+Source of the value model: NeMo-RL @7ea279ab algorithms/ppo.py:762-784, models/value/config.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from planner.errors import Place
+from planner.launch.keyed import KeyTable, written
+from planner.launch.nemo_rl_value import DECIDES, POLICY, VALUE, values_key
 from planner.launch.reading.found import Found
 
 KEYS = {
@@ -10,13 +18,46 @@ KEYS = {
 }
 
 
-ASYNCHRONOUS = "grpo.async_grpo.enabled"
+ASYNCHRONOUS = ("grpo.async_grpo.enabled", "ppo.async_ppo.enabled")
+OF_PPO = ("ppo.", VALUE)
+"""Beginnings of settings that a run with a value model has."""
+EPOCHS, EPOCHS_OF_THE_BASE = "ppo.ppo_epochs", 4
+"""Passes over a rollout that train both networks."""
+UNPACKED = {f"{VALUE}sequence_packing.enabled": "false"}
+"""What the value model's base says otherwise than the policy's."""
 
 
 def say_when(found: Found) -> None:
     """Asynchronous where its own switch says so: vLLM's asynchronous engine and a corrected loss serve others too."""
     found.places.pop("asynchronous", None)
-    found.say("asynchronous", ASYNCHRONOUS in found.options and found.has(ASYNCHRONOUS), ASYNCHRONOUS)
+    found.say("asynchronous", any(name in found.options and found.has(name) for name in ASYNCHRONOUS), *ASYNCHRONOUS)
+
+
+def say_value_model(found: Found, tables: Iterable[KeyTable]) -> None:
+    """PPO: the value model is costed as the policy is, and what it is told otherwise is listed."""
+    first = next((option for name, option in found.options.items() if name.startswith(OF_PPO)), None)
+    if first is None:
+        return
+    found.say("algorithm", "ppo", first.name)
+    epochs = found.number(EPOCHS) if EPOCHS in found.options else EPOCHS_OF_THE_BASE
+    if epochs != 1:
+        place = found.options[EPOCHS].place if EPOCHS in found.options else first.place
+        found.note(place, f"{EPOCHS} {epochs}: the step is timed with one pass over a rollout")
+    model, policys = found.options.get(f"{VALUE}model_name"), found.options.get(f"{POLICY}model_name")
+    if model is not None and policys is not None and model.known and model.text != policys.text:
+        found.say("critic_model", model.text, model.name)
+    for key in (key for table in tables for key in table.keys):
+        name = values_key(key.name)
+        if name is None or not name.endswith(DECIDES):
+            continue
+        own, its = found.options.get(name), found.options.get(key.name)
+        usual = written(key.default)
+        said, other = (one.text.lower() if one is not None else usual for one in (own, its))
+        said = UNPACKED.get(name, said) if own is None else said
+        if said != other:
+            place = next((one.place for one in (own, its) if one is not None), found.places.get("model", Place("?")))
+            how = "" if own is not None else " by default"
+            found.note(place, f"{name} {said}{how} is costed as the policy's {other}")
 
 
 def say_packs(found: Found, log_prob_times: int) -> None:

@@ -20,12 +20,12 @@ from planner.launch.reading.keyed import say_keyed, say_options
 from planner.launch.reading.machines import say_machines
 from planner.launch.reading.megatron import say_megatron
 from planner.launch.reading.methods import say_optimizer
-from planner.launch.reading.nemo_rl import say_packs, say_when
+from planner.launch.reading.nemo_rl import say_packs, say_value_model, say_when
 from planner.launch.reading.shell import Bash, read_script
 from planner.launch.reading.slime import say_slime
 from planner.launch.reading.swift import LAUNCHER as SWIFT
 from planner.launch.reading.swift import say_ranks, trains
-from planner.launch.reading.tables import KINDS, TABLES
+from planner.launch.reading.tables import TABLES, parts_of
 from planner.launch.reading.torchtune import ENGINES as TORCHTUNE
 from planner.launch.reading.torchtune import LAUNCHER as TUNES
 from planner.launch.reading.torchtune import one_gpu, say_torchtune
@@ -75,7 +75,7 @@ RL_OPTION = "--rollout-batch-size"
 COSTED = {"openrlhf": "openrlhf.cli.train_ppo_ray"}
 """The one program of a launcher that is costed."""
 ROLLS_OUT = frozenset(("slime",))
-ITS_OWN_BASES = frozenset(("grpo_math_1B", "grpo_math_1B_megatron"))
+ITS_OWN_BASES = frozenset(("grpo_math_1B", "grpo_math_1B_megatron", "ppo_math_1B", "ppo_math_1B_megatron"))
 """Files of NeMo-RL's examples whose values are the defaults of catalogs/flags/nemo_rl_07.yaml."""
 PACKS_WHOLE = frozenset(("nemo-rl",))
 """Launchers whose files say the tokens of a whole micro-batch."""
@@ -288,13 +288,13 @@ def _machines(found: Found, shell: Bash) -> None:
 
 def _say(found: Found, catalog: Catalog, words: tuple[Word, ...], command: Sequence[str]) -> None:
     if found.launcher in TABLES:
-        named = [part for part in TABLES[found.launcher] if part[1] in KINDS.get(found.engine, {part[1]})]
-        tables = [key_table(catalog, *part) for part in named]
+        tables = [key_table(catalog, *part) for part in parts_of(found.launcher, found.engine, found.options)]
         say_keyed(found, tables)
         say_options(found, tables[0])
         say_optimizer(found, map(catalog.flags, dict.fromkeys(file for file, _ in TABLES[found.launcher])))
         if found.launcher in PACKS_WHOLE:
             say_when(found)
+            say_value_model(found, tables)
             packing = catalog.find("engines", found.engine, None).packing
             say_packs(found, packing.log_prob_times if packing is not None else 1)
         if found.launcher == TUNES:

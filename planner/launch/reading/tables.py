@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from planner.schema.tables import TRANSFORMERS
 
 FAMILY = TRANSFORMERS
@@ -10,7 +12,8 @@ OF_VERL = ("common", "megatron", "fsdp1", "fsdp2", "fsdp", "megatron_overrides",
 TABLES: dict[str, tuple[tuple[str, str], ...]] = {
     "verl": tuple(("verl_091.yaml", part) for part in OF_VERL),
     "nemo-rl": tuple(
-        ("nemo_rl_07.yaml", part) for part in ("common", "megatron", "dtensor", "megatron_adapter", "dtensor_adapter")
+        ("nemo_rl_07.yaml", part)
+        for part in ("grpo", "ppo", "common", "megatron", "dtensor", "megatron_adapter", "dtensor_adapter")
     ),
     "openrlhf": (("openrlhf_0112.yaml", "flags"), ("openrlhf_0112.yaml", "adapter")),
     "ms-swift": (("ms_swift_460.yaml", "flags"), ("ms_swift_460.yaml", "adapter")),
@@ -40,11 +43,22 @@ KINDS: dict[str, set[str]] = {
     "verl-megatron": {"common", "megatron", "megatron_overrides", "megatron_adapter"},
     "verl-fsdp1": {"common", "fsdp1", "fsdp", "fsdp_adapter"},
     "verl-fsdp2": {"common", "fsdp2", "fsdp", "fsdp_adapter"},
-    "nemo-rl": {"common", "megatron", "megatron_adapter"},
-    "nemo-rl-fsdp2": {"common", "dtensor", "dtensor_adapter"},
+    "nemo-rl": {"common", "grpo", "ppo", "megatron", "megatron_adapter"},
+    "nemo-rl-fsdp2": {"common", "grpo", "ppo", "dtensor", "dtensor_adapter"},
     "deepspeed": OF_TRAINERS | {"deepspeed", "plugin"},
     "fsdp2": OF_TRAINERS | {"fsdp", "older"},
     "transformers": OF_TRAINERS,
     "transformers-ddp": OF_TRAINERS,
 }
 """Parts that belong to an engine, where a launcher serves several."""
+ONE_OF = {"nemo-rl": (("ppo", "ppo."), ("grpo", ""))}
+"""Parts of a launcher of which a file is read by one, the first whose beginning some setting has."""
+
+
+def parts_of(launcher: str, engine: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """(file, part) of the tables that a file for this engine with settings of these names is read by."""
+    every, choices = list(names), ONE_OF.get(launcher, ())
+    taken = next((part for part, begins in choices if any(name.startswith(begins) for name in every)), None)
+    others = {part for part, _ in choices} - {taken}
+    own = [each for each in TABLES[launcher] if each[1] in KINDS.get(engine, {each[1]})]
+    return [each for each in own if each[1] not in others]
