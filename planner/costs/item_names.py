@@ -13,6 +13,7 @@ class ItemName(StrEnum):
     ACTIVATIONS_KEPT_LAYERS = "activations, kept layers"
     ACTIVATIONS_LAYER_BEING_RECOMPUTED = "activations, layer being recomputed"
     ACTIVATIONS_RECOMPUTED_LAYERS = "activations, recomputed layers"
+    ACTIVATIONS_TOWER = "activations, vision tower"
     ADAPTER_PRODUCTS = "adapter products"
     ALLOCATOR_RESERVE = "allocator reserve"
     ANSWERS_CHECKED = "answers checked"

@@ -12,6 +12,7 @@ from planner.inputs.document import Document
 from planner.problem.critics import refused_critic
 from planner.problem.linear_attention import linear_attention
 from planner.problem.preference import refused_pairs
+from planner.problem.towers import of_tower
 from planner.problem.wishes import allowed
 from planner.schema.catalog import Architecture, Gpu, Node, Precision
 from planner.schema.engine import Engine
@@ -276,7 +277,7 @@ def work_contradictions(
     """Parts and modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
     wrong = linear_attention(document, scenario, architecture, engine, catalog)
     wrong += refused_pairs(document, scenario, engine)
-    wrong += _frozen(document, scenario, architecture)
+    wrong += of_tower(document, scenario, architecture)
     if scenario.adapter is not None:
         try:
             lora_parameters(architecture, scenario.adapter.rank, tuple(scenario.adapter.targets))
@@ -316,20 +317,6 @@ def work_contradictions(
                 )
             )
     return wrong
-
-
-def _frozen(document: Document, scenario: Scenario, architecture: Architecture) -> list[Mistake]:
-    """Parts that a network has not, or that an adapter freezes anyway."""
-    if not scenario.frozen:
-        return []
-    where = document.place(("frozen",))
-    if scenario.adapter is not None:
-        because = "an adapter trains in the place of all weights of its base, which are frozen with the tower"
-        return [Mistake("frozen beside an adapter says nothing", where, because, "leave frozen out")]
-    if not architecture.vision_parameters:
-        because = f"{architecture.id} has no vision tower that is counted"
-        return [Mistake(f"frozen names {' and '.join(scenario.frozen)}", where, because, "leave frozen out")]
-    return []
 
 
 def _placement(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:

@@ -174,8 +174,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
     node: Node = as_used(scenario.cluster, catalog.find("nodes", str(scenario.cluster.node)))
     gpu: Gpu = catalog.named_by("gpus", "nodes", node.id, "gpu")
     precision = catalog.find("precisions", str(scenario.precision))
-    adapter = scenario.adapter
-    base = precision if adapter is None else catalog.find("precisions", adapter.base_precision)
+    base = precision if (adapter := scenario.adapter) is None else catalog.find("precisions", adapter.base_precision)
     own = load_own(document, scenario, node, gpu)
     node = own.node
     wrong = refusals(document, Asked(scenario, engine, precision, gpu))
@@ -208,6 +207,7 @@ def _one(names: Names, variant: Variant, shared: dict[str, Any]) -> tuple[list[M
             critic=shared["critic"],
             wishes=wishes,
             frozen=tuple(scenario.frozen),
+            image_tokens=scenario.batch.image_tokens,
         ),
         engine=engine,
         machines=Machines(

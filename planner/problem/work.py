@@ -30,6 +30,8 @@ class Work:
     """Best first: fewest given up, then in playbook order, then by how much."""
     frozen: tuple[FrozenPart, ...] = ()
     """Parts of a network with a vision tower that stay frozen while the rest trains."""
+    image_tokens: int | None = None
+    """Of a sequence's tokens, at most how many the tower makes, where that is stated."""
 
     @cached_property
     def parameters(self) -> ArchitectureParameters:

@@ -17,6 +17,7 @@ TRAINING = (
         "activations",
         (
             ItemName.ACTIVATIONS_EMBEDDING,
+            ItemName.ACTIVATIONS_TOWER,
             ItemName.ACTIVATIONS_KEPT_LAYERS,
             ItemName.ACTIVATIONS_RECOMPUTED_LAYERS,
             ItemName.ACTIVATIONS_LAYER_BEING_RECOMPUTED,

@@ -25,6 +25,20 @@ class ParameterCounts(Frozen):
     counted_with: str | None = None
 
 
+class VisionKept(Frozen):
+    """What a vision tower keeps of one patch for its backward pass, computed in 16 bits. [bytes]"""
+
+    patches_per_token: int = Field(ge=1, le=4096)
+    """Patches that its projector makes one token of."""
+    trained_bytes: int = Field(ge=0, le=10**9)
+    """Of all its blocks and the projector."""
+    recomputed_bytes: int = Field(ge=0, le=10**9)
+    """The same where its blocks are recomputed: their inputs, and the projector's."""
+    projector_bytes: int = Field(ge=0, le=10**9)
+    """Where the projector alone is trained."""
+    source: str
+
+
 class RopeScaling(Frozen):
     """Rotary frequencies stretched beyond the lengths first trained on; names are those of config.json."""
 
@@ -82,6 +96,8 @@ class Architecture(Frozen):
     but where the scenario's `frozen` names them."""
     projector_parameters: int = Field(default=0, ge=0, le=10**12)
     """Of vision_parameters, those that turn its patches into tokens of the language model (merger, aligner)."""
+    vision_kept: VisionKept | None = None
+    """None where nobody has counted."""
     attention_bias: bool = False
     """Bias on the query, key and value projections."""
     attention_out_bias: bool = False

@@ -19,6 +19,8 @@ class Recompute(Frozen):
     """Each stage may have its own number (needs a custom layout where the engine has one flag)."""
     partial: bool = True
     """Fewer layers than the stage has may be recomputed."""
+    tower_too: bool = False
+    """The blocks of a vision tower are recomputed with the layers, by one switch."""
     per_chunk: bool = False
     """The number is that of each chunk of an interleaved stage, so that a stage recomputes a multiple of its chunks."""
 

@@ -124,6 +124,8 @@ class Batch(Frozen):
     """In RL: samples of one pass that takes log-probabilities; by default as in training."""
     log_prob_max_tokens_per_gpu: Tokens | None = None
     """The same as tokens a GPU up to which samples are packed; by default as in training, or as the engine has it."""
+    image_tokens: Tokens | None = None
+    """Of a sequence's tokens, at most how many a vision tower makes; what it keeps for them is counted then."""
     mean_sequence_length: Tokens | None = None
     """Tokens really in a sequence where lengths vary and padding is removed; times follow it, memory the maximum."""
 

@@ -48,6 +48,7 @@ Batch.micro_batch_size | sequences | [1, 2, 4]
 Batch.max_tokens_per_gpu | tokens | 16384
 Batch.log_prob_micro_batch_size | samples | 8
 Batch.log_prob_max_tokens_per_gpu | tokens | 32768
+Batch.image_tokens | tokens | 1024
 Batch.mean_sequence_length | tokens | 2048
 Change.name | - | "half the batch" | Name of the change in the report.
 Change.published | - | true

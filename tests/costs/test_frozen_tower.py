@@ -9,6 +9,7 @@ import pytest
 
 from planner.costs.item_names import ItemName
 from planner.errors import InputError
+from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
@@ -17,6 +18,7 @@ from planner.units import GIB
 WHOLE, TOWER, PROJECTOR = 8_292_166_656, 631_975_680, 44_574_464
 """Parameters of Qwen2.5-VL-7B, of its tower and of the merger behind it (transformers 5.23.0 on the meta device)."""
 BOTH = ("vision_tower", "projector")
+IMAGES = {"global_batch_size": 8, "sequence_length": 1024, "micro_batch_size": 1, "image_tokens": 256}
 
 
 @cache
@@ -104,9 +106,47 @@ def test_ms_swifts_own_figures(model: str, gib: int) -> None:
     [
         ({"model": "qwen2.5-7b"}, "no vision tower"),
         ({"adapter": {"rank": 8}}, "an adapter trains in the place of all weights"),
+        ({"model": "mistral-small-3.1-24b", "batch": IMAGES}, "what a vision tower keeps is not known"),
+        ({"batch": {**IMAGES, "image_tokens": 2048}}, "a sequence has 1024 tokens"),
     ],
 )
 def test_what_cannot_be_frozen_is_refused(change: dict[str, object], why: str) -> None:
-    with pytest.raises(InputError, match=r"frozen") as refused:
+    with pytest.raises(InputError, match=r"frozen|image_tokens") as refused:
         planned("fsdp2", BOTH, json.dumps(change))
     assert why in str(refused.value.problems[0].because)
+
+
+def kept(engine: str, frozen: tuple[str, ...], **layout: object) -> float:
+    """Bytes that the tower keeps of 1,024 patches, at the fullest moment of the first stage."""
+    plan = planned(engine, frozen, json.dumps({"batch": IMAGES, "layout": layout}))
+    items = [item for moment in plan.memory if moment.stage == 0 for item in moment.items]
+    return max((item.amount * GIB for item in items if item.name == ItemName.ACTIVATIONS_TOWER), default=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "depth", "hidden", "inner"),
+    [("qwen2.5-vl-3b", 32, 1280, 3420), ("qwen2.5-vl-7b", 32, 1280, 3420), ("qwen3-vl-2b", 24, 1024, 4096),
+     ("qwen3-vl-4b", 24, 1024, 4096), ("qwen3-vl-8b", 27, 1152, 4304), ("qwen3-vl-32b", 27, 1152, 4304),
+     ("qwen3-vl-30b-a3b", 27, 1152, 4304), ("qwen3-vl-235b-a22b", 27, 1152, 4304)],
+)  # fmt: skip
+def test_what_autograd_counted_is_the_sum_by_hand(model: str, depth: int, hidden: int, inner: int) -> None:
+    """A patch and block, in 16 bits, 16 heads. Both: projected q, k, v 6 h, q and k turned 4 h, output 2 h, log-sum-exp
+    64. Qwen2.5: two norms of 4 h in fp32, 2 h normalised, 2 h scaled and 4 B each, MLP 4 x 2 f. Qwen3: two norms of
+    2 h, 2 h scaled and 8 B each, MLP 2 x 2 f. Recomputed, its input 2 h."""
+    found = default_catalog().find("models", model).vision_kept
+    assert found is not None
+    if model.startswith("qwen2.5"):
+        block = 12 * hidden + 64 + 2 * (8 * hidden + 4) + 8 * inner
+    else:
+        block = 12 * hidden + 64 + 2 * (4 * hidden + 8) + 4 * inner
+    assert found.trained_bytes - found.recomputed_bytes == depth * (block - 2 * hidden)
+
+
+def test_a_tower_that_trains_keeps_what_its_patches_make() -> None:
+    """256 tokens of 4 patches each; Transformers' one switch recomputes its blocks with the layers."""
+    assert kept("fsdp2", (), recomputed_layers=0) == pytest.approx(1024 * 2_044_856)
+    assert kept("fsdp2", ()) == kept("fsdp2", ("projector",)) == pytest.approx(1024 * 102_072)
+    assert kept("fsdp2", ("vision_tower",)) == pytest.approx(1024 * 12_034)
+    assert kept("fsdp2", BOTH) == 0
+    assert kept("megatron-core", (), tensor_parallel=2) == pytest.approx(1024 * 2_044_856)
+    assert kept("megatron-core", (), pipeline_parallel=2) == pytest.approx(2 * 1024 * 2_044_856)

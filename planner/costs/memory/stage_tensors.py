@@ -13,6 +13,7 @@ from planner.costs.ledger import Item
 from planner.costs.memory.groups import group_of_layers
 from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.tensor_widths import TensorSizes
+from planner.costs.memory.tower import tower_activations
 from planner.formulas.activations import in_flight_layers_factor
 from planner.problem.layouts import Floats
 from planner.schema.engine import Tensor
@@ -124,12 +125,12 @@ class StageTensors(StageParameters):
         return engine.saved if self.problem.scenario.adapter is None else [*engine.saved, *engine.saved_by_adapter]
 
     def of_embedding(self, in_flight: Floats) -> tuple[Item, ...]:
-        """What the embedding keeps on the first stage, of each micro-batch in flight."""
-        kept = self.problem.engine.embedded
+        """What embedding and vision tower keep on the first stage, of each micro-batch in flight."""
+        kept, tower = self.problem.engine.embedded, tower_activations(self, in_flight)
         if not kept:
-            return ()
+            return tower
         each = self.is_first * in_flight * self.sizes.of(kept, moe_layer=False)
-        return (Item(ItemName.ACTIVATIONS_EMBEDDING, each, "; ".join(t.source for t in kept)),)
+        return (Item(ItemName.ACTIVATIONS_EMBEDDING, each, "; ".join(t.source for t in kept)), *tower)
 
     @cached_property
     def layer_activations(self) -> tuple[Floats, Floats]:
