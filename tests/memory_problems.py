@@ -52,7 +52,8 @@ def combinations() -> list[dict[str, Any]]:
     for model in CATALOG.all("models"):
         length = min(4096, model.learned_positions or 4096)
         batch = {"global_batch_size": 8, "sequence_length": length, "micro_batch_size": 1}
-        out.append(pinned("megatron-core", model=model.id, batch=batch))
+        engine = "transformers" if model.is_hybrid else "megatron-core"
+        out.append(pinned(engine, model=model.id, batch=batch))
     out += [
         pinned(engine, model=model) for engine in CATALOG.ids("engines") for model in ("qwen2.5-7b", "deepseek-v2-lite")
     ]

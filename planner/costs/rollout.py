@@ -49,6 +49,10 @@ def decode_kernels(problem: Problem) -> float:
         full = a.full_attention_layers / a.num_hidden_layers
         attention = full * (attention + a.attn_output_gate) + (1 - full) * 8
     experts = 8 + (3 if a.shared_expert_intermediate_size else 0)
+    if a.is_hybrid:
+        # A norm with its residual each; Mamba-2: projections in and out, convolution, state, norm with its gate.
+        mlp = (experts if a.is_moe else 3) + 1
+        return a.full_attention_layers * (attention - 1) + a.mamba_layers * 6 + a.mlp_layers * mlp
     dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts
 
@@ -130,14 +134,21 @@ class RolloutCosts:
 
     @cached_property
     def state_bytes(self) -> Floats:
-        """What layers with linear attention keep of one sequence, however long, on one GPU. [bytes]
+        """What layers with linear attention or Mamba-2 keep of one sequence, however long, on one GPU. [bytes]
 
             layers * (heads * key * value * 4 + (kernel - 1) * (2 keys + values) * 2) / tp
+            layers * (width * state * 4 + (kernel - 1) * mixed * 2) / tp                       (Mamba-2)
 
-        A state in fp32 (mamba_ssm_dtype of the networks' config.json) and the inputs of the convolution.
-        Source: transformers 5.23.0 Qwen3NextGatedDeltaNet; sglang and vLLM keep the same, cut by heads.
+        A state in fp32 (mamba_ssm_dtype, mamba_ssm_cache_dtype of the networks' config.json) and the inputs of the
+        convolution. Source: transformers 5.23.0 Qwen3NextGatedDeltaNet, NemotronHMamba2Mixer; sglang and vLLM keep the
+        same, cut by heads.
         """
         a = self.problem.architecture
+        if a.is_hybrid:
+            kept = (
+                a.mamba_width * (a.ssm_state_size or 0) * 4.0 + ((a.mamba_conv_kernel or 1) - 1) * a.mamba_mixed * 2.0
+            )
+            return np.asarray(a.mamba_layers * kept / self.choices.tensor_parallel)
         state = (a.linear_key_head_dim or 0) * a.linear_value_width * 4.0
         inputs = ((a.linear_conv_kernel_dim or 1) - 1) * (2 * a.linear_key_width + a.linear_value_width) * 2.0
         return np.asarray(a.linear_layers * (state + inputs) / self.choices.tensor_parallel)

@@ -27,6 +27,9 @@ def weight_tensors(problem: Problem) -> int:
     a = problem.architecture
     attention = (6 if a.is_mla else 4) + a.norms_per_layer + 2 * (a.qk_norm != "none")
     dense = problem.parameters.num_dense_layers if a.is_moe else a.num_hidden_layers
+    if a.is_hybrid:
+        mlp = 2 * (a.num_experts or 1) + a.is_moe + 2 * (a.shared_expert_intermediate_size > 0)
+        return a.full_attention_layers * 5 + a.mamba_layers * 9 + a.mlp_layers * (mlp + 1) + 3
     experts = 3 * (a.num_experts or 0) + 1 + 3 * (a.shared_expert_intermediate_size > 0)
     return a.num_hidden_layers * attention + dense * 3 + (a.num_hidden_layers - dense) * experts + 3
 

@@ -52,11 +52,13 @@ def attention_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
 
 
 def linear_matrices(s: Architecture) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of the matrices of linear attention by name; none where no layer has it.
+    """Inputs and outputs of the matrices of linear attention or Mamba-2 by name; none where no layer has it.
 
     Source: transformers 5.23.0, Qwen3NextGatedDeltaNet (queries, keys, values and gate in one matrix, betas and decays
-    in one) and Qwen3_5GatedDeltaNet.
+    in one), Qwen3_5GatedDeltaNet and NemotronHMamba2Mixer.
     """
+    if s.is_hybrid:
+        return {"in_proj": (s.hidden_size, s.mamba_projected), "out_proj": (s.mamba_width, s.hidden_size)}
     if not s.is_linear:
         return {}
     h, mixed, values = s.hidden_size, 2 * s.linear_key_width + s.linear_value_width, s.linear_value_width

@@ -29,6 +29,7 @@ def model_flop_per_token(
                                 a d: width of the queries, s: tokens of its sequence (attention counted in full)
         + 18 M n k v            M layers with linear attention, n states of k times v: read for the key, written, read
                                 for the query
+        + 12 M w N              M layers of Mamba-2, w channels of N numbers each: written and read
         4 N + 6 n + 12 L a d s  where N is frozen under n parameters of adapters: a frozen weight has no gradient of its
                                 own, so that its backward pass is one product and not two
         + 2 V h                 where the head is trained whole beside adapters
@@ -40,6 +41,7 @@ def model_flop_per_token(
     attention = 12 * architecture.full_attention_layers * architecture.query_width * sequence_length
     state = (architecture.linear_key_head_dim or 0) * architecture.linear_value_width
     attention += 18 * architecture.linear_layers * state
+    attention += 12 * architecture.mamba_layers * architecture.mamba_width * (architecture.ssm_state_size or 0)
     if not frozen:
         return float(6 * used + attention)
     head = 2 * architecture.vocab_size * architecture.hidden_size if trained_head else 0

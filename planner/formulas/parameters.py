@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from planner.formulas.matrices import all_linear, attention_matrices, linear_matrices, mlp_matrices
 
 if TYPE_CHECKING:
+    from planner.schema.architecture import LayerKind
     from planner.schema.catalog import Architecture
 
 ALL_LINEAR = "all-linear"
@@ -30,7 +31,7 @@ LATENTS = ("q_a_proj", "kv_a_proj_with_mqa")
 
 @dataclass(frozen=True)
 class LayerParameters:
-    """Parameters of one transformer layer, of the mean one where some have linear attention. [elements]"""
+    """Parameters of one transformer layer, of the mean one where layers are of several kinds. [elements]"""
 
     attention_sharded: float
     """Query, key, value (or latent up-projections) and output matrices, biases of the first three, attention sinks."""
@@ -38,16 +39,16 @@ class LayerParameters:
     """Query/key norms, output bias, and the down-projections of latent attention with their norms."""
     norm: int
     """The norms over the hidden size."""
-    dense_mlp_sharded: int
-    dense_mlp_replicated: int
+    dense_mlp_sharded: float
+    dense_mlp_replicated: float
     """Bias of the down-projection."""
-    router: int
+    router: float
     """Router matrix and bias, and the gate of the shared expert."""
-    routed_experts: int
+    routed_experts: float
     """All experts of the layer together."""
-    shared_experts: int
+    shared_experts: float
     linear_sharded: float = 0
-    """Of linear attention: projections in and out, convolution, decay rates and step biases of the heads."""
+    """Of linear attention or Mamba-2: projections in and out, convolution, decay rates and step biases of the heads."""
     linear_replicated: float = 0
     """The norm over one value head of linear attention."""
 
@@ -93,7 +94,9 @@ class ArchitectureParameters:
     full_attention: tuple[int, int]
     """Sharded and replicated parameters of attention in a layer that attends."""
     linear_attention: tuple[int, int]
-    """The same of linear attention in a layer that has it; none where no layer has."""
+    """The same of linear attention or Mamba-2 in a layer that has it; none where no layer has."""
+    mlp_share: float
+    """Share of the layers that have an MLP or experts: 1 unless each layer is one block alone."""
 
     @property
     def total(self) -> int:
@@ -133,6 +136,8 @@ def count_parameters(architecture: Architecture) -> ArchitectureParameters:
         latent     h q + q a (n + r) + h (c + r) + c a (n + v) + a v h + q + c
                    q, c the query and key/value ranks; n, r, v the nope, rope and value head sizes;
                    without q_lora_rank the query matrix is h a (n + r)
+        Mamba-2    h (2 w + 2 g N + n) + (c + 1) (w + 2 g N) + 3 n + w + w h
+                   w the width of n heads, g groups of N numbers, c the convolution's kernel
         MLP        3 h f gated, 2 h f plain                  (+ biases)
         MoE        E times an MLP of moe_intermediate_size + the shared MLP + router h E
         ends       V h + V h unless tied + learned positions times h + final norm (+ V where the head has a bias)
@@ -142,15 +147,18 @@ def count_parameters(architecture: Architecture) -> ArchitectureParameters:
     return _count(architecture)
 
 
-def matrix_elements(architecture: Architecture, *, moe_layer: bool, linear: bool = False) -> int:
+def matrix_elements(architecture: Architecture, *, moe_layer: bool, kind: LayerKind = "full") -> int:
     """Elements of the matrices of one layer's linear modules: no biases, no norms, no routed experts. [elements]
 
-    In a layer with experts, router, shared experts and their gate; in one with `linear` attention its projections.
+    In a layer with experts, router, shared experts and their gate; in one with linear attention its projections.
     """
     s = architecture
-    attention = linear_matrices(s) if linear else attention_matrices(s)
-    names = attention if linear else all_linear(s)
+    other = kind in ("linear", "mamba")
+    attention = linear_matrices(s) if other else attention_matrices(s) if kind != "mlp" else {}
+    names = attention if other else all_linear(s)
     separate = sum(into * out for into, out in (attention[n] for n in names if n in attention))
+    if kind in ("mamba", "attention"):
+        return separate
     width = s.shared_expert_intermediate_size if moe_layer else s.intermediate_size
     router = s.hidden_size * ((s.num_experts or 0) + s.shared_expert_gate) * moe_layer
     return separate + (3 if s.gated_mlp else 2) * s.hidden_size * width + router
@@ -177,6 +185,7 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
     attention, mlp = attention_matrices(architecture), mlp_matrices(architecture)
     linear, attending = linear_matrices(architecture), architecture.full_attention_layers
+    others = architecture.linear_layers + architecture.mamba_layers
     unknown = [n for n in names if n != ALL_LINEAR and n not in attention and n not in linear and n not in mlp]
     if unknown:
         known = ", ".join([ALL_LINEAR, *attention, *linear, *mlp])
@@ -185,7 +194,7 @@ def adapted_sides(architecture: Architecture, targets: Iterable[str] | str = ALL
     sides: list[tuple[int, int]] = []
     for name in all_linear(architecture) if ALL_LINEAR in names else names:
         into, out = (side * attending for side in attention.get(name, (0, 0)))
-        more = (side * architecture.linear_layers for side in linear.get(name, (0, 0)))
+        more = (side * others for side in linear.get(name, (0, 0)))
         into, out = (one + other for one, other in zip((into, out), more, strict=True))
         if name in mlp:
             wide = sum(mlp[name] * width * count for width, count in widths)
@@ -259,17 +268,19 @@ def _count(s: Architecture) -> ArchitectureParameters:
     h, full = s.hidden_size, s.full_attention_layers / s.num_hidden_layers
     norm = h * (s.norm_vectors if s.norm_vectors is not None else 1 if s.norm == "rmsnorm" else 2)
     attention = _mla(s) if s.kv_lora_rank is not None else _grouped_query_attention(s)
-    other = linear_attention(s) if s.is_linear else (0, 0)
-    # The mean layer: each has one of the two.
-    sharded, replicated = (amount * full for amount in attention) if s.is_linear else attention
-    linear = {"linear_sharded": other[0] * (1 - full), "linear_replicated": other[1] * (1 - full)}
+    other = linear_attention(s) if s.is_linear else mamba(s) if s.is_hybrid else (0, 0)
+    # The mean layer: each has one of the two, or of the three.
+    sharded, replicated = (amount * full for amount in attention) if s.is_linear or s.is_hybrid else attention
+    rest = s.linear_layers + s.mamba_layers
+    others = [amount * rest / s.num_hidden_layers for amount in other]
+    linear = {"linear_sharded": others[0], "linear_replicated": others[1]}
     dense_mlp = _mlp(s, s.intermediate_size)
     dense = LayerParameters(
         attention_sharded=sharded,
         attention_replicated=replicated,
         norm=s.norms_per_layer * norm,
-        dense_mlp_sharded=dense_mlp - (h if s.mlp_bias else 0),
-        dense_mlp_replicated=h if s.mlp_bias else 0,
+        dense_mlp_sharded=_mean_mlp(s, dense_mlp - (h if s.mlp_bias else 0)),
+        dense_mlp_replicated=_mean_mlp(s, h if s.mlp_bias else 0),
         router=0,
         routed_experts=0,
         shared_experts=0,
@@ -281,7 +292,7 @@ def _count(s: Architecture) -> ArchitectureParameters:
         num_dense = s.first_k_dense_replace
         num_moe = s.num_hidden_layers - num_dense
         expert = _mlp(s, width)
-        idle = num_moe * (s.num_experts - active) * expert
+        idle = (s.mlp_layers - num_dense) * (s.num_experts - active) * expert
         shared = s.shared_expert_intermediate_size
         moe = LayerParameters(
             attention_sharded=sharded,
@@ -289,9 +300,9 @@ def _count(s: Architecture) -> ArchitectureParameters:
             norm=s.norms_per_layer * norm,
             dense_mlp_sharded=0,
             dense_mlp_replicated=0,
-            router=(h + s.router_bias) * s.num_experts + (h if s.shared_expert_gate else 0),
-            routed_experts=s.num_experts * expert,
-            shared_experts=_mlp(s, shared) if shared else 0,
+            router=_mean_mlp(s, (h + s.router_bias) * s.num_experts + (h if s.shared_expert_gate else 0)),
+            routed_experts=_mean_mlp(s, s.num_experts * expert),
+            shared_experts=_mean_mlp(s, _mlp(s, shared)) if shared else 0,
             **linear,
         )
     return ArchitectureParameters(
@@ -310,6 +321,7 @@ def _count(s: Architecture) -> ArchitectureParameters:
         routed_experts_idle=idle,
         full_attention=attention,
         linear_attention=other,
+        mlp_share=s.mlp_layers / s.num_hidden_layers,
     )
 
 
@@ -334,6 +346,17 @@ def linear_attention(s: Architecture) -> tuple[int, int]:
     return into + convolution + values * s.hidden_size + 2 * heads, s.linear_value_head_dim or 0
 
 
+def mamba(s: Architecture) -> tuple[int, int]:
+    """Sharded and replicated parameters of one layer of Mamba-2. [elements]
+
+    Source: modelling code of transformers 5.23.0, NemotronHMamba2Mixer; all of it is cut by heads and groups in
+    Megatron-LM @d98e8a64d megatron/core/ssm/mamba_mixer.py.
+    """
+    mixed, width, heads = s.mamba_mixed, s.mamba_width, s.mamba_num_heads or 0
+    convolution = ((s.mamba_conv_kernel or 0) + 1) * mixed
+    return s.hidden_size * s.mamba_projected + convolution + 3 * heads + width + width * s.hidden_size, 0
+
+
 def _mla(s: Architecture) -> tuple[int, int]:
     """Sharded and replicated parameters of multi-head latent attention."""
     h, a, c = s.hidden_size, s.num_attention_heads, s.kv_lora_rank or 0
@@ -354,11 +377,16 @@ def _mlp(s: Architecture, width: int) -> int:
     return (inputs + 1) * s.hidden_size * width + (inputs * width + s.hidden_size if s.mlp_bias else 0)
 
 
+def _mean_mlp(s: Architecture, amount: int) -> float:
+    """An amount of each MLP or expert layer as the mean layer's, which is the same where all layers have one."""
+    return amount * s.mlp_layers / s.num_hidden_layers if s.is_hybrid else amount
+
+
 def _mlp_widths(s: Architecture) -> list[tuple[int, int]]:
     """(width, how many) of all MLPs of the network: dense layers, routed experts, shared experts."""
     if s.num_experts is None:
-        return [(s.intermediate_size, s.num_hidden_layers)]
-    moe_layers = s.num_hidden_layers - s.first_k_dense_replace
+        return [(s.intermediate_size, s.mlp_layers)]
+    moe_layers = s.mlp_layers - s.first_k_dense_replace
     return [
         (s.intermediate_size, s.first_k_dense_replace),
         (s.moe_intermediate_size or 0, moe_layers * s.num_experts),

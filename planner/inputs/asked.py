@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, usual_node
+from planner.schema.beside_attention import beside_attention
 from planner.schema.preference import DPO
 from planner.schema.tables import STARTS_TRANSFORMERS, TRANSFORMERS
 from planner.units import gib_to_bytes, parse_tokens
@@ -104,9 +105,9 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
     name = asked.model if asked.model.endswith((".json", ".yaml")) or "/" in asked.model else model.id
     usual = usual_engine(asked.task, count, model, gpu)
     because = ", which shards the base: no GPU holds all of it" if usual == SHARDS_ADAPTERS else ""
-    able = trains_linear_attention(catalog, rl=asked.task == "rl") if model.is_linear else []
+    able = trains_beside_attention(catalog, model, rl=asked.task == "rl") if model.several_kinds else []
     if able and usual not in able:
-        usual, because = able[0], ", which trains linear attention"
+        usual, because = able[0], f", which trains {'Mamba-2' if model.is_hybrid else 'linear attention'}"
     engine = catalog.find("engines", asked.engine or usual, Place("--engine"))
     _wrong_lengths(asked)
     lines = _Lines()
@@ -146,9 +147,10 @@ def _called(model: str) -> str:
     return (path.stem if path.suffix in (".json", ".yaml") else path.name) or "model"
 
 
-def trains_linear_attention(catalog: Catalog, *, rl: bool) -> list[str]:
-    """Ids of engines that train networks with linear attention, of RL stacks or of the others, the plainest first."""
-    able = [e for e in catalog.all("engines") if e.linear_attention is not None and e.linear_attention.supported]
+def trains_beside_attention(catalog: Catalog, model: Architecture, *, rl: bool) -> list[str]:
+    """Ids of engines that train networks with such layers beside those that attend, of RL stacks or of the others, the
+    plainest first."""
+    able = [e for e in catalog.all("engines") if (said := beside_attention(e, model)) is not None and said.supported]
     return [engine.id for engine in able if (engine.colocation is not None) == rl]
 
 

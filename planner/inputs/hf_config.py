@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from planner.errors import InputError, Place
 from planner.inputs.document import Document
 from planner.inputs.hf_families import CAUTIONS, FAMILIES, KNOWN_LLAMAS, SAME_CODE, Family
+from planner.inputs.hf_hybrid import hybrid_layers
 from planner.inputs.hf_keys import Config, fail
 from planner.inputs.hf_positions import POSITIONS, linear_layers, positions, windows
 from planner.inputs.hf_vision import TowerParameters, vision_parameters
@@ -43,7 +44,7 @@ _WIDTH = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
 _KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "kv_n_heads", "multi_query_group_num")
 _LATENT = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 _EPSILON = ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "layernorm_epsilon", "norm_eps", "norm_epsilon")
-_ACTIVATION = ("hidden_act", "hidden_activation", "activation_function")
+_ACTIVATION = ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act")
 _BIAS = ("attention_bias", "qkv_bias", "use_qkv_bias", "add_qkv_bias", "use_bias", "bias")
 _ATTENTION_DROPOUT = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 _HIDDEN_DROPOUT = ("hidden_dropout", "resid_pdrop", "residual_dropout", "hidden_dropout_prob", "dropout")
@@ -153,6 +154,7 @@ def _fields(config: Config, chain: list[Config], kind: str) -> tuple[dict[str, o
         **placed,
         **near,
         **linear_layers(config, family, layers),
+        **hybrid_layers(config, family),
     }
     own = [CAUTIONS[kind]] if kind in CAUTIONS else [] if known else [UNKNOWN_TYPE.format(kind)]
     return fields, [*own, *cautions, *said, *chunks]
@@ -273,7 +275,7 @@ def _feed_forward(config: Config, family: Family, hidden: int, layers: int) -> d
         correction = method == "noaux_tc" if method else family.correction_bias
     return {
         "intermediate_size": dense_width or width or expert_width,
-        "gated_mlp": True,
+        "gated_mlp": family.gated,
         "mlp_bias": bias,
         "router_bias": family.router_bias,
         "num_experts": experts,

@@ -56,6 +56,8 @@ class Family:
     linear: int = 0
     """One layer in so many attends where the file does not say which, the others have linear attention (gated delta
     rule), and a gate behind attention is always there; 0 for networks without."""
+    alone: bool = False
+    """Each layer is one block alone: Mamba-2, attention, an MLP or experts."""
     halved_width: bool = False
     """intermediate_size counts both input projections of the MLP together."""
     dropout: float = 0.0
@@ -140,6 +142,23 @@ FAMILIES = {
     "minimax_m2": Family(qk_norm_asked="full", correction_bias=True, scoring="sigmoid"),
     "mpt": Family(norm="layernorm", gated=False, activation="gelu", tied=True, defaults=_EPSILON),
     "nemotron": Family(norm="layernorm", gated=False, activation="relu2", rotary=0.5),
+    "nemotron_h": Family(
+        norms=1,
+        gated=False,
+        activation="relu2",
+        correction_bias=True,
+        scoring="sigmoid",
+        alone=True,
+        defaults={
+            "mamba_num_heads": 128,
+            "mamba_head_dim": 64,
+            "ssm_state_size": 128,
+            "n_groups": 8,
+            "conv_kernel": 4,
+            "chunk_size": 128,
+            "layer_norm_epsilon": 1e-5,
+        },
+    ),
     "olmo": Family(norm="layernorm", norm_vectors=0, defaults=_EPSILON),
     "olmo2": _FULL_QK,
     "olmo3": replace(_FULL_QK, window_period=4),

@@ -110,6 +110,10 @@ GATED_DELTA = ("qwen3_next", "qwen3_5")
 LINEAR_HEADS = ("linear_num_key_heads", "linear_num_value_heads")
 
 
+MAMBA = ("mamba_num_heads", "ssm_state_size", "hybrid_override_pattern", "layers_block_type")
+"""Keys of networks whose layers are one block alone, which are counted where the model_type is that of Nemotron-H."""
+
+
 def _gated_delta(data: Mapping[str, object]) -> bool:
     return str(data.get("model_type")).startswith(GATED_DELTA)
 
@@ -118,6 +122,7 @@ NEUTRAL: dict[str, Callable[[object, Mapping[str, object]], bool]] = {
     "word_embed_proj_dim": lambda value, data: value == data.get("hidden_size"),
     "attn_type_list": lambda value, _: isinstance(value, list) and all(kind == 1 for kind in value),
     **{key: lambda _, data: _gated_delta(data) for key in (*LINEAR_HEADS, "attn_output_gate")},
+    **{key: lambda _, data: data.get("model_type") == "nemotron_h" for key in MAMBA},
 }
 """Keys of REFUSED that are set in ordinary networks too, each with how one tells."""
 

@@ -87,7 +87,8 @@ def windows(config: Config, family: Family, layers: int) -> tuple[dict[str, obje
     chunk = config.whole("attention_chunk_size")
     kinds, pattern = config.items("layer_types"), config.get("sliding_window_pattern")
     turned = config.items("no_rope_layers")
-    strange = [kind for kind in kinds if kind not in _KINDS_OF_LAYERS and not (kind == _LINEAR and family.linear)]
+    known = (*_KINDS_OF_LAYERS, *((_LINEAR,) if family.linear else ()))
+    strange = [kind for kind in kinds if kind not in known and not family.alone]
     if strange:
         raise fail(config, f"the network has layers of another kind (`layer_types`: {strange[0]})")
     if chunk:

@@ -124,7 +124,8 @@ class KnownErrors:
 
     @property
     def _none_linear(self) -> str:
-        return ", none with linear attention" if self.kind is not None and self.kind.linear else ""
+        beside = "" if self.kind is None else self.kind.beside_attention
+        return f", none with {beside}" if beside else ""
 
     def in_short(self, *, rollout: bool) -> str:
         """The same in one line: median errors, and on how many published runs."""
@@ -189,9 +190,9 @@ def known_errors(engine: Engine, catalog: Catalog, kind: RunKind | None = None) 
     table = _table(path, stat.st_mtime_ns, stat.st_size)
     names = [engine.id, *([engine.scored_as] if engine.scored_as else [])]
     time = next((TimeSpread(name, **dict(table.time[name])) for name in names if name in table.time), None)
-    linear = kind is not None and kind.linear
-    if (time is None or linear) and table.time_like_none is not None:
-        name = f"{engine.id} with linear attention" if linear else engine.id
+    beside = "" if kind is None else kind.beside_attention
+    if (time is None or beside) and table.time_like_none is not None:
+        name = f"{engine.id} with {beside}" if beside else engine.id
         time = TimeSpread(name, **dict(table.time_like_none), missing=True)
     rl = RlErrors(**dict(table.rl)) if table.rl is not None and table.rl.rows else None
     return KnownErrors(_memory(engine, table, kind), time, rl, kind)

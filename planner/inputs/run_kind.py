@@ -33,6 +33,8 @@ class RunKind:
     """It trains on pairs of answers, beside a frozen reference."""
     linear: bool = False
     """Some layers have linear attention."""
+    hybrid: bool = False
+    """Layers are one block alone, some of them Mamba-2."""
     residual_gib: float = 0.0
     """What trainer and rollout engine on the same GPUs leave behind beyond what is counted. [GiB]"""
 
@@ -43,8 +45,13 @@ class RunKind:
     @property
     def cell(self) -> str:
         """What rows must share to be one kind."""
-        linear = ", linear attention" if self.linear else ""
-        return f"{self.adapters}, {'experts' if self.experts else 'dense'}, {self.precision}{linear}"
+        beside = f", {self.beside_attention}" if self.beside_attention else ""
+        return f"{self.adapters}, {'experts' if self.experts else 'dense'}, {self.precision}{beside}"
+
+    @property
+    def beside_attention(self) -> str:
+        """What some layers have that do not attend; empty where all do."""
+        return "linear attention" if self.linear else "Mamba-2" if self.hybrid else ""
 
 
 TIME_ONLY = ("timing", "overlap", "generation", "rules")
@@ -70,6 +77,7 @@ def run_kind(
         rl=scenario.rl is not None,
         pairs=scenario.task == DPO,
         linear=architecture.is_linear,
+        hybrid=architecture.is_hybrid,
         residual_gib=engine.colocation.trainer_residual_gib if colocated and engine.colocation is not None else 0.0,
     )
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from planner.problem.formats import adapter_casts, format_bytes, mixed
 from planner.problem.problem import Problem
+from planner.schema.architecture import LayerKind
+from planner.schema.beside_attention import beside_attention
 from planner.schema.engine import Tensor
 
-NORM_SCALED_IN_FP32 = ("gemma", "olmo2", "olmo3", "gpt_oss", "qwen3_next", "qwen3_5")
+NORM_SCALED_IN_FP32 = ("gemma", "olmo2", "olmo3", "gpt_oss", "qwen3_next", "qwen3_5", "nemotron_h")
 FUSED_QKV = ("phi3", "qwen", "gpt_neox", "falcon")
 ONE_QKV_MATRIX = (*FUSED_QKV, "gpt2", "gpt_bigcode")
 ONE_GATE_UP_MATRIX = ("phi3", "glm4")
-FP32_ROUTER = ("deepseek", "glm4_moe")
+FP32_ROUTER = ("deepseek", "glm4_moe", "nemotron_h")
 SCORES_CHOSEN_EXPERTS = CLAMPED_GATE = ("gpt_oss",)
-SIGMOID_OF_PRODUCT = ("deepseek_v3", "glm4_moe")
+SIGMOID_OF_PRODUCT = ("deepseek_v3", "glm4_moe", "nemotron_h")
 SHIFTED_NORM_WEIGHTS = ("gemma", "qwen3_next", "qwen3_5")
 OWN_ROTARY_TABLES = ("glm4",)
 ROUTES_AS_COMPUTED = (
     *("qwen2_moe", "olmoe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_next", "qwen3_5_moe_text", "gpt_oss"),
 )
 PLAIN_LOGITS = ("gpt_bigcode", "qwen")
+OUTPUTS_IN_FP32 = ("nemotron_h",)
 CAPPED_LOGITS = ("gemma2",)
 EIGHT_GROUPS = ("deepseek_v3",)
-ONE_GROUP = ("glm4_moe",)
+ONE_GROUP = ("glm4_moe", "nemotron_h")
 FP32_ROTARY_TABLES = NORMS_OUTPUTS_ONLY = ("olmo2", "olmo3")
 ATTENTION_SINKS = ("gpt_oss",)
 SCALED_QUERIES = ("ministral3",)
@@ -32,11 +35,14 @@ PLAIN_ROUTER = ("deepseek_v2", "gpt_oss")
 """Families (how config.json's `model_type` begins) by what the modelling code of transformers 5.23.0 does."""
 
 
-def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> dict[str, bool]:
-    """Each condition and whether it holds in this kind of layer, one with `linear` attention or one that attends; those
-    on the layout are multiplied in by `shard_factor`."""
-    a, adapter, said = problem.architecture, problem.scenario.adapter, problem.engine.linear_attention
+def what_applies(problem: Problem, *, moe_layer: bool, kind: LayerKind = "full") -> dict[str, bool]:
+    """Each condition and whether it holds in this kind of layer; those on the layout are multiplied in by
+    `shard_factor`. Of layers of one block alone, an MLP's have no attention and the others neither MLP nor experts."""
+    a, adapter = problem.architecture, problem.scenario.adapter
+    said = beside_attention(problem.engine, a)
     wide = format_bytes(problem, "computed") > 2
+    linear, attends, has_mlp = kind == "linear", kind in ("full", "attention"), kind not in ("mamba", "attention")
+    moe_layer = moe_layer and has_mlp
     padded = a.is_mla and a.v_head_dim != a.head_dim and not wide
     narrow_router = mixed(problem) and a.model_type.startswith(SIGMOID_OF_PRODUCT)
     casts_stream, casts_products = adapter_casts(problem)
@@ -51,11 +57,14 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
     return {
         "always": True,
         "linear_attention": linear,
-        "full_attention": not linear,
+        "full_attention": attends,
+        "mamba": kind == "mamba",
+        "block_alone": a.is_hybrid,
+        "token_mixer": kind != "mlp",
         "linear_heads_cut": said is None or said.heads_cut,
         "linear_layers_whole": said is not None and not said.heads_cut,
-        "gated_attention": a.attn_output_gate and not linear,
-        "dense": not moe_layer,
+        "gated_attention": a.attn_output_gate and attends,
+        "dense": not moe_layer and has_mlp,
         "moe": moe_layer,
         "shared_experts": moe_layer and a.shared_expert_intermediate_size > 0,
         "gated_shared_experts": moe_layer and a.shared_expert_gate,
@@ -63,8 +72,8 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "not_mla": not a.is_mla,
         "gated": a.gated_mlp,
         "ungated": not a.gated_mlp,
-        "gated_dense": a.gated_mlp and not moe_layer,
-        "ungated_dense": not a.gated_mlp and not moe_layer,
+        "gated_dense": a.gated_mlp and not moe_layer and has_mlp,
+        "ungated_dense": not a.gated_mlp and not moe_layer and has_mlp,
         "gathered": True,
         "dropout": a.hidden_dropout > 0,
         "attention_dropout": a.attention_dropout > 0,
@@ -88,9 +97,10 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "trainable_base": adapter is None
         or (problem.engine.quantised_base_keeps_inputs and not problem.base_precision.trainable),
         "blocks_in_turn": not a.parallel_block,
-        "own_mlp_input": not a.parallel_block or a.norms_per_layer > 1,
+        "own_mlp_input": has_mlp and (not a.parallel_block or a.norms_per_layer > 1),
         "untied": not a.tie_word_embeddings,
         "qk_norm": a.qk_norm != "none",
+        "outputs_in_fp32": a.model_type in OUTPUTS_IN_FP32,
         "upcast_logits": a.model_type not in PLAIN_LOGITS,
         "plain_logits": a.model_type in PLAIN_LOGITS,
         "rmsnorm": a.norm == "rmsnorm",
@@ -99,7 +109,7 @@ def what_applies(problem: Problem, *, moe_layer: bool, linear: bool = False) -> 
         "norm_scaled_in_16bit": a.norm == "rmsnorm" and not a.model_type.startswith(NORM_SCALED_IN_FP32),
         "norms_outputs_in_fp32": norms_outputs,
         "norms_inputs_only": not norms_outputs,
-        "rotary": a.learned_positions is None,
+        "rotary": a.learned_positions is None and not a.no_positions,
         "learned_positions": a.learned_positions is not None,
         "fp32_rotary_tables": a.model_type in FP32_ROTARY_TABLES,
         "scaled_queries": a.model_type in SCALED_QUERIES,
@@ -148,8 +158,7 @@ def conditions(tensor: Tensor) -> tuple[str, ...]:
 def modules_that_free(problem: Problem) -> tuple[str, ...]:
     """Modules of the engine whose recomputation drops some tensor of this network, in its file's order."""
     a = problem.architecture
-    each = [(moe, linear) for moe in {False, a.is_moe} for linear in {False, a.is_linear}]
-    kinds = [what_applies(problem, moe_layer=moe, linear=linear) for moe, linear in each]
+    kinds = [what_applies(problem, moe_layer=moe, kind=kind) for moe in {False, a.is_moe} for kind in a.kinds]
     freed = {
         module
         for tensor in problem.engine.saved

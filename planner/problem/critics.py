@@ -50,7 +50,7 @@ def larger(policy: Architecture, critic: Architecture) -> bool:
     """Whether a critic is wider or deeper than a policy, or has experts or latents where it has none."""
 
     def sizes(a: Architecture) -> tuple[int, ...]:
-        kinds = int(a.is_moe), int(a.is_mla), int(a.is_linear)
+        kinds = int(a.is_moe), int(a.is_mla), int(a.is_linear), int(a.is_hybrid)
         return (a.num_hidden_layers, a.hidden_size, a.intermediate_size, a.query_width, *kinds)
 
     return any(own > its for own, its in zip(sizes(critic), sizes(policy), strict=True))

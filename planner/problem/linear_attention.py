@@ -1,13 +1,14 @@
-"""What engines say of networks whose layers have linear attention, and what of them is not counted."""
+"""What engines say of networks whose layers have linear attention or are Mamba-2, and what of them is not counted."""
 
 from __future__ import annotations
 
 from planner.errors import Mistake
 from planner.formulas.matrices import linear_matrices, mlp_matrices
 from planner.formulas.parameters import target_names
-from planner.inputs.asked import trains_linear_attention
+from planner.inputs.asked import trains_beside_attention
 from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
+from planner.schema.beside_attention import beside_attention
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Engine
 from planner.schema.scenario import Scenario
@@ -23,20 +24,26 @@ MODULES = frozenset(("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_
 """Modules that can be recomputed alone and are the same in both kinds of layers, or stand in those that attend."""
 UNCOUNTED = frozenset(("fine_grained_offloading", "fp8_attention", "fp8_activation_inputs", "unfused_attention"))
 """Options whose tensors were counted for layers that attend alone."""
+LIGER = frozenset(("fused_kernels", "fused_kernels_upcast", "fused_head", "fused_head_upcast", "fused_layers"))
+"""Kernels that nobody put into networks whose layers are one block alone: linkedin/Liger-Kernel @ead96b61
+src/liger_kernel/transformers/monkey_patch.py knows no nemotron_h."""
 
 
 def linear_attention(
     document: Document, scenario: Scenario, architecture: Architecture, engine: Engine, catalog: Catalog
 ) -> list[Mistake]:
-    """Engines not known to build layers with linear attention, and what of such layers is not counted."""
-    if not architecture.is_linear:
+    """Engines not known to build layers with linear attention or Mamba-2, and what of such layers is not counted."""
+    if not architecture.several_kinds:
         return []
-    said = engine.linear_attention
+    said, name, have = beside_attention(engine, architecture), "linear attention", "have linear attention"
+    if architecture.is_hybrid:
+        name, have = "Mamba-2", "are Mamba-2, attention or an MLP alone"
     if said is None or not said.supported:
-        what = f"engine {engine.id} is not known to train {architecture.id}, whose layers have linear attention"
-        because = "its catalog file has no linear_attention" if said is None else said.source
-        able = trains_linear_attention(catalog, rl=scenario.rl is not None)
-        return [Mistake(what, document.place(("model",)), because, f"engine: {' or '.join(able)}")]
+        what = f"engine {engine.id} is not known to train {architecture.id}, whose layers {have}"
+        because = "its catalog file says nothing of such layers" if said is None else said.source
+        able = trains_beside_attention(catalog, architecture, rl=scenario.rl is not None)
+        attempt = f"engine: {' or '.join(able)}" if able else "no engine of this kind trains it here"
+        return [Mistake(what, document.place(("model",)), because, attempt)]
     asked = (
         (("adapter",), scenario.adapter is not None and not said.adapters, "adapters", "leave adapter out"),
         (
@@ -58,6 +65,12 @@ def linear_attention(
             "even, or a list",
         ),
         (("layout", "recompute_group"), scenario.layout.recompute_group != 1, "recomputed groups", "leave it out"),
+        (
+            ("model",),
+            architecture.is_hybrid and engine.trains_further_tokens and architecture.num_nextn_predict_layers > 0,
+            "layers that predict further tokens",
+            "num_nextn_predict_layers: 0",
+        ),
         (("layout", "schedule"), scenario.layout.schedule == "zb-h1", "the schedule zb-h1", "schedule: 1f1b"),
         (
             ("layout", "recompute_modules"),
@@ -67,7 +80,8 @@ def linear_attention(
         ),
         (
             ("engine_options",),
-            bool(UNCOUNTED & {*scenario.engine_options}) or _other_lists(engine, scenario.engine_options),
+            bool((UNCOUNTED | (LIGER if architecture.is_hybrid else set())) & {*scenario.engine_options})
+            or _other_lists(engine, scenario.engine_options, "mamba" if architecture.is_hybrid else "linear_attention"),
             "some of these options",
             "leave them out",
         ),
@@ -82,9 +96,9 @@ def linear_attention(
             for name in ([scenario.optimizer] if isinstance(scenario.optimizer, str) else scenario.optimizer.allow)
         ),
     )
-    because = f"half of what {architecture.id} keeps is that of linear attention, and there it is not known"
+    because = f"much of what {architecture.id} keeps is that of {name}, and there it is not known"
     return [
-        Mistake(f"{words} beside linear attention cannot be counted", document.place(path), because, attempt)
+        Mistake(f"{words} beside {name} cannot be counted", document.place(path), because, attempt)
         for path, wrong, words, attempt in asked
         if wrong
     ]
@@ -96,7 +110,7 @@ def _on_experts(scenario: Scenario, architecture: Architecture) -> bool:
     return not {*mlp_matrices(architecture)}.isdisjoint(names)
 
 
-def _other_lists(engine: Engine, options: list[str]) -> bool:
-    """Whether an option puts a list in the place of the engine's that does not know what linear attention keeps."""
+def _other_lists(engine: Engine, options: list[str], layers: str) -> bool:
+    """Whether an option puts a list in the place of the engine's that does not know what such layers keep."""
     lists = [engine.options[name].set.get("saved") for name in options if name in engine.options]
-    return any(tensors is not None and "linear_attention" not in str(tensors) for tensors in lists)
+    return any(tensors is not None and layers not in str(tensors) for tensors in lists)

@@ -12,9 +12,9 @@ from planner.problem.problem import Problem, Question
 
 
 def is_free(problem: Problem) -> bool:
-    """May stages differ in layers, by scenario and engine. Stages with layers of two kinds are even or listed."""
+    """May stages differ in layers, by scenario and engine. Stages with layers of several kinds are even or listed."""
     spec, pipeline = problem.scenario.layout.layers_per_stage, problem.engine.pipeline
-    if problem.architecture.is_linear:
+    if problem.architecture.several_kinds:
         return False
     return spec == "free" or (spec == "auto" and pipeline.uneven != "no" and not pipeline.uneven_by_hand)
 
@@ -22,7 +22,7 @@ def is_free(problem: Problem) -> bool:
 def wider_splits(problem: Problem) -> str | None:
     """The value of `layers_per_stage` that allows more splits than the scenario does; None where none does."""
     pipeline = problem.engine.pipeline
-    if is_free(problem) or pipeline.uneven == "no" or problem.architecture.is_linear:
+    if is_free(problem) or pipeline.uneven == "no" or problem.architecture.several_kinds:
         return None
     return "free" if pipeline.uneven_by_hand else "auto"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,13 @@ Width = Annotated[int, Field(ge=1, le=2**31)]
 """A size of a network, one at least."""
 Parameters = Annotated[int, Field(ge=0, le=2**53)]
 """A number of parameters."""
+
+
+LayerKind: TypeAlias = Literal["full", "linear", "mamba", "attention", "mlp"]
+"""Kinds of layers: one that attends, one with linear attention, each with an MLP or experts behind; and layers of one
+block alone (`hybrid_override_pattern`): Mamba-2, attention, an MLP or experts."""
+LETTERS: dict[str, LayerKind] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "mlp"}
+"""What a letter of `hybrid_override_pattern` means."""
 
 
 class ParameterCounts(Frozen):
@@ -118,6 +125,20 @@ class Architecture(Frozen):
     linear_value_head_dim: Width | None = None
     linear_conv_kernel_dim: Width | None = None
     """Tokens that the convolution over queries, keys and values sees, the token's own among them."""
+    hybrid_override_pattern: str | None = Field(default=None, pattern=r"^[M*E-]+$", max_length=MOST_LAYERS)
+    """One letter a layer, where each is one block with one norm: M Mamba-2, * attention, - an MLP, E experts."""
+    mamba_num_heads: Width | None = None
+    mamba_head_dim: Width | None = None
+    ssm_state_size: Width | None = None
+    """Mamba-2: numbers that a head keeps for each of its channels."""
+    mamba_n_groups: Width | None = None
+    """Mamba-2: groups of heads that share what is written to the state and read from it (n_groups of config.json)."""
+    mamba_conv_kernel: Width | None = None
+    """Tokens that the convolution before the state sees, the token's own among them (conv_kernel)."""
+    mamba_chunk_size: Width | None = None
+    """Tokens of one chunk of the scan (chunk_size)."""
+    no_positions: bool = False
+    """Attention is told no positions: nothing is rotated, learned or added (Nemotron-H)."""
     attn_output_gate: bool = False
     """A gate, made beside the queries and as wide, multiplies what attention makes."""
     q_lora_rank: Width | None = None
@@ -178,7 +199,25 @@ class Architecture(Frozen):
                 raise ValueError("linear_num_value_heads must be a multiple of linear_num_key_heads")
             if self.is_mla:
                 raise ValueError("linear attention beside latent attention is not known")
+        if self.is_hybrid:
+            self._check_pattern()
         return self
+
+    def _check_pattern(self) -> None:
+        pattern = self.hybrid_override_pattern or ""
+        if len(pattern) != self.num_hidden_layers:
+            raise ValueError(
+                f"hybrid_override_pattern has {len(pattern)} letters, num_hidden_layers is {self.num_hidden_layers}"
+            )
+        shape = (self.mamba_num_heads, self.mamba_head_dim, self.ssm_state_size)
+        if None in (*shape, self.mamba_n_groups, self.mamba_conv_kernel, self.mamba_chunk_size):
+            raise ValueError("hybrid_override_pattern needs heads, sizes, groups, conv kernel and chunk of Mamba-2")
+        if (self.mamba_num_heads or 0) % (self.mamba_n_groups or 1):
+            raise ValueError("mamba_num_heads must be a multiple of mamba_n_groups")
+        if ("E" in pattern) != self.is_moe or ("-" in pattern and self.is_moe):
+            raise ValueError("hybrid_override_pattern has either dense MLPs (-) or, with num_experts, experts (E)")
+        if self.is_mla or self.is_linear or self.first_k_dense_replace or self.norms_per_layer != 1:
+            raise ValueError("layers of one block alone have one norm, and attention of keys and values for each head")
 
     @property
     def is_moe(self) -> bool:
@@ -196,14 +235,68 @@ class Architecture(Frozen):
         return self.full_attention_interval is not None
 
     @property
+    def is_hybrid(self) -> bool:
+        """True where each layer is one block alone, some of them Mamba-2."""
+        return self.hybrid_override_pattern is not None
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The kinds of layers of the network."""
+        if self.hybrid_override_pattern is not None:
+            return tuple(dict.fromkeys(LETTERS[letter] for letter in self.hybrid_override_pattern))
+        return ("full", "linear") if self.is_linear else ("full",)
+
+    @property
+    def several_kinds(self) -> bool:
+        """True where layers are of more than one kind."""
+        return self.is_linear or self.is_hybrid
+
+    def kind_of(self, place: int) -> LayerKind:
+        """The kind of the layer at that place, counted from 0."""
+        if self.hybrid_override_pattern is not None:
+            return LETTERS[self.hybrid_override_pattern[place]]
+        return "full" if (place + 1) % (self.full_attention_interval or 1) == 0 else "linear"
+
+    def layers_of(self, kind: LayerKind) -> int:
+        """How many layers are of a kind."""
+        return sum(self.kind_of(place) == kind for place in range(self.num_hidden_layers))
+
+    @property
     def full_attention_layers(self) -> int:
         """Layers that attend to all tokens or to a window of them, and cache keys and values."""
+        if self.is_hybrid:
+            return self.layers_of("attention")
         return self.num_hidden_layers // (self.full_attention_interval or 1)
 
     @property
     def linear_layers(self) -> int:
         """Layers with linear attention."""
-        return self.num_hidden_layers - self.full_attention_layers
+        return 0 if self.is_hybrid else self.num_hidden_layers - self.full_attention_layers
+
+    @property
+    def mamba_layers(self) -> int:
+        """Layers of Mamba-2."""
+        return self.layers_of("mamba") if self.is_hybrid else 0
+
+    @property
+    def mlp_layers(self) -> int:
+        """Layers with an MLP or experts."""
+        return self.layers_of("mlp") if self.is_hybrid else self.num_hidden_layers
+
+    @property
+    def mamba_width(self) -> int:
+        """Width of all heads of Mamba-2, which is that of its gate and of its output."""
+        return (self.mamba_num_heads or 0) * (self.mamba_head_dim or 0)
+
+    @property
+    def mamba_mixed(self) -> int:
+        """Width of what the convolution of Mamba-2 takes: all heads, and of each group what is written and read."""
+        return self.mamba_width + 2 * (self.mamba_n_groups or 0) * (self.ssm_state_size or 0)
+
+    @property
+    def mamba_projected(self) -> int:
+        """Width that Mamba-2 projects into: the gate, what the convolution takes, and one step size a head."""
+        return self.mamba_width + self.mamba_mixed + (self.mamba_num_heads or 0)
 
     @property
     def linear_key_width(self) -> int:

@@ -1,7 +1,6 @@
 """Shape of a training engine and of a rollout engine: everything that differs between engines is data, not code.
 
-A tensor is described by what it is as wide as (`width`), how many bytes an element all its copies take together, and
-over which ranks it is cut (`shard`). `costs/memory.py` multiplies these out; it has no branch on an engine's name.
+A tensor has a `width`, bytes an element of all its copies, and ranks that cut it (`shard`); `costs/memory/` multiplies.
 """
 
 from __future__ import annotations
@@ -272,7 +271,8 @@ class Engine(Stated):
     quantised_base_keeps_inputs: bool = False
     """Frozen quantised layers keep their inputs for backward (bitsandbytes before 0.42)."""
     linear_attention: LinearAttention | None = None
-    """None where nobody has looked; networks with linear attention are refused then."""
+    mamba: LinearAttention | None = None
+    """None where nobody has looked; networks with linear attention, or with Mamba-2, are refused then."""
     run_ahead: RunAhead | None = None
     reserve: Reserve
     expandable_segments: bool = False

@@ -54,7 +54,7 @@ class Pipeline(Frozen):
 
 
 class LinearAttention(Frozen):
-    """How an engine runs layers with linear attention (a gated delta rule)."""
+    """How an engine runs layers with linear attention (a gated delta rule), or with Mamba-2."""
 
     supported: bool = True
     """False where it builds no such layers; `source` says why."""

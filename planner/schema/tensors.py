@@ -59,6 +59,16 @@ Width = Literal[
     "linear_key_heads",  # one number a key head of linear attention
     "linear_triangle",  # one row of a chunk's triangle for each value head
     "linear_state",  # a state of key times value sizes for each value head, once a chunk: its share of one token
+    "mamba_projected",  # Mamba-2: gate, what the convolution takes, and step sizes, as projected
+    "mamba_mixed",  # what the convolution of Mamba-2 takes: all heads, and what groups write and read
+    "mamba_values",  # all heads of Mamba-2
+    "mamba_states",  # what groups of Mamba-2 write to the state and read from it
+    "mamba_repeated",  # one of both, repeated for each head
+    "mamba_heads",  # one number a head of Mamba-2
+    "mamba_groups",  # one number a group of Mamba-2
+    "mamba_triangle",  # one row of a chunk's square for each head of Mamba-2
+    "mamba_scores",  # the same for each group
+    "mamba_state",  # the state of all heads of Mamba-2, once a chunk: its share of one token
     "one",  # one number a token
 ]
 Shard = Literal[
@@ -81,7 +91,10 @@ When = Literal[
     "linear_attention",  # layers with linear attention
     "linear_heads_cut",  # an engine that cuts heads of linear attention over tensor-parallel ranks
     "linear_layers_whole",  # an engine whose ranks each run linear attention whole
-    "full_attention",  # the others, and all layers of networks without any
+    "full_attention",  # layers that attend, and all layers of networks without any others
+    "mamba",  # layers of Mamba-2
+    "block_alone",  # layers of one block alone
+    "token_mixer",  # layers with attention, linear attention or Mamba-2: all but an MLP or experts alone
     "gated_attention",  # layers that attend and multiply the result by a gate
     "gated",
     "ungated",
@@ -113,6 +126,7 @@ When = Literal[
     "blocks_in_turn",  # the MLP reads what attention was added to, not the layer's own input
     "own_mlp_input",  # the MLP does not read what attention reads: blocks in turn, or side by side behind two norms
     "upcast_logits",
+    "outputs_in_fp32",  # the network casts its logits itself, so that a caller holds fp32 ones (Nemotron-H)
     "made_logits_stay",  # logits as the head made them are there at the peak of the loss
     "plain_logits",  # the loss works on 16-bit logits (GPTBigCode)
     "rmsnorm",

@@ -12,7 +12,7 @@ from memory_problems import CATALOG, estimated, problem, scenario
 from round_trips import differences
 
 from planner.costs.item_names import ItemName
-from planner.costs.memory.layer_kinds import full_attention_share
+from planner.costs.memory.layer_kinds import kind_share
 from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError
 from planner.formulas.delta_rule import rule_bytes, rule_seconds
@@ -128,7 +128,7 @@ def test_stages_have_the_layers_that_stand_on_them(model: str, stages: int, chun
     wanted = [0] * stages
     for layer in range(layers):
         wanted[layer // each % stages] += layer % 4 == 3
-    shares = full_attention_share(asked, one, np.arange(stages)[None, :])[0]
+    shares = kind_share(asked, one, np.arange(stages)[None, :], "full")[0]
     assert shares * each * chunks == pytest.approx(wanted)
     assert len(set(wanted)) > 1
 
@@ -142,7 +142,7 @@ def test_listed_stages_too() -> None:
     for (layers,) in stage_chunks(split, 1):
         wanted.append(sum(layer % 4 == 3 for layer in range(start, start + layers)) / layers)
         start += layers
-    assert full_attention_share(asked, one, np.arange(4)[None, :])[0].tolist() == pytest.approx(wanted)
+    assert kind_share(asked, one, np.arange(4)[None, :], "full")[0].tolist() == pytest.approx(wanted)
 
 
 def test_weights_of_all_stages_are_the_network() -> None:

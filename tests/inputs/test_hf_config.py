@@ -124,7 +124,11 @@ def test_towers_are_counted_or_left_out_on_request() -> None:
 
 def test_positions_and_norms_reach_the_architecture() -> None:
     found = {name: architecture_from_hf_config(ROWS[name]["config"], name) for name in LOADED}
-    silent = {name for name, a in found.items() if a.learned_positions is None and not a.alibi and a.rope_theta is None}
+    silent = {
+        name
+        for name, a in found.items()
+        if a.learned_positions is None and not a.alibi and not a.no_positions and a.rope_theta is None
+    }
     assert silent == set()
     assert {name for name, a in found.items() if a.norm_epsilon is None} == set()
     assert found["microsoft/Phi-3.5-mini-instruct"].rope_scaling is not None

@@ -10,15 +10,23 @@ from planner.schema.catalog import Architecture
 
 ATTENTION = "witness_attention"
 """Name under which `saved_bytes` registers its stub of a flash-attention kernel."""
+BLOCKS = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
+"""What transformers calls the letters of hybrid_override_pattern."""
 LONGEST = 1 << 20
 """Rows of a learned position embedding here, so that every network can be asked about any length."""
 
 
 def configuration(
-    architecture: Architecture, *, layers: int, moe_layer: bool, dropout: bool, linear: bool | None = None
+    architecture: Architecture,
+    *,
+    layers: int,
+    moe_layer: bool,
+    dropout: bool,
+    linear: bool | None = None,
+    block: str | None = None,
 ) -> PretrainedConfig:
     """The config.json of an architecture with that many layers, all of one kind (routed experts, or a dense MLP;
-    linear attention, attention, or where nothing is said both as the network has them)."""
+    linear attention, attention, or where nothing is said both as the network has them; one `block` alone)."""
     a = architecture
     fields: dict[str, Any] = {
         "hidden_size": a.hidden_size,
@@ -79,6 +87,23 @@ def configuration(
             "linear_conv_kernel_dim": a.linear_conv_kernel_dim,
             "shared_expert_intermediate_size": a.shared_expert_intermediate_size,
         }
+    if a.is_hybrid:
+        pattern = a.hybrid_override_pattern or ""
+        blocks = [BLOCKS[pattern[layer]] if block is None else block for layer in range(layers)]
+        fields |= {
+            "layers_block_type": blocks,
+            "mlp_hidden_act": a.hidden_act,
+            "mamba_num_heads": a.mamba_num_heads,
+            "mamba_head_dim": a.mamba_head_dim,
+            "ssm_state_size": a.ssm_state_size,
+            "n_groups": a.mamba_n_groups,
+            "conv_kernel": a.mamba_conv_kernel,
+            "chunk_size": a.mamba_chunk_size,
+            "moe_shared_expert_intermediate_size": a.shared_expert_intermediate_size,
+            "n_group": a.n_group,
+            "topk_group": a.topk_group,
+        }
+        del fields["num_hidden_layers"]
     if a.is_mla:
         fields |= {
             "q_lora_rank": a.q_lora_rank,

@@ -57,10 +57,17 @@ FAMILIES = (
 )
 """One network of each further kind (`model_type`), asked in few modes."""
 FAMILY_MODES = ("full", "autocast")
-FINAL_NORMS = ("ln_f", "final_layer_norm", "final_layernorm", "norm")
+FINAL_NORMS = ("ln_f", "final_layer_norm", "final_layernorm", "norm_f", "norm")
 WEIGHT_COPIES = "weight copies"
 LINEAR = "linear"
 """Ends the name of a layer with linear attention."""
+ALONE = {
+    "mamba alone": "linear_attention",
+    "attention alone": "full_attention",
+    "moe alone": "moe",
+    "dense alone": "mlp",
+}
+"""Layers of one block alone, as transformers calls the block."""
 PACKAGES = {"no fla": (RULE,), "no causal-conv1d": (CONVOLUTION,)}
 """Modes of layers with linear attention without a package of kernels."""
 LINEAR_MODELS = ("qwen3.5-4b", "qwen3.5-9b", "qwen3.5-27b", "qwen3.5-35b-a3b", "qwen3-next-80b-a3b")
@@ -72,6 +79,7 @@ LINEAR_MODES = (
     "no fla",
     "no causal-conv1d",
 )
+ALONE_MODES = ("backward", "fp32 backward", "autocast backward", "autocast weight copies")
 LAYER_MODES = ("full", "checkpoint", "fp32", "fp32 checkpoint", "autocast", "autocast checkpoint")
 """Of every model but FAMILIES."""
 ADAPTER_MODES = ("lora 16-bit", "lora dropout", "lora 16-bit dropout", "amp lora", "amp lora dropout", "fp32 lora")
@@ -143,6 +151,7 @@ def _build(architecture: Architecture, layers: int, layer: str, mode: str, devic
         moe_layer=layer.startswith("moe"),
         dropout=mode in ("dropout", EAGER_DROPOUT),
         linear=layer.endswith(LINEAR),
+        block=ALONE.get(layer),
     )
     with torch.device(device):
         model = (AutoModelForCausalLM if head else AutoModel).from_config(
@@ -242,14 +251,17 @@ class Given(torch.nn.Module):
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """What the head reads."""
-        hidden = self.norm(self.leaf * 1.0)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+        out = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.norm(self.leaf * 1.0))
+        out.router_logits = None  # asked for by networks of experts
+        return out
 
 
 def loss_peak(architecture: Architecture, tokens: int, keep_logits: bool, mode: str) -> int:
     """Peak of final norm, head, cross-entropy and their backward as Transformers has them, head gradient included."""
     with _device(mode) as device:
-        model = _build(architecture, 1, "dense", mode, device, head=True)
+        model = _build(
+            architecture, 1, "attention alone" if architecture.is_hybrid else "dense", mode, device, head=True
+        )
         base = model.base_model
         stream = torch.bfloat16 if split(mode)[0] == "bf16" else torch.float32
         leaf = torch.empty(1, tokens, architecture.hidden_size, dtype=stream, device=device, requires_grad=True)
@@ -312,10 +324,21 @@ def measure(architecture: Architecture, layer: str, mode: str, tokens: int, most
     return count(architecture, 3, tokens, layer, mode) - count(architecture, 2, tokens, layer, mode)
 
 
+def _alone(name: str, mlp: str) -> Iterator[tuple[str, str, str]]:
+    """Rows of a network whose layers are one block alone."""
+    for layer in ("mamba alone", "attention alone", f"{mlp} alone"):
+        yield from ((name, layer, mode) for mode in (*LAYER_MODES, *ALONE_MODES))
+    yield name, "dense alone", "loss"
+    yield name, "dense alone", "loss, outputs dropped"
+
+
 def cases(architectures: dict[str, Architecture]) -> Iterator[tuple[str, str, str]]:
     """(model, layer, mode) of every row."""
     for name, a in architectures.items():
         usual = "moe" if a.is_moe else "dense"
+        if a.is_hybrid:
+            yield from _alone(name, usual)
+            continue
         kinds = [usual, "dense"] if a.first_k_dense_replace else [usual]
         for layer in [*kinds, *([f"{usual} {LINEAR}"] if a.is_linear else [])]:
             for mode in LAYER_MODES if name not in FAMILIES else FAMILY_MODES:
@@ -363,7 +386,7 @@ def table(only: list[str], modes: list[str]) -> list[dict[str, Any]]:
     catalog = default_catalog()
     architectures = {name: catalog.find("models", name) for name in only or catalog.ids("models")}
     rows = []
-    if any(a.is_linear for a in architectures.values()):
+    if any(a.several_kinds for a in architectures.values()):
         linear_kernels.prepare()
     for name, layer, mode in cases(architectures):
         if modes and mode not in modes:

@@ -21,20 +21,24 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
     if zero is None:
         return ()
     p = problem.parameters
-    unit = stage.layer_share(p.moe_layer or p.dense_layer)
-    layer = unit[0] + unit[1]
+    a, unit = problem.architecture, stage.layer_share(p.moe_layer or p.dense_layer)
+    mean = layer = unit[0] + unit[1]
+    following = layer * max(0.0, zero.gathered_units - 1)
+    if a.is_hybrid:
+        layer = largest_neighbours(stage, 1)
+        following = largest_neighbours(stage, round(zero.gathered_units)) - layer
     if zero.modules_apart:
-        a = problem.architecture
-        layer = 0.0 * layer + a.hidden_size * float(max(a.intermediate_size, a.query_width))
+        layer = 0.0 * layer + a.hidden_size * float(max(a.intermediate_size, a.query_width, a.mamba_projected))
+        mean, following = layer, layer * max(0.0, zero.gathered_units - 1)
     embedding, head = _ends(stage)
     end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
     largest = np.maximum(layer, end)
     every = zero.every_layer | (zero.whole_in_pipeline & (lay.pipeline_parallel > 1))
-    others = np.where(every, stage.layers, max(0.0, zero.gathered_units - 1))
+    others = np.where(every, stage.layers * mean, following)
     packed = not problem.trains_all_weights and not problem.base_precision.trainable
     sent = problem.under_way
-    layer_bytes = layer * (problem.base_weight_bytes if packed else sent(zero.gathered_bytes))
-    each = layer_bytes * others + np.maximum(layer_bytes, end * sent(zero.gathered_bytes))
+    held = problem.base_weight_bytes if packed else sent(zero.gathered_bytes)
+    each = held * others + np.maximum(layer * held, end * sent(zero.gathered_bytes))
     if moment == "loss" and zero.modules_apart:
         each = each * np.asarray(every)
     if problem.trains_all_weights and moment in ("backward", "recomputation", END_OF_BACKWARD):
@@ -47,7 +51,7 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
     several = left_whole(problem, lay)
     # Flat parameters of layers that adapters stand in have gradients, embedding and head have none then.
     flat = zero.flat_parameters and not problem.trains_all_weights
-    trained = layer * stage.layers if flat else stage.trainable[0] + stage.trainable[1]
+    trained = mean * stage.layers if flat else stage.trainable[0] + stage.trainable[1]
     whole = trained * sent(zero.unreduced_bytes) * several
     if moment == "loss" and problem.trains_all_weights:
         whole = np.where(several, whole, head * sent(zero.head_gradient_bytes))
@@ -56,6 +60,15 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
         Item(ItemName.GRADIENTS_NOT_YET_REDUCED, np.where(on, whole, 0.0), zero.source),
         *shards_in_transit(stage, largest),
     )
+
+
+def largest_neighbours(stage: StageParameters, count: int) -> Floats:
+    """The most parameters of so many layers in a row, each of one block alone, on one rank."""
+    a = stage.problem.architecture
+    each = {kind: np.add(*stage.of_kind(kind)) for kind in a.kinds}
+    kinds = [a.kind_of(place) for place in range(a.num_hidden_layers)]
+    rows = {tuple(sorted(kinds[place : place + count])) for place in range(len(kinds) - count + 1)}
+    return np.asarray(np.maximum.reduce([np.asarray(sum(each[kind] for kind in row)) for row in rows]))
 
 
 def root_units_gradient(stage: StageParameters, first_layer: tuple[Item, ...]) -> tuple[Item, ...]:

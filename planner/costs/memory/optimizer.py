@@ -86,7 +86,7 @@ def _matrix_of_a_layer(stage: StageParameters) -> float:
         return float(max(adapter.rank * max(sides) for sides in adapted_shapes(a, adapter.targets)))
     width = int(a.moe_intermediate_size or 0) if a.is_moe and not a.first_k_dense_replace else a.intermediate_size
     mixed = 2 * a.linear_key_width + a.linear_value_width
-    return float(a.hidden_size * max(width, a.query_width * (1 + a.attn_output_gate), mixed))
+    return float(a.hidden_size * max(width, a.query_width * (1 + a.attn_output_gate), mixed, a.mamba_projected))
 
 
 def stacked_experts(stage: StageParameters) -> Floats:

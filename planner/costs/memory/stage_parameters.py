@@ -7,12 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.costs.memory.layer_kinds import full_attention_share, linear_cut
+from planner.costs.memory.layer_kinds import first_kind, kind_share, linear_cut
 from planner.costs.memory.tensor_widths import padded_vocab_size
 from planner.formulas.parameters import LayerParameters, adapted_sides
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
+from planner.schema.architecture import LayerKind
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,32 @@ class StageParameters:
         return self.problem.architecture.is_moe
 
     @cached_property
-    def _full(self) -> Floats:
-        """Share of the stage's layers that attend; the others have linear attention."""
-        return full_attention_share(self.problem, self.layouts, self.stage)
+    def _shares(self) -> dict[LayerKind, Floats]:
+        """Share of the stage's layers that are of each kind of the network."""
+        a = self.problem.architecture
+        return {kind: kind_share(self.problem, self.layouts, self.stage, kind) for kind in a.kinds}
+
+    def _first(self, kind: LayerKind) -> Floats:
+        """1 where the first layer of the stage is of that kind."""
+        found = first_kind(self.problem, self.layouts, self.stage)
+        return np.asarray(found == self.problem.architecture.kinds.index(kind), dtype=float)
+
+    def of_kind(self, kind: LayerKind) -> tuple[Floats, Floats]:
+        """(dense, expert) parameters of a layer of one block alone, on one rank."""
+        p, tp = self.problem.parameters, self.layouts.tensor_parallel
+        layer, none = p.moe_layer or p.dense_layer, 0.0 * tp
+        if kind == "mlp":
+            dense = (layer.dense_mlp_sharded + layer.shared_experts) / tp + layer.dense_mlp_replicated + layer.router
+            expert = layer.routed_experts / (self.layouts.expert_parallel * self.layouts.expert_tensor_parallel)
+            return dense / p.mlp_share + layer.norm, np.asarray(expert / p.mlp_share)
+        sharded, whole = p.full_attention if kind == "attention" else p.linear_attention
+        return sharded / (tp if kind == "attention" else linear_cut(self.problem, tp)) + whole + layer.norm, none
 
     def layer_share(self, layer: LayerParameters) -> tuple[Floats, Floats]:
-        """(dense, expert) parameters of one layer on one rank; of two kinds of layers the stage's mean one."""
+        """(dense, expert) parameters of one layer on one rank; of several kinds of layers the stage's mean one."""
         tp = self.layouts.tensor_parallel
+        if self.problem.architecture.is_hybrid:
+            return self._mean_of_kinds(self._shares)
         dense = (layer.attention_sharded + layer.dense_mlp_sharded + layer.shared_experts) / tp + (
             layer.attention_replicated + layer.dense_mlp_replicated + layer.norm + layer.router
         )
@@ -67,18 +87,25 @@ class StageParameters:
             dense = dense - layer.attention_sharded / tp - layer.attention_replicated
             full, linear = self.problem.parameters.full_attention, self.problem.parameters.linear_attention
             attending, other = full[0] / tp + full[1], linear[0] / linear_cut(self.problem, tp) + linear[1]
-            dense = dense + self._full * attending + (1 - self._full) * other
+            dense = dense + self._shares["full"] * attending + self._shares["linear"] * other
         expert = layer.routed_experts / (self.layouts.expert_parallel * self.layouts.expert_tensor_parallel)
         return dense, expert
+
+    def _mean_of_kinds(self, shares: dict[LayerKind, Floats]) -> tuple[Floats, Floats]:
+        """(dense, expert) parameters of one layer on one rank, each kind of one block alone by its share."""
+        each = [(share, *self.of_kind(kind)) for kind, share in shares.items()]
+        dense = np.asarray(sum(share * dense for share, dense, _ in each))
+        return dense, np.asarray(sum(share * expert for share, _, expert in each))
 
     @property
     def attention_shapes(self) -> Floats:
         """Sharded parameters of one attention of each kind that the stage has, on one rank."""
         p, tp = self.problem.parameters, self.layouts.tensor_parallel
-        if not self.problem.architecture.is_linear:
+        if not self.problem.architecture.several_kinds:
             return np.asarray(p.full_attention[0] / tp)
         linear = p.linear_attention[0] / linear_cut(self.problem, tp)
-        return np.asarray(p.full_attention[0] / tp * (self._full > 0) + linear * (self._full < 1))
+        full, other = (self._shares[k] for k in ("full", "linear"))
+        return np.asarray(p.full_attention[0] / tp * (full > 0) + linear * (other > 0))
 
     @cached_property
     def end_parameters(self) -> tuple[Floats, Floats]:
@@ -98,6 +125,9 @@ class StageParameters:
         rank."""
         p = self.problem.parameters
         dense, expert = self.layer_share(p.moe_layer or p.dense_layer)
+        if self.problem.architecture.is_hybrid:
+            firsts = {kind: self._first(kind) for kind in self.problem.architecture.kinds}
+            dense, expert = self._mean_of_kinds(firsts)
         leading = self.is_first * float(self._moe and p.num_dense_layers > 0)
         plain, _ = self.layer_share(p.dense_layer)
         embedding = self.is_first * self.end_parameters[0] - self.tied_table - self.frozen_tower

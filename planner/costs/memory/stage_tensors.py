@@ -56,16 +56,16 @@ class StageTensors(StageParameters):
         return self._most(tuple(rebuilt + running for rebuilt, running in both)) - self._running
 
     def _of_kinds(self, tensors: Sequence[Tensor], beside: Sequence[Tensor] = ()) -> tuple[Floats, ...]:
-        """Bytes of a usual layer for one micro-batch: of one that attends, and of one with linear attention if any."""
-        kinds = (False, True) if self.problem.architecture.is_linear else (False,)
-        return tuple(self.sizes.of(tensors, moe_layer=self._moe, linear=kind, beside=beside) for kind in kinds)
+        """Bytes of a usual layer of each kind for one micro-batch."""
+        kinds = self.problem.architecture.kinds
+        return tuple(self.sizes.of(tensors, moe_layer=self._moe, kind=kind, beside=beside) for kind in kinds)
 
     def _most(self, kinds: tuple[Floats, ...]) -> Floats:
         """The larger of what the stage's kinds of layers take."""
         if len(kinds) == 1:
             return kinds[0]
-        full, linear = kinds
-        return np.maximum(np.where(self._full > 0, full, 0.0), np.where(self._full < 1, linear, 0.0))
+        there = zip(self._shares.values(), kinds, strict=True)
+        return np.asarray(np.maximum.reduce([np.where(share > 0, size, 0.0) for share, size in there]))
 
     @cached_property
     def _forward_loss_spares(self) -> Floats:
@@ -109,11 +109,12 @@ class StageTensors(StageParameters):
     def _layer_bytes(self, tensors: Sequence[Tensor]) -> tuple[Floats, Floats]:
         """(bytes of a usual layer, extra of each leading dense layer) for one micro-batch on one rank.
 
-        Of two kinds of layers the stage's mean.
+        Of several kinds of layers the stage's mean.
         """
-        usual, *linear = self._of_kinds(tensors)
-        if linear:
-            usual = self._full * usual + (1 - self._full) * linear[0]
+        kinds = self._of_kinds(tensors)
+        usual = kinds[0]
+        if len(kinds) > 1:
+            usual = np.asarray(sum(share * size for share, size in zip(self._shares.values(), kinds, strict=True)))
         if not self._moe or not self.problem.parameters.num_dense_layers:
             return usual, usual * 0.0
         return usual, self.sizes.of(tensors, moe_layer=False) - usual

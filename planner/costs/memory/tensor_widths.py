@@ -30,6 +30,8 @@ from planner.problem.conditions import (
 from planner.problem.formats import element_bytes
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
+from planner.schema.architecture import LayerKind
+from planner.schema.beside_attention import beside_attention
 from planner.schema.catalog import Architecture
 from planner.schema.engine import Tensor
 
@@ -52,7 +54,21 @@ OF_FULL_ATTENTION = frozenset(
         *("latent_up", "attention_inputs"),
     )
 )
-"""Widths of tensors that a layer with linear attention does not have."""
+"""Widths of tensors that a layer which does not attend has not."""
+OF_MLP = frozenset(
+    (
+        *("ffn", "mlp_inputs", "shared_ffn", "router", "experts", "expert_choices", "expert_ffn", "expert_hidden"),
+        "expert_matrix",
+    )
+)
+"""Widths of tensors that only a layer with an MLP or experts has."""
+NOT_THERE = {
+    "linear": OF_FULL_ATTENTION,
+    "mamba": OF_FULL_ATTENTION | OF_MLP,
+    "attention": OF_MLP,
+    "mlp": OF_FULL_ATTENTION,
+}
+"""Widths of tensors that a kind of layer has not."""
 
 
 def padded_vocab_size(*, vocab_size: int, divisible_by: int, tensor_parallel: Ints) -> Ints:
@@ -130,6 +146,16 @@ def _of_network(problem: Problem) -> dict[str, float]:
         "linear_key_heads": a.linear_num_key_heads or 0,
         "linear_triangle": (a.linear_num_value_heads or 0) * LINEAR_CHUNK,
         "linear_state": (a.linear_key_head_dim or 0) * a.linear_value_width / LINEAR_CHUNK,
+        "mamba_projected": a.mamba_projected,
+        "mamba_mixed": a.mamba_mixed,
+        "mamba_values": a.mamba_width,
+        "mamba_states": a.mamba_mixed - a.mamba_width,
+        "mamba_repeated": (a.mamba_num_heads or 0) * (a.ssm_state_size or 0),
+        "mamba_heads": a.mamba_num_heads or 0,
+        "mamba_groups": a.mamba_n_groups or 0,
+        "mamba_triangle": (a.mamba_num_heads or 0) * (a.mamba_chunk_size or 0),
+        "mamba_scores": (a.mamba_n_groups or 0) * (a.mamba_chunk_size or 0),
+        "mamba_state": a.mamba_width * (a.ssm_state_size or 0) / (a.mamba_chunk_size or 1),
         "one": 1,
     }
 
@@ -187,7 +213,7 @@ def shard_factor(problem: Problem, layouts: Layouts, tensor: Tensor) -> float | 
         factor = layouts.expert_tensor_parallel / tp
     elif tensor.shard in ("linear", "whole_sequence"):
         factor = 1.0 / linear_cut(problem, tp) if tensor.shard == "linear" else 1.0
-        said = problem.engine.linear_attention
+        said = beside_attention(problem.engine, problem.architecture)
         factor = factor * (layouts.context_parallel if said is not None and not said.sequence_cut else 1.0)
     when = conditions(tensor)
     if "gathered" in when:
@@ -220,8 +246,8 @@ class TensorSizes:
         return _of_network(self.problem)
 
     @cached_property
-    def _kinds(self) -> dict[tuple[bool, bool], frozenset[str]]:
-        """What holds in a layer of (experts, linear attention) and in others; filled when one is asked for."""
+    def _kinds(self) -> dict[tuple[bool, LayerKind], frozenset[str]]:
+        """What holds in a layer of (experts, kind) and in others; filled when one is asked for."""
         return {}
 
     @cached_property
@@ -229,7 +255,7 @@ class TensorSizes:
         """Share that one rank holds of a tensor (how it is cut, its conditions); filled when one is asked for."""
         return {}
 
-    def elements(self, width: str, *, linear: bool = False) -> float | Floats:
+    def elements(self, width: str, *, kind: LayerKind = "full") -> float | Floats:
         """Elements a token of a tensor of that width, before it is cut over ranks."""
         problem, a, layouts = self.problem, self.problem.architecture, self.layouts
         if width == "key_value":
@@ -249,54 +275,50 @@ class TensorSizes:
         if width == "expert_matrix":
             of_one = (2 if a.gated_mlp else 1) * a.hidden_size * (a.moe_intermediate_size or 0)
             return (a.num_experts or 0) * of_one / (layouts.expert_parallel * layouts.expert_tensor_parallel)
-        return self._fixed[width] if width in self._fixed else _adapted(problem, width, linear=linear)
+        return self._fixed[width] if width in self._fixed else _adapted(problem, width, linear=kind == "linear")
 
     def of(
-        self, tensors: Sequence[Tensor], *, moe_layer: bool, linear: bool = False, beside: Sequence[Tensor] = ()
+        self, tensors: Sequence[Tensor], *, moe_layer: bool, kind: LayerKind = "full", beside: Sequence[Tensor] = ()
     ) -> Floats:
         """Bytes of these tensors for one micro-batch on one rank, at the largest of their moments, less what is freed
         of those `beside` by then. [bytes]
 
-        In a layer that attends, or in one with `linear` attention.
+        In a layer of that kind.
         """
-        kind = (moe_layer, linear)
-        if kind not in self._kinds:
-            said = what_applies(self.problem, moe_layer=moe_layer, linear=linear)
-            self._kinds[kind] = frozenset(name for name, so in said.items() if so)
-        holds = self._kinds[kind]
+        if (moe_layer, kind) not in self._kinds:
+            said = what_applies(self.problem, moe_layer=moe_layer, kind=kind)
+            self._kinds[moe_layer, kind] = frozenset(name for name, so in said.items() if so)
+        holds, absent = self._kinds[moe_layer, kind], NOT_THERE.get(kind, frozenset())
         none: Floats = np.zeros(np.shape(self.layouts.tensor_parallel))
         moments: dict[str | None, Floats] = {None: none}
 
         def there(tensor: Tensor) -> bool:
-            return not (linear and tensor.width in OF_FULL_ATTENTION) and holds.issuperset(conditions(tensor))
+            return tensor.width not in absent and holds.issuperset(conditions(tensor))
 
         for tensor in filter(there, tensors):
-            moments[tensor.at] = moments.get(tensor.at, none) + self._amount(tensor, tensor.width, linear=linear)
+            moments[tensor.at] = moments.get(tensor.at, none) + self._amount(tensor, tensor.width, kind)
         for tensor in filter(there, (t for t in beside if t.gone_at is not None)):
             if tensor.gone_at in moments:
                 moments[tensor.gone_at] = moments[tensor.gone_at] - self._amount(
-                    tensor, tensor.gone_width or tensor.width, linear=linear
+                    tensor, tensor.gone_width or tensor.width, kind
                 )
         always = moments.pop(None)
         return np.asarray(always + np.maximum.reduce([none, *moments.values()]))
 
-    def _amount(self, tensor: Tensor, width: str, *, linear: bool) -> float | Floats:
+    def _amount(self, tensor: Tensor, width: str, kind: LayerKind) -> float | Floats:
         """Bytes of a tensor as if it were that wide."""
         at_once = self._tokens if tensor.most_tokens is None else np.minimum(self._tokens, tensor.most_tokens)
         times = at_once if tensor.each == "token" else 1.0
         if (cut := (tensor.shard, conditions(tensor))) not in self._shares:
             self._shares[cut] = shard_factor(self.problem, self.layouts, tensor)
-        return element_bytes(self.problem, tensor) * self.elements(width, linear=linear) * self._shares[cut] * times
+        return element_bytes(self.problem, tensor) * self.elements(width, kind=kind) * self._shares[cut] * times
 
 
 def tensor_bytes(problem: Problem, layouts: Layouts, tensors: Sequence[Tensor], *, moe_layer: bool) -> Floats:
-    """The same, of a mean layer where layers are of two kinds. [bytes]"""
+    """The same, of a mean layer where layers are of several kinds. [bytes]"""
     sizes, a = TensorSizes(problem, layouts), problem.architecture
-    full = sizes.of(tensors, moe_layer=moe_layer)
-    if not a.is_linear:
-        return full
-    share = a.full_attention_layers / a.num_hidden_layers
-    return share * full + (1 - share) * sizes.of(tensors, moe_layer=moe_layer, linear=True)
+    of_kinds = [(a.layers_of(kind), sizes.of(tensors, moe_layer=moe_layer, kind=kind)) for kind in a.kinds]
+    return np.asarray(sum(count * size for count, size in of_kinds) / a.num_hidden_layers)
 
 
 def offloaded_bytes(problem: Problem, layouts: Layouts) -> tuple[Floats, Floats]:

@@ -12,6 +12,7 @@ from planner.problem.formats import mixed
 from planner.problem.layouts import Floats
 from planner.problem.problem import Problem
 from planner.problem.state_bytes import FP32_BYTES
+from planner.schema.architecture import LayerKind
 
 SOURCE = (
     "torch 2.13.0 aten/src/ATen/autocast_mode.cpp, cached_cast: copies of trained weights are cached until the forward "
@@ -19,19 +20,17 @@ SOURCE = (
 )
 
 
-def layer_copies_bytes(problem: Problem, *, moe_layer: bool, linear: bool = False) -> float:
+def layer_copies_bytes(problem: Problem, *, moe_layer: bool, kind: LayerKind = "full") -> float:
     """Copies of one layer's matrices; embedding, norms and grouped products of experts are not cast. [bytes]"""
-    elements = matrix_elements(problem.architecture, moe_layer=moe_layer, linear=linear)
+    elements = matrix_elements(problem.architecture, moe_layer=moe_layer, kind=kind)
     return problem.precision.activation_bytes * elements
 
 
 def _mean_copies_bytes(problem: Problem, *, moe_layer: bool) -> float:
-    """The same of the mean layer, where some have linear attention. [bytes]"""
-    a, full = problem.architecture, layer_copies_bytes(problem, moe_layer=moe_layer)
-    if not a.is_linear:
-        return full
-    linear = layer_copies_bytes(problem, moe_layer=moe_layer, linear=True)
-    return full + (linear - full) * a.linear_layers / a.num_hidden_layers
+    """The same of the mean layer, where layers are of several kinds. [bytes]"""
+    a = problem.architecture
+    each = [(layer_copies_bytes(problem, moe_layer=moe_layer, kind=kind), a.layers_of(kind)) for kind in a.kinds]
+    return sum(copies * count for copies, count in each) / a.num_hidden_layers
 
 
 def weight_copies(stage: StageParameters, name: str, spare: Floats) -> tuple[Item, ...]:

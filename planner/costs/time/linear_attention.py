@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.costs.memory.layer_kinds import linear_cut
+from planner.costs.time.hybrid import HybridLayerTime
 from planner.costs.time.kernels import Pass
 from planner.costs.time.layer import LayerTime
 from planner.formulas.attention import LAUNCH_SECONDS
@@ -31,7 +32,8 @@ OUTPUT_GATE_BYTES = (6.0, 12.0)
 
 def layer_time(problem: Problem, layouts: Layouts) -> LayerTime:
     """Times of the network's layers."""
-    return (MixedLayerTime if problem.architecture.is_linear else LayerTime)(problem, layouts)
+    a = problem.architecture
+    return (HybridLayerTime if a.is_hybrid else MixedLayerTime if a.is_linear else LayerTime)(problem, layouts)
 
 
 @dataclass(frozen=True)
