@@ -57,7 +57,7 @@ def _bytes(stage: StageParameters, peers: Ints, spans: Ints, size: Ints) -> Floa
 
 def _pipeline(stage: StageParameters) -> Floats:
     lay = stage.layouts
-    size, wraps = lay.pipeline_parallel, (lay.virtual_pipeline > 1) & (lay.pipeline_parallel > 2)
+    size, wraps = lay.pipeline_parallel, lay.virtual_pipeline > 1
     inside = _in_node(stage, size, pipeline_stride(stage.problem, lay))
     neighbours = np.where(wraps, 2, (stage.stage > 0) + 1 * (stage.stage < size - 1))
     return _bytes(stage, np.minimum(neighbours, inside - 1), (inside < size) & (size > 1), size)
