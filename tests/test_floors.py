@@ -8,7 +8,6 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-import pytest
 from sources import nodes, tree
 
 from planner.inputs.catalog import default_catalog
