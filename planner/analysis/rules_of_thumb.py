@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,12 +120,20 @@ class RuleBook:
             },
         )
 
+    @cached_property
+    def _plans(self) -> dict[str, Plan | str]:
+        """Those that were asked for, by what they change."""
+        return {}
+
     def plan(self, changes: Mapping[str, object]) -> Plan | str:
         """Our ledger, or why there is none."""
-        try:
-            return estimate(override(self._document, changes), self.catalog)
-        except InputError as error:
-            return error.problems[0].because or error.problems[0].what
+        key = json.dumps(changes, sort_keys=True)
+        if key not in self._plans:
+            try:
+                self._plans[key] = estimate(override(self._document, changes), self.catalog)
+            except InputError as error:
+                self._plans[key] = error.problems[0].because or error.problems[0].what
+        return self._plans[key]
 
     @cached_property
     def whole(self) -> Plan | str:

@@ -7,9 +7,11 @@ import json
 import pytest
 from run_cli import run
 
+from planner.analysis.rules_of_thumb import RuleBook
 from planner.formulas import rules_of_thumb as rules
 from planner.formulas.parameters import lora_parameters
 from planner.inputs.catalog import default_catalog
+from planner.search.plan import Plan
 from planner.units import GB, GIB
 
 PUBLISHED = [
@@ -39,6 +41,15 @@ def test_a_rule_gives_what_its_article_prints(ours: float, published: float) -> 
 def test_the_comment_beside_the_quick_estimate_is_not_what_it_gives() -> None:
     assert rules.QUICK_ESTIMATE_COMMENT_GB == 73.6
     assert rules.quick_estimate_gb(parameters_billion=7) != pytest.approx(rules.QUICK_ESTIMATE_COMMENT_GB, rel=0.5)
+
+
+def test_a_plan_beside_the_rules_is_costed_once_for_each_value_that_changes() -> None:
+    book = RuleBook("qwen2.5-0.5b", default_catalog())
+    short, long = (book.plan({"batch.sequence_length": tokens}) for tokens in (3072, 8192))
+    assert isinstance(short, Plan)
+    assert isinstance(long, Plan)
+    assert long.peak_gib > 1.5 * short.peak_gib
+    assert book.plan({"batch.sequence_length": 3072}) is short
 
 
 def test_the_cache_of_the_article_is_gib() -> None:

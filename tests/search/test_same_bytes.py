@@ -30,12 +30,17 @@ CASES = {
     "even stages": ("llama70b_64xh100", NARROW),
     "open decisions": ("llama70b_64xh100", *OPEN, NARROW),
     "open offload": ("llama70b_64xh100", *OFFLOAD, "layout.tensor_parallel=8"),
-    "open modules": ("llama70b_64xh100", "layout.schedule=any", "layout.recompute_modules=any", NARROW),
+    "open modules": (
+        "llama70b_64xh100",
+        "layout.schedule=any",
+        "layout.recompute_modules=any",
+        "layout.tensor_parallel=8",
+    ),
     "wide band": ("llama70b_512xh100", "search.near_tie=0.19", *FREE, *WIDE),
-    "free stages": ("llama405b_16384xh100",),
-    "experts": ("mixtral8x7b_64xh100",),
+    "free stages": ("llama405b_16384xh100", "layout.tensor_parallel=8"),
+    "experts": ("mixtral8x7b_64xh100", "layout.tensor_parallel=[1, 2]"),
     "RL": ("qwen7b_rl",),
-    "RL on two pools": ("qwen7b_rl_two_pools", "layout.tensor_parallel=[2, 4]", "layout.optimizer_offload=false"),
+    "RL on two pools": ("qwen7b_rl_two_pools", "layout.tensor_parallel=2", "layout.optimizer_offload=false"),
 }
 
 
@@ -56,7 +61,7 @@ def test_twice_and_with_two_workers(name: str) -> None:
 
 TWO_ANSWERS = """
 from planner.cli import main
-assert main(["solve", "scenarios/qwen7b_rl.yaml", "--format", "json"]) == 0
+assert main(["solve", "scenarios/qwen7b_rl.yaml", "--set", "cluster.max_gpus=8", "--format", "json"]) == 0
 assert main(["solve", "scenarios/llama8b_sft_a100.yaml"]) == 0
 """
 

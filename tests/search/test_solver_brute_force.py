@@ -24,11 +24,8 @@ from planner.search.search import Outcome, search
 from planner.search.space import build_space
 from planner.units import GIB, MIB
 
-SEEDS = (
-    1, 2, 3, 5, 7, 8, 9, 11, 12, 13, 15, 16, 19, 21, 23, 26, 27, 29, 30, 32, 33, 47, 48, 51, 53, 54, 57, 62, 63, 70, 72,
-    81, 85, 87, 88, 90, 91, 93, 94, 95,
-)  # fmt: skip
-"""Of the hundred that tests/slow asks those that hold every kind of decision four times and cost the least."""
+SEEDS = (3, 7, 9, 11, 12, 13, 16, 19, 21, 30, 47, 48, 53, 54, 57, 62, 70, 81, 85, 87, 88, 90, 93, 94)
+"""Of the hundred that tests/slow asks those that hold every kind of decision three times and cost the least."""
 BESIDE = ("engine_options", "layout.recompute_group")
 SEVERAL = range(4)
 """Fourths of the seeds: one test each, so that a failure names few problems."""
@@ -84,7 +81,7 @@ def test_corpus_covers_every_kind_of_decision() -> None:
         seen["GPUs that only generate"] += any(not variant.colocated for variant in variants)
         seen["adapter"] += spec.adapter is not None
         seen["no near tie"] += spec.search.near_tie == 0
-    least = {kind: number for kind, number in seen.items() if number < 4}
+    least = {kind: number for kind, number in seen.items() if number < 3}
     assert not least, f"too few problems of some kinds: {least}"
     assert len(seen) == 35
 
@@ -202,7 +199,10 @@ def test_rounding_that_excludes_a_layout_is_counted_and_said() -> None:
 SCENARIOS = sorted(path for path in Path("scenarios").glob("*.yaml") if not path.name.startswith("budget"))
 
 
-NARROWED = {"qwen7b_rl_two_pools": ["layout.tensor_parallel=4"], "qwen35b_a3b_rl_16xh100": ["layout.tensor_parallel=2"]}
+NARROWED = {
+    "qwen7b_rl_two_pools": ["layout.tensor_parallel=4", "layout.optimizer_offload=false"],
+    "qwen35b_a3b_rl_16xh100": ["layout.tensor_parallel=2"],
+}
 """Of these even stages have millions of points; tests/slow asks for all of them."""
 
 

@@ -117,13 +117,16 @@ def built(tables: Tables) -> tuple[Model, list[Any]]:
     return model, [*first_goals(model), *last_goals(model)]
 
 
+DEEPSEEK = ("model=deepseek-v3", "cluster.num_gpus=1024")
 LARGE = (
     ("scenarios/llama405b_16384xh100.yaml", ("cluster.num_gpus=131072", "batch.global_batch_size=16384", *FREE)),
-    ("scenarios/llama405b_16384xh100.yaml", ("search.near_tie=0.19", *FREE)),
-    ("scenarios/gpt3_175b_1024xa100.yaml", ("search.near_tie=0.1", *FREE)),
-    ("scenarios/mixtral8x7b_64xh100.yaml", ("model=deepseek-v3", "cluster.num_gpus=1024", *FREE)),
-    ("scenarios/qwen7b_rl.yaml", ("cluster.max_gpus=32", "layout.tensor_parallel=[2, 4]", FREE[0])),
+    ("scenarios/llama405b_16384xh100.yaml", ("search.near_tie=0.19", "layout.tensor_parallel=8", *FREE)),
+    ("scenarios/gpt3_175b_1024xa100.yaml", ("search.near_tie=0.1", "layout.tensor_parallel=8", *FREE)),
+    ("scenarios/mixtral8x7b_64xh100.yaml", (*DEEPSEEK, "layout.tensor_parallel=8", *FREE)),
+    ("scenarios/mixtral8x7b_64xh100.yaml", (*DEEPSEEK, "layout.tensor_parallel=1", *FREE)),
+    ("scenarios/qwen7b_rl.yaml", ("cluster.max_gpus=32", "layout.tensor_parallel=4", FREE[0])),
 )
+"""With degrees that leave ranges as wide as any others do, 2^31.8 to 2^32.9: the rest only takes longer to bound."""
 
 
 @pytest.mark.parametrize(
