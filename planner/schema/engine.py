@@ -104,6 +104,8 @@ class ZeroThree(Frozen):
     """Bytes an element of embedding and head as their gradient, one flat parameter's, is reduced at the very end."""
     every_layer: bool = False
     """Copies of all layers of the stage stay, beyond the one in use (no resharding after the forward pass)."""
+    regathered: bool = True
+    """The backward pass gathers weights again; false where those of the forward pass are what stays."""
     whole_in_pipeline: bool = False
     """With a pipeline, weights stay gathered from the first micro-batch to the last."""
     unreduced: Literal["never", "between micro-batches", "in a pipeline"] = "never"
