@@ -17,6 +17,7 @@ from planner.schema.engine_parts import LinearAttention as LinearAttention
 from planner.schema.engine_parts import Overlap as Overlap
 from planner.schema.engine_parts import Pipeline as Pipeline
 from planner.schema.engine_parts import Recompute as Recompute
+from planner.schema.engine_parts import RunAhead as RunAhead
 from planner.schema.evidence import OTHER_NUMBERS, Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
@@ -70,6 +71,8 @@ class States(Stated):
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False
     """The backward pass makes gradients, the step drops them: the first micro-batch's forward pass has none."""
+    optimizer_returns: bool = False
+    """The optimizer's state waits on the host between steps, and all of it comes back to the GPU for the step."""
     step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
     step_gradient_bytes: BytesEach = 0
@@ -162,18 +165,6 @@ class MagnitudeNorm(Frozen):
     """Bytes an element of the adapted matrix."""
     input_bytes: BytesEach
     """Bytes an element of a square as wide as the matrix's inputs."""
-    source: str
-
-
-class RunAhead(Fittable):
-    """Buffers of asynchronous collectives that stay reserved because the CPU queues work ahead of the GPU."""
-
-    most_buffers: Factor
-    """As many as the launch queue lets wait."""
-    buffers_per_layer: Factor
-    """Gathered inputs of one layer's forward pass."""
-    bytes: Factor = 2
-    """Bytes an element; each is as wide as hidden_size, whole on each rank."""
     source: str
 
 

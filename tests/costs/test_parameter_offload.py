@@ -99,6 +99,35 @@ def test_a_frozen_base_waits_on_the_host_twice_under_fsdp1() -> None:
     assert found.peak_gib < 15 < 24 < estimate(asked(**recipe)).peak_gib
 
 
+def test_prime_rls_states_wait_on_the_host_and_come_back_whole_for_the_step() -> None:
+    """8 B of 8.03 G parameters: 59.8 GiB of the node, 7.5 of each GPU in the step alone, twice over PCIe."""
+    plain, away = (estimate(asked(engine="prime-rl", engine_options=on)) for on in ([], ["optimizer_returns"]))
+    parameters = plain.problem.parameters.total
+    there = on_host(away)[ItemName.OPTIMIZER_ON_THE_HOST]
+    assert there == pytest.approx(8 * parameters)
+    step = on_gpu(away)
+    assert (
+        step[ItemName.OPTIMIZER_STATE_BROUGHT_BACK]
+        == on_gpu(plain)[ItemName.OPTIMIZER]
+        == pytest.approx(there / 8 / GIB)
+    )
+    peaks = [
+        {
+            phase.phase: sum(item.amount for item in phase.items if item.name == ItemName.OPTIMIZER)
+            for phase in one.memory
+        }
+        for one in (plain, away)
+    ]
+    assert min(peaks[0].values()) > 7
+    assert not any(peaks[1].values())
+
+    def updating(one: Plan) -> float:
+        return sum(entry.amount for entry in one.time if entry.name == ItemName.OPTIMIZER_STEP)
+
+    rate = 0.8 * plain.problem.gpu.pcie_gb_per_s * GB
+    assert updating(away) - updating(plain) == pytest.approx(2 * parameters / rate, rel=1e-3)
+
+
 def test_one_gpu_gathers_what_it_does_not_keep() -> None:
     one = {"cluster": {"node": "hgx-h100-8", "num_gpus": 1}}
     found = estimate(asked(engine_options=ON, **one))

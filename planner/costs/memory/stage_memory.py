@@ -81,7 +81,7 @@ class StageMemory(StageTensors):
             gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
         items.append(Item(ItemName.GRADIENTS, gradients * gradients_here(problem, self.layouts), states.source))
-        elsewhere = problem.optimizer_on_host | paged(problem)[self.layouts.optimizer]
+        elsewhere = problem.optimizer_on_host | states.optimizer_returns | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
             chosen += f", moments in the weights' own format: {states.source}"
@@ -246,6 +246,8 @@ class StageMemory(StageTensors):
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
             items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, brought, "catalogs/optimizers: paged"))
+        elif states.optimizer_returns and not self.problem.optimizer_on_host:
+            items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, optimizer_bytes(self), states.source))
         if states.step_gathered_bytes:
             between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
             whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes
