@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from drawn import catalog
 from test_verl_fsdp1 import Live
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
@@ -180,3 +181,30 @@ def test_a_pipelines_stage_is_gathered_once_a_step(chunks: int, once: bool) -> N
         assert sent == ["_allgather_base_"] * 2 * chunks + ["_reduce_scatter_base_"] * 2 * chunks
     else:  # three of the four lie gathered at once
         assert gathers > 2 * chunks
+
+
+def test_scales_of_four_bits_are_whole_on_each_rank() -> None:
+    """bitsandbytes' own layer under FSDP1: half a byte a weight is cut, what its module keeps beside it is not."""
+    torch = pytest.importorskip("torch")
+    layers = pytest.importorskip("bitsandbytes").nn
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    wrap = pytest.importorskip("torch.distributed.fsdp.wrap").ModuleWrapPolicy
+    wide, ranks = 8 * WIDTH, 4
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=ranks)
+    try:
+        words = {"compute_dtype": torch.bfloat16, "quant_type": "nf4", "quant_storage": torch.bfloat16}
+        layer = layers.Linear4bit(wide, wide, bias=False, compress_statistics=True, **words)
+        model = torch.nn.Sequential(layer).to("cpu")
+        layer.weight.requires_grad_(False)
+        sharded = fsdp.FullyShardedDataParallel(
+            model, auto_wrap_policy=wrap({layers.Linear4bit}), device_id=torch.device("cpu")
+        )
+        cut = sum(one.numel() * one.element_size() for one in sharded.parameters())
+        found = next(one for one in sharded.modules() if isinstance(one, layers.Linear4bit)).quant_state
+        whole = sum(one.absmax.numel() * one.absmax.element_size() for one in (found, found.state2))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert cut == wide**2 / 2 / ranks
+    scales = catalog().find("precisions", "nf4", None).scales_bytes
+    assert whole / wide**2 == pytest.approx(scales, rel=1e-3)

@@ -45,7 +45,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import cached_fp8_copies, passing_fp8_copies, reduction_buckets, sharded_weights
+from planner.costs.memory.weights import cached_fp8_copies, passing_fp8_copies, reduction_buckets, weights_here
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
@@ -71,8 +71,7 @@ class StageMemory(StageTensors):
         """Weights, gradients, optimizer state and standing buffers."""
         problem, engine = self.problem, self.problem.engine
         states, trainable = engine.states, self.trainable
-        away = self.layouts.zero_stage >= 3 if problem.weights_on_host else False
-        items = [Item(i.name, np.where(away, 0.0, i.amount), i.source) for i in sharded_weights(self)]
+        items = [*weights_here(self)]
         items += cached_fp8_copies(self)
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
