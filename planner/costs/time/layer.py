@@ -242,7 +242,7 @@ class LayerTime:
         moved = moved + adding_bytes(self.problem, self.layouts) * (weights + routed)
         if not np.any(moved):
             return np.zeros(np.shape(self.layouts.tensor_parallel))
-        return self.kernels.elementwise(moved)
+        return np.where(moved > 0, self.kernels.elementwise(moved), 0.0)
 
     def to_the_host(self) -> tuple[Floats, Floats]:
         """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
