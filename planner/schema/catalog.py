@@ -176,6 +176,8 @@ class Precision(Frozen):
     name: str
     weight_bytes: SomeBytesEach
     """Bytes a weight, block scales included."""
+    scales_bytes: Annotated[float, Field(ge=0, le=8)] = 0
+    """Of these, what engines that shard weights leave whole on each GPU: scales that are no part of the parameter."""
     compute: str
     """Key into Gpu.dense_tflops for matrix products."""
     activation_bytes: SomeBytesEach

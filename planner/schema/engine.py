@@ -16,6 +16,7 @@ from planner.schema.engine_parts import LinearAttention as LinearAttention
 from planner.schema.engine_parts import Overlap as Overlap
 from planner.schema.engine_parts import Pipeline as Pipeline
 from planner.schema.engine_parts import Recompute as Recompute
+from planner.schema.engine_parts import RunAhead as RunAhead
 from planner.schema.evidence import OTHER_NUMBERS, Fittable, Stated
 from planner.schema.evidence import Fitted as Fitted
 from planner.schema.option import Option as Option
@@ -69,6 +70,8 @@ class States(Stated):
     """Bytes a parameter of standing gradient buckets, where data_parallel > 1."""
     gradients_appear: bool = False
     """The backward pass makes gradients, the step drops them: the first micro-batch's forward pass has none."""
+    optimizer_returns: bool = False
+    """The optimizer's state waits on the host between steps, and all of it comes back to the GPU for the step."""
     step_bytes: BytesEach = 0
     """Bytes a parameter of temporaries of the optimizer step, on the shard being updated."""
     step_gradient_bytes: BytesEach = 0
@@ -103,6 +106,8 @@ class ZeroThree(Frozen):
     """Bytes an element of embedding and head as their gradient, one flat parameter's, is reduced at the very end."""
     every_layer: bool = False
     """Copies of all layers of the stage stay, beyond the one in use (no resharding after the forward pass)."""
+    regathered: bool = True
+    """The backward pass gathers weights again; false where those of the forward pass are what stays."""
     whole_in_pipeline: bool = False
     """With a pipeline, weights stay gathered from the first micro-batch to the last."""
     unreduced: Literal["never", "between micro-batches", "in a pipeline"] = "never"
@@ -159,18 +164,6 @@ class MagnitudeNorm(Frozen):
     """Bytes an element of the adapted matrix."""
     input_bytes: BytesEach
     """Bytes an element of a square as wide as the matrix's inputs."""
-    source: str
-
-
-class RunAhead(Fittable):
-    """Buffers of asynchronous collectives that stay reserved because the CPU queues work ahead of the GPU."""
-
-    most_buffers: Factor
-    """As many as the launch queue lets wait."""
-    buffers_per_layer: Factor
-    """Gathered inputs of one layer's forward pass."""
-    bytes: Factor = 2
-    """Bytes an element; each is as wide as hidden_size, whole on each rank."""
     source: str
 
 

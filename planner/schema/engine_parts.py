@@ -1,4 +1,4 @@
-"""What an engine offers besides tensors: recomputation, pipelines, and how it runs layers with linear attention."""
+"""What an engine offers besides tensors: recomputation, pipelines, layers with linear attention, waiting buffers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from planner.schema.base import Frozen
+from planner.schema.base import Factor, Frozen
+from planner.schema.evidence import Fittable
 
 
 class Recompute(Frozen):
@@ -78,4 +79,16 @@ class Overlap(Frozen):
     data: float = Field(ge=0, le=1)
     data_sharded: float | None = Field(default=None, ge=0, le=1)
     """Of gradients where ZeRO-1 or 2 shards the optimizer; none for `data`."""
+    source: str
+
+
+class RunAhead(Fittable):
+    """Buffers of asynchronous collectives that stay reserved because the CPU queues work ahead of the GPU."""
+
+    most_buffers: Factor
+    """As many as the launch queue lets wait."""
+    buffers_per_layer: Factor
+    """Gathered inputs of one layer's forward pass."""
+    bytes: Factor = 2
+    """Bytes an element; each is as wide as hidden_size, whole on each rank."""
     source: str

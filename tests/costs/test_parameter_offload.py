@@ -95,8 +95,55 @@ def test_a_frozen_base_waits_on_the_host_twice_under_fsdp1() -> None:
     there = on_host(found)
     base = there[ItemName.WEIGHTS_ON_THE_HOST]
     assert 34 < base / GIB < 40
+    # Scales of 68.5 G weights, an 8-bit one for 64 weights and an fp32 one for 256 of those, are on each GPU.
+    assert on_gpu(found)[ItemName.FROZEN_BASE_WEIGHTS] == pytest.approx(
+        68.5e9 * (1 / 64 + 4 / 64 / 256) / GIB, rel=0.01
+    )
     assert there[ItemName.GRADIENTS_FOR_THE_OPTIMIZER_ON_THE_HOST] == base
     assert found.peak_gib < 15 < 24 < estimate(asked(**recipe)).peak_gib
+
+
+@pytest.mark.parametrize(("engine", "num_gpus", "shards"), [("fsdp1", 2, 2), ("fsdp1", 1, 1), ("deepspeed", 2, 2)])
+def test_scales_of_a_base_in_few_bits_are_not_cut(engine: str, num_gpus: int, shards: int) -> None:
+    """Of 6.98 G weights in NF4 0.5 B are cut over two GPUs, 0.0159 are not; embedding and head are 16 bits."""
+    adapter = {"rank": 8, "targets": ["all-linear"], "base_precision": "nf4"}
+    layout = {"zero_stage": 3, "recomputed_layers": "all"}
+    two = {"node": "rtx-4090-box", "num_gpus": num_gpus}
+    found = estimate(asked(engine=engine, task="sft", adapter=adapter, cluster=two, layout=layout))
+    p = found.problem.parameters
+    ends = 2 * 128_256 * 4096
+    scales = 0.015875 * (p.total - ends)
+    held = (0.5 * (p.total - ends) + 2 * ends) / shards + scales
+    assert on_gpu(found)[ItemName.FROZEN_BASE_WEIGHTS] == pytest.approx(held / GIB, rel=1e-3)
+
+
+def test_prime_rls_states_wait_on_the_host_and_come_back_whole_for_the_step() -> None:
+    """8 B of 8.03 G parameters: 59.8 GiB of the node, 7.5 of each GPU in the step alone, twice over PCIe."""
+    plain, away = (estimate(asked(engine="prime-rl", engine_options=on)) for on in ([], ["optimizer_returns"]))
+    parameters = plain.problem.parameters.total
+    there = on_host(away)[ItemName.OPTIMIZER_ON_THE_HOST]
+    assert there == pytest.approx(8 * parameters)
+    step = on_gpu(away)
+    assert (
+        step[ItemName.OPTIMIZER_STATE_BROUGHT_BACK]
+        == on_gpu(plain)[ItemName.OPTIMIZER]
+        == pytest.approx(there / 8 / GIB)
+    )
+    peaks = [
+        {
+            phase.phase: sum(item.amount for item in phase.items if item.name == ItemName.OPTIMIZER)
+            for phase in one.memory
+        }
+        for one in (plain, away)
+    ]
+    assert min(peaks[0].values()) > 7
+    assert not any(peaks[1].values())
+
+    def updating(one: Plan) -> float:
+        return sum(entry.amount for entry in one.time if entry.name == ItemName.OPTIMIZER_STEP)
+
+    rate = 0.8 * plain.problem.gpu.pcie_gb_per_s * GB
+    assert updating(away) - updating(plain) == pytest.approx(2 * parameters / rate, rel=1e-3)
 
 
 def test_one_gpu_gathers_what_it_does_not_keep() -> None:

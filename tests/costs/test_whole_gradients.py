@@ -12,7 +12,7 @@ from planner.costs.time.layer import LayerTime
 from planner.inputs.catalog import default_catalog
 from planner.inputs.document import parse_document
 from planner.problem.layouts import Layouts
-from planner.problem.whole_gradients import reducing_share
+from planner.problem.whole_gradients import adding_bytes, gathering_shares, reducing_share, staying_share
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.units import GIB
@@ -141,17 +141,77 @@ def test_a_steps_gathers_grow_by_the_micro_batch_and_its_reduction_does_not() ->
     assert 0 < gather < one
 
 
+def in_a_pipeline(
+    engine: str, pipeline: int, micro_batches: int, *options: str, chunks: int = 1
+) -> tuple[Plan, Layouts]:
+    """Eight GPUs, one sequence a micro-batch."""
+    pins = dict.fromkeys(("tensor_parallel", "context_parallel"), 1)
+    layout = {**pins, "pipeline_parallel": pipeline, "virtual_pipeline": chunks, "zero_stage": 3}
+    layout |= {"layers_per_stage": "even", "recomputed_layers": "all"}
+    batch = {"global_batch_size": 8 // pipeline * micro_batches, "sequence_length": 2048, "micro_batch_size": 1}
+    found = planned("llama3-8b", engine, micro_batches, *options, layout=layout, batch=batch)
+    rows = Layouts(**{name: np.array([value]) for name, value in found.layout.items()})
+    assert int(rows.num_micro_batches[0]) == micro_batches
+    return found, rows
+
+
 @pytest.mark.parametrize(
     ("engine", "pipeline", "micro_batches", "share"),
     [("fsdp1", 1, 4, 1 / 4), ("torchtitan", 1, 4, 1), ("torchtitan", 2, 4, 1 / 5), ("deepspeed", 1, 4, 1)],
 )
 def test_one_of_all_backward_passes_reduces(engine: str, pipeline: int, micro_batches: int, share: float) -> None:
     """Of a pipeline of two stages a step with four micro-batches lasts five passes."""
-    pins = dict.fromkeys(("tensor_parallel", "context_parallel", "virtual_pipeline"), 1)
-    layout = {**pins, "pipeline_parallel": pipeline, "zero_stage": 3, "layers_per_stage": "even"}
-    layout |= {"recomputed_layers": "all"}
-    batch = {"global_batch_size": 8 // pipeline * micro_batches, "sequence_length": 2048, "micro_batch_size": 1}
-    found = planned("llama3-8b", engine, micro_batches, layout=layout, batch=batch)
-    rows = Layouts(**{name: np.array([value]) for name, value in found.layout.items()})
-    assert int(rows.num_micro_batches[0]) == micro_batches
+    found, rows = in_a_pipeline(engine, pipeline, micro_batches)
     assert float(reducing_share(found.problem, rows)[0]) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "chunks", "options", "shares", "staying"),
+    [
+        (1, 1, (), (1, 1), 0),
+        (1, 1, ("no_reshard",), (1, 0), 1),
+        (2, 1, (), (1 / 5, 0), 1),
+        (2, 2, (), (1 / 4.5, 0), 1),
+        (2, 4, (), (1, 1), 3 / 4),  # three of four chunks at once, in turn
+    ],
+)
+def test_weights_that_stay_gathered_are_gathered_once(
+    pipeline: int, chunks: int, options: tuple[str, ...], shares: tuple[float, float], staying: float
+) -> None:
+    """torchtitan in memory and in time alike: a step of four micro-batches."""
+    found, rows = in_a_pipeline("torchtitan", pipeline, 4, *options, chunks=chunks)
+    assert [float(each[0]) for each in gathering_shares(found.problem, rows)] == pytest.approx(shares)
+    assert float(staying_share(found.problem, rows)[0]) == pytest.approx(staying)
+
+
+def test_a_pipeline_gathers_in_its_first_pass_and_reduces_after_its_last() -> None:
+    """218 M parameters a layer, four ranks: 3/4 of 2 B gathered and of 4 B reduced, nothing beside the reduction."""
+    found, rows = in_a_pipeline("torchtitan", 2, 4)
+    endless = np.full((1, 1), 1e9)
+    columns = {name: np.asarray(getattr(rows, name)).reshape(1, 1) for name in found.layout}
+    forward, backward = LayerTime(found.problem, Layouts(**columns)).zero_three((endless, endless))
+    hidden = 1 - found.problem.engine.overlap.data * (1 - found.problem.engine.timing.sm_tax)
+    assert 5 * float(backward.item()) == pytest.approx(2 * 5 * float(forward.item()) / hidden, rel=0.1)
+    assert 3 / 4 * 4 * 218.1e6 / 250e9 < 5 * float(backward.item()) < 3 / 4 * 4 * 218.1e6 / 150e9
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "micro_batches", "bytes_each"),
+    [
+        ("fsdp2", (), 1, 0),
+        ("fsdp2", (), 4, 6 * 3 / 4),
+        ("fsdp1", (), 4, 6 * 3 / 4),
+        ("fsdp2", ("fp32_reduction",), 4, (6 + 10 * 3) / 4),
+        ("fsdp2", ("sync_each_batch",), 4, 0),
+    ],
+)
+def test_adding_whole_gradients_takes_its_time(
+    engine: str, options: tuple[str, ...], micro_batches: int, bytes_each: float
+) -> None:
+    """In 16 bits the first stays and each later one is read with the sum and written; in fp32 the first is cast."""
+    found = planned("llama3-8b", engine, micro_batches, *options)
+    rows = Layouts(**{name: np.array([[value]]) for name, value in found.layout.items()})
+    assert float(adding_bytes(found.problem, rows).item()) == pytest.approx(bytes_each)
+    seconds = float(LayerTime(found.problem, rows).accumulate().item())
+    least = bytes_each * 218.1e6 / 2039e9  # an A100's memory at its peak
+    assert least <= seconds <= 1.5 * least + 1e-5 * (bytes_each > 0)

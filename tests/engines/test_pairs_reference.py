@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import socket
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,12 +31,9 @@ def _alive(torch: Any) -> int:
 
 
 def _work(rank: int, version: int, port: int, folder: str) -> None:
-    import torch
-    import torch.distributed as dist
-    from torch.distributed.fsdp import MixedPrecision, MixedPrecisionPolicy
-    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
-    from trl.models.utils import prepare_fsdp
-
+    torch, dist, fsdp = (import_module(name) for name in ("torch", "torch.distributed", "torch.distributed.fsdp"))
+    by_layer = import_module("torch.distributed.fsdp.wrap").transformer_auto_wrap_policy
+    prepare_fsdp = import_module("trl.models.utils").prepare_fsdp
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", rank=rank, world_size=2)
 
@@ -52,16 +50,14 @@ def _work(rank: int, version: int, port: int, folder: str) -> None:
     half = torch.bfloat16
     plugin = SimpleNamespace(
         fsdp_version=version, cpu_offload=None, ignored_modules=None, reshard_after_forward=True,
-        mixed_precision_policy=MixedPrecisionPolicy(param_dtype=half) if version == 2 else MixedPrecision(half, half),
+        mixed_precision_policy=fsdp.MixedPrecisionPolicy(param_dtype=half) if version == 2 else fsdp.MixedPrecision(half, half),
         set_auto_wrap_policy=lambda model: None, sharding_strategy=None, sync_module_states=False,
-        auto_wrap_policy=functools.partial(transformer_auto_wrap_policy, transformer_layer_cls={Layer}),
+        auto_wrap_policy=functools.partial(by_layer, transformer_layer_cls={Layer}),
         backward_prefetch=None, forward_prefetch=False, use_orig_params=True, param_init_fn=None,
         limit_all_gathers=True,
     )  # fmt: skip
     if version == 1:
-        from torch.distributed.fsdp import ShardingStrategy
-
-        plugin.sharding_strategy = ShardingStrategy.FULL_SHARD
+        plugin.sharding_strategy = fsdp.ShardingStrategy.FULL_SHARD
     device = torch.device("cpu")
     network = prepare_fsdp(
         network, SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin), torch_device_mesh=None, device=device)

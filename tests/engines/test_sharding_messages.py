@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from drawn import catalog
 from test_verl_fsdp1 import Live
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("default")]
@@ -133,3 +134,77 @@ def test_fsdp1s_shards_on_the_host_have_buffers_for_gradients_that_wait_on_the_g
     assert pinned == [WIDTH**2 // 4] * 8
     assert stayed == [1, 2]
     assert waiting(model) == 0
+
+
+@pytest.mark.parametrize(("chunks", "once"), [(1, True), (2, True), (3, True), (4, False)])
+def test_a_pipelines_stage_is_gathered_once_a_step(chunks: int, once: bool) -> None:
+    """torch's own schedules over chunks that are not resharded after their forward pass, as torchtitan cuts them."""
+    torch = pytest.importorskip("torch")
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    init_device_mesh = pytest.importorskip("torch.distributed.device_mesh").init_device_mesh
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    piped = pytest.importorskip("torch.distributed.pipelining")
+    mode = pytest.importorskip("torch.utils._python_dispatch").TorchDispatchMode
+    sent: list[str] = []
+
+    class Listening(mode):  # type: ignore[misc, valid-type, unused-ignore]
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if op._schema.name.startswith("c10d::"):
+                sent.append(op._schema.name.removeprefix("c10d::"))
+            return op(*args, **(kwargs or {}))
+
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=8)
+    try:
+        mesh = init_device_mesh("cpu", (1, 8), mesh_dim_names=("pp", "dp"))
+        fp32 = fsdp.MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+        stages = []
+        for index in range(chunks):
+            layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2)]
+            module = torch.nn.Sequential(*layers)
+            for unit in (*layers, module):
+                fsdp.fully_shard(unit, mesh=mesh["dp"], mp_policy=fp32, reshard_after_forward=False)
+            group = mesh.get_group("pp")
+            stages.append(piped.PipelineStage(module, index, chunks, torch.device("cpu"), group=group))
+        kind = piped.Schedule1F1B if chunks == 1 else piped.ScheduleInterleaved1F1B
+        schedule = kind(
+            stages[0] if chunks == 1 else stages, 4, loss_fn=lambda out, target: (out.float() - target).pow(2).sum()
+        )
+        batch, target = torch.randn(4, WIDTH, dtype=torch.bfloat16), torch.randn(4, WIDTH)
+        schedule.step(batch, target=target)  # the first one also asks for shapes
+        with Listening():
+            schedule.step(batch, target=target)
+    finally:
+        torch.distributed.destroy_process_group()
+    gathers = sent.count("_allgather_base_")
+    assert sent.count("_reduce_scatter_base_") == 2 * chunks
+    if once:
+        assert sent == ["_allgather_base_"] * 2 * chunks + ["_reduce_scatter_base_"] * 2 * chunks
+    else:  # three of the four lie gathered at once
+        assert gathers > 2 * chunks
+
+
+def test_scales_of_four_bits_are_whole_on_each_rank() -> None:
+    """bitsandbytes' own layer under FSDP1: half a byte a weight is cut, what its module keeps beside it is not."""
+    torch = pytest.importorskip("torch")
+    layers = pytest.importorskip("bitsandbytes").nn
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    wrap = pytest.importorskip("torch.distributed.fsdp.wrap").ModuleWrapPolicy
+    wide, ranks = 8 * WIDTH, 4
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=ranks)
+    try:
+        words = {"compute_dtype": torch.bfloat16, "quant_type": "nf4", "quant_storage": torch.bfloat16}
+        layer = layers.Linear4bit(wide, wide, bias=False, compress_statistics=True, **words)
+        model = torch.nn.Sequential(layer).to("cpu")
+        layer.weight.requires_grad_(False)
+        sharded = fsdp.FullyShardedDataParallel(
+            model, auto_wrap_policy=wrap({layers.Linear4bit}), device_id=torch.device("cpu")
+        )
+        cut = sum(one.numel() * one.element_size() for one in sharded.parameters())
+        found = next(one for one in sharded.modules() if isinstance(one, layers.Linear4bit)).quant_state
+        whole = sum(one.absmax.numel() * one.absmax.element_size() for one in (found, found.state2))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert cut == wide**2 / 2 / ranks
+    scales = catalog().find("precisions", "nf4", None).scales_bytes
+    assert whole / wide**2 == pytest.approx(scales, rel=1e-3)

@@ -11,7 +11,7 @@ from planner.costs.memory.stage_parameters import StageParameters
 from planner.costs.memory.weights import shards_in_transit
 from planner.problem.layouts import Floats
 from planner.problem.reference import REFERENCE, whole_copies
-from planner.problem.whole_gradients import left_whole
+from planner.problem.whole_gradients import left_whole, staying_share
 
 
 def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
@@ -33,14 +33,14 @@ def gathered(stage: StageParameters, moment: str) -> tuple[Item, ...]:
     embedding, head = _ends(stage)
     end = np.maximum(embedding, head) if zero.ends_apart else embedding + head
     largest = np.maximum(layer, end)
-    every = zero.every_layer | (zero.whole_in_pipeline & (lay.pipeline_parallel > 1))
-    others = np.where(every, stage.layers * mean, following)
+    staying = staying_share(problem, lay)
+    others = np.where(staying > 0, stage.layers * mean * staying, following)
     packed = not problem.trains_all_weights and not problem.base_precision.trainable
     sent = problem.under_way
     held = problem.base_weight_bytes if packed else sent(zero.gathered_bytes)
     each = held * others + np.maximum(layer * held, end * sent(zero.gathered_bytes))
     if moment == "loss" and zero.modules_apart:
-        each = each * np.asarray(every)
+        each = each * (staying > 0)
     if problem.trains_all_weights and moment in ("backward", "recomputation", END_OF_BACKWARD):
         unreduced = layer if zero.root_gradient_bytes or moment == END_OF_BACKWARD else largest
         each = each + unreduced * zero.reduced_units * sent(zero.reduced_bytes)

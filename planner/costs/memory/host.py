@@ -89,6 +89,8 @@ def host_ledger(problem: Problem, layouts: Layouts) -> tuple[Item, ...]:
             left = ranks * memory.sharded(memory.trainable, 2) * problem.gradient_bytes
             left = left * (1 + has_critic(problem) * critics_share(problem))
             items.append(Item(ItemName.SLEEPING_TRAINERS_GRADIENTS, left, coloc.source))
+    elif states.optimizer_returns:
+        items.append(Item(ItemName.OPTIMIZER_ON_THE_HOST, ranks * held, "state of this node's ranks"))
     elif np.any(out := paged(problem)[layouts.optimizer]):
         items.append(
             Item(ItemName.PAGED_OPTIMIZER_STATE, np.where(out, ranks * held, 0.0), "catalogs/optimizers: paged")

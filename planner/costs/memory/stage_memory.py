@@ -45,7 +45,7 @@ from planner.costs.memory.run_ahead import run_ahead
 from planner.costs.memory.stage_tensors import StageTensors
 from planner.costs.memory.tensor_widths import TensorSizes, tokens_per_rank
 from planner.costs.memory.weight_copies import weight_copies
-from planner.costs.memory.weights import cached_fp8_copies, passing_fp8_copies, reduction_buckets, sharded_weights
+from planner.costs.memory.weights import cached_fp8_copies, passing_fp8_copies, reduction_buckets, weights_here
 from planner.costs.rollout import ROLLOUT_MOMENTS, WEIGHT_SYNC
 from planner.formulas.activations import postponed_weight_gradients
 from planner.problem.awake_together import sends_from_gpu
@@ -71,8 +71,7 @@ class StageMemory(StageTensors):
         """Weights, gradients, optimizer state and standing buffers."""
         problem, engine = self.problem, self.problem.engine
         states, trainable = engine.states, self.trainable
-        away = self.layouts.zero_stage >= 3 if problem.weights_on_host else False
-        items = [Item(i.name, np.where(away, 0.0, i.amount), i.source) for i in sharded_weights(self)]
+        items = [*weights_here(self)]
         items += cached_fp8_copies(self)
         gradients = self.sharded(trainable, 2) * problem.gradient_bytes
         if problem.scenario.adapter is not None:
@@ -81,7 +80,7 @@ class StageMemory(StageTensors):
             gradients = self.sharded((adapters - untrained, zero), 2) * problem.adapter_gradient_bytes
             gradients = gradients + self.sharded(tables, 2) * problem.gradient_bytes
         items.append(Item(ItemName.GRADIENTS, gradients * gradients_here(problem, self.layouts), states.source))
-        elsewhere = problem.optimizer_on_host | paged(problem)[self.layouts.optimizer]
+        elsewhere = problem.optimizer_on_host | states.optimizer_returns | paged(problem)[self.layouts.optimizer]
         chosen = ", ".join(f"catalogs/optimizers/{o.id}.yaml" for o in problem.optimizers)
         if states.moments_follow_weights and problem.weight_bytes < 4 and problem.scenario.adapter is None:
             chosen += f", moments in the weights' own format: {states.source}"
@@ -246,6 +245,8 @@ class StageMemory(StageTensors):
         if np.any(returning):
             brought = np.where(returning, largest_tensor_bytes(self), 0.0)
             items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, brought, "catalogs/optimizers: paged"))
+        elif states.optimizer_returns and not self.problem.optimizer_on_host:
+            items.append(Item(ItemName.OPTIMIZER_STATE_BROUGHT_BACK, optimizer_bytes(self), states.source))
         if states.step_gathered_bytes:
             between = (self.layouts.zero_stage >= 1) & (self.layouts.zero_stage < 3) & (self.shards[0] > 1)
             whole = (self.trainable[0] + self.trainable[1] + shard) * between * states.step_gathered_bytes

@@ -30,7 +30,8 @@ def sharded_weights(stage: StageParameters) -> tuple[Item, ...]:
     inner = stage.parameters[0] - ends, stage.parameters[1]
     few_bits = problem.precision.weight_bytes if states.frozen_ends_bytes is None else states.frozen_ends_bytes
     outer_bytes = problem.base_weight_bytes if base.trainable else few_bits
-    frozen = stage.sharded(inner, 3) * problem.base_weight_bytes + stage.sharded((ends, nothing), 3) * outer_bytes
+    packed = problem.base_weight_bytes - _scales_bytes(stage)
+    frozen = stage.sharded(inner, 3) * packed + stage.sharded((ends, nothing), 3) * outer_bytes
     weights = stage.sharded((stage.adapters[0], nothing), 3) * problem.adapter_weight_bytes
     weights = weights + stage.sharded((stage.trained_tables, nothing), 3) * problem.weight_bytes
     source = states.source if problem.base_as_weights else f"catalogs/precisions/{base.id}.yaml"
@@ -47,6 +48,29 @@ def _frozen_tower(stage: StageParameters) -> tuple[Item, ...]:
         return ()
     held = stage.sharded((stage.frozen_tower, 0.0 * stage.layers), 3) * problem.frozen_bytes
     return (Item(ItemName.FROZEN_TOWER_WEIGHTS, held, FROZEN_TOWER),)
+
+
+def _scales_bytes(stage: StageParameters) -> Floats:
+    """Bytes a weight of a frozen base's scales, where they lie whole beside sharded weights; 0 elsewhere."""
+    problem, lay = stage.problem, stage.layouts
+    apart = (lay.data_parallel * lay.context_parallel > 1) | problem.weights_on_host
+    scales = 0.0 if problem.base_as_weights else problem.base_precision.scales_bytes
+    return np.asarray(scales * (lay.zero_stage >= 3) * apart)
+
+
+def weights_here(stage: StageParameters) -> tuple[Item, ...]:
+    """Weights that a rank holds on the GPU: nothing of shards that wait on the host but a frozen base's scales. [bytes]
+
+    Scales of a base in few bits are no part of its parameter, and lie whole on each GPU that holds shards of it.
+    """
+    problem = stage.problem
+    away = stage.layouts.zero_stage >= 3 if problem.weights_on_host else False
+    items = [Item(i.name, np.where(away, 0.0, i.amount), i.source) for i in sharded_weights(stage)]
+    if not problem.trains_all_weights and problem.base_precision.scales_bytes:
+        frozen, *others = items
+        scaled = stage.parameters[0] - stage.all_ends + stage.parameters[1]
+        items = [Item(frozen.name, frozen.amount + scaled * _scales_bytes(stage), frozen.source), *others]
+    return tuple(items)
 
 
 def cached_fp8_copies(stage: StageParameters) -> tuple[Item, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from planner.costs.memory.layer_kinds import linear_cut
 from planner.costs.memory.tensor_widths import offloaded_bytes
 from planner.costs.micro_batches import tokens_at_most, tokens_on_average
+from planner.costs.time.deduplicated import sent_copies
 from planner.costs.time.kernels import Kernels, Pass
 from planner.costs.time.modules import modules
 from planner.costs.time.strides import data_strides
@@ -18,17 +19,19 @@ from planner.formulas.attention import LAUNCH_SECONDS
 from planner.problem.copies import sharded_copies
 from planner.problem.layouts import Floats, Ints, Layouts
 from planner.problem.problem import Problem
-from planner.problem.whole_gradients import left_whole, reducing_share
+from planner.problem.whole_gradients import (
+    adding_bytes,
+    gathering_shares,
+    left_whole,
+    reduced_at_the_end,
+    reducing_share,
+)
 from planner.schema.catalog import Collective
 from planner.schema.timing import PassKernels
 from planner.units import GB, US_PER_S
 
 CONTEXT_OVERLAP = 0.8
 """Share of a ring step's transfer of keys and values that the attention of the step before hides; assumed."""
-
-DEDUPLICATED_RATE = 0.96 / 0.74
-"""Rate of an exchange between nodes by a library that sends tokens once, over that of NCCL: shares of the line rate
-that DeepEP and NCCL print (planner/formulas/collectives.py, across_all_to_all_seconds)."""
 
 UNGATED_SHARE = 2 / 3
 """Bytes of an activation function alone over those of one with a gate: 4 of 6 an element."""
@@ -236,9 +239,10 @@ class LayerTime:
             dense = expert = 0.0
         weights, routed = self.layer_parameters
         moved = np.asarray((timing.cast_bytes + dense) * weights + (timing.cast_bytes + expert) * routed)
+        moved = moved + adding_bytes(self.problem, self.layouts) * (weights + routed)
         if not np.any(moved):
             return np.zeros(np.shape(self.layouts.tensor_parallel))
-        return self.kernels.elementwise(moved)
+        return np.where(moved > 0, self.kernels.elementwise(moved), 0.0)
 
     def to_the_host(self) -> tuple[Floats, Floats]:
         """Moving what one layer keeps in host memory one way over PCIe: of a (kept, recomputed) layer. [s]"""
@@ -301,24 +305,10 @@ class LayerTime:
         return np.where(cp > 1, (cp - 1) * exposed, 0.0), np.where(cp > 1, (cp - 1) * (hop - exposed), 0.0)
 
     def expert_collectives(self) -> Floats:
-        """Of one pass over one layer: tokens to their experts and back, cut experts gathered from their ranks. [s]
-
-        Where the engine sends a token once to each node, of `k` copies over N nodes of the group only
-        `N (1 - (1 - 1/N)^k)` travel; inside a node the same over its ranks, where it sends a token once to each. A
-        router that looks at `topk_group` of `n_group` groups of experts reaches fewer nodes.
-        """
-        a, lay = self.problem.architecture, self.layouts
-        timing, chosen = self.problem.engine.timing, a.num_experts_per_tok or 1
-        copies, faster = np.asarray(float(chosen)), np.asarray(1.0)
-        if timing.expert_deduplication:
-            width = self.problem.node.gpus_per_node
-            nodes = np.maximum(lay.expert_parallel * lay.expert_tensor_parallel / width, 1.0)
-            ranks = lay.expert_parallel * 1.0
-            inside = ranks * (1 - (1 - 1 / ranks) ** chosen) if timing.rank_deduplication else chosen
-            missed = 1 - a.topk_group / a.n_group
-            reached = nodes * (1 - missed ** np.maximum(a.n_group / nodes, 1.0))
-            copies = np.where(nodes > 1, reached * (1 - (1 - 1 / np.maximum(reached, 1.0)) ** chosen), inside)
-            faster = np.where(nodes > 1, DEDUPLICATED_RATE, 1.0)
+        """Of one pass over one layer: tokens to their experts and back, cut experts gathered from their ranks. [s]"""
+        a, lay, timing = self.problem.architecture, self.layouts, self.problem.engine.timing
+        chosen = a.num_experts_per_tok or 1
+        copies, faster = sent_copies(self.problem, lay)
         each = self.tokens / lay.tensor_parallel * a.hidden_size * self.problem.precision.activation_bytes
         etp = lay.expert_tensor_parallel
         seconds = 2 * self.collective("all_to_all", lay.expert_parallel, etp, each * copies) / faster
@@ -331,7 +321,8 @@ class LayerTime:
         """(forward, backward) of one layer and micro-batch: gathers and the gradient's scatter that stay in sight. [s]
 
         `free` are the seconds of both passes that no other collective hides behind. Forward hides one gather, backward
-        another and, where it reduces, the scatter; what runs beside kernels slows them by the engine's tax.
+        another and, where it reduces, the scatter; what runs beside kernels slows them by the engine's tax. Which
+        passes gather and reduce: planner/problem/whole_gradients.py.
         """
         lay, engine = self.layouts, self.problem.engine
         timing, share = engine.timing, engine.overlap.data
@@ -362,9 +353,11 @@ class LayerTime:
             return comm - hidden * (1 - timing.sm_tax)
 
         on = lay.zero_stage >= 3
-        often, plain = reducing_share(self.problem, lay), exposed(gathered, free[1])
-        backward = plain + often * (exposed(gathered + reduced, free[1]) + added - plain)
-        return np.where(on, exposed(gathered, free[0]), 0.0), np.where(on, backward, 0.0)
+        first, again = gathering_shares(self.problem, lay)
+        often, late = reducing_share(self.problem, lay), reduced_at_the_end(self.problem, lay)
+        plain, beside = exposed(again * gathered, free[1]), again * gathered + np.where(late, 0.0, reduced)
+        backward = plain + often * (exposed(beside, free[1]) + np.where(late, reduced, 0.0) + added - plain)
+        return np.where(on, first * exposed(gathered, free[0]), 0.0), np.where(on, backward, 0.0)
 
     def _from_host(self, shard: Floats) -> Floats:
         """Copying so many weights in over PCIe before they are gathered, where their shards wait on the host. [s]"""

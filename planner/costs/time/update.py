@@ -119,7 +119,8 @@ class UpdateTime:
             host = np.minimum(HOST_GB_PER_S / ranks, timing.host_process_gb_per_s) * GB
             return np.asarray(sent * local / rate + local * (moved + timing.host_step_bytes) / host)
         moving = local * moved / (0.8 * problem.gpu.memory_bandwidth_gb_per_s * GB) + self._products(memory)
-        fetched = 2.0 * np.where(paged(problem)[lay.optimizer], optimizer_bytes(memory), 0.0)
+        away = paged(problem)[lay.optimizer] | problem.engine.states.optimizer_returns
+        fetched = 2.0 * np.where(away, optimizer_bytes(memory), 0.0)
         fetched = fetched + np.where(weights_there, problem.weight_bytes * local, 0.0)
         return np.asarray(fetched / rate + moving)
 
