@@ -76,6 +76,20 @@ def test_what_is_not_counted_is_listed(tmp_path: Path) -> None:
     assert any("vision tower beside the language model's adapters" in text for _, text in unread)
 
 
+def test_images_are_asked_for_where_the_tower_trains(tmp_path: Path) -> None:
+    """A value that is set is not asked for again; ms-swift's own switch of recomputation is listed where it is off."""
+    more = f"{FULL} --freeze_vit false --gradient_checkpointing false --vit_gradient_checkpointing false"
+    found = judged(tmp_path, "swift", more)
+    assert "2.0 GB for 1,000 patches, 0.1 recomputed" in found.found.assumed["batch.image_tokens"]
+    assert any("vit_gradient_checkpointing is off" in text for _, text in found.found.unread)
+    again = lint(tmp_path / "run.sh", catalog(), ("cluster.num_gpus=8", "batch.image_tokens=512"))
+    assert "batch.image_tokens" not in again.found.assumed
+    assert again.plan is not None
+    assert found.plan is not None
+    assert again.plan.peak_gib > found.plan.peak_gib
+    assert "batch.image_tokens" not in judged(tmp_path, "swift", FULL).found.assumed
+
+
 def test_verl_knows_a_key_that_nothing_reads(tmp_path: Path) -> None:
     path = tmp_path / "run.sh"
     path.write_text(

@@ -24,6 +24,8 @@ OFFLOAD = "fsdp_offload"
 NOT_COSTED = ("activation_cpu_offload", OFFLOAD)
 """Of a file for FSDP: recomputed layers' inputs on the host, and shards there."""
 HALF, WHOLE = ("float16", "fp16"), ("float32", "fp32")
+OWN_SWITCH = "vit_gradient_checkpointing"
+"""Recomputation of a vision tower apart from the layers', with which it goes by default (trainers/arguments.py:297)."""
 SAMPLES = 16
 """Samples of a step where no accumulation is said (trainers/arguments.py:289-291)."""
 RANKS, SEEN = ("NPROC_PER_NODE", "NNODES"), "CUDA_VISIBLE_DEVICES"
@@ -107,6 +109,9 @@ def say_swift(found: Found) -> None:
         words["gradient_accumulation"] = max(1, -(-SAMPLES // max(samples * ranks, 1)))
     for name in [name for name in NOT_COSTED if found.has(name)]:
         found.uncosted.append((found.options[name].place, f"{name} of the file for FSDP is not costed"))
+    if words.get("frozen_tower") is False and OWN_SWITCH in found.options and not found.has(OWN_SWITCH):
+        what = f"{OWN_SWITCH} is off: a tower's blocks are counted as recomputed where the layers are"
+        found.unread.append((found.options[OWN_SWITCH].place, what))
     wide = found.number("sequence_parallel_size") or 1
     if wide > 1:
         found.uncosted.append(

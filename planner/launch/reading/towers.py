@@ -10,6 +10,8 @@ from planner.schema.architecture import Architecture
 LANGUAGE = "frozen_language"
 """Word of a frozen language model."""
 EVERY = "all-linear"
+TOWER = next(iter(FROZEN_PARTS))
+IMAGES = "batch.image_tokens"
 
 
 def frozen_parts(found: Found, model: Architecture | None, version: str) -> list[str]:
@@ -30,10 +32,14 @@ def frozen_parts(found: Found, model: Architecture | None, version: str) -> list
             found.unread.append((found.places[trained[0]], what))
         return []
     whole = words.get(FROZEN)
-    if isinstance(whole, str):
-        return [part for part in FROZEN_PARTS.values() if part in whole]
     parts = {word: part for word, part in FROZEN_PARTS.items() if words.get(word) is True}
-    silent = [part for word, part in parts.items() if word not in found.places]
+    if isinstance(whole, str):
+        parts = {word: part for word, part in FROZEN_PARTS.items() if part in whole}
+    silent = [part for word, part in parts.items() if not {word, FROZEN} & found.places.keys()]
     if silent:
         found.assumed[FROZEN] = f"{', '.join(silent)}: {version} freezes them unless told otherwise"
+    kept = model.vision_kept
+    if kept is not None and TOWER not in parts:
+        each = f"{kept.trained_bytes / 1e6:.1f} GB for 1,000 patches, {kept.recomputed_bytes / 1e6:.1f} recomputed"
+        found.assumed[IMAGES] = f"none: what the tower keeps of images ({each}) is counted where they are said"
     return list(parts.values())
