@@ -315,7 +315,7 @@ def test_schema_is_json_schema_with_documentation() -> None:
 
 def test_catalog_lists_and_shows() -> None:
     kinds = json.loads(run("catalog", "list", "--format", "json").out)["entries"]
-    assert len(kinds["models"]) == 150
+    assert len(kinds["models"]) == 154
     assert "h100-sxm5-80gb" in run("catalog", "list", "gpus").out
     shown = json.loads(run("catalog", "show", "gpus", "h100-sxm5-80gb", "--format", "json").out)["entry"]
     assert shown["usable_gib"] == 79.1

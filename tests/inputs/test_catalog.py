@@ -362,7 +362,7 @@ def test_other_ways_to_name_a_model(catalog: Catalog) -> None:
 
 REFUSED_BY_NAME = {
     "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-BF16": "experts in a latent space",
-    "nvidia/NVIDIA-Nemotron-Nano-9B-v2": "layers of Mamba-2",
+    "nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16": "layers of Mamba-2",
     "tiiuae/Falcon-H1-7B-Base": "Mamba layers",
     "google/gemma-3n-E2B-it": "an embedding for every layer",
     "google/gemma-4-E4B-it": "an embedding for every layer",
