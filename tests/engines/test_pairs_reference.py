@@ -48,9 +48,10 @@ def _work(rank: int, version: int, port: int, folder: str) -> None:
     layers = [Layer() for _ in range(LAYERS)]
     network: Any = torch.nn.Sequential(torch.nn.Embedding(WORDS, HIDDEN), *layers)
     half = torch.bfloat16
+    policy = fsdp.MixedPrecisionPolicy(param_dtype=half) if version == 2 else fsdp.MixedPrecision(half, half)
     plugin = SimpleNamespace(
         fsdp_version=version, cpu_offload=None, ignored_modules=None, reshard_after_forward=True,
-        mixed_precision_policy=fsdp.MixedPrecisionPolicy(param_dtype=half) if version == 2 else fsdp.MixedPrecision(half, half),
+        mixed_precision_policy=policy,
         set_auto_wrap_policy=lambda model: None, sharding_strategy=None, sync_module_states=False,
         auto_wrap_policy=functools.partial(by_layer, transformer_layer_cls={Layer}),
         backward_prefetch=None, forward_prefetch=False, use_orig_params=True, param_init_fn=None,

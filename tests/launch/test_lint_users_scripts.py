@@ -241,7 +241,7 @@ def test_verls_micro_batch_of_all_ranks_is_each_ranks_share(more: str, samples: 
     ("text", "what"),
     [
         ("megatron rlhf --rlhf_type dpo --model Qwen/Qwen3-8B --tensor_model_parallel_size 2\n", "--rlhf_type dpo"),
-        (f"trl dpo --beta 0.1 {' '.join('--' + line.replace(': ', ' ') for line in RECIPE.splitlines())}\n", "beta"),
+        (f"trl kto --beta 0.1 {' '.join('--' + line.replace(': ', ' ') for line in RECIPE.splitlines())}\n", "beta"),
         ("llamafactory-cli train --stage dpo --finetuning_type full --model_name_or_path Qwen/Qwen3-8B\n", "stage dpo"),
         ("llamafactory-cli train --stage sft --finetuning_type full --use_galore true\n", "use_galore"),
     ],
