@@ -140,3 +140,20 @@ def test_trls_files_are_read_back_as_the_same_plan(engine: str, reference: str, 
     assert back.plan is not None
     assert back.plan.layout == outcome.plan.layout
     assert back.plan.memory == outcome.plan.memory
+
+
+@pytest.mark.parametrize(
+    ("command", "task", "sequences"),
+    [("trl dpo", "dpo", 4), ("python trl/scripts/dpo.py", "dpo", 4), ("trl sft", "pretrain", 2)],
+)
+def test_a_sample_of_trl_dpo_is_a_pair(command: str, task: str, sequences: int, tmp_path: Path) -> None:
+    script = tmp_path / "run.sh"
+    words = "--model_name_or_path Qwen/Qwen2.5-1.5B --per_device_train_batch_size 2 --gradient_accumulation_steps 1"
+    script.write_text(
+        f"{command} {words} --dtype bfloat16 --max_length 1024 --optim adamw_torch_fused\n", encoding="utf-8"
+    )
+    found = lint(script, catalog(), ["cluster.num_gpus=1", "cluster.node=dgx-h200"])
+    assert found.plan is not None
+    assert found.plan.problem.scenario.task == task
+    assert found.plan.layout["micro_batch_size"] == sequences
+    assert not found.found.uncosted
