@@ -59,6 +59,9 @@ class Bounds:
     """The fastest point found."""
 
 
+NO_PARTNER = "no rollout choice fits beside this layout's GPUs and wishes"
+
+
 @dataclass(frozen=True)
 class Pruned:
     """What is left for the solver."""
@@ -101,8 +104,7 @@ def prune(
         removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
     partnered = fits & beside.exists
     if rollouts is not None and (fits & ~partnered).any():
-        text = "no rollout choice fits beside this layout's GPUs and wishes"
-        removed.append(Removed("no_rollout", text, int((fits & ~partnered).sum())))
+        removed.append(Removed("no_rollout", NO_PARTNER, int((fits & ~partnered).sum())))
     if not partnered.any():
         nothing = np.zeros(0, dtype=np.int64)
         return Pruned(nothing, nothing, 1.0, tuple(removed), bounds.rounding_only, 0, None)
