@@ -82,6 +82,16 @@ def no_room(question: Question) -> str:
     return NO_ROOM if question.first.reserve_counted else NO_LIVE_ROOM
 
 
+def too_slow(question: Question) -> str:
+    """Why a layout is not looked at beside a plan in hand."""
+    return f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than a plan in hand"
+
+
+def near_tie_factor(question: Question) -> float:
+    """Times the step of a plan in hand that a bound may take without losing to it."""
+    return slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
+
+
 def prune(
     question: Question,
     costs: RowCosts,
@@ -122,8 +132,7 @@ def prune(
         longest = slowest_near_tie(best, question.scenario.search.near_tie) * (1 + SLACK)
         near = alive & (beside.step(bounds.bound) <= longest)
     if (alive & ~near).any():
-        text = f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than a plan in hand"
-        removed.append(Removed("slower", text, int((alive & ~near).sum())))
+        removed.append(Removed("slower", too_slow(question), int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
     roomy = np.ones(len(rows), dtype=bool)
     if not deadline.past(BOUNDING):
@@ -196,7 +205,7 @@ def _closed_form(question: Question, rounded: Rounded, deadline: Deadline, in_ha
     cheap = np.where(nearly, cheap_bound(question, costs), math.inf)
     bound, seconds = cheap.copy(), np.full(len(cheap), math.inf)
     splitter = Splitter(question, rounded)
-    tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
+    tie = near_tie_factor(question)
     soonest, wish = beside.step(cheap), costs.layouts.wish
     best, rounding = np.full(int(wish.max()) + 1, math.inf), 0
     if in_hand is not None:

@@ -16,11 +16,11 @@ from planner.inputs import pipes
 from planner.problem.layouts import Ints, Layouts
 from planner.problem.problem import Question
 from planner.search.bounds.any_split import to_spare
-from planner.search.bounds.cheap import SLACK, cheap_bound
+from planner.search.bounds.cheap import cheap_bound
 from planner.search.bounds.rollout_pairs import RolloutPairs, fitting_choices
 from planner.search.deadline import Deadline
-from planner.search.grid import Rounded, limit_bytes, slowest_near_tie
-from planner.search.prune import NO_PARTNER, no_room, row_bounds
+from planner.search.grid import Rounded, limit_bytes
+from planner.search.prune import NO_PARTNER, near_tie_factor, no_room, row_bounds, too_slow
 from planner.search.space import Removed
 
 MOST_CELLS = 4_000_000
@@ -70,7 +70,7 @@ def few_enough(
         if len(costs.layouts):
             known = row_bounds(question, Rounded(costs, rollouts, 1.0, unit), deadline).in_hand
             best = min(best, known.seconds) if known is not None else best
-    longest = best * slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
+    longest = best * near_tie_factor(question)
     kept: list[Ints] = []
     counts = dict.fromkeys(("memory", "no_rollout", "slower", NOT_LOOKED_AT), 0)
     for rows in _parts(layouts, PART_CELLS):
@@ -96,8 +96,7 @@ def few_enough(
     texts = {
         "memory": no_room(question),
         "no_rollout": NO_PARTNER,
-        "slower": f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than "
-        "a plan in hand",
+        "slower": too_slow(question),
         NOT_LOOKED_AT: "the time limit, or the memory that all of them together would take, came before",
     }
     return found, [Removed(name, texts[name], count) for name, count in counts.items() if count]
