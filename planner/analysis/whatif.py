@@ -10,7 +10,7 @@ from typing import Any
 
 from planner.errors import InputError, Mistake, Place
 from planner.inputs.catalog import Catalog, default_catalog
-from planner.inputs.document import Document, override, parse_document, validate
+from planner.inputs.document import Document, override, parse_document, validate, value_at
 from planner.problem.problem import Question
 from planner.problem.resolve import resolve
 from planner.schema.catalog import Price
@@ -54,6 +54,19 @@ class Variation:
         if not self.changes:
             return "as it stands"
         return " ".join(f"{path}={compact(value)}" for path, value in self.changes)
+
+
+def equal_to_it(rows: Sequence[Variation]) -> Variation | None:
+    """The first variation that asks for what the scenario (the first of `rows`) says already."""
+    outcome = rows[0].outcome
+    return next((row for row in rows[1:] if outcome and _says(outcome.question.document, row.changes)), None)
+
+
+def _says(document: Document, changes: Changes) -> bool:
+    try:
+        return all(compact(value_at(document, path)) == compact(value) for path, value in changes)
+    except (KeyError, IndexError, TypeError):
+        return False  # nothing stands at one of these paths
 
 
 @dataclass(frozen=True)
@@ -174,6 +187,9 @@ def what_if(
         if isinstance(question, InputError):
             reasons = [p.what + (f": {p.because}" if p.because else "") for p in question.problems]
             rows.append(Variation(changes, None, "; ".join(reasons), name))
+            continue
+        if _says(document, changes):
+            rows.append(Variation(changes, rows[0].outcome, name=name))
             continue
         progress(f"{place} of {len(problems)}: {Variation(changes, None, name=name).label}")
         rows.append(Variation(changes, search(question, check_points=check_points), name=name))

@@ -72,7 +72,7 @@ class TopologySpec(Frozen):
     links: list[LinkSpec]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Own:
     """What the scenario's files say about its machines; with none, the node is the catalog's."""
 
@@ -86,9 +86,14 @@ class Own:
     files: tuple[tuple[str, str], ...] = ()
     """(file, sha256)."""
 
+    @property
+    def nothing(self) -> bool:
+        """Neither links nor curves are the user's: the node tells all."""
+        return self.links is None and not self.curves
+
     def cluster(self, gpu: Gpu, num_gpus: int, tables: MeasuredTables) -> Cluster:
         """So many of these GPUs."""
-        if self.links is None and not self.curves:
+        if self.nothing:
             return Cluster(self.node, gpu, num_gpus, tables=tables)
         return OwnCluster(self.node, gpu, num_gpus, self, tables=tables)
 

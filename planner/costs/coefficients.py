@@ -21,7 +21,8 @@ from planner.costs.memory.stage_memory import moments
 from planner.costs.rollout import ROLLOUT_MOMENTS, RolloutCosts
 from planner.costs.time.step_time import VISITS
 from planner.costs.two_pools import is_later, stage_memory, step_time
-from planner.problem.layouts import Floats, Ints, Layouts, Rollouts
+from planner.problem.alike import alike, as_generated, as_held, as_trained
+from planner.problem.layouts import Floats, Ints, Layouts, Rollouts, distinct
 from planner.problem.option_sets import chosen_options
 from planner.problem.problem import ASYNCHRONOUS, Problem, Question
 from planner.problem.reference import REFERENCE
@@ -79,19 +80,24 @@ class RowCosts:
     def _stage(self) -> Ints:
         return np.arange(self.stages, dtype=np.int64)[None, :]
 
-    def _by_variant(self, function: Callable[[Problem, Layouts], Mapping[str, tuple[Floats, ...]]]) -> _Table:
-        """What a function gives for each variant's rows, in the order of the rows."""
+    def _by_variant(
+        self,
+        function: Callable[[Problem, Layouts], Mapping[str, tuple[Floats, ...]]],
+        seen: Callable[[Problem], Problem],
+    ) -> _Table:
+        """What a function gives for each variant's rows, in the order of the rows; at once for those `seen` alike."""
         variants = self.question.problems
         if len(variants) == 1:
             return dict(function(variants[0], self.layouts))
         out: dict[str, tuple[Floats, ...]] = {}
-        for index, variant in enumerate(variants):
-            rows = np.flatnonzero(self.layouts.variant == index)
-            for name, parts in function(variant, self.layouts.take(rows)).items():
+        for problem, members in alike(variants, seen):
+            rows = np.flatnonzero(np.isin(self.layouts.variant, members))
+            layouts, place = (self.layouts.take(rows), slice(None)) if len(members) == 1 else _once(self.layouts, rows)
+            for name, parts in function(problem, layouts).items():
                 if name not in out:
                     out[name] = tuple(np.zeros((len(self.layouts), *np.shape(part)[1:])) for part in parts)
                 for whole, part in zip(out[name], parts, strict=True):
-                    whole[rows] = part
+                    whole[rows] = part[place]
         return out
 
     def _memory(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
@@ -117,7 +123,7 @@ class RowCosts:
     @cached_property
     def memory(self) -> dict[str, Coefficients]:
         """Peak bytes of each moment, on the scale of the roomiest GPUs: what others lack is counted as used. [bytes]"""
-        return {name: Coefficients(*parts) for name, parts in self._by_variant(self._memory).items()}
+        return {name: Coefficients(*parts) for name, parts in self._by_variant(self._memory, as_held).items()}
 
     def _time(self, problem: Problem, layouts: Layouts) -> dict[str, tuple[Floats, ...]]:
         shape = (len(layouts), self.stages)
@@ -141,7 +147,7 @@ class RowCosts:
     @cached_property
     def time(self) -> dict[str, tuple[Coefficients, Floats, Floats]]:
         """(coefficients, weight of the slowest stage, weight of the sum) of each visit. [s]"""
-        parts = self._by_variant(self._time)
+        parts = self._by_variant(self._time, as_trained)
         return {name: (Coefficients(*each[:3]), each[3], each[4]) for name, each in parts.items()}
 
     def peak_bytes(self, rows: Ints, layers: Ints, recomputed: Ints) -> Floats:
@@ -240,24 +246,42 @@ class RolloutTable:
         return self._by_variant(peak)
 
     @cached_property
+    def _generation(self) -> Floats:
+        """Until the longest sample has ended. [s]"""
+        out = np.zeros(len(self.choices))
+        for problem, members in alike(self.question.problems, as_generated):
+            rows = np.flatnonzero(np.isin(self.choices.variant, members))
+            if len(rows):
+                out[rows] = total(RolloutCosts(problem.generating, self.choices.take(rows)).time)
+        return out
+
+    @cached_property
+    def _switching(self) -> Floats:
+        """Weight sync and switching. [s]"""
+        return self._by_variant(lambda _, costs: np.asarray(total(costs.switch_time)))
+
+    @cached_property
+    def _hidden(self) -> Floats:
+        """1 where generation runs beside the training."""
+        beside = np.array([problem.placement == ASYNCHRONOUS for problem in self.question.problems], dtype=float)
+        return np.asarray(beside[self.choices.variant])
+
+    @cached_property
     def seconds(self) -> Floats:
         """What the rollout adds to a step's training: generation unless it is hidden, weight sync and switching. [s]"""
-
-        def added(problem: Problem, costs: RolloutCosts) -> Floats:
-            hidden = problem.placement == ASYNCHRONOUS
-            return np.asarray(total(costs.switch_time) + (0.0 if hidden else total(costs.time)))
-
-        return self._by_variant(added)
+        return np.asarray(self._switching + np.where(self._hidden > 0, 0.0, self._generation))
 
     @cached_property
     def least_seconds(self) -> Floats:
         """No step is shorter: generation and weight sync where they run beside the training. [s]"""
+        return np.asarray((self._switching + self._generation) * self._hidden)
 
-        def alone(problem: Problem, costs: RolloutCosts) -> Floats:
-            hidden = problem.placement == ASYNCHRONOUS
-            return np.asarray((total(costs.switch_time) + total(costs.time)) * float(hidden))
 
-        return self._by_variant(alone)
+def _once(layouts: Layouts, rows: Ints) -> tuple[Layouts, Ints]:
+    """(these rows without those that differ in their variant alone, for each row its place among them)."""
+    some = layouts.take(rows)
+    place = distinct(*(values for name, values in some.columns() if name != "variant"))[1]
+    return some.take(np.unique(place, return_index=True)[1]), place
 
 
 def _extras(problem: Problem) -> int:

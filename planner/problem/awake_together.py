@@ -7,7 +7,7 @@ import numpy as np
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem
-from planner.problem.variants import awake_together, syncs_beside_weights
+from planner.problem.variants import may_be_awake_together, syncs_beside_weights
 from planner.problem.variants import sends_from_gpu as stack_sends_from_gpu
 from planner.schema.engine import Engine, RolloutEngine
 from planner.schema.scenario import Scenario
@@ -21,7 +21,7 @@ def spelt_out(
     What the engine takes is missing to the trainer, so that each value is a variant of its own. Where only the
     trainer's weights lie beside those that wake, its degree alone decides what it takes.
     """
-    awake = awake_together(scenario)
+    awake = may_be_awake_together(scenario, trainer)
     if scenario.rl is None or engine is None or not (awake or syncs_beside_weights(scenario, trainer)):
         return scenario
     asked = scenario.rl.rollout

@@ -19,16 +19,37 @@ CLIFF_TEXT = (
 )
 
 
+MOST_KEPT = 32
+"""Kinds of machines whose clusters are kept for the next question."""
+
+
 class _Clusters(dict[int, Cluster]):
     """A cluster for each GPU count, made when it is asked for."""
 
-    def __init__(self, machines: Machines) -> None:
+    def __init__(self, own: Own, gpu: Gpu, tables: MeasuredTables) -> None:
         super().__init__()
-        self.own, self.gpu, self.tables = machines.own or Own(machines.node), machines.gpu, machines.tables
+        self.own, self.gpu, self.tables = own, gpu, tables
 
     def __missing__(self, count: int) -> Cluster:
         self[count] = self.own.cluster(self.gpu, count, self.tables)
         return self[count]
+
+    def are_of(self, node: Node, gpu: Gpu, tables: MeasuredTables) -> bool:
+        """Whether they are clusters of these machines as the catalog has them."""
+        return self.own.node == node and self.gpu == gpu and self.tables == tables
+
+
+_KEPT: list[_Clusters] = []
+"""Those of the last kinds of machines asked for, the newest first: what a cluster worked out serves all questions."""
+
+
+def _kept(node: Node, gpu: Gpu, tables: MeasuredTables) -> _Clusters:
+    found = next((each for each in tuple(_KEPT) if each.are_of(node, gpu, tables)), None)
+    if found is None:
+        found = _Clusters(Own(node), gpu, tables)
+        _KEPT.insert(0, found)
+        del _KEPT[MOST_KEPT:]
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,7 +91,9 @@ class Machines:
     @cached_property
     def clusters(self) -> dict[int, Cluster]:
         """A cluster for each GPU count."""
-        return _Clusters(self)
+        if self.own is not None and not self.own.nothing:
+            return _Clusters(self.own, self.gpu, self.tables)
+        return _kept(self.node, self.gpu, self.tables)
 
     def covering(self, count: int) -> int:
         """The least share of a node, or number of whole nodes' GPUs, that holds so many GPUs."""

@@ -233,6 +233,11 @@ def awake_together(scenario: Scenario) -> bool:
     return rl is not None and rl.placement == "colocated" and (bool(rl.trainer_on_gpu) or not rl.rollout.sleeps)
 
 
+def may_be_awake_together(scenario: Scenario, engine: Engine) -> bool:
+    """Whether one of the placements left open has both awake on the same GPUs."""
+    return any(awake_together(_place(scenario, name)) for name in _placements(scenario, engine))
+
+
 def syncs_beside_weights(scenario: Scenario, engine: Engine) -> bool:
     """Whether a colocated trainer's own weights, as its layout holds them, lie beside those that wake."""
     rl = scenario.rl

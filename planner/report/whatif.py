@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.analysis.whatif import Variation, compact
+from planner.analysis.whatif import Variation, compact, equal_to_it
 from planner.problem.problem import Question
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline
 from planner.report.critical import critical_note, free_cell
@@ -52,9 +52,15 @@ def whatif_blocks(rows: list[Variation]) -> list[Block]:
     is_rl = any(plan.problem.is_rl for plan in plans)
     cells: list[tuple[str, ...]] = []
     starred = False
+    same = equal_to_it(rows)
     for row in rows:
+        if row is same:
+            continue  # the first row is this one
         names = tuple(compact(value) for _, value in row.changes) or ("as it stands",) + ("",) * (len(paths) - 1)
-        names = (row.label,) if named else names
+        if row is rows[0] and same is not None:
+            names = tuple(compact(value) for _, value in same.changes)
+            names = (_both(names[0]), *names[1:])
+        names = (row.label if row is not rows[0] or same is None else _both(same.label),) if named else names
         plan = row.plan
         if plan is None:
             cells.append((*names, row.status, *("-",) * 7, *("-",) * gives))
@@ -129,9 +135,15 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
     base, cells = rows[0].plan, []
     layouts: dict[str, str] = {}
     shared, path = in_all(rows), _one_path(rows)
-    for row in rows:
-        plan, label = row.plan, " ".join(_brief(text) for text in _texts(row) if text not in shared) or row.label
-        label = label.removeprefix(f"{_brief(path)}=")
+    same, fastest_row = equal_to_it(rows), _fastest(rows)
+    shown_rows = [row for row in rows if row is not same]
+
+    def named(row: Variation) -> str:
+        text = " ".join(_brief(text) for text in _texts(row) if text not in shared) or row.label
+        return text.removeprefix(f"{_brief(path)}=")
+
+    for row in shown_rows:
+        plan, label = row.plan, named(row) if row is not rows[0] or same is None else _both(named(same))
         if plan is None:
             cells.append((label, "-", "-", "-", row.status, "-"))
             continue
@@ -152,8 +164,9 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
         )
     speed = "samples/s" if any(row.plan is not None and row.plan.problem.is_rl for row in rows) else "tokens/s"
     what = path.rpartition(".")[2] or "what if"
-    fastest = [place for place, row in enumerate(rows) if row is _fastest(rows)]
-    best_ones = ((cells[place][0], rows[place].plan) for place in fastest)
+    best_row = rows[0] if same is not None and fastest_row is same else fastest_row
+    fastest = [place for place, row in enumerate(shown_rows) if row is best_row]
+    best_ones = ((cells[place][0], shown_rows[place].plan) for place in fastest)
     kept = "".join(f"layout of {label}: {short_layout(plan)}; the other" for label, plan in best_ones if plan)
     columns = (what, speed, "relative", "free GiB", "fits", "layout")
     grid = Grid(columns, tuple(cells), left=frozenset({0, 5}), strong=frozenset(fastest))
@@ -162,8 +175,9 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
     other = any("*" in cell[2] for cell in cells)
     starred = ("* other lengths or batches: samples are not the same work",) if other else ()
     critical = tuple(note.text for note in critical_note(row.plan for row in rows))
+    first = same.label if same is not None else ""
     needed = (*critical, *stayed(rows), *reasons(rows, NAMED), *starred)
-    notes = (*needed, *(f"{name}: {text}" for name, text in decision_changes(rows)))
+    notes = (*needed, *(f"{name}: {text}" for name, text in decision_changes(rows) if name != first))
     best = next((row.plan for row in rows if row.plan is not None), None)
     after = (("risk", error_text(best)),) if best is not None else ()
     lead += (f"With {' and '.join(shared)} in each but the first row.",) if shared else ()
@@ -180,6 +194,11 @@ def whatif_screen(rows: list[Variation], lead: tuple[str, ...] = ()) -> list[Blo
             command=shown,
         )
     )
+
+
+def _both(label: str) -> str:
+    """The first row's label where one of the variations is the scenario as it stands."""
+    return f"{label} (as it stands)"
 
 
 def _texts(row: Variation) -> list[str]:

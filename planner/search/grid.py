@@ -112,6 +112,11 @@ class Rounded:
         return out
 
     @cached_property
+    def offers(self) -> dict[int, dict[int, Floats]]:
+        """What `bounds/rollout_pairs.py` has worked out: by memory held back and by what rows and choices share."""
+        return {}
+
+    @cached_property
     def choice_memory(self) -> Ints:
         """Peak of each rollout choice. [memory units]"""
         assert self.rollouts is not None

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.costs.coefficients import RowCosts
+from planner.costs.coefficients import RolloutTable, RowCosts
 from planner.errors import InternalError
 from planner.problem.problem import Question
 from planner.search.bounds.in_hand import InHand
+from planner.search.bounds.many_rows import MOST_CELLS, NOT_LOOKED_AT, cells, few_enough
 from planner.search.deadline import Deadline
 from planner.search.grid import slowest_near_tie
 from planner.search.plan import Plan, make_plan
@@ -64,8 +65,14 @@ def of_a_part(found: Verdict) -> Verdict:
     return Verdict("feasible", found.plan)
 
 
-def affordable(question: Question, space: Space, deadline: Deadline) -> Space:
-    """The space, or as many of its layouts, evenly picked, as can be costed before their share of the time is up."""
+def affordable(question: Question, space: Space, unit: float, deadline: Deadline) -> Space:
+    """The space, or as many of its layouts, evenly picked, as can be costed before their share of the time is up; of
+    more than the memory holds together those that may hold the answer.
+    """
+    if space.rollouts is not None and cells(space.layouts) > MOST_CELLS:
+        found, dropped = few_enough(question, space.layouts, RolloutTable(question, space.rollouts), unit, deadline)
+        whole = space.whole and all(each.rule != NOT_LOOKED_AT for each in dropped)
+        space = replace(space, layouts=found, removed=(*space.removed, *dropped), whole=whole)
     layouts, left = space.layouts, deadline.left_s
     if len(layouts) < MANY or left == np.inf:
         return space
@@ -78,5 +85,5 @@ def affordable(question: Question, space: Space, deadline: Deadline) -> Space:
         return space
     rows = np.arange(0, len(layouts), -(-len(layouts) // most))
     text = "the time limit came before they were costed"
-    removed = Removed("not_looked_at", text, len(layouts) - len(rows))
-    return replace(space, layouts=layouts.take(rows), removed=(*space.removed, removed))
+    removed = Removed(NOT_LOOKED_AT, text, len(layouts) - len(rows))
+    return replace(space, layouts=layouts.take(rows), removed=(*space.removed, removed), whole=False)

@@ -59,6 +59,9 @@ class Bounds:
     """The fastest point found."""
 
 
+NO_PARTNER = "no rollout choice fits beside this layout's GPUs and wishes"
+
+
 @dataclass(frozen=True)
 class Pruned:
     """What is left for the solver."""
@@ -77,6 +80,16 @@ class Pruned:
 def no_room(question: Question) -> str:
     """Why a layout lacks memory, with what was counted."""
     return NO_ROOM if question.first.reserve_counted else NO_LIVE_ROOM
+
+
+def too_slow(question: Question) -> str:
+    """Why a layout is not looked at beside a plan in hand."""
+    return f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than a plan in hand"
+
+
+def near_tie_factor(question: Question) -> float:
+    """Times the step of a plan in hand that a bound may take without losing to it."""
+    return slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
 
 
 def prune(
@@ -101,8 +114,7 @@ def prune(
         removed.append(Removed("rollout_memory", text, int((~choice_fits).sum())))
     partnered = fits & beside.exists
     if rollouts is not None and (fits & ~partnered).any():
-        text = "no rollout choice fits beside this layout's GPUs and wishes"
-        removed.append(Removed("no_rollout", text, int((fits & ~partnered).sum())))
+        removed.append(Removed("no_rollout", NO_PARTNER, int((fits & ~partnered).sum())))
     if not partnered.any():
         nothing = np.zeros(0, dtype=np.int64)
         return Pruned(nothing, nothing, 1.0, tuple(removed), bounds.rounding_only, 0, None)
@@ -120,8 +132,7 @@ def prune(
         longest = slowest_near_tie(best, question.scenario.search.near_tie) * (1 + SLACK)
         near = alive & (beside.step(bounds.bound) <= longest)
     if (alive & ~near).any():
-        text = f"even its lower bound is more than {question.scenario.search.near_tie:.1%} slower than a plan in hand"
-        removed.append(Removed("slower", text, int((alive & ~near).sum())))
+        removed.append(Removed("slower", too_slow(question), int((alive & ~near).sum())))
     rows = np.flatnonzero(near)
     roomy = np.ones(len(rows), dtype=bool)
     if not deadline.past(BOUNDING):
@@ -194,7 +205,7 @@ def _closed_form(question: Question, rounded: Rounded, deadline: Deadline, in_ha
     cheap = np.where(nearly, cheap_bound(question, costs), math.inf)
     bound, seconds = cheap.copy(), np.full(len(cheap), math.inf)
     splitter = Splitter(question, rounded)
-    tie = slowest_near_tie(1.0, question.scenario.search.near_tie) * (1 + 2 * SLACK)
+    tie = near_tie_factor(question)
     soonest, wish = beside.step(cheap), costs.layouts.wish
     best, rounding = np.full(int(wish.max()) + 1, math.inf), 0
     if in_hand is not None:

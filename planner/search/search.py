@@ -274,9 +274,9 @@ def _looked(
 ) -> tuple[Space, Look]:
     """(rows that may hold the answer, what a first look found, its plan in hand among these rows)."""
     if part.rollouts is not None or not worth_a_look(question, part.layouts):
-        some = affordable(question, part, deadline)
+        some = affordable(question, part, unit, deadline)
         removed += some.removed[len(part.removed) :]
-        return some, Look(np.ones(len(some.layouts), dtype=bool), whole=len(some.layouts) == len(part.layouts))
+        return some, Look(np.ones(len(some.layouts), dtype=bool), whole=some.whole)
     look = first_look(question, part.layouts, unit, deadline)
     if look.late or look.likely.all():
         return part, look

@@ -15,6 +15,7 @@ from planner.costs.memory.host import host_ledger
 from planner.costs.micro_batches import packed_micro_batches
 from planner.costs.rollout import RolloutCosts
 from planner.errors import InputError, Mistake, Place
+from planner.problem.alike import as_ruled
 from planner.problem.choices import choose
 from planner.problem.layouts import Layouts, Rollouts
 from planner.problem.problem import Problem, Question, host_memory_gib
@@ -75,10 +76,11 @@ def build_space(question: Question, deadline: Deadline = NO_DEADLINE) -> Space:
     """
     parts: list[Space] = []
     grids: dict[Hashable, np.ndarray] = {}
+    known: list[tuple[Problem, Space]] = []
     for index, variant in enumerate(question.problems):
         if parts and deadline.past(LISTING):
             break
-        parts.append(_space_of(variant, index, grids))
+        parts.append(_space_of(variant, index, grids, known))
     space, unlisted = _together(question, parts), len(question.problems) - len(parts)
     if not unlisted:
         return space
@@ -124,8 +126,26 @@ def with_wish(space: Space, wish: int) -> Space:
     return replace(space, layouts=space.layouts.take(space.layouts.wish == wish), rollouts=chosen)
 
 
-def _space_of(problem: Problem, variant: int, grids: dict[Hashable, np.ndarray]) -> Space:
-    """The space of one variant."""
+def _space_of(
+    problem: Problem, variant: int, grids: dict[Hashable, np.ndarray], known: list[tuple[Problem, Space]]
+) -> Space:
+    """The space of one variant; `known` keeps the layouts of those that differ in their rollouts alone."""
+    seen = as_ruled(problem)
+    same = next((space for each, space in known if each == seen), None)
+    if same is None:
+        same = _layouts_of(problem, variant, grids)
+        known.append((seen, same))
+    removed = list(same.removed)
+    layouts = replace(same.layouts, variant=np.full(len(same.layouts), variant, dtype=np.int64))
+    rollouts = _rollouts(problem, variant)
+    tried = len(rollouts) if rollouts is not None else 0
+    if rollouts is not None:
+        rollouts = _legal_rollouts(problem, rollouts, removed)
+    return Space(layouts, rollouts, same.candidates, tried, tuple(removed))
+
+
+def _layouts_of(problem: Problem, variant: int, grids: dict[Hashable, np.ndarray]) -> Space:
+    """The legal layouts of one variant."""
     layouts = all_rows(problem, variant, grids)
     candidates = len(layouts)
     removed: list[Removed] = []
@@ -136,11 +156,7 @@ def _space_of(problem: Problem, variant: int, grids: dict[Hashable, np.ndarray])
         if not keep.all():
             removed.append(Removed(rule.name, rule.text, int((~keep).sum())))
             layouts = layouts.take(keep)
-    rollouts = _rollouts(problem, variant)
-    tried = len(rollouts) if rollouts is not None else 0
-    if rollouts is not None:
-        rollouts = _legal_rollouts(problem, rollouts, removed)
-    return Space(layouts, rollouts, candidates, tried, tuple(removed))
+    return Space(layouts, None, candidates, 0, tuple(removed))
 
 
 def rules_of(problem: Problem) -> list[Rule]:

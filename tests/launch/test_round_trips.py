@@ -1,7 +1,7 @@
 """Export then lint is the identity on every layout, for every format that is both written and read.
 
 Layouts are drawn at random from the legal ones, as the solver may return any of them. What a format has no word for is
-refused on export by name, or listed by lint as not said. tests/slow/test_round_trips.py draws 500 of each engine.
+refused on export by name, or listed by lint as not said. tests/slow/test_many_round_trips.py draws 500 of each engine.
 """
 
 from __future__ import annotations

@@ -28,21 +28,32 @@ class RolloutPairs:
         if self.rollouts is None:
             self.exists = np.ones(self.rows, dtype=bool)
             return
-        of_row, of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
-        of_row = of_row if rows is None else of_row[rows]
-        fits = fitting_choices(rounded, held_back)
-        self.of_row, self.of_choice, self.fits = of_row, of_choice, fits
-        seconds, least = self.rollouts.seconds[fits], self.rollouts.least_seconds[fits]
+        of_row, self.of_choice = row_keys(rounded.costs.layouts), choice_keys(self.rollouts.choices)
+        self.of_row = of_row if rows is None else of_row[rows]
+        self.fits = fitting_choices(rounded, held_back)
         self.pairs = []
         self.exists = np.zeros(self.rows, dtype=bool)
-        for key in np.unique(of_choice[fits]).tolist():
-            places, these = np.flatnonzero(of_row == key), of_choice[fits] == key
-            if len(places):
-                offers = sorted(set(zip(seconds[these].tolist(), least[these].tolist(), strict=True)))
-                # Of choices that add as much, only the one that needs least by itself can be the fastest.
-                kept = [o for i, o in enumerate(offers) if not i or o[1] < min(alone for _, alone in offers[:i])]
-                self.pairs.append((places, np.array(kept)))
+        known = rounded.offers.setdefault(held_back, {})
+        order = np.argsort(self.of_row, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(self.of_row[order])) + 1) if self.rows else ():
+            key = int(self.of_row[places[0]])
+            if key not in known:
+                known[key] = self._offers(key)
+            if len(known[key]):
+                self.pairs.append((places, known[key]))
                 self.exists[places] = True
+
+    def _offers(self, key: int) -> Floats:
+        """(seconds added to training, least seconds of a step) of the choices that fit beside rows of a key."""
+        assert self.rollouts is not None
+        these = self.fits & (self.of_choice == key)
+        seconds, least = self.rollouts.seconds[these], self.rollouts.least_seconds[these]
+        order = np.lexsort((least, seconds))
+        seconds, least = seconds[order], least[order]
+        # Of choices that add as much or more, only one that needs less by itself can be the fastest.
+        kept = np.ones(len(least), dtype=bool)
+        kept[1:] = least[1:] < np.minimum.accumulate(least)[:-1]
+        return np.stack([seconds[kept], least[kept]], axis=1)
 
     def step(self, training: Floats) -> Floats:
         """Seconds of the step for these seconds of training; bounds stay bounds. [s]"""

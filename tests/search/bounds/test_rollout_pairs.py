@@ -28,9 +28,8 @@ def rounded(
     count = len(seconds)
     choices = columns(variant=[0] * count, training_gpus=training_gpus, wish=[0] * count)
     rollouts = SimpleNamespace(choices=choices, seconds=np.array(seconds), least_seconds=np.array(least))
-    return SimpleNamespace(
-        costs=SimpleNamespace(layouts=layouts), rollouts=rollouts, choice_memory=np.array(memory), limit=limit
-    )
+    costs = SimpleNamespace(layouts=layouts)
+    return SimpleNamespace(costs=costs, rollouts=rollouts, choice_memory=np.array(memory), limit=limit, offers={})
 
 
 def test_without_a_rollout_engine_training_is_the_step() -> None:
