@@ -13,10 +13,6 @@ from planner.problem.resolve import question_of
 from planner.search.estimate import estimate_question
 from planner.search.plan import Plan
 
-UNPADDED = {
-    "verl": ("actor_rollout_ref.model.use_remove_padding", "actor_rollout_ref.actor.megatron.use_remove_padding")
-}
-"""Launchers whose samples are not padded to the longest unless one of these is off (verl 0.9.1 trainer/config: on)."""
 FIXED = "fixed_micro_batches"
 """The engine option of micro-batches of so many samples, which packs by tokens have not."""
 SAMPLES, TOKENS = (
@@ -32,8 +28,8 @@ def at_their_mean(plan: Plan, found: Found, document: Document, catalog: Catalog
     """A note where a micro-batch of several samples is at the edge with all of them as long as the longest."""
     lay = plan.layout
     samples = lay["micro_batch_size"]
-    switches = UNPADDED.get(found.launcher)
-    padded = switches is None or any(name in found.options and not found.has(name) for name in switches)
+    switches = found.habits.unpadded_unless_off
+    padded = not switches or any(name in found.options and not found.has(name) for name in switches)
     roomy = plan.headroom_gib >= 0 and not plan.critical
     if not plan.problem.is_rl or lay["max_tokens"] or samples < 2 or roomy or padded:
         return []

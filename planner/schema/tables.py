@@ -219,6 +219,36 @@ class OtherOptimizer(BaseModel):
     """Where none has them: what it keeps instead."""
 
 
+class Habits(BaseModel):
+    """What a launcher does where its files are silent, or beside what they say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    computes_in_16_bits: bool = False
+    """In bf16, unless a switch says otherwise."""
+    loads_whole: bool = False
+    """Weights in fp32, unless a setting says otherwise."""
+    bits_of: dict[str, int] = Field(default_factory=dict)
+    """Bits of a quantised base by the method of adapters under which alone it is one."""
+    unprepared_over: tuple[str, ...] = ()
+    """Engines over whose third stage the preparation of a base for few bits is left out."""
+    casts_frozen_over: tuple[str, ...] = ()
+    """Engines that cast a frozen base as well."""
+    unpadded_unless_off: tuple[str, ...] = ()
+    """Switches of which one must be off for samples to be padded to the longest; padded where it lists none."""
+
+    def beside(self, other: Habits) -> Habits:
+        """These and those of another table that its files are read by."""
+        return Habits(
+            computes_in_16_bits=self.computes_in_16_bits or other.computes_in_16_bits,
+            loads_whole=self.loads_whole or other.loads_whole,
+            bits_of=self.bits_of or other.bits_of,
+            unprepared_over=self.unprepared_over or other.unprepared_over,
+            casts_frozen_over=self.casts_frozen_over or other.casts_frozen_over,
+            unpadded_unless_off=self.unpadded_unless_off or other.unpadded_unless_off,
+        )
+
+
 class FlagTable(BaseModel):
     """`flags/<engine>`: options and keys of an engine, as its own parser has them."""
 
@@ -232,6 +262,8 @@ class FlagTable(BaseModel):
     """By the names of engine options in catalogs/engines."""
     optimizers: dict[str, OtherOptimizer] = Field(default_factory=dict)
     """By the engine's own names, those that no key writes."""
+    habits: Habits = Habits()
+    """Of the launcher."""
     recipe: bool = False
     """What a run keeps unless told is a recipe's that the user names, not the defaults here: everything is written."""
     names: str = ""

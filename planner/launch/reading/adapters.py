@@ -16,15 +16,9 @@ USUAL = ("q_proj", "v_proj")
 """Targets of peft 0.21.2 (utils/constants.py) for Llama, Qwen and Mistral where a file names none."""
 WHOLE_LISTS = frozenset(("nemo-rl",))
 """Launchers to which an empty list of targets is every linear layer."""
-BITS_OF: dict[str, dict[str, int]] = {"axolotl": {"lora": 8, "qlora": 4}}
-"""Launchers that hold a base in few bits under one method alone (axolotl 0.19.0 loaders/model.py:801-831)."""
 LEFT_WHOLE = "fp32"
 """A base that was to be in few bits and is not: peft's k-bit preparation makes all of it fp32 (loaders/model.py:1146;
 peft 0.21.2 utils/other.py, prepare_model_for_kbit_training)."""
-NOT_PREPARED = frozenset(("deepspeed",))
-"""Engines over whose third stage axolotl leaves that preparation out (loaders/model.py:1132-1138)."""
-CASTS_EVERYTHING = frozenset(("deepspeed",))
-"""Engines that cast a frozen base as well."""
 WORDS = (
     "tuner", "adapter_rank", "adapter_targets", "adapter_all", "adapter_dropout", "adapter_saved", "adapter_dora",
     "adapter_rslora", "adapter_kind", "base_bits", "base_bits_8", "quantised_twice",
@@ -73,7 +67,7 @@ def say_base(found: Found) -> None:
     """Say the format of a frozen base that no line quantises: that in which products are taken."""
     if found.adapter is not None and "base_precision" not in found.adapter:
         precision = found.words.get("precision")
-        whole = found.launcher in FAMILY and found.engine not in CASTS_EVERYTHING and loads_whole(found)
+        whole = found.launcher in FAMILY and found.engine not in found.habits.casts_frozen_over and loads_whole(found)
         found.adapter["base_precision"] = precision if precision in ("fp16", "fp32") else "fp32" if whole else "bf16"
 
 
@@ -97,9 +91,9 @@ def _names(value: object) -> list[str]:
 
 def _base(found: Found, words: Mapping[str, object], method: str) -> str | None:
     bits = 8 if words["base_bits_8"] is True else words["base_bits"]
-    held = BITS_OF.get(found.launcher, {}).get(method)
+    held = found.habits.bits_of.get(method)
     if held == 8 and bits == 4:
-        whole = found.engine in NOT_PREPARED and found.words.get("zero_stage") == 3
+        whole = found.engine in found.habits.unprepared_over and found.words.get("zero_stage") == 3
         return None if whole else LEFT_WHOLE
     if bits == 8 and held != 4:
         return "int8"

@@ -12,10 +12,6 @@ NAMES_NO_WEIGHTS = frozenset(("accelerate",))
 """Launchers whose file has no word for the format in which weights are loaded: a program's own argument says it."""
 CASTS_ITSELF = frozenset(("deepspeed", "fsdp2"))
 """Engines whose shards are cast by the engine: a Trainer's switch says the precision there, and no autocast."""
-IN_16_BITS = frozenset(("trl",))
-"""Launchers that compute in bf16 unless told otherwise (trl 1.16.0 trainer/base_config.py:108)."""
-LOADED_WHOLE = frozenset(("trl",))
-"""Launchers that load weights in fp32 unless told otherwise (trl 1.16.0 trainer/model_config.py:89)."""
 LOADED = ("torch_dtype", "dtype")
 """Arguments of TRL's programs that say the format in which weights are loaded (trainer/model_config.py)."""
 WHOLE = frozenset(("float32", "fp32"))
@@ -68,7 +64,7 @@ def say_formats(found: Found) -> str | None:
 def loads_whole(found: Found) -> bool:
     """Whether weights are loaded in fp32 by a setting, or by the launcher's default."""
     loaded = _loaded(found)
-    return found.launcher in LOADED_WHOLE if loaded is None else loaded in WHOLE
+    return found.habits.loads_whole if loaded is None else loaded in WHOLE
 
 
 def _loaded(found: Found) -> str | None:
@@ -88,7 +84,7 @@ def _computed(found: Found) -> str | None:
         own, zero = (found.text(option, "") or "" for option in (name, f"{name}.enabled"))
         if own.lower() in ("true", "auto") or zero.lower() == "true":
             return name
-    if found.launcher in IN_16_BITS and not any(name in found.options for name in SWITCHES):
+    if found.habits.computes_in_16_bits and not any(name in found.options for name in SWITCHES):
         return SWITCHES[0]
     mixed = (found.text("mixed_precision") or "").lower()
     return mixed if mixed in SWITCHES else None

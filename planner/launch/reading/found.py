@@ -12,6 +12,7 @@ from planner.errors import Place
 from planner.launch.reading.words import Word
 from planner.launch.said import Setting
 from planner.schema.catalog import Architecture
+from planner.schema.tables import Habits
 
 STARTERS = frozenset(("deepspeed",))
 """Programs whose option --module names what they start."""
@@ -59,6 +60,8 @@ class Found:
     unread: list[tuple[Place, str]] = field(default_factory=list)
     uncosted: list[tuple[Place, str]] = field(default_factory=list)
     """(place, why) of settings that make another run than any that is costed."""
+    habits: Habits = field(default_factory=Habits)
+    """Of the launcher."""
     refused: dict[str, str] = field(default_factory=dict)
     """Paths of the scenario whose value the engine knows and no plan counts: why."""
     assumed: dict[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 from planner.errors import InputError, Mistake, Place
@@ -33,6 +34,7 @@ from planner.launch.reading.trainers import is_trainer, trainer_settings
 from planner.launch.reading.trl import LAUNCHER as TRL
 from planner.launch.reading.trl import in_trls_words, is_trl, say_trl
 from planner.launch.reading.words import Word
+from planner.schema.tables import Habits
 
 MAX_BYTES = 2_000_000
 CONFIGURATIONS = (".yaml", ".yml", ".json")
@@ -291,7 +293,9 @@ def _say(found: Found, catalog: Catalog, words: tuple[Word, ...], command: Seque
         tables = [key_table(catalog, *part) for part in parts_of(found.launcher, found.engine, found.options)]
         say_keyed(found, tables)
         say_options(found, tables[0])
-        say_optimizer(found, map(catalog.flags, dict.fromkeys(file for file, _ in TABLES[found.launcher])))
+        whole = [catalog.flags(file) for file in dict.fromkeys(file for file, _ in TABLES[found.launcher])]
+        found.habits = reduce(Habits.beside, (table.habits for table in whole))
+        say_optimizer(found, whole)
         if found.launcher in PACKS_WHOLE:
             say_when(found)
             say_value_model(found, tables)

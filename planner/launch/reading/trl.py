@@ -19,9 +19,9 @@ FIRST = "max_seq_length"
 DEFAULTS = {
     "layout.recomputed_layers": ("gradient_checkpointing", "all: TRL recomputes unless told otherwise"),
     "precision": ("bf16", "bf16: TRL's default where fp16 is off"),
-    "adapter.rank": ("lora_r", "16: TRL's default"),
+    "adapter.rank": ("lora_r", "{adapter_rank}: TRL's default"),
 }
-"""Paths of a scenario, the settings that say them, and what is taken where a file is silent."""
+"""Paths of a scenario, the settings that say them, and what is taken where a file is silent, with words in it."""
 OPTIONS, HEAD = "engine_options", "log_probs_in_tiles"
 CHUNKED = f"costed with whole logits; TRL 1.16.0 takes the loss in chunks, which {HEAD} counts"
 AS_COMPUTED = "adapters_as_computed"
@@ -54,7 +54,7 @@ def say_trl(found: Found, command: Sequence[str]) -> None:
     for path, (name, text) in DEFAULTS.items():
         silent = name not in found.options and (adapts or not path.startswith("adapter."))
         if silent and not (name == "bf16" and found.has("fp16")):
-            found.assumed[path] = text
+            found.assumed[path] = text.format(**words)
     if not _on_pairs(found, command):
         found.assumed[OPTIONS] = CHUNKED
         return
