@@ -94,7 +94,7 @@ def later_tables(result: MemoryResult, folder: Path) -> list[Table]:
         3: f"{then} (now is in view of them)",
         4: f"after those, {then} (now is in view of them)",
         5: f"last, {then} (now is in view of them)",
-        6: f"and 23, a test still, {then}",
+        6: f"and 23, {then} (now is in view of them)",
     }
     tables = [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]
     return [table for table in tables if table[2]]
