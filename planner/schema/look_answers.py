@@ -18,7 +18,7 @@ class LookDocument(Frozen):
     """Rows read on 2026-11-22 of one engine and metric: before anything was changed for them, and now."""
 
     development: int
-    """3 to 5: in view since; 6: a test still."""
+    """3 to 6: in view since; 7: a test still."""
     engine: str
     metric: str
     rows: int

@@ -283,7 +283,7 @@ class MemoryValidationRow(Frozen):
 
 
 class StackErrors(Frozen):
-    """One training stack in the rows known first, in those kept aside, and in those read on 2026-11-22."""
+    """One training stack in the rows known first, in those kept aside, and in those read on 2026-11-22 and 23."""
 
     stack: str
     dev_1: MemoryErrors | None
@@ -291,6 +291,7 @@ class StackErrors(Frozen):
     dev_3: MemoryErrors | None
     dev_4: MemoryErrors | None
     dev_5: MemoryErrors | None
+    dev_6: MemoryErrors | None
     dev_2_bar: list[float | None] | None
     """Largest median and 90th percentile of the error."""
     reached: bool | None

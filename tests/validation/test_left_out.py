@@ -219,7 +219,9 @@ def test_default_headrooms_cover_the_upper_end_of_the_interval(left: LeftOutRepo
     """Of engines whose headroom is told from left-out runs; an engine without runs takes the spread of all."""
     catalog = default_catalog()
     names = ("deepspeed", "fsdp1", "litgpt", "megatron-core", "prime-rl", "torchtitan", "torchtune", "transformers")
-    told = {name: left.pool.spread(name, None, live=False) for name in names} | {"fsdp2": left.pool.of_none()}
+    names += ("megatron-core-replicated", "megatron-deepspeed")
+    told = {name: left.pool.spread(name, None, live=False) for name in names}
+    told |= dict.fromkeys(("fsdp2", "transformers-ddp"), left.pool.of_none())
     for name, sides in told.items():
         assert sides is not None
         least = 1 - math.exp(-sides.centre - Z90 * sides.above)
@@ -239,7 +241,7 @@ def test_what_was_said_of_other_settings_is_on_record_and_in_no_interval(left: L
     told, kept = (first_look(data_folder(), reread=reread) for reread in (True, False))
     other = set(told) - set(kept)
     assert {"titan-1185-bf16", "slurm-aws-70b-rank0-reserved", "bridge-sft70b-mlp"} <= other
-    assert len(other) == 18
+    assert len(other) == 23
     assert not other & {look.id for look in left.pool.first_look}
     assert {"titan-1185-bf16", "bridge-sft70b-mlp"} <= {row.case.id for row in left.pool.rows}, "as they are read now"
     assert left.first_look["torchtitan", 4].median() == pytest.approx(0.48, abs=0.01), "the first look stays"

@@ -130,7 +130,7 @@ class Added:
 
 @dataclass(frozen=True)
 class ErrorPool:
-    """Left-out errors of all engines, and of development rows 2 to 5 before they were seen, but those reread since."""
+    """Left-out errors of all engines, and of development rows 2 to 6 before they were seen, but those reread since."""
 
     rows: tuple[ErrorRow, ...]
     """Of 5 GiB and more."""

@@ -18,6 +18,7 @@ FILES = {
     4: "first_look_aside.csv",
     5: "first_look_fresh.csv",
     6: "first_look_next.csv",
+    7: "first_look_thin.csv",
 }
 """First looks by development."""
 Table = tuple[str, list[str], list[list[str]]]
@@ -94,7 +95,8 @@ def later_tables(result: MemoryResult, folder: Path) -> list[Table]:
         3: f"{then} (now is in view of them)",
         4: f"after those, {then} (now is in view of them)",
         5: f"last, {then} (now is in view of them)",
-        6: f"and 23, a test still, {then}",
+        6: f"and 23, {then} (now is in view of them)",
+        7: f"to 23, of engines with few sources, {then} (a test: in no fit)",
     }
     tables = [_table(f"Rows read on 2026-11-22, {title}", result, folder, number) for number, title in titles.items()]
     return [table for table in tables if table[2]]

@@ -18,7 +18,7 @@ from planner.validation.refit import By
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, header, rows."""
-_LOOKED_AT = (2, 3, 4, 5)
+_LOOKED_AT = (2, 3, 4, 5, 6)
 """Developments whose rows were scored before anyone had seen them."""
 
 
@@ -40,7 +40,7 @@ class LeftOutReport:
     without_source: tuple[Coverage, ...]
     """The same with its whole source left out."""
     first_look: dict[tuple[str, int], Score]
-    """Errors on development rows 2 to 5 before anyone had seen them, by stack and development."""
+    """Errors on development rows 2 to 6 before anyone had seen them, by stack and development."""
 
     @property
     def ok(self) -> bool:
@@ -64,10 +64,10 @@ def left_out_of(result: MemoryResult, folder: Path, by: By = "source") -> LeftOu
 
 
 def developments(result: MemoryResult, left: LeftOutReport | None) -> Table:
-    """Rows in view from the start, those kept aside, those read on 2026-11-22 (3 to 5), and all of them left out."""
+    """Rows in view from the start, those kept aside, those read on 22 and 23 November (3 to 6), and all left out."""
     header = ["", "dev-1 rows", "median", "p90", "dev-2 rows", "median", "p90", "bar", "reached"]
     header += ["dev-3 rows", "median", "p90", "dev-4 rows", "median", "p90"]
-    header += ["dev-5 rows", "median", "p90"]
+    header += ["dev-5 rows", "median", "p90", "dev-6 rows", "median", "p90"]
     if left is not None:
         header += [f"dev-{number} before seen" for number in _LOOKED_AT]
         header += ["left out: rows", "median", "p90", "in-sample"]
@@ -77,13 +77,13 @@ def developments(result: MemoryResult, left: LeftOutReport | None) -> Table:
         row = [STACKS[name], *_cells(stack.first), *_cells(stack.second)]
         bar = " / ".join(f"{part:.0%}" for part in LATER_BARS[name] if part is not None) if name in LATER_BARS else ""
         row += [bar, {True: "yes", False: "NO", None: ""}[reached.get(name)]]
-        row += [*_cells(stack.third), *_cells(stack.fourth), *_cells(stack.fifth)]
+        row += [*_cells(stack.third), *_cells(stack.fourth), *_cells(stack.fifth), *_cells(stack.sixth)]
         if left is not None:
             row += [" / ".join(_cells(left.first_look.get((name, number)))[1:]).strip(" /") for number in _LOOKED_AT]
             row += _left_cells(left, name)
         rows.append(row)
     by = f", and left out by {left.errors.by}" if left is not None else ""
-    return f"Development rows 1 (of {TOY_GIB:g} GiB and more), 2 to 5 side by side{by}, every metric", header, rows
+    return f"Development rows 1 (of {TOY_GIB:g} GiB and more), 2 to 6 side by side{by}, every metric", header, rows
 
 
 def _cells(score: Score | None) -> list[str]:

@@ -11,11 +11,21 @@ from planner.inputs.catalog import Catalog, default_catalog
 from planner.inputs.document import read_document
 from planner.validation.memory.cases import Case, Words
 
-ROWS = {"memory_more.csv": 3, "memory_aside.csv": 4, "memory_fresh.csv": 5, "memory_next.csv": 6}
+ROWS = {
+    "memory_more.csv": 3,
+    "memory_aside.csv": 4,
+    "memory_fresh.csv": 5,
+    "memory_next.csv": 6,
+    "memory_thin.csv": 7,
+}
 """Tables and the development that their rows are of."""
 NETWORKS = "networks.yaml"
 NO_SEQUENCE_PARALLEL = "no_sequence_parallel"
 """Word of a row's options: tensor parallelism that leaves norms and residuals whole, where an engine has the choice."""
+NO_DROPOUT = "no_dropout"
+"""Word of a row's options: a run that switches off what the other runs of its source leave at Megatron's 0.1."""
+_OF_THE_ROW = (NO_SEQUENCE_PARALLEL, NO_DROPOUT)
+"""Words that are no options of an engine file."""
 _STACKS = {
     "megatron-core": "megatron-core",
     "fsdp1": "fsdp1",
@@ -61,6 +71,8 @@ def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], 
     cut = NO_SEQUENCE_PARALLEL not in options
     adapter = dict(pair.split("=", 1) for pair in row["adapter"].split())
     flags = [f"engine={row['engine']}", f"optimizer={row['optimizer']}"]
+    if NO_DROPOUT in options:
+        flags += ["hid-dropout=0.0", "attn-dropout=0.0"]
     known: Words = {
         "id": row["id"],
         "source": row["source"],
@@ -68,7 +80,7 @@ def _case(row: dict[str, str], development: int, networks: Mapping[str, Words], 
         "kind": "moe" if network.get("num_experts") else "dense",
         "engine": _STACKS.get(row["engine"], row["engine"]),
         "framework": row["version"],
-        "flags": tuple(flags + [f"option={name}" for name in options if name != NO_SEQUENCE_PARALLEL]),
+        "flags": tuple(flags + [f"option={name}" for name in options if name not in _OF_THE_ROW]),
         "notes": row["note"],
         "version_date": row["date"],
         "gpu": row["gpu"],

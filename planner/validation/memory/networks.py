@@ -9,9 +9,9 @@ from planner.validation.memory.cases import Case, Words
 
 PER_NODE = {"gb200-186gb": 4, "mi300x": 8}
 """GPUs of a node, where they are not eight."""
-MEGATRON_DROPOUT = ("megatron_ci_golden", "bigscience_prequel", "megatron_tutorials")
+MEGATRON_DROPOUT = ("megatron_ci_golden", "bigscience_prequel", "megatron_tutorials", "flagperf")
 """Sources of runs with Megatron's own dropout; of the second train/tr11-176B-ml/README.md says so (@053adaf), the
-third's scripts switch none off."""
+third's scripts switch none off, nor do the fourth's but where a row says so."""
 _SOURCE = Source(ref="validation/data/memory_cases.jsonl.gz", date="2026-11")
 
 

@@ -274,6 +274,7 @@ def as_data(
                 "dev_3": None if stack.third is None else _score_data(stack.third),
                 "dev_4": None if stack.fourth is None else _score_data(stack.fourth),
                 "dev_5": None if stack.fifth is None else _score_data(stack.fifth),
+                "dev_6": None if stack.sixth is None else _score_data(stack.sixth),
                 "dev_2_bar": LATER_BARS.get(stack.name),
                 "reached": result.later_ok.get(stack.name),
             }

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from planner.inputs.memory_spread import TOY_GIB
-from planner.validation.memory.cases import CLASSES, STACKS, Case, first_look
+from planner.validation.memory.cases import CLASSES, KEPT_ASIDE, STACKS, Case, first_look
 from planner.validation.memory.express import Prediction, Unexpressed
 
 
@@ -182,11 +182,13 @@ class StackScores:
     """The next such rows, in view since they were looked at."""
     fifth: Score | None
     """Those after them."""
+    sixth: Score | None
+    """Those of the day after."""
 
     @property
     def scores(self) -> tuple[Score | None, ...]:
         """In that order."""
-        return self.first, self.second, self.third, self.fourth, self.fifth
+        return self.first, self.second, self.third, self.fourth, self.fifth, self.sixth
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ class MemoryResult:
         """Every stack with rows, in STACKS' order."""
         out = []
         for name in STACKS:
-            parts: dict[int, list[Prediction]] = {1: [], 2: [], 3: [], 4: [], 5: []}
+            parts: dict[int, list[Prediction]] = {number: [] for number in range(1, KEPT_ASIDE)}
             for p in (p for p in self.scored if p.case.stack == name):
                 if p.case.development > 1 or (p.case.memory_gib or 0) >= TOY_GIB:
                     parts[p.case.development].append(p)
