@@ -72,7 +72,7 @@ class TopologySpec(Frozen):
     links: list[LinkSpec]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Own:
     """What the scenario's files say about its machines; with none, the node is the catalog's."""
 

@@ -66,7 +66,7 @@ def _without(problem: Problem, placement: str, rollout: Rollout) -> Problem:
 
 
 def _on_any_number(machines: Machines) -> Machines:
-    """These machines, of whatever counts are tried; two with files of their own are never alike."""
+    """These machines, of whatever counts are tried."""
     own = None if machines.own is not None and machines.own.nothing else machines.own
     return replace(machines, num_gpus=(), own=own)
 

@@ -72,12 +72,14 @@ def test_what_generates_is_one_to_the_trainer() -> None:
     assert groups == [4, 8, 4, 12]
 
 
-def test_machines_of_ones_own_files_are_never_alike() -> None:
-    def with_links(problem: Problem) -> Problem:
+def test_machines_of_ones_own_files_are_alike_where_the_files_are() -> None:
+    def with_files(problem: Problem, sha256: str) -> Problem:
         own = problem.machines.own
         assert own is not None
-        return replace(problem, machines=replace(problem.machines, own=replace(own, links=())))
+        own = replace(own, links=(), files=(("topology.txt", sha256),))
+        return replace(problem, machines=replace(problem.machines, own=own))
 
     problems = asked("two pools").problems[2:6:2]
     assert len(alike(problems, as_trained)) == 1
-    assert len(alike([with_links(problem) for problem in problems], as_trained)) == 2
+    assert len(alike([with_files(problem, "same") for problem in problems], as_trained)) == 1
+    assert len(alike([with_files(problem, str(n)) for n, problem in enumerate(problems)], as_trained)) == 2

@@ -43,7 +43,7 @@ RL: dict[str, Any] = {
 }
 SEPARATE = {**RL, "rl": {**RL["rl"], "placement": "any"}}
 WORK = {
-    "batch": {"global_batch_size", "sequence_length", "mean_sequence_length"}
+    "batch": {"global_batch_size", "sequence_length", "mean_sequence_length", "image_tokens"}
     | {"log_prob_micro_batch_size", "log_prob_max_tokens_per_gpu"},
     "limits": {"headroom_gib", "reserved_cliff", "host_memory"},
     "rollout": {"precision", "speculative_tokens", "speculative_accepted", "node", "sleeps", "cuda_graphs"},

@@ -247,7 +247,8 @@ def test_open_layouts_are_searched_over_their_degrees() -> None:
 
 
 def test_every_catalog_model_can_be_asked() -> None:
-    for name in default_catalog().ids("models")[::9]:
+    asked = [each.id for each in default_catalog().all("models") if not each.is_hybrid]
+    for name in asked[::9]:
         assert read("Tried to allocate 3.50 GiB", RETOOL, f"model={name}", "layout.tensor_parallel=any").fixes
 
 
