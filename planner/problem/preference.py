@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.errors import Mistake
+from planner.inputs.catalog import Catalog
 from planner.inputs.document import Document
 from planner.schema.engine import Engine
 from planner.schema.preference import DPO, Dpo
@@ -21,16 +22,15 @@ def default_loss(scenario: Scenario, engine: Engine) -> list[str]:
     return losses[:1] if not set(losses) & set(scenario.engine_options) else []
 
 
-def refused_pairs(document: Document, scenario: Scenario, engine: Engine) -> list[Mistake]:
+def refused_pairs(document: Document, scenario: Scenario, engine: Engine, catalog: Catalog) -> list[Mistake]:
     """Training on pairs by an engine of which nobody has read it, in odd micro-batches, or with another loss."""
     if scenario.task != DPO:
         return []
     if engine.preference is None:
         because = "its catalog file has no preference: nobody has read how it trains on pairs of answers"
-        where = document.place(("engine",))
-        return [
-            Mistake(f"engine {engine.id} has no task {DPO}", where, because, "engine: deepspeed, fsdp2 or transformers")
-        ]
+        able = " or ".join(each.id for each in catalog.all("engines") if each.preference is not None)
+        what, where = f"engine {engine.id} has no task {DPO}", document.place(("engine",))
+        return [Mistake(what, where, because, f"engine: {able}")]
     wrong, losses = [], engine.preference.losses
     for name in [name for name in scenario.engine_options if name in engine.options and name not in losses]:
         against = [loss for loss in losses if name in engine.options[loss].instead_of]

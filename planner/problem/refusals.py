@@ -276,7 +276,7 @@ def work_contradictions(
 ) -> list[Mistake]:
     """Parts and modules that the architecture lacks, and rollouts that do not divide into optimizer steps."""
     wrong = linear_attention(document, scenario, architecture, engine, catalog)
-    wrong += refused_pairs(document, scenario, engine)
+    wrong += refused_pairs(document, scenario, engine, catalog)
     wrong += of_tower(document, scenario, architecture)
     if scenario.adapter is not None:
         try:

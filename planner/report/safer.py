@@ -15,7 +15,7 @@ NAME = "safer"
 
 
 def safer_text(found: Safer, base: Plan) -> str:
-    """`safe with sync_each_batch, 1.2 % slower: ...`, or that nothing tried is safe."""
+    """`safe with sync_each_batch at 1.2 % less speed: ...`, or that nothing tried is safe."""
     room = f"leaves {number(found.headroom_gib, 1)} GiB"
     change = found.throughput_change(base)
     if found.plan is None or change is None:

@@ -21,7 +21,7 @@ SOURCE = "formulas/communicators.py: NCCL v2.27.7, buffers of each channel and p
 
 
 def nccl_buffers(stage: StageParameters) -> tuple[Item, Item]:
-    """Of collectives, and of sends and receives; [rows, stages]."""
+    """Of collectives, and of sends and receives; [rows, stages]. [bytes]"""
     lay, over = stage.layouts, stage.problem.engine.overhead
     groups = sum(
         (degree > 1).astype(float)
