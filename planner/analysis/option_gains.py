@@ -70,7 +70,7 @@ def _gain(plan: Plan, engine: Engine, catalog: Catalog, name: str, on: tuple[str
     option, before = engine.options[name], plan.problem.scenario.engine_options
     is_on = name in before
     dropped = () if is_on else tuple(other for other in before if other not in on)
-    other, refused = _with_options(plan, on, catalog)
+    other, refused = with_options(plan, on, catalog)
     faster = free = None
     if other is not None:
         with_it, without = (plan, other) if is_on else (other, plan)
@@ -79,8 +79,8 @@ def _gain(plan: Plan, engine: Engine, catalog: Catalog, name: str, on: tuple[str
     return OptionGain(name, option.text, is_on, option.choice == "numbers", dropped, faster, free, refused)
 
 
-def _with_options(plan: Plan, on: tuple[str, ...], catalog: Catalog) -> tuple[Plan | None, str]:
-    """(the plan's layout with these options on, why there is none)."""
+def with_options(plan: Plan, on: tuple[str, ...], catalog: Catalog) -> tuple[Plan | None, str]:
+    """(the layout of `plan` with these options on, why there is none)."""
     problem = plan.problem
     try:
         question = question_of(override(problem.document, {OPTIONS: list(on), "options_to_try": []}), catalog)

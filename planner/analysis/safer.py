@@ -9,10 +9,10 @@ least certain phase needs to fit with the chance that is called safe.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.analysis.changes import less_headroom
-from planner.analysis.option_gains import option_gains
+from planner.analysis.option_gains import option_gains, with_options
 from planner.analysis.pins import setting_value, stands
 from planner.analysis.whatif import compact
 from planner.errors import InputError
@@ -170,16 +170,33 @@ def _options(base: Plan, catalog: Catalog) -> list[str]:
     """Options that are off, leave results as they are, need no other option gone, and free memory here."""
     if stands(base.problem.document, "options_to_try") == "any":
         return []
-    tried = _tried(base)
+    names = _that_free(base, catalog)[:MOST_OPTIONS]
+    apart = _accumulating(base, catalog)
+    names += [name for name in (_that_free(apart, catalog) if apart else ()) if name not in names][:MOST_OPTIONS]
+    return names
+
+
+def _that_free(plan: Plan, catalog: Catalog) -> list[str]:
+    """Options that may be turned on and free memory at this layout, those that free most first."""
+    tried = _tried(plan)
     gains = [
         gain
-        for gain in option_gains(base, catalog)
+        for gain in option_gains(plan, catalog)
         if not (gain.is_on or gain.changes_numbers or gain.refused or gain.others_off)
         and (gain.free_gib or 0.0) > LEAST_GIB
         and gain.name not in tried
     ]
     gains.sort(key=lambda gain: -(gain.free_gib or 0.0))
-    return [gain.name for gain in gains[:MOST_OPTIONS]]
+    return [gain.name for gain in gains]
+
+
+def _accumulating(base: Plan, catalog: Catalog) -> Plan | None:
+    """The layout with its only micro-batch cut into single sequences, where what keeps no sums of gradients tells."""
+    size = base.layout["micro_batch_size"]
+    if base.layout["num_micro_batches"] > 1 or size == 1:
+        return None
+    cut = replace(base, layout=base.layout | {"micro_batch_size": 1, "num_micro_batches": size})
+    return with_options(cut, tuple(base.problem.scenario.engine_options), catalog)[0]
 
 
 def _pinned(document: Document, path: str) -> bool:

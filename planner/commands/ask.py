@@ -72,17 +72,18 @@ def command(
     first = Wanted(model, gpus, task, engine, length, longest, batch, headroom)
     made = template(first, catalog)
     document = with_overrides(parse_document(made.text, save or "ask"), overrides)
+    assumed = made.assumed_beside(overrides)
     if save is not None:
         text = _with_sets(made.text, document)
         emit(text, save, output.force, "--save")
         document = parse_document(text, save)
     progress(f"searching layouts of {model}")
     if len(sequences) > 1:
-        _sequences(context, document, sequences, made.assumed, save, output)
+        _sequences(context, document, sequences, assumed, save, output)
     elif len(responses) > 1:
-        _responses(context, document, responses, made.assumed, save, output)
+        _responses(context, document, responses, assumed, save, output)
     else:
-        _solve(context, document, made.assumed, save, output)
+        _solve(context, document, assumed, save, output)
 
 
 def _with_sets(text: str, document: Document) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,14 @@ class Template:
     """YAML."""
     assumed: tuple[str, ...]
     """What nobody asked for, in words."""
+    words_by_path: dict[str, str] = field(default_factory=dict)
+    """Those of them that are the value of a key, by its dotted path."""
+
+    def assumed_beside(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """What is assumed where `--set` gives some keys their values (`path=value` each)."""
+        given = [text.partition("=")[0].strip() for text in overrides]
+        said = {w for path, w in self.words_by_path.items() if any(f"{path}.".startswith(f"{key}.") for key in given)}
+        return tuple(words for words in self.assumed if words not in said)
 
 
 def tokens(text: str, where: str) -> int:
@@ -136,7 +145,7 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
         lines.block("limits")
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")
     head = [f"# yaml-language-server: $schema={SCHEMA_FILE}", f"# ({SCHEMA_FILE}: planner schema --out {SCHEMA_FILE})"]
-    return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed))
+    return Template("\n".join([*head, *lines.text]) + "\n", tuple(lines.assumed), lines.words_by_path)
 
 
 def _called(model: str) -> str:
@@ -265,9 +274,12 @@ class _Lines:
     def __init__(self) -> None:
         self.text: list[str] = []
         self.assumed: list[str] = []
+        self.words_by_path: dict[str, str] = {}
+        self._block = ""
 
     def block(self, name: str) -> None:
         """The key of a mapping."""
+        self._block = name
         self.text.append(f"{name}:")
 
     def add(self, name: str, value: object, assumed: str | None = None, comment: str = "") -> None:
@@ -279,6 +291,7 @@ class _Lines:
         self.text.append(f"{name}: {written}" + (f"  # {said}" if said else ""))
         if assumed:
             self.assumed.append(assumed)
+            self.words_by_path[f"{self._block}.{name.strip()}" if name.startswith(" ") else name] = assumed
 
 
 def templates(catalog: Catalog) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from planner.inputs.catalog import Catalog
 from planner.launch.script import refuse
 from planner.launch.settled import settled
 from planner.problem.problem import Problem
-from planner.schema.preference import DPO
+from planner.schema.preference import DPO, LAUNCHERS
 from planner.search.search import Outcome
 
 
@@ -72,10 +72,11 @@ def files(name: str, outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     """Files of a plan by name, of a launcher: one for most. Raises InputError for what the launcher cannot say."""
     module = find(name)
     task = settled(outcome.plan).task if outcome.plan is not None else None
-    if outcome.plan is not None and task == DPO and task not in getattr(module, "TASKS", ()):
-        able = [other for other, each in launchers().items() if task in getattr(each, "TASKS", ())]
-        because = f"planner writes the files of {task} for {', '.join(able)} alone"
-        raise refuse(outcome.plan, f"no {name} file is written for task {task}", because, f"--to {able[0]}", "task")
+    if outcome.plan is not None and task == DPO and name not in LAUNCHERS:
+        because = f"planner writes the files of {task} for {', '.join(LAUNCHERS)} alone"
+        raise refuse(
+            outcome.plan, f"no {name} file is written for task {task}", because, f"--to {LAUNCHERS[0]}", "task"
+        )
     if hasattr(module, "files"):
         several: dict[str, str] = module.files(outcome, catalog)
         return several

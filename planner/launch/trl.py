@@ -22,8 +22,6 @@ FILE = "trl_{}.yaml"
 """Name of the file of a subcommand."""
 TABLE = "trl_116.yaml"
 SFT = "sft"
-TASKS = (DPO,)
-"""Tasks beside next-token training that files are written for; each is a subcommand, and a part of the table."""
 TILES = "log_probs_in_tiles"
 AS_COMPUTED = "adapters_as_computed"
 """The engine option of adapters in 16 bits."""
@@ -39,7 +37,7 @@ def files(outcome: Outcome, catalog: Catalog) -> dict[str, str]:
     assert plan is not None
     family.refuse_untrained(plan, NAME, adapts=True)
     _refuse_other_adapters(plan)
-    table, method = key_table(catalog, TABLE, SFT), settled(plan).task if settled(plan).task in TASKS else SFT
+    table, method = key_table(catalog, TABLE, SFT), DPO if settled(plan).task == DPO else SFT
     words = family.spoken(plan) | {"attention": named_kernel(plan, catalog, NAME)}
     if method == DPO:
         table = replace(table, keys=(*table.keys, *key_table(catalog, TABLE, DPO).keys))

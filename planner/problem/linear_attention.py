@@ -45,10 +45,18 @@ def linear_attention(
         attempt = f"engine: {' or '.join(able)}" if able else "no engine of this kind trains it here"
         return [Mistake(what, document.place(("model",)), because, attempt)]
     asked = (
-        (("adapter",), scenario.adapter is not None and not said.adapters, "adapters", "leave adapter out"),
+        (
+            ("adapter",),
+            scenario.adapter is not None and not said.adapters,
+            "adapters",
+            "leave adapter out (ask: --task sft)",
+        ),
         (
             ("adapter", "targets"),
-            scenario.adapter is not None and architecture.is_moe and _on_experts(scenario, architecture),
+            said.adapters
+            and scenario.adapter is not None
+            and architecture.is_moe
+            and _on_experts(scenario, architecture),
             "adapters on experts",
             f"targets of attention: {', '.join([*ATTENDING, *linear_matrices(architecture)])}",
         ),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from planner.report.blocks import Block, Command, Headline
 from planner.report.screen import Screen, plan_rows, screen_blocks
-from planner.report.summary import plan_blocks, plan_error_blocks, scenario_argument
+from planner.report.summary import launchers_of, plan_blocks, plan_error_blocks, scenario_argument
 from planner.search.plan import Plan, spare, verdict
 
 
 def estimate_screen(plan: Plan) -> list[Block]:
     """A layout on one screen, whether it fits or not."""
-    scenario, launchers = scenario_argument(plan.problem.document), plan.problem.engine.launch
+    scenario, launchers = scenario_argument(plan.problem.document), launchers_of(plan.problem)
     command = Command(f"planner explain {scenario}", "what would make it fit (-v: its ledgers)")
     if plan.headroom_gib >= 0 and launchers:
         command = Command(f"planner launch {scenario} --to {launchers[0]}", "its launch flags (-v: its ledgers)")

@@ -17,6 +17,7 @@ from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.schedule import schedule_blocks
 from planner.report.screen import dies_text, kernel_rows, mfu_text, moment_name, seconds_text
+from planner.schema.preference import DPO, LAUNCHERS
 from planner.search.decisions import hardware_rows, recompute_flags
 from planner.search.dies_in import dies_in
 from planner.search.plan import PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib, spare
@@ -357,6 +358,12 @@ def typed_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
+def launchers_of(problem: Problem) -> list[str]:
+    """Launchers that write the files of a plan, the engine's usual one first."""
+    pairs = problem.scenario.task == DPO
+    return [name for name in problem.engine.launch if not pairs or name in LAUNCHERS]
+
+
 def next_command(question: Question, headroom_gib: float | None, status: str) -> Command:
     """What to type after this answer. `headroom_gib` is one with which an infeasible problem has a plan."""
     scenario = scenario_argument(question.document)
@@ -369,7 +376,6 @@ def next_command(question: Question, headroom_gib: float | None, status: str) ->
             scenario = scenario_argument(question.document, **less)
             return Command(f"planner solve {scenario}", "the plan with the most headroom there is")
         return Command(f"planner explain {scenario}", "which limits contradict each other, and what would help")
-    launchers = question.first.engine.launch
-    if launchers:
+    if launchers := launchers_of(question.first):
         return Command(f"planner launch {scenario} --to {launchers[0]}", "the launch flags of this plan")
     return Command(f"planner solve {scenario} --format json", "every item of the ledgers with its source")

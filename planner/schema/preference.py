@@ -11,6 +11,8 @@ from planner.schema.base import Frozen
 DPO = "dpo"
 """The task of a scenario that trains on pairs: of each the chosen and the rejected answer, two sequences."""
 SEQUENCES_OF_A_PAIR = 2
+LAUNCHERS = ("trl",)
+"""Launchers that write the files of such a run."""
 
 
 class Dpo(Frozen):

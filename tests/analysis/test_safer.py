@@ -11,8 +11,9 @@ import pytest
 from planner.analysis.explanation import Explanation
 from planner.analysis.safer import Safer, enough_gib, safer
 from planner.commands.lint_report import lint_document, lint_screen
+from planner.inputs.asked import Wanted, template
 from planner.inputs.catalog import Catalog, default_catalog
-from planner.inputs.document import Document
+from planner.inputs.document import Document, parse_document
 from planner.inputs.saved import load
 from planner.launch.lint import lint
 from planner.report.explain import explain_screen
@@ -98,6 +99,21 @@ def test_enough_is_the_room_with_which_the_least_certain_phase_fits_so_surely(ca
         )
 
     assert chance(enough) >= SAFE_CHANCE > chance(enough - 0.2)
+
+
+def test_what_frees_only_sums_of_gradients_is_tried_where_the_plan_has_one_micro_batch(catalog: Catalog) -> None:
+    """What frees most at the plan's own layout costs 68 % of the speed."""
+    words = Wanted("nemotron-3-nano", "8xh200", engine="fsdp2")
+    document = parse_document(template(words, catalog).text, "ask")
+    outcome = plan(document, catalog, check_points=0)
+    assert outcome.plan is not None
+    assert outcome.plan.layout["num_micro_batches"] == 1
+    found = safer(outcome.plan, catalog)
+    assert found is not None
+    assert found.options == ("sync_each_batch",)
+    change = found.throughput_change(outcome.plan)
+    assert change is not None
+    assert change > -0.1
 
 
 def test_a_pinned_record_is_freed_towards_less_memory_and_the_pins_are_named(catalog: Catalog) -> None:

@@ -98,6 +98,10 @@ def test_adapters_of_a_base_that_no_gpu_holds_get_an_engine_that_shards_it(catal
     big, small = (template(Wanted(name, "4xh100", "lora"), catalog) for name in ("llama3.3-70b", "llama3.1-8b"))
     assert "engine: fsdp1" in big.text
     assert "engine fsdp1, which shards the base: no GPU holds all of it" in big.assumed
+    rank = "rank 16 on all linear layers"
+    assert rank in big.assumed
+    assert set(big.assumed) - set(big.assumed_beside(["engine=fsdp2", "adapter={rank: 8}"])) == {big.assumed[0], rank}
+    assert big.assumed_beside(["engine_options=[compile]"]) == big.assumed
     assert "engine: transformers-ddp" in small.text
     assert "engine: transformers-ddp" in template(Wanted("llama3.3-70b", "4xh100", "qlora"), catalog).text
     assert "engine: deepspeed" in template(Wanted("llama3.3-70b", "4xh100", "lora", "deepspeed"), catalog).text

@@ -219,8 +219,9 @@ def test_the_rules_seconds_are_those_measured_within_their_spread() -> None:
     ],
 )
 def test_what_is_not_counted_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as caught:
         problem(**{"model": "qwen3.5-9b", **changes})
+    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize(

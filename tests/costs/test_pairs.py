@@ -15,6 +15,7 @@ from planner.inputs.document import override, parse_document
 from planner.launch.lint import lint
 from planner.launch.registry import files
 from planner.problem.resolve import question_of
+from planner.report.summary import next_command
 from planner.search.estimate import estimate
 from planner.search.plan import Plan
 from planner.search.search import search
@@ -131,6 +132,7 @@ def test_trls_files_are_read_back_as_the_same_plan(engine: str, reference: str, 
         changes["model"] = "qwen2.5-1.5b"
     outcome = search(question_of(override(parse_document(SCENARIO, "pairs.yaml"), changes), catalog()))
     assert outcome.plan is not None
+    assert next_command(outcome.question, None, outcome.status).text.endswith("--to trl")
     with pytest.raises(InputError, match="no accelerate file is written for task dpo"):
         files("accelerate", outcome, catalog())
     for name, text in files("trl", outcome, catalog()).items():
