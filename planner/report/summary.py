@@ -12,12 +12,13 @@ from planner.inputs.document import Document
 from planner.problem.defaults import held_text
 from planner.problem.machines import RESERVED_CLIFF
 from planner.problem.problem import Problem, Question
+from planner.problem.reference import sequences_together
 from planner.report.blocks import Block, Bullets, Command, Grid, Heading, Headline, Text, pairs
 from planner.report.decision_rows import decision_rows, overlap_blocks
 from planner.report.gpu_order_rows import placement_rows
 from planner.report.schedule import schedule_blocks
 from planner.report.screen import dies_text, kernel_rows, mfu_text, moment_name, seconds_text
-from planner.schema.preference import DPO, LAUNCHERS
+from planner.schema.preference import LAUNCHERS
 from planner.search.decisions import hardware_rows, recompute_flags
 from planner.search.dies_in import dies_in
 from planner.search.plan import PhaseMemory, Plan, RolloutPlan, chance_words, degrees, host_total_gib, spare
@@ -360,7 +361,7 @@ def typed_value(value: object) -> str:
 
 def launchers_of(problem: Problem) -> list[str]:
     """Launchers that write the files of a plan, the engine's usual one first."""
-    pairs = problem.scenario.task == DPO
+    pairs = sequences_together(problem) > 1
     return [name for name in problem.engine.launch if not pairs or name in LAUNCHERS]
 
 
