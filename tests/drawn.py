@@ -168,15 +168,22 @@ def spaces(engine: str, rng: random.Random, skipped: Counter[str] | None = None)
             yield found
 
 
+def some_of(question: Any, space: Any, rng: random.Random, most: int) -> Iterator[Outcome]:
+    """A few legal layouts of one question; as many are drawn whether all are wanted or not."""
+    for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
+        plan = plan_of(question, space, row, rng)
+        if plan is not None and most > 0:
+            most -= 1
+            yield Outcome(question, "optimal", plan, proof_of_anything(), ())
+
+
 def random_plans(engine: str, count: int) -> Iterator[Outcome]:
     """Legal layouts drawn without a search, in a fixed order."""
     rng, made = random.Random(engine + SEED), 0
     for question, space in spaces(engine, rng):
-        for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
-            plan = plan_of(question, space, row, rng)
-            if plan is not None and made < count:
-                made += 1
-                yield Outcome(question, "optimal", plan, proof_of_anything(), ())
+        for outcome in some_of(question, space, rng, count - made):
+            made += 1
+            yield outcome
         if made >= count:
             return
 
@@ -247,11 +254,9 @@ def plans_of_pairs(engine: str, count: int) -> Iterator[Outcome]:
         except PlannerError:
             continue  # an option that is another loss
         space = build_space(question)
-        for row in rng.sample(range(len(space.layouts)), min(OF_ONE_QUESTION, len(space.layouts))):
-            plan = plan_of(question, space, row, rng)
-            if plan is not None and made < count:
-                made += 1
-                yield Outcome(question, "optimal", plan, proof_of_anything(), ())
+        for outcome in some_of(question, space, rng, count - made):
+            made += 1
+            yield outcome
         if made >= count:
             return
 

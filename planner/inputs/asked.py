@@ -55,6 +55,8 @@ PROMPT, RESPONSE, PROMPTS, SAMPLES = 1024, 8192, 32, 8
 MEAN_SHARE, P99_SHARE = 2500 / 8192, 9000 / 8192
 """Mean and 99th percentile of response lengths over the longest response, as in the first story."""
 RANK = 16
+TEXT_ALONE = "no images go through the vision tower, which trains (batch.image_tokens, or frozen: [vision_tower])"
+"""Of full training of a network with a tower, where nothing is said of it."""
 SCHEMA_FILE = "planner.schema.json"
 _COUNT = re.compile(r"\s*(\d{1,6})\s*[x*]\s*", re.IGNORECASE)
 
@@ -141,6 +143,9 @@ def template(asked: Wanted, catalog: Catalog) -> Template:
         lines.assumed.append(f"positions stretched beyond the {model.max_position_embeddings:,} of its configuration")
     if STARTS_TRANSFORMERS in engine.launch and model.model_type in catalog.flags(TRANSFORMERS).named_kernels:
         lines.assumed.append("a fused attention kernel, which the script must name (else eager: unfused_attention)")
+    if model.vision_parameters and asked.task not in BASE_BYTES:
+        lines.assumed.append(TEXT_ALONE)
+        lines.words_by_path |= dict.fromkeys(("batch.image_tokens", "frozen"), TEXT_ALONE)
     if asked.headroom_gib is not None:
         lines.block("limits")
         lines.add("  headroom_gib", f"{asked.headroom_gib:g}", comment="stays free on every GPU [GiB]")

@@ -9,7 +9,7 @@ import pytest
 from run_cli import run
 
 from planner.errors import InputError
-from planner.inputs.asked import Wanted, template, templates
+from planner.inputs.asked import TEXT_ALONE, Wanted, template, templates
 from planner.inputs.catalog import Catalog, default_catalog, usual_node
 from planner.inputs.document import load, parse_document
 from planner.inputs.examples import examples
@@ -289,3 +289,13 @@ def test_a_kernel_that_transformers_takes_only_by_name_is_said(
 ) -> None:
     found = template(Wanted(model, "8xh100", engine=engine), catalog)
     assert any("fused attention kernel" in text for text in found.assumed) == said
+
+
+def test_a_vision_tower_that_trains_is_asked_for_its_images(catalog: Catalog) -> None:
+    """Adapters leave it out, a stated key says it."""
+    full = template(Wanted("qwen2.5-vl-7b", "8xh100", "sft"), catalog)
+    assert TEXT_ALONE in full.assumed
+    for said in ("batch.image_tokens=1024", "frozen=[vision_tower]"):
+        assert TEXT_ALONE not in full.assumed_beside([said])
+    for model, task in (("qwen2.5-vl-7b", "lora"), ("qwen2.5-7b", "sft")):
+        assert TEXT_ALONE not in template(Wanted(model, "8xh100", task), catalog).assumed
